@@ -1,0 +1,129 @@
+"""The nouns of pgvector-sync: plain frozen values without a database or a network behind them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+Key = tuple[int | str, ...]
+"""A row's key in key-column order. In the database and towards users it is a JSON array; numeric and
+date are strings in it, so that no precision is lost."""
+
+
+class Lane(StrEnum):
+    """Which queue a row waits in."""
+
+    LIVE = "live"
+    """Changes the application has just made; always first."""
+    BULK = "bulk"
+    """Fills and re-embeds."""
+
+
+class State(StrEnum):
+    """What a pipeline is doing, and whether it may call its provider."""
+
+    ACTIVE = "active"
+    FILLING = "filling"
+    """Active, with a fill still running; derived from the run, never stored."""
+    COOLING_DOWN = "cooling_down"
+    """The provider asked for a pause or is down; one probe at `retry_at`."""
+    MISCONFIGURED = "misconfigured"
+    """Key, model or quota are wrong; one probe at `retry_at`, or `resume`."""
+    PAUSED = "paused"
+    """Somebody asked for it; only `resume` ends it."""
+    REMOVING = "removing"
+
+
+class Metric(StrEnum):
+    """The distance that searches and indexes use."""
+
+    COSINE = "cosine"
+    L2 = "l2"
+    INNER_PRODUCT = "inner_product"
+
+
+class VectorType(StrEnum):
+    """pgvector's column type; halfvec takes half the space and indexes up to 4,000 dimensions."""
+
+    VECTOR = "vector"
+    HALFVEC = "halfvec"
+
+
+@dataclass(frozen=True, slots=True)
+class KeyColumn:
+    name: str
+    type: str
+    """As `format_type` prints it: `bigint`, `uuid`, `character varying(40)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A user's table. `id` is 0 until it is stored."""
+
+    id: int
+    schema: str
+    table: str
+    key: tuple[KeyColumn, ...]
+
+    @property
+    def label(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Where and how to embed; never a secret. `base_url` is None for the in-process `local` provider."""
+
+    name: str
+    base_url: str | None = None
+    api_key_env: str | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    send_dimensions: bool = True
+    encoding: str = "base64"
+    """`base64` or `float`: what is asked for as `encoding_format`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What decides a vector besides the text: a change of any of these makes every vector stale."""
+
+    model: str
+    dimensions: int
+    chunking: str | None = None
+
+    @property
+    def digest(self) -> bytes:
+        """32 bytes that stand before the text in every fingerprint; fixed length, so nothing can run together."""
+        fields = {"chunking": self.chunking, "dimensions": self.dimensions, "model": self.model}
+        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """One source, one text, one spec, one target."""
+
+    id: int
+    name: str
+    source: Source
+    target_schema: str
+    target_table: str
+    text_sql: str
+    where_sql: str | None
+    provider: Provider
+    spec: Spec
+    spec_version: int
+    metric: Metric
+    vector_type: VectorType
+    batch_size: int | None
+    """None: the defaults, 256 live and 512 bulk."""
+    state: State
+    reason: str | None = None
+    retry_at: datetime | None = None
+
+    @property
+    def target_label(self) -> str:
+        return f"{self.target_schema}.{self.target_table}"

@@ -1,0 +1,102 @@
+"""Settings from the environment or `.env`, and every default, in this one file.
+
+`docs/configuration.md` has the same defaults as a table; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from functools import cache
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pgvector_sync.errors import ConfigError
+
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def _named(name: str) -> AliasChoices:
+    """A variable without our prefix: the names that every Postgres, Redis, Celery and openai user knows."""
+    return AliasChoices(name, name.lower())
+
+
+class Settings(BaseSettings):
+    """Frozen and validated at the start. Variables carry the prefix `PGVECTOR_SYNC_` unless named here."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PGVECTOR_SYNC_", env_file=".env", frozen=True, extra="ignore", populate_by_name=True
+    )
+
+    database_url: SecretStr | None = Field(None, validation_alias=_named("DATABASE_URL"))
+    redis_url: SecretStr | None = Field(None, validation_alias=_named("REDIS_URL"))
+    celery_broker_url: SecretStr | None = Field(None, validation_alias=_named("CELERY_BROKER_URL"))
+    openai_base_url: str | None = Field(None, validation_alias=_named("OPENAI_BASE_URL"))
+    allowed_hosts: str = ""
+    """Comma-separated hosts that a worker may send texts and keys to, besides api.openai.com, the host of
+    OPENAI_BASE_URL and loopback."""
+    log_format: str = Field("console", pattern="^(console|json)$")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    lease: timedelta = timedelta(seconds=120)
+    """A claim not finished by then may be taken by another worker."""
+    deadline: timedelta = timedelta(seconds=90)
+    """A batch gives up by then, well before its lease ends."""
+    attempts: int = Field(5, ge=1, le=50)
+    backoff_first: timedelta = timedelta(seconds=2)
+    backoff_longest: timedelta = timedelta(minutes=10)
+    poll: timedelta = timedelta(milliseconds=100)
+    live_batch_size: int = Field(256, ge=1, le=10_000)
+    bulk_batch_size: int = Field(512, ge=1, le=10_000)
+    in_flight_batches: int = Field(8, ge=1, le=1000)
+    """Batches of one pipeline that may be at the provider at once."""
+    bulk_depth_rows: int = Field(20_000, ge=1)
+    """A fill enqueues no more than this many rows ahead of the workers."""
+    drain_rows: int = Field(1_000, ge=1)
+    """Outbox events moved in one transaction."""
+    lock_timeout: timedelta = timedelta(milliseconds=50)
+    """What a worker waits for a lock, far below `deadlock_timeout`."""
+    provider_timeout: timedelta = timedelta(seconds=30)
+    text_limit_bytes: int = Field(1_000_000, ge=1)
+
+    def database(self) -> str:
+        """The connection string. Raises ConfigError where there is none."""
+        if self.database_url is None:
+            raise ConfigError(
+                "no database is configured",
+                where="DATABASE_URL",
+                hint="export DATABASE_URL=postgresql://user:password@host:5432/database, "
+                "or run `pgvector-sync up` for an embedded one",
+            )
+        return self.database_url.get_secret_value()
+
+    def redis(self) -> str:
+        """The Redis URL. Raises ConfigError where there is none."""
+        if self.redis_url is None:
+            raise ConfigError(
+                "no Redis is configured",
+                where="REDIS_URL",
+                hint="export REDIS_URL=redis://host:6379/0, or use `pgvector-sync sync`, which needs none",
+            )
+        return self.redis_url.get_secret_value()
+
+    def broker(self) -> str:
+        """Celery's broker: CELERY_BROKER_URL, else Redis. Raises ConfigError where there is neither."""
+        if self.celery_broker_url is not None:
+            return self.celery_broker_url.get_secret_value()
+        return self.redis()
+
+
+@cache
+def load_settings() -> Settings:
+    """The process's settings. Raises ConfigError that names the variable and what was expected."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).upper()
+        field = name if name in _UNPREFIXED else f"PGVECTOR_SYNC_{name}"
+        raise ConfigError(first["msg"], where="environment", key=field) from None
+
+
+_UNPREFIXED = {"DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "OPENAI_BASE_URL"}
