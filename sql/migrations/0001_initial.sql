@@ -1,0 +1,140 @@
+-- The tables of pgvector-sync. `outbox` and `work` are hot: few indexes, no foreign keys, tight autovacuum.
+
+CREATE TABLE pgvector_sync.provider (
+    name                text PRIMARY KEY,
+    base_url            text,                                  -- NULL: in-process (`local`)
+    api_key_env         text,                                  -- the variable's name, never the secret
+    requests_per_minute int CHECK (requests_per_minute > 0),
+    tokens_per_minute   int CHECK (tokens_per_minute > 0),
+    send_dimensions     boolean NOT NULL DEFAULT true,
+    encoding            text NOT NULL DEFAULT 'base64' CHECK (encoding IN ('base64', 'float'))
+);
+
+-- One row a user's table, however many pipelines read it: the triggers name a source, and the drain fans out.
+CREATE TABLE pgvector_sync.source (
+    id                 int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    schema_name        text NOT NULL,
+    table_name         text NOT NULL,
+    key_columns        text[] NOT NULL,
+    key_types          text[] NOT NULL,                        -- as format_type prints them
+    tracked_columns    text[] NOT NULL DEFAULT '{}',
+    capture_replicated boolean NOT NULL DEFAULT false,
+    UNIQUE (schema_name, table_name)
+);
+
+CREATE TABLE pgvector_sync.pipeline (
+    id            int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name          text NOT NULL UNIQUE,
+    source_id     int NOT NULL REFERENCES pgvector_sync.source,
+    target_schema text NOT NULL,
+    target_table  text NOT NULL,
+    text_columns  text[],                                      -- NULL: text.sql was given
+    text_sql      text NOT NULL,
+    where_sql     text,
+    read_columns  text[] NOT NULL,                             -- what key, text and where read
+    provider      text NOT NULL REFERENCES pgvector_sync.provider,
+    model         text NOT NULL,
+    dimensions    int NOT NULL CHECK (dimensions BETWEEN 1 AND 16000),
+    chunking      text,
+    metric        text NOT NULL CHECK (metric IN ('cosine', 'l2', 'inner_product')),
+    vector_type   text NOT NULL CHECK (vector_type IN ('vector', 'halfvec')),
+    batch_size    int CHECK (batch_size > 0),
+    spec_version  bigint NOT NULL DEFAULT 1,
+    state         text NOT NULL DEFAULT 'active'
+                  CHECK (state IN ('active', 'cooling_down', 'misconfigured', 'paused', 'removing')),
+    reason        text,
+    retry_at      timestamptz,
+    failures      int NOT NULL DEFAULT 0,                      -- consecutive ones of the provider
+    created_at    timestamptz NOT NULL DEFAULT statement_timestamp(),
+    UNIQUE (target_schema, target_table)
+);
+
+-- "This key is dirty." Append-only, written by the triggers inside the application's transaction.
+CREATE TABLE pgvector_sync.outbox (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    source_id   int NOT NULL,
+    key         jsonb,                                         -- NULL: the table was truncated, sweep the targets
+    xid         xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    error_class text                                           -- set: parked here, because it can't become work
+) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_vacuum_cost_delay = 0);
+
+CREATE TABLE pgvector_sync.work (
+    pipeline_id           int NOT NULL,
+    key                   jsonb NOT NULL,
+    generation            bigint NOT NULL DEFAULT 1,
+    lane                  text NOT NULL CHECK (lane IN ('live', 'bulk')),
+    waiting_since         timestamptz NOT NULL,
+    visible_at            timestamptz NOT NULL,
+    attempts              smallint NOT NULL DEFAULT 0,
+    superseded            smallint NOT NULL DEFAULT 0,         -- in a row; from the second on it backs off
+    lease                 uuid,
+    run_id                bigint,
+    force                 boolean NOT NULL DEFAULT false,
+    parked_at             timestamptz,                         -- NULL: alive
+    verdict               text CHECK (verdict IN ('dead', 'discarded')),
+    attempted_fingerprint bytea,
+    failed_fingerprint    bytea,
+    error_class           text,
+    error_message         text,
+    PRIMARY KEY (pipeline_id, key),
+    CHECK (parked_at IS NULL OR (verdict IS NOT NULL AND lease IS NULL))
+) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+        autovacuum_analyze_scale_factor = 0.2, autovacuum_vacuum_cost_delay = 0);
+
+CREATE INDEX work_due ON pgvector_sync.work (pipeline_id, lane, visible_at) WHERE lease IS NULL AND parked_at IS NULL;
+CREATE INDEX work_leased ON pgvector_sync.work (pipeline_id, lane, visible_at) WHERE lease IS NOT NULL;
+CREATE INDEX work_parked ON pgvector_sync.work (pipeline_id) WHERE parked_at IS NOT NULL;
+CREATE INDEX work_run ON pgvector_sync.work (run_id) WHERE run_id IS NOT NULL AND parked_at IS NULL;
+
+-- Fills, bulk re-embeds and reconciliations, past and present. Whoever asks writes the row; a message holds its id.
+CREATE TABLE pgvector_sync.run (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    pipeline_id   int NOT NULL,
+    kind          text NOT NULL CHECK (kind IN ('fill', 'reembed', 'reconcile')),
+    state         text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'finished', 'cancelled', 'failed')),
+    requested_by  text NOT NULL DEFAULT session_user,
+    options       jsonb NOT NULL DEFAULT '{}',
+    watermark     jsonb,                                       -- the last key that was enqueued
+    walked        boolean NOT NULL DEFAULT false,              -- the watermark has reached the end
+    rows_total    bigint,                                      -- an estimate, at the start
+    rows_seen     bigint NOT NULL DEFAULT 0,
+    rows_enqueued bigint NOT NULL DEFAULT 0,
+    counts        jsonb NOT NULL DEFAULT '{}',
+    lease         uuid,
+    visible_at    timestamptz NOT NULL DEFAULT statement_timestamp(),
+    reason        text,
+    started_at    timestamptz NOT NULL DEFAULT statement_timestamp(),
+    finished_at   timestamptz
+);
+
+CREATE INDEX run_running ON pgvector_sync.run (pipeline_id) WHERE state = 'running';
+
+CREATE TABLE pgvector_sync.usage (
+    pipeline_id  int NOT NULL,
+    day          date NOT NULL,
+    requests     bigint NOT NULL DEFAULT 0,
+    tokens       bigint NOT NULL DEFAULT 0,
+    inputs       bigint NOT NULL DEFAULT 0,
+    saved_inputs bigint NOT NULL DEFAULT 0,
+    PRIMARY KEY (pipeline_id, day)
+);
+
+-- Rows acknowledged, by the minute: the rate that `status` shows. Old minutes go with the maintenance tick.
+CREATE TABLE pgvector_sync.throughput (
+    pipeline_id int NOT NULL,
+    minute      timestamptz NOT NULL,
+    rows        bigint NOT NULL,
+    PRIMARY KEY (pipeline_id, minute)
+);
+
+CREATE TABLE pgvector_sync.tick (
+    name       text PRIMARY KEY,
+    lease      uuid,
+    visible_at timestamptz NOT NULL DEFAULT statement_timestamp(),
+    last_at    timestamptz
+);
+
+REVOKE ALL ON SCHEMA pgvector_sync FROM PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA pgvector_sync FROM PUBLIC;

@@ -1,0 +1,18 @@
+-- What `apply` asks before it changes anything.
+
+-- name: count_up_to
+-- Rows of a table, counted no further than `limit`: the planner's estimate is 0 for a table never analyzed.
+SELECT count(*) AS rows FROM (SELECT FROM {source} LIMIT %(limit)s) AS counted;
+
+-- name: target_filled
+-- Whether a target holds any vector.
+SELECT EXISTS (SELECT FROM {target}) AS filled;
+
+-- name: retype_target
+-- Another dimension or vector type, for a target that is still empty.
+ALTER TABLE {target} ALTER COLUMN embedding TYPE {column_type};
+
+-- name: may_create
+-- Whether the target can be made where it belongs.
+SELECT has_schema_privilege(%(schema)s, 'CREATE') AS may_create, current_user AS role
+FROM pg_catalog.pg_namespace WHERE nspname = %(schema)s;

@@ -1,0 +1,115 @@
+-- The triggers on a user's table. DDL takes no parameters: everything in braces is composed as literal or identifier.
+
+-- name: create_function
+-- Appends the key of a changed row to the outbox, and deletes a gone row's vectors where that is safe.
+CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $capture$
+BEGIN
+    IF TG_OP <> 'DELETE' THEN
+        INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, {new_key});
+    END IF;
+    IF TG_OP = 'DELETE' OR TG_OP = 'UPDATE' AND {key_changed} THEN
+        INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, {old_key});
+        {delete};
+    END IF;
+    RETURN NULL;
+END
+$capture$;
+
+-- name: delete_vectors
+-- Only where the NOT EXISTS can be trusted; elsewhere the event does it. No EXCEPTION block: a subtransaction a row.
+        IF current_setting('transaction_isolation') = 'read committed'
+           AND has_table_privilege({source_name}, 'SELECT') AND NOT row_security_active({source_name}) THEN
+            {deletes};
+        END IF;
+
+-- name: delete_from_target
+-- One target of the source; it may have been dropped by hand.
+            IF to_regclass({target_name}) IS NOT NULL THEN
+                DELETE FROM {target} AS pgvector_sync_target
+                WHERE {target_matches_old} AND NOT EXISTS (SELECT FROM {source} WHERE {source_matches_old});
+            END IF;
+
+-- name: create_sweep_function
+-- A TRUNCATE leaves one event; the drain sweeps the targets.
+CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp AS $sweep$
+BEGIN
+    INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, NULL);
+    RETURN NULL;
+END
+$sweep$;
+
+-- name: revoke
+-- Firing a trigger needs no EXECUTE; nobody else has business with it.
+REVOKE ALL ON FUNCTION {function}() FROM PUBLIC;
+
+-- name: sign
+-- What was installed, so that `apply` sees whether anything differs.
+COMMENT ON FUNCTION {function}() IS {signature};
+
+-- name: create_insert_trigger
+-- Row level: statement triggers miss writes aimed at a partition.
+CREATE OR REPLACE TRIGGER pgvector_sync_insert AFTER INSERT ON {source}
+FOR EACH ROW EXECUTE FUNCTION {function}();
+
+-- name: create_update_trigger
+-- Only for a change of a tracked column: the condition is in WHEN, so an untracked update doesn't call us at all.
+CREATE OR REPLACE TRIGGER pgvector_sync_update AFTER UPDATE ON {source}
+FOR EACH ROW WHEN ({changed}) EXECUTE FUNCTION {function}();
+
+-- name: create_delete_trigger
+-- The event of a gone row, and its vectors.
+CREATE OR REPLACE TRIGGER pgvector_sync_delete AFTER DELETE ON {source}
+FOR EACH ROW EXECUTE FUNCTION {function}();
+
+-- name: create_truncate_trigger
+-- Not inherited by partitions: the table and each partition have their own.
+CREATE OR REPLACE TRIGGER pgvector_sync_truncate AFTER TRUNCATE ON {source}
+FOR EACH STATEMENT EXECUTE FUNCTION {function}();
+
+-- name: enable_always
+-- Fires for replicated changes too; CREATE OR REPLACE has just reset it.
+ALTER TABLE {source} ENABLE ALWAYS TRIGGER {trigger};
+
+-- name: drop_trigger
+-- Takes a short exclusive lock on the table.
+DROP TRIGGER IF EXISTS {trigger} ON {source};
+
+-- name: drop_function
+-- After its triggers.
+DROP FUNCTION IF EXISTS {function}();
+
+-- name: installed
+-- Our triggers as they are: on which table, whether and how they fire.
+SELECT n.nspname AS schema, c.relname AS table, t.tgname AS trigger, t.tgenabled::text AS enabled,
+       coalesce(obj_description(t.tgfoid, 'pg_proc'), '') AS signature
+FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_namespace f ON f.oid = p.pronamespace
+WHERE f.nspname = 'pgvector_sync' AND p.proname = ANY (%(functions)s) AND t.tgparentid = 0;
+
+-- name: create_target
+-- The side table; its key columns are the source's, types and collations included.
+CREATE TABLE {target} (
+    {key_definitions},
+    chunk_no     int NOT NULL DEFAULT 0,
+    chunk        text,
+    embedding    {column_type} NOT NULL,
+    fingerprint  bytea NOT NULL,
+    model        text NOT NULL,
+    embedded_at  timestamptz NOT NULL,
+    PRIMARY KEY ({key_columns}, chunk_no)
+);
+
+-- name: index_fingerprint
+-- Finds a vector that is already paid for.
+CREATE INDEX ON {target} (fingerprint);
+
+-- name: comment_target
+-- What the table is, for whoever finds it.
+COMMENT ON TABLE {target} IS {comment};
+
+-- name: drop_target
+-- With everything on it.
+DROP TABLE IF EXISTS {target};

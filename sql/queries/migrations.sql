@@ -1,0 +1,34 @@
+-- The ledger of migrations.
+
+-- name: lock_migrations
+-- One migration at a time, in however many processes; the second waits and then finds nothing to do.
+SELECT pg_advisory_xact_lock(%(classid)s, %(objid)s);
+
+-- name: schema_exists
+-- Whether this database has met us before.
+SELECT to_regnamespace('pgvector_sync') IS NOT NULL AS schema_exists,
+       to_regclass('pgvector_sync.applied_migration') IS NOT NULL AS ledger_exists;
+
+-- name: create_ledger
+-- The ledger itself, which no migration can create.
+CREATE TABLE IF NOT EXISTS pgvector_sync.applied_migration (
+    number     int PRIMARY KEY,
+    name       text NOT NULL,
+    checksum   text NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT statement_timestamp()
+);
+
+-- name: applied
+-- What has been applied, in order.
+SELECT number, name, checksum FROM pgvector_sync.applied_migration ORDER BY number;
+
+-- name: record
+-- Written before the migration's statements, so that a concurrent run would fail on the primary key.
+INSERT INTO pgvector_sync.applied_migration (number, name, checksum) VALUES (%(number)s, %(name)s, %(checksum)s);
+
+-- name: extension
+-- Whether pgvector is installed, and which version could be.
+SELECT (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'vector') AS installed,
+       (SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = 'vector') AS available,
+       current_setting('server_version_num')::int AS server_version_num,
+       current_database() AS database, current_user AS role;

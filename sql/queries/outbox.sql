@@ -1,0 +1,56 @@
+-- From the outbox into work: the drain.
+
+-- name: try_drain_lock
+-- One drain at a time; `apply` and `remove` take the same lock, so that a fan-out never sees half a change.
+SELECT pg_try_advisory_xact_lock(%(classid)s, %(objid)s) AS locked;
+
+-- name: drain_lock
+-- The same lock, waited for (apply, pause, remove).
+SELECT pg_advisory_xact_lock(%(classid)s, %(objid)s);
+
+-- name: drain
+-- Moves the oldest events into work, in key order, one work row a (pipeline, key). `after_id` is only a hint that
+-- skips dead tuples; ids become visible out of order, so the caller also starts from the beginning now and then.
+WITH event AS (
+    DELETE FROM pgvector_sync.outbox
+    WHERE id = ANY (ARRAY(
+        SELECT id FROM pgvector_sync.outbox
+        WHERE id > %(after_id)s AND key IS NOT NULL AND error_class IS NULL
+        ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING id, source_id, key, at
+), moved AS (
+    INSERT INTO pgvector_sync.work AS w (pipeline_id, key, lane, waiting_since, visible_at)
+    SELECT p.id, e.key, 'live', min(e.at), statement_timestamp()
+    FROM event e JOIN pgvector_sync.pipeline p ON p.source_id = e.source_id AND p.state <> 'removing'
+    GROUP BY p.id, e.key
+    ORDER BY p.id, e.key
+    ON CONFLICT (pipeline_id, key) DO UPDATE SET
+        generation = w.generation + 1,
+        lane = 'live',
+        waiting_since = CASE WHEN w.parked_at IS NULL THEN least(w.waiting_since, excluded.waiting_since)
+                             ELSE excluded.waiting_since END,
+        -- a leased row keeps its lease; one superseded again and again keeps its back-off
+        visible_at = CASE WHEN w.lease IS NULL AND (w.superseded < 2 OR w.parked_at IS NOT NULL)
+                          THEN least(w.visible_at, excluded.visible_at) ELSE w.visible_at END,
+        parked_at = NULL
+    RETURNING 1
+)
+SELECT (SELECT count(*) FROM event) AS events, (SELECT max(id) FROM event) AS last_id,
+       (SELECT count(*) FROM moved) AS rows;
+
+-- name: park_event
+-- The one event that can't become work (its key is too long for the index, say) stays behind, and is shown as dead.
+UPDATE pgvector_sync.outbox SET error_class = %(error_class)s
+WHERE id = (SELECT id FROM pgvector_sync.outbox
+            WHERE id > %(after_id)s AND key IS NOT NULL AND error_class IS NULL
+            ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING id;
+
+-- name: sweeps
+-- TRUNCATE events: each is a walk over the targets of its source.
+SELECT o.id, o.source_id FROM pgvector_sync.outbox o
+WHERE o.key IS NULL AND o.error_class IS NULL ORDER BY o.id LIMIT 100;
+
+-- name: finish_sweep
+-- The walk has reached the end of every target.
+DELETE FROM pgvector_sync.outbox WHERE id = ANY (%(ids)s) AND key IS NULL;

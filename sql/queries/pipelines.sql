@@ -1,0 +1,130 @@
+-- Providers, sources and pipelines: what `apply` writes and workers read.
+
+-- name: all
+-- Every pipeline with its source and provider.
+SELECT p.id, p.name, p.target_schema, p.target_table, p.text_columns, p.text_sql, p.where_sql, p.read_columns,
+       p.model, p.dimensions, p.chunking, p.metric, p.vector_type, p.batch_size, p.spec_version, p.state, p.reason,
+       p.retry_at,
+       s.id AS source_id, s.schema_name, s.table_name, s.key_columns, s.key_types, s.tracked_columns,
+       s.capture_replicated,
+       r.name AS provider, r.base_url, r.api_key_env, r.requests_per_minute, r.tokens_per_minute, r.send_dimensions,
+       r.encoding
+FROM pgvector_sync.pipeline p
+JOIN pgvector_sync.source s ON s.id = p.source_id
+JOIN pgvector_sync.provider r ON r.name = p.provider
+WHERE %(name)s::text IS NULL OR p.name = %(name)s
+ORDER BY p.name;
+
+-- name: put_provider
+-- A provider as the file has it.
+INSERT INTO pgvector_sync.provider (name, base_url, api_key_env, requests_per_minute, tokens_per_minute,
+                                    send_dimensions, encoding)
+VALUES (%(name)s, %(base_url)s, %(api_key_env)s, %(requests_per_minute)s, %(tokens_per_minute)s,
+        %(send_dimensions)s, %(encoding)s)
+ON CONFLICT (name) DO UPDATE SET base_url = excluded.base_url, api_key_env = excluded.api_key_env,
+    requests_per_minute = excluded.requests_per_minute, tokens_per_minute = excluded.tokens_per_minute,
+    send_dimensions = excluded.send_dimensions, encoding = excluded.encoding;
+
+-- name: providers
+-- Providers as they are stored.
+SELECT name, base_url, api_key_env, requests_per_minute, tokens_per_minute, send_dimensions, encoding
+FROM pgvector_sync.provider ORDER BY name;
+
+-- name: put_source
+-- A source, found or made; its id names its trigger functions.
+INSERT INTO pgvector_sync.source (schema_name, table_name, key_columns, key_types, tracked_columns, capture_replicated)
+VALUES (%(schema)s, %(table)s, %(key_columns)s, %(key_types)s, %(tracked_columns)s, %(capture_replicated)s)
+ON CONFLICT (schema_name, table_name) DO UPDATE SET key_columns = excluded.key_columns,
+    key_types = excluded.key_types, tracked_columns = excluded.tracked_columns,
+    capture_replicated = excluded.capture_replicated
+RETURNING id;
+
+-- name: source_pipelines
+-- The pipelines over one source, for the union of what they read.
+SELECT p.name, p.read_columns, p.target_schema, p.target_table, p.state
+FROM pgvector_sync.pipeline p WHERE p.source_id = %(source_id)s ORDER BY p.id;
+
+-- name: source_id
+-- The id of a source by its name, if any pipeline has ever read it.
+SELECT id, capture_replicated FROM pgvector_sync.source WHERE schema_name = %(schema)s AND table_name = %(table)s;
+
+-- name: add
+-- A new pipeline.
+INSERT INTO pgvector_sync.pipeline (name, source_id, target_schema, target_table, text_columns, text_sql, where_sql,
+    read_columns, provider, model, dimensions, metric, vector_type, batch_size)
+VALUES (%(name)s, %(source_id)s, %(target_schema)s, %(target_table)s, %(text_columns)s, %(text_sql)s, %(where_sql)s,
+    %(read_columns)s, %(provider)s, %(model)s, %(dimensions)s, %(metric)s, %(vector_type)s, %(batch_size)s)
+RETURNING id;
+
+-- name: change
+-- A changed pipeline; what changes vectors or which rows have them bumps spec_version, which fences off every
+-- batch claimed before.
+UPDATE pgvector_sync.pipeline SET text_columns = %(text_columns)s, text_sql = %(text_sql)s, where_sql = %(where_sql)s,
+    read_columns = %(read_columns)s, provider = %(provider)s, model = %(model)s, dimensions = %(dimensions)s,
+    metric = %(metric)s, batch_size = %(batch_size)s,
+    spec_version = spec_version + CASE WHEN %(bump)s THEN 1 ELSE 0 END
+WHERE id = %(id)s AND state <> 'removing';
+
+-- name: hold
+-- The first step of a write: the pipeline is the one that was claimed, and stays so until we commit.
+SELECT id FROM pgvector_sync.pipeline
+WHERE id = %(id)s AND spec_version = %(spec_version)s AND state NOT IN ('paused', 'removing')
+FOR SHARE;
+
+-- name: take_probe
+-- A pipeline in cool-down sends one probe: whoever moves retry_at has it.
+UPDATE pgvector_sync.pipeline SET retry_at = statement_timestamp() + %(hold)s
+WHERE id = %(id)s AND state IN ('cooling_down', 'misconfigured') AND retry_at <= statement_timestamp();
+
+-- name: release_probe
+-- Nothing was due to probe with: the next one may come at once.
+UPDATE pgvector_sync.pipeline SET retry_at = statement_timestamp()
+WHERE id = %(id)s AND state IN ('cooling_down', 'misconfigured');
+
+-- name: recovered
+-- A call succeeded: the provider states end. `failures` is read first, so that the healthy road writes nothing.
+UPDATE pgvector_sync.pipeline SET state = 'active', reason = NULL, retry_at = NULL, failures = 0
+WHERE id = %(id)s AND state IN ('cooling_down', 'misconfigured');
+
+-- name: provider_failed
+-- The provider failed: wait `retry_after`, or 2 s doubling to 10 min with jitter. Of the batches that fail at once
+-- only the first counts, and after it only the probe. Never ends a pause.
+UPDATE pgvector_sync.pipeline SET state = %(state)s, reason = %(reason)s, failures = least(failures + 1, 1000),
+    retry_at = statement_timestamp() + coalesce(%(retry_after)s,
+        (0.5 + random()) * least(%(backoff_first)s * power(2, least(failures, 20)), %(backoff_longest)s))
+WHERE id = %(id)s AND (state = 'active' OR (%(probe)s AND state IN ('cooling_down', 'misconfigured')));
+
+-- name: pause
+-- Only `resume` ends it.
+UPDATE pgvector_sync.pipeline SET state = 'paused', reason = %(reason)s, retry_at = NULL
+WHERE name = %(name)s AND state NOT IN ('paused', 'removing');
+
+-- name: resume
+-- Active again, whatever had stopped it.
+UPDATE pgvector_sync.pipeline SET state = 'active', reason = NULL, retry_at = NULL, failures = 0
+WHERE name = %(name)s AND state IN ('paused', 'cooling_down', 'misconfigured');
+
+-- name: removing
+-- From here on nothing is claimed, drained or written for it.
+UPDATE pgvector_sync.pipeline SET state = 'removing', reason = 'being removed' WHERE id = %(id)s;
+
+-- name: forget
+-- The pipeline and all that is ours of it; the target is dropped apart, if at all.
+WITH gone AS (DELETE FROM pgvector_sync.pipeline WHERE id = %(id)s RETURNING id),
+     work_ AS (DELETE FROM pgvector_sync.work WHERE pipeline_id IN (SELECT id FROM gone)),
+     run_ AS (DELETE FROM pgvector_sync.run WHERE pipeline_id IN (SELECT id FROM gone)),
+     usage_ AS (DELETE FROM pgvector_sync.usage WHERE pipeline_id IN (SELECT id FROM gone)),
+     rate_ AS (DELETE FROM pgvector_sync.throughput WHERE pipeline_id IN (SELECT id FROM gone))
+SELECT count(*) AS gone FROM gone;
+
+-- name: forget_source
+-- A source that no pipeline reads any more, with the events that wait for nobody.
+WITH gone AS (DELETE FROM pgvector_sync.source s WHERE s.id = %(source_id)s
+              AND NOT EXISTS (SELECT FROM pgvector_sync.pipeline p WHERE p.source_id = s.id) RETURNING id),
+     events AS (DELETE FROM pgvector_sync.outbox WHERE source_id IN (SELECT id FROM gone))
+SELECT count(*) AS gone FROM gone;
+
+-- name: forget_providers
+-- Providers that no pipeline uses.
+DELETE FROM pgvector_sync.provider r
+WHERE NOT EXISTS (SELECT FROM pgvector_sync.pipeline p WHERE p.provider = r.name);

@@ -1,0 +1,25 @@
+-- What every transaction starts with.
+
+-- name: begin
+-- One statement pins what renders values, bounds our waits and refuses to read through row-level security.
+SELECT set_config('lock_timeout', %(lock_timeout)s, true),
+       set_config('row_security', 'off', true),
+       set_config('TimeZone', 'UTC', true),
+       set_config('DateStyle', 'ISO, YMD', true),
+       set_config('IntervalStyle', 'postgres', true),
+       set_config('bytea_output', 'hex', true),
+       set_config('extra_float_digits', '1', true),
+       set_config('lc_monetary', 'C', true),
+       set_config('lc_numeric', 'C', true),
+       set_config('lc_time', 'C', true),
+       set_config('xmloption', 'content', true),
+       set_config('search_path', 'public, pg_temp', true),
+       set_config('synchronous_commit', %(synchronous_commit)s, true);
+
+-- name: vector_type
+-- Where the extension lives and the OIDs of its array types, which differ from database to database.
+SELECT n.nspname AS schema, e.extversion AS version, t.typname AS name, t.oid, t.typarray AS array_oid
+FROM pg_catalog.pg_extension e
+JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+LEFT JOIN pg_catalog.pg_type t ON t.typnamespace = n.oid AND t.typname IN ('vector', 'halfvec')
+WHERE e.extname = 'vector';

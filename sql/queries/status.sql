@@ -1,0 +1,91 @@
+-- What `status` shows. All of it is quick on a large table: estimates from the catalog, counts up to a limit.
+
+-- name: pipelines
+-- One row a pipeline. rows is the planner's estimate; waiting counts up to `limit`.
+SELECT p.name, s.schema_name || '.' || s.table_name AS source, p.target_schema || '.' || p.target_table AS target,
+       p.state, p.reason, p.retry_at,
+       EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.kind = 'fill' AND r.state = 'running')
+           AS filling,
+       fill.rows_total AS fill_total, fill.rows_seen AS fill_seen, coalesce(fill.walked, true) AS fill_walked,
+       (SELECT sum(greatest(leaf.reltuples, 0))::bigint
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        JOIN pg_catalog.pg_class leaf ON leaf.oid = c.oid
+             OR leaf.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)
+        WHERE n.nspname = s.schema_name AND c.relname = s.table_name) AS estimated_rows,
+       (SELECT count(*) FROM (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.parked_at IS NULL
+                              LIMIT %(limit)s) AS counted) AS alive,
+       (SELECT count(*) FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.lease IS NOT NULL
+        AND w.visible_at > statement_timestamp()) AS in_flight,
+       (SELECT count(*) FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.parked_at IS NOT NULL
+        AND w.verdict = 'dead')
+         + (SELECT count(*) FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id AND o.error_class IS NOT NULL)
+           AS dead,
+       (SELECT count(*) FROM (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id
+                              AND o.error_class IS NULL LIMIT %(limit)s) AS counted) AS events,
+       extract(epoch FROM statement_timestamp() - least(
+           (SELECT min(w.waiting_since) FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.parked_at IS NULL),
+           (SELECT o.at FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id AND o.error_class IS NULL
+            ORDER BY o.id LIMIT 1)))::float8 AS lag_seconds,
+       (SELECT coalesce(sum(CASE WHEN t.minute = date_trunc('minute', statement_timestamp()) THEN t.rows
+                                 ELSE t.rows * (1 - extract(second FROM statement_timestamp()) / 60) END), 0)::float8 / 60
+        FROM pgvector_sync.throughput t WHERE t.pipeline_id = p.id
+        AND t.minute >= date_trunc('minute', statement_timestamp()) - interval '1 minute') AS rows_per_second,
+       (SELECT coalesce(sum(u.saved_inputs), 0)::bigint FROM pgvector_sync.usage u WHERE u.pipeline_id = p.id)
+           AS saved_inputs
+FROM pgvector_sync.pipeline p
+JOIN pgvector_sync.source s ON s.id = p.source_id
+LEFT JOIN LATERAL (
+    SELECT r.rows_total, r.rows_seen, r.walked FROM pgvector_sync.run r
+    WHERE r.pipeline_id = p.id AND r.kind = 'fill' AND r.state = 'running' ORDER BY r.id DESC LIMIT 1) AS fill ON true
+WHERE %(name)s::text IS NULL OR p.name = %(name)s
+ORDER BY p.name;
+
+-- name: unfilled
+-- A condition on a source row: beyond the watermark of a running fill.
+EXISTS (SELECT FROM pgvector_sync.run r
+        WHERE r.pipeline_id = %(pipeline_id)s AND r.kind = 'fill' AND r.state = 'running' AND NOT r.walked
+          AND (r.watermark IS NULL OR {beyond}));
+
+-- name: exact
+-- Counts by reading every row: all rows, the fresh ones, and those beyond the watermark of a running fill.
+SELECT count(*) AS rows,
+       count(*) FILTER (WHERE now_.fingerprint IS NOT DISTINCT FROM pgvector_sync_target.fingerprint
+                        AND (pgvector_sync_target.model IS NULL OR pgvector_sync_target.model = %(model)s)) AS fresh,
+       count(*) FILTER (WHERE {unfilled}) AS unfilled
+FROM {source}
+LEFT JOIN LATERAL (
+    SELECT CASE WHEN rendered.octets <= %(text_limit)s
+                THEN sha256(%(spec)s::bytea || convert_to(rendered.text, 'UTF8'))
+                ELSE sha256(%(spec)s::bytea || convert_to('too large: ' || rendered.octets, 'UTF8')) END AS fingerprint
+    FROM (SELECT row_.text, octet_length(row_.text) AS octets
+          FROM (SELECT ({text})::text AS text WHERE {wanted} OFFSET 0) AS row_ OFFSET 0) AS rendered
+    WHERE rendered.text ~ '\S'
+) AS now_ ON true
+LEFT JOIN {target} AS pgvector_sync_target ON {match_stored} AND pgvector_sync_target.chunk_no = 0;
+
+-- name: not_covered
+-- G1 as one query, in one snapshot: every (row, pipeline) that is neither fresh, nor in outbox, nor in work, nor
+-- beyond the watermark of a running fill; orphaned vectors count as not fresh. Empty, always.
+WITH state_ AS MATERIALIZED (
+    SELECT {key_source} AS key, now_.fingerprint, {unfilled} AS unfilled
+    FROM {source}
+    LEFT JOIN LATERAL (
+        SELECT CASE WHEN rendered.octets <= %(text_limit)s
+                    THEN sha256(%(spec)s::bytea || convert_to(rendered.text, 'UTF8'))
+                    ELSE sha256(%(spec)s::bytea || convert_to('too large: ' || rendered.octets, 'UTF8')) END AS fingerprint
+        FROM (SELECT row_.text, octet_length(row_.text) AS octets
+              FROM (SELECT ({text})::text AS text WHERE {wanted} OFFSET 0) AS row_ OFFSET 0) AS rendered
+        WHERE rendered.text ~ '\S'
+    ) AS now_ ON true
+), stored AS MATERIALIZED (
+    SELECT {key_target} AS key, pgvector_sync_target.fingerprint, pgvector_sync_target.model
+    FROM {target} AS pgvector_sync_target
+), differing AS (
+    SELECT coalesce(state_.key, stored.key) AS key
+    FROM state_ FULL JOIN stored ON stored.key = state_.key
+    WHERE (state_.fingerprint IS DISTINCT FROM stored.fingerprint OR stored.model <> %(model)s)
+      AND NOT coalesce(state_.unfilled, false)
+)
+SELECT d.key FROM differing d
+WHERE NOT EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = %(source_id)s AND (o.key = d.key OR o.key IS NULL))
+  AND NOT EXISTS (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = %(pipeline_id)s AND w.key = d.key);

@@ -1,0 +1,26 @@
+-- What was bought and what was saved, and how fast rows come through.
+
+-- name: note
+-- One batch: requests, tokens, inputs and saved inputs of the day, and rows of the minute.
+WITH day_ AS (
+    INSERT INTO pgvector_sync.usage AS u (pipeline_id, day, requests, tokens, inputs, saved_inputs)
+    VALUES (%(pipeline_id)s, (statement_timestamp() AT TIME ZONE 'UTC')::date, %(requests)s, %(tokens)s, %(inputs)s,
+            %(saved_inputs)s)
+    ON CONFLICT (pipeline_id, day) DO UPDATE SET requests = u.requests + excluded.requests,
+        tokens = u.tokens + excluded.tokens, inputs = u.inputs + excluded.inputs,
+        saved_inputs = u.saved_inputs + excluded.saved_inputs)
+INSERT INTO pgvector_sync.throughput AS t (pipeline_id, minute, rows)
+VALUES (%(pipeline_id)s, date_trunc('minute', statement_timestamp()), %(rows)s)
+ON CONFLICT (pipeline_id, minute) DO UPDATE SET rows = t.rows + excluded.rows;
+
+-- name: forget_minutes
+-- Rates older than an hour.
+DELETE FROM pgvector_sync.throughput WHERE minute < statement_timestamp() - interval '1 hour';
+
+-- name: take_tick
+-- A scheduled job runs once an interval, however many beats ring it.
+INSERT INTO pgvector_sync.tick AS t (name, lease, visible_at, last_at)
+VALUES (%(name)s, %(lease)s, statement_timestamp() + %(every)s, statement_timestamp())
+ON CONFLICT (name) DO UPDATE SET lease = excluded.lease, visible_at = excluded.visible_at, last_at = excluded.last_at
+WHERE t.visible_at <= statement_timestamp()
+RETURNING t.name;

@@ -1,0 +1,118 @@
+-- Claims, leases and what becomes of them. The database's clock decides, as statement_timestamp().
+
+-- name: claim
+-- Takes due rows that nobody holds; the attempt counts from here, and is refunded when it was nobody's fault.
+WITH due AS MATERIALIZED (
+    SELECT pipeline_id, key FROM pgvector_sync.work
+    WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND parked_at IS NULL AND lease IS NULL
+      AND visible_at <= statement_timestamp()
+    ORDER BY visible_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
+UPDATE pgvector_sync.work w
+SET lease = %(lease)s, visible_at = statement_timestamp() + %(lease_for)s, attempts = w.attempts + 1
+FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
+RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.superseded;
+
+-- name: claim_expired
+-- Takes rows whose lease ran out, fewer with every attempt (256, 64, 16, 4, 1 for five): one of them may be what
+-- kills the worker, and on its last attempt it is alone.
+WITH oldest AS MATERIALIZED (
+    SELECT attempts FROM pgvector_sync.work
+    WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND lease IS NOT NULL
+      AND visible_at <= statement_timestamp() AND attempts < %(max_attempts)s
+    ORDER BY visible_at LIMIT 1
+), due AS MATERIALIZED (
+    SELECT w.pipeline_id, w.key FROM pgvector_sync.work w
+    WHERE w.pipeline_id = %(pipeline_id)s AND w.lane = %(lane)s AND w.lease IS NOT NULL
+      AND w.visible_at <= statement_timestamp() AND w.attempts = (SELECT attempts FROM oldest)
+    ORDER BY w.visible_at
+    LIMIT (SELECT ceil(power(%(limit)s::float8,
+                             greatest(%(max_attempts)s - attempts - 1, 0)::float8 / greatest(%(max_attempts)s - 1, 1)))
+           FROM oldest)
+    FOR UPDATE SKIP LOCKED)
+UPDATE pgvector_sync.work w
+SET lease = %(lease)s, visible_at = statement_timestamp() + %(lease_for)s, attempts = w.attempts + 1
+FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
+RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.superseded;
+
+-- name: park_crashed
+-- Rows whose lease ran out on their last attempt: the worker died on them, alone.
+UPDATE pgvector_sync.work
+SET parked_at = statement_timestamp(), verdict = 'dead', lease = NULL,
+    failed_fingerprint = attempted_fingerprint, error_class = 'worker_crashed',
+    error_message = 'the worker died or ran out of time on this row, on every attempt'
+WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND lease IS NOT NULL
+  AND visible_at <= statement_timestamp() AND attempts >= %(max_attempts)s;
+
+-- name: note_attempt
+-- From the second attempt on: which content is about to be tried, before it is. Attempts belong to content, so
+-- another content starts again at one.
+UPDATE pgvector_sync.work w
+SET attempts = CASE WHEN w.attempted_fingerprint <> a.fingerprint THEN 1 ELSE w.attempts END,
+    attempted_fingerprint = a.fingerprint
+FROM unnest(%(keys)s::jsonb[], %(fingerprints)s::bytea[]) AS a (key, fingerprint)
+WHERE w.pipeline_id = %(pipeline_id)s AND w.key = a.key AND w.lease = %(lease)s
+RETURNING w.key, w.attempts;
+
+-- name: lock_claimed
+-- Our rows, as claimed: by lease and generation. Whoever is missing was taken, changed again or is gone.
+SELECT w.key FROM unnest(%(keys)s::jsonb[], %(generations)s::bigint[]) AS c (key, generation)
+JOIN pgvector_sync.work w ON w.pipeline_id = %(pipeline_id)s AND w.key = c.key
+WHERE w.lease = %(lease)s AND w.generation = c.generation
+FOR UPDATE OF w SKIP LOCKED;
+
+-- name: ack
+-- Done: the rows leave work. They are locked by this transaction, so the count must match.
+DELETE FROM pgvector_sync.work
+WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s;
+
+-- name: release
+-- Given back with the attempt refunded: due at once, or after `delay`.
+UPDATE pgvector_sync.work
+SET lease = NULL, attempts = greatest(attempts - 1, 0), visible_at = statement_timestamp() + %(delay)s
+WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s;
+
+-- name: release_superseded
+-- The content changed while we embedded: due at once the first time, then 2 s doubling (`backoff_first`, up to
+-- `backoff_longest`), else a row that changes faster than the provider answers would be paid for for ever.
+UPDATE pgvector_sync.work
+SET lease = NULL, attempts = greatest(attempts - 1, 0), superseded = least(superseded + 1, 30000),
+    visible_at = statement_timestamp() + CASE WHEN superseded = 0 THEN interval '0'
+        ELSE least(%(backoff_first)s * power(2, least(superseded - 1, 20)), %(backoff_longest)s) END
+WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s;
+
+-- name: back_off
+-- An attempt that failed and was used up: 2 s doubling to 10 min, with jitter of half.
+UPDATE pgvector_sync.work
+SET lease = NULL, error_class = %(error_class)s, error_message = %(error_message)s,
+    visible_at = statement_timestamp() + (0.5 + random())
+        * least(%(backoff_first)s * power(2, least(attempts - 1, 20)), %(backoff_longest)s)
+WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s
+  AND attempts < %(max_attempts)s;
+
+-- name: park
+-- A dead letter, only of the generation that was claimed; `failed_fingerprint` is what revives it when it differs.
+UPDATE pgvector_sync.work w
+SET parked_at = statement_timestamp(), verdict = coalesce(%(verdict)s, 'dead'), lease = NULL,
+    failed_fingerprint = p.fingerprint, error_class = %(error_class)s, error_message = %(error_message)s
+FROM unnest(%(keys)s::jsonb[], %(generations)s::bigint[], %(fingerprints)s::bytea[]) AS p (key, generation, fingerprint)
+WHERE w.pipeline_id = %(pipeline_id)s AND w.key = p.key AND w.lease = %(lease)s AND w.generation = p.generation
+RETURNING w.key;
+
+-- name: due
+-- For each pipeline that may call its provider: how much is due in each lane, up to `limit`, and how many batches
+-- are at the provider. One in cool-down has one probe, once `retry_at` has come.
+SELECT p.name, p.state, p.batch_size, lane.lane,
+       (SELECT count(*) FROM (
+            SELECT FROM pgvector_sync.work w
+            WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NULL AND w.parked_at IS NULL
+              AND w.visible_at <= statement_timestamp()
+            LIMIT %(limit)s) AS fresh)
+       + (SELECT count(*) FROM pgvector_sync.work w
+          WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NOT NULL
+            AND w.visible_at <= statement_timestamp()) AS due,
+       (SELECT count(DISTINCT w.lease) FROM pgvector_sync.work w
+        WHERE w.pipeline_id = p.id AND w.lane IN ('live', 'bulk') AND w.lease IS NOT NULL
+          AND w.visible_at > statement_timestamp()) AS in_flight
+FROM pgvector_sync.pipeline p CROSS JOIN (VALUES (1, 'live'), (2, 'bulk')) AS lane (rank, lane)
+WHERE p.state = 'active' OR (p.state IN ('cooling_down', 'misconfigured') AND p.retry_at <= statement_timestamp())
+ORDER BY lane.rank, p.id;

@@ -1,0 +1,72 @@
+"""The one composition root: settings → pool, providers, clients."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from dotenv import dotenv_values
+
+from pgvector_sync.embedding.embedder import Embedder, open_embedder
+from pgvector_sync.model import Provider
+from pgvector_sync.settings import Settings, load_settings
+from pgvector_sync.store.database import Database
+from pgvector_sync.sync.runtime import Runtime
+
+
+@dataclass
+class Embedders:
+    """One client a provider and process, opened when first needed, replaced when the provider's row changes."""
+
+    settings: Settings
+    _open: dict[Provider, Embedder] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, provider: Provider) -> Embedder:
+        with self._lock:
+            if provider not in self._open:
+                environ = {k: v for k, v in dotenv_values(".env").items() if v is not None} | dict(os.environ)
+                self._open[provider] = open_embedder(provider, self.settings, environ)
+            return self._open[provider]
+
+    def close(self) -> None:
+        with self._lock:
+            for embedder in self._open.values():
+                embedder.close()
+            self._open.clear()
+
+
+def open_database(settings: Settings, *, max_connections: int = 4) -> Database:
+    """A pool on DATABASE_URL. Raises ConfigError where none is set; connects when first used."""
+    return Database(settings.database(), lock_timeout=settings.lock_timeout, max_connections=max_connections)
+
+
+@contextmanager
+def open_runtime(settings: Settings | None = None, *, max_connections: int = 4) -> Iterator[Runtime]:
+    """A runtime for a command; closed at the end."""
+    settings = settings or load_settings()
+    embedders = Embedders(settings)
+    with open_database(settings, max_connections=max_connections) as database:
+        try:
+            yield Runtime(settings, database, embedders)
+        finally:
+            embedders.close()
+
+
+_runtimes: dict[int, Runtime] = {}
+_runtimes_lock = threading.Lock()
+
+
+def process_runtime(max_connections: Callable[[], int] = lambda: 4) -> Runtime:
+    """The runtime of this worker process, made at its first use: pools and clients don't survive a fork."""
+    pid = os.getpid()
+    with _runtimes_lock:
+        if pid not in _runtimes:
+            _runtimes.clear()  # the parent's, inherited by the fork: not ours to close
+            settings = load_settings()
+            database = open_database(settings, max_connections=max_connections())
+            _runtimes[pid] = Runtime(settings, database, Embedders(settings))
+        return _runtimes[pid]

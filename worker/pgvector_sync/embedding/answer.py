@@ -1,0 +1,86 @@
+"""Checking what a provider answered: nothing unchecked is ever written to a target."""
+
+from __future__ import annotations
+
+import binascii
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pgvector_sync.errors import BrokenContract
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One request's checked answer."""
+
+    vectors: NDArray[np.float32]
+    """(count, dimensions), in the order of the inputs."""
+    tokens: int | None
+    """None where the provider doesn't say."""
+
+
+def read_answer(body: bytes, *, count: int, dimensions: int) -> Answer:
+    """The vectors of an answer in the OpenAI format, mapped by `index`, from base64 or from lists of numbers.
+
+    Some endpoints answer lists though base64 was asked for, so the answer itself decides how it is read.
+    Raises BrokenContract.
+    """
+    try:
+        answer = json.loads(body)
+        items = answer["data"]
+        indexed = [(item["index"], item["embedding"]) for item in items]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        raise BrokenContract("the answer is not an embeddings object in JSON", code="malformed") from None
+    if len(indexed) != count:
+        raise BrokenContract(f"{count} inputs were answered by {len(indexed)} vectors", code="wrong_count")
+    rows: list[NDArray[np.float32] | None] = [None] * count
+    for index, embedding in indexed:
+        if type(index) is not int or not 0 <= index < count or rows[index] is not None:
+            raise BrokenContract("the answer's indexes don't number its vectors", code="wrong_index")
+        rows[index] = _read_vector(embedding)
+    vectors = check_vectors([row for row in rows if row is not None], dimensions=dimensions)
+    return Answer(vectors, _read_tokens(answer))
+
+
+def check_vectors(rows: Sequence[NDArray[np.float32]], *, dimensions: int) -> NDArray[np.float32]:
+    """The rows as one (n, dimensions) array. Raises BrokenContract: another width, NaN, zeros."""
+    for row in rows:
+        if row.shape != (dimensions,):
+            raise BrokenContract(
+                f"a vector has the shape {row.shape}, and ({dimensions},) was expected",
+                code="wrong_dimensions",
+                hint="check the pipeline's `dimensions`; a model that has only one size needs exactly that",
+            )
+    vectors = np.array(rows, dtype=np.float32).reshape(len(rows), dimensions)
+    if not np.isfinite(vectors).all():
+        raise BrokenContract("a vector holds NaN or infinity", code="not_finite")
+    if not vectors.any(axis=1).all():
+        raise BrokenContract("a vector is all zeros", code="zero_vector")
+    return vectors
+
+
+def _read_vector(embedding: Any) -> NDArray[np.float32]:
+    try:
+        if isinstance(embedding, str):
+            return np.frombuffer(binascii.a2b_base64(embedding, strict_mode=True), dtype="<f4")
+        numbers = np.array(embedding)
+    except ValueError:
+        raise BrokenContract("a vector is neither base64 nor a list of numbers", code="malformed") from None
+    if numbers.dtype.kind not in "iuf":
+        raise BrokenContract("a vector is neither base64 nor a list of numbers", code="malformed")
+    with np.errstate(over="ignore"):  # what float32 can't hold becomes infinity, and is refused as that
+        return numbers.astype(np.float32)
+
+
+def _read_tokens(answer: Any) -> int | None:
+    usage = answer.get("usage")
+    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
+    return tokens if type(tokens) is int and tokens >= 0 else None

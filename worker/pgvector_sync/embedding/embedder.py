@@ -1,0 +1,55 @@
+"""What every provider can do for us: turn texts into vectors, or say why not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pgvector_sync.model import Provider, Spec
+    from pgvector_sync.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """The checked answer to one batch of texts, and what it cost."""
+
+    vectors: NDArray[np.float32]
+    """(n, dimensions), in the order of the texts; finite, and no row is all zeros."""
+    tokens: int
+    """As the provider counted them; four bytes a token where it doesn't say."""
+    requests: int
+    """HTTP requests sent, those that had to be repeated among them."""
+
+
+class Embedder(Protocol):
+    """A provider, ready to be called from any thread and, after a fork, from any process."""
+
+    def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float) -> Embeddings:
+        """The texts' vectors. `deadline` is a value of `time.monotonic()`: later than that, it gives up.
+
+        Raises ProviderError: RateLimited, Unavailable (its code is `deadline` where the deadline ended it,
+        which says nothing about the provider), BrokenContract, Misconfigured, InputRejected.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_embedder(provider: Provider, settings: Settings, environ: Mapping[str, str]) -> Embedder:
+    """The embedder of a provider. Never fails: what is wrong with key or host shows in the first `embed`,
+    where a pipeline's state can say so.
+    """
+    # Either import costs a second or more, and a process rarely needs both.
+    if provider.base_url is None:
+        from pgvector_sync.embedding.local import LocalEmbedder
+
+        return LocalEmbedder()
+    from pgvector_sync.embedding.openai_compatible import OpenAICompatibleEmbedder
+
+    return OpenAICompatibleEmbedder(provider, settings, environ)

@@ -1,0 +1,116 @@
+"""Sorting what the openai SDK raises into our error tree, by what has to happen next.
+
+Nothing of the provider's prose survives: it may quote the input or the key. What is kept is the status and
+the provider's short code, if that looks like one.
+"""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+import openai
+
+from pgvector_sync.errors import InputRejected, Misconfigured, ProviderError, RateLimited, Unavailable
+
+if TYPE_CHECKING:
+    from pgvector_sync.model import Provider
+
+_CODE = re.compile(r"[a-z0-9_.-]{1,64}", re.ASCII)
+_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+_INPUT = {400, 413, 422}
+_LONGEST_WAIT = timedelta(days=1)
+
+
+def sort_failure(error: openai.OpenAIError, provider: Provider) -> ProviderError:
+    """Our error for the SDK's. Raise it `from None`: the SDK's own message holds the provider's prose."""
+    if isinstance(error, openai.APIStatusError):
+        return _sort_status(error, provider)
+    if isinstance(error, openai.APITimeoutError):
+        return Unavailable("the provider did not answer in time", code="timeout")
+    if _certificate_failed(error):
+        return Misconfigured(
+            "the provider's TLS certificate is not trusted",
+            code="certificate",
+            hint="check base_url; for a private authority, point SSL_CERT_FILE to its certificate",
+        )
+    return Unavailable("the connection to the provider failed", code="connection")
+
+
+def retry_after(headers: Mapping[str, str], *, now: datetime) -> timedelta | None:
+    """How long the provider asks us to wait: `retry-after-ms`, or `Retry-After` as seconds or HTTP date.
+
+    Between zero and a day; None where it doesn't say, or nothing that can be read.
+    """
+    try:
+        if (milliseconds := headers.get("retry-after-ms")) is not None:
+            wait = timedelta(milliseconds=float(milliseconds))
+        elif (value := headers.get("retry-after")) is None:
+            return None
+        elif re.fullmatch(r"[\d.]+", value.strip(), re.ASCII):
+            wait = timedelta(seconds=float(value))
+        else:
+            at = parsedate_to_datetime(value)
+            wait = (at if at.tzinfo else at.replace(tzinfo=UTC)) - now
+    except (ValueError, OverflowError):
+        return None
+    return max(timedelta(0), min(wait, _LONGEST_WAIT))
+
+
+def _sort_status(error: openai.APIStatusError, provider: Provider) -> ProviderError:
+    status = error.status_code
+    codes = _codes(error.body)
+    code = codes[0] if codes else None
+    answer = f"{status} {code}" if code else f"{status}"
+    wait = retry_after(error.response.headers, now=datetime.now(UTC))
+    if _QUOTA.intersection(codes):
+        return Misconfigured(
+            f"the provider account's quota is used up ({answer})",
+            status=status,
+            code=code,
+            hint="check plan and billing with the provider, then `pgvector-sync resume`",
+        )
+    if status == 429:
+        return RateLimited(f"the provider limits our rate ({answer})", retry_after=wait, code=code)
+    if status >= 500 or status in {408, 409, 425}:
+        return Unavailable(f"the provider failed ({answer})", retry_after=wait, status=status, code=code)
+    if status in _INPUT:
+        return InputRejected(f"the provider refuses the input ({answer})", status=status, code=code)
+    message, hint = _misconfigured(status, provider)
+    return Misconfigured(f"{message} ({answer})", status=status, code=code, hint=hint)
+
+
+def _misconfigured(status: int, provider: Provider) -> tuple[str, str]:
+    """What happened, and what to do next."""
+    if status < 400:
+        return "the provider redirects, and redirects are not followed", "set base_url to the final address"
+    if status == 401:
+        key = provider.api_key_env or "api_key_env of the provider"
+        return "the provider refuses the key", f"set {key} to a valid key, then `pgvector-sync resume`"
+    if status == 403:
+        return "the provider forbids the call", "check what the key may do, and the model's access"
+    return (
+        "the provider knows no such model or address",
+        "check the pipeline's model and the provider's base_url",
+    )
+
+
+def _codes(body: object) -> list[str]:
+    """The provider's short words for the failure: `error.code`, then `error.type`."""
+    if not isinstance(body, Mapping):
+        return []
+    words = [str(body.get(name)).lower() for name in ("code", "type") if isinstance(body.get(name), str)]
+    return [word for word in words if _CODE.fullmatch(word)]
+
+
+def _certificate_failed(error: BaseException) -> bool:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False

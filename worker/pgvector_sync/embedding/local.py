@@ -1,0 +1,109 @@
+"""The `local` provider: a model in this very process, so that everything runs without a key."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from pgvector_sync.embedding.embedder import Embeddings
+from pgvector_sync.embedding.per_process import PerProcess
+from pgvector_sync.errors import InputRejected, Misconfigured, Unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from pgvector_sync.model import Spec
+
+SLICE = 64
+"""Texts between two looks at the deadline."""
+ONNX_PREFIX = "onnx:"
+
+# Its threads would not survive a worker's fork, and Celery's processes already use every core.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+class Model(Protocol):
+    """A loaded model; `encode` may be called from several threads at once."""
+
+    @property
+    def dimensions(self) -> tuple[int, ...]:
+        """The sizes a vector may be cut to, ascending; the last is the model's own."""
+        ...
+
+    def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
+        """(n, dimensions[-1]) pooled vectors of any length, and the number of tokens.
+        A text without tokens gives zeros.
+        """
+        ...
+
+
+class LocalEmbedder:
+    """See `Embedder`. Models load at their first use in each process and stay."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, PerProcess[Model]] = {}
+
+    def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float) -> Embeddings:
+        model = self._model(spec.model)
+        if spec.dimensions not in model.dimensions:
+            sizes = ", ".join(map(str, model.dimensions))
+            raise Misconfigured(
+                f"the local model gives no vectors of {spec.dimensions} dimensions",
+                code="wrong_dimensions",
+                hint=f"set the pipeline's `dimensions` to one of {sizes}",
+            )
+        vectors = np.empty((len(texts), spec.dimensions), dtype=np.float32)
+        tokens = 0
+        for start in range(0, len(texts), SLICE):
+            if time.monotonic() > deadline:
+                raise Unavailable("the batch's deadline has passed", code="deadline")
+            pooled, count = model.encode(texts[start : start + SLICE])
+            vectors[start : start + SLICE] = _unit(pooled[:, : spec.dimensions])
+            tokens += count
+        return Embeddings(vectors, tokens=tokens, requests=0)
+
+    def close(self) -> None:
+        self._models.clear()
+
+    def _model(self, name: str) -> Model:
+        # `setdefault` is atomic, and no lock of ours can be caught in a fork.
+        return self._models.setdefault(name, PerProcess(lambda: load_model(name))).get()
+
+
+def load_model(name: str) -> Model:
+    """`wordllama`, or `onnx:FOLDER`. Raises Misconfigured: unknown, incomplete, its extra missing."""
+    try:
+        if name == "wordllama":
+            from pgvector_sync.embedding.wordllama_model import WordLlamaModel
+
+            return WordLlamaModel()
+        if name.startswith(ONNX_PREFIX):
+            from pgvector_sync.embedding.onnx_model import OnnxModel
+
+            return OnnxModel(name.removeprefix(ONNX_PREFIX))
+    except ModuleNotFoundError as error:
+        extra = "local" if name == "wordllama" else "onnx"
+        raise Misconfigured(
+            f"the local model needs the package {error.name}",
+            code="missing_extra",
+            hint=f"pip install 'pgvector-sync[{extra}]'",
+        ) from None
+    raise Misconfigured(
+        "the local provider knows no such model",
+        code="model_not_found",
+        hint="use `wordllama`, or `onnx:FOLDER` for a sentence-transformers export",
+    )
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The vectors at length one. Raises InputRejected where a text has nothing that the model knows."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    if not (np.isfinite(lengths) & (lengths > 0)).all():
+        raise InputRejected("a text has no token that the local model knows", code="no_tokens")
+    unit: NDArray[np.float32] = vectors / lengths
+    return unit

@@ -1,0 +1,115 @@
+"""A sentence-transformers model exported to ONNX: a folder with model.onnx and tokenizer.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnxruntime
+from tokenizers import Tokenizer
+
+from pgvector_sync.errors import InputRejected, Misconfigured
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+LONGEST = 512
+"""Tokens of a text that are read where the export doesn't say; nearly every BERT's limit."""
+ROWS = 16
+"""Texts in one run of the model: enough for its matrix products, little enough for its attention's memory."""
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""Of those, a model gets what it has."""
+
+
+class OnnxModel:
+    """Pools the tokens' vectors as the export says: their mean, or the first one (CLS)."""
+
+    def __init__(self, folder: str) -> None:
+        """Raises Misconfigured where the folder is incomplete or ONNX Runtime can't read the model."""
+        root = Path(folder)
+        self._tokenizer = _load_tokenizer(root)
+        self._session = _load_session(root)
+        self._takes = {each.name for each in self._session.get_inputs()}
+        outputs = [each.name for each in self._session.get_outputs()]
+        self._output = "last_hidden_state" if "last_hidden_state" in outputs else outputs[0]
+        self._cls = bool(
+            _read_options(root / "1_Pooling" / "config.json").get("pooling_mode_cls_token", False)
+        )
+        probe, _ = self.encode(["one text, to learn the model's size"])
+        self.dimensions = (probe.shape[1],)
+
+    def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
+        encodings = self._tokenizer.encode_batch(list(texts))
+        # Texts of like length together: each run is padded to its longest text.
+        order = sorted(range(len(texts)), key=lambda position: len(encodings[position].ids))
+        runs = [order[start : start + ROWS] for start in range(0, len(order), ROWS)]
+        pooled = np.concatenate([self._run([encodings[position] for position in run]) for run in runs])
+        vectors = np.empty_like(pooled)
+        vectors[order] = pooled
+        return vectors, sum(len(encoding.ids) for encoding in encodings)
+
+    def _run(self, encodings: Sequence[Any]) -> NDArray[np.float32]:
+        width = max(1, *(len(encoding.ids) for encoding in encodings))
+        inputs = {name: np.zeros((len(encodings), width), dtype=np.int64) for name in INPUTS}
+        for row, encoding in enumerate(encodings):
+            inputs["input_ids"][row, : len(encoding.ids)] = encoding.ids
+            inputs["token_type_ids"][row, : len(encoding.ids)] = encoding.type_ids
+            inputs["attention_mask"][row, : len(encoding.ids)] = 1
+        taken = {name: values for name, values in inputs.items() if name in self._takes}
+        try:
+            (hidden,) = self._session.run([self._output], taken)
+        except Exception:  # noqa: BLE001 ONNX Runtime's errors have no common base
+            raise InputRejected("the local model fails on a text", code="model_failed") from None
+        if hidden.ndim == 2:  # the export pools by itself
+            return np.asarray(hidden, dtype=np.float32)
+        if self._cls:
+            return np.asarray(hidden[:, 0], dtype=np.float32)
+        mask = inputs["attention_mask"][..., np.newaxis].astype(np.float32)
+        mean: NDArray[np.float32] = (hidden * mask).sum(axis=1) / np.maximum(mask.sum(axis=1), 1)
+        return mean.astype(np.float32)
+
+
+def _load_tokenizer(root: Path) -> Any:
+    tokenizer = _load(root / "tokenizer.json", Tokenizer.from_file)
+    said = _read_options(root / "sentence_bert_config.json").get("max_seq_length")
+    longest = said or (tokenizer.truncation or {}).get("max_length") or LONGEST
+    tokenizer.enable_truncation(max_length=int(longest))
+    tokenizer.no_padding()  # ours is by run, and its ids are masked
+    return tokenizer
+
+
+def _load_session(root: Path) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # a worker's concurrency is Celery's, one core a process
+    return _load(
+        root / "model.onnx",
+        lambda path: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]),
+    )
+
+
+def _read_options(path: Path) -> dict[str, Any]:
+    """An empty one where there is no such file: an export needn't have it."""
+    if not path.is_file():
+        return {}
+    options: dict[str, Any] = _load(path, lambda name: dict(json.loads(Path(name).read_bytes())))
+    return options
+
+
+def _load(path: Path, read: Callable[[str], Any]) -> Any:
+    """What `read` makes of the file. Raises Misconfigured that names it."""
+    if not path.is_file():
+        trouble = f"the folder of the local model has no {path.name}"
+    else:
+        try:
+            return read(str(path))
+        except Exception:  # noqa: BLE001 the libraries' errors have no common base
+            trouble = f"the local model's {path.name} can't be read"
+    raise Misconfigured(
+        trouble,
+        code="model_not_found",
+        hint="name the folder of a sentence-transformers export, with model.onnx and tokenizer.json",
+    )

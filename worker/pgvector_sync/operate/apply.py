@@ -1,0 +1,203 @@
+"""`apply` and `remove`: the database is made to match the file, one pipeline a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import TypeVar
+
+import psycopg
+from psycopg import sql
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_random
+
+from pgvector_sync.errors import Refused
+from pgvector_sync.model import Pipeline, Source
+from pgvector_sync.operate.plan import Plan, PipelinePlan
+from pgvector_sync.store import catalog, locks, pipelines, runs
+from pgvector_sync.store.database import IN_THE_WAY, Connection, Database, one
+from pgvector_sync.store.statements import statement
+from pgvector_sync.sync import capture
+from pgvector_sync.sync.capture import Capture
+from pgvector_sync.telemetry import Event, log
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+
+DDL_LOCK_TIMEOUT = timedelta(milliseconds=500)
+"""A CREATE TRIGGER that waits blocks every writer behind it, so it waits this long and then steps aside."""
+DDL_PATIENCE = timedelta(minutes=2)
+
+
+def apply_plan(database: Database, plan: Plan, *, say: Say) -> list[int]:
+    """Carries the plan out; returns the ids of the fills it has started. `apply` again goes on where it stopped.
+
+    Raises Refused where the database changed since the plan was made, or writers never left a gap.
+    """
+    fills = []
+    if plan.providers:
+        with database.transaction(durable=True) as connection:
+            for provider in plan.providers:
+                pipelines.put_provider(connection, provider)
+    for made in plan.pending:
+        fill = _between_writers(database, made.source, lambda c, p=made: _apply(c, database, p), say=say)
+        log.info(Event.APPLIED, pipeline=made.name)
+        if fill is not None:
+            fills.append(fill)
+    return fills
+
+
+def _between_writers(
+    database: Database, source: Source, action: Callable[[Connection], T], *, say: Say
+) -> T:
+    """Runs DDL on a source in a gap between its writers, with short waits and many tries."""
+
+    def waiting(state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            say(f"waiting for a gap between the writers of {source.label} …")
+
+    try:
+        for attempt in Retrying(
+            retry=retry_if_exception_type(IN_THE_WAY),
+            stop=stop_after_delay(DDL_PATIENCE),
+            wait=wait_random(0.2, 1.0),
+            before_sleep=waiting,
+            reraise=True,
+        ):
+            with attempt, database.transaction(lock_timeout=DDL_LOCK_TIMEOUT, durable=True) as connection:
+                return action(connection)
+    except IN_THE_WAY:
+        raise Refused(
+            f"for {int(DDL_PATIENCE.total_seconds())} seconds there was no gap between the writers of {source.label}",
+            hint="end the long transaction (SELECT pid, xact_start, query FROM pg_stat_activity "
+            "WHERE state <> 'idle' ORDER BY xact_start), then run the command again: it goes on where it stopped",
+        ) from None
+    except psycopg.errors.UniqueViolation:
+        raise Refused("another apply ran at the same time", hint="run `pgvector-sync apply` again") from None
+    raise AssertionError("unreachable")  # pragma: no cover - reraise=True
+
+
+def _apply(connection: Connection, database: Database, made: PipelinePlan) -> int | None:
+    locks.lock_drain(connection)
+    source = _put_source(connection, made)
+    target = made.target
+    if made.existing is None:
+        capture.create_target(
+            connection,
+            target,
+            source,
+            made.table,
+            made.spec,
+            vector_type=made.config.vector_type,
+            vector_schema=database.vector_schema,
+            pipeline=made.name,
+        )
+    elif made.retype:
+        connection.execute(
+            statement("apply.retype_target").format(
+                target=sql.Identifier(*target),
+                column_type=sql.SQL("{}({})").format(
+                    sql.Identifier(database.vector_schema, made.config.vector_type.value),
+                    sql.Literal(made.spec.dimensions),
+                ),
+            )
+        )
+    pipeline_id = _put_pipeline(connection, made, source)
+    fill = runs.start_fill(connection, pipeline_id, rows_total=made.rows) if made.refill else None
+    # last, so that the source is locked for as short as can be; the fill reads after this commit
+    installed = replace(made.capture, source=source)
+    if made.missing_triggers:
+        capture.install(connection, installed)
+    return fill
+
+
+def _put_source(connection: Connection, made: PipelinePlan) -> Source:
+    row = one(
+        connection,
+        statement("pipelines.put_source"),
+        {
+            "schema": made.source.schema,
+            "table": made.source.table,
+            "key_columns": [column.name for column in made.source.key],
+            "key_types": [column.type for column in made.source.key],
+            "tracked_columns": list(made.capture.tracked),
+            "capture_replicated": made.capture.replicated,
+        },
+    )
+    return replace(made.source, id=row["id"])
+
+
+def _put_pipeline(connection: Connection, made: PipelinePlan, source: Source) -> int:
+    config = made.config
+    values = {
+        "name": config.name,
+        "source_id": source.id,
+        "target_schema": made.target[0],
+        "target_table": made.target[1],
+        "text_columns": list(config.text_columns) if config.text_columns is not None else None,
+        "text_sql": made.text_sql,
+        "where_sql": config.where,
+        "read_columns": list(made.read_columns),
+        "provider": config.provider,
+        "model": config.model,
+        "dimensions": config.dimensions,
+        "metric": config.metric,
+        "vector_type": config.vector_type,
+        "batch_size": config.batch_size,
+    }
+    if made.existing is None:
+        return int(one(connection, statement("pipelines.add"), values)["id"])
+    values |= {"id": made.existing.id, "bump": made.refill or made.retype}
+    if connection.execute(statement("pipelines.change"), values).rowcount != 1:
+        raise Refused(f"pipeline {config.name} is being removed", hint="run `pgvector-sync apply` again afterwards")
+    return made.existing.id
+
+
+def remove(database: Database, name: str, *, keep_vectors: bool, say: Say) -> Pipeline:
+    """Takes a pipeline off: triggers, functions, rows of ours, and the target unless it is kept.
+
+    Raises Refused for an unknown name. An interrupted removal is finished by running it again.
+    """
+    with database.transaction(durable=True) as connection:
+        pipeline = pipelines.require_pipeline(connection, name)
+    # from this commit on nothing is claimed, and a batch in flight writes nothing
+    database.patiently(lambda c: c.execute(statement("pipelines.removing"), {"id": pipeline.id}))
+
+    def take_off(connection: Connection) -> None:
+        locks.lock_drain(connection)
+        _take_off_triggers(connection, pipeline)
+        if not keep_vectors:
+            capture.drop_target(connection, (pipeline.target_schema, pipeline.target_table))
+        pipelines.forget(connection, pipeline)
+
+    _between_writers(database, pipeline.source, take_off, say=say)
+    return pipeline
+
+
+def _take_off_triggers(connection: Connection, pipeline: Pipeline) -> None:
+    source = pipeline.source
+    rows = connection.execute(statement("pipelines.source_pipelines"), {"source_id": source.id}).fetchall()
+    others = [row for row in rows if row["name"] != pipeline.name and row["state"] != "removing"]
+    there = connection.execute(
+        statement("catalog.relation"), {"schema": source.schema, "table": source.table}
+    ).fetchone()
+    if there is None:  # the source was dropped, and its triggers with it
+        capture.uninstall(connection, source, ())
+        return
+    table = catalog.describe(connection, there["oid"])
+    below = capture.partitions(connection, table)
+    if not others:
+        capture.uninstall(connection, source, ((source.schema, source.table), *below))
+        return
+    tracked = {name for row in others for name in row["read_columns"]}
+    stored = one(connection, statement("pipelines.source_id"), {"schema": source.schema, "table": source.table})
+    remaining = Capture(
+        source,
+        table,
+        tuple(column.name for column in table.columns if column.name in tracked),
+        tuple(sorted((row["target_schema"], row["target_table"]) for row in others)),
+        stored["capture_replicated"],
+        below,
+        connection.info.server_version,
+    )
+    capture.install(connection, remaining)

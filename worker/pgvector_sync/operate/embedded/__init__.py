@@ -1,0 +1,185 @@
+"""An embedded Postgres and Valkey for a folder, so that everything runs where no server is installed.
+
+    .pgvector-sync/
+    ├── state.json     where the servers are: home, ports and passwords (mode 0600)
+    ├── lock           held during a start and a stop
+    └── servers/       their home: data and logs; elsewhere where root's servers can't reach this folder
+
+They outlive the process that started them, and the next one finds them by the folder.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pgvector_sync.errors import Refused
+from pgvector_sync.operate.embedded.account import Account, make_home
+from pgvector_sync.operate.embedded.postgres import NOT_DURABLE, PostgresServer
+from pgvector_sync.operate.embedded.server import DEADLINE, Server, start_somewhere, wait_until
+from pgvector_sync.operate.embedded.valkey import ValkeyServer
+
+FOLDER = Path(".pgvector-sync")
+"""In the current directory, where nothing else is asked for."""
+
+__all__ = ["FOLDER", "Embedded", "PostgresServer", "ValkeyServer", "find", "start", "stop"]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedded:
+    """A running Postgres and Valkey. Both URLs hold passwords: for the user's terminal, never for a log."""
+
+    folder: Path
+    home: Path
+    """Data and logs: `postgres.log`, `valkey.log`."""
+    database_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+
+
+def find(folder: Path = FOLDER) -> Embedded | None:
+    """The folder's servers if both run and answer. Raises Refused where another user owns the folder."""
+    servers = _Servers.read(folder)
+    return servers.embedded if servers and servers.are_ready else None
+
+
+def start(
+    folder: Path = FOLDER, *, durable: bool = True, postgres_options: Mapping[str, str] | None = None
+) -> Embedded:
+    """Starts what doesn't run yet of the folder's servers, and creates them the first time.
+
+    `durable=False` lets Postgres lose data with the machine, for speed. Neither that nor the options touch
+    a server that runs already. Raises Refused: the extra isn't installed, or a server doesn't start.
+    """
+    try:
+        folder.mkdir(mode=0o755, exist_ok=True)
+    except OSError as error:
+        raise Refused(
+            f"can't create {folder}: {error.strerror}", hint="go to a folder of your own"
+        ) from error
+    with _lock(folder):
+        servers = _Servers.read(folder) or _Servers.create(folder)
+        servers.postgres.options = {**({} if durable else NOT_DURABLE), **(postgres_options or {})}
+        for server in servers.both:
+            if not server.is_ready:
+                start_somewhere(server, servers.write)
+        return servers.embedded
+
+
+def stop(folder: Path = FOLDER) -> bool:
+    """Stops the folder's servers, in an orderly way; False where none ran.
+
+    Raises Refused where a process doesn't end.
+    """
+    if not folder.is_dir():
+        return False
+    with _lock(folder):
+        servers = _Servers.read(folder)
+        stopped = [server.stop() for server in servers.both] if servers else []
+        return any(stopped)
+
+
+@dataclass(frozen=True, slots=True)
+class _Servers:
+    """A folder's two servers, as `state.json` describes them."""
+
+    folder: Path
+    home: Path
+    postgres: PostgresServer
+    valkey: ValkeyServer
+
+    @classmethod
+    def create(cls, folder: Path) -> _Servers:
+        if (folder / "servers").exists():
+            raise Refused(
+                f"{folder}/servers holds data, but {folder}/state.json with its password is gone",
+                hint=f"remove {folder} to begin anew",
+            )
+        (folder / ".gitignore").write_text("*\n")
+        state = {name: {"port": 0, "password": secrets.token_urlsafe(24)} for name in ("postgres", "valkey")}
+        home = make_home(folder.resolve(), Account.for_servers())
+        servers = cls._from(folder, home, state)
+        servers.write()
+        return servers
+
+    @classmethod
+    def read(cls, folder: Path) -> _Servers | None:
+        path = folder / "state.json"
+        try:
+            state = json.loads(path.read_text())
+            # A home inside the folder moves with it.
+            return cls._from(folder, folder.resolve() / state["home"], state)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except PermissionError as error:
+            raise Refused(f"{path} belongs to another user", hint="run this as that user") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise Refused(f"{path} is damaged", hint=f"stop its servers and remove {folder}") from error
+
+    @classmethod
+    def _from(cls, folder: Path, home: Path, state: dict[str, Any]) -> _Servers:
+        account = Account.owner_of(home)
+        return cls(
+            folder,
+            home,
+            PostgresServer(home, account, **state["postgres"]),
+            ValkeyServer(home, account, **state["valkey"]),
+        )
+
+    def write(self) -> None:
+        """Replaces `state.json` at once, so that no reader ever sees half of it."""
+        folder = self.folder.resolve()
+        home = self.home.relative_to(folder) if self.home.is_relative_to(folder) else self.home
+        state = {
+            "home": str(home),
+            **{server.name: {"port": server.port, "password": server.password} for server in self.both},
+        }
+        new = folder / "state.json.new"
+        new.unlink(missing_ok=True)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump(state, file, indent=2)
+            if os.geteuid() == 0:  # a sudo mustn't lock the folder's owner out
+                Account.owner_of(folder).owns(descriptor)
+        new.replace(folder / "state.json")
+
+    @property
+    def both(self) -> tuple[Server, Server]:
+        return self.postgres, self.valkey
+
+    @property
+    def are_ready(self) -> bool:
+        return all(server.is_ready for server in self.both)
+
+    @property
+    def embedded(self) -> Embedded:
+        return Embedded(self.folder, self.home, self.postgres.url, self.valkey.url)
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """One start or stop of a folder at a time. Raises Refused where another one takes too long."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise Refused(f"can't write to {folder}: {error.strerror}", hint="run this as its owner") from error
+    try:
+        if not wait_until(lambda: _locked(descriptor), 2 * DEADLINE):
+            raise Refused(f"another start or stop of {folder} doesn't end", hint="end that process")
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,278 @@
+"""The plan of `apply`: everything is looked at, and refused if it must be, before anything is touched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from psycopg import sql
+
+from pgvector_sync.config import Config, PipelineConfig
+from pgvector_sync.errors import Refused
+from pgvector_sync.model import Pipeline, Provider, Source, Spec, State
+from pgvector_sync.store import catalog, pipelines
+from pgvector_sync.store.catalog import Table
+from pgvector_sync.store.database import Connection, one
+from pgvector_sync.store.shape import text_of_columns
+from pgvector_sync.store.statements import statement
+from pgvector_sync.sync import capture
+from pgvector_sync.sync.capture import Capture, Target
+
+COUNT_LIMIT_ROWS = 100_000
+NAME_LIMIT_BYTES = 63
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference between file and database, in words for a person."""
+
+    what: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class PipelinePlan:
+    """What has to be done for one pipeline; nothing, when `idle`."""
+
+    config: PipelineConfig
+    existing: Pipeline | None
+    source: Source
+    table: Table
+    provider: Provider
+    spec: Spec
+    target: Target
+    text_sql: str
+    read_columns: tuple[str, ...]
+    rows: int
+    rows_exact: bool
+    changes: tuple[Change, ...]
+    refill: bool
+    """Every row is read again; what is paid for is said by `pays`."""
+    retype: bool
+    """The (empty) target's column gets another type."""
+    capture: Capture
+    missing_triggers: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def idle(self) -> bool:
+        return self.existing is not None and not self.changes and not self.missing_triggers
+
+    @property
+    def costs(self) -> bool:
+        """A fill of rows that are there, at a provider that may send a bill."""
+        return self.refill and self.rows > 0 and self.provider.base_url is not None
+
+    @property
+    def pays(self) -> str:
+        """What the fill will embed, in words."""
+        count = f"{self.rows:,}" if self.rows_exact else f"about {self.rows:,}"
+        if self.existing is None or any(change.what in ("model", "dimensions") for change in self.changes):
+            return f"embeds {count} rows with {self.spec.model}"
+        return f"reads {count} rows again, and embeds those whose text differs"
+
+
+@dataclass
+class Plan:
+    pipelines: list[PipelinePlan] = field(default_factory=list)
+    providers: list[Provider] = field(default_factory=list)
+    """Those whose settings change; no vector depends on them."""
+    unlisted: list[str] = field(default_factory=list)
+    """In the database but not in the file: left alone."""
+
+    @property
+    def pending(self) -> list[PipelinePlan]:
+        return [plan for plan in self.pipelines if not plan.idle]
+
+    @property
+    def empty(self) -> bool:
+        return not self.pending and not self.providers
+
+
+def make_plan(connection: Connection, config: Config) -> Plan:
+    """Compares file and database. Raises Refused that names every pipeline it concerns."""
+    plan = Plan()
+    there = {pipeline.name: pipeline for pipeline in pipelines.all_pipelines(connection)}
+    stored = pipelines.providers(connection)
+    used = {pipeline.provider for pipeline in config.pipelines.values()}
+    plan.providers = [config.providers[n] for n in sorted(used) if stored.get(n) != config.providers[n]]
+    plan.unlisted = sorted(set(there) - set(config.pipelines))
+    taken: dict[Target, str] = {(p.target_schema, p.target_table): p.name for p in there.values()}
+    refusals = []
+    for name, wanted in config.pipelines.items():
+        try:
+            made = _plan(connection, config, wanted, there, taken)
+        except Refused as refused:
+            refusals.append((name, refused))
+        else:
+            taken[made.target] = name
+            plan.pipelines.append(made)
+    if refusals:
+        lines = [f"pipeline {name}: {refused}" for name, refused in refusals]
+        hints = list(dict.fromkeys(refused.hint for _, refused in refusals if refused.hint))
+        raise Refused("\n".join(lines), hint="\n".join(hints))
+    plan.pipelines = [_with_capture(connection, made, plan, there) for made in plan.pipelines]
+    return plan
+
+
+def _plan(
+    connection: Connection,
+    config: Config,
+    wanted: PipelineConfig,
+    there: dict[str, Pipeline],
+    taken: dict[Target, str],
+) -> PipelinePlan:
+    existing = there.get(wanted.name)
+    if existing is not None and existing.state is State.REMOVING:
+        raise Refused("it is being removed", hint=f"finish that first: pgvector-sync remove {wanted.name}")
+    table = catalog.find_table(connection, wanted.source_schema, wanted.source_table)
+    key = catalog.find_key(connection, table, wanted.key)
+    row = connection.execute(
+        statement("pipelines.source_id"), {"schema": table.schema, "table": table.table}
+    ).fetchone()
+    source = Source(0 if row is None else row["id"], table.schema, table.table, key)
+    if wanted.text_columns is not None:
+        catalog.require_columns(table, wanted.text_columns)
+    text_sql = wanted.text_sql or text_of_columns(wanted.text_columns or ())
+    read = catalog.read_columns(connection, source, table, text_sql, wanted.where)
+    target = _target(connection, wanted, existing, source, taken)
+    spec = Spec(wanted.model, wanted.dimensions)
+    rows, exact = _count(connection, source, table)
+    provider = config.providers[wanted.provider]
+    changes, retype = ((), False) if existing is None else _changes(connection, existing, wanted, source, text_sql)
+    refill = existing is None or any(c.what in ("text", "where", "model", "dimensions") for c in changes)
+    return PipelinePlan(
+        config=wanted,
+        existing=existing,
+        source=source,
+        table=table,
+        provider=provider,
+        spec=spec,
+        target=target,
+        text_sql=text_sql,
+        read_columns=tuple(dict.fromkeys([*(c.name for c in key), *read])),
+        rows=rows,
+        rows_exact=exact,
+        changes=changes,
+        refill=refill,
+        retype=retype,
+        capture=Capture(source, table, (), (), wanted.capture_replicated, (), connection.info.server_version),
+        missing_triggers=(),
+    )
+
+
+def _target(
+    connection: Connection,
+    wanted: PipelineConfig,
+    existing: Pipeline | None,
+    source: Source,
+    taken: dict[Target, str],
+) -> Target:
+    if existing is not None:
+        fixed = (existing.target_schema, existing.target_table)
+        if wanted.target is not None and (wanted.target[0] or source.schema, wanted.target[1]) != fixed:
+            raise Refused(
+                f"its target is {fixed[0]}.{fixed[1]}, and stays so",
+                hint=f"pgvector-sync remove {wanted.name}, then apply again with the new target",
+            )
+        return fixed
+    if wanted.target is not None:
+        target = (wanted.target[0] or source.schema, wanted.target[1])
+    else:
+        target = (source.schema, f"{source.table}_embedding")
+        if target in taken:
+            target = (source.schema, f"{source.table}_{wanted.name}_embedding")
+    label = f"{target[0]}.{target[1]}"
+    if len(target[1].encode()) > NAME_LIMIT_BYTES:
+        raise Refused(
+            f"the target's name {label} is longer than {NAME_LIMIT_BYTES} bytes",
+            hint='name a shorter one: target = "short_name"',
+        )
+    found = connection.execute(
+        statement("catalog.relation"), {"schema": target[0], "table": target[1]}
+    ).fetchone()
+    if target in taken or found is not None:
+        owner = f"the target of pipeline {taken[target]}" if target in taken else "there already"
+        raise Refused(
+            f"{label} is {owner}", hint=f'name another: target = "…" in [pipelines.{wanted.name}], or drop it'
+        )
+    may = connection.execute(statement("apply.may_create"), {"schema": target[0]}).fetchone()
+    if may is None:
+        raise Refused(f"there is no schema {target[0]} for the target", hint=f'CREATE SCHEMA "{target[0]}";')
+    if not may["may_create"]:
+        raise Refused(
+            f"role {may['role']} may not create {label}",
+            hint=f'GRANT CREATE ON SCHEMA "{target[0]}" TO "{may["role"]}";',
+        )
+    return target
+
+
+def _count(connection: Connection, source: Source, table: Table) -> tuple[int, bool]:
+    query = statement("apply.count_up_to").format(source=sql.Identifier(source.schema, source.table))
+    counted = int(one(connection, query, {"limit": COUNT_LIMIT_ROWS + 1})["rows"])
+    if counted <= COUNT_LIMIT_ROWS:
+        return counted, True
+    return max(counted, table.estimated_rows), False
+
+
+def _changes(
+    connection: Connection, existing: Pipeline, wanted: PipelineConfig, source: Source, text_sql: str
+) -> tuple[tuple[Change, ...], bool]:
+    """The differences, and whether the target's column is retyped. Raises Refused for what can't be changed."""
+    if existing.source.label != source.label or existing.source.key != source.key:
+        raise Refused(
+            f"its source is {existing.source.label} with key ({', '.join(c.name for c in existing.source.key)})",
+            hint=f"pgvector-sync remove {wanted.name}, then apply again",
+        )
+    pairs = [
+        ("text", existing.text_sql, text_sql),
+        ("where", existing.where_sql or "(all rows)", wanted.where or "(all rows)"),
+        ("model", existing.spec.model, wanted.model),
+        ("dimensions", str(existing.spec.dimensions), str(wanted.dimensions)),
+        ("vector_type", existing.vector_type.value, wanted.vector_type.value),
+        ("provider", existing.provider.name, wanted.provider),
+        ("metric", existing.metric.value, wanted.metric.value),
+        ("batch_size", str(existing.batch_size or "default"), str(wanted.batch_size or "default")),
+    ]
+    changes = tuple(Change(*pair) for pair in pairs if pair[1] != pair[2])
+    retype = any(change.what in ("dimensions", "vector_type") for change in changes)
+    if retype:
+        target = sql.Identifier(existing.target_schema, existing.target_table)
+        if one(connection, statement("apply.target_filled").format(target=target))["filled"]:
+            raise Refused(
+                f"{existing.target_label} holds {existing.vector_type.value}({existing.spec.dimensions}) vectors, "
+                f"which {wanted.vector_type.value}({wanted.dimensions}) would make unusable",
+                hint="declare a second pipeline with the new dimensions, switch your queries to its target when "
+                f"`status` says it is fresh, then `pgvector-sync remove {wanted.name}`",
+            )
+    return changes, retype
+
+
+def _with_capture(
+    connection: Connection, made: PipelinePlan, plan: Plan, there: dict[str, Pipeline]
+) -> PipelinePlan:
+    """The triggers of the source serve all its pipelines, those of this plan included."""
+    same = [other for other in plan.pipelines if other.source.label == made.source.label]
+    named = {other.name for other in same}
+    tracked = {name for other in same for name in other.read_columns}
+    targets = {other.target for other in same}
+    for other in there.values():
+        if other.source.label == made.source.label and other.name not in named and other.state != "removing":
+            targets.add((other.target_schema, other.target_table))
+    if made.source.id:
+        rows = connection.execute(statement("pipelines.source_pipelines"), {"source_id": made.source.id})
+        tracked |= {c for row in rows if row["name"] not in named for c in row["read_columns"]}
+    wanted = Capture(
+        made.source,
+        made.table,
+        tuple(c.name for c in made.table.columns if c.name in tracked),
+        tuple(sorted(targets)),
+        any(other.config.capture_replicated for other in same),
+        capture.partitions(connection, made.table),
+        connection.info.server_version,
+    )
+    missing = wanted.missing(connection) if made.source.id else ["all"]
+    return replace(made, capture=wanted, missing_triggers=tuple(missing))

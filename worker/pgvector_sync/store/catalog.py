@@ -1,0 +1,238 @@
+"""What Postgres' catalog says of a user's table and expressions; everything `apply` refuses, it refuses from here."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import LiteralString, cast
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import DictRow
+
+from pgvector_sync.errors import Refused
+from pgvector_sync.model import KeyColumn, Source
+from pgvector_sync.store.database import Connection, one
+from pgvector_sync.store.shape import KEY_TYPES, TARGET_COLUMNS, base_type
+from pgvector_sync.store.statements import statement
+
+_KINDS = {
+    "v": "a view",
+    "m": "a materialized view",
+    "f": "a foreign table",
+    "S": "a sequence",
+    "i": "an index",
+    "c": "a composite type",
+}
+_SYSTEM_ATTRIBUTE = re.compile(r"\{VAR :varno \d+ :varattno -\d")
+_WHOLE_ROW = re.compile(r"\{VAR :varno \d+ :varattno 0 ")
+_FUNCTION = re.compile(r":(?:funcid|opfuncid) (\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    type: str
+    """As format_type prints it."""
+    not_null: bool
+    virtual: bool
+    """A generated column that is not stored; a trigger can't see it."""
+    can_toast: bool
+    deterministic: bool
+    """False under a nondeterministic collation."""
+    collation: tuple[str, str] | None
+    """(schema, name) where it isn't the type's default."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A user's table as the catalog has it."""
+
+    schema: str
+    table: str
+    oid: int
+    partitioned: bool
+    columns: tuple[Column, ...]
+    estimated_rows: int
+    owned: bool
+
+    def column(self, name: str) -> Column | None:
+        return next((column for column in self.columns if column.name == name), None)
+
+
+def find_table(connection: Connection, schema: str | None, table: str) -> Table:
+    """The source. Raises Refused for one that is missing, unreadable or of a kind that triggers don't serve."""
+    label = f"{schema}.{table}" if schema else table
+    row = connection.execute(
+        statement("catalog.table"), {"oid": None, "schema": schema, "table": table}
+    ).fetchone()
+    if row is None:
+        near = [r["label"] for r in connection.execute(statement("catalog.similar"), {"table": table})]
+        raise Refused(
+            f"there is no table {label}",
+            hint=f"did you mean {' or '.join(near)}?" if near else "check the name; public is the default schema",
+        )
+    label = f"{row['schema']}.{row['table']}"
+    if row["kind"] in _KINDS:
+        raise Refused(
+            f"{label} is {_KINDS[row['kind']]}", hint="name the table behind it: changes are captured by its triggers"
+        )
+    if row["temporary"]:
+        raise Refused(f"{label} is a temporary table", hint="a worker in another session can't see it")
+    if row["inherits"]:
+        raise Refused(
+            f"{label} inherits, or is inherited from, without being partitioned",
+            hint="row triggers don't reach the children; use declarative partitioning",
+        )
+    if row["kind"] == "p_child":
+        raise Refused(
+            f"{label} is a partition of {row['parent']}", hint=f'use the parent: source = "{row["parent"]}"'
+        )
+    if not row["may_select"]:
+        raise Refused(
+            f"role {row['role']} may not read {label}", hint=f"GRANT SELECT ON {label} TO \"{row['role']}\";"
+        )
+    if not row["may_trigger"]:
+        raise Refused(
+            f"role {row['role']} may not create triggers on {label}",
+            hint=f"GRANT TRIGGER ON {label} TO \"{row['role']}\";",
+        )
+    if row["filtered"]:
+        raise Refused(
+            f"row-level security hides rows of {label} from role {row['role']}",
+            hint=f'use a role that sees all rows: the owner, or ALTER ROLE "{row["role"]}" BYPASSRLS; hidden rows '
+            "would look deleted",
+        )
+    return _table(connection, row)
+
+
+def describe(connection: Connection, oid: int) -> Table:
+    """A table as it is, whether or not it could be a source today."""
+    return _table(connection, one(connection, statement("catalog.table"), {"oid": oid, "schema": None, "table": None}))
+
+
+def _table(connection: Connection, row: DictRow) -> Table:
+    columns = tuple(
+        Column(
+            r["name"],
+            r["type"],
+            r["not_null"],
+            r["virtual"],
+            r["can_toast"],
+            r["deterministic"],
+            tuple(r["collation"]) if r["collation"] else None,
+        )
+        for r in connection.execute(statement("catalog.columns"), {"oid": row["oid"]})
+    )
+    return Table(
+        row["schema"], row["table"], row["oid"], row["partitioned"], columns, row["estimated_rows"], row["owned"]
+    )
+
+
+def find_key(connection: Connection, table: Table, wanted: tuple[str, ...] | None) -> tuple[KeyColumn, ...]:
+    """The primary key, or the unique NOT NULL key named in the config. Raises Refused with the reason."""
+    label = f"{table.schema}.{table.table}"
+    keys = connection.execute(statement("catalog.keys"), {"oid": table.oid}).fetchall()
+    if wanted is None:
+        names = next((tuple(row["columns"]) for row in keys if row["primary"]), None)
+        if names is None and len({tuple(sorted(row["columns"])) for row in keys}) == 1:
+            names = tuple(keys[0]["columns"])
+    else:
+        names = next((wanted for row in keys if set(row["columns"]) == set(wanted)), None)
+        for name in wanted:
+            if table.column(name) is None:
+                raise Refused(f"{label} has no column {name}", hint=_columns_hint(table))
+    if names is None:
+        raise Refused(
+            f"{label} has no " + (f"unique NOT NULL key ({', '.join(wanted)})" if wanted else "primary key"),
+            hint=f"ALTER TABLE {label} ADD PRIMARY KEY (…), or name a unique NOT NULL key: key = [\"column\"]",
+        )
+    return tuple(_key_column(table, name) for name in names)
+
+
+def _key_column(table: Table, name: str) -> KeyColumn:
+    column = table.column(name)
+    if column is None:  # pragma: no cover - the catalog named it
+        raise AssertionError(name)
+    if base_type(column.type) not in KEY_TYPES:
+        raise Refused(
+            f"key column {name} of {table.schema}.{table.table} is {column.type}, which has no one canonical form",
+            hint=f"keys may be {', '.join(KEY_TYPES)}; name another unique NOT NULL key: key = [\"column\"]",
+        )
+    if not column.deterministic:
+        raise Refused(
+            f"key column {name} of {table.schema}.{table.table} has a nondeterministic collation",
+            hint="different spellings would be one key; name another unique NOT NULL key",
+        )
+    if name in TARGET_COLUMNS:
+        raise Refused(
+            f"key column {name} of {table.schema}.{table.table} is named like a column of the target",
+            hint="name another unique NOT NULL key: key = [\"column\"]",
+        )
+    return KeyColumn(name, column.type)
+
+
+def _columns_hint(table: Table) -> str:
+    return "its columns are " + ", ".join(column.name for column in table.columns)
+
+
+def require_columns(table: Table, names: tuple[str, ...]) -> None:
+    """Raises Refused for a column that isn't there."""
+    for name in names:
+        if table.column(name) is None:
+            raise Refused(f"{table.schema}.{table.table} has no column {name}", hint=_columns_hint(table))
+
+
+def read_columns(connection: Connection, source: Source, table: Table, text_sql: str, where_sql: str | None) -> list[str]:
+    """The columns that text and where read, found by letting Postgres parse them as a view that is rolled back.
+
+    Raises Refused for an expression that doesn't parse, isn't boolean (where), reads another table, is volatile
+    or depends on the time: a change of those would go unnoticed.
+    """
+    try:
+        with connection.transaction(force_rollback=True):
+            return _probe(connection, source, table, text_sql, where_sql)
+    except (psycopg.errors.SyntaxErrorOrAccessRuleViolation, psycopg.errors.DataException,
+            psycopg.errors.FeatureNotSupported) as error:
+        # the message names columns and functions of the user's own expression; DETAIL, which may quote rows, is left out
+        primary = error.diag.message_primary or "it does not parse"
+        raise Refused(f"the expression is not valid for {source.label}: {primary}", hint=_columns_hint(table)) from None
+
+
+def _probe(connection: Connection, source: Source, table: Table, text_sql: str, where_sql: str | None) -> list[str]:
+    view = sql.Identifier("pgvector_sync", "expression_probe")
+    connection.execute(
+        sql.SQL(
+            "CREATE VIEW {view} AS SELECT ({text}\n)::text AS text FROM {source} "
+            "WHERE ({text}\n) IS NOT NULL AND ({where}\n)"  # in WHERE, aggregates and sets are refused
+        ).format(
+            view=view,
+            text=sql.SQL(cast("LiteralString", text_sql)),
+            where=sql.SQL(cast("LiteralString", where_sql or "true")),
+            source=sql.Identifier(source.schema, source.table),
+        )
+    )
+    found = one(
+        connection, statement("catalog.probe"), {"source_oid": table.oid, "view": "pgvector_sync.expression_probe"}
+    )
+    if found["others"]:
+        raise Refused(
+            f"the expression reads {', '.join(found['others'])}, whose changes no trigger on {source.label} sees",
+            hint="keep what the text needs in the row itself (a column, or a trigger of your own that fills one)",
+        )
+    tree = found["tree"]
+    if _SYSTEM_ATTRIBUTE.search(tree):
+        raise Refused("the expression reads a system column", hint="use the table's own columns")
+    functions = sorted({int(oid) for oid in _FUNCTION.findall(tree)})
+    volatile = [r["name"] for r in connection.execute(statement("catalog.volatile"), {"oids": functions})]
+    if "{SQLVALUEFUNCTION" in tree:
+        volatile.append("current_date or its like")
+    if volatile:
+        raise Refused(
+            f"the expression depends on more than the row: {', '.join(volatile)}",
+            hint="its result would change without the row changing, and the vector would be stale unnoticed",
+        )
+    columns = set(found["columns"])
+    if _WHOLE_ROW.search(tree) or any(c.virtual and c.name in columns for c in table.columns):
+        columns = {column.name for column in table.columns if not column.virtual}
+    return [column.name for column in table.columns if column.name in columns]

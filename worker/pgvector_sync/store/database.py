@@ -1,0 +1,185 @@
+"""Connections and transactions: READ COMMITTED, short lock waits, pinned rendering, vectors in binary."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import psycopg
+from pgvector.psycopg.halfvec import register_halfvec_info
+from pgvector.psycopg.vector import register_vector_info
+from psycopg import IsolationLevel, sql
+from psycopg.rows import DictRow, dict_row
+from psycopg.types import TypeInfo
+from psycopg_pool import ConnectionPool
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
+
+from pgvector_sync.errors import Refused
+from pgvector_sync.store.statements import statement
+
+Connection = psycopg.Connection[DictRow]
+
+CONNECT_TIMEOUT = timedelta(seconds=10)
+KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+T = TypeVar("T")
+IN_THE_WAY = (
+    psycopg.errors.LockNotAvailable,
+    psycopg.errors.DeadlockDetected,
+    psycopg.errors.SerializationFailure,
+)
+"""Somebody else's lock: nothing is wrong, it is tried again."""
+PATIENCE_TRIES = 40
+INSTALL_HINT = "run `pgvector-sync migrate`"
+
+
+def connect(conninfo: str) -> Connection:
+    """A connection of our kind: autocommit outside `transaction`, READ COMMITTED inside, nothing prepared, since
+    prepared statements don't pass PgBouncer's transaction mode.
+
+    Raises psycopg.OperationalError.
+    """
+    connection = psycopg.connect(
+        conninfo,
+        autocommit=True,
+        prepare_threshold=None,
+        row_factory=dict_row,
+        connect_timeout=int(CONNECT_TIMEOUT.total_seconds()),
+        application_name="pgvector-sync",
+        **KEEPALIVE,
+    )
+    connection.isolation_level = IsolationLevel.READ_COMMITTED
+    return connection
+
+
+@contextmanager
+def begin(
+    connection: Connection, *, lock_timeout: timedelta, durable: bool = False, read_only: bool = False
+) -> Iterator[Connection]:
+    """One short transaction on `connection`.
+
+    Not `durable`: the commit doesn't wait for the disk. All that we write is derived and each transaction is
+    whole, so a crash of the server loses at most work that is then done again (docs/decisions/0002).
+    """
+    connection.read_only = read_only
+    with connection.transaction():
+        connection.execute(
+            statement("session.begin"),
+            {
+                "lock_timeout": f"{int(lock_timeout / timedelta(milliseconds=1))}ms",
+                "synchronous_commit": "on" if durable else "off",
+            },
+        )
+        yield connection
+
+
+def register_vectors(connection: Connection) -> str | None:
+    """Teaches `connection` the vector types in binary; returns the extension's schema, None where it is missing."""
+    found = connection.execute(statement("session.vector_type")).fetchall()
+    if not found:
+        return None
+    for row in found:
+        if row["oid"] is not None:
+            info = TypeInfo(row["name"], row["oid"], row["array_oid"])
+            register = register_vector_info if row["name"] == "vector" else register_halfvec_info
+            register(connection, info)
+    return str(found[0]["schema"])
+
+
+class Database:
+    """A pool of our connections. Open it after a fork, never before."""
+
+    def __init__(self, conninfo: str, *, lock_timeout: timedelta, max_connections: int = 4) -> None:
+        self.conninfo = conninfo
+        self.lock_timeout = lock_timeout
+        self._vector_schema: str | None = None
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            conninfo,
+            min_size=0,
+            max_size=max_connections,
+            timeout=CONNECT_TIMEOUT.total_seconds(),
+            max_idle=300,
+            kwargs={
+                "autocommit": True,
+                "prepare_threshold": None,
+                "row_factory": dict_row,
+                "connect_timeout": int(CONNECT_TIMEOUT.total_seconds()),
+                "application_name": "pgvector-sync",
+                **KEEPALIVE,
+            },
+            configure=self._configure,
+            check=ConnectionPool.check_connection,
+            open=True,
+        )
+
+    def _configure(self, connection: Connection) -> None:
+        connection.isolation_level = IsolationLevel.READ_COMMITTED
+        self._vector_schema = register_vectors(connection)
+
+    @property
+    def vector_schema(self) -> str:
+        """The schema that holds pgvector. Raises Refused where the extension is missing."""
+        if self._vector_schema is None:
+            with self.connection() as connection:
+                self._vector_schema = register_vectors(connection)
+        if self._vector_schema is None:
+            raise Refused("the extension vector is not installed in this database", hint=INSTALL_HINT)
+        return self._vector_schema
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection in autocommit. Raises psycopg.OperationalError, or PoolTimeout, which is one."""
+        with self._pool.connection() as connection:
+            yield connection
+
+    @contextmanager
+    def transaction(
+        self, *, lock_timeout: timedelta | None = None, durable: bool = False, read_only: bool = False
+    ) -> Iterator[Connection]:
+        """One short transaction of ours, see `begin`."""
+        with (
+            self._pool.connection() as connection,
+            begin(
+                connection,
+                lock_timeout=lock_timeout or self.lock_timeout,
+                durable=durable,
+                read_only=read_only,
+            ) as begun,
+        ):
+            yield begun
+
+    def patiently(self, action: Callable[[Connection], T]) -> T:
+        """`action` in a transaction of its own, tried again while somebody else's short lock is in the way.
+
+        For what must not be given up after one lock_timeout: acks of failures, releases, states.
+        """
+        for attempt in Retrying(
+            retry=retry_if_exception_type(IN_THE_WAY),
+            stop=stop_after_attempt(PATIENCE_TRIES),
+            wait=wait_random(0, self.lock_timeout.total_seconds()),
+            reraise=True,
+        ):
+            with attempt, self.transaction() as connection:
+                return action(connection)
+        raise AssertionError("unreachable")  # pragma: no cover - reraise=True
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def one(connection: Connection, query: sql.Composable, params: dict[str, Any] | None = None) -> DictRow:
+    """The one row of a statement that always answers with one."""
+    row = connection.execute(query, params).fetchone()
+    if row is None:  # pragma: no cover - the statement is ours
+        raise AssertionError("the statement gave no row")
+    return row

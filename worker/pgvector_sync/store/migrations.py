@@ -1,0 +1,158 @@
+"""Creates and upgrades the schema: numbered, named, checksummed, one process at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from typing import LiteralString, cast
+
+import psycopg
+from psycopg import sql
+
+from pgvector_sync.errors import MigrationRefused, Refused
+from pgvector_sync.store import locks
+from pgvector_sync.store.database import Connection, begin, connect, one
+from pgvector_sync.store.statements import sql_folder, statement
+
+MINIMUM_POSTGRES = 150000
+MINIMUM_PGVECTOR = (0, 7)
+_FILE = re.compile(r"(\d{4})_(\w+)\.sql")
+_WAIT = timedelta(minutes=2)
+
+
+@dataclass(frozen=True)
+class Migration:
+    number: int
+    name: str
+    path: Path
+
+    @cached_property
+    def body(self) -> str:
+        return self.path.read_text("utf-8")
+
+    @property
+    def checksum(self) -> str:
+        return hashlib.sha256(self.body.encode()).hexdigest()
+
+
+def migrations(folder: Path | None = None) -> list[Migration]:
+    """The migrations of this program, in order."""
+    found = []
+    for path in sorted((folder or sql_folder() / "migrations").glob("*.sql")):
+        match = _FILE.fullmatch(path.name)
+        if match is None:
+            raise MigrationRefused(f"{path.name} is not named NNNN_name.sql")
+        found.append(Migration(int(match[1]), match[2], path))
+    return found
+
+
+def migrate(conninfo: str, *, folder: Path | None = None) -> list[Migration]:
+    """Brings the schema up to date and returns what was applied; [] when it already was.
+
+    Raises Refused (version, extension, grant), MigrationRefused (newer or edited), psycopg.OperationalError.
+    """
+    known = migrations(folder)
+    with connect(conninfo) as connection:
+        try:
+            with begin(connection, lock_timeout=_WAIT, durable=True):
+                locks.lock_migrations(connection)
+                _require_versions(connection)
+                _require_extension(connection)
+                return _apply(connection, known)
+        except psycopg.errors.LockNotAvailable:
+            raise Refused(
+                "another migration has been running for two minutes",
+                hint="look at pg_stat_activity, then run `pgvector-sync migrate` again",
+            ) from None
+
+
+def check_schema(connection: Connection, *, folder: Path | None = None) -> None:
+    """Raises MigrationRefused unless the database's schema is exactly this program's."""
+    known = migrations(folder)
+    state = one(connection, statement("migrations.schema_exists"))
+    if not state["ledger_exists"]:
+        raise MigrationRefused("this database has no pgvector_sync schema", hint="run `pgvector-sync migrate`")
+    pending = _pending(connection, known)
+    if pending:
+        raise MigrationRefused(
+            f"the schema lacks {', '.join(f'{m.number:04d}_{m.name}' for m in pending)}",
+            hint="run `pgvector-sync migrate`",
+        )
+
+
+def _apply(connection: Connection, known: list[Migration]) -> list[Migration]:
+    state = one(connection, statement("migrations.schema_exists"))
+    who = one(connection, statement("migrations.extension"))
+    try:
+        # IF NOT EXISTS would ask for CREATE on the database even where the schema is there already
+        if not state["schema_exists"]:
+            connection.execute("CREATE SCHEMA pgvector_sync")
+        if not state["ledger_exists"]:
+            connection.execute(statement("migrations.create_ledger"))
+        pending = _pending(connection, known)
+        for migration in pending:
+            connection.execute(
+                statement("migrations.record"),
+                {"number": migration.number, "name": migration.name, "checksum": migration.checksum},
+            )
+            connection.execute(sql.SQL(cast("LiteralString", migration.body)))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise Refused(
+            f"role {who['role']} may not create the schema pgvector_sync ({error.sqlstate})",
+            hint=f'GRANT CREATE ON DATABASE "{who["database"]}" TO "{who["role"]}";',
+        ) from None
+    return pending
+
+
+def _pending(connection: Connection, known: list[Migration]) -> list[Migration]:
+    applied = {row["number"]: row for row in connection.execute(statement("migrations.applied"))}
+    newest = max((m.number for m in known), default=0)
+    if any(number > newest for number in applied):
+        raise MigrationRefused(
+            f"the database is at migration {max(applied):04d}, this program knows {newest:04d}",
+            hint="upgrade pgvector-sync on this machine: pip install --upgrade pgvector-sync",
+        )
+    for migration in known:
+        row = applied.get(migration.number)
+        if row is not None and row["checksum"] != migration.checksum:
+            raise MigrationRefused(
+                f"migration {migration.number:04d}_{migration.name} was edited after it had been applied",
+                hint="install an unmodified pgvector-sync",
+            )
+    return [m for m in known if m.number not in applied]
+
+
+def _require_versions(connection: Connection) -> None:
+    if connection.info.server_version < MINIMUM_POSTGRES:
+        raise Refused(
+            f"PostgreSQL {connection.info.server_version // 10000} is too old", hint="use PostgreSQL 15 or later"
+        )
+
+
+def _require_extension(connection: Connection) -> None:
+    found = one(connection, statement("migrations.extension"))
+    if found["installed"] is None:
+        if found["available"] is None:
+            raise Refused(
+                "this server has no pgvector",
+                hint="install pgvector on the server (https://github.com/pgvector/pgvector#installation)",
+            )
+        try:
+            with connection.transaction():
+                connection.execute("CREATE EXTENSION vector WITH SCHEMA public")
+        except psycopg.errors.InsufficientPrivilege:
+            raise Refused(
+                f"role {found['role']} may not create the extension vector in {found['database']}",
+                hint="as an administrator, run: CREATE EXTENSION vector;",
+            ) from None
+        found = one(connection, statement("migrations.extension"))
+    version = tuple(int(part) for part in re.findall(r"\d+", found["installed"])[:2])
+    if version < MINIMUM_PGVECTOR:
+        raise Refused(
+            f"pgvector {found['installed']} is too old, 0.7 is needed",
+            hint="run: ALTER EXTENSION vector UPDATE;",
+        )

@@ -1,0 +1,141 @@
+"""Pipelines, their sources and providers, and the states between them."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from pgvector_sync.errors import Refused
+from pgvector_sync.model import KeyColumn, Metric, Pipeline, Provider, Source, Spec, State, VectorType
+from pgvector_sync.store.database import Connection, one
+from pgvector_sync.store.statements import statement
+
+
+def all_pipelines(connection: Connection) -> list[Pipeline]:
+    return [_pipeline(row) for row in connection.execute(statement("pipelines.all"), {"name": None})]
+
+
+def find_pipeline(connection: Connection, name: str) -> Pipeline | None:
+    row = connection.execute(statement("pipelines.all"), {"name": name}).fetchone()
+    return None if row is None else _pipeline(row)
+
+
+def require_pipeline(connection: Connection, name: str) -> Pipeline:
+    """Raises Refused with the names that exist."""
+    found = find_pipeline(connection, name)
+    if found is None:
+        names = [pipeline.name for pipeline in all_pipelines(connection)]
+        raise Refused(
+            f"there is no pipeline {name}",
+            hint=f"there is {', '.join(names)}" if names else "declare one and run `pgvector-sync apply`",
+        )
+    return found
+
+
+def _pipeline(row: dict[str, Any]) -> Pipeline:
+    key = tuple(KeyColumn(*pair) for pair in zip(row["key_columns"], row["key_types"], strict=True))
+    return Pipeline(
+        id=row["id"],
+        name=row["name"],
+        source=Source(row["source_id"], row["schema_name"], row["table_name"], key),
+        target_schema=row["target_schema"],
+        target_table=row["target_table"],
+        text_sql=row["text_sql"],
+        where_sql=row["where_sql"],
+        provider=_provider({**row, "name": row["provider"]}),
+        spec=Spec(row["model"], row["dimensions"], row["chunking"]),
+        spec_version=row["spec_version"],
+        metric=Metric(row["metric"]),
+        vector_type=VectorType(row["vector_type"]),
+        batch_size=row["batch_size"],
+        state=State(row["state"]),
+        reason=row["reason"],
+        retry_at=row["retry_at"],
+    )
+
+
+def _provider(row: dict[str, Any]) -> Provider:
+    return Provider(
+        name=row["name"],
+        base_url=row["base_url"],
+        api_key_env=row["api_key_env"],
+        requests_per_minute=row["requests_per_minute"],
+        tokens_per_minute=row["tokens_per_minute"],
+        send_dimensions=row["send_dimensions"],
+        encoding=row["encoding"],
+    )
+
+
+def providers(connection: Connection) -> dict[str, Provider]:
+    return {row["name"]: _provider(row) for row in connection.execute(statement("pipelines.providers"))}
+
+
+def put_provider(connection: Connection, provider: Provider) -> None:
+    connection.execute(
+        statement("pipelines.put_provider"),
+        {field: getattr(provider, field) for field in Provider.__dataclass_fields__},
+    )
+
+
+def hold(connection: Connection, pipeline: Pipeline) -> bool:
+    """The first step of a write: True while the pipeline is the one that was claimed. Holds it until commit."""
+    params = {"id": pipeline.id, "spec_version": pipeline.spec_version}
+    return connection.execute(statement("pipelines.hold"), params).rowcount == 1
+
+
+def take_probe(connection: Connection, pipeline: Pipeline, *, hold_for: timedelta) -> bool:
+    """True for the one worker that may try a provider in cool-down; the others wait for what it finds."""
+    params = {"id": pipeline.id, "hold": hold_for}
+    return connection.execute(statement("pipelines.take_probe"), params).rowcount == 1
+
+
+def release_probe(connection: Connection, pipeline: Pipeline) -> None:
+    """There was nothing to probe with; the next may try at once."""
+    connection.execute(statement("pipelines.release_probe"), {"id": pipeline.id})
+
+
+def recovered(connection: Connection, pipeline: Pipeline) -> bool:
+    """A probe succeeded. False if the pipeline had been paused or resumed meanwhile."""
+    return connection.execute(statement("pipelines.recovered"), {"id": pipeline.id}).rowcount == 1
+
+
+def provider_failed(
+    connection: Connection,
+    pipeline: Pipeline,
+    *,
+    state: State,
+    reason: str,
+    retry_after: timedelta | None,
+    probe: bool,
+    backoff_first: timedelta,
+    backoff_longest: timedelta,
+) -> bool:
+    """Into `cooling_down` or `misconfigured`. False if another batch has said so before us."""
+    params = {
+        "id": pipeline.id,
+        "state": state,
+        "reason": reason,
+        "retry_after": retry_after,
+        "probe": probe,
+        "backoff_first": backoff_first,
+        "backoff_longest": backoff_longest,
+    }
+    return connection.execute(statement("pipelines.provider_failed"), params).rowcount == 1
+
+
+def pause(connection: Connection, name: str, reason: str | None) -> bool:
+    """False if it was paused already."""
+    return connection.execute(statement("pipelines.pause"), {"name": name, "reason": reason}).rowcount == 1
+
+
+def resume(connection: Connection, name: str) -> bool:
+    """False if it was running already."""
+    return connection.execute(statement("pipelines.resume"), {"name": name}).rowcount == 1
+
+
+def forget(connection: Connection, pipeline: Pipeline) -> None:
+    """Takes the pipeline's rows out of all our tables; the source's and the provider's too if nobody needs them."""
+    if one(connection, statement("pipelines.forget"), {"id": pipeline.id})["gone"] != 1:
+        raise Refused(f"{pipeline.name} was removed by somebody else", hint="nothing is left to do")
+    connection.execute(statement("pipelines.forget_source"), {"source_id": pipeline.source.id})
+    connection.execute(statement("pipelines.forget_providers"))

@@ -1,0 +1,102 @@
+"""A pipeline's rows: text and fingerprint of the source, vectors of the target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import Vector
+from psycopg.types.json import Jsonb
+
+from pgvector_sync.model import Key
+from pgvector_sync.store.database import Connection
+from pgvector_sync.store.shape import Shape
+from pgvector_sync.store.work import jsonb_keys
+
+Vector32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """A row as it was read. `fingerprint` None: gone, not wanted, or blank; `text` None besides: too large."""
+
+    key: Key
+    fingerprint: bytes | None
+    text: str | None
+    octets: int | None
+    stored_fingerprint: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """The second look, after the work row is locked."""
+
+    fingerprint: bytes | None
+    stored_fingerprint: bytes | None
+
+
+def read(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limit: int) -> list[SourceRow]:
+    """Reads text and fingerprint. Raises psycopg.DataError and its like where a row makes the expression fail."""
+    params = {"keys": jsonb_keys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
+    return [
+        SourceRow(tuple(row["key"]), row["fingerprint"], row["text"], row["octets"], row["stored_fingerprint"])
+        for row in connection.execute(shape.read, params)
+    ]
+
+
+def look(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limit: int) -> dict[Key, Look]:
+    """The fingerprints as they are now."""
+    params = {"keys": jsonb_keys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
+    return {
+        tuple(row["key"]): Look(row["fingerprint"], row["stored_fingerprint"])
+        for row in connection.execute(shape.look, params)
+    }
+
+
+def reusable(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]) -> dict[bytes, Vector32]:
+    """Stored vectors of these fingerprints: same spec, same text."""
+    if not fingerprints:
+        return {}
+    rows = connection.cursor(binary=True).execute(shape.reusable, {"fingerprints": list(fingerprints)})
+    return {row["fingerprint"]: row["embedding"].to_numpy() for row in rows}
+
+
+def write(connection: Connection, shape: Shape, vectors: Mapping[Key, tuple[bytes, Vector32]]) -> None:
+    """Replaces the vectors of rows: key → (fingerprint, vector of `dimensions` floats)."""
+    keys = jsonb_keys(list(vectors))
+    params = {
+        "keys": keys,
+        "embeddings": [Vector(vector) for _, vector in vectors.values()],
+        "fingerprints": [fingerprint for fingerprint, _ in vectors.values()],
+        "model": shape.pipeline.spec.model,
+    }
+    written = connection.execute(shape.write, params).rowcount
+    if written != len(vectors):  # pragma: no cover - the keys are distinct and locked
+        raise AssertionError(f"wrote {written} of {len(vectors)} vectors")
+    connection.execute(shape.trim, {"keys": keys, "chunks": 1})
+
+
+def remove(connection: Connection, shape: Shape, keys: Sequence[Key]) -> int:
+    """Removes all chunks of these rows; returns how many there were."""
+    return connection.execute(shape.remove, {"keys": jsonb_keys(keys)}).rowcount
+
+
+def page(connection: Connection, shape: Shape, after: Key | None, *, limit: int) -> list[Key]:
+    """The next keys of the source, in its own key order."""
+    query = shape.page(from_start=after is None)
+    params = {"after": None if after is None else Jsonb(list(after)), "limit": limit}
+    return [tuple(row["key"]) for row in connection.execute(query, params)]
+
+
+def lock_page(connection: Connection, shape: Shape, after: Key | None, *, limit: int) -> list[Key]:
+    """The next keys of the target (a key with several chunks comes several times), their rows locked."""
+    query = shape.lock_page(from_start=after is None)
+    params = {"after": None if after is None else Jsonb(list(after)), "limit": limit}
+    return [tuple(row["key"]) for row in connection.execute(query, params)]
+
+
+def remove_orphans(connection: Connection, shape: Shape, keys: Sequence[Key]) -> int:
+    """Of these locked keys, removes the vectors of those without a source row; returns how many."""
+    return connection.execute(shape.remove_orphans, {"keys": jsonb_keys(keys)}).rowcount

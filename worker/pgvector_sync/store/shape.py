@@ -1,0 +1,241 @@
+"""Composes a pipeline's statements from its names, key types and expressions. Pure: no connection needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import LiteralString, cast
+
+from psycopg import sql
+
+from pgvector_sync.model import KeyColumn, Metric, Pipeline, Source, VectorType
+from pgvector_sync.store.statements import statement
+
+KEY_TYPES: Mapping[str, str] = {
+    "smallint": "int2",
+    "integer": "int4",
+    "bigint": "int8",
+    "uuid": "uuid",
+    "text": "text",
+    "character varying": "varchar",
+    "date": "date",
+    "numeric": "numeric",
+}
+"""Key types that have one canonical form, by the name that format_type gives them without their modifier."""
+
+OPERATORS: Mapping[Metric, LiteralString] = {Metric.COSINE: "<=>", Metric.L2: "<->", Metric.INNER_PRODUCT: "<#>"}
+
+TARGET_COLUMNS = ("chunk_no", "chunk", "embedding", "fingerprint", "model", "embedded_at")
+
+_KEY = sql.SQL("pgvector_sync_key.key")
+_TARGET = sql.Identifier("pgvector_sync_target")
+
+
+def base_type(type_name: str) -> str:
+    """`character varying(40)` → `character varying`, `numeric(10,2)` → `numeric`."""
+    return type_name.partition("(")[0].strip()
+
+
+def expression(user_sql: str) -> sql.SQL:
+    """A user's expression in parentheses: percent signs are not placeholders, and a trailing comment ends."""
+    return sql.SQL(cast("LiteralString", "(" + user_sql.replace("%", "%%") + "\n)"))
+
+
+def text_of_columns(columns: tuple[str, ...]) -> str:
+    """The text of `text = [columns]`: joined by a blank line; NULL and empty columns leave no gap."""
+    parts = ", ".join(f"nullif({_quoted(name)}::text, '')" for name in columns)
+    return f"concat_ws(E'\\n\\n', {parts})"
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def key_json(source: Source, qualifier: sql.Composable) -> sql.Composed:
+    """The canonical key of a row as jsonb: integers are numbers, numeric loses trailing zeros, date is ISO."""
+    parts = []
+    for column in source.key:
+        value: sql.Composable = qualifier + sql.SQL(".") + sql.Identifier(column.name)
+        if base_type(column.type) == "numeric":
+            value = sql.SQL("pg_catalog.trim_scale({})::text").format(value)
+        parts.append(value)
+    return sql.SQL("pg_catalog.jsonb_build_array({})").format(sql.SQL(", ").join(parts))
+
+
+def _key_value(index: int, column: KeyColumn, key: sql.Composable) -> sql.Composed:
+    return sql.SQL("({} ->> {})::pg_catalog.{}").format(
+        key, sql.Literal(index), sql.Identifier(KEY_TYPES[base_type(column.type)])
+    )
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The statements of one pipeline. `vector_schema` is where pgvector lives: `vector` may be off the path."""
+
+    pipeline: Pipeline
+    vector_schema: str
+
+    @cached_property
+    def _source(self) -> Source:
+        return self.pipeline.source
+
+    @cached_property
+    def source(self) -> sql.Identifier:
+        return sql.Identifier(self._source.schema, self._source.table)
+
+    @cached_property
+    def target(self) -> sql.Identifier:
+        return sql.Identifier(self.pipeline.target_schema, self.pipeline.target_table)
+
+    @cached_property
+    def vector(self) -> sql.Identifier:
+        return sql.Identifier(self.vector_schema, "vector")
+
+    @cached_property
+    def column_type(self) -> sql.Composed:
+        name = "halfvec" if self.pipeline.vector_type is VectorType.HALFVEC else "vector"
+        return sql.SQL("{}({})").format(
+            sql.Identifier(self.vector_schema, name), sql.Literal(self.pipeline.spec.dimensions)
+        )
+
+    @cached_property
+    def text(self) -> sql.SQL:
+        return expression(self.pipeline.text_sql)
+
+    @cached_property
+    def wanted(self) -> sql.SQL:
+        return expression(self.pipeline.where_sql or "true")
+
+    def match(self, qualifier: sql.Composable, key: sql.Composable = _KEY) -> sql.Composed:
+        """`qualifier`'s key columns equal the JSON key, one condition a column."""
+        return sql.SQL(" AND ").join(
+            sql.SQL("{}.{} = {}").format(qualifier, sql.Identifier(column.name), _key_value(i, column, key))
+            for i, column in enumerate(self._source.key)
+        )
+
+    def _columns(self, qualifier: sql.Composable | None = None) -> sql.Composed:
+        prefix = sql.SQL("") if qualifier is None else qualifier + sql.SQL(".")
+        return sql.SQL(", ").join(prefix + sql.Identifier(column.name) for column in self._source.key)
+
+    def _beyond(self, qualifier: sql.Composable, key: sql.Composable) -> sql.Composed:
+        values = sql.SQL(", ").join(_key_value(i, column, key) for i, column in enumerate(self._source.key))
+        return sql.SQL("({}) > ({})").format(self._columns(qualifier), values)
+
+    def after(self, qualifier: sql.Composable, *, from_start: bool) -> sql.Composed:
+        """Keyset condition: the row comes after `%(after)s`, a JSON key, in key order."""
+        if from_start:
+            return sql.Composed([sql.SQL("true")])
+        return self._beyond(qualifier, sql.SQL("%(after)s::pg_catalog.jsonb"))
+
+    @cached_property
+    def unfilled(self) -> sql.Composed:
+        """True for a source row beyond the watermark of a running fill, in the statement's own snapshot."""
+        return statement("status.unfilled").format(beyond=self._beyond(self.source, sql.SQL("r.watermark")))
+
+    @cached_property
+    def not_covered(self) -> sql.Composed:
+        """G1 as one query."""
+        return statement("status.not_covered").format(
+            **self.fragments,
+            unfilled=self.unfilled,
+            key_source=key_json(self._source, self.source),
+            key_target=key_json(self._source, _TARGET),
+        )
+
+    @cached_property
+    def exact(self) -> sql.Composed:
+        """Rows, fresh and unfilled, counted."""
+        return statement("status.exact").format(
+            **self.fragments, unfilled=self.unfilled, match_stored=self.match_stored
+        )
+
+    @cached_property
+    def match_stored(self) -> sql.Composed:
+        """The source row's key equals the target row's."""
+        return sql.SQL(" AND ").join(
+            sql.SQL("{}.{} = {}.{}").format(
+                self.source, sql.Identifier(column.name), _TARGET, sql.Identifier(column.name)
+            )
+            for column in self._source.key
+        )
+
+    @cached_property
+    def fragments(self) -> dict[str, sql.Composable]:
+        return {
+            "source": self.source,
+            "target": self.target,
+            "text": self.text,
+            "wanted": self.wanted,
+            "match_source": self.match(self.source),
+            "match_target": self.match(_TARGET),
+        }
+
+    @cached_property
+    def read(self) -> sql.Composed:
+        return statement("source.read").format(**self.fragments)
+
+    @cached_property
+    def look(self) -> sql.Composed:
+        return statement("source.look").format(**self.fragments)
+
+    @cached_property
+    def reusable(self) -> sql.Composed:
+        return statement("target.reusable").format(target=self.target, vector=self.vector)
+
+    @cached_property
+    def write(self) -> sql.Composed:
+        values = sql.SQL(", ").join(
+            _key_value(i, column, sql.SQL("v.key")) for i, column in enumerate(self._source.key)
+        )
+        return statement("target.write").format(
+            target=self.target,
+            key_columns=self._columns(),
+            key_values=values,
+            vector=self.vector,
+            column_type=self.column_type,
+        )
+
+    @cached_property
+    def trim(self) -> sql.Composed:
+        return statement("target.trim").format(**self.fragments)
+
+    @cached_property
+    def remove(self) -> sql.Composed:
+        return statement("target.remove").format(**self.fragments)
+
+    @cached_property
+    def remove_orphans(self) -> sql.Composed:
+        return statement("target.remove_orphans").format(**self.fragments)
+
+    def page(self, *, from_start: bool) -> sql.Composed:
+        """Keys of the source after `%(after)s`."""
+        return statement("source.page").format(
+            source=self.source,
+            key_json=key_json(self._source, self.source),
+            after=self.after(self.source, from_start=from_start),
+            key_columns=self._columns(self.source),
+        )
+
+    def lock_page(self, *, from_start: bool) -> sql.Composed:
+        """Keys of the target after `%(after)s`, their rows locked."""
+        return statement("target.lock_page").format(
+            target=self.target,
+            key_json=key_json(self._source, _TARGET),
+            after=self.after(_TARGET, from_start=from_start),
+            key_columns_target=self._columns(_TARGET),
+        )
+
+    @cached_property
+    def search(self) -> sql.Composed:
+        operator = OPERATORS[self.pipeline.metric]
+        key = key_json(self._source, _TARGET)
+        return statement("target.search").format(
+            **self.fragments,
+            key_json=key,
+            alias=sql.Identifier(self._source.table),
+            match_stored=self.match_stored,
+            operator_schema=sql.Identifier(self.vector_schema),
+            operator=sql.SQL(operator),
+            column_type=self.column_type,
+        )

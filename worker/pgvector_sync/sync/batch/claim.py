@@ -1,0 +1,74 @@
+"""Claim: which rows, for which spec, until when."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from uuid import uuid4
+
+from pgvector_sync.model import Key, Lane, Pipeline, State
+from pgvector_sync.store import pipelines, work
+from pgvector_sync.store.shape import Shape
+from pgvector_sync.store.work import ClaimedRow, Holding
+from pgvector_sync.sync.runtime import Runtime
+from pgvector_sync.telemetry import Event, log
+
+PROBE_ROWS = 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Claimed rows and all that is needed to fence off a late write: lease, generations, spec version."""
+
+    pipeline: Pipeline
+    shape: Shape
+    lane: Lane
+    rows: dict[Key, ClaimedRow]
+    holding: Holding
+    probe: bool
+    """The one batch that a pipeline in cool-down may send."""
+    size: int
+    """What was asked for; a full batch means there may be more."""
+    until: float
+    """time.monotonic() by which everything ends, well before the lease does."""
+
+
+def claim(runtime: Runtime, name: str, lane: Lane) -> Batch | None:
+    """None when nothing is due, or the pipeline must not call its provider now."""
+    settings = runtime.settings
+    started = time.monotonic()
+    with runtime.database.transaction() as connection:
+        pipeline = pipelines.find_pipeline(connection, name)
+        if pipeline is None or pipeline.state in (State.PAUSED, State.REMOVING):
+            return None
+        probe = pipeline.state in (State.COOLING_DOWN, State.MISCONFIGURED)
+        if probe and not pipelines.take_probe(connection, pipeline, hold_for=settings.lease):
+            return None
+        parked = work.park_crashed(connection, pipeline, lane, max_attempts=settings.attempts)
+        lease = uuid4()
+        size = PROBE_ROWS if probe else runtime.batch_size(pipeline, lane)
+        rows = work.claim(
+            connection,
+            pipeline,
+            lane,
+            lease,
+            limit=size,
+            lease_for=settings.lease,
+            max_attempts=settings.attempts,
+        )
+        if probe and not rows:
+            pipelines.release_probe(connection, pipeline)
+    if parked:
+        log.warning(Event.PARKED, pipeline=name, rows=parked, error_class="worker_crashed")
+    if not rows:
+        return None
+    return Batch(
+        pipeline,
+        Shape(pipeline, runtime.database.vector_schema),
+        lane,
+        {row.key: row for row in rows},
+        Holding(pipeline, lease),
+        probe,
+        size,
+        started + settings.deadline.total_seconds(),
+    )

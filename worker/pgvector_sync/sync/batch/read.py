@@ -1,0 +1,91 @@
+"""Read: text and fingerprint of the claimed rows, and what has to be done with each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+
+from pgvector_sync.model import Key
+from pgvector_sync.store import rows
+from pgvector_sync.store.rows import SourceRow
+from pgvector_sync.sync.batch.claim import Batch
+from pgvector_sync.sync.runtime import Runtime
+
+_ROW_STATES = ("22", "54", "38", "39", "P0")
+"""SQLSTATE classes that one row's content can cause: data exception, limit exceeded, failing functions."""
+_OUT_OF_MEMORY = "53200"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a row can't be embedded: a class, and our own words without its text."""
+
+    error_class: str
+    message: str
+    fingerprint: bytes | None = None
+    final: bool = True
+    """False: the attempt is used up, and the row is tried again until none is left."""
+    verdict: str | None = None
+    """Carried over when a row that was parked before shows the same content again."""
+
+
+@dataclass
+class Reading:
+    """Every claimed key is in exactly one of these."""
+
+    to_embed: dict[Key, SourceRow] = field(default_factory=dict)
+    settled: set[Key] = field(default_factory=set)
+    """Nothing to buy: gone, not wanted, blank, or stored already. The look under the lock decides which."""
+    failed: dict[Key, Failure] = field(default_factory=dict)
+
+
+def read(runtime: Runtime, batch: Batch) -> Reading:
+    """Reads the batch after its claim has committed. Raises psycopg.ProgrammingError where the source changed."""
+    reading = Reading()
+    for row in _rows(runtime, batch, list(batch.rows), reading):
+        claimed = batch.rows[row.key]
+        if row.fingerprint is None or (row.fingerprint == row.stored_fingerprint and not claimed.force):
+            reading.settled.add(row.key)
+        elif row.fingerprint == claimed.failed_fingerprint and claimed.verdict is not None:
+            reading.failed[row.key] = Failure(
+                "same_content", "the content that failed before", row.fingerprint, verdict=claimed.verdict
+            )
+        elif row.text is None:
+            limit = runtime.settings.text_limit_bytes
+            reading.failed[row.key] = Failure(
+                "too_large", f"the text has {row.octets:,} bytes, the limit is {limit:,}", row.fingerprint
+            )
+        else:
+            reading.to_embed[row.key] = row
+    _count_attempts(runtime, batch, reading)
+    return reading
+
+
+def _rows(runtime: Runtime, batch: Batch, keys: Sequence[Key], reading: Reading) -> list[SourceRow]:
+    """Reads the keys; one on which the expression fails is found by halving, and parked."""
+    try:
+        with runtime.database.transaction(read_only=True) as connection:
+            return rows.read(connection, batch.shape, keys, text_limit=runtime.settings.text_limit_bytes)
+    except psycopg.Error as error:
+        state = error.sqlstate or ""
+        if not (state.startswith(_ROW_STATES) or state == _OUT_OF_MEMORY):
+            raise
+        if len(keys) == 1:
+            # DETAIL and the message may quote the row: SQLSTATE and our own words (G13)
+            reading.failed[keys[0]] = Failure("expression_failed", f"text or where failed on this row ({state})")
+            return []
+    middle = len(keys) // 2
+    return [*_rows(runtime, batch, keys[:middle], reading), *_rows(runtime, batch, keys[middle:], reading)]
+
+
+def _count_attempts(runtime: Runtime, batch: Batch, reading: Reading) -> None:
+    """From the second attempt on, stores what is about to be tried, so that attempts belong to content."""
+    again = {
+        key: row.fingerprint
+        for key, row in reading.to_embed.items()
+        if batch.rows[key].attempts > 1 and row.fingerprint is not None
+    }
+    if again:
+        runtime.database.patiently(lambda connection: batch.holding.note_attempt(connection, again))

@@ -1,0 +1,246 @@
+"""Capture: the triggers on a source, and the target they may delete from.
+
+One set of triggers a source, however many pipelines read it. A waiting CREATE TRIGGER blocks every writer behind
+it, so whoever calls `install` does it in a transaction with a short lock_timeout, and tries again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from pgvector_sync.model import KeyColumn, Source, Spec, VectorType
+from pgvector_sync.store.catalog import Table
+from pgvector_sync.store.database import Connection
+from pgvector_sync.store.shape import key_json
+from pgvector_sync.store.statements import statement
+
+TOAST_CHUNK_ID_SINCE = 170000
+ROW_TRIGGERS = ("insert", "update", "delete")
+_OLD, _NEW = sql.SQL("old"), sql.SQL("new")
+
+Target = tuple[str, str]
+"""(schema, table)"""
+
+
+@dataclass(frozen=True)
+class Capture:
+    """What has to be installed on one source. Pure: `statements` can be shown, and signed, without running it."""
+
+    source: Source
+    table: Table
+    tracked: tuple[str, ...]
+    targets: tuple[Target, ...]
+    replicated: bool
+    partitions: tuple[Target, ...]
+    server_version: int
+
+    @property
+    def function(self) -> sql.Identifier:
+        return sql.Identifier("pgvector_sync", f"capture_{self.source.id}")
+
+    @property
+    def sweep_function(self) -> sql.Identifier:
+        return sql.Identifier("pgvector_sync", f"sweep_{self.source.id}")
+
+    @property
+    def _relation(self) -> sql.Identifier:
+        return sql.Identifier(self.source.schema, self.source.table)
+
+    def _matches_old(self, qualifier: sql.Composable) -> sql.Composed:
+        return sql.SQL(" AND ").join(
+            sql.SQL("{}.{} = old.{}").format(qualifier, sql.Identifier(c.name), sql.Identifier(c.name))
+            for c in self.source.key
+        )
+
+    def _delete(self) -> sql.Composable:
+        if not self.targets:
+            return sql.SQL("NULL")
+        deletes = [
+            statement("capture.delete_from_target").format(
+                target=sql.Identifier(*target),
+                target_name=_regclass(target),
+                target_matches_old=self._matches_old(sql.SQL("pgvector_sync_target")),
+                source=self._relation,
+                source_matches_old=self._matches_old(self._relation),
+            )
+            for target in self.targets
+        ]
+        return statement("capture.delete_vectors").format(
+            source_name=_regclass((self.source.schema, self.source.table)), deletes=sql.SQL(";\n").join(deletes)
+        )
+
+    def changed(self) -> sql.Composed:
+        """The WHEN of the update trigger: any tracked column's binary image differs.
+
+        Not IS DISTINCT FROM: it misses citext abc → ABC and numeric 1.0 → 1.00, and fails on json. From
+        PostgreSQL 17 on an unchanged out-of-line value is recognised by its TOAST pointer, without reading it.
+        """
+        conditions = []
+        for name in self.tracked:
+            column = self.table.column(name)
+            parts = {"c": sql.Identifier(name)}
+            image = sql.SQL("ROW(old.{c})::record OPERATOR(pg_catalog.*<>) ROW(new.{c})::record").format(**parts)
+            if column is not None and column.can_toast and self.server_version >= TOAST_CHUNK_ID_SINCE:
+                image = sql.SQL(
+                    "(pg_catalog.pg_column_toast_chunk_id(old.{c}) IS NULL OR pg_catalog.pg_column_toast_chunk_id(old.{c})"
+                    " IS DISTINCT FROM pg_catalog.pg_column_toast_chunk_id(new.{c})) AND {image}"
+                ).format(image=image, **parts)
+            conditions.append(sql.SQL("({})").format(image))
+        return sql.SQL(" OR ").join(conditions)
+
+    def _functions(self) -> list[sql.Composed]:
+        old_row = sql.SQL(", ").join(sql.SQL("old.{}").format(sql.Identifier(c.name)) for c in self.source.key)
+        new_row = sql.SQL(", ").join(sql.SQL("new.{}").format(sql.Identifier(c.name)) for c in self.source.key)
+        return [
+            statement("capture.create_function").format(
+                function=self.function,
+                source_id=sql.Literal(self.source.id),
+                new_key=key_json(self.source, _NEW),
+                old_key=key_json(self.source, _OLD),
+                key_changed=sql.SQL("ROW({}) IS DISTINCT FROM ROW({})").format(old_row, new_row),
+                delete=self._delete(),
+            ),
+            statement("capture.revoke").format(function=self.function),
+            statement("capture.create_sweep_function").format(
+                function=self.sweep_function, source_id=sql.Literal(self.source.id)
+            ),
+            statement("capture.revoke").format(function=self.sweep_function),
+        ]
+
+    def _triggers(self) -> list[sql.Composed]:
+        made = [
+            statement(f"capture.create_{event}_trigger").format(
+                source=self._relation, function=self.function, changed=self.changed()
+            )
+            for event in ROW_TRIGGERS
+        ]
+        truncated = [(self.source.schema, self.source.table), *self.partitions]
+        made += [
+            statement("capture.create_truncate_trigger").format(
+                source=sql.Identifier(*relation), function=self.sweep_function
+            )
+            for relation in truncated
+        ]
+        if self.replicated:
+            always = [((self.source.schema, self.source.table), event) for event in ROW_TRIGGERS]
+            always += [(relation, "truncate") for relation in truncated]
+            made += [
+                statement("capture.enable_always").format(
+                    source=sql.Identifier(*relation), trigger=_trigger(event)
+                )
+                for relation, event in always
+            ]
+        return made
+
+    def statements(self) -> list[sql.Composed]:
+        """Functions first, then triggers: the lock on the source is taken as late as possible."""
+        signed = sql.Literal(self.signature())
+        return [
+            *self._functions(),
+            statement("capture.sign").format(function=self.function, signature=signed),
+            statement("capture.sign").format(function=self.sweep_function, signature=signed),
+            *self._triggers(),
+        ]
+
+    def signature(self) -> str:
+        """A digest of all the DDL but its own comment."""
+        ddl = "\n".join(part.as_string() for part in [*self._functions(), *self._triggers()])
+        return "pgvector-sync " + hashlib.sha256(ddl.encode()).hexdigest()[:32]
+
+    def _expected(self) -> set[tuple[str, str, str, str, str]]:
+        enabled, signature = "A" if self.replicated else "O", self.signature()
+        row = {(self.source.schema, self.source.table, f"pgvector_sync_{e}", enabled, signature) for e in ROW_TRIGGERS}
+        swept = {
+            (*relation, "pgvector_sync_truncate", enabled, signature)
+            for relation in [(self.source.schema, self.source.table), *self.partitions]
+        }
+        return row | swept
+
+    def missing(self, connection: Connection) -> list[str]:
+        """Triggers that aren't there as they should be: absent, disabled or of another definition."""
+        functions = [f"capture_{self.source.id}", f"sweep_{self.source.id}"]
+        rows = connection.execute(statement("capture.installed"), {"functions": functions})
+        there = {(r["schema"], r["table"], r["trigger"], r["enabled"], r["signature"]) for r in rows}
+        return sorted(f"{trigger} on {schema}.{table}" for schema, table, trigger, *_ in self._expected() - there)
+
+
+def _trigger(event: str) -> sql.Identifier:
+    return sql.Identifier(f"pgvector_sync_{event}")
+
+
+def _regclass(relation: Target) -> sql.Literal:
+    """A quoted name as a text literal, for functions that take one."""
+    return sql.Literal(sql.Identifier(*relation).as_string())
+
+
+def partitions(connection: Connection, table: Table) -> tuple[Target, ...]:
+    """The partitions below a table, at every level."""
+    if not table.partitioned:
+        return ()
+    rows = connection.execute(statement("catalog.partitions"), {"oid": table.oid})
+    return tuple((row["schema"], row["table"]) for row in rows)
+
+
+def install(connection: Connection, capture: Capture) -> None:
+    """Makes functions and triggers what `capture` says. Raises psycopg.errors.LockNotAvailable: try again."""
+    for part in capture.statements():
+        connection.execute(part)
+
+
+def uninstall(connection: Connection, source: Source, relations: Sequence[Target]) -> None:
+    """Drops our triggers from `relations` (the source and its partitions) and their functions."""
+    for event in (*ROW_TRIGGERS, "truncate"):
+        for relation in relations if event == "truncate" else relations[:1]:
+            connection.execute(
+                statement("capture.drop_trigger").format(trigger=_trigger(event), source=sql.Identifier(*relation))
+            )
+    for name in (f"capture_{source.id}", f"sweep_{source.id}"):
+        connection.execute(
+            statement("capture.drop_function").format(function=sql.Identifier("pgvector_sync", name))
+        )
+
+
+def create_target(
+    connection: Connection,
+    target: Target,
+    source: Source,
+    table: Table,
+    spec: Spec,
+    *,
+    vector_type: VectorType,
+    vector_schema: str,
+    pipeline: str,
+) -> None:
+    """The side table and its index on fingerprints."""
+    relation = sql.Identifier(*target)
+    connection.execute(
+        statement("capture.create_target").format(
+            target=relation,
+            key_definitions=sql.SQL(",\n    ").join(_definition(table, column) for column in source.key),
+            column_type=sql.SQL("{}({})").format(
+                sql.Identifier(vector_schema, vector_type.value), sql.Literal(spec.dimensions)
+            ),
+            key_columns=sql.SQL(", ").join(sql.Identifier(column.name) for column in source.key),
+        )
+    )
+    connection.execute(statement("capture.index_fingerprint").format(target=relation))
+    comment = f"Embeddings of {source.label}, kept by pgvector-sync (pipeline {pipeline})"
+    connection.execute(statement("capture.comment_target").format(target=relation, comment=sql.Literal(comment)))
+
+
+def _definition(table: Table, key: KeyColumn) -> sql.Composed:
+    column = table.column(key.name)
+    collation = column.collation if column is not None else None
+    return sql.SQL("{} {}{} NOT NULL").format(
+        sql.Identifier(key.name),
+        sql.SQL(key.type),  # type: ignore[arg-type]  # format_type's own words, of a type we know
+        sql.SQL(" COLLATE {}").format(sql.Identifier(*collation)) if collation else sql.SQL(""),
+    )
+
+
+def drop_target(connection: Connection, target: Target) -> None:
+    connection.execute(statement("capture.drop_target").format(target=sql.Identifier(*target)))

@@ -1,0 +1,121 @@
+"""Drain: from the outbox into work, one drain at a time; and the sweep that a TRUNCATE asks for."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import psycopg
+
+from pgvector_sync.model import Key, Pipeline
+from pgvector_sync.store import locks, outbox, pipelines, rows
+from pgvector_sync.store.database import Database
+from pgvector_sync.store.shape import Shape
+from pgvector_sync.telemetry import Event, log
+
+FULL_LOOK_EVERY = timedelta(seconds=1)
+SWEEP_PAGE_ROWS = 500
+
+
+@dataclass
+class Sweep:
+    """The TRUNCATE events that this walk began after, and per pipeline the last target key it has looked at."""
+
+    event_ids: list[int]
+    reached: dict[int, Key] = field(default_factory=dict)
+
+
+@dataclass
+class Drain:
+    """Keeps the hint where to start, and how far the sweeps are. Losing it costs time only."""
+
+    database: Database
+    limit: int
+    _hint: int = 0
+    _full_look_at: float = 0.0
+    _sweeps: dict[int, Sweep] = field(default_factory=dict)
+
+    def __call__(self, *, until: float) -> int:
+        """Drains until the outbox is empty, another drains, or `until` (time.monotonic); returns events moved."""
+        total = 0
+        limit = self.limit
+        while time.monotonic() < until:
+            start = self._start()
+            try:
+                moved = self._slice(start, limit)
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+                break  # a writer holds a work row for a moment; the next poll comes soon
+            except (psycopg.errors.ProgramLimitExceeded, psycopg.DataError) as error:
+                if limit > 1:
+                    limit //= 2
+                    continue
+                self._park(start, error)
+                continue
+            if moved is None:
+                break
+            total += moved
+            if moved < limit:
+                break
+        self._sweep(until=until)
+        return total
+
+    def _slice(self, start: int, limit: int) -> int | None:
+        """Events moved in one transaction; None while another drains."""
+        with self.database.transaction() as connection:
+            if not locks.try_lock_drain(connection):
+                return None
+            drained = outbox.move(connection, after_id=start, limit=limit)
+        if start == 0:
+            self._full_look_at = time.monotonic()
+        self._hint = max(self._hint, drained.last_id)
+        if drained.events:
+            log.debug(Event.DRAIN, events=drained.events, rows=drained.rows)
+        return drained.events
+
+    def _start(self) -> int:
+        stale = time.monotonic() - self._full_look_at > FULL_LOOK_EVERY.total_seconds()
+        return 0 if stale else self._hint
+
+    def _park(self, start: int, error: psycopg.Error) -> None:
+        with self.database.transaction() as connection:
+            parked = outbox.park_first(
+                connection, after_id=start, error_class=f"key_refused_{error.sqlstate}"
+            )
+        log.warning(Event.PARKED, event_id=parked, error_class=f"key_refused_{error.sqlstate}")
+
+    def _sweep(self, *, until: float) -> None:
+        with self.database.transaction() as connection:
+            pending = outbox.sweeps(connection)
+            every = pipelines.all_pipelines(connection) if pending else []
+        for source_id, event_ids in pending.items():
+            sweep = self._sweeps.setdefault(source_id, Sweep(event_ids))
+            done = all(
+                self._walk(pipeline, sweep, until=until)
+                for pipeline in every
+                if pipeline.source.id == source_id and pipeline.state != "removing"
+            )
+            if done:
+                with self.database.transaction() as connection:
+                    outbox.finish_sweep(connection, sweep.event_ids)
+                del self._sweeps[source_id]
+
+    def _walk(self, pipeline: Pipeline, sweep: Sweep, *, until: float) -> bool:
+        """Walks one target from where the sweep was; True at its end."""
+        shape = Shape(pipeline, self.database.vector_schema)
+        removed = 0
+        while time.monotonic() < until:
+            try:
+                with self.database.transaction() as connection:
+                    keys = rows.lock_page(connection, shape, sweep.reached.get(pipeline.id), limit=SWEEP_PAGE_ROWS)
+                    if not keys:
+                        return True
+                    # a second statement: its snapshot is younger than our locks, so a row inserted again is seen
+                    removed += rows.remove_orphans(connection, shape, list(dict.fromkeys(keys)))
+            except psycopg.errors.LockNotAvailable:
+                return False
+            except psycopg.errors.UndefinedTable:
+                return True  # the target was dropped by hand: nothing is left to sweep
+            sweep.reached[pipeline.id] = keys[-1]
+            log.debug(Event.SWEEP, pipeline=pipeline.name, removed=removed)
+        return False
