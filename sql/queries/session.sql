@@ -23,3 +23,8 @@ FROM pg_catalog.pg_extension e
 JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 LEFT JOIN pg_catalog.pg_type t ON t.typnamespace = n.oid AND t.typname IN ('vector', 'halfvec')
 WHERE e.extname = 'vector';
+
+-- name: scan_on
+-- Lets an index scan of this transaction go on until enough rows pass the pipeline's `where` (pgvector 0.8 and later;
+-- an older one takes it for a setting of somebody else's).
+SELECT set_config('hnsw.iterative_scan', 'strict_order', true), set_config('ivfflat.iterative_scan', 'relaxed_order', true);

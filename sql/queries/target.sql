@@ -38,9 +38,9 @@ WHERE {match_target} AND NOT EXISTS (SELECT FROM {source} WHERE {match_source});
 -- name: search
 -- The nearest rows, joined to the source with the pipeline's `where`, so that what is gone is never shown.
 SELECT {key_json} AS key, pgvector_sync_target.chunk_no,
-       pgvector_sync_target.embedding OPERATOR({operator_schema}.{operator}) %(query)s::{column_type} AS distance,
+       pgvector_sync_target.embedding OPERATOR({operator_schema}.{operator}) %(query)s::{vector}::{column_type} AS distance,
        coalesce(pgvector_sync_target.chunk, ({text})::text) AS text
 FROM {target} AS pgvector_sync_target
 JOIN LATERAL (SELECT * FROM {source} WHERE {match_stored} AND {wanted} OFFSET 0) AS {alias} ON true
-ORDER BY pgvector_sync_target.embedding OPERATOR({operator_schema}.{operator}) %(query)s::{column_type}
+ORDER BY pgvector_sync_target.embedding OPERATOR({operator_schema}.{operator}) %(query)s::{vector}::{column_type}
 LIMIT %(limit)s;

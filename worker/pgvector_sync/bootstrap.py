@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -56,17 +56,29 @@ def open_runtime(settings: Settings | None = None, *, max_connections: int = 4) 
             embedders.close()
 
 
-_runtimes: dict[int, Runtime] = {}
+_runtimes: dict[int, tuple[Runtime, Embedders]] = {}
 _runtimes_lock = threading.Lock()
+PROCESS_CONNECTIONS = 8
+"""Of a worker process, at most: one a thread at work. Only those in use are opened."""
 
 
-def process_runtime(max_connections: Callable[[], int] = lambda: 4) -> Runtime:
+def process_runtime() -> Runtime:
     """The runtime of this worker process, made at its first use: pools and clients don't survive a fork."""
     pid = os.getpid()
     with _runtimes_lock:
         if pid not in _runtimes:
             _runtimes.clear()  # the parent's, inherited by the fork: not ours to close
             settings = load_settings()
-            database = open_database(settings, max_connections=max_connections())
-            _runtimes[pid] = Runtime(settings, database, Embedders(settings))
-        return _runtimes[pid]
+            embedders = Embedders(settings)
+            database = open_database(settings, max_connections=PROCESS_CONNECTIONS)
+            _runtimes[pid] = (Runtime(settings, database, embedders), embedders)
+        return _runtimes[pid][0]
+
+
+def close_process_runtime() -> None:
+    """At the end of a worker process."""
+    with _runtimes_lock:
+        found = _runtimes.pop(os.getpid(), None)
+    if found is not None:
+        found[0].database.close()
+        found[1].close()

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import cache
+from typing import Annotated
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from annotated_types import Gt
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pgvector_sync.errors import ConfigError
@@ -21,11 +23,29 @@ def _named(name: str) -> AliasChoices:
     return AliasChoices(name, name.lower())
 
 
+def _seconds(value: object) -> object:
+    """A bare number is seconds; ISO 8601 (`PT2M`) and `00:02:00` are understood as well."""
+    if isinstance(value, str):
+        try:
+            return timedelta(seconds=float(value))
+        except ValueError:
+            return value
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_seconds), Gt(timedelta(0))]
+
+
 class Settings(BaseSettings):
     """Frozen and validated at the start. Variables carry the prefix `PGVECTOR_SYNC_` unless named here."""
 
     model_config = SettingsConfigDict(
-        env_prefix="PGVECTOR_SYNC_", env_file=".env", frozen=True, extra="ignore", populate_by_name=True
+        env_prefix="PGVECTOR_SYNC_",
+        env_file=".env",
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        env_ignore_empty=True,
     )
 
     database_url: SecretStr | None = Field(None, validation_alias=_named("DATABASE_URL"))
@@ -38,14 +58,14 @@ class Settings(BaseSettings):
     log_format: str = Field("console", pattern="^(console|json)$")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
-    lease: timedelta = timedelta(seconds=120)
+    lease: Duration = timedelta(seconds=120)
     """A claim not finished by then may be taken by another worker."""
-    deadline: timedelta = timedelta(seconds=90)
+    deadline: Duration = timedelta(seconds=90)
     """A batch gives up by then, well before its lease ends."""
     attempts: int = Field(5, ge=1, le=50)
-    backoff_first: timedelta = timedelta(seconds=2)
-    backoff_longest: timedelta = timedelta(minutes=10)
-    poll: timedelta = timedelta(milliseconds=100)
+    backoff_first: Duration = timedelta(seconds=2)
+    backoff_longest: Duration = timedelta(minutes=10)
+    poll: Duration = timedelta(milliseconds=100)
     live_batch_size: int = Field(256, ge=1, le=10_000)
     bulk_batch_size: int = Field(512, ge=1, le=10_000)
     in_flight_batches: int = Field(8, ge=1, le=1000)
@@ -54,9 +74,9 @@ class Settings(BaseSettings):
     """A fill enqueues no more than this many rows ahead of the workers."""
     drain_rows: int = Field(1_000, ge=1)
     """Outbox events moved in one transaction."""
-    lock_timeout: timedelta = timedelta(milliseconds=50)
+    lock_timeout: Duration = timedelta(milliseconds=50)
     """What a worker waits for a lock, far below `deadlock_timeout`."""
-    provider_timeout: timedelta = timedelta(seconds=30)
+    provider_timeout: Duration = timedelta(seconds=30)
     text_limit_bytes: int = Field(1_000_000, ge=1)
 
     def database(self) -> str:

@@ -38,6 +38,10 @@ class Event(StrEnum):
 
     RELAY_ELECTED = "relay_elected"
     """This worker polls the outbox from now on."""
+    RELAY_FAILED = "relay_failed"
+    """A look failed in a way that nobody has thought of; the next one comes in a second."""
+    SCHEMA_MISSING = "schema_missing"
+    """The database has no pgvector_sync schema yet."""
     RELAY_LOST = "relay_lost"
     """Another worker polls it, or Redis forgot who does."""
     DOORBELL = "doorbell"

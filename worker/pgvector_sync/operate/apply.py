@@ -13,7 +13,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Source
-from pgvector_sync.operate.plan import Plan, PipelinePlan
+from pgvector_sync.operate.plan import PipelinePlan, Plan
 from pgvector_sync.store import catalog, locks, pipelines, runs
 from pgvector_sync.store.database import IN_THE_WAY, Connection, Database, one
 from pgvector_sync.store.statements import statement
@@ -47,9 +47,7 @@ def apply_plan(database: Database, plan: Plan, *, say: Say) -> list[int]:
     return fills
 
 
-def _between_writers(
-    database: Database, source: Source, action: Callable[[Connection], T], *, say: Say
-) -> T:
+def _between_writers(database: Database, source: Source, action: Callable[[Connection], T], *, say: Say) -> T:
     """Runs DDL on a source in a gap between its writers, with short waits and many tries."""
 
     def waiting(state: RetryCallState) -> None:
@@ -149,7 +147,9 @@ def _put_pipeline(connection: Connection, made: PipelinePlan, source: Source) ->
         return int(one(connection, statement("pipelines.add"), values)["id"])
     values |= {"id": made.existing.id, "bump": made.refill or made.retype}
     if connection.execute(statement("pipelines.change"), values).rowcount != 1:
-        raise Refused(f"pipeline {config.name} is being removed", hint="run `pgvector-sync apply` again afterwards")
+        raise Refused(
+            f"pipeline {config.name} is being removed", hint="run `pgvector-sync apply` again afterwards"
+        )
     return made.existing.id
 
 
@@ -190,7 +190,9 @@ def _take_off_triggers(connection: Connection, pipeline: Pipeline) -> None:
         capture.uninstall(connection, source, ((source.schema, source.table), *below))
         return
     tracked = {name for row in others for name in row["read_columns"]}
-    stored = one(connection, statement("pipelines.source_id"), {"schema": source.schema, "table": source.table})
+    stored = one(
+        connection, statement("pipelines.source_id"), {"schema": source.schema, "table": source.table}
+    )
     remaining = Capture(
         source,
         table,

@@ -142,7 +142,9 @@ def _plan(
     spec = Spec(wanted.model, wanted.dimensions)
     rows, exact = _count(connection, source, table)
     provider = config.providers[wanted.provider]
-    changes, retype = ((), False) if existing is None else _changes(connection, existing, wanted, source, text_sql)
+    changes, retype = (
+        ((), False) if existing is None else _changes(connection, existing, wanted, source, text_sql)
+    )
     refill = existing is None or any(c.what in ("text", "where", "model", "dimensions") for c in changes)
     return PipelinePlan(
         config=wanted,

@@ -70,12 +70,15 @@ def find_table(connection: Connection, schema: str | None, table: str) -> Table:
         near = [r["label"] for r in connection.execute(statement("catalog.similar"), {"table": table})]
         raise Refused(
             f"there is no table {label}",
-            hint=f"did you mean {' or '.join(near)}?" if near else "check the name; public is the default schema",
+            hint=f"did you mean {' or '.join(near)}?"
+            if near
+            else "check the name; public is the default schema",
         )
     label = f"{row['schema']}.{row['table']}"
     if row["kind"] in _KINDS:
         raise Refused(
-            f"{label} is {_KINDS[row['kind']]}", hint="name the table behind it: changes are captured by its triggers"
+            f"{label} is {_KINDS[row['kind']]}",
+            hint="name the table behind it: changes are captured by its triggers",
         )
     if row["temporary"]:
         raise Refused(f"{label} is a temporary table", hint="a worker in another session can't see it")
@@ -90,12 +93,12 @@ def find_table(connection: Connection, schema: str | None, table: str) -> Table:
         )
     if not row["may_select"]:
         raise Refused(
-            f"role {row['role']} may not read {label}", hint=f"GRANT SELECT ON {label} TO \"{row['role']}\";"
+            f"role {row['role']} may not read {label}", hint=f'GRANT SELECT ON {label} TO "{row["role"]}";'
         )
     if not row["may_trigger"]:
         raise Refused(
             f"role {row['role']} may not create triggers on {label}",
-            hint=f"GRANT TRIGGER ON {label} TO \"{row['role']}\";",
+            hint=f'GRANT TRIGGER ON {label} TO "{row["role"]}";',
         )
     if row["filtered"]:
         raise Refused(
@@ -108,7 +111,9 @@ def find_table(connection: Connection, schema: str | None, table: str) -> Table:
 
 def describe(connection: Connection, oid: int) -> Table:
     """A table as it is, whether or not it could be a source today."""
-    return _table(connection, one(connection, statement("catalog.table"), {"oid": oid, "schema": None, "table": None}))
+    return _table(
+        connection, one(connection, statement("catalog.table"), {"oid": oid, "schema": None, "table": None})
+    )
 
 
 def _table(connection: Connection, row: DictRow) -> Table:
@@ -125,7 +130,13 @@ def _table(connection: Connection, row: DictRow) -> Table:
         for r in connection.execute(statement("catalog.columns"), {"oid": row["oid"]})
     )
     return Table(
-        row["schema"], row["table"], row["oid"], row["partitioned"], columns, row["estimated_rows"], row["owned"]
+        row["schema"],
+        row["table"],
+        row["oid"],
+        row["partitioned"],
+        columns,
+        row["estimated_rows"],
+        row["owned"],
     )
 
 
@@ -145,7 +156,7 @@ def find_key(connection: Connection, table: Table, wanted: tuple[str, ...] | Non
     if names is None:
         raise Refused(
             f"{label} has no " + (f"unique NOT NULL key ({', '.join(wanted)})" if wanted else "primary key"),
-            hint=f"ALTER TABLE {label} ADD PRIMARY KEY (…), or name a unique NOT NULL key: key = [\"column\"]",
+            hint=f'ALTER TABLE {label} ADD PRIMARY KEY (…), or name a unique NOT NULL key: key = ["column"]',
         )
     return tuple(_key_column(table, name) for name in names)
 
@@ -157,7 +168,7 @@ def _key_column(table: Table, name: str) -> KeyColumn:
     if base_type(column.type) not in KEY_TYPES:
         raise Refused(
             f"key column {name} of {table.schema}.{table.table} is {column.type}, which has no one canonical form",
-            hint=f"keys may be {', '.join(KEY_TYPES)}; name another unique NOT NULL key: key = [\"column\"]",
+            hint=f'keys may be {", ".join(KEY_TYPES)}; name another unique NOT NULL key: key = ["column"]',
         )
     if not column.deterministic:
         raise Refused(
@@ -167,7 +178,7 @@ def _key_column(table: Table, name: str) -> KeyColumn:
     if name in TARGET_COLUMNS:
         raise Refused(
             f"key column {name} of {table.schema}.{table.table} is named like a column of the target",
-            hint="name another unique NOT NULL key: key = [\"column\"]",
+            hint='name another unique NOT NULL key: key = ["column"]',
         )
     return KeyColumn(name, column.type)
 
@@ -183,7 +194,9 @@ def require_columns(table: Table, names: tuple[str, ...]) -> None:
             raise Refused(f"{table.schema}.{table.table} has no column {name}", hint=_columns_hint(table))
 
 
-def read_columns(connection: Connection, source: Source, table: Table, text_sql: str, where_sql: str | None) -> list[str]:
+def read_columns(
+    connection: Connection, source: Source, table: Table, text_sql: str, where_sql: str | None
+) -> list[str]:
     """The columns that text and where read, found by letting Postgres parse them as a view that is rolled back.
 
     Raises Refused for an expression that doesn't parse, isn't boolean (where), reads another table, is volatile
@@ -192,14 +205,21 @@ def read_columns(connection: Connection, source: Source, table: Table, text_sql:
     try:
         with connection.transaction(force_rollback=True):
             return _probe(connection, source, table, text_sql, where_sql)
-    except (psycopg.errors.SyntaxErrorOrAccessRuleViolation, psycopg.errors.DataException,
-            psycopg.errors.FeatureNotSupported) as error:
+    except (
+        psycopg.errors.SyntaxErrorOrAccessRuleViolation,
+        psycopg.errors.DataException,
+        psycopg.errors.FeatureNotSupported,
+    ) as error:
         # the message names columns and functions of the user's own expression; DETAIL, which may quote rows, is left out
         primary = error.diag.message_primary or "it does not parse"
-        raise Refused(f"the expression is not valid for {source.label}: {primary}", hint=_columns_hint(table)) from None
+        raise Refused(
+            f"the expression is not valid for {source.label}: {primary}", hint=_columns_hint(table)
+        ) from None
 
 
-def _probe(connection: Connection, source: Source, table: Table, text_sql: str, where_sql: str | None) -> list[str]:
+def _probe(
+    connection: Connection, source: Source, table: Table, text_sql: str, where_sql: str | None
+) -> list[str]:
     view = sql.Identifier("pgvector_sync", "expression_probe")
     connection.execute(
         sql.SQL(
@@ -213,7 +233,9 @@ def _probe(connection: Connection, source: Source, table: Table, text_sql: str, 
         )
     )
     found = one(
-        connection, statement("catalog.probe"), {"source_oid": table.oid, "view": "pgvector_sync.expression_probe"}
+        connection,
+        statement("catalog.probe"),
+        {"source_oid": table.oid, "view": "pgvector_sync.expression_probe"},
     )
     if found["others"]:
         raise Refused(

@@ -56,7 +56,12 @@ def connect(conninfo: str) -> Connection:
 
 @contextmanager
 def begin(
-    connection: Connection, *, lock_timeout: timedelta, durable: bool = False, read_only: bool = False
+    connection: Connection,
+    *,
+    lock_timeout: timedelta,
+    durable: bool = False,
+    read_only: bool = False,
+    force_rollback: bool = False,
 ) -> Iterator[Connection]:
     """One short transaction on `connection`.
 
@@ -64,7 +69,7 @@ def begin(
     whole, so a crash of the server loses at most work that is then done again (docs/decisions/0002).
     """
     connection.read_only = read_only
-    with connection.transaction():
+    with connection.transaction(force_rollback=force_rollback):
         connection.execute(
             statement("session.begin"),
             {
@@ -136,7 +141,12 @@ class Database:
 
     @contextmanager
     def transaction(
-        self, *, lock_timeout: timedelta | None = None, durable: bool = False, read_only: bool = False
+        self,
+        *,
+        lock_timeout: timedelta | None = None,
+        durable: bool = False,
+        read_only: bool = False,
+        force_rollback: bool = False,
     ) -> Iterator[Connection]:
         """One short transaction of ours, see `begin`."""
         with (
@@ -146,6 +156,7 @@ class Database:
                 lock_timeout=lock_timeout or self.lock_timeout,
                 durable=durable,
                 read_only=read_only,
+                force_rollback=force_rollback,
             ) as begun,
         ):
             yield begun

@@ -75,7 +75,9 @@ def check_schema(connection: Connection, *, folder: Path | None = None) -> None:
     known = migrations(folder)
     state = one(connection, statement("migrations.schema_exists"))
     if not state["ledger_exists"]:
-        raise MigrationRefused("this database has no pgvector_sync schema", hint="run `pgvector-sync migrate`")
+        raise MigrationRefused(
+            "this database has no pgvector_sync schema", hint="run `pgvector-sync migrate`"
+        )
     pending = _pending(connection, known)
     if pending:
         raise MigrationRefused(
@@ -129,7 +131,8 @@ def _pending(connection: Connection, known: list[Migration]) -> list[Migration]:
 def _require_versions(connection: Connection) -> None:
     if connection.info.server_version < MINIMUM_POSTGRES:
         raise Refused(
-            f"PostgreSQL {connection.info.server_version // 10000} is too old", hint="use PostgreSQL 15 or later"
+            f"PostgreSQL {connection.info.server_version // 10000} is too old",
+            hint="use PostgreSQL 15 or later",
         )
 
 

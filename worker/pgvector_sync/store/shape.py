@@ -24,7 +24,11 @@ KEY_TYPES: Mapping[str, str] = {
 }
 """Key types that have one canonical form, by the name that format_type gives them without their modifier."""
 
-OPERATORS: Mapping[Metric, LiteralString] = {Metric.COSINE: "<=>", Metric.L2: "<->", Metric.INNER_PRODUCT: "<#>"}
+OPERATORS: Mapping[Metric, LiteralString] = {
+    Metric.COSINE: "<=>",
+    Metric.L2: "<->",
+    Metric.INNER_PRODUCT: "<#>",
+}
 
 TARGET_COLUMNS = ("chunk_no", "chunk", "embedding", "fingerprint", "model", "embedded_at")
 
@@ -237,5 +241,6 @@ class Shape:
             match_stored=self.match_stored,
             operator_schema=sql.Identifier(self.vector_schema),
             operator=sql.SQL(operator),
+            vector=self.vector,
             column_type=self.column_type,
         )

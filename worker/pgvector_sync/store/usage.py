@@ -11,7 +11,14 @@ from pgvector_sync.store.statements import statement
 
 
 def note(
-    connection: Connection, pipeline: Pipeline, *, requests: int, tokens: int, inputs: int, saved_inputs: int, rows: int
+    connection: Connection,
+    pipeline: Pipeline,
+    *,
+    requests: int,
+    tokens: int,
+    inputs: int,
+    saved_inputs: int,
+    rows: int,
 ) -> None:
     params = {
         "pipeline_id": pipeline.id,

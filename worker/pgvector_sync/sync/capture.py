@@ -70,7 +70,8 @@ class Capture:
             for target in self.targets
         ]
         return statement("capture.delete_vectors").format(
-            source_name=_regclass((self.source.schema, self.source.table)), deletes=sql.SQL(";\n").join(deletes)
+            source_name=_regclass((self.source.schema, self.source.table)),
+            deletes=sql.SQL(";\n").join(deletes),
         )
 
     def changed(self) -> sql.Composed:
@@ -83,7 +84,9 @@ class Capture:
         for name in self.tracked:
             column = self.table.column(name)
             parts = {"c": sql.Identifier(name)}
-            image = sql.SQL("ROW(old.{c})::record OPERATOR(pg_catalog.*<>) ROW(new.{c})::record").format(**parts)
+            image = sql.SQL("ROW(old.{c})::record OPERATOR(pg_catalog.*<>) ROW(new.{c})::record").format(
+                **parts
+            )
             if column is not None and column.can_toast and self.server_version >= TOAST_CHUNK_ID_SINCE:
                 image = sql.SQL(
                     "(pg_catalog.pg_column_toast_chunk_id(old.{c}) IS NULL OR pg_catalog.pg_column_toast_chunk_id(old.{c})"
@@ -93,8 +96,12 @@ class Capture:
         return sql.SQL(" OR ").join(conditions)
 
     def _functions(self) -> list[sql.Composed]:
-        old_row = sql.SQL(", ").join(sql.SQL("old.{}").format(sql.Identifier(c.name)) for c in self.source.key)
-        new_row = sql.SQL(", ").join(sql.SQL("new.{}").format(sql.Identifier(c.name)) for c in self.source.key)
+        old_row = sql.SQL(", ").join(
+            sql.SQL("old.{}").format(sql.Identifier(c.name)) for c in self.source.key
+        )
+        new_row = sql.SQL(", ").join(
+            sql.SQL("new.{}").format(sql.Identifier(c.name)) for c in self.source.key
+        )
         return [
             statement("capture.create_function").format(
                 function=self.function,
@@ -153,7 +160,10 @@ class Capture:
 
     def _expected(self) -> set[tuple[str, str, str, str, str]]:
         enabled, signature = "A" if self.replicated else "O", self.signature()
-        row = {(self.source.schema, self.source.table, f"pgvector_sync_{e}", enabled, signature) for e in ROW_TRIGGERS}
+        row = {
+            (self.source.schema, self.source.table, f"pgvector_sync_{e}", enabled, signature)
+            for e in ROW_TRIGGERS
+        }
         swept = {
             (*relation, "pgvector_sync_truncate", enabled, signature)
             for relation in [(self.source.schema, self.source.table), *self.partitions]
@@ -165,7 +175,9 @@ class Capture:
         functions = [f"capture_{self.source.id}", f"sweep_{self.source.id}"]
         rows = connection.execute(statement("capture.installed"), {"functions": functions})
         there = {(r["schema"], r["table"], r["trigger"], r["enabled"], r["signature"]) for r in rows}
-        return sorted(f"{trigger} on {schema}.{table}" for schema, table, trigger, *_ in self._expected() - there)
+        return sorted(
+            f"{trigger} on {schema}.{table}" for schema, table, trigger, *_ in self._expected() - there
+        )
 
 
 def _trigger(event: str) -> sql.Identifier:
@@ -196,7 +208,9 @@ def uninstall(connection: Connection, source: Source, relations: Sequence[Target
     for event in (*ROW_TRIGGERS, "truncate"):
         for relation in relations if event == "truncate" else relations[:1]:
             connection.execute(
-                statement("capture.drop_trigger").format(trigger=_trigger(event), source=sql.Identifier(*relation))
+                statement("capture.drop_trigger").format(
+                    trigger=_trigger(event), source=sql.Identifier(*relation)
+                )
             )
     for name in (f"capture_{source.id}", f"sweep_{source.id}"):
         connection.execute(
@@ -229,7 +243,9 @@ def create_target(
     )
     connection.execute(statement("capture.index_fingerprint").format(target=relation))
     comment = f"Embeddings of {source.label}, kept by pgvector-sync (pipeline {pipeline})"
-    connection.execute(statement("capture.comment_target").format(target=relation, comment=sql.Literal(comment)))
+    connection.execute(
+        statement("capture.comment_target").format(target=relation, comment=sql.Literal(comment))
+    )
 
 
 def _definition(table: Table, key: KeyColumn) -> sql.Composed:

@@ -107,7 +107,9 @@ class Drain:
         while time.monotonic() < until:
             try:
                 with self.database.transaction() as connection:
-                    keys = rows.lock_page(connection, shape, sweep.reached.get(pipeline.id), limit=SWEEP_PAGE_ROWS)
+                    keys = rows.lock_page(
+                        connection, shape, sweep.reached.get(pipeline.id), limit=SWEEP_PAGE_ROWS
+                    )
                     if not keys:
                         return True
                     # a second statement: its snapshot is younger than our locks, so a row inserted again is seen

@@ -193,10 +193,9 @@ def _try_release(runtime: Runtime, batch: Batch) -> None:
         log.warning(Event.RELEASE_FAILED, pipeline=batch.pipeline.name, sqlstate=error.sqlstate)
 
 
-def _account(
-    runtime: Runtime, batch: Batch, embedded: Embedded, written: Written
-) -> None:
+def _account(runtime: Runtime, batch: Batch, embedded: Embedded, written: Written) -> None:
     """Counters, and the end of a cool-down. Apart from the write, so that no batch waits for another's counters."""
+
     def count(connection: Connection) -> None:
         usage.note(
             connection,

@@ -101,9 +101,13 @@ def _slice(runtime: Runtime, batch: Batch, part: Sequence[Prepared], done: Writt
         if pipelines.hold(connection, batch.pipeline):
             locked = batch.holding.lock(connection, [batch.rows[key] for key in keys])
         # only now, with the work rows locked: whatever commits after this look is in the outbox
-        seen = rows.look(
-            connection, batch.shape, sorted(locked, key=str), text_limit=runtime.settings.text_limit_bytes
-        ) if locked else {}
+        seen = (
+            rows.look(
+                connection, batch.shape, sorted(locked, key=str), text_limit=runtime.settings.text_limit_bytes
+            )
+            if locked
+            else {}
+        )
         for row in part:
             if row.key not in locked:
                 continue

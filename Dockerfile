@@ -1,0 +1,27 @@
+# The image of migrate, apply, worker and beat: one program, the command says which.
+#   docker build -t pgvector-sync .
+#   docker build -t pgvector-sync --build-arg EXTRAS=[local] .      with the in-process model
+
+FROM python:3.12-slim AS build
+ARG EXTRAS=""
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY worker ./worker
+COPY sql ./sql
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist . \
+ && python -m venv /opt/venv \
+ && /opt/venv/bin/pip install --no-cache-dir "$(ls /dist/*.whl)${EXTRAS}"
+
+FROM python:3.12-slim
+# A passwd entry as well as a number: libpq asks for the user's name, Kubernetes' runAsNonRoot for a number.
+RUN useradd --system --uid 10001 --user-group --create-home --home-dir /var/lib/pgvector-sync pgvector-sync
+COPY --from=build /opt/venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1
+# Writable, since beat keeps its schedule where it stands.
+WORKDIR /var/lib/pgvector-sync
+USER 10001:10001
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["pgvector-sync"]
+CMD ["--help"]

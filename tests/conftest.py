@@ -1,0 +1,108 @@
+"""Fixtures: real servers once a session (and pytest-xdist worker), a database of its own for each test."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from processes import Processes
+from servers import PACKAGES, Database, Postgres, Valkey, new_database, running_postgres, running_valkey
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres",
+        type=int,
+        choices=sorted(PACKAGES),
+        default=int(os.environ.get("PGVECTOR_SYNC_TEST_POSTGRES", "18")),
+        help="the major version of PostgreSQL to test on",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"PostgreSQL {config.getoption('--postgres')}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On an older PostgreSQL only what uses it: all other tests would say the same twice."""
+    if config.getoption("--postgres") == max(PACKAGES):
+        return
+    kept = [item for item in items if "postgres" in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test reads the developer's environment, `.env` or `.pgvector-sync`."""
+    for name in list(os.environ):
+        if name.startswith(("PGVECTOR_SYNC_", "CELERY_", "OPENAI_")) or name in {"DATABASE_URL", "REDIS_URL"}:
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Iterator[Postgres]:
+    with running_postgres(request.config.getoption("--postgres")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Valkey]:
+    with running_valkey() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template(postgres: Postgres) -> Iterator[Database]:
+    """What `database` is copied from: the vector extension and our migrations. Nobody stays connected to it."""
+    with new_database(postgres) as database:
+        database.execute("CREATE EXTENSION vector")
+        importlib.import_module("pgvector_sync.store.migrations").migrate(database.url)
+        yield database
+
+
+@pytest.fixture
+def database(postgres: Postgres, template: Database) -> Iterator[Database]:
+    """A migrated database, dropped afterwards."""
+    with new_database(postgres, template=template.name) as database:
+        yield database
+
+
+@pytest.fixture
+def database_url(database: Database) -> str:
+    return database.url
+
+
+@pytest.fixture
+def bare_database(postgres: Postgres) -> Iterator[Database]:
+    """A database without the extension and without our schema."""
+    with new_database(postgres) as database:
+        yield database
+
+
+@pytest.fixture
+def bare_database_url(bare_database: Database) -> str:
+    return bare_database.url
+
+
+@pytest.fixture
+def redis_url(valkey: Valkey) -> str:
+    """An empty Valkey."""
+    valkey.start()  # a test may have left it dead
+    with redis.Redis.from_url(valkey.url) as client:
+        client.flushall()
+    return valkey.url
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Starts processes that end with the test; `processes.env` is what all of them get."""
+    started = Processes(tmp_path, {})
+    yield started
+    started.end()

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from endpoint import Endpoint
+from pgvector_sync.embedding.embedder import Embedder, Embeddings, open_embedder
+from pgvector_sync.model import Provider, Spec
+from pgvector_sync.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+SPEC = Spec("text-embedding-3-small", 64)
+
+
+class Caller:
+    """One provider at one endpoint, and a short way to call it."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        self.embedder = embedder
+
+    def __call__(self, texts: Sequence[str], spec: Spec = SPEC, *, seconds: float = 20.0) -> Embeddings:
+        return self.embedder.embed(texts, spec, deadline=time.monotonic() + seconds)
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    with Endpoint() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def open_caller() -> Iterator[Callable[..., Caller]]:
+    """Opens a provider at a base URL; `environ`, `timeout` and every field of Provider can be given."""
+    opened: list[Embedder] = []
+
+    def open_one(base_url: str, *, environ: Any = None, timeout: float = 10.0, **fields: Any) -> Caller:
+        settings = Settings(_env_file=None, openai_base_url=None, provider_timeout=timedelta(seconds=timeout))
+        provider = replace(Provider("test", base_url=base_url, api_key_env="TEST_KEY"), **fields)
+        opened.append(
+            open_embedder(provider, settings, {"TEST_KEY": "test-key"} if environ is None else environ)
+        )
+        return Caller(opened[-1])
+
+    yield open_one
+    for embedder in opened:
+        embedder.close()
+
+
+@pytest.fixture
+def embed(endpoint: Endpoint, open_caller: Callable[..., Caller]) -> Caller:
+    return open_caller(endpoint.base_url)
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries as in production, a hundred times as fast."""
+    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 100)))

@@ -1,0 +1,264 @@
+"""Every class of failure, over real HTTP: what it becomes, how often it is tried, and that nothing leaks."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+import traceback
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+
+from endpoint import Endpoint
+from pgvector_sync.embedding.failure import retry_after
+from pgvector_sync.errors import BrokenContract, InputRejected, Misconfigured, RateLimited, Unavailable
+
+SECRET_TEXT = "the patient's name is Erika Mustermann"
+TEXTS = [SECRET_TEXT, "another"]
+
+
+def fails(embed, expected, **how):
+    """The error that the call ends in; nothing of text or key may be in it, nor in its traceback."""
+    with pytest.raises(expected) as caught:
+        embed(TEXTS, **how)
+    error = caught.value
+    shown = "".join(traceback.format_exception(error)) + repr(vars(error))
+    assert "Mustermann" not in shown
+    assert "test-key" not in shown
+    return error
+
+
+def test_a_rate_limit_carries_its_seconds_and_is_not_retried_here(embed, endpoint):
+    endpoint.fail(status=429, code="rate_limit_exceeded", headers={"Retry-After": "7"})
+    error = fails(embed, RateLimited)
+    assert (error.retry_after, error.status, error.code) == (timedelta(seconds=7), 429, "rate_limit_exceeded")
+    assert endpoint.calls.requests == 1
+
+
+def test_a_rate_limit_may_name_a_date(embed, endpoint):
+    at = datetime.now(UTC) + timedelta(seconds=100)
+    endpoint.fail(status=429, headers={"Retry-After": format_datetime(at, usegmt=True)})
+    assert timedelta(seconds=90) < fails(embed, RateLimited).retry_after <= timedelta(seconds=100)
+
+
+def test_a_rate_limit_may_say_nothing(embed, endpoint):
+    endpoint.fail(status=429, body="slow down")
+    assert fails(embed, RateLimited).retry_after is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": " 2.5 "}, 2.5),
+        ({"retry-after": "0"}, 0),
+        ({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, 0),
+        ({"retry-after": "Sun, 06 Nov 1994 08:49:37"}, 0),
+        ({"retry-after": "90000"}, 86_400),
+        ({"retry-after": "999999999999999999999"}, None),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-5"}, None),
+        ({"retry-after": "1.2.3"}, None),
+        ({"retry-after-ms": "nan"}, None),
+        ({"retry-after-ms": "inf"}, None),
+        ({"retry-after-ms": "-5"}, 0),
+        ({"retry-after": ""}, None),
+        ({}, None),
+    ],
+)
+def test_a_wait_is_between_zero_and_a_day_or_unknown(headers, expected):
+    wait = retry_after(headers, now=datetime(2026, 1, 1, tzinfo=UTC))
+    assert wait == (None if expected is None else timedelta(seconds=expected))
+
+
+@pytest.mark.parametrize("status", [429, 403, 400])
+def test_a_quota_that_is_used_up_waits_for_a_person(embed, endpoint, status):
+    endpoint.fail(status=status, code="insufficient_quota")
+    assert fails(embed, Misconfigured).code == "insufficient_quota"
+
+
+def test_a_quota_may_be_named_by_the_type_alone(embed, endpoint):
+    endpoint.fail(status=429, body='{"error": {"type": "insufficient_quota", "code": null, "message": "m"}}')
+    fails(embed, Misconfigured)
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 529, 408])
+def test_trouble_of_the_provider_is_tried_three_times(embed, endpoint, status):
+    endpoint.fail(status=status)
+    assert fails(embed, Unavailable).status == status
+    assert endpoint.calls.requests == 3
+
+
+def test_trouble_that_passes_is_not_noticed(embed, endpoint):
+    endpoint.fail(times=1, status=500)
+    endpoint.fail("reset", times=1)
+    assert embed(TEXTS).requests == 3
+
+
+def test_a_provider_that_names_a_time_is_left_alone_until_then(embed, endpoint):
+    endpoint.fail(status=503, headers={"Retry-After": "30"})
+    assert fails(embed, Unavailable).retry_after == timedelta(seconds=30)
+    assert endpoint.calls.requests == 1
+
+
+@pytest.mark.parametrize("fault", ["reset", "reset_mid_body"])
+def test_a_connection_that_breaks_is_tried_again(embed, endpoint, fault):
+    endpoint.fail(fault)
+    assert fails(embed, Unavailable).code == "connection"
+    assert endpoint.calls.requests == 3
+
+
+def test_a_refused_connection_is_unavailable(open_caller):
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        embed = open_caller(f"http://127.0.0.1:{bound.getsockname()[1]}/v1")
+        assert fails(embed, Unavailable).code == "connection"
+
+
+def test_a_provider_that_hangs_costs_its_timeout_only(open_caller, endpoint):
+    endpoint.fail("hang")
+    started = time.monotonic()
+    assert fails(open_caller(endpoint.base_url, timeout=0.3), Unavailable).code == "timeout"
+    assert time.monotonic() - started < 3
+    assert endpoint.calls.requests == 3
+
+
+def test_an_answer_that_drips_does_not_outlive_the_timeout(open_caller, endpoint):
+    endpoint.fail("drip", seconds=20)
+    started = time.monotonic()
+    assert fails(open_caller(endpoint.base_url, timeout=0.3), Unavailable).code == "timeout"
+    assert time.monotonic() - started < 3
+
+
+def test_nothing_goes_on_beyond_the_deadline(embed, endpoint):
+    endpoint.fail("hang")
+    started = time.monotonic()
+    assert fails(embed, Unavailable, seconds=0.5).code == "deadline"
+    assert time.monotonic() - started < 2
+    assert endpoint.calls.requests == 1
+
+
+def test_nothing_is_sent_once_the_deadline_has_passed(embed, endpoint):
+    assert fails(embed, Unavailable, seconds=-1).code == "deadline"
+    assert endpoint.calls.requests == 0
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 418])
+def test_what_only_a_person_can_mend_is_misconfigured(embed, endpoint, status):
+    endpoint.fail(status=status, body="<html>no</html>")
+    error = fails(embed, Misconfigured)
+    assert error.status == status
+    assert error.hint
+    assert endpoint.calls.requests == 1
+
+
+def test_a_wrong_key_names_its_variable(open_caller, endpoint):
+    error = fails(open_caller(endpoint.base_url, environ={"TEST_KEY": "wrong"}), Misconfigured)
+    assert (error.status, error.code) == (401, "invalid_api_key")
+    assert "TEST_KEY" in error.hint
+
+
+def test_an_unknown_model_is_misconfigured(embed):
+    from pgvector_sync.model import Spec
+
+    assert fails(embed, Misconfigured, spec=Spec("no-such-model", 64)).code == "model_not_found"
+
+
+def test_a_redirect_is_not_followed(embed, endpoint):
+    endpoint.fail("redirect")
+    assert fails(embed, Misconfigured).status == 307
+    assert endpoint.calls.requests == 1
+
+
+def test_a_certificate_that_nobody_trusts_is_misconfigured(open_caller, tmp_path):
+    pem = tmp_path / "endpoint.pem"
+    subprocess.run(
+        [
+            *(
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "1",
+                "-subj",
+                "/CN=localhost",
+            ),
+            *("-keyout", pem, "-out", tmp_path / "certificate.pem"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    pem.write_text(pem.read_text() + (tmp_path / "certificate.pem").read_text())
+    with Endpoint(certificate=pem) as endpoint:
+        assert fails(open_caller(endpoint.base_url), Misconfigured).code == "certificate"
+        assert endpoint.calls.requests == 0
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+def test_a_refused_input_is_refused_at_once(embed, endpoint, status):
+    endpoint.fail(status=status, code="content_refused", body=None)
+    assert fails(embed, InputRejected).status == status
+    assert endpoint.calls.requests == 1
+
+
+def test_only_requests_with_the_poisoned_input_are_refused(embed, endpoint):
+    endpoint.fail(status=400, marker="Mustermann")
+    fails(embed, InputRejected)
+    assert len(embed(["harmless"]).vectors) == 1
+
+
+@pytest.mark.parametrize("text", ["", "x" * 40_000])
+def test_an_input_outside_the_limits_is_judged_by_the_provider(embed, endpoint, text):
+    with pytest.raises(InputRejected):
+        embed([text])
+
+
+@pytest.mark.parametrize("code", [SECRET_TEXT, "x" * 65, "", 7, {"a": 1}])
+def test_a_code_that_is_no_code_is_left_out(embed, endpoint, code):
+    import json
+
+    endpoint.fail(status=400, body=json.dumps({"error": {"code": code, "message": SECRET_TEXT}}))
+    assert fails(embed, InputRejected).code is None
+
+
+@pytest.mark.parametrize("body", ["", "null", "[]", '"text"', '{"error": "text"}', '{"error": null}', "{"])
+def test_an_error_without_a_sensible_body_is_sorted_by_its_status(embed, endpoint, body):
+    endpoint.fail(status=422, body=body)
+    fails(embed, InputRejected)
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"),
+    [
+        ("truncated", "malformed"),
+        ("html", "malformed"),
+        ("error_with_200", "malformed"),
+        ("wrong_count", "wrong_count"),
+        ("missing_index", "malformed"),
+        ("duplicate_index", "wrong_index"),
+        ("wrong_dimension", "wrong_dimensions"),
+        ("nan", "not_finite"),
+        ("infinity", "not_finite"),
+        ("zero", "zero_vector"),
+    ],
+)
+@pytest.mark.parametrize("encoding", ["base64", "float"])
+def test_an_answer_that_makes_no_sense_breaks_the_contract(open_caller, endpoint, fault, code, encoding):
+    endpoint.fail(fault)
+    assert fails(open_caller(endpoint.base_url, encoding=encoding), BrokenContract).code == code
+    assert endpoint.calls.requests == 1
+
+
+def test_not_even_debug_logging_shows_texts_keys_or_addresses(embed, endpoint, caplog):
+    caplog.set_level("DEBUG")
+    embed(TEXTS)
+    endpoint.fail(status=400, body=f'{{"error": {{"message": "{SECRET_TEXT}"}}}}')
+    fails(embed, InputRejected)
+    assert "Mustermann" not in caplog.text
+    assert "test-key" not in caplog.text
+    assert endpoint.base_url not in caplog.text

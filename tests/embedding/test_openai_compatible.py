@@ -1,0 +1,138 @@
+"""The healthy road: what is sent, and what comes back."""
+
+from __future__ import annotations
+
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from endpoint import tokens_of, vector_of
+from pgvector_sync.errors import Misconfigured
+from pgvector_sync.model import Spec
+
+SPEC = Spec("text-embedding-3-small", 64)  # what `embed` asks for by default
+TEXTS = ["one", "two", "three"]
+
+
+def expected(texts, dimensions=SPEC.dimensions):
+    return np.array([vector_of(text, dimensions) for text in texts])
+
+
+def test_every_text_gets_its_own_vector(embed, endpoint):
+    answer = embed(TEXTS)
+    assert np.array_equal(answer.vectors, expected(TEXTS))
+    assert answer.vectors.dtype == np.float32
+    assert (answer.requests, answer.tokens) == (1, sum(map(tokens_of, TEXTS)))
+    assert endpoint.calls.bodies == [{"model": SPEC.model, "dimensions": 64, "encoding_format": "base64"}]
+
+
+def test_no_texts_are_no_request(embed, endpoint):
+    answer = embed([])
+    assert answer.vectors.shape == (0, SPEC.dimensions)
+    assert endpoint.calls.requests == 0
+
+
+def test_a_shuffled_answer_is_put_in_order(embed, endpoint):
+    endpoint.fail("shuffled")
+    assert np.array_equal(embed(TEXTS).vectors, expected(TEXTS))
+
+
+def test_an_endpoint_that_answers_lists_to_base64_is_understood(embed, endpoint):
+    endpoint.fail("lists")
+    assert np.allclose(embed(TEXTS).vectors, expected(TEXTS))
+
+
+def test_tokens_are_estimated_where_the_endpoint_does_not_count(embed, endpoint):
+    endpoint.fail("no_usage")
+    assert embed(["x" * 400]).tokens == 100
+
+
+def test_a_provider_can_be_asked_for_floats_and_without_dimensions(open_caller, endpoint):
+    embed = open_caller(endpoint.base_url, encoding="float", send_dimensions=False)
+    assert np.allclose(embed(TEXTS, Spec(SPEC.model, 1536)).vectors, expected(TEXTS, 1536))
+    assert endpoint.calls.bodies == [{"model": SPEC.model, "encoding_format": "float"}]
+
+
+def test_more_texts_than_a_request_takes_become_several(embed, endpoint):
+    texts = [f"text {i}" for i in range(5_000)]
+    answer = embed(texts)
+    assert np.array_equal(answer.vectors, expected(texts))
+    assert answer.requests == endpoint.calls.requests == 3
+
+
+def test_long_texts_go_alone_and_side_by_side(embed, endpoint):
+    texts = ["short", *(f"{i} " + "long " * 2_000 for i in range(8)), "short too"]
+    endpoint.latency = 0.3
+    started = time.monotonic()
+    answer = embed(texts)
+    assert time.monotonic() - started < 8 * 0.3
+    assert np.array_equal(answer.vectors, expected(texts))
+    assert answer.requests == 9
+
+
+def test_one_embedder_serves_many_threads(embed):
+    batches = [[f"{thread} {i}" for i in range(20)] for thread in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(embed, batches))
+    for texts, answer in zip(batches, answers, strict=True):
+        assert np.array_equal(answer.vectors, expected(texts))
+
+
+def test_a_forked_child_opens_its_own_connection(embed, endpoint):
+    embed(TEXTS)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = 0 if np.array_equal(embed(["child"]).vectors, expected(["child"])) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert np.array_equal(embed(["parent"]).vectors, expected(["parent"]))
+
+
+def test_a_closed_embedder_opens_again_when_it_is_needed(embed):
+    embed(TEXTS)
+    embed.embedder.close()
+    assert np.array_equal(embed(TEXTS).vectors, expected(TEXTS))
+
+
+def test_an_endpoint_without_authentication_needs_no_key(open_caller, endpoint):
+    endpoint.api_key = "none"
+    embed = open_caller(endpoint.base_url, api_key_env=None)
+    assert len(embed(TEXTS).vectors) == 3
+
+
+def test_a_key_from_a_file_may_end_in_a_newline(open_caller, endpoint):
+    assert len(open_caller(endpoint.base_url, environ={"TEST_KEY": "test-key\n"})(TEXTS).vectors) == 3
+
+
+@pytest.mark.parametrize(
+    "environ", [{}, {"TEST_KEY": ""}, {"TEST_KEY": "geheim-ü"}, {"TEST_KEY": "geheim\nlines"}]
+)
+def test_a_missing_or_broken_key_names_the_variable_and_not_the_key(open_caller, endpoint, environ):
+    embed = open_caller(endpoint.base_url, environ=environ)
+    with pytest.raises(Misconfigured) as caught:
+        embed(TEXTS)
+    assert "TEST_KEY" in str(caught.value)
+    assert "geheim" not in f"{caught.value} {caught.value.hint}"
+    assert endpoint.calls.requests == 0
+
+
+def test_the_key_is_looked_up_again_until_it_is_there(open_caller, endpoint):
+    environ: dict[str, str] = {}
+    embed = open_caller(endpoint.base_url, environ=environ)
+    with pytest.raises(Misconfigured):
+        embed(TEXTS)
+    environ["TEST_KEY"] = "test-key"
+    assert len(embed(TEXTS).vectors) == 3
+
+
+def test_a_host_that_is_not_allowed_is_never_called(open_caller):
+    embed = open_caller("https://evil.invalid/v1")
+    with pytest.raises(Misconfigured) as caught:
+        embed(TEXTS)
+    assert caught.value.code == "host_not_allowed"

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pgvector_sync.embedding.packing import MAX_INPUT_TOKENS, MAX_INPUTS, MAX_TOKENS, pack, token_bound
+
+
+def test_a_small_batch_is_one_request():
+    assert pack(["a", "b", "c"]) == [[0, 1, 2]]
+
+
+def test_no_texts_need_no_request():
+    assert pack([]) == []
+
+
+def test_a_request_holds_no_more_inputs_than_the_provider_takes():
+    assert [len(some) for some in pack(["a"] * (MAX_INPUTS + 1))] == [MAX_INPUTS, 1]
+
+
+def test_a_request_holds_no_more_tokens_than_the_provider_takes():
+    texts = ["a" * 8_000] * 38
+    assert [len(some) for some in pack(texts)] == [37, 1]
+
+
+def test_a_text_that_may_be_too_long_goes_alone_and_parts_nobody():
+    assert pack(["a", "b" * (MAX_INPUT_TOKENS + 1), "c"]) == [[1], [0, 2]]
+
+
+def test_bytes_are_counted_and_not_characters():
+    assert token_bound("日本") == 6
+    assert pack(["a", "日" * 3_000]) == [[1], [0]]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "ü", "日", "🙂"]), st.integers(0, 9_000)), max_size=120))
+def test_every_text_goes_out_once_in_order_and_within_the_limits(shapes):
+    texts = [character * length for character, length in shapes]
+    requests = pack(texts)
+    assert sorted(position for some in requests for position in some) == list(range(len(texts)))
+    for some in requests:
+        assert some == sorted(some)
+        bounds = [token_bound(texts[position]) for position in some]
+        assert len(some) == 1 or (
+            len(some) <= MAX_INPUTS and sum(bounds) <= MAX_TOKENS and max(bounds) <= MAX_INPUT_TOKENS
+        )

@@ -1,0 +1,235 @@
+"""Pipelines on one real database and one real endpoint: declared in a file, applied, synced and checked."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+
+from endpoint import Endpoint, vector_of
+from pgvector_sync.bootstrap import open_runtime
+from pgvector_sync.config import load_config
+from pgvector_sync.operate.apply import apply_plan, remove
+from pgvector_sync.operate.loop import Loop
+from pgvector_sync.operate.plan import Plan, make_plan
+from pgvector_sync.operate.status import not_covered, settled
+from pgvector_sync.settings import Settings
+from pgvector_sync.store.pipelines import all_pipelines, require_pipeline
+from pgvector_sync.store.shape import Shape, key_json
+from pgvector_sync.sync import fill
+from pgvector_sync.sync.runtime import Runtime
+from psycopg import sql
+from servers import Database
+
+DIMENSIONS = 8
+MODEL = "text-embedding-3-small"
+TEXT_LIMIT = 2_000
+"""Bytes; low, so that a test of the limit stays small."""
+DOCS = "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text)"
+"""The usual source: `body` is tracked, `note` is not."""
+
+
+@dataclass
+class Synced:
+    """What a test of capture or apply has in its hands."""
+
+    database: Database
+    endpoint: Endpoint
+    runtime: Runtime
+    file: Path
+    declared: dict[str, dict[str, Any]] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+
+    # -- SQL of the application ----------------------------------------------------------------------------
+
+    def run(self, *statements: str) -> None:
+        """Each statement in a transaction of its own, as the superuser."""
+        with self.database.connect() as connection:
+            for one in statements:
+                connection.execute(one)
+
+    # -- declare, apply, sync ------------------------------------------------------------------------------
+
+    def declare(self, name: str = "docs", **values: Any) -> None:
+        """A section of the file; what isn't given is the usual."""
+        usual = {
+            "source": "docs",
+            "text": ["body"],
+            "provider": "test",
+            "model": MODEL,
+            "dimensions": DIMENSIONS,
+        }
+        self.declared[name] = {key: value for key, value in (usual | values).items() if value is not None}
+
+    def plan(self, runtime: Runtime | None = None) -> Plan:
+        """Writes the file, and compares it with the database."""
+        provider = {"base_url": self.endpoint.base_url, "api_key_env": "TEST_KEY"}
+        sections = [("providers.test", provider)]
+        sections += [(f"pipelines.{name}", values) for name, values in self.declared.items()]
+        self.file.write_text("\n".join(_section(name, values) for name, values in sections), "utf-8")
+        with (runtime or self.runtime).database.transaction() as connection:
+            return make_plan(connection, load_config(self.file))
+
+    def apply(self, runtime: Runtime | None = None) -> Plan:
+        """The plan, carried out."""
+        plan = self.plan(runtime)
+        apply_plan((runtime or self.runtime).database, plan, say=self.said.append)
+        return plan
+
+    def pipeline(self, name: str = "docs", **values: Any) -> None:
+        """Declared, applied, filled and checked."""
+        self.declare(name, **values)
+        self.apply()
+        self.sync()
+
+    def remove(
+        self, name: str = "docs", *, keep_vectors: bool = False, runtime: Runtime | None = None
+    ) -> None:
+        remove((runtime or self.runtime).database, name, keep_vectors=keep_vectors, say=self.said.append)
+        self.declared.pop(name, None)
+
+    def settle(self, *, seconds: float = 20.0, runtime: Runtime | None = None) -> None:
+        """The loop of `sync`, until nothing is left to do."""
+        runtime = runtime or self.runtime
+        done = Loop(runtime).run(
+            finished=lambda: settled(runtime.database, None), until=time.monotonic() + seconds
+        )
+        assert done, f"still not settled after {seconds:g} s"
+
+    def sync(self) -> None:
+        """Settles, with coverage before and after; then every vector is of its row's text."""
+        self.covered()
+        self.settle()
+        self.covered()
+        self.exact()
+
+    # -- checks --------------------------------------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        with self.runtime.database.transaction() as connection:
+            return [pipeline.name for pipeline in all_pipelines(connection)]
+
+    def shape(self, name: str = "docs") -> Shape:
+        with self.runtime.database.transaction() as connection:
+            pipeline = require_pipeline(connection, name)
+        return Shape(pipeline, self.runtime.database.vector_schema)
+
+    def covered(self) -> None:
+        """G1, of every pipeline."""
+        for name in self.names():
+            with self.runtime.database.transaction() as connection:
+                missing = not_covered(connection, self.shape(name), text_limit=TEXT_LIMIT)
+            assert missing == [], f"{name} has lost {missing}"
+
+    def vectors(self, name: str = "docs") -> dict[tuple[Any, ...], np.ndarray[Any, Any]]:
+        """Key → stored vector."""
+        shape = self.shape(name)
+        query = sql.SQL("SELECT {}, embedding::text FROM {} AS t").format(
+            key_json(shape.pipeline.source, sql.Identifier("t")), shape.target
+        )
+        with self.database.connect() as connection:
+            rows = connection.execute(query).fetchall()
+        assert len({tuple(key) for key, _ in rows}) == len(rows)
+        return {tuple(key): np.array(json.loads(vector), dtype=np.float32) for key, vector in rows}
+
+    def texts(self, name: str = "docs") -> dict[tuple[Any, ...], str]:
+        """Key → text, of every row that should have a vector, by a query of the test's own."""
+        shape = self.shape(name)
+        query = sql.SQL("SELECT {}, ({}\n)::text FROM {} WHERE ({}\n)").format(
+            key_json(shape.pipeline.source, shape.source),
+            sql.SQL(shape.pipeline.text_sql),
+            shape.source,
+            sql.SQL(shape.pipeline.where_sql or "true"),
+        )
+        with self.database.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            rows = connection.execute(query).fetchall()
+        return {tuple(key): text for key, text in rows if text is not None and text.strip()}
+
+    def exact(self) -> None:
+        """Every vector belongs to its row's text; none is missing, none is left over."""
+        for name in self.names():
+            texts, vectors = self.texts(name), self.vectors(name)
+            assert set(vectors) == set(texts)
+            wrong = [
+                key
+                for key, text in texts.items()
+                if not np.allclose(vectors[key], vector_of(text, DIMENSIONS))
+            ]
+            assert wrong == []
+
+    def events(self) -> list[list[Any] | None]:
+        """The keys in the outbox, in order; None stands for a sweep."""
+        return [key for (key,) in self.database.execute("SELECT key FROM pgvector_sync.outbox ORDER BY id")]
+
+    def dead(self) -> list[tuple[list[Any], str]]:
+        """Key and error class of each dead letter."""
+        query = "SELECT key, error_class FROM pgvector_sync.work WHERE verdict = 'dead' ORDER BY key"
+        return [(key, error) for key, error in self.database.execute(query)]
+
+    def paid(self) -> int:
+        """Texts that the endpoint was asked for, so far."""
+        return self.endpoint.calls.inputs
+
+
+def _section(name: str, values: dict[str, Any]) -> str:
+    # a JSON string, number or list of strings is TOML as well
+    lines = [f"[{name}]"]
+    for key, value in values.items():
+        inline = (
+            {f"{key}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {key: value}
+        )
+        lines += [f"{path} = {json.dumps(item)}" for path, item in inline.items()]
+    return "\n".join(lines) + "\n"
+
+
+@contextmanager
+def runtime_of(url: str) -> Iterator[Runtime]:
+    """A runtime as `bootstrap` makes it, with quicker polling."""
+    settings = Settings(
+        DATABASE_URL=url, poll=timedelta(milliseconds=5), text_limit_bytes=TEXT_LIMIT, _env_file=None
+    )
+    with open_runtime(settings) as runtime:
+        yield runtime
+
+
+@contextmanager
+def open_synced(database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Synced]:
+    """Opens everything that `Synced` holds."""
+    monkeypatch.setenv("TEST_KEY", "test-key")
+    monkeypatch.setattr(fill, "AGAIN", timedelta(milliseconds=5))  # a run looks again a hundred times as soon
+    with Endpoint() as endpoint, runtime_of(database.url) as runtime:
+        yield Synced(database, endpoint, runtime, folder / "pgvector-sync.toml")
+
+
+@contextmanager
+def role(database: Database, name: str, *grants: str) -> Iterator[str]:
+    """A login role for one test, with these grants; `{role}` in them is its name. Roles outlive databases."""
+    label = f"{name}_{database.name.removeprefix('test_')}"
+    with database.connect() as connection:
+        connection.execute(f"CREATE ROLE {label} LOGIN")
+        try:
+            for grant in grants:
+                connection.execute(grant.format(role=label))
+            yield label
+        finally:
+            connection.execute("RESET ROLE")
+            # whoever still waits with this role must not keep it alive
+            connection.execute(f"DROP OWNED BY {label} CASCADE")
+            connection.execute(f"DROP ROLE {label}")
+
+
+def session(database: Database, **arguments: Any) -> psycopg.Connection[Any]:
+    """A session that begins transactions by itself, as most applications do."""
+    connection = database.connect(**arguments)
+    connection.autocommit = False
+    return connection

@@ -1,0 +1,184 @@
+"""docker-compose.yml and Dockerfile, as far as they can be checked without a container engine."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+yaml = pytest.importorskip("yaml", reason="PyYAML is a development dependency")
+
+ROOT = Path(__file__).parent.parent
+COMPOSE = ROOT / "docker-compose.yml"
+PROGRAM = ("migrate", "apply", "worker", "beat")
+SOFT_SHUTDOWN_SECONDS = 45
+
+
+@pytest.fixture(scope="module")
+def compose():
+    return yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def services(compose):
+    return compose["services"]
+
+
+@pytest.fixture(scope="module")
+def instructions() -> list[tuple[str, str]]:
+    """The Dockerfile as (INSTRUCTION, rest), continued lines joined, comments left out."""
+    text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    lines = re.sub(r"\\\n\s*", " ", text).splitlines()
+    return [tuple(line.split(None, 1)) for line in lines if line.strip()]
+
+
+def seconds(duration: str) -> float:
+    return sum(
+        float(n) * {"s": 1, "m": 60, "h": 3600}[unit] for n, unit in re.findall(r"([\d.]+)([smh])", duration)
+    )
+
+
+def test_the_services_are_there(services):
+    assert set(services) == {"db", "valkey", *PROGRAM}
+
+
+def test_whoever_waits_waits_for_something_that_can_happen(services):
+    for name, service in services.items():
+        for other, how in service.get("depends_on", {}).items():
+            assert other in services, name
+            if how["condition"] == "service_healthy":
+                assert "healthcheck" in services[other], f"{name} waits for {other}"
+            else:
+                assert how["condition"] == "service_completed_successfully"
+                assert services[other]["restart"] == "no", f"{name} waits for {other}"
+
+
+def test_the_worker_does_not_start_before_the_schema_is_there(services):
+    for name in ("apply", "worker", "beat"):
+        assert services[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+
+
+def test_no_secret_stands_in_the_file(services):
+    for name, service in services.items():
+        for variable, value in service.get("environment", {}).items():
+            if re.search("KEY|PASSWORD|SECRET|TOKEN", variable):
+                assert re.fullmatch(r"\$\{[A-Z_]+:\?[^}]+\}", value), f"{name}: {variable}"
+            assert not re.search(r"://[^/\s]*:[^/\s]*@", str(value)), f"{name}: {variable}"
+
+
+def test_stopping_takes_longer_than_what_is_in_flight(services):
+    assert seconds(services["worker"]["stop_grace_period"]) > SOFT_SHUTDOWN_SECONDS
+    # Without it SIGTERM begins Celery's warm shutdown, which knows no soft limit.
+    assert services["worker"]["environment"]["REMAP_SIGTERM"] == "SIGQUIT"
+
+
+def test_the_soft_shutdown_is_what_celery_is_told():
+    module = pytest.importorskip("pgvector_sync.celery_app", reason="no Celery app yet", exc_type=ImportError)
+    assert module.app.conf.worker_soft_shutdown_timeout == SOFT_SHUTDOWN_SECONDS
+
+
+def test_the_commands_exist(services):
+    typer = pytest.importorskip("typer")
+    cli = pytest.importorskip("pgvector_sync.cli")
+    if not hasattr(cli, "app"):
+        pytest.skip("pgvector_sync.cli has no `app` yet")
+    known = typer.main.get_command(cli.app).commands
+    for name in PROGRAM:
+        assert services[name]["command"][0] in known, name
+
+
+def test_postgres_keeps_its_data(services, compose):
+    # From 18 on the image declares the parent as its volume; one mounted at …/data would stay empty.
+    assert services["db"]["image"] == "pgvector/pgvector:pg18"
+    assert services["db"]["volumes"] == ["db:/var/lib/postgresql"]
+    assert "db" in compose["volumes"]
+
+
+def test_the_file_is_mounted_read_only_where_apply_looks(services):
+    (mount,) = services["apply"]["volumes"]
+    assert mount["read_only"] is True
+    assert mount["bind"] == {"create_host_path": False}
+    assert mount["target"] in services["apply"]["command"]
+
+
+def test_the_program_runs_without_privileges(services):
+    for name in PROGRAM:
+        assert services[name]["cap_drop"] == ["ALL"]
+        assert "privileged" not in services[name]
+        assert "ports" not in services[name]
+
+
+def test_nothing_is_published(services):
+    assert not any("ports" in service for service in services.values())
+
+
+def test_the_composition_is_one(tmp_path):
+    docker = shutil.which("docker")
+    if docker is None:
+        pytest.skip("no docker client")
+    if subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
+        pytest.skip("the docker client has no compose plugin")
+    command = [docker, "compose", "-f", str(COMPOSE), "config", "--quiet"]
+    secrets = {"POSTGRES_PASSWORD": "p", "OPENAI_API_KEY": "k"}
+    bare = {name: value for name, value in os.environ.items() if name not in secrets}
+    subprocess.run(command, env=bare | secrets, cwd=tmp_path, check=True)
+    without = subprocess.run(command, env=bare, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert without.returncode != 0
+    assert "export" in without.stderr
+
+
+def test_the_dockerfiles_instructions_are_known(instructions):
+    known = {"FROM", "ARG", "WORKDIR", "COPY", "RUN", "ENV", "USER", "STOPSIGNAL", "ENTRYPOINT", "CMD"}
+    assert {instruction for instruction, _ in instructions} <= known
+    assert instructions[0][0] == "FROM"
+    for instruction, rest in instructions:
+        if instruction == "RUN":
+            subprocess.run(["sh", "-n", "-c", rest], check=True)
+
+
+def test_the_image_is_built_in_two_stages_of_the_same_python(instructions):
+    stages = [rest.split() for instruction, rest in instructions if instruction == "FROM"]
+    assert stages == [["python:3.12-slim", "AS", "build"], ["python:3.12-slim"]]
+
+
+def test_the_program_is_no_root_and_gets_the_signal(instructions):
+    final = dict(instructions)
+    assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", final["USER"])
+    assert final["STOPSIGNAL"] == "SIGTERM"
+    # A list: with a shell in between, SIGTERM would end the shell.
+    assert json.loads(final["ENTRYPOINT"]) == ["pgvector-sync"]
+    assert f"--uid {final['USER'].split(':')[0]}" in " ".join(
+        rest for what, rest in instructions if what == "RUN"
+    )
+
+
+def test_no_cache_stays_in_the_image(instructions):
+    for instruction, rest in instructions:
+        if instruction == "RUN" and "pip" in rest:
+            assert len(re.findall(r"pip (?:wheel|install)", rest)) == rest.count("--no-cache-dir")
+
+
+def test_what_is_copied_exists_and_is_let_in(instructions):
+    allowed = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "*" in allowed
+    for instruction, rest in instructions:
+        words = shlex.split(rest)
+        if instruction != "COPY" or words[0].startswith("--from="):
+            continue
+        for source in words[:-1]:
+            assert (ROOT / source).exists(), source
+            assert f"!{source.removeprefix('./')}" in allowed, source
+
+
+def test_what_the_wheel_needs_is_copied(instructions):
+    import tomllib
+
+    copied = {word for what, rest in instructions if what == "COPY" for word in rest.split()[:-1]}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert {"pyproject.toml", project["project"]["readme"], *project["project"]["license-files"]} <= copied
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert {*wheel["force-include"], *(package.split("/")[0] for package in wheel["packages"])} <= copied

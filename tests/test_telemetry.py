@@ -1,0 +1,264 @@
+"""One form, one stream, and nothing that leaks (G13)."""
+
+import ast
+import json
+import logging
+from pathlib import Path
+from types import SimpleNamespace
+
+import psycopg
+import pytest
+import structlog
+
+import pgvector_sync
+from pgvector_sync import telemetry
+from pgvector_sync.errors import Refused
+from pgvector_sync.telemetry import WITHHELD, Event, configure_logging, guard, log
+
+
+@pytest.fixture
+def configure():
+    """`configure_logging`, with what stood there before put back afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    levels = {name: logging.getLogger(name).level for name in telemetry._TALKATIVE}
+    yield lambda form="json", level="INFO": configure_logging(
+        SimpleNamespace(log_format=form, log_level=level)
+    )
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+
+
+@pytest.fixture
+def lines(configure, capsys):
+    """Configures JSON and gives back a function: the lines written to stderr since it was last asked."""
+    configure()
+
+    def read() -> list[dict[str, object]]:
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        return [json.loads(line) for line in captured.err.splitlines()]
+
+    return read
+
+
+def test_a_line_is_an_event_with_fields(lines):
+    log.info(Event.DRAIN, pipeline="articles", rows=3)
+    (line,) = lines()
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {"event": "drain", "level": "info", "pipeline": "articles", "rows": 3}
+
+
+def test_the_console_form_is_for_people(configure, capsys):
+    configure("console")
+    log.info(Event.WRITE, pipeline="articles", text="top secret")
+    error = capsys.readouterr().err
+    assert "write" in error
+    assert "pipeline=articles" in error
+    assert "top secret" not in error
+
+
+def test_the_level_holds_for_us_and_for_libraries(configure, capsys):
+    configure(level="WARNING")
+    log.info(Event.DRAIN)
+    logging.getLogger("some.library").info("hello")
+    assert capsys.readouterr().err == ""
+
+
+def test_at_debug_http_clients_still_keep_requests_to_themselves(configure, capsys):
+    configure(level="DEBUG")
+    logging.getLogger("openai._base_client").debug("Request options: %s", {"json": {"input": ["top secret"]}})
+    logging.getLogger("httpx").info("HTTP Request")
+    assert capsys.readouterr().err == ""
+
+
+def test_bound_fields_appear_in_every_line(lines):
+    with structlog.contextvars.bound_contextvars(pipeline="articles"):
+        log.info(Event.CLAIM)
+        logging.getLogger("some.library").warning("hello")
+    ours, theirs = lines()
+    assert ours["pipeline"] == theirs["pipeline"] == "articles"
+    assert theirs["logger"] == "some.library"
+
+
+def test_configuring_twice_writes_once(configure, capsys):
+    configure()
+    configure()
+    log.info(Event.DRAIN)
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_structlogs_global_settings_stay_the_applications(configure):
+    configure()
+    assert not structlog.is_configured()
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        "text",
+        "texts",
+        "chunk",
+        "chunks",
+        "input",
+        "inputs",
+        "query",
+        "content",
+        "body",
+        "row",
+        "embedding",
+        "vectors",
+        "detail",
+        "api_key",
+        "openai_api_key",
+        "apikey",
+        "password",
+        "pgpassword",
+        "db_password",
+        "secret",
+        "token",
+        "access_token",
+        "dsn",
+        "conninfo",
+        "database_url",
+        "headers",
+    ],
+)
+def test_a_field_that_may_leak_is_withheld(field):
+    assert guard(None, "", {field: "hunter2"}) == {field: WITHHELD}
+
+
+def test_counts_are_no_texts():
+    fields = {
+        "inputs": 256,
+        "saved_inputs": 3,
+        "tokens": 9000,
+        "rows": 1,
+        "chunks": 2,
+        "seconds": 0.5,
+        "reason": None,
+    }
+    assert guard(None, "", dict(fields)) == fields
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "postgresql://app:hunter2@db:5432/x",
+        "postgresql://app:p@hunter2@db/x",
+        "redis://:hunter2@valkey/0",
+        "connection to 'amqp://u:hunter2@mq//' failed",
+        "host=db password=hunter2 user=app",
+        "host=db password='hun ter2' user=app",
+        r"password='a\'hunter2'",
+        '{"api_key": "hunter2"}',
+        "Incorrect API key provided: sk-hunter2",
+        "Authorization: Bearer hunter2",
+        "PGPASSWORD=hunter2 POSTGRES_PASSWORD='hunter2'",
+        "duplicate key value\nDETAIL:  Key (email)=(hunter2) already exists.",
+        "bad line\nCONTEXT:  COPY articles, line 1, column title: hunter2",
+        {"nested": ["redis://:hunter2@valkey"]},
+        {"password": "hunter2"},
+        ({"text": "hunter2"},),
+        b"hunter2",
+        ValueError("hunter2"),
+        psycopg.errors.UniqueViolation("Key (email)=(hunter2) already exists."),
+    ],
+    ids=str,
+)
+def test_no_secret_survives_in_a_value(value):
+    shown = json.dumps(guard(None, "", {"event": "x", "value": value}))
+    assert "hunter2" not in shown
+    assert "ter2" not in shown
+
+
+def test_hosts_and_plain_words_survive():
+    fields = {
+        "url": "redis://valkey:6379/0",
+        "host": "api.openai.com",
+        "pipeline": "articles",
+        "key": [1, "a"],
+    }
+    assert guard(None, "", dict(fields)) == fields
+
+
+def test_an_error_is_told_by_class_sqlstate_and_place(lines):
+    try:
+        try:
+            raise psycopg.errors.UniqueViolation("Key (email)=(bob) already exists.")
+        except psycopg.Error as error:
+            raise ValueError("bob again") from error
+    except ValueError:
+        log.exception(Event.DATABASE_UNAVAILABLE)
+    (line,) = lines()
+    assert line["error"] == "ValueError <- UniqueViolation: SQLSTATE 23505"
+    assert "test_telemetry.py" in line["at"]
+    assert "bob" not in json.dumps(line)
+
+
+def test_our_own_errors_keep_their_words(lines):
+    log.warning(Event.PARKED, error=Refused("the table has no key"))
+    assert lines()[0]["error"] == "Refused: the table has no key"
+
+
+def test_a_loop_of_causes_ends():
+    first, second = ValueError("a"), KeyError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert guard(None, "", {"error": first}) == {"error": "ValueError <- KeyError"}
+
+
+def test_celerys_report_of_a_failed_task_carries_no_row(lines):
+    celery = pytest.importorskip("celery")
+    from celery.app.trace import build_tracer
+
+    app = celery.Celery(broker="memory://", set_as_current=False)
+
+    @app.task(name="fails")
+    def fails():
+        raise psycopg.errors.UniqueViolation("duplicate\nDETAIL:  Key (email)=(bob) already exists.")
+
+    request = {"id": "1", "hostname": "h", "retries": 0, "is_eager": False}
+    build_tracer("fails", fails, app=app)("1", (), {}, request)
+    (line,) = (line for line in lines() if line["level"] == "error")
+    assert line["event"] == "Task fails[1] raised unexpected"
+    assert line["error"] == "UniqueViolation: SQLSTATE 23505"
+    assert "bob" not in json.dumps(line)
+
+
+def test_other_peoples_handlers_get_no_words_of_an_error(caplog):
+    try:
+        int("bob")
+    except ValueError:
+        log.exception(Event.DATABASE_UNAVAILABLE)
+    assert "database_unavailable" in caplog.text
+    assert "bob" not in caplog.text
+
+
+def test_unconfigured_lines_are_guarded_too(caplog):
+    log.warning(Event.PARKED, text="top secret", pipeline="articles")
+    assert "parked" in caplog.text
+    assert "top secret" not in caplog.text
+
+
+def test_every_event_is_documented():
+    tree = ast.parse(Path(telemetry.__file__).read_text(encoding="utf-8"))
+    (events,) = (node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Event")
+    body = events.body[1:]
+    for event, words in zip(body[::2], body[1::2], strict=True):
+        assert isinstance(event, ast.Assign)
+        assert isinstance(words, ast.Expr)
+        assert event.targets[0].id == event.value.value.upper()
+
+
+def test_whatever_the_program_logs_is_an_event():
+    """A name made up on the spot would be unknown to dashboards, and could hold anything."""
+    for path in Path(pgvector_sync.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="log")), args=[first, *_]):
+                    names = [first.body, first.orelse] if isinstance(first, ast.IfExp) else [first]
+                    for name in names:
+                        known = isinstance(name, ast.Attribute) and name.attr in Event.__members__
+                        assert known, f"{path.name}:{node.lineno}"

@@ -1,0 +1,48 @@
+"""Waiting for something to become true: on a signal and with a deadline, never a sleep and a hope."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def eventually(predicate: Callable[[], T], timeout: float = 10.0, *, what: str | None = None) -> T:
+    """The first truthy value of `predicate`; an AssertionError in it means "not yet".
+
+    After `timeout` seconds it fails, and says what was waited for, the last value and the last assertion.
+    """
+    end = time.monotonic() + timeout
+    pause = 0.005
+    while True:
+        value, doubt = None, None
+        try:
+            value = predicate()
+        except AssertionError as error:
+            doubt = error
+        if value:
+            return value
+        if time.monotonic() > end:
+            seen = f"\n{doubt}" if doubt else f"; last value: {value!r}"
+            raise AssertionError(f"not within {timeout:g} s: {what or _source(predicate)}{seen}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.1)
+
+
+def never(predicate: Callable[[], object], seconds: float, *, what: str | None = None) -> None:
+    """Fails if `predicate` comes true within `seconds`: for what must not happen. Keep `seconds` short."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        value = predicate()
+        assert not value, f"came true: {what or _source(predicate)}; value: {value!r}"
+        time.sleep(0.01)
+
+
+def _source(predicate: Callable[[], object]) -> str:
+    try:
+        return inspect.getsource(predicate).strip()
+    except (OSError, TypeError):
+        return getattr(predicate, "__name__", repr(predicate))

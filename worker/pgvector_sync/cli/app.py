@@ -1,0 +1,101 @@
+"""The app and its one way out: 0 done, 1 failed or refused or found something, 2 wrong usage or config, 130 Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, NoReturn
+
+import click
+import psycopg
+import typer
+from redis.exceptions import RedisError
+
+from pgvector_sync import __version__
+from pgvector_sync.cli import apply, celery, search, state, sync
+from pgvector_sync.cli.console import complain
+from pgvector_sync.errors import ConfigError, SyncError
+from pgvector_sync.settings import load_settings
+from pgvector_sync.telemetry import configure_logging
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="pgvector-sync",
+    help="Keeps pgvector embeddings in step with the rows they describe.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for module in (apply, celery, sync, state, search):
+    module.register(app)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"pgvector-sync {__version__}")
+        raise typer.Exit
+
+
+SPEAKING = ("worker", "beat", "sync", "up")
+"""Commands whose log is their output; the others log warnings only, unless PGVECTOR_SYNC_LOG_LEVEL says more."""
+
+
+@app.callback()
+def _begin(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Keeps pgvector embeddings in step with the rows they describe."""
+    del version
+    settings = load_settings()
+    if context.invoked_subcommand not in SPEAKING and "log_level" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"log_level": "WARNING"})
+    configure_logging(settings)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Runs a command and exits; no stack trace for what a user or an outage has caused."""
+    try:
+        code = app(arguments, standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Abort:
+        sys.exit(INTERRUPTED)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(ConfigError.exit_code)
+    except SyncError as error:
+        complain(str(error), error.hint)
+        sys.exit(error.exit_code)
+    except psycopg.OperationalError as error:
+        complain(
+            f"the database is out of reach: {_reason(error)}", "check DATABASE_URL, and that the server runs"
+        )
+        sys.exit(1)
+    except psycopg.errors.UndefinedTable as error:
+        complain(
+            f"a table is missing ({error.sqlstate})",
+            "run `pgvector-sync migrate`, then `pgvector-sync doctor`",
+        )
+        sys.exit(1)
+    except psycopg.errors.InsufficientPrivilege as error:
+        primary = error.diag.message_primary or "permission denied"
+        complain(primary, "see `pgvector-sync doctor` for the grant that is missing")
+        sys.exit(1)
+    except RedisError as error:
+        complain(
+            f"Redis is out of reach ({type(error).__name__})", "check REDIS_URL, and that the server runs"
+        )
+        sys.exit(1)
+    except BrokenPipeError:  # `pgvector-sync status | head`
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _reason(error: psycopg.Error) -> str:
+    """The first line, which names host and cause; never the connection string."""
+    return (str(error).strip().splitlines() or ["no answer"])[0]

@@ -1,0 +1,164 @@
+"""`migrate`, `apply` and `remove`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pgvector_sync.cli import environment
+from pgvector_sync.cli.console import out, say
+from pgvector_sync.config import load_config
+from pgvector_sync.errors import Refused
+from pgvector_sync.operate.apply import apply_plan
+from pgvector_sync.operate.apply import remove as remove_pipeline
+from pgvector_sync.operate.plan import PipelinePlan, Plan, make_plan
+from pgvector_sync.settings import load_settings
+from pgvector_sync.store.migrations import migrate as migrate_schema
+from pgvector_sync.sync.runtime import Runtime
+
+CONFIG_FILE = Path("pgvector-sync.toml")
+ConfigPath = Annotated[
+    Path, typer.Option("-f", "--file", help="The file that declares providers and pipelines.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before what costs or removes.")]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(migrate)
+    app.command()(apply)
+    app.command()(remove)
+
+
+def migrate() -> None:
+    """Create or upgrade the schema pgvector_sync; safe to run from many processes at once."""
+    environment.use_embedded_if_running()
+    applied = migrate_schema(load_settings().database())
+    for migration in applied:
+        out.print(f"applied {migration.number:04d}_{migration.name}", markup=False)
+    if not applied:
+        out.print("the schema is up to date")
+
+
+def apply(
+    file: ConfigPath = CONFIG_FILE,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Like --dry-run, but exit 1 if anything differs.")
+    ] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Remove pipelines that the file doesn't have, with their vectors.")
+    ] = False,
+    yes: Yes = False,
+) -> None:
+    """Make the database match the file: pipelines, triggers, targets, first fill."""
+    config = load_config(file)
+    with environment.runtime() as runtime:
+        with runtime.database.transaction(force_rollback=True) as connection:
+            plan = make_plan(connection, config)
+        show(plan, prune=prune)
+        pending = not plan.empty or (prune and bool(plan.unlisted))
+        if dry_run or check:
+            raise typer.Exit(1 if check and pending else 0)
+        if not pending:
+            return
+        _confirm(plan, prune=prune, yes=yes)
+        _carry_out(runtime, plan, prune=prune)
+
+
+def _carry_out(runtime: Runtime, plan: Plan, *, prune: bool) -> None:
+    fills = apply_plan(runtime.database, plan, say=say)
+    for name in plan.unlisted if prune else ():
+        remove_pipeline(runtime.database, name, keep_vectors=False, say=say)
+    out.print("applied", style="bold green")
+    if fills:
+        out.print(
+            f"started {len(fills)} fill{'s' if len(fills) > 1 else ''}: a worker or `pgvector-sync sync` carries "
+            "it out; `pgvector-sync status --watch` shows how far it is",
+            markup=False,
+        )
+
+
+def show(plan: Plan, *, prune: bool = False) -> None:
+    """The plan, for a person."""
+    for provider in plan.providers:
+        where = provider.base_url or "in this process"
+        out.print(f"~ provider {provider.name}: {where}", markup=False)
+    for made in plan.pipelines:
+        _show_pipeline(made)
+    for name in plan.unlisted:
+        if prune:
+            out.print(f"- pipeline {name}: removed, with its vectors", style="red", markup=False)
+        else:
+            out.print(
+                f"  pipeline {name} is not in the file and left alone (--prune, or `pgvector-sync remove {name}`)",
+                markup=False,
+            )
+    if plan.empty and not (prune and plan.unlisted):
+        out.print("nothing to do: the database matches the file")
+
+
+def _show_pipeline(made: PipelinePlan) -> None:
+    target = f"{made.target[0]}.{made.target[1]}"
+    if made.idle:
+        return
+    if made.existing is None:
+        out.print(f"+ pipeline {made.name}: {made.source.label} → {target}", style="green", markup=False)
+        out.print(f"    key       {', '.join(column.name for column in made.source.key)}", markup=False)
+        out.print(
+            f"    text      {made.config.text_sql or ', '.join(made.config.text_columns or ())}", markup=False
+        )
+        if made.config.where:
+            out.print(f"    where     {made.config.where}", markup=False)
+        kind = f"{made.config.vector_type.value}({made.spec.dimensions}), {made.config.metric.value}"
+        out.print(f"    embedding {made.provider.name}: {made.spec.model}, {kind}", markup=False)
+    else:
+        out.print(f"~ pipeline {made.name}: {made.source.label} → {target}", style="yellow", markup=False)
+        for change in made.changes:
+            out.print(f"    {change.what}: {change.before} → {change.after}", markup=False)
+    if made.missing_triggers:
+        out.print(
+            f"    triggers  on {made.source.label}, for {', '.join(made.capture.tracked)}", markup=False
+        )
+    if made.refill:
+        out.print(f"    fill      {made.pays}", markup=False)
+    if any(change.what == "model" for change in made.changes):
+        out.print(
+            "    note      until the fill is done, old and new vectors stand side by side", markup=False
+        )
+
+
+def _confirm(plan: Plan, *, prune: bool, yes: bool) -> None:
+    costly = [made for made in plan.pending if made.costs]
+    removed = plan.unlisted if prune else []
+    if yes or not (costly or removed):
+        return
+    what = [f"{made.name} {made.pays} at {made.provider.name}" for made in costly]
+    what += [f"{name} and its vectors are removed" for name in removed]
+    ask("; ".join(what))
+
+
+def ask(what: str) -> None:
+    """Asks on a terminal. Raises Refused without one, and where the answer is no."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise Refused(f"not without --yes: {what}", hint="run it again with --yes, or on a terminal")
+    if not typer.confirm(f"{what}. Go on?", err=True):
+        raise Refused("nothing was changed")
+
+
+def remove(
+    pipeline: Annotated[str, typer.Argument(help="Its name.")],
+    keep_vectors: Annotated[
+        bool, typer.Option("--keep-vectors", help="Leave the target table in place.")
+    ] = False,
+    yes: Yes = False,
+) -> None:
+    """Take a pipeline off without a trace: triggers, functions, waiting work and, unless kept, its vectors."""
+    with environment.runtime() as runtime:
+        if not yes and not keep_vectors:
+            ask(f"{pipeline} and all its vectors are removed")
+        removed = remove_pipeline(runtime.database, pipeline, keep_vectors=keep_vectors, say=say)
+    kept = f"; {removed.target_label} stays" if keep_vectors else f", with {removed.target_label}"
+    out.print(f"removed {pipeline}{kept}", markup=False)

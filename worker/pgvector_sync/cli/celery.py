@@ -1,0 +1,65 @@
+"""`worker` and `beat`: thin over Celery's own commands."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pgvector_sync.cli import environment
+from pgvector_sync.errors import ConfigError
+from pgvector_sync.settings import load_settings
+from pgvector_sync.store.database import connect
+from pgvector_sync.store.migrations import check_schema
+
+QUEUES = ("live", "bulk", "maintenance")
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def register(app: typer.Typer) -> None:
+    app.command(context_settings=_PASS_ON)(worker)
+    app.command(context_settings=_PASS_ON)(beat)
+
+
+def worker(
+    context: typer.Context,
+    concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, help="Batches at once.")] = 2,
+    pool: Annotated[str, typer.Option("--pool", "-P", help="prefork or threads.")] = "prefork",
+    queues: Annotated[str, typer.Option("--queues", "-Q", help="Which queues to serve.")] = ",".join(QUEUES),
+) -> None:
+    """Start a worker: relay, and batches of all queues. Further options are Celery's own."""
+    if pool not in ("prefork", "threads", "solo"):
+        raise ConfigError(
+            f"{pool} is not a pool for this work", where="--pool", hint="use prefork or threads"
+        )
+    unknown = set(queues.split(",")) - set(QUEUES)
+    if unknown:
+        raise ConfigError(
+            f"there is no queue {', '.join(sorted(unknown))}",
+            where="--queues",
+            hint=f"there is {', '.join(QUEUES)}",
+        )
+    _check()
+    from pgvector_sync.celery_app import app
+
+    app.worker_main(
+        ["worker", "--concurrency", str(concurrency), "--pool", pool, "--queues", queues, "--without-gossip",
+         "--without-mingle", *context.args]
+    )  # fmt: skip
+
+
+def beat(context: typer.Context) -> None:
+    """Start the scheduler. Two of them do no harm. Further options are Celery's own."""
+    _check()
+    from pgvector_sync.celery_app import app
+
+    app.start(["beat", *context.args])
+
+
+def _check() -> None:
+    """A user's mistake is said before Celery starts, in one line. Raises ConfigError, MigrationRefused."""
+    environment.use_embedded_if_running()
+    settings = load_settings()
+    settings.redis()
+    with connect(settings.database()) as connection:
+        check_schema(connection)

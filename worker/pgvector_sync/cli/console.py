@@ -1,0 +1,72 @@
+"""What is printed: results on stdout, everything else on stderr; colour and progress only on a terminal."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+WIDTH_ELSEWHERE = 160
+"""Columns where there is no terminal to ask: a table in a log file is not cut."""
+
+
+def _console(*, stderr: bool) -> Console:
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = WIDTH_ELSEWHERE
+    return console
+
+
+out = _console(stderr=False)
+err = _console(stderr=True)
+
+
+def complain(message: str, hint: str | None = None) -> None:
+    """An error in our words, and what to do next."""
+    err.print("error:", message, style="bold red", markup=False)
+    if hint:
+        for line in hint.splitlines():
+            err.print("  →", line, markup=False)
+
+
+def say(message: str) -> None:
+    """A remark that is not the result."""
+    err.print(message, markup=False)
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, default=str, ensure_ascii=False) + "\n")
+
+
+@contextmanager
+def progress(what: str, total: int | None) -> Iterator[_Bar]:
+    """A bar on a terminal, a line every tenth elsewhere."""
+    if err.is_terminal:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=err, transient=False) as shown:
+            yield _Bar(shown, what, total)
+    else:
+        yield _Bar(None, what, total)
+
+
+class _Bar:
+    def __init__(self, shown: Progress | None, what: str, total: int | None) -> None:
+        self._shown, self._what, self._total = shown, what, total
+        self._task = None if shown is None else shown.add_task(what, total=total)
+        self._said = 0
+
+    def reach(self, done: int, total: int | None = None) -> None:
+        """`done` of `total` rows."""
+        self._total = total if total is not None else self._total
+        if self._shown is not None and self._task is not None:
+            self._shown.update(self._task, completed=done, total=self._total)
+            return
+        step = max(1, (self._total or 0) // 10)
+        if done // step > self._said:
+            self._said = done // step
+            say(f"{self._what}: {done:,}" + (f" of {self._total:,}" if self._total else ""))

@@ -1,0 +1,40 @@
+"""Where the command runs: a database of the user's own, or the embedded one of this folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pgvector_sync.bootstrap import open_runtime
+from pgvector_sync.cli.console import say
+from pgvector_sync.operate import embedded
+from pgvector_sync.settings import load_settings
+from pgvector_sync.store.migrations import check_schema
+from pgvector_sync.sync.runtime import Runtime
+
+
+def use_embedded_if_running() -> None:
+    """Without a DATABASE_URL, a running `.pgvector-sync/` of this folder serves, and is said to."""
+    settings = load_settings()
+    if settings.database_url is not None:
+        return
+    found = embedded.find(Path(embedded.FOLDER))
+    if found is None:
+        return
+    say(f"using the embedded Postgres and Valkey of {found.folder}")
+    os.environ["DATABASE_URL"] = found.database_url
+    if settings.redis_url is None:
+        os.environ["REDIS_URL"] = found.redis_url
+    load_settings.cache_clear()
+
+
+@contextmanager
+def runtime() -> Iterator[Runtime]:
+    """A runtime on a database whose schema is this program's. Raises ConfigError, MigrationRefused."""
+    use_embedded_if_running()
+    with open_runtime(load_settings()) as opened:
+        with opened.database.connection() as connection:
+            check_schema(connection)
+        yield opened

@@ -1,0 +1,45 @@
+"""`search`: the nearest rows to a query."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from pgvector_sync.cli import environment
+from pgvector_sync.cli.console import out, print_json
+from pgvector_sync.operate.search import Hit, nearest
+
+EXCERPT_CHARACTERS = 100
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(search)
+
+
+def search(
+    pipeline: Annotated[str, typer.Argument(help="Its name.")],
+    query: Annotated[str, typer.Argument(help="What to look for, in words.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many rows.")] = 5,
+    json: Annotated[bool, typer.Option("--json", help="For machines, with the whole text.")] = False,
+) -> None:
+    """Embed the query and show the nearest rows."""
+    with environment.runtime() as runtime:
+        hits = nearest(runtime, pipeline, query, k=k)
+    if json:
+        print_json([hit.as_json() for hit in hits])
+    else:
+        out.print(table(hits))
+
+
+def table(hits: list[Hit]) -> Table:
+    shown = Table(box=None, pad_edge=False, header_style="bold")
+    shown.add_column("similarity", justify="right")
+    shown.add_column("key", no_wrap=True)
+    shown.add_column("text", overflow="ellipsis", no_wrap=True)
+    for hit in hits:
+        key = hit.key[0] if len(hit.key) == 1 else list(hit.key)
+        excerpt = " ".join(hit.text.split())[:EXCERPT_CHARACTERS]
+        shown.add_row(f"{hit.similarity:.3f}", str(key), excerpt)
+    return shown

@@ -1,0 +1,87 @@
+"""`sync`: the same protocol in one process."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from pgvector_sync.cli import environment
+from pgvector_sync.cli.console import complain, out, progress, say
+from pgvector_sync.errors import ConfigError
+from pgvector_sync.operate.loop import Loop, Progress
+from pgvector_sync.operate.status import PipelineStatus, read_status, settled
+from pgvector_sync.sync.runtime import Runtime
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(sync)
+
+
+def sync(
+    pipeline: Annotated[str | None, typer.Argument(help="Only this one.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="End when nothing waits any more.")] = False,
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", min=0, help="With --once: seconds to wait out back-offs and cool-downs."),
+    ] = 600.0,
+) -> None:
+    """Drain, fill and embed in this process, without Celery and Redis."""
+    with environment.runtime() as runtime:
+        statuses = read_status(runtime.database, pipeline)
+        if not statuses:
+            raise ConfigError(
+                "no pipeline is declared", hint="write pgvector-sync.toml, then `pgvector-sync apply`"
+            )
+        loop = Loop(runtime, pipeline)
+        if not once:
+            say("syncing until Ctrl-C")
+            loop.run(finished=lambda: False)
+            return
+        _once(runtime, loop, pipeline, statuses, timeout_seconds=timeout)
+
+
+def _once(
+    runtime: Runtime,
+    loop: Loop,
+    pipeline: str | None,
+    statuses: list[PipelineStatus],
+    *,
+    timeout_seconds: float,
+) -> None:
+    started = time.monotonic()
+    todo = sum(max(status.waiting, status.unfilled) for status in statuses)
+    with progress("syncing", todo or None) as bar:
+
+        def on_turn(done: Progress) -> None:
+            bar.reach(done.done)
+
+        ended = loop.run(
+            finished=lambda: settled(runtime.database, pipeline),
+            until=started + timeout_seconds,
+            on_turn=on_turn,
+        )
+    done, seconds = loop.progress, time.monotonic() - started
+    out.print(
+        f"{done.stored:,} embedded, {done.unchanged:,} unchanged, {done.removed:,} removed in {seconds:.1f} s",
+        markup=False,
+    )
+    left = read_status(runtime.database, pipeline)
+    problems = [line for status in left for line in _problems(status, ended=ended)]
+    for line in problems:
+        complain(line)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _problems(status: PipelineStatus, *, ended: bool) -> list[str]:
+    found = []
+    if status.dead:
+        found.append(f"{status.name}: {status.dead:,} dead letters, see `pgvector-sync status`")
+    if not ended and not status.settled:
+        why = f" ({status.state}: {status.reason})" if status.reason else f" ({status.state})"
+        found.append(
+            f"{status.name}: {status.waiting + status.in_flight + status.unfilled:,} rows still wait{why}"
+        )
+    return found

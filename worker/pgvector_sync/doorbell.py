@@ -1,0 +1,117 @@
+"""Doorbells: messages without state that say "look, there is work". Lost ones cost latency, never a row (G7).
+
+A bell rings only if its token is free (a Redis key that the task gives back when it starts, or that runs out) and
+the queue is short, so that bells don't pile up while workers are away: Celery's `expires` alone leaves expired
+messages in the list.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+
+from celery import Celery
+from kombu.exceptions import ChannelError
+from redis import Redis
+
+from pgvector_sync.model import Lane
+from pgvector_sync.settings import Settings, load_settings
+from pgvector_sync.store.work import Due
+
+EMBED_BATCH = "pgvector_sync.embed_batch"
+RUN = "pgvector_sync.run"
+TICK = "pgvector_sync.tick"
+"""Task names are pinned: moving a module orphans no message."""
+
+MAINTENANCE = "maintenance"
+BELL_LIFE = timedelta(seconds=10)
+SOCKET_TIMEOUT = timedelta(seconds=5)
+
+
+@cache
+def open_redis(url: str) -> Redis:
+    """One client a process and URL; safe across threads, and reconnects by itself."""
+    seconds = SOCKET_TIMEOUT.total_seconds()
+    return Redis.from_url(
+        url,
+        socket_timeout=seconds,
+        socket_connect_timeout=seconds,
+        health_check_interval=30,
+        decode_responses=True,
+    )
+
+
+def namespace(settings: Settings) -> str:
+    """Prefix of our Redis keys: databases that share a Redis don't share tokens."""
+    return "pgvector-sync:" + hashlib.sha256(settings.database().encode()).hexdigest()[:12]
+
+
+def queue_depth(app: Celery, queue: str) -> int:
+    """Messages waiting in a queue. Raises what kombu raises where the broker is away."""
+    with app.connection_for_write() as connection:
+        try:
+            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+        except ChannelError:  # nobody has declared it yet
+            return 0
+
+
+@dataclass(frozen=True)
+class Doorbell:
+    """Rings for batches and runs."""
+
+    app: Celery
+    redis: Redis
+    prefix: str
+    settings: Settings
+
+    def ring(self, due: Due, *, pipelines: int) -> int:
+        """As many bells as there are batches due, within the pipeline's cap; returns how many rang.
+
+        `pipelines` is how many share the queue: the ceiling grows with them, so that each has its turn.
+        """
+        cap = self.settings.in_flight_batches
+        default = self.settings.live_batch_size if due.lane is Lane.LIVE else self.settings.bulk_batch_size
+        batches = -(-due.rows // (due.batch_size or default))
+        wanted = 1 if due.state != "active" else min(batches, cap - due.in_flight)
+        if wanted <= 0 or (due.state != "active" and due.rows == 0):
+            return 0
+        if queue_depth(self.app, due.lane) >= cap * pipelines:
+            return 0
+        rung = 0
+        for slot in range(cap):
+            if rung == wanted:
+                break
+            rung += self.ring_slot(due.pipeline, due.lane, slot)
+        return rung
+
+    def ring_slot(self, pipeline: str, lane: Lane, slot: int) -> bool:
+        """False if this bell rings already."""
+        return self._send(f"{pipeline}:{lane}:{slot}", EMBED_BATCH, [pipeline, lane.value, slot], lane.value)
+
+    def ring_run(self, run_id: int) -> bool:
+        """A run has something to do."""
+        return self._send(f"run:{run_id}", RUN, [run_id], Lane.BULK.value)
+
+    def answered(self, bell: str) -> None:
+        """The task has started: the bell may ring again."""
+        self.redis.delete(self._token(bell))
+
+    def _token(self, bell: str) -> str:
+        return f"{self.prefix}:bell:{bell}"
+
+    def _send(self, bell: str, task: str, args: list[object], queue: str) -> bool:
+        life = int(BELL_LIFE / timedelta(milliseconds=1))
+        if not self.redis.set(self._token(bell), "1", nx=True, px=life):
+            return False
+        self.app.send_task(
+            task, args=args, queue=queue, expires=BELL_LIFE.total_seconds(), ignore_result=True
+        )
+        return True
+
+
+def open_doorbell(app: Celery) -> Doorbell:
+    """Raises ConfigError where no Redis is configured."""
+    settings = load_settings()
+    return Doorbell(app, open_redis(settings.redis()), namespace(settings), settings)

@@ -1,0 +1,127 @@
+"""The relay: a thread in the worker's parent process that drains the outbox and rings the doorbells.
+
+One worker of all is elected by a short Redis lock; two at once would do no harm. It polls every ~100 ms rather
+than LISTEN: NOTIFY's commit-time lock would be the application's cost, and it doesn't pass PgBouncer.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from datetime import timedelta
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+from celery import bootsteps
+from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import RedisError
+
+from pgvector_sync.bootstrap import open_database
+from pgvector_sync.doorbell import Doorbell, open_doorbell
+from pgvector_sync.store import runs, work
+from pgvector_sync.store.database import Database
+from pgvector_sync.sync.drain import Drain
+from pgvector_sync.telemetry import Event, log
+
+ELECTED_FOR = timedelta(seconds=2)
+AFTER_AN_ERROR = timedelta(seconds=1)
+DRAIN_FOR = timedelta(milliseconds=500)
+
+
+def look(database: Database, drain: Drain, doorbell: Doorbell) -> int:
+    """One look: drain, then ring for what is due; returns events moved. The relay and the beat's tick share it."""
+    moved = drain(until=time.monotonic() + DRAIN_FOR.total_seconds())
+    limit = doorbell.settings.in_flight_batches * doorbell.settings.bulk_batch_size
+    with database.transaction(read_only=True) as connection:
+        due = [item for item in work.due(connection, limit=limit) if item.rows]
+        waiting = runs.due_runs(connection)
+    pipelines = len({item.pipeline for item in due})
+    for item in due:
+        doorbell.ring(item, pipelines=pipelines)
+    for run_id, _ in waiting:
+        doorbell.ring_run(run_id)
+    return moved
+
+
+class Relay(threading.Thread):
+    """Polls until `stop`. Errors are said and slept over: the database and Redis come back, or beat takes over."""
+
+    def __init__(self, doorbell: Doorbell) -> None:
+        super().__init__(name="pgvector-sync-relay", daemon=True)
+        self._doorbell = doorbell
+        self._me = uuid4().hex
+        self._lock = f"{doorbell.prefix}:relay"
+        self._stopping = threading.Event()
+        self._elected = False
+
+    def stop(self) -> None:
+        """Asks the thread to end, and waits for its current look."""
+        self._stopping.set()
+        self.join(timeout=10)
+
+    def run(self) -> None:
+        settings = self._doorbell.settings
+        with open_database(settings, max_connections=1) as database:
+            drain = Drain(database, settings.drain_rows)
+            while not self._stopping.is_set():
+                pause = settings.poll
+                try:
+                    if self._is_elected() and look(database, drain, self._doorbell) >= settings.drain_rows:
+                        continue
+                except psycopg.OperationalError as error:
+                    log.warning(Event.DATABASE_UNAVAILABLE, sqlstate=error.sqlstate)
+                    pause = AFTER_AN_ERROR
+                except psycopg.errors.UndefinedTable:
+                    log.error(Event.SCHEMA_MISSING, hint="run `pgvector-sync migrate`")
+                    pause = AFTER_AN_ERROR * 5
+                except (RedisError, BrokerError, OSError) as error:
+                    log.warning(Event.REDIS_UNAVAILABLE, error=type(error).__name__)
+                    pause = AFTER_AN_ERROR
+                except Exception:
+                    log.exception(Event.RELAY_FAILED)  # a bug of ours must not silence the doorbells
+                    pause = AFTER_AN_ERROR
+                self._stopping.wait(pause.total_seconds())
+        self._step_down()
+
+    def _is_elected(self) -> bool:
+        redis, life = self._doorbell.redis, int(ELECTED_FOR / timedelta(milliseconds=1))
+        mine = bool(redis.set(self._lock, self._me, nx=True, px=life)) or redis.get(self._lock) == self._me
+        if mine:
+            redis.pexpire(self._lock, life)
+        if mine != self._elected:
+            log.info(Event.RELAY_ELECTED if mine else Event.RELAY_LOST)
+            self._elected = mine
+        return mine
+
+    def _step_down(self) -> None:
+        """Lets the next relay start at once."""
+        if not self._elected:
+            return
+        try:
+            if self._doorbell.redis.get(self._lock) == self._me:
+                self._doorbell.redis.delete(self._lock)
+        except RedisError:
+            return  # the lock runs out by itself
+
+
+class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
+    """Runs the relay in the parent, after the pool has forked: its connections are never a child's."""
+
+    requires = ("celery.worker.components:Pool",)
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        super().__init__(parent, **options)
+        self._relay: Relay | None = None
+
+    def start(self, parent: Any) -> None:
+        self._relay = Relay(open_doorbell(parent.app))
+        self._relay.start()
+
+    def stop(self, _parent: Any) -> None:
+        if self._relay is not None:
+            self._relay.stop()
+            self._relay = None
+
+    def terminate(self, parent: Any) -> None:
+        self.stop(parent)
