@@ -12,7 +12,7 @@ from pgvector_sync.telemetry import Event, log
 
 
 class BoundedScheduler(Scheduler):  # type: ignore[misc]  # Celery has no types
-    """Sends an entry only while its queue is empty: a beat that runs for a day without a worker leaves one tick."""
+    """Sends an entry only while its queue is empty: a day of beat without a worker leaves one tick."""
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
         try:

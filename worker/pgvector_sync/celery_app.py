@@ -81,17 +81,17 @@ def make_app() -> Celery:
     return made
 
 
-@signals.setup_logging.connect
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def _configure_logging(**_: Any) -> None:
     configure_logging(load_settings())
 
 
-@signals.worker_ready.connect
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _say_ready(sender: Any, **_: Any) -> None:
     log.info(Event.WORKER_READY, hostname=sender.hostname)
 
 
-@signals.worker_process_shutdown.connect
+@signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def _close_runtime(**_: Any) -> None:
     close_process_runtime()
 

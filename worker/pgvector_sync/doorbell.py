@@ -105,9 +105,7 @@ class Doorbell:
         life = int(BELL_LIFE / timedelta(milliseconds=1))
         if not self.redis.set(self._token(bell), "1", nx=True, px=life):
             return False
-        self.app.send_task(
-            task, args=args, queue=queue, expires=BELL_LIFE.total_seconds(), ignore_result=True
-        )
+        self.app.send_task(task, args=args, queue=queue, expires=BELL_LIFE.total_seconds(), ignore_result=True)
         return True
 
 

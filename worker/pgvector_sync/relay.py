@@ -78,7 +78,7 @@ class Relay(threading.Thread):
                 except (RedisError, BrokerError, OSError) as error:
                     log.warning(Event.REDIS_UNAVAILABLE, error=type(error).__name__)
                     pause = AFTER_AN_ERROR
-                except Exception:
+                except Exception:  # noqa: BLE001
                     log.exception(Event.RELAY_FAILED)  # a bug of ours must not silence the doorbells
                     pause = AFTER_AN_ERROR
                 self._stopping.wait(pause.total_seconds())

@@ -21,7 +21,7 @@ RUN_FOR = timedelta(seconds=20)
 """How long one message keeps a fill going; the relay rings again for the rest."""
 
 
-@app.task(name=EMBED_BATCH, bind=True)
+@app.task(name=EMBED_BATCH, bind=True)  # type: ignore[untyped-decorator]
 def embed_batch(self: Any, pipeline: str, lane: str, slot: int = 0) -> None:
     """One batch of one pipeline; a full one rings for the next, so that a backlog doesn't wait for the poll."""
     doorbell = open_doorbell(self.app)
@@ -31,14 +31,14 @@ def embed_batch(self: Any, pipeline: str, lane: str, slot: int = 0) -> None:
         doorbell.ring_slot(pipeline, Lane(lane), slot)
 
 
-@app.task(name=RUN, bind=True)
+@app.task(name=RUN, bind=True)  # type: ignore[untyped-decorator]
 def run(self: Any, run_id: int) -> None:
     """Carries a run on for a while."""
     open_doorbell(self.app).answered(f"run:{run_id}")
     carry_out(process_runtime(), run_id, until=time.monotonic() + RUN_FOR.total_seconds())
 
 
-@app.task(name=TICK, bind=True)
+@app.task(name=TICK, bind=True)  # type: ignore[untyped-decorator]
 def tick(self: Any) -> None:
     """The safety net: what the relay does, once an interval however many beats there are; and old rates go."""
     runtime = process_runtime()

@@ -1,4 +1,4 @@
-"""The command line: thin. Each file adds its commands to `app`; `main` turns errors into messages and exit codes."""
+"""The command line: thin. Each file adds its commands to `app`; `main` makes errors exit codes."""
 
 from pgvector_sync.cli.app import app, main
 

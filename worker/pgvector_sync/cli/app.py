@@ -1,11 +1,13 @@
-"""The app and its one way out: 0 done, 1 failed or refused or found something, 2 wrong usage or config, 130 Ctrl-C."""
+"""The app and its one way out.
+
+Exit codes: 0 done; 1 it failed, refused or found something; 2 wrong usage or configuration; 130 Ctrl-C.
+"""
 
 from __future__ import annotations
 
 import sys
 from typing import Annotated, NoReturn
 
-import click
 import psycopg
 import typer
 from redis.exceptions import RedisError
@@ -13,11 +15,9 @@ from redis.exceptions import RedisError
 from pgvector_sync import __version__
 from pgvector_sync.cli import apply, celery, search, state, sync
 from pgvector_sync.cli.console import complain
-from pgvector_sync.errors import ConfigError, SyncError
+from pgvector_sync.errors import SyncError
 from pgvector_sync.settings import load_settings
 from pgvector_sync.telemetry import configure_logging
-
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="pgvector-sync",
@@ -59,22 +59,12 @@ def _begin(
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Runs a command and exits; no stack trace for what a user or an outage has caused."""
     try:
-        code = app(arguments, standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Abort:
-        sys.exit(INTERRUPTED)
-    except KeyboardInterrupt:
-        sys.exit(INTERRUPTED)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(ConfigError.exit_code)
+        app(arguments)  # exits by itself: 0, 2 for wrong usage, 130 for Ctrl-C
     except SyncError as error:
         complain(str(error), error.hint)
         sys.exit(error.exit_code)
     except psycopg.OperationalError as error:
-        complain(
-            f"the database is out of reach: {_reason(error)}", "check DATABASE_URL, and that the server runs"
-        )
+        complain(f"the database is out of reach: {_reason(error)}", "check DATABASE_URL, and that the server runs")
         sys.exit(1)
     except psycopg.errors.UndefinedTable as error:
         complain(
@@ -87,13 +77,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         complain(primary, "see `pgvector-sync doctor` for the grant that is missing")
         sys.exit(1)
     except RedisError as error:
-        complain(
-            f"Redis is out of reach ({type(error).__name__})", "check REDIS_URL, and that the server runs"
-        )
+        complain(f"Redis is out of reach ({type(error).__name__})", "check REDIS_URL, and that the server runs")
         sys.exit(1)
-    except BrokenPipeError:  # `pgvector-sync status | head`
-        sys.stderr.close()
-        sys.exit(1)
+    sys.exit(0)
 
 
 def _reason(error: psycopg.Error) -> str:

@@ -20,9 +20,7 @@ from pgvector_sync.store.migrations import migrate as migrate_schema
 from pgvector_sync.sync.runtime import Runtime
 
 CONFIG_FILE = Path("pgvector-sync.toml")
-ConfigPath = Annotated[
-    Path, typer.Option("-f", "--file", help="The file that declares providers and pipelines.")
-]
+ConfigPath = Annotated[Path, typer.Option("-f", "--file", help="The file that declares providers and pipelines.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before what costs or removes.")]
 
 
@@ -119,15 +117,11 @@ def _show_pipeline(made: PipelinePlan) -> None:
         for change in made.changes:
             out.print(f"    {change.what}: {change.before} → {change.after}", markup=False)
     if made.missing_triggers:
-        out.print(
-            f"    triggers  on {made.source.label}, for {', '.join(made.capture.tracked)}", markup=False
-        )
+        out.print(f"    triggers  on {made.source.label}, for {', '.join(made.capture.tracked)}", markup=False)
     if made.refill:
         out.print(f"    fill      {made.pays}", markup=False)
     if any(change.what == "model" for change in made.changes):
-        out.print(
-            "    note      until the fill is done, old and new vectors stand side by side", markup=False
-        )
+        out.print("    note      until the fill is done, old and new vectors stand side by side", markup=False)
 
 
 def _confirm(plan: Plan, *, prune: bool, yes: bool) -> None:
@@ -150,9 +144,7 @@ def ask(what: str) -> None:
 
 def remove(
     pipeline: Annotated[str, typer.Argument(help="Its name.")],
-    keep_vectors: Annotated[
-        bool, typer.Option("--keep-vectors", help="Leave the target table in place.")
-    ] = False,
+    keep_vectors: Annotated[bool, typer.Option("--keep-vectors", help="Leave the target table in place.")] = False,
     yes: Yes = False,
 ) -> None:
     """Take a pipeline off without a trace: triggers, functions, waiting work and, unless kept, its vectors."""

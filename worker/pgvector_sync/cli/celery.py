@@ -29,9 +29,7 @@ def worker(
 ) -> None:
     """Start a worker: relay, and batches of all queues. Further options are Celery's own."""
     if pool not in ("prefork", "threads", "solo"):
-        raise ConfigError(
-            f"{pool} is not a pool for this work", where="--pool", hint="use prefork or threads"
-        )
+        raise ConfigError(f"{pool} is not a pool for this work", where="--pool", hint="use prefork or threads")
     unknown = set(queues.split(",")) - set(QUEUES)
     if unknown:
         raise ConfigError(

@@ -11,6 +11,7 @@ from pgvector_sync.bootstrap import open_runtime
 from pgvector_sync.cli.console import say
 from pgvector_sync.operate import embedded
 from pgvector_sync.settings import load_settings
+from pgvector_sync.store.database import connect
 from pgvector_sync.store.migrations import check_schema
 from pgvector_sync.sync.runtime import Runtime
 
@@ -34,7 +35,8 @@ def use_embedded_if_running() -> None:
 def runtime() -> Iterator[Runtime]:
     """A runtime on a database whose schema is this program's. Raises ConfigError, MigrationRefused."""
     use_embedded_if_running()
-    with open_runtime(load_settings()) as opened:
-        with opened.database.connection() as connection:
-            check_schema(connection)
+    settings = load_settings()
+    with connect(settings.database()) as connection:  # before the pool, which would try for seconds
+        check_schema(connection)
+    with open_runtime(settings) as opened:
         yield opened

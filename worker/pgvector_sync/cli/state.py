@@ -66,7 +66,7 @@ def _table(statuses: list[PipelineStatus]) -> Group:
         table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
     for item in statuses:
         numbers = [("~" if field in item.estimated else "") + f"{getattr(item, field):,}" for field in fields]
-        lag = "–" if item.lag_seconds is None else f"{item.lag_seconds:,.1f} s"
+        lag = "" if item.lag_seconds is None else f"{item.lag_seconds:,.1f} s"
         rate, saved = f"{item.rows_per_second:,.1f}", f"{item.saved_inputs:,}"
         table.add_row(item.name, item.state.value, *numbers, lag, rate, saved)
     if not statuses:

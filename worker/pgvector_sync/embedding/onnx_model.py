@@ -36,9 +36,7 @@ class OnnxModel:
         self._takes = {each.name for each in self._session.get_inputs()}
         outputs = [each.name for each in self._session.get_outputs()]
         self._output = "last_hidden_state" if "last_hidden_state" in outputs else outputs[0]
-        self._cls = bool(
-            _read_options(root / "1_Pooling" / "config.json").get("pooling_mode_cls_token", False)
-        )
+        self._cls = bool(_read_options(root / "1_Pooling" / "config.json").get("pooling_mode_cls_token", False))
         probe, _ = self.encode(["one text, to learn the model's size"])
         self.dimensions = (probe.shape[1],)
 

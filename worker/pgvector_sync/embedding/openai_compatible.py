@@ -57,9 +57,7 @@ class OpenAICompatibleEmbedder:
         if len(requests) > 1:
             # One failure ends the batch: what hasn't started by then is not sent.
             with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="embed") as pool:
-                sent = list(
-                    pool.map(lambda some: self._send([texts[i] for i in some], spec, deadline), requests)
-                )
+                sent = list(pool.map(lambda some: self._send([texts[i] for i in some], spec, deadline), requests))
         else:
             sent = [self._send([texts[i] for i in some], spec, deadline) for some in requests]
         vectors = np.empty((len(texts), spec.dimensions), dtype=np.float32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import psycopg
@@ -40,7 +41,7 @@ def apply_plan(database: Database, plan: Plan, *, say: Say) -> list[int]:
             for provider in plan.providers:
                 pipelines.put_provider(connection, provider)
     for made in plan.pending:
-        fill = _between_writers(database, made.source, lambda c, p=made: _apply(c, database, p), say=say)
+        fill = _between_writers(database, made.source, partial(_apply, database, made), say=say)
         log.info(Event.APPLIED, pipeline=made.name)
         if fill is not None:
             fills.append(fill)
@@ -66,7 +67,7 @@ def _between_writers(database: Database, source: Source, action: Callable[[Conne
                 return action(connection)
     except IN_THE_WAY:
         raise Refused(
-            f"for {int(DDL_PATIENCE.total_seconds())} seconds there was no gap between the writers of {source.label}",
+            f"for {int(DDL_PATIENCE.total_seconds())} seconds no gap came between the writers of {source.label}",
             hint="end the long transaction (SELECT pid, xact_start, query FROM pg_stat_activity "
             "WHERE state <> 'idle' ORDER BY xact_start), then run the command again: it goes on where it stopped",
         ) from None
@@ -75,7 +76,7 @@ def _between_writers(database: Database, source: Source, action: Callable[[Conne
     raise AssertionError("unreachable")  # pragma: no cover - reraise=True
 
 
-def _apply(connection: Connection, database: Database, made: PipelinePlan) -> int | None:
+def _apply(database: Database, made: PipelinePlan, connection: Connection) -> int | None:
     locks.lock_drain(connection)
     source = _put_source(connection, made)
     target = made.target
@@ -190,9 +191,7 @@ def _take_off_triggers(connection: Connection, pipeline: Pipeline) -> None:
         capture.uninstall(connection, source, ((source.schema, source.table), *below))
         return
     tracked = {name for row in others for name in row["read_columns"]}
-    stored = one(
-        connection, statement("pipelines.source_id"), {"schema": source.schema, "table": source.table}
-    )
+    stored = one(connection, statement("pipelines.source_id"), {"schema": source.schema, "table": source.table})
     remaining = Capture(
         source,
         table,

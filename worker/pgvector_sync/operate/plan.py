@@ -142,9 +142,7 @@ def _plan(
     spec = Spec(wanted.model, wanted.dimensions)
     rows, exact = _count(connection, source, table)
     provider = config.providers[wanted.provider]
-    changes, retype = (
-        ((), False) if existing is None else _changes(connection, existing, wanted, source, text_sql)
-    )
+    changes, retype = ((), False) if existing is None else _changes(connection, existing, wanted, source, text_sql)
     refill = existing is None or any(c.what in ("text", "where", "model", "dimensions") for c in changes)
     return PipelinePlan(
         config=wanted,
@@ -193,9 +191,7 @@ def _target(
             f"the target's name {label} is longer than {NAME_LIMIT_BYTES} bytes",
             hint='name a shorter one: target = "short_name"',
         )
-    found = connection.execute(
-        statement("catalog.relation"), {"schema": target[0], "table": target[1]}
-    ).fetchone()
+    found = connection.execute(statement("catalog.relation"), {"schema": target[0], "table": target[1]}).fetchone()
     if target in taken or found is not None:
         owner = f"the target of pipeline {taken[target]}" if target in taken else "there already"
         raise Refused(

@@ -96,9 +96,7 @@ def _estimated(row: dict[str, Any]) -> PipelineStatus:
     )
 
 
-def _exact(
-    connection: Connection, database: Database, status: PipelineStatus, text_limit: int
-) -> PipelineStatus:
+def _exact(connection: Connection, database: Database, status: PipelineStatus, text_limit: int) -> PipelineStatus:
     pipeline = pipelines.require_pipeline(connection, status.name)
     query = Shape(pipeline, database.vector_schema).exact
     counted = one(connection, query, _coverage_params(pipeline, text_limit))

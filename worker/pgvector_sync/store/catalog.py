@@ -1,10 +1,9 @@
-"""What Postgres' catalog says of a user's table and expressions; everything `apply` refuses, it refuses from here."""
+"""What Postgres' catalog says of a user's table and expressions: the ground of most of what `apply` refuses."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import LiteralString, cast
 
 import psycopg
 from psycopg import sql
@@ -70,9 +69,7 @@ def find_table(connection: Connection, schema: str | None, table: str) -> Table:
         near = [r["label"] for r in connection.execute(statement("catalog.similar"), {"table": table})]
         raise Refused(
             f"there is no table {label}",
-            hint=f"did you mean {' or '.join(near)}?"
-            if near
-            else "check the name; public is the default schema",
+            hint=f"did you mean {' or '.join(near)}?" if near else "check the name; public is the default schema",
         )
     label = f"{row['schema']}.{row['table']}"
     if row["kind"] in _KINDS:
@@ -210,7 +207,7 @@ def read_columns(
         psycopg.errors.DataException,
         psycopg.errors.FeatureNotSupported,
     ) as error:
-        # the message names columns and functions of the user's own expression; DETAIL, which may quote rows, is left out
+        # the message names columns and functions of the user's expression; DETAIL, which may quote rows, stays out
         primary = error.diag.message_primary or "it does not parse"
         raise Refused(
             f"the expression is not valid for {source.label}: {primary}", hint=_columns_hint(table)
@@ -227,8 +224,8 @@ def _probe(
             "WHERE ({text}\n) IS NOT NULL AND ({where}\n)"  # in WHERE, aggregates and sets are refused
         ).format(
             view=view,
-            text=sql.SQL(cast("LiteralString", text_sql)),
-            where=sql.SQL(cast("LiteralString", where_sql or "true")),
+            text=sql.SQL(text_sql),
+            where=sql.SQL(where_sql or "true"),
             source=sql.Identifier(source.schema, source.table),
         )
     )

@@ -23,7 +23,7 @@ from pgvector_sync.store.statements import statement
 Connection = psycopg.Connection[DictRow]
 
 CONNECT_TIMEOUT = timedelta(seconds=10)
-KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+KEEPALIVE: dict[str, Any] = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 T = TypeVar("T")
 IN_THE_WAY = (
     psycopg.errors.LockNotAvailable,
@@ -65,8 +65,8 @@ def begin(
 ) -> Iterator[Connection]:
     """One short transaction on `connection`.
 
-    Not `durable`: the commit doesn't wait for the disk. All that we write is derived and each transaction is
-    whole, so a crash of the server loses at most work that is then done again (docs/decisions/0002).
+    Not `durable`: the commit doesn't wait for the disk. All that we write is derived and each transaction
+    is whole, so a crash of the server loses at most work that is then done again (docs/decisions/0002).
     """
     connection.read_only = read_only
     with connection.transaction(force_rollback=force_rollback):
@@ -81,7 +81,7 @@ def begin(
 
 
 def register_vectors(connection: Connection) -> str | None:
-    """Teaches `connection` the vector types in binary; returns the extension's schema, None where it is missing."""
+    """Teaches `connection` the vector types in binary; returns the extension's schema, None if it is missing."""
     found = connection.execute(statement("session.vector_type")).fetchall()
     if not found:
         return None
@@ -188,9 +188,9 @@ class Database:
         self.close()
 
 
-def one(connection: Connection, query: sql.Composable, params: dict[str, Any] | None = None) -> DictRow:
+def one(connection: Connection, query: sql.SQL | sql.Composed, params: dict[str, Any] | None = None) -> DictRow:
     """The one row of a statement that always answers with one."""
-    row = connection.execute(query, params).fetchone()
+    row: DictRow | None = connection.execute(query, params).fetchone()
     if row is None:  # pragma: no cover - the statement is ours
         raise AssertionError("the statement gave no row")
     return row

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import LiteralString, cast
 
 import psycopg
 from psycopg import sql
@@ -75,9 +74,7 @@ def check_schema(connection: Connection, *, folder: Path | None = None) -> None:
     known = migrations(folder)
     state = one(connection, statement("migrations.schema_exists"))
     if not state["ledger_exists"]:
-        raise MigrationRefused(
-            "this database has no pgvector_sync schema", hint="run `pgvector-sync migrate`"
-        )
+        raise MigrationRefused("this database has no pgvector_sync schema", hint="run `pgvector-sync migrate`")
     pending = _pending(connection, known)
     if pending:
         raise MigrationRefused(
@@ -101,7 +98,7 @@ def _apply(connection: Connection, known: list[Migration]) -> list[Migration]:
                 statement("migrations.record"),
                 {"number": migration.number, "name": migration.name, "checksum": migration.checksum},
             )
-            connection.execute(sql.SQL(cast("LiteralString", migration.body)))
+            connection.execute(sql.SQL(migration.body))
     except psycopg.errors.InsufficientPrivilege as error:
         raise Refused(
             f"role {who['role']} may not create the schema pgvector_sync ({error.sqlstate})",

@@ -41,9 +41,7 @@ def read(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limi
     """Reads text and fingerprint. Raises psycopg.DataError and its like where a row makes the expression fail."""
     params = {"keys": jsonb_keys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
     return [
-        SourceRow(
-            tuple(row["key"]), row["fingerprint"], row["text"], row["octets"], row["stored_fingerprint"]
-        )
+        SourceRow(tuple(row["key"]), row["fingerprint"], row["text"], row["octets"], row["stored_fingerprint"])
         for row in connection.execute(shape.read, params)
     ]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import LiteralString, cast
 
 from psycopg import sql
 
@@ -24,7 +23,7 @@ KEY_TYPES: Mapping[str, str] = {
 }
 """Key types that have one canonical form, by the name that format_type gives them without their modifier."""
 
-OPERATORS: Mapping[Metric, LiteralString] = {
+OPERATORS: Mapping[Metric, str] = {
     Metric.COSINE: "<=>",
     Metric.L2: "<->",
     Metric.INNER_PRODUCT: "<#>",
@@ -43,7 +42,7 @@ def base_type(type_name: str) -> str:
 
 def expression(user_sql: str) -> sql.SQL:
     """A user's expression in parentheses: percent signs are not placeholders, and a trailing comment ends."""
-    return sql.SQL(cast("LiteralString", "(" + user_sql.replace("%", "%%") + "\n)"))
+    return sql.SQL("(" + user_sql.replace("%", "%%") + "\n)")
 
 
 def text_of_columns(columns: tuple[str, ...]) -> str:

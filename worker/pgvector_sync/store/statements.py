@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
-from typing import LiteralString, cast
 
 from psycopg import sql
 
@@ -29,7 +28,7 @@ def _statements(file: str) -> dict[str, str]:
 def statement(name: str) -> sql.SQL:
     """The statement `file.name`, ready to be run or composed. Raises KeyError for a name that isn't there."""
     file, _, short = name.partition(".")
-    return sql.SQL(cast("LiteralString", _statements(file)[short]))
+    return sql.SQL(_statements(file)[short])
 
 
 def every_statement() -> list[str]:

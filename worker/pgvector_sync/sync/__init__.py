@@ -1,1 +1,1 @@
-"""The verbs of pgvector-sync, independent of each other: capture, drain, batch (claim, read, embed, write), fill."""
+"""The verbs, independent of each other: capture, drain, batch (claim, read, embed, write), fill."""

@@ -20,6 +20,7 @@ from pgvector_sync.store.statements import statement
 
 TOAST_CHUNK_ID_SINCE = 170000
 ROW_TRIGGERS = ("insert", "update", "delete")
+_TOAST_CHUNK_ID = sql.SQL("pg_catalog.pg_column_toast_chunk_id")
 _OLD, _NEW = sql.SQL("old"), sql.SQL("new")
 
 Target = tuple[str, str]
@@ -84,24 +85,17 @@ class Capture:
         for name in self.tracked:
             column = self.table.column(name)
             parts = {"c": sql.Identifier(name)}
-            image = sql.SQL("ROW(old.{c})::record OPERATOR(pg_catalog.*<>) ROW(new.{c})::record").format(
-                **parts
-            )
+            image = sql.SQL("ROW(old.{c})::record OPERATOR(pg_catalog.*<>) ROW(new.{c})::record").format(**parts)
             if column is not None and column.can_toast and self.server_version >= TOAST_CHUNK_ID_SINCE:
                 image = sql.SQL(
-                    "(pg_catalog.pg_column_toast_chunk_id(old.{c}) IS NULL OR pg_catalog.pg_column_toast_chunk_id(old.{c})"
-                    " IS DISTINCT FROM pg_catalog.pg_column_toast_chunk_id(new.{c})) AND {image}"
-                ).format(image=image, **parts)
+                    "({toast}(old.{c}) IS NULL OR {toast}(old.{c}) IS DISTINCT FROM {toast}(new.{c})) AND {image}"
+                ).format(image=image, toast=_TOAST_CHUNK_ID, **parts)
             conditions.append(sql.SQL("({})").format(image))
         return sql.SQL(" OR ").join(conditions)
 
     def _functions(self) -> list[sql.Composed]:
-        old_row = sql.SQL(", ").join(
-            sql.SQL("old.{}").format(sql.Identifier(c.name)) for c in self.source.key
-        )
-        new_row = sql.SQL(", ").join(
-            sql.SQL("new.{}").format(sql.Identifier(c.name)) for c in self.source.key
-        )
+        old_row = sql.SQL(", ").join(sql.SQL("old.{}").format(sql.Identifier(c.name)) for c in self.source.key)
+        new_row = sql.SQL(", ").join(sql.SQL("new.{}").format(sql.Identifier(c.name)) for c in self.source.key)
         return [
             statement("capture.create_function").format(
                 function=self.function,
@@ -161,8 +155,7 @@ class Capture:
     def _expected(self) -> set[tuple[str, str, str, str, str]]:
         enabled, signature = "A" if self.replicated else "O", self.signature()
         row = {
-            (self.source.schema, self.source.table, f"pgvector_sync_{e}", enabled, signature)
-            for e in ROW_TRIGGERS
+            (self.source.schema, self.source.table, f"pgvector_sync_{e}", enabled, signature) for e in ROW_TRIGGERS
         }
         swept = {
             (*relation, "pgvector_sync_truncate", enabled, signature)
@@ -175,9 +168,7 @@ class Capture:
         functions = [f"capture_{self.source.id}", f"sweep_{self.source.id}"]
         rows = connection.execute(statement("capture.installed"), {"functions": functions})
         there = {(r["schema"], r["table"], r["trigger"], r["enabled"], r["signature"]) for r in rows}
-        return sorted(
-            f"{trigger} on {schema}.{table}" for schema, table, trigger, *_ in self._expected() - there
-        )
+        return sorted(f"{trigger} on {schema}.{table}" for schema, table, trigger, *_ in self._expected() - there)
 
 
 def _trigger(event: str) -> sql.Identifier:
@@ -208,9 +199,7 @@ def uninstall(connection: Connection, source: Source, relations: Sequence[Target
     for event in (*ROW_TRIGGERS, "truncate"):
         for relation in relations if event == "truncate" else relations[:1]:
             connection.execute(
-                statement("capture.drop_trigger").format(
-                    trigger=_trigger(event), source=sql.Identifier(*relation)
-                )
+                statement("capture.drop_trigger").format(trigger=_trigger(event), source=sql.Identifier(*relation))
             )
     for name in (f"capture_{source.id}", f"sweep_{source.id}"):
         connection.execute(
@@ -243,9 +232,7 @@ def create_target(
     )
     connection.execute(statement("capture.index_fingerprint").format(target=relation))
     comment = f"Embeddings of {source.label}, kept by pgvector-sync (pipeline {pipeline})"
-    connection.execute(
-        statement("capture.comment_target").format(target=relation, comment=sql.Literal(comment))
-    )
+    connection.execute(statement("capture.comment_target").format(target=relation, comment=sql.Literal(comment)))
 
 
 def _definition(table: Table, key: KeyColumn) -> sql.Composed:
@@ -253,7 +240,7 @@ def _definition(table: Table, key: KeyColumn) -> sql.Composed:
     collation = column.collation if column is not None else None
     return sql.SQL("{} {}{} NOT NULL").format(
         sql.Identifier(key.name),
-        sql.SQL(key.type),  # type: ignore[arg-type]  # format_type's own words, of a type we know
+        sql.SQL(key.type),  # format_type's own words, of a type we know
         sql.SQL(" COLLATE {}").format(sql.Identifier(*collation)) if collation else sql.SQL(""),
     )
 

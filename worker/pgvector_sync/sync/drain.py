@@ -79,9 +79,7 @@ class Drain:
 
     def _park(self, start: int, error: psycopg.Error) -> None:
         with self.database.transaction() as connection:
-            parked = outbox.park_first(
-                connection, after_id=start, error_class=f"key_refused_{error.sqlstate}"
-            )
+            parked = outbox.park_first(connection, after_id=start, error_class=f"key_refused_{error.sqlstate}")
         log.warning(Event.PARKED, event_id=parked, error_class=f"key_refused_{error.sqlstate}")
 
     def _sweep(self, *, until: float) -> None:
@@ -107,9 +105,7 @@ class Drain:
         while time.monotonic() < until:
             try:
                 with self.database.transaction() as connection:
-                    keys = rows.lock_page(
-                        connection, shape, sweep.reached.get(pipeline.id), limit=SWEEP_PAGE_ROWS
-                    )
+                    keys = rows.lock_page(connection, shape, sweep.reached.get(pipeline.id), limit=SWEEP_PAGE_ROWS)
                     if not keys:
                         return True
                     # a second statement: its snapshot is younger than our locks, so a row inserted again is seen

@@ -60,9 +60,7 @@ def start(
     try:
         folder.mkdir(mode=0o755, exist_ok=True)
     except OSError as error:
-        raise Refused(
-            f"can't create {folder}: {error.strerror}", hint="go to a folder of your own"
-        ) from error
+        raise Refused(f"can't create {folder}: {error.strerror}", hint="go to a folder of your own") from error
     with _lock(folder):
         servers = _Servers.read(folder) or _Servers.create(folder)
         servers.postgres.options = {**({} if durable else NOT_DURABLE), **(postgres_options or {})}

@@ -73,9 +73,7 @@ class PostgresServer(Server):
         }
         options = shlex.join(word for pair in settings.items() for word in ("-c", "=".join(pair)))
         # pg_ctl detaches the server; the wait is ours, as its own looks only ten times a second.
-        self._run(
-            [programs / "pg_ctl", "start", "-W", "-D", self.data, "-l", self.log, "-o", options], running
-        )
+        self._run([programs / "pg_ctl", "start", "-W", "-D", self.data, "-l", self.log, "-o", options], running)
 
     def _create_data(self, programs: Path) -> None:
         """Makes the data directory, whole or not at all."""

@@ -46,7 +46,9 @@ def process(runtime: Runtime, name: str, lane: Lane) -> Outcome | None:
         return _carry(runtime, batch)
     except psycopg.ProgrammingError as error:
         # the source or the target was renamed, dropped or closed to us; DETAIL may quote a row
-        reason = f"the database refuses ({error.sqlstate}): source or target was changed; see `pgvector-sync doctor`"
+        reason = (
+            f"the database refuses ({error.sqlstate}): source or target was changed; see `pgvector-sync doctor`"
+        )
         return _stop(runtime, batch, Misconfigured(reason))
     except BaseException:
         # Ctrl-C, a lost connection, a bug: don't let the rows wait for their lease if it can be helped
@@ -194,7 +196,7 @@ def _try_release(runtime: Runtime, batch: Batch) -> None:
 
 
 def _account(runtime: Runtime, batch: Batch, embedded: Embedded, written: Written) -> None:
-    """Counters, and the end of a cool-down. Apart from the write, so that no batch waits for another's counters."""
+    """Counters, and the end of a cool-down. Apart from the write: no batch waits for another's counters."""
 
     def count(connection: Connection) -> None:
         usage.note(

@@ -74,9 +74,7 @@ def _rows(runtime: Runtime, batch: Batch, keys: Sequence[Key], reading: Reading)
             raise
         if len(keys) == 1:
             # DETAIL and the message may quote the row: SQLSTATE and our own words (G13)
-            reading.failed[keys[0]] = Failure(
-                "expression_failed", f"text or where failed on this row ({state})"
-            )
+            reading.failed[keys[0]] = Failure("expression_failed", f"text or where failed on this row ({state})")
             return []
     middle = len(keys) // 2
     return [*_rows(runtime, batch, keys[:middle], reading), *_rows(runtime, batch, keys[middle:], reading)]

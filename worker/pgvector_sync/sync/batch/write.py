@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from pgvector_sync.model import Key
 from pgvector_sync.store import pipelines, rows
 from pgvector_sync.store.database import IN_THE_WAY
-from pgvector_sync.store.rows import Vector32
+from pgvector_sync.store.rows import Look, Vector32
 from pgvector_sync.sync.batch.claim import Batch
 from pgvector_sync.sync.runtime import Runtime
 
@@ -91,49 +91,60 @@ def write(runtime: Runtime, batch: Batch, prepared: Sequence[Prepared]) -> Writt
     return done
 
 
-def _slice(runtime: Runtime, batch: Batch, part: Sequence[Prepared], done: Written) -> None:
-    keys = [row.key for row in part]
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What the look under the lock allows, row by row."""
+
+    stored: dict[Key, tuple[bytes, Vector32]]
+    removed: list[Key]
+    unchanged: list[Key]
+
+    @property
+    def acknowledged(self) -> list[Key]:
+        return [*self.stored, *self.removed, *self.unchanged]
+
+
+def decide(part: Sequence[Prepared], seen: Mapping[Key, Look]) -> Decision:
+    """Pure: a vector is stored only for the fingerprint that the row has now; a row not seen is not ours."""
     stored: dict[Key, tuple[bytes, Vector32]] = {}
     removed: list[Key] = []
     unchanged: list[Key] = []
+    for row in part:
+        now = seen.get(row.key)
+        if now is None:
+            continue
+        if now.fingerprint is None:
+            removed.append(row.key)
+        elif row.vector is not None and now.fingerprint == row.fingerprint:
+            stored[row.key] = (now.fingerprint, row.vector)
+        elif now.fingerprint == now.stored_fingerprint and not row.force:
+            unchanged.append(row.key)
+    return Decision(stored, removed, unchanged)
+
+
+def _slice(runtime: Runtime, batch: Batch, part: Sequence[Prepared], done: Written) -> None:
+    settings = runtime.settings
     with runtime.database.transaction() as connection:
-        locked: set[Key] = set()
+        seen: dict[Key, Look] = {}
         if pipelines.hold(connection, batch.pipeline):
-            locked = batch.holding.lock(connection, [batch.rows[key] for key in keys])
-        # only now, with the work rows locked: whatever commits after this look is in the outbox
-        seen = (
-            rows.look(
-                connection, batch.shape, sorted(locked, key=str), text_limit=runtime.settings.text_limit_bytes
-            )
-            if locked
-            else {}
-        )
-        for row in part:
-            if row.key not in locked:
-                continue
-            now = seen[row.key]
-            if now.fingerprint is None:
-                removed.append(row.key)
-            elif row.vector is not None and now.fingerprint == row.fingerprint:
-                stored[row.key] = (now.fingerprint, row.vector)
-            elif now.fingerprint == now.stored_fingerprint and not row.force:
-                unchanged.append(row.key)
-        if stored:
-            rows.write(connection, batch.shape, stored)
-        if removed:
-            rows.remove(connection, batch.shape, removed)
-        acknowledged = [*stored, *removed, *unchanged]
+            locked = batch.holding.lock(connection, [batch.rows[row.key] for row in part])
+            if locked:
+                # only now, with the work rows locked: whatever commits after this look is in the outbox
+                seen = rows.look(connection, batch.shape, list(locked), text_limit=settings.text_limit_bytes)
+        decision = decide(part, seen)
+        if decision.stored:
+            rows.write(connection, batch.shape, decision.stored)
+        if decision.removed:
+            rows.remove(connection, batch.shape, decision.removed)
+        acknowledged = decision.acknowledged
         if acknowledged and batch.holding.ack(connection, acknowledged) != len(acknowledged):
             raise AssertionError("a locked work row went away")  # pragma: no cover - we hold the lock
-        superseded = set(keys) - set(acknowledged)
+        superseded = {row.key for row in part} - set(acknowledged)
         if superseded:
             batch.holding.release_superseded(
-                connection,
-                list(superseded),
-                first=runtime.settings.backoff_first,
-                longest=runtime.settings.backoff_longest,
+                connection, list(superseded), first=settings.backoff_first, longest=settings.backoff_longest
             )
-    done.stored |= set(stored)
-    done.removed |= set(removed)
-    done.unchanged |= set(unchanged)
+    done.stored |= set(decision.stored)
+    done.removed |= set(decision.removed)
+    done.unchanged |= set(decision.unchanged)
     done.superseded |= superseded
