@@ -68,9 +68,7 @@ def check_request(body: bytes, authorization: str, api_key: str) -> dict[str, An
         raise RefusalError(401, "invalid_api_key", "incorrect API key provided")
     try:
         request = json.loads(body)
-        texts = request["input"] = (
-            [request["input"]] if isinstance(request["input"], str) else request["input"]
-        )
+        texts = request["input"] = [request["input"]] if isinstance(request["input"], str) else request["input"]
         model = request["model"]
     except (ValueError, TypeError, KeyError):
         raise RefusalError(400, "invalid_request", "input and model are required") from None
@@ -105,9 +103,7 @@ def make_answer(texts: list[str], request: dict[str, Any], fault: Fault | None) 
         vectors[-1] = vectors[-1][:-1]
     poison = {"nan": np.nan, "infinity": np.inf, "zero": 0.0}
     if kind in poison:
-        vectors[-1] = (
-            vectors[-1] * 0 if kind == "zero" else np.append(vectors[-1][:-1], np.float32(poison[kind]))
-        )
+        vectors[-1] = vectors[-1] * 0 if kind == "zero" else np.append(vectors[-1][:-1], np.float32(poison[kind]))
     base64_asked = request.get("encoding_format") == "base64" and kind != "lists"
     data: list[dict[str, Any]] = [
         {

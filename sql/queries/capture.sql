@@ -18,16 +18,22 @@ $capture$;
 
 -- name: delete_vectors
 -- Only where the NOT EXISTS can be trusted; elsewhere the event does it. No EXCEPTION block: a subtransaction a row.
-        IF current_setting('transaction_isolation') = 'read committed'
-           AND has_table_privilege({source_name}, 'SELECT') AND NOT row_security_active({source_name}) THEN
+-- A source or target that was renamed, dropped or closed to us must not fail the application: every look-up by name
+-- answers NULL then, and the schema's privilege comes first, since to_regclass raises without it.
+        IF (CASE WHEN current_setting('transaction_isolation') = 'read committed'
+                     AND has_schema_privilege(to_regnamespace({source_schema}), 'USAGE')
+                THEN has_table_privilege(to_regclass({source_name}), 'SELECT')
+                     AND NOT row_security_active(to_regclass({source_name})) END) THEN
             {deletes};
         END IF;
 
 -- name: delete_from_target
--- One target of the source; it may have been dropped by hand.
-            IF to_regclass({target_name}) IS NOT NULL THEN
+-- One target of the source; it may have been dropped by hand. The aliases keep clear of a table named old.
+            IF (CASE WHEN has_schema_privilege(to_regnamespace({target_schema}), 'USAGE')
+                    THEN has_table_privilege(to_regclass({target_name}), 'DELETE') END) THEN
                 DELETE FROM {target} AS pgvector_sync_target
-                WHERE {target_matches_old} AND NOT EXISTS (SELECT FROM {source} WHERE {source_matches_old});
+                WHERE {target_matches_old}
+                  AND NOT EXISTS (SELECT FROM {source} AS pgvector_sync_source WHERE {source_matches_old});
             END IF;
 
 -- name: create_sweep_function

@@ -58,11 +58,14 @@ RETURNING id;
 
 -- name: change
 -- A changed pipeline; what changes vectors or which rows have them bumps spec_version, which fences off every
--- batch claimed before.
+-- batch claimed before. A state that the old configuration was to blame for ends.
 UPDATE pgvector_sync.pipeline SET text_columns = %(text_columns)s, text_sql = %(text_sql)s, where_sql = %(where_sql)s,
     read_columns = %(read_columns)s, provider = %(provider)s, model = %(model)s, dimensions = %(dimensions)s,
     metric = %(metric)s, batch_size = %(batch_size)s,
-    spec_version = spec_version + CASE WHEN %(bump)s THEN 1 ELSE 0 END
+    spec_version = spec_version + CASE WHEN %(bump)s THEN 1 ELSE 0 END,
+    state = CASE WHEN state IN ('cooling_down', 'misconfigured') THEN 'active' ELSE state END,
+    reason = CASE WHEN state IN ('cooling_down', 'misconfigured') THEN NULL ELSE reason END,
+    retry_at = NULL, failures = 0
 WHERE id = %(id)s AND state <> 'removing';
 
 -- name: hold
@@ -93,6 +96,11 @@ UPDATE pgvector_sync.pipeline SET state = %(state)s, reason = %(reason)s, failur
     retry_at = statement_timestamp() + coalesce(%(retry_after)s,
         (0.5 + random()) * least(%(backoff_first)s * power(2, least(failures, 20)), %(backoff_longest)s))
 WHERE id = %(id)s AND (state = 'active' OR (%(probe)s AND state IN ('cooling_down', 'misconfigured')));
+
+-- name: provider_changed
+-- Another address or key may work: pipelines that waited for it try at once.
+UPDATE pgvector_sync.pipeline SET state = 'active', reason = NULL, retry_at = NULL, failures = 0
+WHERE provider = %(provider)s AND state IN ('cooling_down', 'misconfigured');
 
 -- name: pause
 -- Only `resume` ends it.

@@ -43,9 +43,7 @@ def open_caller() -> Iterator[Callable[..., Caller]]:
     def open_one(base_url: str, *, environ: Any = None, timeout: float = 10.0, **fields: Any) -> Caller:
         settings = Settings(_env_file=None, openai_base_url=None, provider_timeout=timedelta(seconds=timeout))
         provider = replace(Provider("test", base_url=base_url, api_key_env="TEST_KEY"), **fields)
-        opened.append(
-            open_embedder(provider, settings, {"TEST_KEY": "test-key"} if environ is None else environ)
-        )
+        opened.append(open_embedder(provider, settings, {"TEST_KEY": "test-key"} if environ is None else environ))
         return Caller(opened[-1])
 
     yield open_one

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -117,6 +118,7 @@ def test_a_forked_child_embeds_like_its_parent(embed, loaded_before):
         embed(TEXTS)
     child = os.fork()
     if child == 0:
+        signal.alarm(30)  # a child that hangs would outlive the tests
         code = 1
         try:
             code = 0 if np.array_equal(embed(TEXTS * 100).vectors[:3], here) else 2

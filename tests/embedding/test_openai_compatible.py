@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -85,6 +86,7 @@ def test_a_forked_child_opens_its_own_connection(embed, endpoint):
     embed(TEXTS)
     child = os.fork()
     if child == 0:
+        signal.alarm(30)  # a child that hangs would outlive the tests
         code = 1
         try:
             code = 0 if np.array_equal(embed(["child"]).vectors, expected(["child"])) else 2
@@ -136,3 +138,8 @@ def test_a_host_that_is_not_allowed_is_never_called(open_caller):
     with pytest.raises(Misconfigured) as caught:
         embed(TEXTS)
     assert caught.value.code == "host_not_allowed"
+
+
+def test_a_proxy_is_not_asked_for_loopback(embed, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert len(embed(TEXTS).vectors) == 3

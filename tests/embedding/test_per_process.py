@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -49,6 +50,7 @@ def test_a_fork_in_the_middle_of_making_locks_nobody_out():
     assert making.wait(30)
     child = os.fork()
     if child == 0:
+        signal.alarm(30)  # a child that hangs would outlive the tests
         os._exit(0 if value.get() == os.getpid() else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     done.set()

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
+
+import psycopg
+from kombu.exceptions import OperationalError as BrokerError
+from redis.exceptions import RedisError
 
 from pgvector_sync.bootstrap import process_runtime
 from pgvector_sync.celery_app import TICK_SECONDS, app
@@ -16,26 +22,42 @@ from pgvector_sync.store import usage
 from pgvector_sync.sync.batch import process
 from pgvector_sync.sync.drain import Drain
 from pgvector_sync.sync.fill import carry_out
+from pgvector_sync.telemetry import Event, log
 
 RUN_FOR = timedelta(seconds=20)
 """How long one message keeps a fill going; the relay rings again for the rest."""
+
+
+@contextmanager
+def _outages_pass() -> Iterator[None]:
+    """An outage is not a failed task: the rows wait, and the next doorbell comes when it is over."""
+    try:
+        yield
+    except psycopg.OperationalError as error:
+        log.warning(Event.DATABASE_UNAVAILABLE, sqlstate=error.sqlstate)
+    except (RedisError, BrokerError) as error:
+        log.warning(Event.REDIS_UNAVAILABLE, error=type(error).__name__)
 
 
 @app.task(name=EMBED_BATCH, bind=True)  # type: ignore[untyped-decorator]
 def embed_batch(self: Any, pipeline: str, lane: str, slot: int = 0) -> None:
     """One batch of one pipeline; a full one rings for the next, so that a backlog doesn't wait for the poll."""
     doorbell = open_doorbell(self.app)
-    doorbell.answered(f"{pipeline}:{lane}:{slot}")
-    outcome = process(process_runtime(), pipeline, Lane(lane))
-    if outcome is not None and outcome.full:
-        doorbell.ring_slot(pipeline, Lane(lane), slot)
+    with _outages_pass():
+        doorbell.answered(f"{pipeline}:{lane}:{slot}")
+    with _outages_pass():
+        outcome = process(process_runtime(), pipeline, Lane(lane))
+        if outcome is not None and outcome.full:
+            doorbell.ring_slot(pipeline, Lane(lane), slot)
 
 
 @app.task(name=RUN, bind=True)  # type: ignore[untyped-decorator]
 def run(self: Any, run_id: int) -> None:
     """Carries a run on for a while."""
-    open_doorbell(self.app).answered(f"run:{run_id}")
-    carry_out(process_runtime(), run_id, until=time.monotonic() + RUN_FOR.total_seconds())
+    with _outages_pass():
+        open_doorbell(self.app).answered(f"run:{run_id}")
+    with _outages_pass():
+        carry_out(process_runtime(), run_id, until=time.monotonic() + RUN_FOR.total_seconds())
 
 
 @app.task(name=TICK, bind=True)  # type: ignore[untyped-decorator]
@@ -43,8 +65,9 @@ def tick(self: Any) -> None:
     """The safety net: what the relay does, once an interval however many beats there are; and old rates go."""
     runtime = process_runtime()
     every = timedelta(seconds=TICK_SECONDS * 0.9)
-    with runtime.database.transaction() as connection:
-        if not usage.take_tick(connection, "tick", uuid4(), every=every):
-            return
-        usage.forget_minutes(connection)
-    look(runtime.database, Drain(runtime.database, runtime.settings.drain_rows), open_doorbell(self.app))
+    with _outages_pass():
+        with runtime.database.transaction() as connection:
+            if not usage.take_tick(connection, "tick", uuid4(), every=every):
+                return
+            usage.forget_minutes(connection)
+        look(runtime.database, Drain(runtime.database, runtime.settings.drain_rows), open_doorbell(self.app))

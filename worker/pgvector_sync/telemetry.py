@@ -81,6 +81,8 @@ class Event(StrEnum):
     """A run began: a fill, a re-embed or a reconciliation."""
     FILL_PAGE = "fill_page"
     """A run's watermark moved on by a page."""
+    FILL_BUSY = "fill_busy"
+    """Somebody's locks were in the way of a page; it is tried again."""
     FILL_FINISHED = "fill_finished"
     """A run reached the end, or was cancelled."""
     DRIFT = "drift"
@@ -202,6 +204,8 @@ _SHARED: list[Processor] = [
 
 # At DEBUG these write whole requests, texts included.
 _TALKATIVE = ("openai", "httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "huggingface_hub", "asyncio")
+# One line a message each, and a change is a message: what they say, our own events say by the batch.
+_PER_MESSAGE = ("celery.worker.strategy", "celery.app.trace")
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
@@ -232,6 +236,9 @@ def configure_logging(settings: LogSettings) -> None:
     root.setLevel(settings.log_level)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    for name in _PER_MESSAGE:
+        quiet = logging.DEBUG if root.level == logging.DEBUG else max(logging.WARNING, root.level)
+        logging.getLogger(name).setLevel(quiet)
 
 
 class _Logger(BoundLogger):

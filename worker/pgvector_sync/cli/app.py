@@ -37,7 +37,7 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-SPEAKING = ("worker", "beat", "sync", "up")
+SPEAKING = ("worker", "beat", "up")
 """Commands whose log is their output; the others log warnings only, unless PGVECTOR_SYNC_LOG_LEVEL says more."""
 
 

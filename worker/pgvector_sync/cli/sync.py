@@ -11,8 +11,9 @@ from pgvector_sync.cli import environment
 from pgvector_sync.cli.console import complain, out, progress, say
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.operate.loop import Loop, Progress
-from pgvector_sync.operate.status import PipelineStatus, read_status, settled
+from pgvector_sync.operate.status import PipelineStatus, nothing_to_wait_for, read_status
 from pgvector_sync.sync.runtime import Runtime
+from pgvector_sync.telemetry import configure_logging
 
 
 def register(app: typer.Typer) -> None:
@@ -36,6 +37,7 @@ def sync(
             )
         loop = Loop(runtime, pipeline)
         if not once:
+            configure_logging(runtime.settings)  # here the log is the output
             say("syncing until Ctrl-C")
             loop.run(finished=lambda: False)
             return
@@ -57,8 +59,8 @@ def _once(
         def on_turn(done: Progress) -> None:
             bar.reach(done.done)
 
-        ended = loop.run(
-            finished=lambda: settled(runtime.database, pipeline),
+        loop.run(
+            finished=lambda: nothing_to_wait_for(runtime.database, pipeline),
             until=started + timeout_seconds,
             on_turn=on_turn,
         )
@@ -68,18 +70,18 @@ def _once(
         markup=False,
     )
     left = read_status(runtime.database, pipeline)
-    problems = [line for status in left for line in _problems(status, ended=ended)]
+    problems = [line for status in left for line in _problems(status)]
     for line in problems:
         complain(line)
     if problems:
         raise typer.Exit(1)
 
 
-def _problems(status: PipelineStatus, *, ended: bool) -> list[str]:
+def _problems(status: PipelineStatus) -> list[str]:
     found = []
     if status.dead:
         found.append(f"{status.name}: {status.dead:,} dead letters, see `pgvector-sync status`")
-    if not ended and not status.settled:
+    if not status.settled:
         why = f" ({status.state}: {status.reason})" if status.reason else f" ({status.state})"
         found.append(
             f"{status.name}: {status.waiting + status.in_flight + status.unfilled:,} rows still wait{why}"

@@ -38,7 +38,7 @@ CONNECT_TIMEOUT = 5.0
 SHORTEST_CALL = 0.05
 """Seconds; with less than this left, a call would only be paid for and thrown away."""
 
-# The client logs every address at INFO, and SDKs before 3.54 the texts at DEBUG: none is ours to show (G13).
+# The client logs addresses at INFO, and the SDK has logged request bodies at DEBUG: not ours to show (G13).
 for _name in ("openai", "httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
@@ -142,4 +142,4 @@ class OpenAICompatibleEmbedder:
 
 def _is_worth_a_retry(error: BaseException) -> bool:
     """Trouble that may pass within the call. Where the provider names a time, the cool-down waits for it."""
-    return isinstance(error, Unavailable) and error.retry_after is None and error.code != "deadline"
+    return isinstance(error, Unavailable) and error.retry_after is None

@@ -66,6 +66,11 @@ def settled(database: Database, name: str | None) -> bool:
     return all(status.settled for status in read_status(database, name))
 
 
+def nothing_to_wait_for(database: Database, name: str | None) -> bool:
+    """The same, but a paused pipeline doesn't count: only a person ends that."""
+    return all(status.settled or status.state is State.PAUSED for status in read_status(database, name))
+
+
 def _estimated(row: dict[str, Any]) -> PipelineStatus:
     waiting = row["events"] + max(0, row["alive"] - row["in_flight"])
     unfilled = 0 if row["fill_walked"] else max(0, (row["fill_total"] or 0) - row["fill_seen"])

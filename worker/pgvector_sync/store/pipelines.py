@@ -75,6 +75,7 @@ def put_provider(connection: Connection, provider: Provider) -> None:
         statement("pipelines.put_provider"),
         {field: getattr(provider, field) for field in Provider.__dataclass_fields__},
     )
+    connection.execute(statement("pipelines.provider_changed"), {"provider": provider.name})
 
 
 def hold(connection: Connection, pipeline: Pipeline) -> bool:

@@ -62,17 +62,16 @@ def advance(
     connection: Connection,
     run: ClaimedRun,
     *,
-    watermark: Key | None,
     walked: bool,
     seen: int,
     enqueued: int,
     lease_for: timedelta,
 ) -> bool:
-    """False if the run was cancelled or taken over; the page must then not commit."""
+    """Stores `run.watermark`. False if the run was cancelled or taken over; the page must then not commit."""
     params = {
         "id": run.id,
         "lease": run.lease,
-        "watermark": None if watermark is None else Jsonb(list(watermark)),
+        "watermark": None if run.watermark is None else Jsonb(list(run.watermark)),
         "walked": walked,
         "seen": seen,
         "enqueued": enqueued,

@@ -63,15 +63,17 @@ class Capture:
         deletes = [
             statement("capture.delete_from_target").format(
                 target=sql.Identifier(*target),
-                target_name=_regclass(target),
+                target_schema=_quoted(target[0]),
+                target_name=_quoted(*target),
                 target_matches_old=self._matches_old(sql.SQL("pgvector_sync_target")),
                 source=self._relation,
-                source_matches_old=self._matches_old(self._relation),
+                source_matches_old=self._matches_old(sql.SQL("pgvector_sync_source")),
             )
             for target in self.targets
         ]
         return statement("capture.delete_vectors").format(
-            source_name=_regclass((self.source.schema, self.source.table)),
+            source_schema=_quoted(self.source.schema),
+            source_name=_quoted(self.source.schema, self.source.table),
             deletes=sql.SQL(";\n").join(deletes),
         )
 
@@ -175,9 +177,9 @@ def _trigger(event: str) -> sql.Identifier:
     return sql.Identifier(f"pgvector_sync_{event}")
 
 
-def _regclass(relation: Target) -> sql.Literal:
+def _quoted(*name: str) -> sql.Literal:
     """A quoted name as a text literal, for functions that take one."""
-    return sql.Literal(sql.Identifier(*relation).as_string())
+    return sql.Literal(sql.Identifier(*name).as_string())
 
 
 def partitions(connection: Connection, table: Table) -> tuple[Target, ...]:

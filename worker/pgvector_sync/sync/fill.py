@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from uuid import uuid4
 
-import psycopg
-
+from pgvector_sync.errors import LeaseLost
 from pgvector_sync.model import Pipeline
 from pgvector_sync.store import pipelines, rows, runs
+from pgvector_sync.store.database import IN_THE_WAY, Connection
 from pgvector_sync.store.runs import ClaimedRun
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.sync.runtime import Runtime
@@ -31,45 +33,52 @@ def carry_out(runtime: Runtime, run_id: int, *, until: float) -> bool:
         pipeline = None if run is None else pipelines.find_pipeline(connection, run.pipeline)
     if run is None or pipeline is None:
         return False
+    finished = False
     try:
-        return _walk(runtime, run, pipeline, until=until)
-    except psycopg.errors.LockNotAvailable:
+        finished = _walk(runtime, run, pipeline, until=until)
+    except LeaseLost:
         return False
+    except IN_THE_WAY:
+        log.debug(Event.FILL_BUSY, pipeline=pipeline.name, run=run_id)
     finally:
-        with runtime.database.transaction() as connection:
-            runs.give_back(connection, run, delay=AGAIN)
+        if not finished:
+            runtime.database.patiently(partial(runs.give_back, run=run, delay=AGAIN))
+    if finished:
+        log.info(Event.FILL_FINISHED, pipeline=pipeline.name, run=run_id)
+    return finished
 
 
 def _walk(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, *, until: float) -> bool:
     shape = Shape(pipeline, runtime.database.vector_schema)
-    watermark, walked = run.watermark, run.walked
+    walked = run.walked
     while not walked and time.monotonic() < until:
-        with runtime.database.transaction() as connection:
-            limit = runtime.settings.bulk_depth_rows
-            if runs.bulk_depth(connection, pipeline, limit=limit) >= limit:
-                return False
-            keys = rows.page(connection, shape, watermark, limit=PAGE_ROWS)
-            walked = len(keys) < PAGE_ROWS
-            watermark = keys[-1] if keys else watermark
-            enqueued = runs.enqueue(connection, pipeline, run.id, keys) if keys else 0
-            held = runs.advance(
-                connection,
-                run,
-                watermark=watermark,
-                walked=walked,
-                seen=len(keys),
-                enqueued=enqueued,
-                lease_for=runtime.settings.lease,
-            )
-            if not held:  # cancelled or taken over: this page must not commit
-                raise psycopg.Rollback
-        if not held:
+        page = runtime.database.patiently(partial(_page, runtime, run, shape))
+        if page is None:
             return False
-        log.debug(Event.FILL_PAGE, pipeline=pipeline.name, run=run.id, rows=len(keys), enqueued=enqueued)
-    if not walked:
-        return False
-    with runtime.database.transaction() as connection:
-        finished = runs.finish(connection, run)
-    if finished:
-        log.info(Event.FILL_FINISHED, pipeline=pipeline.name, run=run.id)
-    return finished
+        run, walked = page
+    return walked and runtime.database.patiently(partial(runs.finish, run=run))
+
+
+def _page(
+    runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection
+) -> tuple[ClaimedRun, bool] | None:
+    """Enqueues one page and moves the watermark, together or not at all; None where it must wait or stop."""
+    limit = runtime.settings.bulk_depth_rows
+    if runs.bulk_depth(connection, shape.pipeline, limit=limit) >= limit:
+        return None
+    keys = rows.page(connection, shape, run.watermark, limit=PAGE_ROWS)
+    walked = len(keys) < PAGE_ROWS
+    moved = replace(run, watermark=keys[-1] if keys else run.watermark)
+    enqueued = runs.enqueue(connection, shape.pipeline, run.id, keys) if keys else 0
+    held = runs.advance(
+        connection,
+        moved,
+        walked=walked,
+        seen=len(keys),
+        enqueued=enqueued,
+        lease_for=runtime.settings.lease,
+    )
+    if not held:  # cancelled or taken over: this page must not commit
+        raise LeaseLost(f"run {run.id} is no longer ours")
+    log.debug(Event.FILL_PAGE, pipeline=run.pipeline, run=run.id, rows=len(keys), enqueued=enqueued)
+    return moved, walked

@@ -18,6 +18,9 @@ from pgvector_sync.sync.batch.write import Prepared, Written, write
 from pgvector_sync.sync.runtime import Runtime
 from pgvector_sync.telemetry import Event, log
 
+OUR_DEADLINE = "deadline"
+"""The code of an Unavailable that says nothing about the provider: the batch had no time left."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -64,7 +67,7 @@ def _carry(runtime: Runtime, batch: Batch) -> Outcome:
     parked = _fail(runtime, batch, reading, embedded)
     unreached = set(batch.rows) - {row.key for row in prepared} - set(_failures(reading, embedded))
     released = len(unreached | written.held_up)
-    if embedded.stopped_by is not None:
+    if embedded.stopped_by is not None and embedded.stopped_by.code != OUR_DEADLINE:
         _provider_failed(runtime, batch, embedded.stopped_by, unreached)
     elif unreached:
         _release(runtime, batch, unreached)

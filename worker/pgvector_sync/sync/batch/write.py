@@ -69,7 +69,7 @@ def write(runtime: Runtime, batch: Batch, prepared: Sequence[Prepared]) -> Writt
     waiting = deque(prepared)
     limit = size.rows
     give_up = min(batch.until, time.monotonic() + CONTENTION.total_seconds())
-    while waiting:
+    while waiting and time.monotonic() < batch.until:
         part = [waiting.popleft() for _ in range(min(limit, len(waiting)))]
         started = time.monotonic()
         try:
@@ -85,6 +85,7 @@ def write(runtime: Runtime, batch: Batch, prepared: Sequence[Prepared]) -> Writt
         else:
             size.learn(len(part), timedelta(seconds=time.monotonic() - started))
             limit = size.rows
+    done.held_up |= {row.key for row in waiting}  # the deadline came first
     if done.held_up:
         held_up, delay = list(done.held_up), runtime.settings.backoff_first
         runtime.database.patiently(lambda c: batch.holding.release(c, held_up, delay=delay))
