@@ -37,6 +37,13 @@ TEXT_LIMIT = 2_000
 DOCS = "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text)"
 """The usual source: `body` is tracked, `note` is not."""
 
+OURS = (
+    "GRANT USAGE, CREATE ON SCHEMA pgvector_sync TO {role}",
+    "GRANT ALL ON ALL TABLES IN SCHEMA pgvector_sync TO {role}",
+    "GRANT ALL ON ALL SEQUENCES IN SCHEMA pgvector_sync TO {role}",
+)
+"""What a worker's role needs where another role has run `migrate`."""
+
 
 @dataclass
 class Synced:
@@ -132,9 +139,10 @@ class Synced:
 
     def vectors(self, name: str = "docs") -> dict[tuple[Any, ...], np.ndarray[Any, Any]]:
         """Key → stored vector."""
-        shape = self.shape(name)
+        pipeline = self.shape(name).pipeline
         query = sql.SQL("SELECT {}, embedding::text FROM {} AS t").format(
-            key_json(shape.pipeline.source, sql.Identifier("t")), shape.target
+            key_json(pipeline.source, sql.Identifier("t")),
+            sql.Identifier(pipeline.target_schema, pipeline.target_table),
         )
         with self.database.connect() as connection:
             rows = connection.execute(query).fetchall()
@@ -143,12 +151,13 @@ class Synced:
 
     def texts(self, name: str = "docs") -> dict[tuple[Any, ...], str]:
         """Key → text, of every row that should have a vector, by a query of the test's own."""
-        shape = self.shape(name)
+        pipeline = self.shape(name).pipeline
+        source = sql.Identifier(pipeline.source.schema, pipeline.source.table)
         query = sql.SQL("SELECT {}, ({}\n)::text FROM {} WHERE ({}\n)").format(
-            key_json(shape.pipeline.source, shape.source),
-            sql.SQL(shape.pipeline.text_sql),
-            shape.source,
-            sql.SQL(shape.pipeline.where_sql or "true"),
+            key_json(pipeline.source, source),
+            sql.SQL(pipeline.text_sql),
+            source,
+            sql.SQL(pipeline.where_sql or "true"),
         )
         with self.database.connect() as connection:
             connection.execute("SET TimeZone = 'UTC'")
@@ -188,7 +197,7 @@ def _section(name: str, values: dict[str, Any]) -> str:
         inline = (
             {f"{key}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {key: value}
         )
-        lines += [f"{path} = {json.dumps(item)}" for path, item in inline.items()]
+        lines += [f"{path} = {json.dumps(item, ensure_ascii=False)}" for path, item in inline.items()]
     return "\n".join(lines) + "\n"
 
 

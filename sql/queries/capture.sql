@@ -78,13 +78,9 @@ FOR EACH STATEMENT EXECUTE FUNCTION {function}();
 -- Fires for replicated changes too; CREATE OR REPLACE has just reset it.
 ALTER TABLE {source} ENABLE ALWAYS TRIGGER {trigger};
 
--- name: drop_trigger
--- Takes a short exclusive lock on the table.
-DROP TRIGGER IF EXISTS {trigger} ON {source};
-
 -- name: drop_function
--- After its triggers.
-DROP FUNCTION IF EXISTS {function}();
+-- With its triggers, wherever they are; takes a short exclusive lock on their tables.
+DROP FUNCTION IF EXISTS {function}() CASCADE;
 
 -- name: installed
 -- Our triggers as they are: on which table, whether and how they fire.

@@ -49,7 +49,7 @@ EXISTS (SELECT FROM pgvector_sync.run r
 -- name: exact
 -- Counts by reading every row: all rows, the fresh ones, and those beyond the watermark of a running fill.
 SELECT count(*) AS rows,
-       count(*) FILTER (WHERE now_.fingerprint IS NOT DISTINCT FROM pgvector_sync_target.fingerprint
+       count(*) FILTER (WHERE pgvector_sync_now.fingerprint IS NOT DISTINCT FROM pgvector_sync_target.fingerprint
                         AND (pgvector_sync_target.model IS NULL OR pgvector_sync_target.model = %(model)s)) AS fresh,
        count(*) FILTER (WHERE {unfilled}) AS unfilled
 FROM {source}
@@ -60,14 +60,14 @@ LEFT JOIN LATERAL (
     FROM (SELECT row_.text, octet_length(row_.text) AS octets
           FROM (SELECT ({text})::text AS text WHERE {wanted} OFFSET 0) AS row_ OFFSET 0) AS rendered
     WHERE rendered.text ~ '\S'
-) AS now_ ON true
+) AS pgvector_sync_now ON true
 LEFT JOIN {target} AS pgvector_sync_target ON {match_stored} AND pgvector_sync_target.chunk_no = 0;
 
 -- name: not_covered
 -- G1 as one query, in one snapshot: every (row, pipeline) that is neither fresh, nor in outbox, nor in work, nor
 -- beyond the watermark of a running fill; orphaned vectors count as not fresh. Empty, always.
 WITH state_ AS MATERIALIZED (
-    SELECT {key_source} AS key, now_.fingerprint, {unfilled} AS unfilled
+    SELECT {key_source} AS key, pgvector_sync_now.fingerprint, {unfilled} AS unfilled
     FROM {source}
     LEFT JOIN LATERAL (
         SELECT CASE WHEN rendered.octets <= %(text_limit)s
@@ -76,7 +76,7 @@ WITH state_ AS MATERIALIZED (
         FROM (SELECT row_.text, octet_length(row_.text) AS octets
               FROM (SELECT ({text})::text AS text WHERE {wanted} OFFSET 0) AS row_ OFFSET 0) AS rendered
         WHERE rendered.text ~ '\S'
-    ) AS now_ ON true
+    ) AS pgvector_sync_now ON true
 ), stored AS MATERIALIZED (
     SELECT {key_target} AS key, pgvector_sync_target.fingerprint, pgvector_sync_target.model
     FROM {target} AS pgvector_sync_target

@@ -54,11 +54,11 @@ WHERE w.pipeline_id = %(pipeline_id)s AND w.key = a.key AND w.lease = %(lease)s
 RETURNING w.key, w.attempts;
 
 -- name: lock_claimed
--- Our rows, as claimed: by lease and generation. Whoever is missing was taken, changed again or is gone.
-SELECT w.key FROM unnest(%(keys)s::jsonb[], %(generations)s::bigint[]) AS c (key, generation)
-JOIN pgvector_sync.work w ON w.pipeline_id = %(pipeline_id)s AND w.key = c.key
-WHERE w.lease = %(lease)s AND w.generation = c.generation
-FOR UPDATE OF w SKIP LOCKED;
+-- Our rows, if they still are: whoever is missing was taken, is being changed right now, or is gone. The generation
+-- comes back to be compared with the claimed one (joined here, the planner pairs all leased rows with all keys).
+SELECT key, generation FROM pgvector_sync.work
+WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s
+FOR UPDATE SKIP LOCKED;
 
 -- name: ack
 -- Done: the rows leave work. They are locked by this transaction, so the count must match.

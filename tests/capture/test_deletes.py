@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synced import DOCS, Synced, session
+from synced import DOCS, OURS, Synced, runtime_of, session
 
 
 @pytest.fixture
@@ -158,13 +158,42 @@ def test_a_target_dropped_by_hand_stops_its_pipeline_with_a_reason_and_leaves_th
     [
         "ALTER TABLE docs RENAME TO articles",
         "ALTER TABLE docs SET SCHEMA other",
-        "ALTER TABLE docs RENAME COLUMN id TO number",
+        "ALTER TABLE docs RENAME COLUMN body TO content",
     ],
 )
 def test_a_source_that_was_renamed_still_serves_the_application(docs: Synced, change: str):
     docs.run("CREATE SCHEMA other", change)
-    table = "other.docs" if "other" in change else "articles" if "articles" in change else "docs"
-    docs.run(
-        f"DELETE FROM {table} WHERE body = 'row 1'", f"UPDATE {table} SET body = 'x' WHERE body = 'row 2'"
-    )
+    table = "other.docs" if "SCHEMA" in change else "articles" if "articles" in change else "docs"
+    docs.run(f"DELETE FROM {table} WHERE id = 1", f"UPDATE {table} SET id = 20 WHERE id = 2")
     docs.run(f"INSERT INTO {table} VALUES (9, 'nine')", f"TRUNCATE {table}")
+    assert docs.events() == [[1], [20], [2], [9], None]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "REVOKE USAGE ON SCHEMA shop FROM {role}",
+        "REVOKE SELECT ON shop.docs FROM {role}",
+        "ALTER TABLE shop.docs_embedding OWNER TO CURRENT_USER",
+        "REVOKE DELETE ON shop.docs_embedding FROM {role}",
+    ],
+)
+def test_grants_that_the_worker_lost_do_not_break_the_applications_deletes(synced: Synced, role, change: str):
+    synced.run(
+        "CREATE SCHEMA shop",
+        "CREATE TABLE shop.docs (id int PRIMARY KEY, body text)",
+        "INSERT INTO shop.docs VALUES (1, 'one'), (2, 'two')",
+    )
+    worker = role(
+        "worker",
+        *OURS,
+        "GRANT USAGE, CREATE ON SCHEMA shop TO {role}",
+        "GRANT SELECT, TRIGGER ON shop.docs TO {role}",
+    )
+    synced.declare(source="shop.docs")
+    with runtime_of(synced.database.url_as(worker)) as runtime:
+        synced.apply(runtime)
+        synced.settle(runtime=runtime)
+    synced.run(change.format(role=worker), "DELETE FROM shop.docs WHERE id = 1")
+    synced.run("UPDATE shop.docs SET id = 20 WHERE id = 2")
+    assert synced.events() == [[1], [20], [2]]

@@ -182,14 +182,10 @@ def _take_off_triggers(connection: Connection, pipeline: Pipeline) -> None:
     there = connection.execute(
         statement("catalog.relation"), {"schema": source.schema, "table": source.table}
     ).fetchone()
-    if there is None:  # the source was dropped, and its triggers with it
-        capture.uninstall(connection, source, ())
+    if not others or there is None:
+        capture.uninstall(connection, source)
         return
     table = catalog.describe(connection, there["oid"])
-    below = capture.partitions(connection, table)
-    if not others:
-        capture.uninstall(connection, source, ((source.schema, source.table), *below))
-        return
     tracked = {name for row in others for name in row["read_columns"]}
     stored = one(connection, statement("pipelines.source_id"), {"schema": source.schema, "table": source.table})
     remaining = Capture(
@@ -198,7 +194,7 @@ def _take_off_triggers(connection: Connection, pipeline: Pipeline) -> None:
         tuple(column.name for column in table.columns if column.name in tracked),
         tuple(sorted((row["target_schema"], row["target_table"]) for row in others)),
         stored["capture_replicated"],
-        below,
+        capture.partitions(connection, table),
         connection.info.server_version,
     )
     capture.install(connection, remaining)

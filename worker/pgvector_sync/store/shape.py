@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -55,11 +55,21 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def key_json(source: Source, qualifier: sql.Composable) -> sql.Composed:
-    """The canonical key of a row as jsonb: integers are numbers, numeric loses trailing zeros, date is ISO."""
+def name(*parts: str) -> sql.Identifier:
+    """A quoted name in a statement with parameters: a percent sign in it is not a placeholder."""
+    return sql.Identifier(*(part.replace("%", "%%") for part in parts))
+
+
+def key_json(
+    source: Source, qualifier: sql.Composable, quote: Callable[[str], sql.Identifier] = sql.Identifier
+) -> sql.Composed:
+    """The canonical key of a row as jsonb: integers are numbers, numeric loses trailing zeros, date is ISO.
+
+    `quote` is `name` where the statement has parameters.
+    """
     parts = []
     for column in source.key:
-        value: sql.Composable = qualifier + sql.SQL(".") + sql.Identifier(column.name)
+        value: sql.Composable = qualifier + sql.SQL(".") + quote(column.name)
         if base_type(column.type) == "numeric":
             value = sql.SQL("pg_catalog.trim_scale({})::text").format(value)
         parts.append(value)
@@ -85,21 +95,20 @@ class Shape:
 
     @cached_property
     def source(self) -> sql.Identifier:
-        return sql.Identifier(self._source.schema, self._source.table)
+        return name(self._source.schema, self._source.table)
 
     @cached_property
     def target(self) -> sql.Identifier:
-        return sql.Identifier(self.pipeline.target_schema, self.pipeline.target_table)
+        return name(self.pipeline.target_schema, self.pipeline.target_table)
 
     @cached_property
     def vector(self) -> sql.Identifier:
-        return sql.Identifier(self.vector_schema, "vector")
+        return name(self.vector_schema, "vector")
 
     @cached_property
     def column_type(self) -> sql.Composed:
-        name = "halfvec" if self.pipeline.vector_type is VectorType.HALFVEC else "vector"
         return sql.SQL("{}({})").format(
-            sql.Identifier(self.vector_schema, name), sql.Literal(self.pipeline.spec.dimensions)
+            name(self.vector_schema, self.pipeline.vector_type.value), sql.Literal(self.pipeline.spec.dimensions)
         )
 
     @cached_property
@@ -113,13 +122,13 @@ class Shape:
     def match(self, qualifier: sql.Composable, key: sql.Composable = _KEY) -> sql.Composed:
         """`qualifier`'s key columns equal the JSON key, one condition a column."""
         return sql.SQL(" AND ").join(
-            sql.SQL("{}.{} = {}").format(qualifier, sql.Identifier(column.name), _key_value(i, column, key))
+            sql.SQL("{}.{} = {}").format(qualifier, name(column.name), _key_value(i, column, key))
             for i, column in enumerate(self._source.key)
         )
 
     def _columns(self, qualifier: sql.Composable | None = None) -> sql.Composed:
         prefix = sql.SQL("") if qualifier is None else qualifier + sql.SQL(".")
-        return sql.SQL(", ").join(prefix + sql.Identifier(column.name) for column in self._source.key)
+        return sql.SQL(", ").join(prefix + name(column.name) for column in self._source.key)
 
     def _beyond(self, qualifier: sql.Composable, key: sql.Composable) -> sql.Composed:
         values = sql.SQL(", ").join(_key_value(i, column, key) for i, column in enumerate(self._source.key))
@@ -142,8 +151,8 @@ class Shape:
         return statement("status.not_covered").format(
             **self.fragments,
             unfilled=self.unfilled,
-            key_source=key_json(self._source, self.source),
-            key_target=key_json(self._source, _TARGET),
+            key_source=key_json(self._source, self.source, name),
+            key_target=key_json(self._source, _TARGET, name),
         )
 
     @cached_property
@@ -158,7 +167,7 @@ class Shape:
         """The source row's key equals the target row's."""
         return sql.SQL(" AND ").join(
             sql.SQL("{}.{} = {}.{}").format(
-                self.source, sql.Identifier(column.name), _TARGET, sql.Identifier(column.name)
+                self.source, name(column.name), _TARGET, name(column.name)
             )
             for column in self._source.key
         )
@@ -215,7 +224,7 @@ class Shape:
         """Keys of the source after `%(after)s`."""
         return statement("source.page").format(
             source=self.source,
-            key_json=key_json(self._source, self.source),
+            key_json=key_json(self._source, self.source, name),
             after=self.after(self.source, from_start=from_start),
             key_columns=self._columns(self.source),
         )
@@ -224,7 +233,7 @@ class Shape:
         """Keys of the target after `%(after)s`, their rows locked."""
         return statement("target.lock_page").format(
             target=self.target,
-            key_json=key_json(self._source, _TARGET),
+            key_json=key_json(self._source, _TARGET, name),
             after=self.after(_TARGET, from_start=from_start),
             key_columns_target=self._columns(_TARGET),
         )
@@ -232,13 +241,13 @@ class Shape:
     @cached_property
     def search(self) -> sql.Composed:
         operator = OPERATORS[self.pipeline.metric]
-        key = key_json(self._source, _TARGET)
+        key = key_json(self._source, _TARGET, name)
         return statement("target.search").format(
             **self.fragments,
             key_json=key,
-            alias=sql.Identifier(self._source.table),
+            alias=name(self._source.table),
             match_stored=self.match_stored,
-            operator_schema=sql.Identifier(self.vector_schema),
+            operator_schema=name(self.vector_schema),
             operator=sql.SQL(operator),
             vector=self.vector,
             column_type=self.column_type,

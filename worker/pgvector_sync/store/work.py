@@ -105,8 +105,10 @@ class Holding:
 
     def lock(self, connection: Connection, rows: Sequence[ClaimedRow]) -> set[Key]:
         """Locks those that are still ours, of the generation we claimed; the others were superseded."""
-        params = self._params([r.key for r in rows], generations=[r.generation for r in rows])
-        return {tuple(row["key"]) for row in connection.execute(statement("work.lock_claimed"), params)}
+        claimed = {row.key: row.generation for row in rows}
+        found = connection.execute(statement("work.lock_claimed"), self._params(list(claimed)))
+        locked = ((tuple(row["key"]), row["generation"]) for row in found)
+        return {key for key, generation in locked if claimed[key] == generation}
 
     def ack(self, connection: Connection, keys: Sequence[Key]) -> int:
         return connection.execute(statement("work.ack"), self._params(keys)).rowcount

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from psycopg import sql
 
@@ -150,8 +150,9 @@ class Capture:
         ]
 
     def signature(self) -> str:
-        """A digest of all the DDL but its own comment."""
-        ddl = "\n".join(part.as_string() for part in [*self._functions(), *self._triggers()])
+        """A digest of all the DDL but its own comment; partitions come and go without changing it."""
+        whole = replace(self, partitions=())
+        ddl = "\n".join(part.as_string() for part in [*whole._functions(), *whole._triggers()])
         return "pgvector-sync " + hashlib.sha256(ddl.encode()).hexdigest()[:32]
 
     def _expected(self) -> set[tuple[str, str, str, str, str]]:
@@ -196,13 +197,10 @@ def install(connection: Connection, capture: Capture) -> None:
         connection.execute(part)
 
 
-def uninstall(connection: Connection, source: Source, relations: Sequence[Target]) -> None:
-    """Drops our triggers from `relations` (the source and its partitions) and their functions."""
-    for event in (*ROW_TRIGGERS, "truncate"):
-        for relation in relations if event == "truncate" else relations[:1]:
-            connection.execute(
-                statement("capture.drop_trigger").format(trigger=_trigger(event), source=sql.Identifier(*relation))
-            )
+def uninstall(connection: Connection, source: Source) -> None:
+    """Drops our functions, and with them every trigger that calls one: on the source, on its partitions, on what
+    was renamed or detached meanwhile. DROP TRIGGER would need the table's owner.
+    """
     for name in (f"capture_{source.id}", f"sweep_{source.id}"):
         connection.execute(
             statement("capture.drop_function").format(function=sql.Identifier("pgvector_sync", name))
