@@ -60,6 +60,8 @@ CREATE TABLE pgvector_sync.outbox (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_vacuum_cost_delay = 0);
 
+CREATE INDEX outbox_parked ON pgvector_sync.outbox (source_id) WHERE error_class IS NOT NULL;
+
 CREATE TABLE pgvector_sync.work (
     pipeline_id           int NOT NULL,
     key                   jsonb NOT NULL,

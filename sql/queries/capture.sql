@@ -50,6 +50,10 @@ $sweep$;
 -- Firing a trigger needs no EXECUTE; nobody else has business with it.
 REVOKE ALL ON FUNCTION {function}() FROM PUBLIC;
 
+-- name: grant_to_owner
+-- Except the owner of the source: whoever makes a partition of it clones our triggers, which asks for EXECUTE.
+GRANT EXECUTE ON FUNCTION {function}() TO {owner};
+
 -- name: sign
 -- What was installed, so that `apply` sees whether anything differs.
 COMMENT ON FUNCTION {function}() IS {signature};

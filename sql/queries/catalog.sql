@@ -8,8 +8,10 @@ SELECT c.oid, n.nspname AS schema, c.relname AS table, current_user AS role,
        NOT c.relispartition AND c.relkind = 'r' AND EXISTS (
            SELECT FROM pg_catalog.pg_inherits i WHERE c.oid IN (i.inhparent, i.inhrelid)) AS inherits,
        (SELECT i.inhparent::regclass::text FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid LIMIT 1) AS parent,
-       has_table_privilege(c.oid, 'SELECT') AS may_select, has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
+       has_schema_privilege(n.oid, 'USAGE') AS may_use, has_table_privilege(c.oid, 'SELECT') AS may_select,
+       has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
        row_security_active(c.oid) AS filtered, pg_has_role(c.relowner, 'USAGE') AS owned,
+       pg_get_userbyid(c.relowner)::text AS owner,
        (SELECT coalesce(sum(greatest(leaf.reltuples, 0)), 0)::bigint FROM pg_catalog.pg_class leaf
         WHERE leaf.oid = c.oid OR leaf.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)) AS estimated_rows
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

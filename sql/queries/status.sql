@@ -12,8 +12,7 @@ SELECT p.name, s.schema_name || '.' || s.table_name AS source, p.target_schema |
         JOIN pg_catalog.pg_class leaf ON leaf.oid = c.oid
              OR leaf.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)
         WHERE n.nspname = s.schema_name AND c.relname = s.table_name) AS estimated_rows,
-       (SELECT count(*) FROM (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.parked_at IS NULL
-                              LIMIT %(limit)s) AS counted) AS alive,
+       depth.alive,
        (SELECT count(*) FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.lease IS NOT NULL
         AND w.visible_at > statement_timestamp()) AS in_flight,
        (SELECT count(*) FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.parked_at IS NOT NULL
@@ -23,7 +22,14 @@ SELECT p.name, s.schema_name || '.' || s.table_name AS source, p.target_schema |
        (SELECT count(*) FROM (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id
                               AND o.error_class IS NULL LIMIT %(limit)s) AS counted) AS events,
        extract(epoch FROM statement_timestamp() - least(
-           (SELECT min(w.waiting_since) FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.parked_at IS NULL),
+           -- of a deep backlog only those due longest are asked: the true answer would read all of it
+           CASE WHEN depth.alive < %(limit)s THEN
+               (SELECT min(w.waiting_since) FROM pgvector_sync.work w
+                WHERE w.pipeline_id = p.id AND w.parked_at IS NULL)
+           ELSE (SELECT min(w.waiting_since) FROM (VALUES ('live'), ('bulk')) AS lane (lane) CROSS JOIN LATERAL (
+                     SELECT o.waiting_since FROM pgvector_sync.work o
+                     WHERE o.pipeline_id = p.id AND o.lane = lane.lane AND o.lease IS NULL AND o.parked_at IS NULL
+                     ORDER BY o.visible_at LIMIT 1000) AS w) END,
            (SELECT o.at FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id AND o.error_class IS NULL
             ORDER BY o.id LIMIT 1)))::float8 AS lag_seconds,
        (SELECT coalesce(sum(CASE WHEN t.minute = date_trunc('minute', statement_timestamp()) THEN t.rows
@@ -34,6 +40,9 @@ SELECT p.name, s.schema_name || '.' || s.table_name AS source, p.target_schema |
            AS saved_inputs
 FROM pgvector_sync.pipeline p
 JOIN pgvector_sync.source s ON s.id = p.source_id
+CROSS JOIN LATERAL (
+    SELECT count(*) AS alive FROM (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.parked_at IS NULL
+                                   LIMIT %(limit)s) AS counted) AS depth
 LEFT JOIN LATERAL (
     SELECT r.rows_total, r.rows_seen, r.walked FROM pgvector_sync.run r
     WHERE r.pipeline_id = p.id AND r.kind = 'fill' AND r.state = 'running' ORDER BY r.id DESC LIMIT 1) AS fill ON true

@@ -10,7 +10,7 @@ WITH due AS MATERIALIZED (
 UPDATE pgvector_sync.work w
 SET lease = %(lease)s, visible_at = statement_timestamp() + %(lease_for)s, attempts = w.attempts + 1
 FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
-RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.superseded;
+RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.error_class, w.error_message;
 
 -- name: claim_expired
 -- Takes rows whose lease ran out, fewer with every attempt (256, 64, 16, 4, 1 for five): one of them may be what
@@ -32,7 +32,7 @@ WITH oldest AS MATERIALIZED (
 UPDATE pgvector_sync.work w
 SET lease = %(lease)s, visible_at = statement_timestamp() + %(lease_for)s, attempts = w.attempts + 1
 FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
-RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.superseded;
+RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.error_class, w.error_message;
 
 -- name: park_crashed
 -- Rows whose lease ran out on their last attempt: the worker died on them, alone.

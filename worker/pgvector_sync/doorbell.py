@@ -7,7 +7,6 @@ messages in the list.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -41,11 +40,6 @@ def open_redis(url: str) -> Redis:
         health_check_interval=30,
         decode_responses=True,
     )
-
-
-def namespace(settings: Settings) -> str:
-    """Prefix of our Redis keys: databases that share a Redis don't share tokens."""
-    return "pgvector-sync:" + hashlib.sha256(settings.database().encode()).hexdigest()[:12]
 
 
 def queue_depth(app: Celery, queue: str) -> int:
@@ -112,4 +106,4 @@ class Doorbell:
 def open_doorbell(app: Celery) -> Doorbell:
     """Raises ConfigError where no Redis is configured."""
     settings = load_settings()
-    return Doorbell(app, open_redis(settings.redis()), namespace(settings), settings)
+    return Doorbell(app, open_redis(settings.redis()), settings.namespace(), settings)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from functools import cache
 from typing import Annotated
@@ -105,6 +106,10 @@ class Settings(BaseSettings):
         if self.celery_broker_url is not None:
             return self.celery_broker_url.get_secret_value()
         return self.redis()
+
+    def namespace(self) -> str:
+        """Prefix of our Redis keys: databases that share a Redis don't share tokens. Raises ConfigError."""
+        return "pgvector-sync:" + hashlib.sha256(self.database().encode()).hexdigest()[:12]
 
 
 @cache

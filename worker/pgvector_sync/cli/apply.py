@@ -62,11 +62,12 @@ def apply(
             raise typer.Exit(1 if check and pending else 0)
         if not pending:
             return
-        _confirm(plan, prune=prune, yes=yes)
-        _carry_out(runtime, plan, prune=prune)
+        confirm(plan, prune=prune, yes=yes)
+        carry_out(runtime, plan, prune=prune)
 
 
-def _carry_out(runtime: Runtime, plan: Plan, *, prune: bool) -> None:
+def carry_out(runtime: Runtime, plan: Plan, *, prune: bool = False) -> None:
+    """Applies the plan and says what it has started."""
     fills = apply_plan(runtime.database, plan, say=say)
     for name in plan.unlisted if prune else ():
         remove_pipeline(runtime.database, name, keep_vectors=False, say=say)
@@ -124,7 +125,8 @@ def _show_pipeline(made: PipelinePlan) -> None:
         out.print("    note      until the fill is done, old and new vectors stand side by side", markup=False)
 
 
-def _confirm(plan: Plan, *, prune: bool, yes: bool) -> None:
+def confirm(plan: Plan, *, yes: bool, prune: bool = False) -> None:
+    """Asks before what costs or removes. Raises Refused without a terminal, and where the answer is no."""
     costly = [made for made in plan.pending if made.costs]
     removed = plan.unlisted if prune else []
     if yes or not (costly or removed):

@@ -38,16 +38,16 @@ def status(
     with environment.runtime() as runtime:
         if not watch:
             found = _read(runtime, pipeline, exact=exact)
-            print_json(as_json(found)) if json else out.print(_table(found))
+            print_json(as_json(found)) if json else out.print(table(found))
             return
         if json or not out.is_terminal:
             while True:
                 found = _read(runtime, pipeline, exact=exact)
-                print_json(as_json(found)) if json else out.print(_table(found))
+                print_json(as_json(found)) if json else out.print(table(found))
                 time.sleep(1)
         with Live(console=out, auto_refresh=False) as live:
             while True:
-                live.update(_table(_read(runtime, pipeline, exact=exact)), refresh=True)
+                live.update(table(_read(runtime, pipeline, exact=exact)), refresh=True)
                 time.sleep(1)
 
 
@@ -56,23 +56,23 @@ def _read(runtime: Runtime, pipeline: str | None, *, exact: bool) -> list[Pipeli
     return read_status(runtime.database, pipeline, exact_text_limit=limit)
 
 
-def _table(statuses: list[PipelineStatus]) -> Group:
+def table(statuses: list[PipelineStatus]) -> Group:
     """Estimates carry a tilde."""
     fields = [name for name in COUNTS if name != "unfilled" or any(item.unfilled for item in statuses)]
-    table = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    shown = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     for name in ("pipeline", "state"):
-        table.add_column(name, no_wrap=True)
+        shown.add_column(name, no_wrap=True)
     for name in (*fields, "lag", "rows/s", "saved"):
-        table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+        shown.add_column(name.replace("_", " "), justify="right", no_wrap=True)
     for item in statuses:
         numbers = [("~" if field in item.estimated else "") + f"{getattr(item, field):,}" for field in fields]
         lag = "" if item.lag_seconds is None else f"{item.lag_seconds:,.1f} s"
         rate, saved = f"{item.rows_per_second:,.1f}", f"{item.saved_inputs:,}"
-        table.add_row(item.name, item.state.value, *numbers, lag, rate, saved)
+        shown.add_row(item.name, item.state.value, *numbers, lag, rate, saved)
     if not statuses:
-        table.add_row("no pipeline yet: write pgvector-sync.toml, then `pgvector-sync apply`")
+        shown.add_row("no pipeline yet: write pgvector-sync.toml, then `pgvector-sync apply`")
     reasons = [f"{item.name}: {item.reason}" for item in statuses if item.reason]
-    return Group(table, *reasons)
+    return Group(shown, *reasons)
 
 
 def pause(

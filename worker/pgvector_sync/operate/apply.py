@@ -71,7 +71,7 @@ def _between_writers(database: Database, source: Source, action: Callable[[Conne
             hint="end the long transaction (SELECT pid, xact_start, query FROM pg_stat_activity "
             "WHERE state <> 'idle' ORDER BY xact_start), then run the command again: it goes on where it stopped",
         ) from None
-    except psycopg.errors.UniqueViolation:
+    except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
         raise Refused("another apply ran at the same time", hint="run `pgvector-sync apply` again") from None
     raise AssertionError("unreachable")  # pragma: no cover - reraise=True
 
@@ -179,11 +179,13 @@ def _take_off_triggers(connection: Connection, pipeline: Pipeline) -> None:
     source = pipeline.source
     rows = connection.execute(statement("pipelines.source_pipelines"), {"source_id": source.id}).fetchall()
     others = [row for row in rows if row["name"] != pipeline.name and row["state"] != "removing"]
+    if not others:
+        capture.uninstall(connection, source)
+        return
     there = connection.execute(
         statement("catalog.relation"), {"schema": source.schema, "table": source.table}
     ).fetchone()
-    if not others or there is None:
-        capture.uninstall(connection, source)
+    if there is None:  # dropped, and its triggers with it, or renamed: the last pipeline takes the functions along
         return
     table = catalog.describe(connection, there["oid"])
     tracked = {name for row in others for name in row["read_columns"]}

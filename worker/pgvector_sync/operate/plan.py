@@ -12,7 +12,7 @@ from pgvector_sync.model import Pipeline, Provider, Source, Spec, State
 from pgvector_sync.store import catalog, pipelines
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.database import Connection, one
-from pgvector_sync.store.shape import text_of_columns
+from pgvector_sync.store.shape import name, text_of_columns
 from pgvector_sync.store.statements import statement
 from pgvector_sync.sync import capture
 from pgvector_sync.sync.capture import Capture, Target
@@ -209,7 +209,7 @@ def _target(
 
 
 def _count(connection: Connection, source: Source, table: Table) -> tuple[int, bool]:
-    query = statement("apply.count_up_to").format(source=sql.Identifier(source.schema, source.table))
+    query = statement("apply.count_up_to").format(source=name(source.schema, source.table))
     counted = int(one(connection, query, {"limit": COUNT_LIMIT_ROWS + 1})["rows"])
     if counted <= COUNT_LIMIT_ROWS:
         return counted, True

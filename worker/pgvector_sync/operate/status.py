@@ -81,6 +81,8 @@ def _estimated(row: dict[str, Any]) -> PipelineStatus:
         estimated.append("unfilled")
     if row["alive"] >= COUNT_LIMIT_ROWS or row["events"] >= COUNT_LIMIT_ROWS:
         estimated.append("waiting")
+    if row["alive"] >= COUNT_LIMIT_ROWS:
+        estimated.append("lag_seconds")
     state = State(row["state"])
     return PipelineStatus(
         name=row["name"],
@@ -105,7 +107,7 @@ def _exact(connection: Connection, database: Database, status: PipelineStatus, t
     pipeline = pipelines.require_pipeline(connection, status.name)
     query = Shape(pipeline, database.vector_schema).exact
     counted = one(connection, query, _coverage_params(pipeline, text_limit))
-    kept = tuple(name for name in status.estimated if name == "waiting")
+    kept = tuple(name for name in status.estimated if name in ("waiting", "lag_seconds"))
     return replace(
         status, rows=counted["rows"], fresh=counted["fresh"], unfilled=counted["unfilled"], estimated=kept
     )

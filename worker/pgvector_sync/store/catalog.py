@@ -25,6 +25,7 @@ _KINDS = {
 }
 _SYSTEM_ATTRIBUTE = re.compile(r"\{VAR :varno \d+ :varattno -\d")
 _WHOLE_ROW = re.compile(r"\{VAR :varno \d+ :varattno 0 ")
+_RELATION = re.compile(r":rtekind 0 :relid (\d+)")
 _FUNCTION = re.compile(r":(?:funcid|opfuncid) (\d+)")
 
 
@@ -53,7 +54,9 @@ class Table:
     partitioned: bool
     columns: tuple[Column, ...]
     estimated_rows: int
+    owner: str
     owned: bool
+    """Whether our role owns it, itself or as a member of the owner."""
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)
@@ -71,7 +74,9 @@ def find_table(connection: Connection, schema: str | None, table: str) -> Table:
             f"there is no table {label}",
             hint=f"did you mean {' or '.join(near)}?" if near else "check the name; public is the default schema",
         )
-    label = f"{row['schema']}.{row['table']}"
+    label, quoted = f"{row['schema']}.{row['table']}", _quoted(row["schema"], row["table"])
+    if row["schema"] == "pgvector_sync" or row["table"].startswith("pgvector_sync_"):
+        raise Refused(f"{label} has a name that pgvector-sync uses itself", hint="rename the table")
     if row["kind"] in _KINDS:
         raise Refused(
             f"{label} is {_KINDS[row['kind']]}",
@@ -88,20 +93,24 @@ def find_table(connection: Connection, schema: str | None, table: str) -> Table:
         raise Refused(
             f"{label} is a partition of {row['parent']}", hint=f'use the parent: source = "{row["parent"]}"'
         )
-    if not row["may_select"]:
+    role = _quoted(row["role"])
+    if not row["may_use"]:
         raise Refused(
-            f"role {row['role']} may not read {label}", hint=f'GRANT SELECT ON {label} TO "{row["role"]}";'
+            f"role {row['role']} may not use the schema {row['schema']}",
+            hint=f"GRANT USAGE ON SCHEMA {_quoted(row['schema'])} TO {role};",
         )
+    if not row["may_select"]:
+        raise Refused(f"role {row['role']} may not read {label}", hint=f"GRANT SELECT ON {quoted} TO {role};")
     if not row["may_trigger"]:
         raise Refused(
             f"role {row['role']} may not create triggers on {label}",
-            hint=f'GRANT TRIGGER ON {label} TO "{row["role"]}";',
+            hint=f"GRANT TRIGGER ON {quoted} TO {role};",
         )
     if row["filtered"]:
         raise Refused(
             f"row-level security hides rows of {label} from role {row['role']}",
-            hint=f'use a role that sees all rows: the owner, or ALTER ROLE "{row["role"]}" BYPASSRLS; hidden rows '
-            "would look deleted",
+            hint=f"ALTER ROLE {role} BYPASSRLS; or use another role that sees all rows, such as the owner: hidden "
+            "rows would look deleted",
         )
     return _table(connection, row)
 
@@ -133,6 +142,7 @@ def _table(connection: Connection, row: DictRow) -> Table:
         row["partitioned"],
         columns,
         row["estimated_rows"],
+        row["owner"],
         row["owned"],
     )
 
@@ -153,7 +163,8 @@ def find_key(connection: Connection, table: Table, wanted: tuple[str, ...] | Non
     if names is None:
         raise Refused(
             f"{label} has no " + (f"unique NOT NULL key ({', '.join(wanted)})" if wanted else "primary key"),
-            hint=f'ALTER TABLE {label} ADD PRIMARY KEY (…), or name a unique NOT NULL key: key = ["column"]',
+            hint=f"ALTER TABLE {_quoted(table.schema, table.table)} ADD PRIMARY KEY (…), or name a unique NOT NULL "
+            'key: key = ["column"]; one that is deferrable, partial or over an expression does not serve',
         )
     return tuple(_key_column(table, name) for name in names)
 
@@ -178,6 +189,11 @@ def _key_column(table: Table, name: str) -> KeyColumn:
             hint='name another unique NOT NULL key: key = ["column"]',
         )
     return KeyColumn(name, column.type)
+
+
+def _quoted(*name: str) -> str:
+    """For a statement that a user can paste."""
+    return sql.Identifier(*name).as_string()
 
 
 def _columns_hint(table: Table) -> str:
@@ -218,7 +234,8 @@ def _probe(
     connection: Connection, source: Source, table: Table, text_sql: str, where_sql: str | None
 ) -> list[str]:
     view = sql.Identifier("pgvector_sync", "expression_probe")
-    connection.execute(
+    # binary: by the extended protocol, which takes one statement only
+    connection.cursor(binary=True).execute(
         sql.SQL(
             "CREATE VIEW {view} AS SELECT ({text}\n)::text AS text FROM {source} "
             "WHERE ({text}\n) IS NOT NULL AND ({where}\n)"  # in WHERE, aggregates and sets are refused
@@ -240,6 +257,11 @@ def _probe(
             hint="keep what the text needs in the row itself (a column, or a trigger of your own that fills one)",
         )
     tree = found["tree"]
+    if _RELATION.findall(tree).count(str(table.oid)) > 1:
+        raise Refused(
+            f"the expression reads other rows of {source.label}",
+            hint="a change of those would not reach this row; keep what the text needs in the row itself",
+        )
     if _SYSTEM_ATTRIBUTE.search(tree):
         raise Refused("the expression reads a system column", hint="use the table's own columns")
     functions = sorted({int(oid) for oid in _FUNCTION.findall(tree)})

@@ -166,9 +166,7 @@ class Shape:
     def match_stored(self) -> sql.Composed:
         """The source row's key equals the target row's."""
         return sql.SQL(" AND ").join(
-            sql.SQL("{}.{} = {}.{}").format(
-                self.source, name(column.name), _TARGET, name(column.name)
-            )
+            sql.SQL("{}.{} = {}.{}").format(self.source, name(column.name), _TARGET, name(column.name))
             for column in self._source.key
         )
 

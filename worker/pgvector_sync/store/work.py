@@ -26,6 +26,9 @@ class ClaimedRow:
     force: bool
     verdict: str | None
     failed_fingerprint: bytes | None
+    error_class: str | None
+    """Of the last failure."""
+    error_message: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,8 @@ def claim(
             row["force"],
             row["verdict"],
             row["failed_fingerprint"],
+            row["error_class"],
+            row["error_message"],
         )
         for row in rows
     ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from psycopg import sql
 
@@ -108,20 +108,23 @@ class Capture:
                 delete=self._delete(),
             ),
             statement("capture.revoke").format(function=self.function),
+            statement("capture.grant_to_owner").format(
+                function=self.function, owner=sql.Identifier(self.table.owner)
+            ),
             statement("capture.create_sweep_function").format(
                 function=self.sweep_function, source_id=sql.Literal(self.source.id)
             ),
             statement("capture.revoke").format(function=self.sweep_function),
         ]
 
-    def _triggers(self) -> list[sql.Composed]:
+    def _triggers(self, partitions: tuple[Target, ...]) -> list[sql.Composed]:
         made = [
             statement(f"capture.create_{event}_trigger").format(
                 source=self._relation, function=self.function, changed=self.changed()
             )
             for event in ROW_TRIGGERS
         ]
-        truncated = [(self.source.schema, self.source.table), *self.partitions]
+        truncated = [(self.source.schema, self.source.table), *partitions]
         made += [
             statement("capture.create_truncate_trigger").format(
                 source=sql.Identifier(*relation), function=self.sweep_function
@@ -146,13 +149,12 @@ class Capture:
             *self._functions(),
             statement("capture.sign").format(function=self.function, signature=signed),
             statement("capture.sign").format(function=self.sweep_function, signature=signed),
-            *self._triggers(),
+            *self._triggers(self.partitions),
         ]
 
     def signature(self) -> str:
         """A digest of all the DDL but its own comment; partitions come and go without changing it."""
-        whole = replace(self, partitions=())
-        ddl = "\n".join(part.as_string() for part in [*whole._functions(), *whole._triggers()])
+        ddl = "\n".join(part.as_string() for part in [*self._functions(), *self._triggers(())])
         return "pgvector-sync " + hashlib.sha256(ddl.encode()).hexdigest()[:32]
 
     def _expected(self) -> set[tuple[str, str, str, str, str]]:

@@ -14,9 +14,11 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from pgvector_sync.operate.embedded.valkey import ValkeyServer
 FOLDER = Path(".pgvector-sync")
 """In the current directory, where nothing else is asked for."""
 
-__all__ = ["FOLDER", "Embedded", "PostgresServer", "ValkeyServer", "find", "start", "stop"]
+__all__ = ["FOLDER", "Embedded", "PostgresServer", "ValkeyServer", "find", "remove", "start", "stop"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,19 @@ def stop(folder: Path = FOLDER) -> bool:
         servers = _Servers.read(folder)
         stopped = [server.stop() for server in servers.both] if servers else []
         return any(stopped)
+
+
+def remove(folder: Path = FOLDER) -> None:
+    """Stops the folder's servers and removes it, with all their data and whatever else is in it.
+
+    Raises Refused where a process doesn't end, or something can't be removed.
+    """
+    stop(folder)
+    servers = _Servers.read(folder)
+    for place in (servers.home, folder) if servers else (folder,):
+        # A start that was interrupted may be writing its last file still.
+        if not wait_until(partial(_is_removed, place), 10):
+            raise Refused(f"can't remove {place}", hint="remove it as its owner")
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,3 +196,8 @@ def _locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _is_removed(place: Path) -> bool:
+    shutil.rmtree(place, ignore_errors=True)
+    return not place.exists()

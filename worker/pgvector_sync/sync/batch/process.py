@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import psycopg
 
@@ -53,6 +54,10 @@ def process(runtime: Runtime, name: str, lane: Lane) -> Outcome | None:
             f"the database refuses ({error.sqlstate}): source or target was changed; see `pgvector-sync doctor`"
         )
         return _stop(runtime, batch, Misconfigured(reason))
+    except IN_THE_WAY:
+        # source or target is locked as a whole, by DDL, say: later, and nobody's fault
+        _try_release(runtime, batch, delay=runtime.settings.backoff_first)
+        return Outcome(claimed=len(batch.rows), released=len(batch.rows))
     except BaseException:
         # Ctrl-C, a lost connection, a bug: don't let the rows wait for their lease if it can be helped
         _try_release(runtime, batch)
@@ -64,8 +69,9 @@ def _carry(runtime: Runtime, batch: Batch) -> Outcome:
     embedded = embed(runtime, batch, reading)
     prepared = _prepare(batch, reading, embedded)
     written = write(runtime, batch, prepared) if prepared else Written()
-    parked = _fail(runtime, batch, reading, embedded)
-    unreached = set(batch.rows) - {row.key for row in prepared} - set(_failures(reading, embedded))
+    failures = _failures(reading, embedded) | written.failed
+    parked = _fail(runtime, batch, failures)
+    unreached = set(batch.rows) - {row.key for row in prepared} - set(failures)
     released = len(unreached | written.held_up)
     if embedded.stopped_by is not None and embedded.stopped_by.code != OUR_DEADLINE:
         _provider_failed(runtime, batch, embedded.stopped_by, unreached)
@@ -114,9 +120,8 @@ def _failures(reading: Reading, embedded: Embedded) -> dict[Key, Failure]:
     return found
 
 
-def _fail(runtime: Runtime, batch: Batch, reading: Reading, embedded: Embedded) -> int:
+def _fail(runtime: Runtime, batch: Batch, failures: dict[Key, Failure]) -> int:
     """Parks dead letters, lets the others wait for their next attempt, releases what changed meanwhile."""
-    failures = _failures(reading, embedded)
     if not failures:
         return 0
     total = runtime.database.patiently(lambda connection: _settle(runtime, batch, failures, connection))
@@ -191,9 +196,12 @@ def _release(runtime: Runtime, batch: Batch, keys: Iterable[Key]) -> None:
     runtime.database.patiently(lambda connection: batch.holding.release(connection, list(keys)))
 
 
-def _try_release(runtime: Runtime, batch: Batch) -> None:
+def _try_release(runtime: Runtime, batch: Batch, *, delay: timedelta = timedelta(0)) -> None:
+    keys = list(batch.rows)
     try:
-        _release(runtime, batch, batch.rows)
+        runtime.database.patiently(lambda connection: batch.holding.release(connection, keys, delay=delay))
+        if batch.probe:
+            runtime.database.patiently(lambda connection: pipelines.release_probe(connection, batch.pipeline))
     except psycopg.Error as error:
         log.warning(Event.RELEASE_FAILED, pipeline=batch.pipeline.name, sqlstate=error.sqlstate)
 

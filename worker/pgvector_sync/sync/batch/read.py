@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 
@@ -16,6 +16,12 @@ from pgvector_sync.sync.runtime import Runtime
 _ROW_STATES = ("22", "54", "38", "39", "P0")
 """SQLSTATE classes that one row's content can cause: data exception, limit exceeded, failing functions."""
 _OUT_OF_MEMORY = "53200"
+
+
+def is_of_a_row(error: psycopg.Error) -> bool:
+    """Whether one row's content may be all that is wrong."""
+    state = error.sqlstate or ""
+    return state.startswith(_ROW_STATES) or state == _OUT_OF_MEMORY
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +55,12 @@ def read(runtime: Runtime, batch: Batch) -> Reading:
         if row.fingerprint is None or (row.fingerprint == row.stored_fingerprint and not claimed.force):
             reading.settled.add(row.key)
         elif row.fingerprint == claimed.failed_fingerprint and claimed.verdict is not None:
+            # the reason it was parked for stands
             reading.failed[row.key] = Failure(
-                "same_content", "the content that failed before", row.fingerprint, verdict=claimed.verdict
+                claimed.error_class or "same_content",
+                claimed.error_message or "the content that failed before",
+                row.fingerprint,
+                verdict=claimed.verdict,
             )
         elif row.text is None:
             limit = runtime.settings.text_limit_bytes
@@ -69,12 +79,12 @@ def _rows(runtime: Runtime, batch: Batch, keys: Sequence[Key], reading: Reading)
         with runtime.database.transaction(read_only=True) as connection:
             return rows.read(connection, batch.shape, keys, text_limit=runtime.settings.text_limit_bytes)
     except psycopg.Error as error:
-        state = error.sqlstate or ""
-        if not (state.startswith(_ROW_STATES) or state == _OUT_OF_MEMORY):
+        if not is_of_a_row(error):
             raise
         if len(keys) == 1:
             # DETAIL and the message may quote the row: SQLSTATE and our own words (G13)
-            reading.failed[keys[0]] = Failure("expression_failed", f"text or where failed on this row ({state})")
+            words = f"text or where failed on this row ({error.sqlstate})"
+            reading.failed[keys[0]] = Failure("expression_failed", words)
             return []
     middle = len(keys) // 2
     return [*_rows(runtime, batch, keys[:middle], reading), *_rows(runtime, batch, keys[middle:], reading)]
@@ -88,4 +98,6 @@ def _count_attempts(runtime: Runtime, batch: Batch, reading: Reading) -> None:
         if batch.rows[key].attempts > 1 and row.fingerprint is not None
     }
     if again:
-        runtime.database.patiently(lambda connection: batch.holding.note_attempt(connection, again))
+        counted = runtime.database.patiently(lambda connection: batch.holding.note_attempt(connection, again))
+        for key, attempts in counted.items():
+            batch.rows[key] = replace(batch.rows[key], attempts=attempts)

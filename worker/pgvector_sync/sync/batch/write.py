@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+import psycopg
+
 from pgvector_sync.model import Key
 from pgvector_sync.store import pipelines, rows
 from pgvector_sync.store.database import IN_THE_WAY
 from pgvector_sync.store.rows import Look, Vector32
 from pgvector_sync.sync.batch.claim import Batch
+from pgvector_sync.sync.batch.read import Failure, is_of_a_row
 from pgvector_sync.sync.runtime import Runtime
 
 SLICE_TIME = timedelta(milliseconds=20)
@@ -41,6 +44,8 @@ class Written:
     superseded: set[Key] = field(default_factory=set)
     held_up: set[Key] = field(default_factory=set)
     """Locked by the application all the while; released, to be tried again."""
+    failed: dict[Key, Failure] = field(default_factory=dict)
+    """Rows that make the write fail, each found by halving."""
 
     @property
     def acknowledged(self) -> int:
@@ -82,6 +87,16 @@ def write(runtime: Runtime, batch: Batch, prepared: Sequence[Prepared]) -> Writt
                 waiting.extend(part)  # the others first
             else:
                 done.held_up.add(part[0].key)
+        except psycopg.Error as error:
+            if not is_of_a_row(error):
+                raise
+            # its expression fails by now, or its key is too long for the target's index
+            if len(part) > 1:
+                limit = len(part) // 2
+                waiting.extendleft(reversed(part))
+            else:
+                words = f"the write failed on this row ({error.sqlstate})"
+                done.failed[part[0].key] = Failure("write_failed", words, part[0].fingerprint, final=False)
         else:
             size.learn(len(part), timedelta(seconds=time.monotonic() - started))
             limit = size.rows
