@@ -1,0 +1,193 @@
+"""`make soak MINUTES=5`: writers, workers and faults on one database, with the guarantees asked all the time.
+
+Exit 1 if one was violated. The seed is printed; the same seed gives the same faults, not the same interleaving.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from pgvector import Vector
+from pgvector.psycopg import register_vector
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from endpoint import vector_of
+from faults import Faults
+from processes import Processes
+from servers import Database, new_database, running_postgres, running_valkey
+from waiting import eventually
+from watch import WITNESS, Watch
+from writers import Writer
+
+from pgvector_sync.bootstrap import open_database
+from pgvector_sync.operate.status import settled
+from pgvector_sync.settings import Settings
+from pgvector_sync.store import pipelines
+from pgvector_sync.store.database import connect
+from pgvector_sync.store.migrations import migrate
+
+DIMENSIONS = 16
+WRITERS = 4
+WORKERS = 3
+SETTLE_SECONDS = 180
+SHORT = {
+    "PGVECTOR_SYNC_LEASE": "6",
+    "PGVECTOR_SYNC_DEADLINE": "4",
+    "PGVECTOR_SYNC_PROVIDER_TIMEOUT": "2",
+    "PGVECTOR_SYNC_BACKOFF_FIRST": "0.2",
+    "PGVECTOR_SYNC_BACKOFF_LONGEST": "2",
+    "PGVECTOR_SYNC_ATTEMPTS": "20",
+}
+"""Everything waits less than in production, so that more happens in a minute. Random kills hit innocent rows
+again and again, so more attempts than the default keep them from looking like crashing rows."""
+PIPELINE = """
+[providers.test]
+base_url = "{base_url}"
+api_key_env = "TEST_KEY"
+
+[pipelines.docs]
+source = "docs"
+text.sql = "body"
+provider = "test"
+model = "text-embedding-3-small"
+dimensions = {dimensions}
+batch_size = 64
+"""
+
+
+def wrong_vectors(database: Database) -> Counter[str]:
+    """Every row against its vector: the vector must be that of the current text."""
+    found: Counter[str] = Counter()
+    with database.connect() as connection:
+        register_vector(connection)
+        rows = connection.execute(
+            "SELECT d.id, d.body, e.id, e.embedding FROM docs d FULL JOIN docs_embedding e USING (id)"
+        ).fetchall()
+    for source_id, body, stored_id, embedding in rows:
+        blank = body is None or not body.strip()
+        if source_id is None:
+            found["orphaned"] += 1
+        elif stored_id is None:
+            found["missing"] += not blank
+        elif blank:
+            found["not wanted"] += 1
+        else:
+            assert isinstance(embedding, Vector)
+            same = np.allclose(embedding.to_numpy(), vector_of(body, DIMENSIONS), atol=1e-6)
+            found["fresh" if same else "stale"] += 1
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=int(time.time()))
+    parser.add_argument("--postgres", type=int, choices=(16, 18), default=18)
+    arguments = parser.parse_args()
+    print(f"soaking for {arguments.minutes:g} minutes on PostgreSQL {arguments.postgres}, seed {arguments.seed}")
+    with ExitStack() as stack:
+        postgres = stack.enter_context(running_postgres(arguments.postgres))
+        valkey = stack.enter_context(running_valkey())
+        database = stack.enter_context(new_database(postgres))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        environment = {"DATABASE_URL": database.url, "REDIS_URL": valkey.url, "TEST_KEY": "test-key", **SHORT}
+        processes = Processes(folder, environment)
+        stack.callback(lambda: [process.kill() for process in processes.started])
+        return soak(arguments, postgres, valkey, database, processes, folder)
+
+
+def soak(arguments, postgres, valkey, database, processes, folder) -> int:  # noqa: ANN001
+    endpoint = processes.start(
+        sys.executable, str(Path(__file__).parent.parent / "endpoint.py"), "--port", "0", "--latency-ms", "100"
+    )
+    endpoint.wait_for(r"base_url")
+    base_url = json.loads(endpoint.printed.splitlines()[0])["base_url"]
+    migrate(database.url)
+    database.execute("CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text)")
+    database.execute("INSERT INTO docs SELECT n, 'row ' || n FROM generate_series(0, 1599, 2) n")
+    (folder / "pgvector-sync.toml").write_text(PIPELINE.format(base_url=base_url, dimensions=DIMENSIONS))
+    assert processes.command("apply", "--yes").wait() == 0
+    with connect(database.url) as connection:
+        pipeline = pipelines.require_pipeline(connection, "docs")
+    database.execute(WITNESS.replace("{spec}", pipeline.spec.digest.hex()))
+
+    control = base_url.removesuffix("/v1") + "/_control"
+    faults = Faults(postgres, valkey, database, processes, control, arguments.seed)
+    writers = [Writer(database, number, arguments.seed) for number in range(WRITERS)]
+    watch = Watch(database, pipeline)
+    faults.start_workers(WORKERS)
+    beat = processes.command("beat")
+    for thread in (*writers, watch, faults):
+        thread.start()
+    began = time.monotonic()
+    while time.monotonic() - began < arguments.minutes * 60:
+        time.sleep(5)
+        if beat.exit_code is not None:
+            beat = processes.command("beat")
+        written = sum(sum(writer.counts.values()) for writer in writers)
+        print(f"  {time.monotonic() - began:5.0f} s: {written:,} writes, {watch.checks:,} checks", flush=True)
+    for thread in (faults, *writers):
+        thread.stopping.set()
+    for thread in (faults, *writers):
+        thread.join(30)
+    postgres.start()
+    valkey.start()
+    stopped = time.monotonic()
+    ended = _settle(database)
+    settle_seconds = time.monotonic() - stopped
+    watch.stopping.set()
+    watch.join(10)
+    return report(postgres, database, faults, writers, watch, ended=ended, settle_seconds=settle_seconds)
+
+
+def _settle(database: Database) -> bool:
+    with open_database(Settings(DATABASE_URL=database.url)) as ours:
+        try:
+            eventually(lambda: settled(ours, None), SETTLE_SECONDS, what="everything is settled")
+        except AssertionError as error:
+            print(error)
+            return False
+    return True
+
+
+def report(postgres, database, faults, writers, watch, *, ended: bool, settle_seconds: float) -> int:  # noqa: ANN001
+    writes: Counter[str] = sum((writer.counts for writer in writers), Counter())
+    states: Counter[str] = sum((writer.sqlstates for writer in writers), Counter())
+    vectors = wrong_vectors(database)
+    witnessed = database.value("SELECT count(*) FROM witnessed")
+    dead = database.execute("SELECT error_class, count(*) FROM pgvector_sync.work GROUP BY 1")
+    deadlocks = len(postgres.logged("deadlock detected"))
+    bad = {
+        "G1: keys not covered": len(watch.violations),
+        "G2: stale vectors at a commit": witnessed,
+        "stale at the end": vectors["stale"],
+        "missing at the end": vectors["missing"],
+        "orphaned at the end": vectors["orphaned"],
+        "not wanted at the end": vectors["not wanted"],
+        "G11: not settled": int(not ended),
+        "deadlocks in the server's log": deadlocks,
+    }
+    print("\nwrites           ", dict(writes))
+    print("refused writes   ", dict(states))
+    print("faults           ", dict(faults.counts))
+    print("checks of G1     ", watch.checks)
+    print("fresh at the end ", vectors["fresh"], f"(settled {settle_seconds:.1f} s after the last write)")
+    print("left in work     ", dict(dead))
+    for what, count in bad.items():
+        print(f"{what:32}{count}")
+    violations = sum(bad.values())
+    print(f"\n{'no violation' if not violations else f'{violations} VIOLATIONS'}")
+    return 1 if violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

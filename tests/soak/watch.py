@@ -1,0 +1,57 @@
+"""What is checked all the time: G1 as one query, and a constraint trigger that looks at every written vector."""
+
+from __future__ import annotations
+
+import threading
+
+import psycopg
+
+from pgvector_sync.model import Pipeline
+from pgvector_sync.operate.status import not_covered
+from pgvector_sync.store.shape import Shape
+from servers import Database
+
+TEXT_LIMIT = 1_000_000
+
+WITNESS = """
+CREATE TABLE witnessed (id bigint, at timestamptz DEFAULT clock_timestamp());
+CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql AS $witness$
+BEGIN
+    -- deferred to the commit: the row is still what was embedded, or its change is in outbox or work
+    IF NOT EXISTS (SELECT FROM docs d WHERE d.id = NEW.id
+                   AND sha256('\\x{spec}'::bytea || convert_to(d.body, 'UTF8')) = NEW.fingerprint)
+       AND NOT EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.key = jsonb_build_array(NEW.id) OR o.key IS NULL)
+       AND NOT EXISTS (SELECT FROM pgvector_sync.work w WHERE w.key = jsonb_build_array(NEW.id))
+    THEN
+        INSERT INTO witnessed (id) VALUES (NEW.id);
+    END IF;
+    RETURN NULL;
+END
+$witness$;
+CREATE CONSTRAINT TRIGGER witness AFTER INSERT OR UPDATE ON docs_embedding
+DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION witness();
+"""
+
+
+class Watch(threading.Thread):
+    """Asks G1 without a pause; keeps what broke it."""
+
+    def __init__(self, database: Database, pipeline: Pipeline) -> None:
+        super().__init__(name="watch", daemon=True)
+        self.database = database
+        self.shape = Shape(pipeline, "public")
+        self.stopping = threading.Event()
+        self.checks = 0
+        self.violations: list[object] = []
+
+    def run(self) -> None:
+        while not self.stopping.is_set():
+            try:
+                with self.database.connect(application_name="watch") as connection:
+                    connection.row_factory = psycopg.rows.dict_row  # type: ignore[assignment]
+                    while not self.stopping.is_set():
+                        self.violations += not_covered(connection, self.shape, text_limit=TEXT_LIMIT)
+                        self.checks += 1
+                        self.stopping.wait(0.02)
+            except psycopg.OperationalError:
+                self.stopping.wait(0.1)
