@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cached_property
 
 from psycopg import sql
 
-from pgvector_sync.model import KeyColumn, Metric, Pipeline, Source, VectorType
+from pgvector_sync.model import Key, KeyColumn, Metric, Pipeline, Source
 from pgvector_sync.store.statements import statement
 
 KEY_TYPES: Mapping[str, str] = {
@@ -74,6 +75,23 @@ def key_json(
             value = sql.SQL("pg_catalog.trim_scale({})::text").format(value)
         parts.append(value)
     return sql.SQL("pg_catalog.jsonb_build_array({})").format(sql.SQL(", ").join(parts))
+
+
+def canonical_key(values: Sequence[object], columns: Sequence[KeyColumn]) -> Key:
+    """A key as a person gives it in the form that `key_json` gives it. Raises ValueError."""
+    if len(values) != len(columns):
+        raise ValueError(f"it needs {len(columns)} values")
+    parts: list[int | str] = []
+    for value, column in zip(values, columns, strict=True):
+        kind = base_type(column.type)
+        if kind in ("smallint", "integer", "bigint"):
+            parts.append(int(str(value)))
+        elif kind == "numeric":
+            number = format(Decimal(str(value)), "f")
+            parts.append(number.rstrip("0").rstrip(".") if "." in number else number)
+        else:
+            parts.append(str(value))
+    return tuple(parts)
 
 
 def _key_value(index: int, column: KeyColumn, key: sql.Composable) -> sql.Composed:

@@ -1,0 +1,38 @@
+-- Dead letters: rows that can't be embedded as they are, and events that can't become work.
+
+-- name: list
+-- Oldest first; without source text: class, our own words, attempts and age.
+SELECT p.name AS pipeline, w.key, w.verdict, w.error_class, w.error_message, w.attempts, w.parked_at,
+       extract(epoch FROM statement_timestamp() - w.parked_at)::float8 AS age_seconds
+FROM pgvector_sync.work w JOIN pgvector_sync.pipeline p ON p.id = w.pipeline_id
+WHERE w.parked_at IS NOT NULL AND (%(pipeline)s::text IS NULL OR p.name = %(pipeline)s)
+UNION ALL
+SELECT p.name, o.key, 'dead', o.error_class, 'this key can''t become work', 0, o.at,
+       extract(epoch FROM statement_timestamp() - o.at)::float8
+FROM pgvector_sync.outbox o JOIN pgvector_sync.pipeline p ON p.source_id = o.source_id
+WHERE o.error_class IS NOT NULL AND (%(pipeline)s::text IS NULL OR p.name = %(pipeline)s)
+ORDER BY parked_at, pipeline
+LIMIT %(limit)s;
+
+-- name: requeue
+-- Looked at again as if for the first time: attempts and what failed are forgotten.
+UPDATE pgvector_sync.work w SET parked_at = NULL, verdict = NULL, failed_fingerprint = NULL,
+    attempted_fingerprint = NULL, attempts = 0, superseded = 0, error_class = NULL, error_message = NULL,
+    waiting_since = statement_timestamp(), visible_at = statement_timestamp()
+FROM pgvector_sync.pipeline p
+WHERE p.id = w.pipeline_id AND p.name = %(pipeline)s AND w.parked_at IS NOT NULL
+  AND (%(keys)s::jsonb[] IS NULL OR w.key = ANY (%(keys)s::jsonb[]));
+
+-- name: requeue_events
+-- Events that couldn't become work are drained again.
+UPDATE pgvector_sync.outbox o SET error_class = NULL
+FROM pgvector_sync.pipeline p
+WHERE p.source_id = o.source_id AND p.name = %(pipeline)s AND o.error_class IS NOT NULL
+  AND (%(keys)s::jsonb[] IS NULL OR o.key = ANY (%(keys)s::jsonb[]));
+
+-- name: discard
+-- Stays out of the way, and out of the counts, until its content changes.
+UPDATE pgvector_sync.work w SET verdict = 'discarded'
+FROM pgvector_sync.pipeline p
+WHERE p.id = w.pipeline_id AND p.name = %(pipeline)s AND w.parked_at IS NOT NULL AND w.verdict = 'dead'
+  AND (%(keys)s::jsonb[] IS NULL OR w.key = ANY (%(keys)s::jsonb[]));

@@ -1,0 +1,62 @@
+"""Dead letters: listed, requeued, discarded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pgvector_sync.model import Key
+from pgvector_sync.store.database import Connection
+from pgvector_sync.store.statements import statement
+from pgvector_sync.store.work import jsonb_keys
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A row that can't be embedded as it is; never with its text."""
+
+    pipeline: str
+    key: Key
+    verdict: str
+    """`dead`, or `discarded` by a person."""
+    error_class: str
+    message: str
+    attempts: int
+    parked_at: datetime
+    age_seconds: float
+
+
+def dead_letters(connection: Connection, pipeline: str | None, *, limit: int) -> list[DeadLetter]:
+    """Oldest first."""
+    rows = connection.execute(statement("dead_letters.list"), {"pipeline": pipeline, "limit": limit})
+    return [
+        DeadLetter(
+            row["pipeline"],
+            tuple(row["key"]),
+            row["verdict"],
+            row["error_class"],
+            row["error_message"],
+            row["attempts"],
+            row["parked_at"],
+            row["age_seconds"],
+        )
+        for row in rows
+    ]
+
+
+def requeue(connection: Connection, pipeline: str, keys: Sequence[Key] | None) -> int:
+    """These keys, or all of the pipeline; returns how many are tried again."""
+    params = _params(pipeline, keys)
+    rows = connection.execute(statement("dead_letters.requeue"), params).rowcount
+    return rows + connection.execute(statement("dead_letters.requeue_events"), params).rowcount
+
+
+def discard(connection: Connection, pipeline: str, keys: Sequence[Key] | None) -> int:
+    """These keys, or all of the pipeline; returns how many were dead."""
+    return connection.execute(statement("dead_letters.discard"), _params(pipeline, keys)).rowcount
+
+
+def _params(pipeline: str, keys: Sequence[Key] | None) -> dict[str, Any]:
+    return {"pipeline": pipeline, "keys": None if keys is None else jsonb_keys(keys)}
