@@ -13,14 +13,14 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
-from celery import bootsteps
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
+from celery import bootsteps
 from pgvector_sync.bootstrap import open_database
 from pgvector_sync.doorbell import Doorbell, open_doorbell
 from pgvector_sync.store import runs, work
-from pgvector_sync.store.database import Database
+from pgvector_sync.store.database import OUTAGE, Database
 from pgvector_sync.sync.drain import Drain
 from pgvector_sync.telemetry import Event, log
 
@@ -69,7 +69,7 @@ class Relay(threading.Thread):
                 try:
                     if self._is_elected() and look(database, drain, self._doorbell) >= settings.drain_rows:
                         continue
-                except psycopg.OperationalError as error:
+                except OUTAGE as error:
                     log.warning(Event.DATABASE_UNAVAILABLE, sqlstate=error.sqlstate)
                     pause = AFTER_AN_ERROR
                 except psycopg.errors.UndefinedTable:

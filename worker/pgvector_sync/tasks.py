@@ -9,7 +9,6 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-import psycopg
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
@@ -19,6 +18,7 @@ from pgvector_sync.doorbell import EMBED_BATCH, RUN, TICK, open_doorbell
 from pgvector_sync.model import Lane
 from pgvector_sync.relay import look
 from pgvector_sync.store import usage
+from pgvector_sync.store.database import OUTAGE
 from pgvector_sync.sync.batch import process
 from pgvector_sync.sync.drain import Drain
 from pgvector_sync.sync.fill import carry_out
@@ -33,7 +33,7 @@ def _outages_pass() -> Iterator[None]:
     """An outage is not a failed task: the rows wait, and the next doorbell comes when it is over."""
     try:
         yield
-    except psycopg.OperationalError as error:
+    except OUTAGE as error:
         log.warning(Event.DATABASE_UNAVAILABLE, sqlstate=error.sqlstate)
     except (RedisError, BrokerError) as error:
         log.warning(Event.REDIS_UNAVAILABLE, error=type(error).__name__)

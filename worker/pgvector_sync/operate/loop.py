@@ -9,11 +9,14 @@ from datetime import timedelta
 
 from pgvector_sync.model import Lane
 from pgvector_sync.store import runs, work
+from pgvector_sync.store.database import OUTAGE
 from pgvector_sync.sync.batch import Outcome, process
 from pgvector_sync.sync.drain import Drain
 from pgvector_sync.sync.fill import carry_out
 from pgvector_sync.sync.runtime import Runtime
+from pgvector_sync.telemetry import Event, log
 
+AFTER_AN_OUTAGE = timedelta(seconds=1)
 SLICE = timedelta(seconds=2)
 """How long a drain or a fill may go on before the others have their turn."""
 
@@ -79,12 +82,15 @@ class Loop:
     ) -> bool:
         """Turns until `finished` says so (True) or `until` (time.monotonic()) has come (False)."""
         while True:
-            moved = self.turn()
+            try:
+                if not self.turn():
+                    if finished():
+                        return True
+                    # nothing is due: back-offs, cool-downs and other workers' leases end by the database's clock
+                    time.sleep(self.runtime.settings.poll.total_seconds())
+            except OUTAGE as error:
+                log.warning(Event.DATABASE_UNAVAILABLE, sqlstate=error.sqlstate)
+                time.sleep(AFTER_AN_OUTAGE.total_seconds())
             on_turn(self.progress)
-            if not moved:
-                if finished():
-                    return True
-                # nothing is due: back-offs, cool-downs and other workers' leases end by the database's clock
-                time.sleep(self.runtime.settings.poll.total_seconds())
             if until is not None and time.monotonic() >= until:
                 return False

@@ -25,8 +25,11 @@ _KINDS = {
 }
 _SYSTEM_ATTRIBUTE = re.compile(r"\{VAR :varno \d+ :varattno -\d")
 _WHOLE_ROW = re.compile(r"\{VAR :varno \d+ :varattno 0 ")
-_RELATION = re.compile(r":rtekind 0 :relid (\d+)")
 _FUNCTION = re.compile(r":(?:funcid|opfuncid) (\d+)")
+
+
+_EXPRESSION_STATES = ("0A", "22", "42")
+"""SQLSTATE classes of an expression that is wrong: not supported, data exception, syntax or access rule."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,13 @@ def find_table(connection: Connection, schema: str | None, table: str) -> Table:
             f"there is no table {label}",
             hint=f"did you mean {' or '.join(near)}?" if near else "check the name; public is the default schema",
         )
-    label, quoted = f"{row['schema']}.{row['table']}", _quoted(row["schema"], row["table"])
+    label = f"{row['schema']}.{row['table']}"
+    _require_kind(row, label)
+    _require_grants(row, label)
+    return _table(connection, row)
+
+
+def _require_kind(row: DictRow, label: str) -> None:
     if row["schema"] == "pgvector_sync" or row["table"].startswith("pgvector_sync_"):
         raise Refused(f"{label} has a name that pgvector-sync uses itself", hint="rename the table")
     if row["kind"] in _KINDS:
@@ -93,7 +102,10 @@ def find_table(connection: Connection, schema: str | None, table: str) -> Table:
         raise Refused(
             f"{label} is a partition of {row['parent']}", hint=f'use the parent: source = "{row["parent"]}"'
         )
-    role = _quoted(row["role"])
+
+
+def _require_grants(row: DictRow, label: str) -> None:
+    quoted, role = _quoted(row["schema"], row["table"]), _quoted(row["role"])
     if not row["may_use"]:
         raise Refused(
             f"role {row['role']} may not use the schema {row['schema']}",
@@ -112,7 +124,6 @@ def find_table(connection: Connection, schema: str | None, table: str) -> Table:
             hint=f"ALTER ROLE {role} BYPASSRLS; or use another role that sees all rows, such as the owner: hidden "
             "rows would look deleted",
         )
-    return _table(connection, row)
 
 
 def describe(connection: Connection, oid: int) -> Table:
@@ -147,6 +158,16 @@ def _table(connection: Connection, row: DictRow) -> Table:
     )
 
 
+def require_owner(connection: Connection, table: Table, purpose: str) -> None:
+    """Raises Refused unless our role owns the table, itself or as a member of the owner."""
+    if not table.owned:
+        role = one(connection, sql.SQL("SELECT current_user AS role"))["role"]
+        raise Refused(
+            f"{purpose} needs the owner of {table.schema}.{table.table}, which role {role} is not",
+            hint=f"GRANT {_quoted(table.owner)} TO {_quoted(role)};",
+        )
+
+
 def find_key(connection: Connection, table: Table, wanted: tuple[str, ...] | None) -> tuple[KeyColumn, ...]:
     """The primary key, or the unique NOT NULL key named in the config. Raises Refused with the reason."""
     label = f"{table.schema}.{table.table}"
@@ -163,8 +184,8 @@ def find_key(connection: Connection, table: Table, wanted: tuple[str, ...] | Non
     if names is None:
         raise Refused(
             f"{label} has no " + (f"unique NOT NULL key ({', '.join(wanted)})" if wanted else "primary key"),
-            hint=f"ALTER TABLE {_quoted(table.schema, table.table)} ADD PRIMARY KEY (…), or name a unique NOT NULL "
-            'key: key = ["column"]; one that is deferrable, partial or over an expression does not serve',
+            hint=f"ALTER TABLE {_quoted(table.schema, table.table)} ADD PRIMARY KEY (…), or name a unique NOT NULL"
+            ' key: key = ["column"]; one that is deferrable, partial or over an expression does not serve',
         )
     return tuple(_key_column(table, name) for name in names)
 
@@ -218,11 +239,9 @@ def read_columns(
     try:
         with connection.transaction(force_rollback=True):
             return _probe(connection, source, table, text_sql, where_sql)
-    except (
-        psycopg.errors.SyntaxErrorOrAccessRuleViolation,
-        psycopg.errors.DataException,
-        psycopg.errors.FeatureNotSupported,
-    ) as error:
+    except psycopg.Error as error:
+        if (error.sqlstate or "")[:2] not in _EXPRESSION_STATES:
+            raise
         # the message names columns and functions of the user's expression; DETAIL, which may quote rows, stays out
         primary = error.diag.message_primary or "it does not parse"
         raise Refused(
@@ -257,7 +276,7 @@ def _probe(
             hint="keep what the text needs in the row itself (a column, or a trigger of your own that fills one)",
         )
     tree = found["tree"]
-    if _RELATION.findall(tree).count(str(table.oid)) > 1:
+    if found["own_reads"] > 1:
         raise Refused(
             f"the expression reads other rows of {source.label}",
             hint="a change of those would not reach this row; keep what the text needs in the row itself",

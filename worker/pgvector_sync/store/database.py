@@ -31,6 +31,11 @@ IN_THE_WAY = (
     psycopg.errors.SerializationFailure,
 )
 """Somebody else's lock: nothing is wrong, it is tried again."""
+KEY_REFUSED = (psycopg.errors.ProgramLimitExceeded, psycopg.DataError)
+"""A key that our indexes don't take: it is too long, say."""
+OUTAGE = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
+"""The database is away, or is a standby by now: it comes back, and nothing was lost. Catch IN_THE_WAY before it,
+which Postgres counts among operational errors."""
 PATIENCE_TRIES = 40
 INSTALL_HINT = "run `pgvector-sync migrate`"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import DictRow
 
 from pgvector_sync.errors import MigrationRefused, Refused
 from pgvector_sync.store import locks
@@ -75,6 +76,7 @@ def check_schema(connection: Connection, *, folder: Path | None = None) -> None:
     state = one(connection, statement("migrations.schema_exists"))
     if not state["ledger_exists"]:
         raise MigrationRefused("this database has no pgvector_sync schema", hint="run `pgvector-sync migrate`")
+    _require_grants(state)
     pending = _pending(connection, known)
     if pending:
         raise MigrationRefused(
@@ -86,6 +88,7 @@ def check_schema(connection: Connection, *, folder: Path | None = None) -> None:
 def _apply(connection: Connection, known: list[Migration]) -> list[Migration]:
     state = one(connection, statement("migrations.schema_exists"))
     who = one(connection, statement("migrations.extension"))
+    _require_grants(state)
     try:
         # IF NOT EXISTS would ask for CREATE on the database even where the schema is there already
         if not state["schema_exists"]:
@@ -100,11 +103,26 @@ def _apply(connection: Connection, known: list[Migration]) -> list[Migration]:
             )
             connection.execute(sql.SQL(migration.body))
     except psycopg.errors.InsufficientPrivilege as error:
+        if state["schema_exists"]:
+            raise _not_ours(state) from None
         raise Refused(
             f"role {who['role']} may not create the schema pgvector_sync ({error.sqlstate})",
             hint=f'GRANT CREATE ON DATABASE "{who["database"]}" TO "{who["role"]}";',
         ) from None
     return pending
+
+
+def _require_grants(state: DictRow) -> None:
+    if not state["may_read"]:
+        raise _not_ours(state)
+
+
+def _not_ours(state: DictRow) -> Refused:
+    owner, role = (sql.Identifier(state[name]).as_string() for name in ("owner", "role"))
+    return Refused(
+        f"role {state['role']} may not use the schema pgvector_sync, which {state['owner']} owns",
+        hint=f"GRANT {owner} TO {role};",
+    )
 
 
 def _pending(connection: Connection, known: list[Migration]) -> list[Migration]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from psycopg.types.json import Jsonb
+
+from pgvector_sync.model import Key
 from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.statements import statement
 
@@ -21,12 +24,21 @@ def move(connection: Connection, *, after_id: int, limit: int) -> Drained:
     return Drained(row["events"], row["rows"], row["last_id"] or after_id)
 
 
-def park_first(connection: Connection, *, after_id: int, error_class: str) -> int | None:
-    """Leaves the first event beyond `after_id` behind as parked; returns its id."""
-    row = connection.execute(
-        statement("outbox.park_event"), {"after_id": after_id, "error_class": error_class}
-    ).fetchone()
+def lock_first(connection: Connection, *, after_id: int) -> int | None:
+    """The id of the first event beyond `after_id`, held until commit."""
+    row = connection.execute(statement("outbox.lock_first"), {"after_id": after_id}).fetchone()
     return None if row is None else int(row["id"])
+
+
+def park(connection: Connection, event_id: int, error_class: str) -> None:
+    """Leaves an event behind as a dead letter."""
+    connection.execute(statement("outbox.park_event"), {"id": event_id, "error_class": error_class})
+
+
+def add_parked(connection: Connection, source_id: int, key: Key, error_class: str) -> None:
+    """A dead letter for a key that has no event."""
+    params = {"source_id": source_id, "key": Jsonb(list(key)), "error_class": error_class}
+    connection.execute(statement("outbox.add_parked"), params)
 
 
 def sweeps(connection: Connection) -> dict[int, list[int]]:

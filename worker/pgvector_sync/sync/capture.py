@@ -7,7 +7,6 @@ it, so whoever calls `install` does it in a transaction with a short lock_timeou
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg import sql

@@ -10,7 +10,7 @@ import psycopg
 
 from pgvector_sync.model import Key, Pipeline
 from pgvector_sync.store import locks, outbox, pipelines, rows
-from pgvector_sync.store.database import Database
+from pgvector_sync.store.database import KEY_REFUSED, Database
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.telemetry import Event, log
 
@@ -46,11 +46,11 @@ class Drain:
                 moved = self._slice(start, limit)
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
                 break  # a writer holds a work row for a moment; the next poll comes soon
-            except (psycopg.errors.ProgramLimitExceeded, psycopg.DataError) as error:
+            except KEY_REFUSED:
                 if limit > 1:
                     limit //= 2
-                    continue
-                self._park(start, error)
+                else:
+                    self._alone(start)
                 continue
             if moved is None:
                 break
@@ -77,10 +77,22 @@ class Drain:
         stale = time.monotonic() - self._full_look_at > FULL_LOOK_EVERY.total_seconds()
         return 0 if stale else self._hint
 
-    def _park(self, start: int, error: psycopg.Error) -> None:
+    def _alone(self, start: int) -> None:
+        """Moves the first event, or parks it if it is the culprit.
+
+        Once more with the event held: since the slice failed, an earlier one may have become visible.
+        """
         with self.database.transaction() as connection:
-            parked = outbox.park_first(connection, after_id=start, error_class=f"key_refused_{error.sqlstate}")
-        log.warning(Event.PARKED, event_id=parked, error_class=f"key_refused_{error.sqlstate}")
+            event_id = outbox.lock_first(connection, after_id=start)
+            if event_id is None or not locks.try_lock_drain(connection):
+                return
+            try:
+                with connection.transaction():
+                    outbox.move(connection, after_id=event_id - 1, limit=1)
+            except KEY_REFUSED as error:
+                error_class = f"key_refused_{error.sqlstate}"
+                outbox.park(connection, event_id, error_class)
+                log.warning(Event.PARKED, event_id=event_id, error_class=error_class)
 
     def _sweep(self, *, until: float) -> None:
         with self.database.transaction() as connection:

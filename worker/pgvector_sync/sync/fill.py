@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from uuid import uuid4
 
 from pgvector_sync.errors import LeaseLost
-from pgvector_sync.model import Pipeline
-from pgvector_sync.store import pipelines, rows, runs
-from pgvector_sync.store.database import IN_THE_WAY, Connection
+from pgvector_sync.model import Key, Pipeline
+from pgvector_sync.store import outbox, pipelines, rows, runs
+from pgvector_sync.store.database import IN_THE_WAY, KEY_REFUSED, Connection
 from pgvector_sync.store.runs import ClaimedRun
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.sync.runtime import Runtime
@@ -69,7 +70,7 @@ def _page(
     keys = rows.page(connection, shape, run.watermark, limit=PAGE_ROWS)
     walked = len(keys) < PAGE_ROWS
     moved = replace(run, watermark=keys[-1] if keys else run.watermark)
-    enqueued = runs.enqueue(connection, shape.pipeline, run.id, keys) if keys else 0
+    enqueued = _enqueue(connection, shape.pipeline, run, keys)
     held = runs.advance(
         connection,
         moved,
@@ -82,3 +83,20 @@ def _page(
         raise LeaseLost(f"run {run.id} is no longer ours")
     log.debug(Event.FILL_PAGE, pipeline=run.pipeline, run=run.id, rows=len(keys), enqueued=enqueued)
     return moved, walked
+
+
+def _enqueue(connection: Connection, pipeline: Pipeline, run: ClaimedRun, keys: Sequence[Key]) -> int:
+    """A key that doesn't fit into work is found by halving, and left in the outbox as a dead letter."""
+    if not keys:
+        return 0
+    try:
+        with connection.transaction():
+            return runs.enqueue(connection, pipeline, run.id, keys)
+    except KEY_REFUSED as error:
+        if len(keys) == 1:
+            error_class = f"key_refused_{error.sqlstate}"
+            outbox.add_parked(connection, pipeline.source.id, keys[0], error_class)
+            log.warning(Event.PARKED, pipeline=pipeline.name, rows=1, error_class=error_class)
+            return 0
+    middle = len(keys) // 2
+    return sum(_enqueue(connection, pipeline, run, half) for half in (keys[:middle], keys[middle:]))

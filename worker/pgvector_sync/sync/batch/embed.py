@@ -20,6 +20,8 @@ from pgvector_sync.sync.batch.claim import Batch
 from pgvector_sync.sync.batch.read import Failure, Reading
 from pgvector_sync.sync.runtime import Runtime
 
+OUR_DEADLINE = "deadline"
+"""The code of an Unavailable that says nothing about the provider: the batch had no time left."""
 PROBE_TEXT = "pgvector-sync asks whether this model answers."
 _BISECTED = (InputRejected, Unavailable, BrokenContract)
 """Failures that may be one row's fault, if a probe text succeeds at the same time."""
@@ -94,7 +96,8 @@ def _require_healthy(embedder: Embedder, batch: Batch, error: ProviderError, don
         ) from None
     except (RateLimited, Misconfigured):
         raise
-    except ProviderError:
-        raise error from None
+    except ProviderError as failed:
+        # an outage or our deadline is the truth, even where the text was refused a moment before
+        raise (error if failed.code != OUR_DEADLINE and error.retryable else failed) from None
     done.requests += answer.requests
     done.tokens += answer.tokens

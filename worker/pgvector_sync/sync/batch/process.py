@@ -13,14 +13,11 @@ from pgvector_sync.model import Key, Lane, State
 from pgvector_sync.store import pipelines, usage
 from pgvector_sync.store.database import IN_THE_WAY, Connection
 from pgvector_sync.sync.batch.claim import Batch, claim
-from pgvector_sync.sync.batch.embed import Embedded, embed
+from pgvector_sync.sync.batch.embed import OUR_DEADLINE, Embedded, embed
 from pgvector_sync.sync.batch.read import Failure, Reading, read
 from pgvector_sync.sync.batch.write import Prepared, Written, write
 from pgvector_sync.sync.runtime import Runtime
 from pgvector_sync.telemetry import Event, log
-
-OUR_DEADLINE = "deadline"
-"""The code of an Unavailable that says nothing about the provider: the batch had no time left."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,20 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-import psycopg
-
 from pgvector_sync.model import Key
 from pgvector_sync.store import pipelines, rows
-from pgvector_sync.store.database import IN_THE_WAY
+from pgvector_sync.store.database import IN_THE_WAY, OUTAGE
 from pgvector_sync.store.rows import Look, Vector32
 from pgvector_sync.sync.batch.claim import Batch
-from pgvector_sync.sync.batch.read import Failure, is_of_a_row
+from pgvector_sync.sync.batch.read import Failure
 from pgvector_sync.sync.runtime import Runtime
 
 SLICE_TIME = timedelta(milliseconds=20)
 """What a slice should take, so that it stays under ~50 ms when the machine is busy or the index is cold."""
 FIRST_SLICE_ROWS = 32
 LARGEST_SLICE_ROWS = 512
+AFTER_AN_OUTAGE = timedelta(milliseconds=500)
 CONTENTION = timedelta(seconds=5)
 """How long rows that the application holds locked are tried again, with their vectors kept."""
 
@@ -68,43 +67,61 @@ _SIZES: dict[str, SliceSize] = {}
 
 
 def write(runtime: Runtime, batch: Batch, prepared: Sequence[Prepared]) -> Written:
-    """Stores what still matches its row and acknowledges it; releases what was superseded."""
-    done = Written()
-    size = _SIZES.setdefault(batch.pipeline.target_label, SliceSize())
-    waiting = deque(prepared)
-    limit = size.rows
-    give_up = min(batch.until, time.monotonic() + CONTENTION.total_seconds())
-    while waiting and time.monotonic() < batch.until:
-        part = [waiting.popleft() for _ in range(min(limit, len(waiting)))]
-        started = time.monotonic()
-        try:
-            _slice(runtime, batch, part, done)
-        except IN_THE_WAY:
-            limit = max(1, len(part) // 2)
-            if len(part) > 1:
-                waiting.extendleft(reversed(part))
-            elif time.monotonic() < give_up:
-                waiting.extend(part)  # the others first
+    """Stores what still matches its row and acknowledges it; releases what was superseded.
+
+    Raises psycopg.OperationalError where the database stays away longer than the batch may wait.
+    """
+    return _Writing(runtime, batch, deque(prepared)).run()
+
+
+class _Writing:
+    """The slices of one batch: how large the next is, and what becomes of one that fails."""
+
+    def __init__(self, runtime: Runtime, batch: Batch, waiting: deque[Prepared]) -> None:
+        self.runtime, self.batch, self.waiting = runtime, batch, waiting
+        self.done = Written()
+        self.size = _SIZES.setdefault(batch.pipeline.target_label, SliceSize())
+        self.limit = self.size.rows
+        self.give_up = min(batch.until, time.monotonic() + CONTENTION.total_seconds())
+
+    def run(self) -> Written:
+        while self.waiting and time.monotonic() < self.batch.until:
+            part = [self.waiting.popleft() for _ in range(min(self.limit, len(self.waiting)))]
+            started = time.monotonic()
+            try:
+                _slice(self.runtime, self.batch, part, self.done)
+            except IN_THE_WAY:
+                self._make_way(part)
+            except OUTAGE:
+                self._wait_out(part)
             else:
-                done.held_up.add(part[0].key)
-        except psycopg.Error as error:
-            if not is_of_a_row(error):
-                raise
-            # its expression fails by now, or its key is too long for the target's index
-            if len(part) > 1:
-                limit = len(part) // 2
-                waiting.extendleft(reversed(part))
-            else:
-                words = f"the write failed on this row ({error.sqlstate})"
-                done.failed[part[0].key] = Failure("write_failed", words, part[0].fingerprint, final=False)
+                self.size.learn(len(part), timedelta(seconds=time.monotonic() - started))
+                self.limit = self.size.rows
+        self.done.held_up |= {row.key for row in self.waiting}  # the deadline came first
+        self._release_held_up()
+        return self.done
+
+    def _make_way(self, part: list[Prepared]) -> None:
+        """In halves, so that only the rows that somebody else holds wait."""
+        self.limit = max(1, len(part) // 2)
+        if len(part) > 1:
+            self.waiting.extendleft(reversed(part))
+        elif time.monotonic() < self.give_up:
+            self.waiting.extend(part)  # the others first
         else:
-            size.learn(len(part), timedelta(seconds=time.monotonic() - started))
-            limit = size.rows
-    done.held_up |= {row.key for row in waiting}  # the deadline came first
-    if done.held_up:
-        held_up, delay = list(done.held_up), runtime.settings.backoff_first
-        runtime.database.patiently(lambda c: batch.holding.release(c, held_up, delay=delay))
-    return done
+            self.done.held_up.add(part[0].key)
+
+    def _wait_out(self, part: list[Prepared]) -> None:
+        """The vectors are paid for and the lease is still ours: keep them until the database is back."""
+        if time.monotonic() + AFTER_AN_OUTAGE.total_seconds() >= self.batch.until:
+            raise  # noqa: PLE0704  # called while the error is being handled
+        self.waiting.extendleft(reversed(part))
+        time.sleep(AFTER_AN_OUTAGE.total_seconds())
+
+    def _release_held_up(self) -> None:
+        if self.done.held_up:
+            keys, delay = list(self.done.held_up), self.runtime.settings.backoff_first
+            self.runtime.database.patiently(lambda c: self.batch.holding.release(c, keys, delay=delay))
 
 
 @dataclass(frozen=True, slots=True)
