@@ -1,6 +1,6 @@
 # Python 3.11 to 3.13 and make are all that a machine needs; everything else goes into .venv.
 
-.PHONY: help demo test lint soak pins
+.PHONY: help demo test lint soak bench pins
 .DEFAULT_GOAL := help
 
 # The newest Python that will do: wordllama, the local model, has no wheel for 3.14 yet. One that is there
@@ -31,6 +31,9 @@ lint: .venv/dev.stamp ## style, formatting, types and layers
 MINUTES := 30
 soak: .venv/dev.stamp ## random faults and writers, the guarantees asked all the time: make soak MINUTES=5
 	$(BIN)/python tests/soak/run.py --minutes $(MINUTES)
+
+bench: .venv/dev.stamp ## what capture costs, and how fast drain, sync and status are
+	$(BIN)/python benchmarks/run.py
 
 pins: ## renew constraints.txt: the newest versions of everything
 	rm -rf .venv

@@ -11,10 +11,25 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
+
 from waiting import eventually
 
 COMMAND = (sys.executable, "-m", "pgvector_sync")
 """The command line of pgvector-sync, in the interpreter that runs the tests."""
+
+
+def running_in(folder: Path) -> list[str]:
+    """Command lines of the processes that work in a folder or below it, the tests' own aside."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            place = process.cwd()
+            if process.pid != os.getpid() and Path(place).is_relative_to(folder):
+                found.append(f"{process.pid} in {place}: {' '.join(process.cmdline())}")
+        except psutil.Error:  # it has ended, or is somebody else's
+            continue
+    return found
 
 
 class Process:

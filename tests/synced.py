@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import psycopg
 import pytest
+from psycopg import sql
 
 from endpoint import Endpoint, vector_of
-from pgvector_sync.bootstrap import open_runtime
+from pgvector_sync.bootstrap import Embedders, open_database
 from pgvector_sync.config import load_config
+from pgvector_sync.embedding.embedder import Embedder
+from pgvector_sync.model import Provider
 from pgvector_sync.operate.apply import apply_plan, remove
 from pgvector_sync.operate.loop import Loop
 from pgvector_sync.operate.plan import Plan, make_plan
@@ -27,7 +30,6 @@ from pgvector_sync.store.pipelines import all_pipelines, require_pipeline
 from pgvector_sync.store.shape import Shape, key_json
 from pgvector_sync.sync import fill
 from pgvector_sync.sync.runtime import Runtime
-from psycopg import sql
 from servers import Database
 
 DIMENSIONS = 8
@@ -55,6 +57,12 @@ class Synced:
     file: Path
     declared: dict[str, dict[str, Any]] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def acting_as(self, role: str) -> Iterator[Runtime]:
+        """A worker whose connections act as this role."""
+        with runtime_of(self.database.url_as(role), self.runtime.embedder) as runtime:
+            yield runtime
 
     # -- SQL of the application ----------------------------------------------------------------------------
 
@@ -98,9 +106,7 @@ class Synced:
         self.apply()
         self.sync()
 
-    def remove(
-        self, name: str = "docs", *, keep_vectors: bool = False, runtime: Runtime | None = None
-    ) -> None:
+    def remove(self, name: str = "docs", *, keep_vectors: bool = False, runtime: Runtime | None = None) -> None:
         remove((runtime or self.runtime).database, name, keep_vectors=keep_vectors, say=self.said.append)
         self.declared.pop(name, None)
 
@@ -170,9 +176,7 @@ class Synced:
             texts, vectors = self.texts(name), self.vectors(name)
             assert set(vectors) == set(texts)
             wrong = [
-                key
-                for key, text in texts.items()
-                if not np.allclose(vectors[key], vector_of(text, DIMENSIONS))
+                key for key, text in texts.items() if not np.allclose(vectors[key], vector_of(text, DIMENSIONS))
             ]
             assert wrong == []
 
@@ -194,29 +198,40 @@ def _section(name: str, values: dict[str, Any]) -> str:
     # a JSON string, number or list of strings is TOML as well
     lines = [f"[{name}]"]
     for key, value in values.items():
-        inline = (
-            {f"{key}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {key: value}
-        )
+        inline = {f"{key}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {key: value}
         lines += [f"{path} = {json.dumps(item, ensure_ascii=False)}" for path, item in inline.items()]
     return "\n".join(lines) + "\n"
 
 
 @contextmanager
-def runtime_of(url: str) -> Iterator[Runtime]:
-    """A runtime as `bootstrap` makes it, with quicker polling."""
+def runtime_of(url: str, embedder: Callable[[Provider], Embedder]) -> Iterator[Runtime]:
+    """A runtime as `bootstrap` makes it, with quicker polling and embedders that live longer than one test."""
     settings = Settings(
         DATABASE_URL=url, poll=timedelta(milliseconds=5), text_limit_bytes=TEXT_LIMIT, _env_file=None
     )
-    with open_runtime(settings) as runtime:
-        yield runtime
+    with open_database(settings) as database:
+        yield Runtime(settings, database, embedder)
 
 
 @contextmanager
-def open_synced(database: Database, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Synced]:
+def running_endpoint() -> Iterator[tuple[Endpoint, Embedders]]:
+    """An endpoint and its clients, whose making takes longer than many a test."""
+    embedders = Embedders(Settings(_env_file=None))
+    with Endpoint() as endpoint:
+        yield endpoint, embedders
+    embedders.close()
+
+
+@contextmanager
+def open_synced(
+    database: Database, shared: tuple[Endpoint, Embedders], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Synced]:
     """Opens everything that `Synced` holds."""
+    endpoint, embedders = shared
+    endpoint.heal()
     monkeypatch.setenv("TEST_KEY", "test-key")
     monkeypatch.setattr(fill, "AGAIN", timedelta(milliseconds=5))  # a run looks again a hundred times as soon
-    with Endpoint() as endpoint, runtime_of(database.url) as runtime:
+    with runtime_of(database.url, embedders) as runtime:
         yield Synced(database, endpoint, runtime, folder / "pgvector-sync.toml")
 
 

@@ -54,16 +54,24 @@ WHERE i.indrelid = %(oid)s AND i.indisunique AND i.indisvalid AND i.indimmediate
 ORDER BY i.indisprimary DESC, i.indexrelid;
 
 -- name: probe
--- What the probing view reads: columns of the source, other relations, and the tree for what dependencies don't say.
-SELECT coalesce(array_agg(DISTINCT a.attname::text) FILTER (WHERE d.refobjid = %(source_oid)s AND a.attnum IS NOT NULL),
-                '{}') AS columns,
-       coalesce(array_agg(DISTINCT d.refobjid::regclass::text)
-                FILTER (WHERE d.refobjid NOT IN (%(source_oid)s, %(view)s::regclass)), '{}') AS others,
-       max(r.ev_action::text) AS tree
-FROM pg_catalog.pg_rewrite r
-JOIN pg_catalog.pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid AND d.refclassid = 'pg_class'::regclass
-LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid AND a.attnum > 0
-WHERE r.ev_class = %(view)s::regclass;
+-- What the probing view reads: columns of the source, other relations, and the tree for what dependencies don't say:
+-- a relation read twice, and those of the system catalog.
+WITH rule AS (
+    SELECT oid, ev_action::text AS tree FROM pg_catalog.pg_rewrite WHERE ev_class = %(view)s::regclass
+), depends AS (
+    SELECT d.refobjid AS relid, d.refobjsubid AS attnum FROM rule
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = rule.oid
+         AND d.refclassid = 'pg_class'::regclass
+), reads AS (
+    SELECT (regexp_matches(tree, ':rtekind 0 :relid (\d+)', 'g'))[1]::oid AS relid FROM rule
+)
+SELECT ARRAY(SELECT DISTINCT a.attname::text FROM depends d
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = d.relid AND a.attnum = d.attnum
+             WHERE d.relid = %(source_oid)s AND d.attnum > 0) AS columns,
+       ARRAY(SELECT relid::regclass::text FROM (SELECT relid FROM depends UNION SELECT relid FROM reads) AS every
+             WHERE relid NOT IN (%(source_oid)s, %(view)s::regclass) ORDER BY 1) AS others,
+       (SELECT count(*) FROM reads WHERE relid = %(source_oid)s) AS own_reads,
+       (SELECT tree FROM rule) AS tree;
 
 -- name: volatile
 -- Functions that are volatile, or stable because of the clock.

@@ -6,8 +6,11 @@ SELECT pg_advisory_xact_lock(%(classid)s, %(objid)s);
 
 -- name: schema_exists
 -- Whether this database has met us before.
-SELECT to_regnamespace('pgvector_sync') IS NOT NULL AS schema_exists,
-       to_regclass('pgvector_sync.applied_migration') IS NOT NULL AS ledger_exists;
+SELECT n.oid IS NOT NULL AS schema_exists, c.oid IS NOT NULL AS ledger_exists,
+       coalesce(has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT'), true) AS may_read,
+       pg_get_userbyid(n.nspowner)::text AS owner, current_user::text AS role
+FROM (SELECT) AS always LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'pgvector_sync'
+LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'applied_migration';
 
 -- name: create_ledger
 -- The ledger itself, which no migration can create.

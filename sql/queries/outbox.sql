@@ -38,13 +38,22 @@ WITH event AS (
 SELECT (SELECT count(*) FROM event) AS events, (SELECT max(id) FROM event) AS last_id,
        (SELECT count(*) FROM moved) AS rows;
 
+-- name: lock_first
+-- The event that a drain of one would take, held until commit.
+SELECT id FROM pgvector_sync.outbox
+WHERE id > %(after_id)s AND key IS NOT NULL AND error_class IS NULL
+ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED;
+
 -- name: park_event
 -- The one event that can't become work (its key is too long for the index, say) stays behind, and is shown as dead.
-UPDATE pgvector_sync.outbox SET error_class = %(error_class)s
-WHERE id = (SELECT id FROM pgvector_sync.outbox
-            WHERE id > %(after_id)s AND key IS NOT NULL AND error_class IS NULL
-            ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING id;
+UPDATE pgvector_sync.outbox SET error_class = %(error_class)s WHERE id = %(id)s;
+
+-- name: add_parked
+-- The same for a key that a fill has come upon, once.
+INSERT INTO pgvector_sync.outbox (source_id, key, error_class)
+SELECT %(source_id)s, %(key)s, %(error_class)s
+WHERE NOT EXISTS (SELECT FROM pgvector_sync.outbox o
+                  WHERE o.source_id = %(source_id)s AND o.key = %(key)s AND o.error_class IS NOT NULL);
 
 -- name: sweeps
 -- TRUNCATE events: each is a walk over the targets of its source.

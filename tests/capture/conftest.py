@@ -6,14 +6,24 @@ from pathlib import Path
 
 import pytest
 
-import synced as synced_module
+import synced as with_endpoint
+from endpoint import Endpoint
+from pgvector_sync.bootstrap import Embedders
 from servers import Database
 from synced import Synced
 
 
+@pytest.fixture(scope="session")
+def shared() -> Iterator[tuple[Endpoint, Embedders]]:
+    with with_endpoint.running_endpoint() as shared:
+        yield shared
+
+
 @pytest.fixture
-def synced(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Synced]:
-    with synced_module.open_synced(database, tmp_path, monkeypatch) as synced:
+def synced(
+    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Synced]:
+    with with_endpoint.open_synced(database, shared, tmp_path, monkeypatch) as synced:
         yield synced
 
 
@@ -21,4 +31,4 @@ def synced(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def role(database: Database) -> Iterator[Callable[..., str]]:
     """Makes a role with grants, and takes it away again."""
     with ExitStack() as roles:
-        yield lambda name, *grants: roles.enter_context(synced_module.role(database, name, *grants))
+        yield lambda name, *grants: roles.enter_context(with_endpoint.role(database, name, *grants))

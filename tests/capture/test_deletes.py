@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synced import DOCS, OURS, Synced, runtime_of, session
+from synced import DOCS, OURS, Synced, session
 
 
 @pytest.fixture
@@ -112,9 +112,7 @@ def test_cascades_from_another_table_are_captured(synced: Synced, many: str):
         "INSERT INTO docs VALUES (1, 1, 'a'), (1, 2, 'b'), (2, 1, 'c')",
     )
     synced.pipeline()
-    synced.run(
-        "DELETE FROM books WHERE id = 1" if many == "DELETE" else "UPDATE books SET id = 10 WHERE id = 1"
-    )
+    synced.run("DELETE FROM books WHERE id = 1" if many == "DELETE" else "UPDATE books SET id = 10 WHERE id = 1")
     gone = [[1, 1], [1, 2]]
     assert sorted(synced.events()) == (gone if many == "DELETE" else [*gone, [10, 1], [10, 2]])
     synced.sync()
@@ -136,9 +134,7 @@ def test_a_cascade_that_sets_a_tracked_column_to_null_is_captured(synced: Synced
 
 
 def test_a_target_dropped_by_hand_does_not_break_the_applications_deletes(docs: Synced):
-    docs.run(
-        "DROP TABLE docs_embedding", "DELETE FROM docs WHERE id = 1", "UPDATE docs SET id = 20 WHERE id = 2"
-    )
+    docs.run("DROP TABLE docs_embedding", "DELETE FROM docs WHERE id = 1", "UPDATE docs SET id = 20 WHERE id = 2")
     docs.run("TRUNCATE docs")
     assert docs.events() == [[1], [20], [2], None]
 
@@ -191,7 +187,7 @@ def test_grants_that_the_worker_lost_do_not_break_the_applications_deletes(synce
         "GRANT SELECT, TRIGGER ON shop.docs TO {role}",
     )
     synced.declare(source="shop.docs")
-    with runtime_of(synced.database.url_as(worker)) as runtime:
+    with synced.acting_as(worker) as runtime:
         synced.apply(runtime)
         synced.settle(runtime=runtime)
     synced.run(change.format(role=worker), "DELETE FROM shop.docs WHERE id = 1")

@@ -130,9 +130,7 @@ def test_a_row_that_changes_often_in_one_transaction_is_embedded_once(docs: Sync
 
 
 def test_an_unlogged_table_is_a_source_like_any_other(synced: Synced):
-    synced.run(
-        "CREATE UNLOGGED TABLE docs (id int PRIMARY KEY, body text)", "INSERT INTO docs VALUES (1, 'one')"
-    )
+    synced.run("CREATE UNLOGGED TABLE docs (id int PRIMARY KEY, body text)", "INSERT INTO docs VALUES (1, 'one')")
     synced.pipeline()
     synced.run("UPDATE docs SET body = 'uno'")
     synced.sync()
@@ -144,9 +142,7 @@ def test_two_pipelines_on_one_source_share_the_event_and_have_a_work_row_each(sy
     synced.declare("notes", text=["note"], where="id < 100")
     synced.apply()
     synced.sync()
-    synced.run(
-        "UPDATE docs SET note = 'second'", "INSERT INTO docs VALUES (2, 'two', 'n'), (200, 'far', 'n')"
-    )
+    synced.run("UPDATE docs SET note = 'second'", "INSERT INTO docs VALUES (2, 'two', 'n'), (200, 'far', 'n')")
     assert synced.events() == [[1], [2], [200]]
     synced.sync()
     assert set(synced.vectors("bodies")) == {(1,), (2,), (200,)}

@@ -20,20 +20,20 @@ from pgvector.psycopg import register_vector
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from endpoint import vector_of
 from faults import Faults
-from processes import Processes
-from servers import Database, new_database, running_postgres, running_valkey
-from waiting import eventually
 from watch import WITNESS, Watch
 from writers import Writer
 
+from endpoint import vector_of
 from pgvector_sync.bootstrap import open_database
 from pgvector_sync.operate.status import settled
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import pipelines
 from pgvector_sync.store.database import connect
 from pgvector_sync.store.migrations import migrate
+from processes import Processes
+from servers import Database, new_database, running_postgres, running_valkey
+from waiting import eventually
 
 DIMENSIONS = 16
 WRITERS = 4
@@ -105,7 +105,7 @@ def main() -> int:
         return soak(arguments, postgres, valkey, database, processes, folder)
 
 
-def soak(arguments, postgres, valkey, database, processes, folder) -> int:  # noqa: ANN001
+def soak(arguments, postgres, valkey, database, processes, folder) -> int:
     endpoint = processes.start(
         sys.executable, str(Path(__file__).parent.parent / "endpoint.py"), "--port", "0", "--latency-ms", "100"
     )
@@ -159,7 +159,7 @@ def _settle(database: Database) -> bool:
     return True
 
 
-def report(postgres, database, faults, writers, watch, *, ended: bool, settle_seconds: float) -> int:  # noqa: ANN001
+def report(postgres, database, faults, writers, watch, *, ended: bool, settle_seconds: float) -> int:
     writes: Counter[str] = sum((writer.counts for writer in writers), Counter())
     states: Counter[str] = sum((writer.sqlstates for writer in writers), Counter())
     vectors = wrong_vectors(database)

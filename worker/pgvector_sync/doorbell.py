@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 
+from celery import Celery
 from kombu.exceptions import ChannelError
 from redis import Redis
 
-from celery import Celery
 from pgvector_sync.model import Lane
 from pgvector_sync.settings import Settings, load_settings
 from pgvector_sync.store.work import Due

@@ -13,10 +13,10 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
+from celery import bootsteps
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
-from celery import bootsteps
 from pgvector_sync.bootstrap import open_database
 from pgvector_sync.doorbell import Doorbell, open_doorbell
 from pgvector_sync.store import runs, work

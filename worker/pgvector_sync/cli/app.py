@@ -13,7 +13,7 @@ import typer
 from redis.exceptions import RedisError
 
 from pgvector_sync import __version__
-from pgvector_sync.cli import apply, celery, demo, search, state, sync, up
+from pgvector_sync.cli import apply, celery, dead_letters, demo, doctor, search, state, sync, up
 from pgvector_sync.cli.console import complain
 from pgvector_sync.errors import SyncError
 from pgvector_sync.settings import load_settings
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (apply, celery, sync, state, search, up, demo):
+for module in (apply, celery, sync, state, search, dead_letters, doctor, up, demo):
     module.register(app)
 
 

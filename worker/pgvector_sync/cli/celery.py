@@ -41,8 +41,8 @@ def worker(
     from pgvector_sync.celery_app import app
 
     app.worker_main(
-        ["worker", "--concurrency", str(concurrency), "--pool", pool, "--queues", queues, "--without-gossip",
-         "--without-mingle", *context.args]
+        ["--quiet", "worker", "--concurrency", str(concurrency), "--pool", pool, "--queues", queues,
+         "--without-gossip", "--without-mingle", *context.args]
     )  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def beat(context: typer.Context) -> None:
     _check()
     from pgvector_sync.celery_app import app
 
-    app.start(["beat", *context.args])
+    app.start(["--quiet", "beat", *context.args])
 
 
 def _check() -> None:

@@ -80,7 +80,9 @@ def _once(
 def _problems(status: PipelineStatus) -> list[str]:
     found = []
     if status.dead:
-        found.append(f"{status.name}: {status.dead:,} dead letters, see `pgvector-sync status`")
+        found.append(
+            f"{status.name}: {status.dead:,} dead letters, see `pgvector-sync dead-letters list {status.name}`"
+        )
     if not status.settled:
         why = f" ({status.state}: {status.reason})" if status.reason else f" ({status.state})"
         found.append(

@@ -102,13 +102,13 @@ def make_plan(connection: Connection, config: Config) -> Plan:
     plan.unlisted = sorted(set(there) - set(config.pipelines))
     taken: dict[Target, str] = {(p.target_schema, p.target_table): p.name for p in there.values()}
     refusals = []
-    for name, wanted in config.pipelines.items():
+    for pipeline, wanted in config.pipelines.items():
         try:
             made = _plan(connection, config, wanted, there, taken)
         except Refused as refused:
-            refusals.append((name, refused))
+            refusals.append((pipeline, refused))
         else:
-            taken[made.target] = name
+            taken[made.target] = pipeline
             plan.pipelines.append(made)
     if refusals:
         lines = [f"pipeline {name}: {refused}" for name, refused in refusals]
@@ -134,6 +134,8 @@ def _plan(
         statement("pipelines.source_id"), {"schema": table.schema, "table": table.table}
     ).fetchone()
     source = Source(0 if row is None else row["id"], table.schema, table.table, key)
+    if wanted.capture_replicated:
+        catalog.require_owner(connection, table, "capture_replicated")
     if wanted.text_columns is not None:
         catalog.require_columns(table, wanted.text_columns)
     text_sql = wanted.text_sql or text_of_columns(wanted.text_columns or ())
@@ -260,15 +262,21 @@ def _with_capture(
     for other in there.values():
         if other.source.label == made.source.label and other.name not in named and other.state != "removing":
             targets.add((other.target_schema, other.target_table))
+    replicated = any(other.config.capture_replicated for other in same)
     if made.source.id:
         rows = connection.execute(statement("pipelines.source_pipelines"), {"source_id": made.source.id})
-        tracked |= {c for row in rows if row["name"] not in named for c in row["read_columns"]}
+        unlisted = [row for row in rows if row["name"] not in named]
+        tracked |= {column for row in unlisted for column in row["read_columns"]}
+        # what the pipelines that the file doesn't name asked for, nobody has taken back
+        names = {"schema": made.source.schema, "table": made.source.table}
+        stored = one(connection, statement("pipelines.source_id"), names)
+        replicated |= bool(unlisted and stored["capture_replicated"])
     wanted = Capture(
         made.source,
         made.table,
         tuple(c.name for c in made.table.columns if c.name in tracked),
         tuple(sorted(targets)),
-        any(other.config.capture_replicated for other in same),
+        replicated,
         capture.partitions(connection, made.table),
         connection.info.server_version,
     )

@@ -1,0 +1,184 @@
+"""Installing triggers between writers: politely, and without losing what they wrote."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import pytest
+
+from pgvector_sync.errors import Refused
+from pgvector_sync.operate import apply as apply_module
+from pgvector_sync.operate.apply import apply_plan
+from pgvector_sync.operate.plan import Plan
+from synced import DOCS, Synced, session
+from waiting import eventually
+
+
+@contextmanager
+def in_the_background(synced: Synced, plan: Plan) -> Iterator[list[BaseException]]:
+    """Applies in a thread; the block's end waits for it."""
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            apply_plan(synced.runtime.database, plan, say=synced.said.append)
+        except BaseException as error:  # noqa: BLE001 - for the test to look at
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield errors
+    finally:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def blocked_by_us(synced: Synced) -> list[int]:
+    """Backends that wait for a lock which a session of ours holds or waits for."""
+    ours = {
+        pid
+        for (pid,) in synced.database.execute(
+            "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgvector-sync'"
+        )
+    }
+    return [
+        pid
+        for pid, blockers in synced.database.waiting_for_locks().items()
+        if pid not in ours and ours & set(blockers)
+    ]
+
+
+def test_a_writers_long_transaction_is_waited_for_and_other_writers_get_through(synced: Synced):
+    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
+    synced.declare()
+    plan = synced.plan()
+    with session(synced.database) as slow:
+        slow.execute("INSERT INTO docs VALUES (2, 'committed just before the trigger')")
+        with in_the_background(synced, plan) as errors:
+            eventually(lambda: synced.said, what="it says that it waits")
+            assert "waiting for a gap between the writers of public.docs" in synced.said[0]
+            # a writer queues behind our waiting CREATE TRIGGER at most for its lock_timeout
+            limit = apply_module.DDL_LOCK_TIMEOUT.total_seconds()
+            slowest = 0.0
+            for number in range(10, 25):
+                started = time.monotonic()
+                synced.run(f"INSERT INTO docs VALUES ({number}, 'while it waits')")
+                slowest = max(slowest, time.monotonic() - started)
+            assert slowest < limit + 1.0
+            # and between two tries it really steps aside
+            eventually(lambda: not synced.database.waiting_for_locks(), what="nobody waits")
+            assert synced.names() == []
+            slow.commit()
+        assert errors == []
+    assert len(synced.said) == 1
+    assert synced.plan().empty
+    synced.sync()
+    assert len(synced.vectors()) == 17
+
+
+def test_a_writer_that_waited_behind_us_goes_on_when_we_step_aside(synced: Synced):
+    synced.run(DOCS)
+    synced.declare()
+    plan = synced.plan()
+    with session(synced.database) as slow, session(synced.database) as other:
+        slow.execute("INSERT INTO docs VALUES (1, 'one')")
+        with in_the_background(synced, plan) as errors:
+            waits = "SELECT count(*) FROM pg_locks WHERE relation = 'docs'::regclass AND mode = 'ShareRowExclusiveLock' AND NOT granted"
+            eventually(lambda: synced.database.value(waits), what="CREATE TRIGGER waits")
+            other.execute("SET lock_timeout = '5s'")
+            other.execute("INSERT INTO docs VALUES (2, 'two')")  # while slow is still open
+            other.commit()
+            slow.commit()
+        assert errors == []
+    synced.sync()
+    assert len(synced.vectors()) == 2
+
+
+def test_rows_committed_while_the_trigger_waits_and_rows_after_it_are_all_found(synced: Synced):
+    synced.run(DOCS)
+    synced.declare()
+    plan = synced.plan()
+    stop = threading.Event()
+    written = []
+
+    def write() -> None:
+        with synced.database.connect() as connection:
+            while not stop.is_set():
+                connection.execute("INSERT INTO docs VALUES (%s, %s)", [len(written), f"row {len(written)}"])
+                written.append(None)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        eventually(lambda: len(written) > 50)
+        with in_the_background(synced, plan) as errors:
+            pass
+        count = len(written)
+        eventually(lambda: len(written) > count + 50)
+    finally:
+        stop.set()
+        writer.join()
+    assert errors == []
+    synced.sync()
+    assert len(synced.vectors()) == len(written)
+
+
+def test_when_no_gap_comes_it_gives_up_leaves_nothing_and_says_what_to_do(synced: Synced, monkeypatch):
+    monkeypatch.setattr(apply_module, "DDL_PATIENCE", timedelta(seconds=0.3))
+    monkeypatch.setattr(apply_module, "DDL_LOCK_TIMEOUT", timedelta(milliseconds=50))
+    synced.run(DOCS)
+    synced.declare()
+    with session(synced.database) as slow:
+        slow.execute("INSERT INTO docs VALUES (1, 'one')")
+        with pytest.raises(Refused, match="no gap came between the writers") as refused:
+            synced.apply()
+        assert "pg_stat_activity" in refused.value.hint
+        slow.commit()
+    assert synced.names() == []
+    assert synced.database.value("SELECT to_regclass('docs_embedding')") is None
+    synced.apply()
+    synced.sync()
+
+
+def test_a_reader_does_not_hold_up_apply(synced: Synced):
+    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
+    synced.declare()
+    with session(synced.database) as reader:
+        reader.execute("SELECT * FROM docs").fetchall()
+        synced.apply()
+    assert synced.said == []
+    synced.sync()
+
+
+def test_removing_waits_for_a_gap_too(synced: Synced, monkeypatch):
+    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
+    synced.pipeline()
+    monkeypatch.setattr(apply_module, "DDL_PATIENCE", timedelta(seconds=0.3))
+    monkeypatch.setattr(apply_module, "DDL_LOCK_TIMEOUT", timedelta(milliseconds=50))
+    with session(synced.database) as slow:
+        slow.execute("INSERT INTO docs VALUES (2, 'two')")
+        with pytest.raises(Refused, match="no gap came between the writers"):
+            synced.remove()
+        slow.commit()
+    synced.remove()
+    assert synced.database.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == 0
+
+
+def test_two_applies_at_once_end_with_one_pipeline_and_a_reason_for_the_other(synced: Synced):
+    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
+    synced.declare()
+    first, second = synced.plan(), synced.plan()
+    with in_the_background(synced, first) as errors, in_the_background(synced, second) as others:
+        pass
+    failed = [*errors, *others]
+    assert len(failed) == 1
+    assert isinstance(failed[0], Refused)
+    assert "another apply ran at the same time" in str(failed[0])
+    assert synced.plan().empty
+    synced.sync()
+    assert synced.database.value("SELECT count(*) FROM pgvector_sync.run") == 1

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import synced as with_endpoint
+from endpoint import Calls, Endpoint
+from pgvector_sync.bootstrap import Embedders
+from servers import Database
+from steps import Steps, another_worker
+from synced import DOCS, Synced
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[tuple[Endpoint, Embedders]]:
+    with with_endpoint.running_endpoint() as shared:
+        yield shared
+
+
+@pytest.fixture
+def synced(
+    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Synced]:
+    with with_endpoint.open_synced(database, shared, tmp_path, monkeypatch) as synced:
+        synced.endpoint.calls, synced.endpoint.latency = Calls(), 0.0
+        yield synced
+
+
+@pytest.fixture
+def docs(synced: Synced) -> Steps:
+    """The usual source, empty, with its pipeline applied, and one worker."""
+    synced.run(DOCS)
+    synced.pipeline()
+    return Steps(synced, synced.runtime)
+
+
+@pytest.fixture
+def worker(synced: Synced) -> Iterator[Callable[..., Steps]]:
+    """Makes further workers, with settings of their own."""
+    with ExitStack() as workers:
+
+        def make(**settings: Any) -> Steps:
+            return workers.enter_context(another_worker(synced, **settings))
+
+        yield make

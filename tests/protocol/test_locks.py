@@ -1,0 +1,171 @@
+"""A quiet neighbour: whatever a worker waits for, it gives up after 50 ms and finishes later."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+
+import psycopg
+import pytest
+
+from pgvector_sync.model import Lane
+from pgvector_sync.store import database as database_module
+from pgvector_sync.sync.batch import process
+from pgvector_sync.sync.batch import write as write_module
+from steps import Steps
+from synced import session
+from waiting import eventually
+
+
+@pytest.fixture
+def application(docs: Steps) -> Iterator[psycopg.Connection[object]]:
+    """A session of the application's, in transactions."""
+    with session(docs.synced.database) as connection:
+        yield connection
+        connection.rollback()
+
+
+@pytest.fixture(autouse=True)
+def _short_contention(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows in the application's hands are given up after a moment instead of five seconds."""
+    monkeypatch.setattr(write_module, "CONTENTION", timedelta(milliseconds=200))
+
+
+def server_log_is_quiet(docs: Steps) -> None:
+    name = docs.synced.database.name
+    assert docs.synced.database.server.logged(rf" {name} .*(still waiting|deadlock detected)") == []
+
+
+def test_a_locked_target_row_is_given_up_and_the_others_are_written(
+    docs: Steps, application: psycopg.Connection[object]
+) -> None:
+    docs.insert(_1="one", _2="two", _3="three")
+    docs.synced.sync()
+    application.execute("SELECT FROM docs_embedding WHERE id = 2 FOR UPDATE")
+    docs.synced.run("UPDATE docs SET body = body || ' changed'")
+    outcome = docs.process()
+    assert outcome is not None
+    assert (outcome.stored, outcome.released) == (2, 1)
+    assert docs.work(2, "lease", "attempts") == (None, 0)
+    application.rollback()
+    docs.end_backoffs()
+    docs.synced.sync()
+    server_log_is_quiet(docs)
+
+
+def test_a_target_row_that_is_free_again_soon_is_written_with_the_vector_that_was_paid_for(
+    docs: Steps, application: psycopg.Connection[object]
+) -> None:
+    docs.insert(_1="one")
+    docs.synced.sync()
+    docs.change(1, "changed")
+    batch = docs.claim()
+    prepared = docs.embed(batch)
+    application.execute("SELECT FROM docs_embedding FOR UPDATE")
+    paid, done = docs.synced.paid(), []
+    thread = threading.Thread(target=lambda: done.append(docs.write(batch, prepared)))
+    thread.start()
+    eventually(docs.synced.database.waiting_for_locks, what="the write waits for the application")
+    application.rollback()
+    thread.join(10)
+    assert done[0].stored == {(1,)}
+    assert docs.synced.paid() == paid
+    server_log_is_quiet(docs)
+
+
+def test_a_locked_work_row_is_skipped_and_embedded_later(
+    docs: Steps, application: psycopg.Connection[object]
+) -> None:
+    docs.insert(_1="one", _2="two")
+    docs.drain()
+    application.execute("SELECT FROM pgvector_sync.work WHERE key = '[1]' FOR UPDATE")
+    outcome = docs.process()
+    assert outcome is not None
+    assert (outcome.claimed, outcome.stored) == (1, 1)
+    application.rollback()
+    docs.synced.sync()
+    server_log_is_quiet(docs)
+
+
+def test_a_work_row_locked_between_claim_and_write_is_given_up_and_the_others_are_written(
+    docs: Steps, application: psycopg.Connection[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "PATIENCE_TRIES", 4)
+    docs.insert(_1="one", _2="two")
+    lock = "SELECT FROM pgvector_sync.work WHERE key = '[1]' FOR UPDATE"
+    assert docs.process(during=lambda: application.execute(lock)) is not None
+    assert docs.synced.vectors().keys() == {(2,)}
+    application.rollback()
+    docs.expire_leases()
+    docs.synced.sync()
+    server_log_is_quiet(docs)
+
+
+def test_a_source_row_in_the_applications_hands_is_no_obstacle(
+    docs: Steps, application: psycopg.Connection[object]
+) -> None:
+    docs.insert(_1="one", _2="two")
+    application.execute("SELECT FROM docs FOR UPDATE")
+    application.execute("UPDATE docs SET body = 'uncommitted' WHERE id = 1")
+    outcome = docs.process()
+    assert outcome is not None
+    assert outcome.stored == 2
+    assert docs.has_vector_of(1, "one")
+    application.commit()
+    docs.synced.sync()
+    assert docs.has_vector_of(1, "uncommitted")
+    server_log_is_quiet(docs)
+
+
+def test_an_application_that_deletes_in_the_other_order_never_deadlocks_with_a_write(
+    docs: Steps, application: psycopg.Connection[object]
+) -> None:
+    docs.insert(_1="one", _2="two")
+    docs.synced.sync()
+    docs.synced.run("UPDATE docs SET body = body || ' changed'")
+    batch = docs.claim()
+    prepared = sorted(docs.embed(batch), key=lambda row: row.key)
+    application.execute("DELETE FROM docs WHERE id = 2")  # its trigger holds the second target row
+    thread = threading.Thread(target=docs.write, args=(batch, prepared))
+    thread.start()
+    eventually(docs.synced.database.waiting_for_locks, what="the write waits for the application")
+    application.execute("DELETE FROM docs WHERE id = 1")  # and wants the first
+    application.commit()
+    thread.join(10)
+    docs.end_backoffs()
+    docs.synced.sync()
+    assert docs.synced.vectors() == {}
+    server_log_is_quiet(docs)
+
+
+@pytest.mark.parametrize("table", ["docs", "docs_embedding"])
+def test_a_table_locked_as_a_whole_is_tried_again_later(
+    docs: Steps, application: psycopg.Connection[object], table: str
+) -> None:
+    docs.insert(_1="one")
+    docs.drain()
+    docs.checks = False  # the check would wait for the lock as well
+    application.execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+    outcome = process(docs.runtime, "docs", Lane.LIVE)
+    assert outcome is not None
+    assert (outcome.stored, outcome.released) == (0, 1)
+    assert docs.work(1, "lease", "attempts") == (None, 0)
+    application.rollback()
+    docs.end_backoffs()
+    docs.synced.sync()
+    server_log_is_quiet(docs)
+
+
+def test_a_drain_that_meets_a_locked_work_row_gives_up_and_loses_nothing(
+    docs: Steps, application: psycopg.Connection[object]
+) -> None:
+    docs.insert(_1="one")
+    docs.drain()
+    application.execute("SELECT FROM pgvector_sync.work FOR UPDATE")
+    docs.change(1, "two")
+    assert docs.drain() == 0
+    assert docs.synced.events() == [[1]]
+    application.rollback()
+    docs.synced.sync()
+    server_log_is_quiet(docs)

@@ -1,0 +1,224 @@
+"""`demo`: the whole of it on real text, in under a minute."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Annotated
+
+import psycopg
+import typer
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+from rich.text import Text
+
+from pgvector_sync.bootstrap import open_runtime
+from pgvector_sync.cli import apply, state
+from pgvector_sync.cli.console import out, say
+from pgvector_sync.cli.interrupts import Interrupts
+from pgvector_sync.cli.up import say_log
+from pgvector_sync.config import load_config
+from pgvector_sync.operate import demo as steps
+from pgvector_sync.operate.apply import apply_plan
+from pgvector_sync.operate.demo import Demo
+from pgvector_sync.operate.demo_corpus import collect
+from pgvector_sync.operate.embedded import Embedded
+from pgvector_sync.operate.plan import make_plan
+from pgvector_sync.operate.status import read_status
+from pgvector_sync.store.migrations import migrate
+from pgvector_sync.sync.runtime import Runtime
+
+WIDTH = 78
+"""Columns; a terminal has 80."""
+INDENT = 11
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(demo)
+
+
+def demo(
+    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="Stop and remove what --keep has left.")] = False,
+    folder: Annotated[Path, typer.Option("--folder", help="Where it runs; removed at the end.")] = steps.FOLDER,
+) -> None:
+    """Keep the docstrings of Python's own library in sync: real text, real processes, no network, no key."""
+    shown = Demo(folder)
+    with Interrupts() as interrupts:
+        if stop:
+            shown.take_kept()
+            shown.remove()
+            out.print(f"stopped, and removed {folder}", markup=False)
+            return
+        shown.take()
+        try:
+            servers = _play(shown)
+        except Exception:
+            interrupts.ending()
+            shown.stop(hurried=lambda: interrupts.hurried)
+            _say_logs(shown)
+            raise
+        except BaseException:  # Ctrl-C, or nobody reads any more (`pgvector-sync demo | head`)
+            interrupts.ending()
+            with suppress(OSError):  # the terminal may be gone
+                say("\nstopping; Ctrl-C again to hurry")
+            shown.stop(hurried=lambda: interrupts.hurried)
+            shown.remove()
+            raise
+        if keep:
+            shown.keep()
+            _say_kept(shown, servers)
+            return
+        interrupts.ending()
+        with _step("stop", f"nothing runs any more, and {folder} is removed"):
+            shown.stop(hurried=lambda: interrupts.hurried)
+            shown.remove()
+
+
+def _play(demo: Demo) -> Embedded:
+    out.print("\nReal text, real processes, and nothing leaves this machine.\n")
+    with _step("servers") as said:
+        servers, settings = demo.start_servers()
+        said.append(_versions(servers.database_url))
+    with _step("table") as said:
+        docstrings = collect()
+        steps.fill_table(servers.database_url, docstrings)
+        python = ".".join(platform.python_version_tuple()[:2])
+        said.append(f"{len(docstrings):,} docstrings of Python {python}'s own library")
+    with open_runtime(settings) as runtime:
+        _declare(demo, runtime)
+        with _step("processes", "a Celery worker and a Celery beat, as in production"):
+            demo.start_children(settings)
+        _watch(demo, runtime, len(docstrings))
+        for query in steps.QUERIES:
+            _search(runtime, query)
+        _change(demo, runtime, servers)
+        for _ in steps.watch_sync(runtime, demo.up):
+            pass
+        out.print()
+        out.print(state.table(read_status(runtime.database, exact_text_limit=settings.text_limit_bytes)))
+        out.print()
+    return servers
+
+
+@contextmanager
+def _step(name: str, what: str = "") -> Iterator[list[str]]:
+    """A line that says what was done and how long it took; the step adds what it finds out."""
+    said = [what]
+    started = time.monotonic()
+    with out.status(name) if out.is_terminal else nullcontext():
+        yield said
+    _line(name, "".join(said), f"{time.monotonic() - started:.1f} s")
+
+
+def _line(name: str, what: str, figure: str = "") -> None:
+    left = Text.assemble((name.ljust(INDENT), "bold"), what)
+    right = Text(figure.rjust(max(len(figure) + 2, WIDTH - left.cell_len)) if figure else "", "dim")
+    out.print(left + right)
+
+
+def _versions(database_url: str) -> str:
+    with psycopg.connect(database_url) as connection:
+        version = connection.info.server_version
+        vector = connection.execute(
+            "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
+        ).fetchone()
+    pgvector = f" with pgvector {vector[0]}" if vector else ""
+    return f"PostgreSQL {version // 10000}.{version % 10000}{pgvector}, and Valkey"
+
+
+def _declare(demo: Demo, runtime: Runtime) -> None:
+    file = demo.folder / apply.CONFIG_FILE
+    file.write_text(steps.CONFIG)
+    with _step("migrate", "the schema pgvector_sync"):
+        migrate(runtime.settings.database())
+    out.print()
+    for line in steps.CONFIG.splitlines():
+        out.print(" " * INDENT + line, style="green", markup=False)
+    out.print()
+    with _step("apply") as said:
+        with runtime.database.transaction(force_rollback=True) as connection:
+            plan = make_plan(connection, load_config(file))
+        apply_plan(runtime.database, plan, say=say)
+        (made,) = plan.pipelines
+        said.append(f"{made.target[1]}, triggers, and a first fill")
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:,.0f} rows/s")
+
+
+def _watch(demo: Demo, runtime: Runtime, total: int) -> None:
+    steps.find(runtime, "loads the model in this process too, while worker and beat start")
+    columns = (
+        TextColumn(f"[bold]{'sync'.ljust(INDENT - 1)}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.completed:,} of {task.total:,}"),
+        _Rate(),
+    )
+    seen: list[tuple[float, int]] = []
+    started = time.monotonic()
+    with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
+        bar = progress.add_task("", total=total)
+        for done in steps.watch_sync(runtime, demo.up):
+            progress.update(bar, completed=done)
+            if done:
+                seen.append((time.monotonic(), done))
+    (first_at, first), (last_at, last) = seen[0], seen[-1]
+    rate = f", {(last - first) / (last_at - first_at):,.0f} rows/s" if last > first else ""
+    _line("sync", f"{last:,} vectors{rate}", f"{last_at - started:.1f} s")
+
+
+def _search(runtime: Runtime, query: str, *, k: int = 3) -> None:
+    started = time.monotonic()
+    found = steps.find(runtime, query, k=k)
+    out.print()
+    _line("search", f"“{query}”", f"{(time.monotonic() - started) * 1000:.0f} ms")
+    for hit in found:
+        line = Text.assemble(
+            (f"{hit.similarity:.2f}".rjust(INDENT - 2) + "  ", "dim"),
+            (hit.place, "cyan"),
+            "  " + hit.doc.split("\n", 1)[0],
+        )
+        line.truncate(WIDTH, overflow="ellipsis")
+        out.print(line)
+
+
+def _change(demo: Demo, runtime: Runtime, servers: Embedded) -> None:
+    edited = ".".join(steps.EDITED)
+    times = [seconds * 1000 for seconds in steps.edit(servers.database_url, demo.up)]
+    out.print()
+    _line("edit", f"{edited} is about baking bread now, after {len(times)} edits")
+    each = ", ".join(f"{milliseconds:.0f}" for milliseconds in times)
+    _line("", f"from commit to new vector: {each} ms", f"median {statistics.median(times):.0f} ms")
+    _search(runtime, steps.QUERY_AFTER_EDITS, k=1)
+    before, after = steps.delete(servers.database_url)
+    out.print()
+    _line("delete", f"{edited}: {before} vector before, {after} after, in the same transaction")
+
+
+def _say_kept(demo: Demo, servers: Embedded) -> None:
+    out.print("everything goes on running:\n", style="bold")
+    out.print(f"  export DATABASE_URL={servers.database_url}", style="cyan", markup=False)
+    out.print(f"  export REDIS_URL={servers.redis_url}", style="cyan", markup=False)
+    out.print()
+    for command in (
+        "pgvector-sync status --watch",
+        f'pgvector-sync search {steps.PIPELINE} "a folder that is removed afterwards"',
+        'psql "$DATABASE_URL" -c "UPDATE docstrings SET doc = \'something else\' WHERE id = 1"',
+    ):
+        out.print(f"  {command}", markup=False)
+    out.print(f"\nstop and remove it: {demo.stop_command}\n", markup=False)
+
+
+def _say_logs(demo: Demo) -> None:
+    """After a failure. Where worker and beat never started, there is nothing to keep."""
+    logs = [child for child in demo.up.children if child.last_lines()]
+    for child in logs:
+        say_log(child)
+    if not logs:
+        demo.remove()

@@ -1,0 +1,69 @@
+"""`doctor`: what is wrong, and what to do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from pgvector_sync.cli import environment
+from pgvector_sync.cli.console import out, print_json
+from pgvector_sync.operate.doctor import Check, Level, as_json, examine
+from pgvector_sync.settings import load_settings
+
+STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(doctor)
+
+
+def doctor(
+    json: Annotated[
+        bool, typer.Option("--json", help="For machines; the shape is documented and stable.")
+    ] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Send no text to a provider.")] = False,
+) -> None:
+    """Check server, grants, triggers, provider and workers, and say what to do; exit 1 if anything is wrong."""
+    environment.use_embedded_if_running()
+    checks = examine(load_settings(), offline=offline)
+    if json:
+        print_json(as_json(checks))
+    else:
+        _show(checks)
+    if any(check.level is Level.ERROR for check in checks):
+        raise typer.Exit(1)
+
+
+def _show(checks: list[Check]) -> None:
+    """A table on a terminal; elsewhere lines, in which no statement is broken in two."""
+    if out.is_terminal:
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for check in checks:
+            table.add_row(Text(check.level, STYLES[check.level]), _name(check), _said(check))
+        out.print(table)
+    else:
+        for check in checks:
+            out.print(f"{check.level:<8} {_name(check)}: {check.seen}", markup=False)
+            if check.advice:
+                out.print(f"         → {check.advice}", markup=False)
+    counted = Counter(check.level for check in checks)
+    out.print(", ".join(_count(level, counted[level]) for level in (Level.ERROR, Level.WARNING)), markup=False)
+
+
+def _name(check: Check) -> str:
+    return f"{check.name} ({check.pipeline})" if check.pipeline else check.name
+
+
+def _said(check: Check) -> Text:
+    said = Text(check.seen, overflow="fold")
+    if check.advice:
+        said.append(f"\n→ {check.advice}", "dim" if check.level is Level.OK else "bold")
+    return said
+
+
+def _count(level: Level, number: int) -> str:
+    return f"{number or 'no'} {level}{'' if number == 1 else 's'}"

@@ -1,0 +1,99 @@
+"""What this role may do: in our schema, on a source, on a target; and what the triggers' owner may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pgvector_sync.operate.doctor.check import Finding, error, ok, quoted
+from pgvector_sync.store.statements import statement
+from pgvector_sync.sync.runtime import Runtime
+
+SCHEMA = "pgvector_sync"
+
+
+def role(runtime: Runtime) -> Iterator[Finding]:
+    with runtime.database.transaction(read_only=True) as connection:
+        found = connection.execute(statement("doctor.role")).fetchone() or {}
+    name = found.get("role", "unknown")
+    if found.get("superuser"):
+        yield ok(
+            f"{name}, a superuser",
+            "it works; in production a role with the grants of docs/operations.md is enough",
+        )
+    elif found.get("bypasses"):
+        yield ok(f"{name}, which row-level security doesn't apply to (BYPASSRLS)")
+    else:
+        yield ok(f"{name}")
+
+
+def own(runtime: Runtime) -> Iterator[Finding]:
+    """In the schema pgvector_sync, and for the owners of the trigger functions."""
+    with runtime.database.transaction(read_only=True) as connection:
+        there = connection.execute(statement("doctor.own_schema")).fetchone()
+        lacking = connection.execute(statement("doctor.own_grants")).fetchall()
+        owners = connection.execute(statement("doctor.closed_to_triggers")).fetchall()
+    if there is None:
+        return  # the check `schema` says so
+    grantee = quoted(there["role"])
+    if not there["usable"]:
+        yield error(
+            f"role {there['role']} may not use schema {SCHEMA}", f"GRANT USAGE ON SCHEMA {SCHEMA} TO {grantee};"
+        )
+    for row in lacking:
+        privileges = ", ".join(row["privileges"])
+        tables = ", ".join(quoted(SCHEMA, table) for table in row["tables"])
+        yield error(
+            f"role {there['role']} lacks {privileges} on {', '.join(row['tables'])}",
+            f"GRANT {privileges} ON {tables} TO {grantee};",
+        )
+    for row in owners:
+        yield error(
+            f"the triggers run as {row['owner']}, which may not write to the outbox: writes to the sources fail",
+            f"GRANT USAGE ON SCHEMA {SCHEMA} TO {quoted(row['owner'])}; "
+            f"GRANT INSERT ON {quoted(SCHEMA, 'outbox')} TO {quoted(row['owner'])};",
+        )
+    if there["usable"] and not lacking and not owners:
+        yield ok(f"{there['role']} may do in schema {SCHEMA} what a worker does")
+
+
+def on_source(access: dict[str, Any]) -> Iterator[Finding]:
+    """`access` is a row of `doctor.access`."""
+    who, label = access["role"], f"{access['schema']}.{access['table']}"
+    if not access["usable"]:
+        yield _closed(access)
+    if access["unreadable"] and not access["filtered"]:
+        yield error(
+            f"role {who} may not read {', '.join(access['unreadable'])} of {label}",
+            f"GRANT SELECT ON {quoted(access['schema'], access['table'])} TO {quoted(who)};",
+        )
+    if access["filtered"]:
+        yield error(
+            f"row-level security hides rows of {label} from role {who}, and hidden rows would look deleted",
+            f"ALTER ROLE {quoted(who)} BYPASSRLS; -- or connect as the table's owner",
+        )
+
+
+def on_target(access: dict[str, Any]) -> Iterator[Finding]:
+    """`access` is a row of `doctor.access`."""
+    who, label = access["role"], f"{access['schema']}.{access['table']}"
+    if not access["usable"]:
+        yield _closed(access)
+    if access["lacking"]:
+        privileges = ", ".join(access["lacking"])
+        yield error(
+            f"role {who} lacks {privileges} on {label}",
+            f"GRANT {privileges} ON {quoted(access['schema'], access['table'])} TO {quoted(who)};",
+        )
+    if access["filtered"]:
+        yield error(
+            f"row-level security hides vectors in {label} from role {who}",
+            f"ALTER ROLE {quoted(who)} BYPASSRLS; -- or connect as the table's owner",
+        )
+
+
+def _closed(access: dict[str, Any]) -> Finding:
+    return error(
+        f"role {access['role']} may not use schema {access['schema']}",
+        f"GRANT USAGE ON SCHEMA {quoted(access['schema'])} TO {quoted(access['role'])};",
+    )

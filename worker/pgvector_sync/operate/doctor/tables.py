@@ -1,0 +1,99 @@
+"""A pipeline's source and target: there, of the right shape, and open to this role."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+
+from pgvector_sync.model import Pipeline
+from pgvector_sync.operate.doctor import grants
+from pgvector_sync.operate.doctor.check import Finding, error, ok
+from pgvector_sync.store.catalog import describe
+from pgvector_sync.store.database import Connection, one
+from pgvector_sync.store.shape import Shape
+from pgvector_sync.store.statements import statement
+from pgvector_sync.sync.runtime import Runtime
+
+
+def source(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
+    place = pipeline.source
+    sound = True
+    with runtime.database.transaction(read_only=True) as connection:
+        access = _access(connection, place.schema, place.table, pipeline)
+        if access is None:
+            yield error(
+                f"there is no table {place.label}",
+                f"if it was renamed, rename it back; if it is gone for good: pgvector-sync remove {pipeline.name}",
+            )
+            return
+        for finding in (*_shape(connection, access, pipeline), *grants.on_source(access)):
+            sound = False
+            yield finding
+    if sound:
+        yield from _try_to_read(runtime, pipeline)
+
+
+def _shape(connection: Connection, access: dict[str, Any], pipeline: Pipeline) -> Iterator[Finding]:
+    table = describe(connection, access["oid"])
+    if access["gone"]:
+        yield error(
+            f"{pipeline.source.label} has no column {', '.join(access['gone'])} any more",
+            "change `text`, `where` or `key` in pgvector-sync.toml, then: pgvector-sync apply",
+        )
+    for key in pipeline.source.key:
+        column = table.column(key.name)
+        if column is not None and column.type != key.type:
+            yield error(
+                f"key column {key.name} of {pipeline.source.label} is {column.type} now, and was {key.type}",
+                f"pgvector-sync remove {pipeline.name} and then: pgvector-sync apply",
+            )
+
+
+def _try_to_read(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
+    """The worker's own statement, for no row: whatever it needs besides, it says."""
+    shape = Shape(pipeline, runtime.database.vector_schema)
+    nothing = {"keys": [], "spec": pipeline.spec.digest, "text_limit": runtime.settings.text_limit_bytes}
+    key = ", ".join(column.name for column in pipeline.source.key)
+    try:
+        with runtime.database.transaction(read_only=True) as connection:
+            connection.execute(shape.look, nothing)
+    except psycopg.ProgrammingError as failure:
+        said = failure.diag.message_primary or type(failure).__name__  # names things of the schema, never a row
+        yield error(
+            f"reading {pipeline.source.label} and its target fails: {said}",
+            "put back what is missing, or change pgvector-sync.toml and then: pgvector-sync apply",
+        )
+    else:
+        yield ok(f"{pipeline.source.label}, key {key}")
+
+
+def target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
+    afresh = f"pgvector-sync remove {pipeline.name} and then, to embed every row anew: pgvector-sync apply"
+    wanted = f"{pipeline.vector_type.value}({pipeline.spec.dimensions})"
+    with runtime.database.transaction(read_only=True) as connection:
+        access = _access(connection, pipeline.target_schema, pipeline.target_table, pipeline)
+        if access is None:
+            yield error(f"there is no table {pipeline.target_label}", f"rename it back; or {afresh}")
+            return
+        column = connection.execute(statement("doctor.embedding"), {"oid": access["oid"]}).fetchone()
+        closed = list(grants.on_target(access))
+    yield from closed
+    if column is None:
+        yield error(f"{pipeline.target_label} has no column embedding", afresh)
+    elif (column["type"], column["dimensions"]) != (pipeline.vector_type.value, pipeline.spec.dimensions):
+        size = f"({column['dimensions']})" if column["dimensions"] > 0 else ""
+        yield error(
+            f"{pipeline.target_label} holds {column['type']}{size}, and the pipeline makes {wanted}", afresh
+        )
+    elif not closed:
+        yield ok(f"{pipeline.target_label}, {wanted}")
+
+
+def _access(connection: Connection, schema: str, table: str, pipeline: Pipeline) -> dict[str, Any] | None:
+    """A row of `doctor.access`; None where there is no such table."""
+    there = connection.execute(statement("catalog.relation"), {"schema": schema, "table": table}).fetchone()
+    if there is None:
+        return None
+    return one(connection, statement("doctor.access"), {"oid": there["oid"], "pipeline_id": pipeline.id})
