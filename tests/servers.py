@@ -31,6 +31,7 @@ SETTINGS = {
     "fsync": "off",
     "full_page_writes": "off",
     "max_connections": "200",
+    "max_prepared_transactions": "4",
     "log_lock_waits": "on",
     "deadlock_timeout": "100ms",
     "log_line_prefix": "%m [%p] %d %a ",

@@ -34,10 +34,10 @@ class Interrupted:
     inner: Embedder
     action: Callable[[], object]
 
-    def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float) -> Embeddings:
+    def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float, lane: Lane = Lane.LIVE) -> Embeddings:
         action, self.action = self.action, lambda: None
         action()
-        return self.inner.embed(texts, spec, deadline=deadline)
+        return self.inner.embed(texts, spec, deadline=deadline, lane=lane)
 
     def close(self) -> None:
         """The inner one belongs to its runtime."""
@@ -170,7 +170,9 @@ class Steps:
 def another_worker(synced: Synced, **settings: Any) -> Iterator[Steps]:
     """A second worker, with a pool of its own; `settings` are fields of Settings."""
     made = Settings(
-        DATABASE_URL=synced.database.url, _env_file=None, **{"text_limit_bytes": TEXT_LIMIT, "poll": 0.005, **settings}
+        DATABASE_URL=synced.database.url,
+        _env_file=None,
+        **{"text_limit_bytes": TEXT_LIMIT, "poll": 0.005, **settings},
     )
     with open_database(made) as database:
         yield Steps(synced, Runtime(made, database, synced.runtime.embedder))

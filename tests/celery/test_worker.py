@@ -17,7 +17,9 @@ def test_a_change_becomes_a_vector(cluster: Cluster, pool: str) -> None:
     worker = cluster.worker(pool)
     cluster.insert(100)
     cluster.settles()
-    cluster.synced.run("UPDATE docs SET body = body || ' changed' WHERE id <= 10", "DELETE FROM docs WHERE id > 90")
+    cluster.synced.run(
+        "UPDATE docs SET body = body || ' changed' WHERE id <= 10", "DELETE FROM docs WHERE id > 90"
+    )
     cluster.synced.run("UPDATE docs SET id = id + 1000 WHERE id > 80")
     cluster.settles()
     assert len(cluster.synced.vectors()) == 90
@@ -103,13 +105,25 @@ def test_pools_are_opened_after_the_fork(cluster: Cluster) -> None:
     assert shared.isdisjoint({port for (port,) in database})
 
 
-@pytest.mark.parametrize("missing", ["REDIS_URL", "DATABASE_URL"])
-@pytest.mark.parametrize("command", ["worker", "beat"])
-@pytest.mark.parametrize("by", ["pgvector-sync", "celery"])
-def test_without_a_setting_it_says_so_and_ends(cluster: Cluster, by: str, command: str, missing: str) -> None:
+OURS = (sys.executable, "-m", "pgvector_sync")
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"),
+    [
+        ((*OURS, "worker"), "REDIS_URL"),
+        ((*OURS, "worker"), "DATABASE_URL"),
+        ((*OURS, "beat"), "REDIS_URL"),
+        ((*OURS, "beat"), "DATABASE_URL"),
+        ((*CELERY, "worker"), "REDIS_URL"),
+        ((*CELERY, "worker"), "DATABASE_URL"),
+        ((*CELERY, "beat"), "REDIS_URL"),
+    ],
+    ids=lambda value: " ".join(value[2:]) if isinstance(value, tuple) else value,
+)
+def test_without_a_setting_it_says_so_and_ends(cluster: Cluster, command: tuple[str, ...], missing: str) -> None:
     del cluster.processes.env[missing]
-    start = [sys.executable, "-m", "pgvector_sync"] if by == "pgvector-sync" else CELERY
-    process = cluster.processes.start(*start, command)
+    process = cluster.processes.start(*command)
     assert process.wait() == 2
     assert missing in process.printed
     assert f"export {missing}=" in process.printed

@@ -76,13 +76,20 @@ def test_the_wheel_migrates_applies_and_syncs_from_another_folder(
 ) -> None:
     pytest.importorskip("wordllama", reason="the local model is the extra `local`")
     bare_database.execute("CREATE TABLE docs (id bigint PRIMARY KEY, body text)")
-    bare_database.execute("INSERT INTO docs SELECT i, 'a text about number ' || i FROM generate_series(1, 40) AS i")
+    bare_database.execute(
+        "INSERT INTO docs SELECT i, 'a text about number ' || i FROM generate_series(1, 40) AS i"
+    )
     (tmp_path / "pgvector-sync.toml").write_text(CONFIG)
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")} | {"DATABASE_URL": bare_database.url}
 
     def run(*arguments: str) -> str:
         done = subprocess.run(
-            [clean / "pgvector-sync", *arguments], cwd=tmp_path, env=env, text=True, capture_output=True, check=False
+            [clean / "pgvector-sync", *arguments],
+            cwd=tmp_path,
+            env=env,
+            text=True,
+            capture_output=True,
+            check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

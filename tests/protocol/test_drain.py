@@ -113,7 +113,9 @@ def too_long(named: Steps) -> str:
     return LONG[:in_source]
 
 
-def test_an_event_whose_key_is_too_long_for_work_is_parked_and_all_others_pass(named: Steps, too_long: str) -> None:
+def test_an_event_whose_key_is_too_long_for_work_is_parked_and_all_others_pass(
+    named: Steps, too_long: str
+) -> None:
     named.synced.run(
         "INSERT INTO named SELECT 'before ' || i, 'text ' || i FROM generate_series(1, 30) AS i",
         f"INSERT INTO named VALUES ('{too_long}', 'never embedded')",
@@ -203,7 +205,9 @@ def test_a_truncate_takes_all_vectors_with_the_next_drain(docs: Steps) -> None:
     assert docs.synced.events() == []
 
 
-def test_a_row_inserted_again_during_the_sweep_keeps_its_vector(docs: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_inserted_again_during_the_sweep_keeps_its_vector(
+    docs: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(drain_module, "SWEEP_PAGE_ROWS", 10)
     filled(docs, 30)
     docs.synced.run("TRUNCATE docs")
