@@ -24,6 +24,8 @@ def processes(project: Path) -> Iterator[Processes]:
     yield started
     started.end()
     if (project / FOLDER).exists():
+        log = project / FOLDER / "worker.log"
+        print(log.read_text()[-4000:] if log.exists() else "no worker was started")
         started.command("demo", "--stop").wait(60)
 
 

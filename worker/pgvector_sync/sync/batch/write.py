@@ -53,13 +53,17 @@ class Written:
 
 @dataclass
 class SliceSize:
-    """Adapts to the index of the target: rows a slice that take about SLICE_TIME."""
+    """Adapts to the index of the target: rows a slice whose writing takes about SLICE_TIME.
+
+    `took` is the writing alone, without the round trip: what every slice costs whatever its size must not make
+    slices smaller, or a distant database would be written to row by row. One odd measurement at most halves.
+    """
 
     rows: int = FIRST_SLICE_ROWS
 
     def learn(self, count: int, took: timedelta) -> None:
-        fitting = count * (SLICE_TIME / max(took, timedelta(milliseconds=1)))
-        self.rows = max(1, min(LARGEST_SLICE_ROWS, int(fitting), self.rows * 2))
+        fitting = count * (SLICE_TIME / max(took, timedelta(microseconds=100)))
+        self.rows = max(1, self.rows // 2, min(LARGEST_SLICE_ROWS, int(fitting), self.rows * 2))
 
 
 _SIZES: dict[str, SliceSize] = {}
@@ -87,15 +91,15 @@ class _Writing:
     def run(self) -> Written:
         while self.waiting and time.monotonic() < self.batch.until:
             part = [self.waiting.popleft() for _ in range(min(self.limit, len(self.waiting)))]
-            started = time.monotonic()
             try:
-                _slice(self.runtime, self.batch, part, self.done)
+                took = _slice(self.runtime, self.batch, part, self.done)
             except IN_THE_WAY:
                 self._make_way(part)
             except OUTAGE:
                 self._wait_out(part)
             else:
-                self.size.learn(len(part), timedelta(seconds=time.monotonic() - started))
+                if took is not None:
+                    self.size.learn(len(part), took)
                 self.limit = self.size.rows
         self.done.held_up |= {row.key for row in self.waiting}  # the deadline came first
         self._release_held_up()
@@ -155,18 +159,25 @@ def decide(part: Sequence[Prepared], seen: Mapping[Key, Look]) -> Decision:
     return Decision(stored, removed, unchanged)
 
 
-def _slice(runtime: Runtime, batch: Batch, part: Sequence[Prepared], done: Written) -> None:
+def _slice(runtime: Runtime, batch: Batch, part: Sequence[Prepared], done: Written) -> timedelta | None:
+    """One transaction; how long its writing took besides the round trip, None where nothing was written."""
     settings = runtime.settings
+    took: timedelta | None = None
     with runtime.database.transaction() as connection:
         seen: dict[Key, Look] = {}
-        if pipelines.hold(connection, batch.pipeline):
+        started = time.monotonic()
+        held = pipelines.hold(connection, batch.pipeline)
+        round_trip = time.monotonic() - started
+        if held:
             locked = batch.holding.lock(connection, [batch.rows[row.key] for row in part])
             if locked:
                 # only now, with the work rows locked: whatever commits after this look is in the outbox
                 seen = rows.look(connection, batch.shape, list(locked), text_limit=settings.text_limit_bytes)
         decision = decide(part, seen)
         if decision.stored:
+            started = time.monotonic()
             rows.write(connection, batch.shape, decision.stored)
+            took = timedelta(seconds=max(0.0, time.monotonic() - started - round_trip))
         if decision.removed:
             rows.remove(connection, batch.shape, decision.removed)
         acknowledged = decision.acknowledged
@@ -181,3 +192,4 @@ def _slice(runtime: Runtime, batch: Batch, part: Sequence[Prepared], done: Writt
     done.removed |= set(decision.removed)
     done.unchanged |= set(decision.unchanged)
     done.superseded |= superseded
+    return took
