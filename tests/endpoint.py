@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import socket
 import ssl
@@ -23,12 +24,12 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
-from endpoint_contract import Fault, RefusalError, check_request, make_answer, tokens_of, vector_of
+from endpoint_contract import Fault, Limit, RefusalError, check_request, make_answer, tokens_of, vector_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Calls", "Endpoint", "Fault", "tokens_of", "vector_of"]
+__all__ = ["Calls", "Endpoint", "Fault", "Limit", "tokens_of", "vector_of"]
 
 
 @dataclass
@@ -37,6 +38,8 @@ class Calls:
 
     requests: int = 0
     answered: int = 0
+    refused: int = 0
+    """By `Endpoint.limit`; their inputs and tokens are counted nowhere else."""
     inputs: int = 0
     tokens: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)
@@ -65,6 +68,8 @@ class Endpoint:
         self.latency = latency
         self.calls = Calls()
         self.faults: list[Fault] = []
+        self.limit: Limit | None = None
+        """Answers 429 with Retry-After beyond it."""
         self.lock = threading.Lock()
         self.healed = threading.Event()
         self._server = _Server(self, port)
@@ -107,6 +112,15 @@ class Endpoint:
                     fault.times -= 1
                 return fault
         return None
+
+    def over_limit(self, texts: list[str]) -> float | None:
+        """The seconds that a request comes too early; None if it passes."""
+        with self.lock:
+            if self.limit is None:
+                return None
+            wait = self.limit.refusal(sum(map(tokens_of, texts)), time.monotonic())
+            self.calls.refused += wait is not None
+            return wait
 
     def close(self) -> None:
         self.heal()
@@ -176,6 +190,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send_error(refusal.status, refusal.code, str(refusal))
             return
         texts = request.pop("input")
+        if (wait := endpoint.over_limit(texts)) is not None:
+            seconds = str(math.ceil(wait))
+            self._send_error(429, "rate_limit_exceeded", headers={"Retry-After": seconds})
+            return
         with endpoint.lock:
             endpoint.calls.bodies.append(request)
             endpoint.calls.inputs += len(texts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,35 @@ class RefusalError(Exception):
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         self.status, self.code = status, code
+
+
+@dataclass
+class Limit:
+    """A provider's limit by its own count: refilled evenly, and at most `burst` seconds' worth at once."""
+
+    requests_per_minute: float = math.inf
+    tokens_per_minute: float = math.inf
+    burst: float = 5.0
+    _spent: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """Gauge → how much, as of when."""
+
+    def refusal(self, tokens: int, now: float) -> float | None:
+        """None: it passes, and is counted. Else the seconds until it would."""
+        wait, spent = 0.0, {}
+        for gauge, limit, cost in (
+            ("requests", self.requests_per_minute, 1),
+            ("tokens", self.tokens_per_minute, tokens),
+        ):
+            if limit == math.inf:
+                continue
+            before, at = self._spent.get(gauge, (0.0, now))
+            total = max(0.0, before - (now - at) * limit / 60) + cost
+            spent[gauge] = (total, now)
+            wait = max(wait, (total - limit / 60 * self.burst) / (limit / 60))
+        if wait > 0:
+            return wait
+        self._spent.update(spent)
+        return None
 
 
 def check_request(body: bytes, authorization: str, api_key: str) -> dict[str, Any]:

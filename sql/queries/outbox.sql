@@ -1,8 +1,10 @@
 -- From the outbox into work: the drain.
 
 -- name: try_drain_lock
--- One drain at a time; `apply` and `remove` take the same lock, so that a fan-out never sees half a change.
-SELECT pg_try_advisory_xact_lock(%(classid)s, %(objid)s) AS locked;
+-- One drain at a time; `apply` and `remove` take the same lock, so that a fan-out never sees half a change. Before
+-- the outbox is analyzed for the first time, the planner would read and sort all of it for every slice.
+SELECT pg_try_advisory_xact_lock(%(classid)s, %(objid)s) AS locked,
+       set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true);
 
 -- name: drain_lock
 -- The same lock, waited for (apply, pause, remove).

@@ -97,6 +97,17 @@ UPDATE pgvector_sync.pipeline SET state = %(state)s, reason = %(reason)s, failur
         (0.5 + random()) * least(%(backoff_first)s * power(2, least(failures, 20)), %(backoff_longest)s))
 WHERE id = %(id)s AND (state = 'active' OR (%(probe)s AND state IN ('cooling_down', 'misconfigured')));
 
+-- name: rate_limited
+-- After `provider_failed`: all others of the same provider and model wait as well. Those that are being written to
+-- just now are passed over: they would hear it from the provider themselves, and two workers can't deadlock here.
+UPDATE pgvector_sync.pipeline p SET state = l.state, reason = l.reason, retry_at = l.retry_at
+FROM pgvector_sync.pipeline l
+WHERE l.id = %(id)s AND p.id IN (
+    SELECT o.id FROM pgvector_sync.pipeline o
+    WHERE o.id <> %(id)s AND o.state = 'active'
+      AND (o.provider, o.model) = (SELECT provider, model FROM pgvector_sync.pipeline WHERE id = %(id)s)
+    ORDER BY o.id FOR NO KEY UPDATE SKIP LOCKED);
+
 -- name: provider_changed
 -- Another address or key may work: pipelines that waited for it try at once.
 UPDATE pgvector_sync.pipeline SET state = 'active', reason = NULL, retry_at = NULL, failures = 0

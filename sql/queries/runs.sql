@@ -27,9 +27,15 @@ RETURNING r.id, r.kind, r.watermark, r.walked, p.name AS pipeline;
 
 -- name: bulk_depth
 -- How far the fill is ahead of the workers, up to `limit`.
-SELECT count(*) AS depth FROM (
-    SELECT FROM pgvector_sync.work WHERE pipeline_id = %(pipeline_id)s AND lane = 'bulk' AND parked_at IS NULL
-    LIMIT %(limit)s) AS counted;
+-- The order is that of the indexes, which the planner would pass over for the first rows of the table.
+SELECT (SELECT count(*) FROM (
+            SELECT FROM pgvector_sync.work
+            WHERE pipeline_id = %(pipeline_id)s AND lane = 'bulk' AND lease IS NULL AND parked_at IS NULL
+            ORDER BY visible_at LIMIT %(limit)s) AS waiting)
+     + (SELECT count(*) FROM (
+            SELECT FROM pgvector_sync.work
+            WHERE pipeline_id = %(pipeline_id)s AND lane = 'bulk' AND lease IS NOT NULL
+            ORDER BY visible_at LIMIT %(limit)s) AS leased) AS depth;
 
 -- name: enqueue
 -- A page of keys into the bulk lane. Rows that wait anyway are left alone: their content is read when they are

@@ -16,9 +16,11 @@ ON CONFLICT ({key_columns}, chunk_no) DO UPDATE SET
     model = excluded.model, embedded_at = excluded.embedded_at;
 
 -- name: trim
--- Chunks beyond the new count of rows just written.
-DELETE FROM {target} AS pgvector_sync_target USING unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
-WHERE {match_target} AND pgvector_sync_target.chunk_no >= %(chunks)s;
+-- Chunks beyond the new count of rows just written, looked up key by key: joined, the planner reads the whole table.
+DELETE FROM {target} WHERE ctid = ANY (ARRAY(
+    SELECT beyond.ctid FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key) CROSS JOIN LATERAL (
+        SELECT pgvector_sync_target.ctid FROM {target} AS pgvector_sync_target
+        WHERE {match_target} AND pgvector_sync_target.chunk_no >= %(chunks)s OFFSET 0) AS beyond));
 
 -- name: remove
 -- All chunks of rows that are gone, not wanted or blank.

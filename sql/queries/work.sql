@@ -106,7 +106,7 @@ SELECT p.name, p.state, p.batch_size, lane.lane,
             SELECT FROM pgvector_sync.work w
             WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NULL AND w.parked_at IS NULL
               AND w.visible_at <= statement_timestamp()
-            LIMIT %(limit)s) AS fresh)
+            ORDER BY w.visible_at LIMIT %(limit)s) AS fresh)
        + (SELECT count(*) FROM pgvector_sync.work w
           WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NOT NULL
             AND w.visible_at <= statement_timestamp()) AS due,

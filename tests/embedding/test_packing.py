@@ -3,7 +3,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgvector_sync.embedding.packing import MAX_INPUT_TOKENS, MAX_INPUTS, MAX_TOKENS, pack, token_bound
+from pgvector_sync.embedding.packing import MAX_INPUT_TOKENS, MAX_INPUTS, MAX_TOKENS
+from pgvector_sync.embedding.packing import pack as pack_counted
+from pgvector_sync.embedding.tokens import byte_bound
+
+
+def pack(texts):
+    return pack_counted([byte_bound(text) for text in texts])
 
 
 def test_a_small_batch_is_one_request():
@@ -28,7 +34,7 @@ def test_a_text_that_may_be_too_long_goes_alone_and_parts_nobody():
 
 
 def test_bytes_are_counted_and_not_characters():
-    assert token_bound("日本") == 6
+    assert byte_bound("日本") == 6
     assert pack(["a", "日" * 3_000]) == [[1], [0]]
 
 
@@ -39,7 +45,11 @@ def test_every_text_goes_out_once_in_order_and_within_the_limits(shapes):
     assert sorted(position for some in requests for position in some) == list(range(len(texts)))
     for some in requests:
         assert some == sorted(some)
-        bounds = [token_bound(texts[position]) for position in some]
+        bounds = [byte_bound(texts[position]) for position in some]
         assert len(some) == 1 or (
             len(some) <= MAX_INPUTS and sum(bounds) <= MAX_TOKENS and max(bounds) <= MAX_INPUT_TOKENS
         )
+
+
+def test_a_small_budget_makes_smaller_requests():
+    assert pack_counted([400] * 5, max_tokens=1_000) == [[0, 1], [2, 3], [4]]

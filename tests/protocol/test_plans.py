@@ -16,7 +16,7 @@ import pytest
 
 from explained import Explained, Plan
 from pgvector_sync.model import Key, Lane, Pipeline
-from pgvector_sync.store import outbox, rows, runs, work
+from pgvector_sync.store import locks, outbox, rows, runs, work
 from pgvector_sync.store.database import begin
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.work import ClaimedRow, Holding
@@ -77,13 +77,17 @@ class Crowd:
     database: Database
     pipeline: Pipeline
     shape: Shape
+    analyzed: bool
     after: int
     """The id of the last event that is gone."""
 
 
 @pytest.fixture(scope="module", params=["never analyzed", "analyzed", "dead tuples", "dead tuples, analyzed"])
 def crowd(
-    request: pytest.FixtureRequest, postgres: Postgres, template: Database, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    postgres: Postgres,
+    template: Database,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Crowd]:
     with new_database(postgres, template=template.name) as database, database.connect() as held:
         for table in ("work", "outbox"):
@@ -106,10 +110,11 @@ def crowd(
             held.execute("SELECT 1")  # from here on nothing can be vacuumed, and no index entry forgotten
             for statement in (*DEAD, WAIT, EVENTS):
                 database.execute(statement)
-        if request.param.endswith("analyzed") and request.param != "never analyzed":
+        analyzed = request.param in ("analyzed", "dead tuples, analyzed")
+        if analyzed:
             database.execute("ANALYZE pgvector_sync.work, pgvector_sync.outbox, docs, docs_embedding")
         after = database.value("SELECT min(id) - 1 FROM pgvector_sync.outbox")
-        yield Crowd(database, shape.pipeline, shape, after)
+        yield Crowd(database, shape.pipeline, shape, analyzed, after)
 
 
 Run = Callable[[psycopg.Connection[Any], Crowd], object]
@@ -124,6 +129,11 @@ def explain(crowd: Crowd, run: Run) -> list[Plan]:
     return explained.plans
 
 
+def drain(connection: psycopg.Connection[Any], after: int) -> object:
+    assert locks.try_lock_drain(connection)
+    return outbox.move(connection, after_id=after, limit=1_000)
+
+
 def claim(lane: Lane) -> Run:
     return lambda c, crowd: work.claim(
         c, crowd.pipeline, lane, UUID(int=1), limit=BATCH, lease_for=MINUTE, max_attempts=5
@@ -134,15 +144,18 @@ def held(act: Callable[[Holding, psycopg.Connection[Any]], object]) -> Run:
     return lambda c, crowd: act(Holding(crowd.pipeline, LEASE), c)
 
 
-CLAIMED = [ClaimedRow(key, 1, 2, force=False, verdict=None, failed_fingerprint=None, error_class=None, error_message=None) for key in KEYS]
+CLAIMED = [
+    ClaimedRow(key, 1, 2, force=False, verdict=None, failed_fingerprint=None, error_class=None, error_message=None)
+    for key in KEYS
+]
 WORDS = {"error_class": "unavailable", "error_message": "words"}
 PRINTS = [sha256(b"text %d" % key).digest() for (key,) in KEYS]
 VECTOR = np.ones(8, dtype=np.float32)
 
 HOT: dict[str, Run] = {
-    "outbox.drain": lambda c, _: outbox.move(c, after_id=0, limit=1_000),
-    "outbox.drain after its hint": lambda c, crowd: outbox.move(c, after_id=crowd.after, limit=1_000),
-    "outbox.lock_first": lambda c, _: outbox.lock_first(c, after_id=0),
+    "outbox.drain": lambda c, _: drain(c, 0),
+    "outbox.drain after its hint": lambda c, crowd: drain(c, crowd.after),
+    "outbox.lock_first": lambda c, _: locks.try_lock_drain(c) and outbox.lock_first(c, after_id=0),
     "outbox.sweeps": lambda c, _: outbox.sweeps(c),
     "work.park_crashed": lambda c, crowd: work.park_crashed(c, crowd.pipeline, Lane.LIVE, max_attempts=5),
     "work.claim_expired": claim(Lane.LIVE),
@@ -169,23 +182,31 @@ HOT: dict[str, Run] = {
     "target.remove_orphans": lambda c, crowd: rows.remove_orphans(c, crowd.shape, KEYS),
 }
 
-TOUCHES = {"work.due": 20_000, "runs.bulk_depth": 20_000, "work.claim_expired": 6_000, "work.park_crashed": 6_000}
-"""Rows of a table that a statement may look at, where it is not 4,000."""
+TOUCHES = {"work.due": 20_000, "runs.bulk_depth": 20_000}
+"""Rows of a table that a statement may look at, where it is not 7,000: those that are leased, and a few."""
+PAIRS = BATCH * BATCH
+UNANALYZED = {"target.reusable"}
+"""Without statistics the planner takes 256 fingerprints for half of the table; autovacuum's first look, within a minute
+or two, ends that."""
 
 
 @pytest.mark.parametrize("name", HOT)
 def test_a_hot_statement_uses_an_index(crowd: Crowd, name: str) -> None:
+    if name in UNANALYZED and not crowd.analyzed:
+        pytest.skip("needs the statistics that autovacuum gathers")
     plans = explain(crowd, HOT[name])
     assert plans
     for plan in plans:
         print(plan)
-        scanned, thrown_away = plan.seq_scans.intersection(OURS), plan.pairs_thrown_away
-        assert (scanned, thrown_away) == (set(), 0)
+        assert plan.seq_scans.intersection(OURS) == set()
+        assert plan.pairs_thrown_away <= PAIRS
         touched = {relation: plan.touched(relation) for relation in OURS}
-        assert max(touched.values()) <= TOUCHES.get(name, 4_000), touched
+        assert max(touched.values()) <= TOUCHES.get(name, 7_000), touched
 
 
 def test_the_hint_spares_the_drain_the_dead_tuples_before_it(crowd: Crowd) -> None:
-    [without], [with_hint] = explain(crowd, HOT["outbox.drain"]), explain(crowd, HOT["outbox.drain after its hint"])
-    assert with_hint.buffers <= without.buffers
-    assert with_hint.buffers < 60_000
+    if crowd.after == 0:
+        pytest.skip("nothing has died")
+    _, without = explain(crowd, HOT["outbox.drain"])
+    _, with_hint = explain(crowd, HOT["outbox.drain after its hint"])
+    assert without.buffers - with_hint.buffers > ROWS / 200, "at least the pages of the dead events"

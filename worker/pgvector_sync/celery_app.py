@@ -7,7 +7,7 @@ up for by the next poll, and a task that runs twice writes once.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from celery import Celery, signals
 from kombu import Exchange, Queue
@@ -26,6 +26,12 @@ SOFT_SHUTDOWN_SECONDS = 45.0
 LONGEST_TASK_SECONDS = 110
 VISIBILITY_SECONDS = 600
 """Above the longest task: Redis hands a message out again after this, which is harmless but useless."""
+
+
+def _give_up(error: ConfigError) -> NoReturn:
+    """`celery -A` would print a stack trace for it."""
+    sys.stderr.write(f"pgvector-sync: {error}\n" + (f"  {error.hint}\n" if error.hint else ""))
+    sys.exit(error.exit_code)
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
@@ -81,6 +87,16 @@ def make_app() -> Celery:
     return made
 
 
+@signals.celeryd_init.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def _require_settings(**_: Any) -> None:
+    settings = load_settings()
+    try:
+        settings.database()
+        settings.redis()
+    except ConfigError as error:
+        _give_up(error)
+
+
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]  # Celery has no types
 def _configure_logging(**_: Any) -> None:
     configure_logging(load_settings())
@@ -98,5 +114,5 @@ def _close_runtime(**_: Any) -> None:
 
 try:
     app = make_app()
-except ConfigError as error:  # `celery -A` would print a stack trace for it
-    sys.exit(f"pgvector-sync: {error}" + (f"\n  {error.hint}" if error.hint else ""))
+except ConfigError as error:
+    _give_up(error)

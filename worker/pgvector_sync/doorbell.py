@@ -71,11 +71,10 @@ class Doorbell:
         wanted = 1 if due.state != "active" else min(batches, cap - due.in_flight)
         if wanted <= 0 or (due.state != "active" and due.rows == 0):
             return 0
-        if queue_depth(self.app, due.lane) >= cap * pipelines:
-            return 0
+        wanted = min(wanted, cap * pipelines - queue_depth(self.app, due.lane))
         rung = 0
         for slot in range(cap):
-            if rung == wanted:
+            if rung >= wanted:
                 break
             rung += self.ring_slot(due.pipeline, due.lane, slot)
         return rung

@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from pgvector_sync.model import Lane
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from pgvector_sync.errors import ProviderError
     from pgvector_sync.model import Provider, Spec
     from pgvector_sync.settings import Settings
 
@@ -20,20 +23,26 @@ class Embeddings:
     """The checked answer to one batch of texts, and what it cost."""
 
     vectors: NDArray[np.float32]
-    """(n, dimensions), in the order of the texts; finite, and no row is all zeros."""
+    """(n, dimensions), in the order of the texts; finite, and no row is all zeros. NaN where `left`."""
     tokens: int
     """As the provider counted them; four bytes a token where it doesn't say."""
     requests: int
     """HTTP requests sent, those that had to be repeated among them."""
+    left: tuple[int, ...] = ()
+    """Positions without an answer: a request failed after others had been paid for."""
+    failure: ProviderError | None = None
+    """Why they were left."""
 
 
 class Embedder(Protocol):
     """A provider, ready to be called from any thread and, after a fork, from any process."""
 
-    def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float) -> Embeddings:
+    def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float, lane: Lane = Lane.LIVE) -> Embeddings:
         """The texts' vectors. `deadline` is a value of `time.monotonic()`: later than that, it gives up.
+        `lane` says who goes first where the provider's limits make callers wait.
 
-        Raises ProviderError: RateLimited, Unavailable (its code is `deadline` where the deadline ended it,
+        Raises ProviderError if no text was answered: RateLimited (its code is `budget` where waiting for our own
+        budget took too long), Unavailable (its code is `deadline` where the deadline ended it,
         which says nothing about the provider), BrokenContract, Misconfigured, InputRejected.
         """
         ...

@@ -11,6 +11,7 @@ import numpy as np
 from pgvector_sync.embedding.embedder import Embeddings
 from pgvector_sync.embedding.per_process import PerProcess
 from pgvector_sync.errors import InputRejected, Misconfigured, Unavailable
+from pgvector_sync.model import Lane
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,7 +49,8 @@ class LocalEmbedder:
     def __init__(self) -> None:
         self._models: dict[str, PerProcess[Model]] = {}
 
-    def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float) -> Embeddings:
+    def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float, lane: Lane = Lane.LIVE) -> Embeddings:
+        del lane  # a model of our own has no limits to share
         model = self._model(spec.model)
         if spec.dimensions not in model.dimensions:
             sizes = ", ".join(map(str, model.dimensions))

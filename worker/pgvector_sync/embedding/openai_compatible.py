@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import httpx2
@@ -17,13 +18,16 @@ import openai
 import tenacity
 
 from pgvector_sync.embedding.answer import Answer, read_answer
+from pgvector_sync.embedding.budget import open_budget
 from pgvector_sync.embedding.embedder import Embeddings
 from pgvector_sync.embedding.failure import sort_failure
 from pgvector_sync.embedding.hosts import address_of, allowed_hosts, check_address
-from pgvector_sync.embedding.packing import pack, token_bound
+from pgvector_sync.embedding.packing import MAX_INPUT_TOKENS, MAX_TOKENS, fit_one_request, pack
 from pgvector_sync.embedding.per_process import PerProcess
+from pgvector_sync.embedding.tokens import Tokens, byte_bound, count_tokens
 from pgvector_sync.embedding.whole_answer import WholeAnswerClient
-from pgvector_sync.errors import Misconfigured, Unavailable
+from pgvector_sync.errors import InputRejected, Misconfigured, ProviderError, RateLimited, Unavailable
+from pgvector_sync.model import Lane
 from pgvector_sync.settings import LOCAL_HOSTS, Settings
 
 if TYPE_CHECKING:
@@ -43,6 +47,15 @@ for _name in ("openai", "httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What all requests of one `embed` have in common."""
+
+    spec: Spec
+    deadline: float
+    lane: Lane
+
+
 class OpenAICompatibleEmbedder:
     """See `Embedder`. The key is read, and the host checked, at the first call in each process."""
 
@@ -51,50 +64,88 @@ class OpenAICompatibleEmbedder:
         self._settings = settings
         self._environ = environ
         self._client = PerProcess(self._connect)
+        self._budget = open_budget(provider, settings)
 
-    def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float) -> Embeddings:
-        requests = pack(texts)
-        if len(requests) > 1:
-            # One failure ends the batch: what hasn't started by then is not sent.
-            with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="embed") as pool:
-                sent = list(pool.map(lambda some: self._send([texts[i] for i in some], spec, deadline), requests))
-        else:
-            sent = [self._send([texts[i] for i in some], spec, deadline) for some in requests]
-        vectors = np.empty((len(texts), spec.dimensions), dtype=np.float32)
-        for positions, (answer, _) in zip(requests, sent, strict=True):
-            vectors[positions] = answer.vectors
-        return Embeddings(
-            vectors,
-            tokens=sum(answer.tokens or 0 for answer, _ in sent),
-            requests=sum(tries for _, tries in sent),
-        )
+    def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float, lane: Lane = Lane.LIVE) -> Embeddings:
+        call = _Call(spec, deadline, lane)
+        counts = self._count(texts, spec.model)
+        largest = self._budget.largest_request(MAX_TOKENS, least=MAX_INPUT_TOKENS)
+        requests = pack([count.at_most for count in counts], max_tokens=largest)
+
+        def send(some: list[int]) -> tuple[Answer, int]:
+            # No accepted text is longer; what goes alone would otherwise reserve a refused text's megabyte.
+            reserved = sum(min(counts[i].about, MAX_INPUT_TOKENS) for i in some)
+            return self._send([texts[i] for i in some], reserved, call)
+
+        if len(requests) <= 1:
+            return _gathered(texts, spec, [(some, send(some)) for some in requests], None)
+        with ThreadPoolExecutor(PARALLEL_REQUESTS, thread_name_prefix="embed") as pool:
+            sent = [(some, pool.submit(send, some)) for some in requests]
+            _, running = wait([future for _, future in sent], return_when=FIRST_EXCEPTION)
+            for future in running:
+                future.cancel()  # what hasn't started by now is not sent; what has, is paid for and kept
+        failures = [error for _, future in sent if not future.cancelled() and (error := future.exception())]
+        answered = [(some, future.result()) for some, future in sent if _succeeded(future)]
+        grave = next((error for error in failures if not isinstance(error, ProviderError)), None)
+        if failures and (grave or not answered):
+            raise grave or failures[0]
+        first = failures[0] if failures else None
+        return _gathered(texts, spec, answered, first if isinstance(first, ProviderError) else None)
 
     def close(self) -> None:
         client = self._client.pop()
         if client is not None:
             client.close()
+        self._budget.close()
 
-    def _send(self, texts: list[str], spec: Spec, deadline: float) -> tuple[Answer, int]:
+    def _count(self, texts: Sequence[str], model: str) -> list[Tokens]:
+        """Exact counts cost about a microsecond a token, so bytes do where nothing hangs on it."""
+        bounds = [byte_bound(text) for text in texts]
+        if not self._budget.counts_tokens and fit_one_request(bounds):
+            return [Tokens(bound, 0) for bound in bounds]
+        return [count_tokens(text, model) for text in texts]
+
+    def _send(self, texts: list[str], reserved: int, call: _Call) -> tuple[Answer, int]:
         """One request's answer, and how many tries it took."""
         client = self._client.get()
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_worth_a_retry),
             # `stop_before_delay` counts the coming pause in: no retry is begun that can't be finished.
-            stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_before_delay(deadline - time.monotonic()),
+            stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_before_delay(call.deadline - time.monotonic()),
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=8),
             reraise=True,
         )
-        answer = retrying(self._try, client, texts, spec, deadline)
+        answer = retrying(self._try, client, texts, reserved, call)
         if answer.tokens is None:
-            answer = Answer(answer.vectors, tokens=sum(map(token_bound, texts)) // 4)
+            answer = Answer(answer.vectors, tokens=sum(map(byte_bound, texts)) // 4)
         return answer, int(retrying.statistics["attempt_number"])
 
-    def _try(self, client: openai.OpenAI, texts: list[str], spec: Spec, deadline: float) -> Answer:
-        left = deadline - time.monotonic()
+    def _try(self, client: openai.OpenAI, texts: list[str], reserved: int, call: _Call) -> Answer:
+        model = call.spec.model
+        self._time_left(call)
+        self._budget.take(model, reserved, lane=call.lane, deadline=call.deadline)
+        try:
+            answer = self._request(client, texts, call)
+        except RateLimited as failure:
+            self._budget.block(model, failure.retry_after)
+            raise
+        except InputRejected:
+            self._budget.settle(model, -reserved)
+            raise
+        if answer.tokens is not None:
+            self._budget.settle(model, answer.tokens - reserved)
+        return answer
+
+    def _time_left(self, call: _Call) -> float:
+        left = call.deadline - time.monotonic()
         if left < SHORTEST_CALL:
             raise Unavailable("the batch's deadline has passed", code="deadline")
+        return left
+
+    def _request(self, client: openai.OpenAI, texts: list[str], call: _Call) -> Answer:
         limit = self._settings.provider_timeout.total_seconds()
-        seconds = min(limit, left)
+        seconds = min(limit, self._time_left(call))
+        spec = call.spec
         encoding: Literal["base64", "float"] = "float" if self._provider.encoding == "float" else "base64"
         try:
             response = client.embeddings.with_raw_response.create(
@@ -138,6 +189,30 @@ class OpenAICompatibleEmbedder:
                 f"{name} holds characters that no key can have", code="bad_key", hint=f"set {name} again"
             )
         return key
+
+
+def _succeeded(future: Future[tuple[Answer, int]]) -> bool:
+    return not future.cancelled() and future.exception() is None
+
+
+def _gathered(
+    texts: Sequence[str],
+    spec: Spec,
+    answered: Sequence[tuple[list[int], tuple[Answer, int]]],
+    failure: ProviderError | None,
+) -> Embeddings:
+    vectors = np.full((len(texts), spec.dimensions), np.nan, dtype=np.float32)
+    left = set(range(len(texts)))
+    for positions, (answer, _) in answered:
+        vectors[positions] = answer.vectors
+        left.difference_update(positions)
+    return Embeddings(
+        vectors,
+        tokens=sum(answer.tokens or 0 for _, (answer, _) in answered),
+        requests=sum(tries for _, (_, tries) in answered),
+        left=tuple(sorted(left)),
+        failure=failure,
+    )
 
 
 def _is_worth_a_retry(error: BaseException) -> bool:

@@ -1,7 +1,6 @@
 """Cutting a batch into requests that stay within the provider's limits.
 
-A text's tokens are bounded by its UTF-8 bytes, since no tokenizer makes two tokens of one byte. The bound
-never refuses a text; it only decides what travels together, and the provider judges.
+A count that is only a bound never refuses a text; it only decides what travels together, and the provider judges.
 """
 
 from __future__ import annotations
@@ -18,25 +17,25 @@ MAX_INPUT_TOKENS = 8_191
 """Of one text."""
 
 
-def token_bound(text: str) -> int:
-    """No tokenizer makes more tokens than this of the text."""
-    return len(text.encode())
+def fit_one_request(tokens: Sequence[int]) -> bool:
+    """Whether texts of at most so many tokens need no cutting at all."""
+    return len(tokens) <= MAX_INPUTS and sum(tokens) <= MAX_TOKENS and max(tokens, default=0) <= MAX_INPUT_TOKENS
 
 
-def pack(texts: Sequence[str]) -> list[list[int]]:
+def pack(bounds: Sequence[int], *, max_tokens: int = MAX_TOKENS) -> list[list[int]]:
     """The positions of the texts that go into each request; every position once, rising in each request.
 
-    A text that may be longer than the provider takes goes alone, so that its refusal is its own.
+    `bounds` are the texts' tokens, at most. A text that may be longer than the provider takes goes alone, so that
+    its refusal is its own.
     """
     requests: list[list[int]] = []
     current: list[int] = []
     tokens = 0
-    for position, text in enumerate(texts):
-        bound = token_bound(text)
+    for position, bound in enumerate(bounds):
         if bound > MAX_INPUT_TOKENS:
             requests.append([position])
             continue
-        if current and (len(current) == MAX_INPUTS or tokens + bound > MAX_TOKENS):
+        if current and (len(current) == MAX_INPUTS or tokens + bound > max_tokens):
             requests.append(current)
             current, tokens = [], 0
         current.append(position)

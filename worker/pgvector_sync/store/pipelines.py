@@ -124,6 +124,11 @@ def provider_failed(
     return connection.execute(statement("pipelines.provider_failed"), params).rowcount == 1
 
 
+def rate_limited(connection: Connection, pipeline: Pipeline) -> int:
+    """The limit is the model's, not the pipeline's: the others that use it cool down until the same moment."""
+    return connection.execute(statement("pipelines.rate_limited"), {"id": pipeline.id}).rowcount
+
+
 def pause(connection: Connection, name: str, reason: str | None) -> bool:
     """False if it was paused already."""
     return connection.execute(statement("pipelines.pause"), {"name": name, "reason": reason}).rowcount == 1

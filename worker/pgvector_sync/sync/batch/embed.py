@@ -66,14 +66,14 @@ def embed(runtime: Runtime, batch: Batch, reading: Reading) -> Embedded:
 def _halving(embedder: Embedder, batch: Batch, wanted: Sequence[tuple[bytes, str]], done: Embedded) -> None:
     """Raises ProviderError where it is the provider and not a row."""
     try:
-        answer = embedder.embed([text for _, text in wanted], batch.pipeline.spec, deadline=batch.until)
+        answer = embedder.embed(
+            [text for _, text in wanted], batch.pipeline.spec, deadline=batch.until, lane=batch.lane
+        )
     except _BISECTED as error:
         done.requests += 1
         _require_healthy(embedder, batch, error, done)
         if len(wanted) > 1:
-            middle = len(wanted) // 2
-            _halving(embedder, batch, wanted[:middle], done)
-            _halving(embedder, batch, wanted[middle:], done)
+            _halves(embedder, batch, wanted, done)
         else:
             done.failures[wanted[0][0]] = Failure(
                 error.name, str(error), wanted[0][0], final=isinstance(error, InputRejected)
@@ -81,15 +81,29 @@ def _halving(embedder: Embedder, batch: Batch, wanted: Sequence[tuple[bytes, str
         return
     done.requests += answer.requests
     done.tokens += answer.tokens
-    done.inputs += len(wanted)
-    for (fingerprint, _), vector in zip(wanted, answer.vectors, strict=True):
-        done.vectors[fingerprint] = vector
+    done.inputs += len(wanted) - len(answer.left)
+    left = set(answer.left)
+    for position, ((fingerprint, _), vector) in enumerate(zip(wanted, answer.vectors, strict=True)):
+        if position not in left:
+            done.vectors[fingerprint] = vector
+    if answer.failure is not None:
+        done.requests += 1
+        if not isinstance(answer.failure, _BISECTED) or answer.failure.code == OUR_DEADLINE:
+            raise answer.failure
+        _halves(embedder, batch, [wanted[position] for position in answer.left], done)
+
+
+def _halves(embedder: Embedder, batch: Batch, wanted: Sequence[tuple[bytes, str]], done: Embedded) -> None:
+    middle = len(wanted) // 2
+    for half in (wanted[:middle], wanted[middle:]):
+        if half:
+            _halving(embedder, batch, half, done)
 
 
 def _require_healthy(embedder: Embedder, batch: Batch, error: ProviderError, done: Embedded) -> None:
     """Raises unless a harmless text succeeds right now: without this, one refused parameter would park a table."""
     try:
-        answer = embedder.embed([PROBE_TEXT], batch.pipeline.spec, deadline=batch.until)
+        answer = embedder.embed([PROBE_TEXT], batch.pipeline.spec, deadline=batch.until, lane=batch.lane)
     except InputRejected as refused:
         raise Misconfigured(
             "the provider refuses every text", status=refused.status, code=refused.code, hint=refused.hint

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import psycopg
 
+from pgvector_sync.embedding.budget import OUR_BUDGET
 from pgvector_sync.errors import Misconfigured, ProviderError, RateLimited, Unavailable
 from pgvector_sync.model import Key, Lane, State
 from pgvector_sync.store import pipelines, usage
@@ -18,6 +19,9 @@ from pgvector_sync.sync.batch.read import Failure, Reading, read
 from pgvector_sync.sync.batch.write import Prepared, Written, write
 from pgvector_sync.sync.runtime import Runtime
 from pgvector_sync.telemetry import Event, log
+
+_SAYS_NOTHING = (OUR_DEADLINE, OUR_BUDGET)
+"""Codes of failures that are ours: the rows go back, and the provider is as healthy as before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ def _carry(runtime: Runtime, batch: Batch) -> Outcome:
     parked = _fail(runtime, batch, failures)
     unreached = set(batch.rows) - {row.key for row in prepared} - set(failures)
     released = len(unreached | written.held_up)
-    if embedded.stopped_by is not None and embedded.stopped_by.code != OUR_DEADLINE:
+    if embedded.stopped_by is not None and embedded.stopped_by.code not in _SAYS_NOTHING:
         _provider_failed(runtime, batch, embedded.stopped_by, unreached)
     elif unreached:
         _release(runtime, batch, unreached)
@@ -166,7 +170,7 @@ def _provider_failed(runtime: Runtime, batch: Batch, error: ProviderError, keys:
 
     def wait(connection: Connection) -> bool:
         batch.holding.release(connection, list(keys))
-        return pipelines.provider_failed(
+        changed = pipelines.provider_failed(
             connection,
             batch.pipeline,
             state=state,
@@ -176,6 +180,9 @@ def _provider_failed(runtime: Runtime, batch: Batch, error: ProviderError, keys:
             backoff_first=runtime.settings.backoff_first,
             backoff_longest=runtime.settings.backoff_longest,
         )
+        if changed and isinstance(error, RateLimited):
+            pipelines.rate_limited(connection, batch.pipeline)
+        return changed
 
     changed = runtime.database.patiently(wait)
     if changed:
