@@ -1,0 +1,131 @@
+"""The budget: how many requests and tokens a minute a provider's model may be sent, by all workers together.
+
+Before each request `take`; after its answer `settle` what the estimate was off; after a 429 `block`.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from pgvector_sync.embedding.bucket import Buckets, Draw, LocalBuckets, Verb
+from pgvector_sync.errors import RateLimited
+from pgvector_sync.model import Lane
+
+if TYPE_CHECKING:
+    from pgvector_sync.model import Provider
+    from pgvector_sync.settings import Settings
+
+OUR_BUDGET = "budget"
+"""The code of a RateLimited that is ours: the batch has waited until it had no time left."""
+BURST = 0.05
+"""Of a minute's limit, three seconds' worth: what may be spent at once. The other 95 % flow evenly, so that no
+60 seconds, wherever they begin, hold more than the limit."""
+LIVE_SHARE = 0.25
+"""Of the burst: what bulk leaves for live. While live wants more than there is, bulk gets nothing."""
+LARGEST = 1 / 6
+"""Of a minute's tokens, in one request: its debt holds up the others for ten seconds at most."""
+CALL_TIME = 5.0
+"""Seconds before the deadline at which waiting ends: a call cut off would be paid for and thrown away."""
+SPREAD = 0.5
+"""Seconds over which waiting bulk calls spread: those that miss nothing by it (the burst is longer) needn't all
+ask at the same moment."""
+UNSAID = timedelta(seconds=1)
+"""How long a 429 without Retry-After blocks."""
+
+
+class Budget:
+    """One provider's, for all its models. A limit that isn't set isn't looked at; without limits, nothing is."""
+
+    def __init__(self, provider: Provider, buckets: Buckets) -> None:
+        self._provider = provider
+        self._buckets = buckets
+        self._gauges = [
+            _gauge(name, limit)
+            for name, limit in (
+                ("requests", provider.requests_per_minute),
+                ("tokens", provider.tokens_per_minute),
+            )
+            if limit is not None
+        ]
+
+    @property
+    def counts_tokens(self) -> bool:
+        return self._provider.tokens_per_minute is not None
+
+    def largest_request(self, most: int, *, least: int) -> int:
+        """Tokens: `most`, or less where the limit is small, but no less than `least`."""
+        limit = self._provider.tokens_per_minute
+        return most if limit is None else min(most, max(least, int(limit * LARGEST)))
+
+    def take(self, model: str, tokens: int, *, lane: Lane, deadline: float) -> None:
+        """One request of so many tokens; waits until it may be sent.
+
+        `deadline` is a value of `time.monotonic()`. Raises RateLimited where the wait would end too late for the
+        call to be answered: at once, or with the code OUR_BUDGET after some waiting.
+        """
+        if not self._gauges:
+            return
+        draws = [_wanted(gauge, 1 if gauge.gauge == "requests" else tokens, lane) for gauge in self._gauges]
+        begun = time.monotonic()
+        until = deadline - min(CALL_TIME, (deadline - begun) / 2)
+        waited = False
+        while (wait := self._buckets.draw(Verb.TAKE, self._name(model), draws)) > 0:
+            now = time.monotonic()
+            if now + wait > until:
+                raise RateLimited(
+                    "the budget of this provider and model is used up",
+                    retry_after=timedelta(seconds=wait),
+                    status=None,
+                    code=OUR_BUDGET if waited else None,
+                )
+            if lane is Lane.BULK:
+                wait = min(wait + random.uniform(0, SPREAD), until - now)  # noqa: S311
+            time.sleep(wait)
+            waited = True
+
+    def settle(self, model: str, tokens: int) -> None:
+        """More tokens (or, negative, fewer) were spent than were taken."""
+        if tokens and self.counts_tokens:
+            costs = [replace(gauge, cost=tokens if gauge.gauge == "tokens" else 0) for gauge in self._gauges]
+            self._buckets.draw(Verb.SETTLE, self._name(model), costs)
+
+    def block(self, model: str, wait: timedelta | None) -> None:
+        """The provider said 429: nobody sends for so long."""
+        if self._gauges:
+            seconds = (wait or UNSAID).total_seconds()
+            self._buckets.draw(Verb.BLOCK, self._name(model), self._gauges, pause=seconds)
+
+    def close(self) -> None:
+        self._buckets.close()
+
+    def _name(self, model: str) -> str:
+        return f"{self._provider.name}:{model}"
+
+
+def open_budget(provider: Provider, settings: Settings) -> Budget:
+    """Shared through Redis, or this process's own where there is no Redis, or nothing to share. Never fails."""
+    limited = provider.requests_per_minute is not None or provider.tokens_per_minute is not None
+    if not limited or settings.redis_url is None or settings.database_url is None:
+        return Budget(provider, LocalBuckets())
+    from pgvector_sync.embedding.redis_buckets import RedisBuckets
+
+    try:
+        return Budget(provider, RedisBuckets(settings.redis(), prefix=settings.namespace()))
+    except ValueError:  # no URL: `doctor` says so, and no row has to wait for that
+        return Budget(provider, LocalBuckets())
+
+
+def _gauge(name: str, limit: int) -> Draw:
+    """At least one request must fit; the rounding-down of whole requests keeps even that within the limit."""
+    return Draw(name, capacity=max(limit * BURST, 1.0), rate=limit * (1 - BURST) / 60)
+
+
+def _wanted(gauge: Draw, cost: int, lane: Lane) -> Draw:
+    """Live goes into debt early rather than wait for a level that bulk's smaller calls would keep from coming."""
+    share = gauge.capacity * LIVE_SHARE
+    floor = min(cost, max(share, 1.0)) if lane is Lane.LIVE else min(cost + share, gauge.capacity)
+    return replace(gauge, floor=floor, cost=cost)

@@ -1,0 +1,93 @@
+"""Buckets in Redis, shared by all workers; while Redis is away, each process has its own (G7)."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from pgvector_sync.embedding.bucket import Draw, LocalBuckets, Verb
+from pgvector_sync.telemetry import Event, log
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+TIMEOUT = 0.5
+"""Seconds that a call may lose to a Redis that hangs."""
+ASK_AGAIN = 5.0
+"""Seconds until a Redis that was away is asked again."""
+
+# The arithmetic of `bucket.draw`, by the clock of Redis alone: workers' clocks differ. A bucket expires when it
+# is full again, which is what a missing one counts as; FLUSHALL costs no more than one capacity.
+SCRIPT = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local verb, pause = ARGV[1], tonumber(ARGV[2])
+local at = tonumber(redis.call('HGET', KEYS[1], 'at') or now)
+local passed = math.max(now - at, 0)
+local wait = math.max(at - now, 0)
+local short, full_in = 0, 0
+local after = {}
+for i = 3, #ARGV, 5 do
+  local gauge, capacity, rate = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
+  local floor, cost = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
+  local level = tonumber(redis.call('HGET', KEYS[1], gauge) or capacity)
+  level = math.min(level + passed * rate, capacity)
+  short = math.max(short, (floor - level) / rate)
+  if verb == 'block' then level = math.min(level, 0) end
+  level = math.min(level - cost, capacity)
+  full_in = math.max(full_in, (capacity - level) / rate)
+  after[#after + 1] = gauge
+  after[#after + 1] = string.format('%.6f', level)
+end
+if verb == 'take' and wait + short > 0 then return string.format('%.6f', wait + short) end
+at = math.max(at, now + pause)
+redis.call('HSET', KEYS[1], 'at', string.format('%.6f', at), unpack(after))
+redis.call('PEXPIRE', KEYS[1], math.ceil((at - now + full_in) * 1000) + 1)
+return '0'
+"""
+
+
+class RedisBuckets:
+    """See `Buckets`. `prefix` keeps databases that share a Redis apart. Connects when first used."""
+
+    def __init__(self, url: str, *, prefix: str) -> None:
+        self._redis = Redis.from_url(
+            url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
+        )
+        self._script = self._redis.register_script(SCRIPT)
+        self._prefix = prefix
+        self._alone: LocalBuckets | None = None
+        self._ask_again_at = 0.0
+
+    def draw(self, verb: Verb, name: str, draws: Sequence[Draw], *, pause: float = 0.0) -> float:
+        alone = self._alone
+        if alone is not None and time.monotonic() < self._ask_again_at:
+            return alone.draw(verb, name, draws, pause=pause)
+        try:
+            wait = float(
+                self._script(
+                    keys=[f"{self._prefix}:budget:{name}"],
+                    args=[verb.value, pause, *(x for one in draws for x in _arguments(one))],
+                )
+            )
+        except RedisError as error:
+            if alone is None:
+                log.warning(Event.REDIS_UNAVAILABLE, error=type(error).__name__)
+                # Empty: the common bucket may have just been spent, and every process begins one now.
+                alone = LocalBuckets(full=False)
+            self._alone, self._ask_again_at = alone, time.monotonic() + ASK_AGAIN
+            return alone.draw(verb, name, draws, pause=pause)
+        self._alone = None
+        return wait
+
+    def close(self) -> None:
+        self._redis.close()
+
+
+def _arguments(draw: Draw) -> tuple[str | float, ...]:
+    return draw.gauge, draw.capacity, draw.rate, draw.floor, draw.cost
