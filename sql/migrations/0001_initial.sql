@@ -60,8 +60,8 @@ CREATE TABLE pgvector_sync.outbox (
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_vacuum_cost_delay = 0);
 
--- Sweeps and parked events: few or none, and every drain asks for them.
-CREATE INDEX outbox_apart ON pgvector_sync.outbox (id) WHERE key IS NULL OR error_class IS NOT NULL;
+-- Sweeps: few or none, and every drain asks for them.
+CREATE INDEX outbox_sweep ON pgvector_sync.outbox (id) WHERE key IS NULL;
 
 CREATE INDEX outbox_parked ON pgvector_sync.outbox (source_id) WHERE error_class IS NOT NULL;
 

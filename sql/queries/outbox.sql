@@ -13,22 +13,26 @@ SELECT pg_advisory_xact_lock(%(classid)s, %(objid)s);
 -- name: drain
 -- Moves the oldest events into work, in key order, one work row a (pipeline, key). `after_id` is only a hint that
 -- skips dead tuples; ids become visible out of order, so the caller also starts from the beginning now and then.
+-- A transaction with `burst` events in the slice is a load: it waits in the bulk lane, so that the single changes
+-- behind it don't. Live promotes bulk, never the reverse.
 WITH event AS (
     DELETE FROM pgvector_sync.outbox
     WHERE id = ANY (ARRAY(
         SELECT id FROM pgvector_sync.outbox
         WHERE id > %(after_id)s AND key IS NOT NULL AND error_class IS NULL
         ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
-    RETURNING id, source_id, key, at
+    RETURNING id, source_id, key, xid, at
+), counted AS (
+    SELECT source_id, key, at, count(*) OVER (PARTITION BY xid) >= %(burst)s AS burst FROM event
 ), moved AS (
     INSERT INTO pgvector_sync.work AS w (pipeline_id, key, lane, waiting_since, visible_at)
-    SELECT p.id, e.key, 'live', min(e.at), statement_timestamp()
-    FROM event e JOIN pgvector_sync.pipeline p ON p.source_id = e.source_id AND p.state <> 'removing'
+    SELECT p.id, e.key, CASE WHEN bool_and(e.burst) THEN 'bulk' ELSE 'live' END, min(e.at), statement_timestamp()
+    FROM counted e JOIN pgvector_sync.pipeline p ON p.source_id = e.source_id AND p.state <> 'removing'
     GROUP BY p.id, e.key
     ORDER BY p.id, e.key
     ON CONFLICT (pipeline_id, key) DO UPDATE SET
         generation = w.generation + 1,
-        lane = 'live',
+        lane = CASE WHEN excluded.lane = 'live' THEN 'live' ELSE w.lane END,
         waiting_since = CASE WHEN w.parked_at IS NULL THEN least(w.waiting_since, excluded.waiting_since)
                              ELSE excluded.waiting_since END,
         -- a leased row keeps its lease; one superseded again and again keeps its back-off

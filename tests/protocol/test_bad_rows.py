@@ -68,6 +68,21 @@ def test_a_row_on_which_the_expression_begins_to_fail_during_the_call_holds_up_n
     assert numbers.synced.dead() == [([2], "expression_failed")]
 
 
+def test_a_row_that_the_target_refuses_is_parked_after_its_attempts_and_the_others_are_written(
+    docs: Steps,
+) -> None:
+    # as an index of the user's own does, or a key near the limit of the target's
+    docs.synced.run("CREATE INDEX ON docs_embedding ((1 / (id - 2)))")
+    docs.insert(_1="one", _2="two", _3="three")
+    for _ in range(docs.runtime.settings.attempts):
+        outcome = docs.process()
+        docs.end_backoffs()
+    assert outcome is not None
+    assert set(docs.synced.vectors()) == {(1,), (3,)}
+    assert docs.synced.dead() == [([2], "write_failed")]
+    assert docs.work(2, "error_message") == "the write failed on this row (22012)"
+
+
 def test_one_refused_text_is_parked_and_the_others_are_embedded_in_the_same_pass(docs: Steps) -> None:
     docs.synced.endpoint.fail(status=400, marker="poison", code="content_filter")
     docs.synced.run("INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, 30) AS i")

@@ -6,6 +6,7 @@ import random
 import string
 import time
 
+import psycopg
 import pytest
 
 from pgvector_sync.operate.status import read_status
@@ -94,7 +95,7 @@ def longest_key(named: Steps, table: str, values: str, limit: int = 4_000) -> in
             try:
                 connection.execute(f"BEGIN; INSERT INTO {table} {values.format(LONG[:middle])}; ROLLBACK")
                 low = middle
-            except Exception:
+            except psycopg.errors.ProgramLimitExceeded:
                 connection.execute("ROLLBACK")
                 high = middle - 1
     return low

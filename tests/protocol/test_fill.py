@@ -85,10 +85,11 @@ def test_a_fill_killed_between_its_pages_goes_on_at_its_watermark(
                 raise KilledError
             return advance(*arguments, **more)  # type: ignore[arg-type]
 
-        with monkeypatch.context() as patched, pytest.raises(KilledError):
+        with monkeypatch.context() as patched:
             patched.setattr(fill.runs, "advance", dies_in_the_third_page)
             patched.setattr(fill.runs, "give_back", lambda *_, **__: None)
-            carry_out(steps)
+            with pytest.raises(KilledError):
+                carry_out(steps)
         assert run_of(waiting)[1:] == ([20], "running", 20, 20)
         assert depth(waiting) == 20
         waiting.covered()

@@ -75,6 +75,8 @@ class Settings(BaseSettings):
     """A fill enqueues no more than this many rows ahead of the workers."""
     drain_rows: int = Field(1_000, ge=1)
     """Outbox events moved in one transaction."""
+    burst_rows: int = Field(500, ge=2)
+    """Events of one application transaction in one slice of the drain that make it a load, for the bulk lane."""
     lock_timeout: Duration = timedelta(milliseconds=50)
     """What a worker waits for a lock, far below `deadlock_timeout`."""
     provider_timeout: Duration = timedelta(seconds=30)

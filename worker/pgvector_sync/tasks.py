@@ -70,4 +70,5 @@ def tick(self: Any) -> None:
             if not usage.take_tick(connection, "tick", uuid4(), every=every):
                 return
             usage.forget_minutes(connection)
-        look(runtime.database, Drain(runtime.database, runtime.settings.drain_rows), open_doorbell(self.app))
+        drain = Drain(runtime.database, runtime.settings.drain_rows, runtime.settings.burst_rows)
+        look(runtime.database, drain, open_doorbell(self.app))

@@ -50,7 +50,7 @@ class Loop:
         self.runtime = runtime
         self.only = only
         self.progress = Progress()
-        self._drain = Drain(runtime.database, runtime.settings.drain_rows)
+        self._drain = Drain(runtime.database, runtime.settings.drain_rows, runtime.settings.burst_rows)
 
     def turn(self) -> bool:
         """One round; True if anything moved."""

@@ -18,9 +18,9 @@ class Drained:
     last_id: int
 
 
-def move(connection: Connection, *, after_id: int, limit: int) -> Drained:
-    """Moves up to `limit` events beyond `after_id` into work."""
-    row = one(connection, statement("outbox.drain"), {"after_id": after_id, "limit": limit})
+def move(connection: Connection, *, after_id: int, limit: int, burst: int) -> Drained:
+    """Moves up to `limit` events beyond `after_id` into work; `burst` of one transaction go to the bulk lane."""
+    row = one(connection, statement("outbox.drain"), {"after_id": after_id, "limit": limit, "burst": burst})
     return Drained(row["events"], row["rows"], row["last_id"] or after_id)
 
 

@@ -32,6 +32,8 @@ class Drain:
 
     database: Database
     limit: int
+    burst: int = 500
+    """Events of one transaction that go to the bulk lane, as `PGVECTOR_SYNC_BURST_ROWS`."""
     _hint: int = 0
     _full_look_at: float = 0.0
     _sweeps: dict[int, Sweep] = field(default_factory=dict)
@@ -65,7 +67,7 @@ class Drain:
         with self.database.transaction() as connection:
             if not locks.try_lock_drain(connection):
                 return None
-            drained = outbox.move(connection, after_id=start, limit=limit)
+            drained = outbox.move(connection, after_id=start, limit=limit, burst=self.burst)
         if start == 0:
             self._full_look_at = time.monotonic()
         self._hint = max(self._hint, drained.last_id)
@@ -88,7 +90,7 @@ class Drain:
                 return
             try:
                 with connection.transaction():
-                    outbox.move(connection, after_id=event_id - 1, limit=1)
+                    outbox.move(connection, after_id=event_id - 1, limit=1, burst=self.burst)
             except KEY_REFUSED as error:
                 error_class = f"key_refused_{error.sqlstate}"
                 outbox.park(connection, event_id, error_class)

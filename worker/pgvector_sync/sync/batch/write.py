@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+import psycopg
+
 from pgvector_sync.model import Key
 from pgvector_sync.store import pipelines, rows
 from pgvector_sync.store.database import IN_THE_WAY, OUTAGE
 from pgvector_sync.store.rows import Look, Vector32
 from pgvector_sync.sync.batch.claim import Batch
-from pgvector_sync.sync.batch.read import Failure
+from pgvector_sync.sync.batch.read import Failure, is_of_a_row
 from pgvector_sync.sync.runtime import Runtime
 
 SLICE_TIME = timedelta(milliseconds=20)
@@ -95,8 +97,13 @@ class _Writing:
                 took = _slice(self.runtime, self.batch, part, self.done)
             except IN_THE_WAY:
                 self._make_way(part)
-            except OUTAGE:
-                self._wait_out(part)
+            except psycopg.Error as error:
+                if is_of_a_row(error):  # first: too long a key is an operational error to psycopg
+                    self._find_culprit(part, error)
+                elif isinstance(error, OUTAGE):
+                    self._wait_out(part)
+                else:
+                    raise
             else:
                 if took is not None:
                     self.size.learn(len(part), took)
@@ -114,6 +121,15 @@ class _Writing:
             self.waiting.extend(part)  # the others first
         else:
             self.done.held_up.add(part[0].key)
+
+    def _find_culprit(self, part: list[Prepared], error: psycopg.Error) -> None:
+        """In halves: one row's expression fails by now, or its key is too long for the target's index."""
+        self.limit = max(1, len(part) // 2)
+        if len(part) > 1:
+            self.waiting.extendleft(reversed(part))
+            return
+        words = f"the write failed on this row ({error.sqlstate})"
+        self.done.failed[part[0].key] = Failure("write_failed", words, part[0].fingerprint, final=False)
 
     def _wait_out(self, part: list[Prepared]) -> None:
         """The vectors are paid for and the lease is still ours: keep them until the database is back."""
