@@ -67,9 +67,8 @@ class Plan:
             lines.append("  " * depth + " ".join(filter(None, words)))
             lines[-1] += f" rows={node['Actual Rows']}x{node['Actual Loops']} (expected {node['Plan Rows']})"
             conditions = ("Index Cond", "Filter", "Join Filter", "Hash Cond", "Rows Removed by Filter")
-            for name in (*conditions, "Rows Removed by Join Filter"):
-                if name in node:
-                    lines.append("  " * depth + f"    {name}: {node[name]}")
+            shown = [name for name in (*conditions, "Rows Removed by Join Filter") if name in node]
+            lines.extend("  " * depth + f"    {name}: {node[name]}" for name in shown)
             for inner in node.get("Plans", []):
                 tell(inner, depth + 1)
 

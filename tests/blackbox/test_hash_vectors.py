@@ -67,7 +67,7 @@ class Writer:
             with self.database.connect(application_name=self.thread.name) as connection:
                 while not self.stop.wait(self.random.uniform(0, 0.02)):
                     self._write(connection)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001  # the test raises it
             self.failed = error
 
     def _write(self, connection: psycopg.Connection[Any]) -> None:
@@ -223,11 +223,11 @@ def test_every_vector_belongs_to_the_current_text_while_writers_and_workers_race
 def test_a_writer_that_waits_on_us_would_be_noticed(synced: Synced) -> None:
     database = synced.database
     database.execute("INSERT INTO docs VALUES (1, 'text')")
-    with database.connect(application_name="pgvector-sync") as worker:
-        with worker.transaction():
-            worker.execute("LOCK TABLE docs")
-            with database.connect(application_name="writer-0", options="-c lock_timeout=300ms") as writer:
-                with pytest.raises(psycopg.errors.LockNotAvailable):
-                    writer.execute("DELETE FROM docs")
-        assert len(eventually(lambda: waits_on_us(database, our_backends(database)))) == 1
+    with database.connect(application_name="pgvector-sync") as worker, worker.transaction():
+        worker.execute("LOCK TABLE docs")
+        writer = database.connect(application_name="writer-0", options="-c lock_timeout=300ms")
+        with writer, pytest.raises(psycopg.errors.LockNotAvailable):
+            writer.execute("DELETE FROM docs")
+        ours = our_backends(database)
+    assert len(waits_on_us(database, ours)) == 1
     assert waits_on_us(database, set()) == []

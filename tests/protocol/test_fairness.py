@@ -28,7 +28,7 @@ def test_a_single_change_of_a_loaded_row_promotes_it_and_a_load_never_demotes(do
 
 
 def test_many_small_transactions_are_no_load(docs: Steps) -> None:
-    with docs.synced.database.connect() as connection, connection.pipeline():
+    with docs.synced.database.connect() as connection:
         for key in range(10001, 10701):
             connection.execute("INSERT INTO docs VALUES (%s, 'one of many')", (key,))
     docs.drain()
