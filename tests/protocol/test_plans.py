@@ -131,7 +131,7 @@ def explain(crowd: Crowd, run: Run) -> list[Plan]:
 
 def drain(connection: psycopg.Connection[Any], after: int) -> object:
     assert locks.try_lock_drain(connection)
-    return outbox.move(connection, after_id=after, limit=1_000)
+    return outbox.move(connection, after_id=after, limit=1_000, burst=500)
 
 
 def claim(lane: Lane) -> Run:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pgvector_sync.settings import Settings
 
 OUR_BUDGET = "budget"
-"""The code of a RateLimited that is ours: the batch has waited until it had no time left."""
+"""The code of a RateLimited that is ours, and over in moments: the batch had no time left to wait for it."""
 BURST = 0.05
 """Of a minute's limit, three seconds' worth: what may be spent at once. The other 95 % flow evenly, so that no
 60 seconds, wherever they begin, hold more than the limit."""
@@ -33,6 +33,9 @@ CALL_TIME = 5.0
 SPREAD = 0.5
 """Seconds over which waiting bulk calls spread: those that miss nothing by it (the burst is longer) needn't all
 ask at the same moment."""
+MOMENTS = 20.0
+"""Seconds. The burst and the largest debt are paid off sooner; a longer wait is a 429's, or a tiny limit's, and
+a pipeline had better cool down for it than claim and release rows all the time."""
 UNSAID = timedelta(seconds=1)
 """How long a 429 without Retry-After blocks."""
 
@@ -65,14 +68,13 @@ class Budget:
         """One request of so many tokens; waits until it may be sent.
 
         `deadline` is a value of `time.monotonic()`. Raises RateLimited where the wait would end too late for the
-        call to be answered: at once, or with the code OUR_BUDGET after some waiting.
+        call to be answered; the code is OUR_BUDGET unless that wait is a long one.
         """
         if not self._gauges:
             return
         draws = [_wanted(gauge, 1 if gauge.gauge == "requests" else tokens, lane) for gauge in self._gauges]
         begun = time.monotonic()
         until = deadline - min(CALL_TIME, (deadline - begun) / 2)
-        waited = False
         while (wait := self._buckets.draw(Verb.TAKE, self._name(model), draws)) > 0:
             now = time.monotonic()
             if now + wait > until:
@@ -80,12 +82,11 @@ class Budget:
                     "the budget of this provider and model is used up",
                     retry_after=timedelta(seconds=wait),
                     status=None,
-                    code=OUR_BUDGET if waited else None,
+                    code=OUR_BUDGET if wait <= MOMENTS else None,
                 )
             if lane is Lane.BULK:
                 wait = min(wait + random.uniform(0, SPREAD), until - now)  # noqa: S311
             time.sleep(wait)
-            waited = True
 
     def settle(self, model: str, tokens: int) -> None:
         """More tokens (or, negative, fewer) were spent than were taken."""
