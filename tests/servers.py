@@ -79,9 +79,7 @@ class Postgres(Killable, PostgresServer):
 
     def logged(self, pattern: str) -> list[str]:
         """The lines of the server's log that a regular expression finds: lock waits, deadlocks, crashes."""
-        return [
-            line for line in self.log.read_text(errors="replace").splitlines() if re.search(pattern, line)
-        ]
+        return [line for line in self.log.read_text(errors="replace").splitlines() if re.search(pattern, line)]
 
 
 class Valkey(Killable, ValkeyServer):

@@ -121,9 +121,7 @@ def test_local_needs_neither_section_nor_model(load):
 def test_only_the_provider_named_openai_has_defaults(load, refusal):
     override = load('[providers.openai]\nbase_url = "http://localhost:8080"\n' + pipeline())
     assert override.providers["openai"] == Provider("openai", "http://localhost:8080", "OPENAI_API_KEY")
-    other = load(
-        '[providers.ollama]\nbase_url = "http://localhost:11434/v1"\n' + pipeline(provider='"ollama"')
-    )
+    other = load('[providers.ollama]\nbase_url = "http://localhost:11434/v1"\n' + pipeline(provider='"ollama"'))
     assert other.providers == {"ollama": Provider("ollama", "http://localhost:11434/v1")}
     assert refusal("[providers.ollama]\n" + pipeline()).key == "providers.ollama.base_url"
 
@@ -231,9 +229,7 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(refusal, text, place):
         assert "secrets belong in the environment: name the variable in api_key_env" in str(error)
 
 
-@pytest.mark.parametrize(
-    "url", ["ftp://host", "host/v1", "https://", "https:///v1", "https://h o", "https://h#f"]
-)
+@pytest.mark.parametrize("url", ["ftp://host", "host/v1", "https://", "https:///v1", "https://h o", "https://h#f"])
 def test_what_is_no_endpoint_is_refused(refusal, url):
     assert refusal(f"[providers.openai]\nbase_url = '{url}'").key == "providers.openai.base_url"
 

@@ -151,9 +151,7 @@ def test_the_program_is_no_root_and_gets_the_signal(instructions):
     assert final["STOPSIGNAL"] == "SIGTERM"
     # A list: with a shell in between, SIGTERM would end the shell.
     assert json.loads(final["ENTRYPOINT"]) == ["pgvector-sync"]
-    assert f"--uid {final['USER'].split(':')[0]}" in " ".join(
-        rest for what, rest in instructions if what == "RUN"
-    )
+    assert f"--uid {final['USER'].split(':')[0]}" in " ".join(rest for what, rest in instructions if what == "RUN")
 
 
 def test_no_cache_stays_in_the_image(instructions):

@@ -22,9 +22,7 @@ def configure():
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     levels = {name: logging.getLogger(name).level for name in telemetry._TALKATIVE}
-    yield lambda form="json", level="INFO": configure_logging(
-        SimpleNamespace(log_format=form, log_level=level)
-    )
+    yield lambda form="json", level="INFO": configure_logging(SimpleNamespace(log_format=form, log_level=level))
     root.handlers[:] = handlers
     root.setLevel(level)
     for name, before in levels.items():

@@ -38,6 +38,8 @@ WITH event AS (
         -- a leased row keeps its lease; one superseded again and again keeps its back-off
         visible_at = CASE WHEN w.lease IS NULL AND (w.superseded < 2 OR w.parked_at IS NOT NULL)
                           THEN least(w.visible_at, excluded.visible_at) ELSE w.visible_at END,
+        -- what failed is known by its fingerprint; another content has attempts of its own
+        attempts = CASE WHEN w.parked_at IS NOT NULL AND w.failed_fingerprint IS NOT NULL THEN 0 ELSE w.attempts END,
         parked_at = NULL
     RETURNING 1
 )

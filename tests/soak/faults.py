@@ -40,7 +40,9 @@ class Faults(threading.Thread):
 
     def _worker(self, number: int) -> Process:
         pool = "prefork" if number % 2 == 0 else "threads"
-        return self.processes.command("worker", "--concurrency", "2", "--pool", pool, "--hostname", f"w{number}@%h")
+        return self.processes.command(
+            "worker", "--concurrency", "2", "--pool", pool, "--hostname", f"w{number}@%h"
+        )
 
     def run(self) -> None:
         everything: list[tuple[str, Callable[[], None], float]] = [

@@ -40,7 +40,17 @@ class Writer(threading.Thread):
 
     def _change(self, connection: psycopg.Connection) -> None:
         kind = self.random.choices(
-            ["insert", "update", "note", "delete", "rekey", "back and forth", "several", "rolled back", "truncate"],
+            [
+                "insert",
+                "update",
+                "note",
+                "delete",
+                "rekey",
+                "back and forth",
+                "several",
+                "rolled back",
+                "truncate",
+            ],
             [30, 30, 10, 12, 5, 5, 6, 2, 0.02],
         )[0]
         level = self.random.choice(["READ COMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])

@@ -76,6 +76,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         primary = error.diag.message_primary or "permission denied"
         complain(primary, "see `pgvector-sync doctor` for the grant that is missing")
         sys.exit(1)
+    except psycopg.Error as error:  # its words may quote a row: SQLSTATE and our own (G13)
+        complain(
+            f"the database refuses it ({error.sqlstate or type(error).__name__})",
+            "if a row makes text or where fail, `pgvector-sync dead-letters list` shows it",
+        )
+        sys.exit(1)
     except RedisError as error:
         complain(f"Redis is out of reach ({type(error).__name__})", "check REDIS_URL, and that the server runs")
         sys.exit(1)
