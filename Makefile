@@ -21,9 +21,10 @@ demo: .venv/demo.stamp ## embedded Postgres and Valkey, a worker, and real text 
 # What differs between the versions is SQL: the processes around it are tested on one of them.
 SQL_TESTS := tests/capture tests/apply tests/schema tests/protocol tests/blackbox
 
+# More processes than cores: many tests wait for processes that start.
 test: .venv/dev.stamp ## every test on PostgreSQL 18, and those of the SQL on 16 as well
-	$(BIN)/pytest --numprocesses 2 --postgres 18
-	$(BIN)/pytest --numprocesses 2 --postgres 16 $(SQL_TESTS)
+	$(BIN)/pytest --numprocesses 4 --postgres 18
+	$(BIN)/pytest --numprocesses 4 --postgres 16 $(SQL_TESTS)
 
 lint: .venv/dev.stamp ## style, formatting, types and layers
 	$(BIN)/ruff check

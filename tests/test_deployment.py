@@ -9,8 +9,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import typer
+import yaml
 
-yaml = pytest.importorskip("yaml", reason="PyYAML is a development dependency")
+from pgvector_sync.cli import app
+from pgvector_sync.settings import load_settings
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "docker-compose.yml"
@@ -76,17 +79,17 @@ def test_stopping_takes_longer_than_what_is_in_flight(services):
     assert services["worker"]["environment"]["REMAP_SIGTERM"] == "SIGQUIT"
 
 
-def test_the_soft_shutdown_is_what_celery_is_told():
-    module = pytest.importorskip("pgvector_sync.celery_app", reason="no Celery app yet", exc_type=ImportError)
-    assert module.app.conf.worker_soft_shutdown_timeout == SOFT_SHUTDOWN_SECONDS
+def test_the_soft_shutdown_is_what_celery_is_told(monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")  # the app is made where a broker is named
+    load_settings.cache_clear()
+    from pgvector_sync.celery_app import celery_settings
+
+    assert celery_settings(load_settings())["worker_soft_shutdown_timeout"] == SOFT_SHUTDOWN_SECONDS
+    load_settings.cache_clear()
 
 
 def test_the_commands_exist(services):
-    typer = pytest.importorskip("typer")
-    cli = pytest.importorskip("pgvector_sync.cli")
-    if not hasattr(cli, "app"):
-        pytest.skip("pgvector_sync.cli has no `app` yet")
-    known = typer.main.get_command(cli.app).commands
+    known = typer.main.get_command(app).commands
     for name in PROGRAM:
         assert services[name]["command"][0] in known, name
 

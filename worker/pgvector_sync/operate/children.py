@@ -102,9 +102,9 @@ class Child:
 
     def new_lines(self) -> list[str]:
         """The whole lines that it has logged since this was last asked."""
-        with self.log.open("rb") as log:
-            log.seek(self._read)
-            whole, newline, _ = log.read().rpartition(b"\n")
+        with self.log.open("rb") as file:
+            file.seek(self._read)
+            whole, newline, _ = file.read().rpartition(b"\n")
         self._read += len(whole) + len(newline)
         if self._read > LOG_LIMIT_BYTES:  # nobody rotates it, and it has been shown
             os.truncate(self.log, 0)
