@@ -1,6 +1,6 @@
 # Python 3.11 to 3.13 and make are all that a machine needs; everything else goes into .venv.
 
-.PHONY: help demo test lint soak bench pins
+.PHONY: help demo test test-slow lint soak bench pins
 .DEFAULT_GOAL := help
 
 # The newest Python that will do: wordllama, the local model, has no wheel for 3.14 yet. One that is there
@@ -13,7 +13,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
 demo: .venv/demo.stamp ## embedded Postgres and Valkey, a worker, and real text in sync
 	@$(BIN)/pgvector-sync demo
@@ -22,9 +22,12 @@ demo: .venv/demo.stamp ## embedded Postgres and Valkey, a worker, and real text 
 SQL_TESTS := tests/capture tests/apply tests/schema tests/protocol tests/blackbox
 
 # More processes than cores: many tests wait for processes that start.
-test: .venv/dev.stamp ## every test on PostgreSQL 18, and those of the SQL on 16 as well
-	$(BIN)/pytest --numprocesses 4 --postgres 18
-	$(BIN)/pytest --numprocesses 4 --postgres 16 $(SQL_TESTS)
+test: .venv/dev.stamp ## the tests on PostgreSQL 18, and those of the SQL on 16 as well
+	$(BIN)/pytest --numprocesses 3 --postgres 18 -m "not slow"
+	$(BIN)/pytest --numprocesses 3 --postgres 16 -m "not slow" $(SQL_TESTS)
+
+test-slow: .venv/dev.stamp ## the long ones: whole demos and ups, started, killed and interrupted
+	$(BIN)/pytest --numprocesses 2 --postgres 18 -m slow
 
 lint: .venv/dev.stamp ## style, formatting, types and layers
 	$(BIN)/ruff check

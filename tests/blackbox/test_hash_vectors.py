@@ -188,7 +188,6 @@ def _no_embedder(_: object) -> Any:
     raise AssertionError("the workers embed, not the test")
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(SECONDS + 240)
 def test_every_vector_belongs_to_the_current_text_while_writers_and_workers_race(
     synced: Synced, processes: Processes

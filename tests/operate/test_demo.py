@@ -17,6 +17,8 @@ from pgvector_sync.operate.demo_corpus import Docstring, collect
 from pgvector_sync.operate.running import Running
 from processes import COMMAND, Process, Processes, running_in
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def processes(project: Path) -> Iterator[Processes]:
@@ -40,7 +42,6 @@ def run(command: Process, *, exit_code: int = 0) -> str:
     return command.printed
 
 
-@pytest.mark.slow
 def test_tells_its_story_and_leaves_nothing(project: Path, processes: Processes) -> None:
     processes.env |= {  # a user's own settings don't reach it
         "DATABASE_URL": "postgresql://user@127.0.0.1:1/nowhere",
@@ -92,7 +93,6 @@ def test_nobody_reads_any_more(project: Path, processes: Processes) -> None:
     assert_gone(project)
 
 
-@pytest.mark.slow
 def test_kept_it_goes_on_until_it_is_stopped(project: Path, processes: Processes) -> None:
     printed = run(processes.command("demo", "--keep"))
     (url,) = re.findall(r"export DATABASE_URL=(\S+)", printed)

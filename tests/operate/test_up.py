@@ -17,6 +17,8 @@ from processes import Process, Processes, running_in
 from servers import Database
 from waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 READY = r"worker │ .*worker_ready"
 CONFIG = """\
 [pipelines.docs]

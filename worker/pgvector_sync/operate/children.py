@@ -14,8 +14,10 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.operate.embedded.server import wait_until
 from pgvector_sync.operate.running import Running
 
-PATIENCE = 60.0
+WORKER_PATIENCE = 60.0
 """Seconds for a warm shutdown: longer than the worker's own soft one."""
+BEAT_PATIENCE = 5.0
+"""Seconds; a beat has nothing to finish, and now and then one misses the signal."""
 LAST_LINES = 15
 LOG_LIMIT_BYTES = 20_000_000
 
@@ -32,8 +34,9 @@ class Child:
     and it outlives whoever started it until somebody stops it, by the folder.
     """
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path, *, patience: float) -> None:
         self.name = name
+        self.patience = patience
         self.log = folder / f"{name}.log"
         self._running = Running(folder / f"{name}.running")
         self._popen: subprocess.Popen[bytes] | None = None
@@ -85,7 +88,7 @@ class Child:
     def stop(self, *, hurried: Callable[[], bool] = lambda: False) -> None:
         """Stops it and waits for its last process; at once where `hurried` says so. Raises Refused if it stays."""
         self.ask_to_stop()
-        wait_until(lambda: not self.is_running or hurried(), PATIENCE)
+        wait_until(lambda: not self.is_running or hurried(), self.patience)
         if self.is_running:
             self._kill()
         if not wait_until(lambda: not self.is_running, 10):

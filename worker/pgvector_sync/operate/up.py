@@ -9,7 +9,7 @@ from typing import Self
 
 from pgvector_sync.errors import Refused, SyncError
 from pgvector_sync.operate import embedded
-from pgvector_sync.operate.children import Child, stop_all
+from pgvector_sync.operate.children import BEAT_PATIENCE, WORKER_PATIENCE, Child, stop_all
 from pgvector_sync.operate.embedded import Embedded
 from pgvector_sync.operate.running import Running
 
@@ -27,8 +27,8 @@ class Up:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.worker = Child("worker", folder)
-        self.beat = Child("beat", folder)
+        self.worker = Child("worker", folder, patience=WORKER_PATIENCE)
+        self.beat = Child("beat", folder, patience=BEAT_PATIENCE)
         self._running = Running(folder / "up.running")
         self._held: int | None = None
 
