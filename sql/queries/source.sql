@@ -16,7 +16,7 @@ LEFT JOIN LATERAL (
     FROM (SELECT row_.text, octet_length(row_.text) AS octets
           FROM (SELECT ({text})::text AS text FROM {source} WHERE {match_source} AND {wanted} OFFSET 0) AS row_
           OFFSET 0) AS rendered
-    WHERE rendered.text ~ '\S'
+    WHERE rendered.octets > %(text_limit)s OR rendered.text ~ '\S'
 ) AS now_ ON true
 LEFT JOIN {target} AS pgvector_sync_target ON {match_target} AND pgvector_sync_target.chunk_no = 0;
 
@@ -31,7 +31,7 @@ LEFT JOIN LATERAL (
     FROM (SELECT row_.text, octet_length(row_.text) AS octets
           FROM (SELECT ({text})::text AS text FROM {source} WHERE {match_source} AND {wanted} OFFSET 0) AS row_
           OFFSET 0) AS rendered
-    WHERE rendered.text ~ '\S'
+    WHERE rendered.octets > %(text_limit)s OR rendered.text ~ '\S'
 ) AS now_ ON true
 LEFT JOIN {target} AS pgvector_sync_target ON {match_target} AND pgvector_sync_target.chunk_no = 0;
 

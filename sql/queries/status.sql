@@ -68,7 +68,7 @@ LEFT JOIN LATERAL (
                 ELSE sha256(%(spec)s::bytea || convert_to('too large: ' || rendered.octets, 'UTF8')) END AS fingerprint
     FROM (SELECT row_.text, octet_length(row_.text) AS octets
           FROM (SELECT ({text})::text AS text WHERE {wanted} OFFSET 0) AS row_ OFFSET 0) AS rendered
-    WHERE rendered.text ~ '\S'
+    WHERE rendered.octets > %(text_limit)s OR rendered.text ~ '\S'
 ) AS pgvector_sync_now ON true
 LEFT JOIN {target} AS pgvector_sync_target ON {match_stored} AND pgvector_sync_target.chunk_no = 0;
 
@@ -84,7 +84,7 @@ WITH state_ AS MATERIALIZED (
                     ELSE sha256(%(spec)s::bytea || convert_to('too large: ' || rendered.octets, 'UTF8')) END AS fingerprint
         FROM (SELECT row_.text, octet_length(row_.text) AS octets
               FROM (SELECT ({text})::text AS text WHERE {wanted} OFFSET 0) AS row_ OFFSET 0) AS rendered
-        WHERE rendered.text ~ '\S'
+        WHERE rendered.octets > %(text_limit)s OR rendered.text ~ '\S'
     ) AS pgvector_sync_now ON true
 ), stored AS MATERIALIZED (
     SELECT {key_target} AS key, pgvector_sync_target.fingerprint, pgvector_sync_target.model
