@@ -26,7 +26,7 @@ test: .venv/dev.stamp ## the tests on PostgreSQL 18, and those of the SQL on 16 
 	$(BIN)/pytest --numprocesses 3 --postgres 18 -m "not slow"
 	$(BIN)/pytest --numprocesses 3 --postgres 16 -m "not slow" $(SQL_TESTS)
 
-test-slow: .venv/dev.stamp ## the long ones: whole demos and ups, started, killed and interrupted
+test-slow: .venv/dev.stamp ## the long ones: workers, ups and demos that are killed or interrupted
 	$(BIN)/pytest --numprocesses 2 --postgres 18 -m slow
 
 lint: .venv/dev.stamp ## style, formatting, types and layers

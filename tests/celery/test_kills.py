@@ -12,6 +12,8 @@ from cluster import Cluster, children
 from processes import Process
 from waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"PGVECTOR_SYNC_LEASE": "3", "PGVECTOR_SYNC_DEADLINE": "2"}
 
 

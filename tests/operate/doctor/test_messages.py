@@ -75,6 +75,7 @@ def test_another_broker(database_url: str, redis_url: str) -> None:
     assert broker("sqs://").seen == "a broker of the kind sqs, which is not looked at"
 
 
+@pytest.mark.slow
 def test_a_worker_that_runs(docs: Synced, processes: Processes, redis_url: str) -> None:
     processes.env |= {"DATABASE_URL": docs.database.url, "REDIS_URL": redis_url}
 
