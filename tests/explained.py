@@ -54,9 +54,13 @@ class Plan:
     def pairs_thrown_away(self) -> int:
         return sum(node["Actual Loops"] * node.get("Rows Removed by Join Filter", 0) for node in self.nodes)
 
-    @property
-    def buffers(self) -> int:
-        return int(self.root["Shared Hit Blocks"] + self.root["Shared Read Blocks"])
+    def buffers(self, relation: str) -> int:
+        """Pages that the scans of a relation have looked at, its indexes included."""
+        return sum(
+            node["Shared Hit Blocks"] + node["Shared Read Blocks"]
+            for node in self.nodes
+            if node.get("Relation Name") == relation and node["Node Type"] in SCANS
+        )
 
     def __str__(self) -> str:
         """As few words as tell the plan."""
