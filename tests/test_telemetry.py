@@ -74,7 +74,7 @@ def test_at_debug_http_clients_still_keep_requests_to_themselves(configure, caps
 
 def test_bound_fields_appear_in_every_line(lines):
     with structlog.contextvars.bound_contextvars(pipeline="articles"):
-        log.info(Event.CLAIM)
+        log.info(Event.WRITE)
         logging.getLogger("some.library").warning("hello")
     ours, theirs = lines()
     assert ours["pipeline"] == theirs["pipeline"] == "articles"

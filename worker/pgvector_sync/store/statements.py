@@ -29,9 +29,3 @@ def statement(name: str) -> sql.SQL:
     """The statement `file.name`, ready to be run or composed. Raises KeyError for a name that isn't there."""
     file, _, short = name.partition(".")
     return sql.SQL(_statements(file)[short])
-
-
-def every_statement() -> list[str]:
-    """The names of all statements, as `file.name`."""
-    files = sorted((sql_folder() / "queries").glob("*.sql"))
-    return [f"{path.stem}.{name}" for path in files for name in _statements(path.stem)]
