@@ -63,7 +63,6 @@ def test_links_lead_somewhere():
         assert (ROOT / target).exists(), target
 
 
-@pytest.mark.slow
 def test_the_way_to_sync_your_own_table_works_as_written(database, redis_url, processes, tmp_path):
     database.execute(
         "CREATE TABLE articles (id bigint PRIMARY KEY, title text, body text, published boolean NOT NULL);"

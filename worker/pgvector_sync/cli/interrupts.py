@@ -7,6 +7,8 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+AGAIN_SECONDS = 2.0
+"""What is raised while a finalizer runs, Python prints and forgets: it is raised again until the stopping begins."""
 
 
 class Interrupts:
@@ -19,17 +21,21 @@ class Interrupts:
         self._hurried = False
         self._ending = False
         self._before: dict[signal.Signals, Any] = {}
+        self._alarm_before: Any = None
 
     def __enter__(self) -> Self:
         for number in SIGNALS:
             if number is signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup
             self._before[number] = signal.signal(number, self._on)
+        self._alarm_before = signal.signal(signal.SIGALRM, self._again)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._alarm_before)
         for number, before in self._before.items():
             signal.signal(number, before)
 
@@ -41,10 +47,17 @@ class Interrupts:
     def ending(self) -> None:
         """From now on nothing raises."""
         self._ending = True
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def _again(self, _number: int, _frame: FrameType | None) -> None:
+        if self.first is not None and not self._ending:
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+            raise KeyboardInterrupt
 
     def _on(self, number: int, _frame: FrameType | None) -> None:
         if self.first is None and not self._ending:
             self.first = signal.Signals(number)
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
             raise KeyboardInterrupt
         self.first = self.first or signal.Signals(number)
         self._hurried = True
