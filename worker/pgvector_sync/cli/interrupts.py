@@ -8,7 +8,7 @@ from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 AGAIN_SECONDS = 2.0
-"""What is raised while a finalizer runs, Python prints and forgets: it is raised again until the stopping begins."""
+"""What a finalizer swallows, as Python does, is raised again until the stopping begins."""
 
 
 class Interrupts:
