@@ -1,38 +1,39 @@
 -- Reading a user's row. {source}, {target}, {match_source}, {match_target}, {text} and {wanted} are composed per
 -- pipeline; the odd alias keeps clear of the user's names. OFFSET 0 renders the text once.
 
+-- name: row_by_key
+-- A part of others: the text of the row with a key.
+SELECT ({text})::text AS text FROM {source} WHERE {match_source} AND {wanted} OFFSET 0;
+
+-- name: row_here
+-- A part of others: the text of the row that the statement is at.
+SELECT ({text})::text AS text WHERE {wanted} OFFSET 0;
+
+-- name: now
+-- A part of others, so that all of them mean the same fingerprint: text and fingerprint of a row, or nothing where it
+-- is gone, not wanted or blank. A text over the limit is not fetched, nor searched for blanks, which fails beyond
+-- 256 MB; its fingerprint is made from its length alone.
+SELECT rendered.octets,
+       CASE WHEN rendered.octets <= %(text_limit)s THEN rendered.text END AS text,
+       CASE WHEN rendered.octets <= %(text_limit)s
+            THEN sha256(%(spec)s::bytea || convert_to(rendered.text, 'UTF8'))
+            ELSE sha256(%(spec)s::bytea || convert_to('too large: ' || rendered.octets, 'UTF8')) END AS fingerprint
+FROM (SELECT row_.text, octet_length(row_.text) AS octets FROM ({row}) AS row_ OFFSET 0) AS rendered
+WHERE rendered.octets > %(text_limit)s OR rendered.text ~ '\S';
+
 -- name: read
 -- Text and fingerprint of the claimed rows, and what is stored. No row, `where` not true or a blank text: NULL.
--- A text over the limit is not fetched, and its fingerprint is made from its length alone.
 SELECT pgvector_sync_key.key, now_.octets, now_.text, now_.fingerprint,
        pgvector_sync_target.fingerprint AS stored_fingerprint
 FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
-LEFT JOIN LATERAL (
-    SELECT rendered.octets,
-           CASE WHEN rendered.octets <= %(text_limit)s THEN rendered.text END AS text,
-           CASE WHEN rendered.octets <= %(text_limit)s
-                THEN sha256(%(spec)s::bytea || convert_to(rendered.text, 'UTF8'))
-                ELSE sha256(%(spec)s::bytea || convert_to('too large: ' || rendered.octets, 'UTF8')) END AS fingerprint
-    FROM (SELECT row_.text, octet_length(row_.text) AS octets
-          FROM (SELECT ({text})::text AS text FROM {source} WHERE {match_source} AND {wanted} OFFSET 0) AS row_
-          OFFSET 0) AS rendered
-    WHERE rendered.octets > %(text_limit)s OR rendered.text ~ '\S'
-) AS now_ ON true
+LEFT JOIN LATERAL ({now}) AS now_ ON true
 LEFT JOIN {target} AS pgvector_sync_target ON {match_target} AND pgvector_sync_target.chunk_no = 0;
 
 -- name: look
 -- The same without the text: the fingerprint as it is now, for the look after the work rows are locked.
 SELECT pgvector_sync_key.key, now_.fingerprint, pgvector_sync_target.fingerprint AS stored_fingerprint
 FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
-LEFT JOIN LATERAL (
-    SELECT CASE WHEN rendered.octets <= %(text_limit)s
-                THEN sha256(%(spec)s::bytea || convert_to(rendered.text, 'UTF8'))
-                ELSE sha256(%(spec)s::bytea || convert_to('too large: ' || rendered.octets, 'UTF8')) END AS fingerprint
-    FROM (SELECT row_.text, octet_length(row_.text) AS octets
-          FROM (SELECT ({text})::text AS text FROM {source} WHERE {match_source} AND {wanted} OFFSET 0) AS row_
-          OFFSET 0) AS rendered
-    WHERE rendered.octets > %(text_limit)s OR rendered.text ~ '\S'
-) AS now_ ON true
+LEFT JOIN LATERAL ({now}) AS now_ ON true
 LEFT JOIN {target} AS pgvector_sync_target ON {match_target} AND pgvector_sync_target.chunk_no = 0;
 
 -- name: page

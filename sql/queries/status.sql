@@ -62,14 +62,7 @@ SELECT count(*) AS rows,
                         AND (pgvector_sync_target.model IS NULL OR pgvector_sync_target.model = %(model)s)) AS fresh,
        count(*) FILTER (WHERE {unfilled}) AS unfilled
 FROM {source}
-LEFT JOIN LATERAL (
-    SELECT CASE WHEN rendered.octets <= %(text_limit)s
-                THEN sha256(%(spec)s::bytea || convert_to(rendered.text, 'UTF8'))
-                ELSE sha256(%(spec)s::bytea || convert_to('too large: ' || rendered.octets, 'UTF8')) END AS fingerprint
-    FROM (SELECT row_.text, octet_length(row_.text) AS octets
-          FROM (SELECT ({text})::text AS text WHERE {wanted} OFFSET 0) AS row_ OFFSET 0) AS rendered
-    WHERE rendered.octets > %(text_limit)s OR rendered.text ~ '\S'
-) AS pgvector_sync_now ON true
+LEFT JOIN LATERAL ({now_here}) AS pgvector_sync_now ON true
 LEFT JOIN {target} AS pgvector_sync_target ON {match_stored} AND pgvector_sync_target.chunk_no = 0;
 
 -- name: not_covered
@@ -78,14 +71,7 @@ LEFT JOIN {target} AS pgvector_sync_target ON {match_stored} AND pgvector_sync_t
 WITH state_ AS MATERIALIZED (
     SELECT {key_source} AS key, pgvector_sync_now.fingerprint, {unfilled} AS unfilled
     FROM {source}
-    LEFT JOIN LATERAL (
-        SELECT CASE WHEN rendered.octets <= %(text_limit)s
-                    THEN sha256(%(spec)s::bytea || convert_to(rendered.text, 'UTF8'))
-                    ELSE sha256(%(spec)s::bytea || convert_to('too large: ' || rendered.octets, 'UTF8')) END AS fingerprint
-        FROM (SELECT row_.text, octet_length(row_.text) AS octets
-              FROM (SELECT ({text})::text AS text WHERE {wanted} OFFSET 0) AS row_ OFFSET 0) AS rendered
-        WHERE rendered.octets > %(text_limit)s OR rendered.text ~ '\S'
-    ) AS pgvector_sync_now ON true
+    LEFT JOIN LATERAL ({now_here}) AS pgvector_sync_now ON true
 ), stored AS MATERIALIZED (
     SELECT {key_target} AS key, pgvector_sync_target.fingerprint, pgvector_sync_target.model
     FROM {target} AS pgvector_sync_target

@@ -190,7 +190,7 @@ class Shape:
 
     @cached_property
     def fragments(self) -> dict[str, sql.Composable]:
-        return {
+        parts: dict[str, sql.Composable] = {
             "source": self.source,
             "target": self.target,
             "text": self.text,
@@ -198,6 +198,10 @@ class Shape:
             "match_source": self.match(self.source),
             "match_target": self.match(_TARGET),
         }
+        now = statement("source.now")
+        parts["now"] = now.format(row=statement("source.row_by_key").format(**parts))
+        parts["now_here"] = now.format(row=statement("source.row_here").format(**parts))
+        return parts
 
     @cached_property
     def read(self) -> sql.Composed:
