@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 
 from pgvector_sync.bootstrap import open_database
 from pgvector_sync.doorbell import Doorbell, open_doorbell
+from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.store import runs, work
 from pgvector_sync.store.database import OUTAGE, Database
 from pgvector_sync.sync.drain import Drain
@@ -32,6 +33,7 @@ DRAIN_FOR = timedelta(milliseconds=500)
 def look(database: Database, drain: Drain, doorbell: Doorbell) -> int:
     """One look: drain, then ring for what is due; returns events moved. The relay and the beat's tick share it."""
     moved = drain(until=time.monotonic() + DRAIN_FOR.total_seconds())
+    reach(Failpoint.RELAY_DRAINED)
     limit = doorbell.settings.in_flight_batches * doorbell.settings.bulk_batch_size
     with database.transaction(read_only=True) as connection:
         due = [item for item in work.due(connection, limit=limit) if item.rows]

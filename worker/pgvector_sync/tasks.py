@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from pgvector_sync.bootstrap import process_runtime
 from pgvector_sync.celery_app import TICK_SECONDS, app
 from pgvector_sync.doorbell import EMBED_BATCH, RUN, TICK, open_doorbell
+from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Lane
 from pgvector_sync.relay import look
 from pgvector_sync.store import usage
@@ -42,9 +43,11 @@ def _outages_pass() -> Iterator[None]:
 @app.task(name=EMBED_BATCH, bind=True)  # type: ignore[untyped-decorator]
 def embed_batch(self: Any, pipeline: str, lane: str, slot: int = 0) -> None:
     """One batch of one pipeline; a full one rings for the next, so that a backlog doesn't wait for the poll."""
+    reach(Failpoint.TASK_STARTED)
     doorbell = open_doorbell(self.app)
     with _outages_pass():
         doorbell.answered(f"{pipeline}:{lane}:{slot}")
+    reach(Failpoint.TASK_ANSWERED)
     with _outages_pass():
         outcome = process(process_runtime(), pipeline, Lane(lane))
         if outcome is not None and outcome.full:
@@ -70,5 +73,6 @@ def tick(self: Any) -> None:
             if not usage.take_tick(connection, "tick", uuid4(), every=every):
                 return
             usage.forget_minutes(connection)
+        reach(Failpoint.TICK_TAKEN)
         drain = Drain(runtime.database, runtime.settings.drain_rows, runtime.settings.burst_rows)
         look(runtime.database, drain, open_doorbell(self.app))

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import psycopg
 
+from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Pipeline
 from pgvector_sync.store import locks, outbox, pipelines, rows
 from pgvector_sync.store.database import KEY_REFUSED, Database
@@ -67,7 +68,10 @@ class Drain:
         with self.database.transaction() as connection:
             if not locks.try_lock_drain(connection):
                 return None
+            reach(Failpoint.DRAIN_LOCKED)
             drained = outbox.move(connection, after_id=start, limit=limit, burst=self.burst)
+            reach(Failpoint.DRAIN_MOVED)
+        reach(Failpoint.DRAIN_COMMITTED)
         if start == 0:
             self._full_look_at = time.monotonic()
         self._hint = max(self._hint, drained.last_id)
@@ -108,6 +112,7 @@ class Drain:
                 if pipeline.source.id == source_id and pipeline.state != "removing"
             )
             if done:
+                reach(Failpoint.SWEEP_WALKED)
                 with self.database.transaction() as connection:
                     outbox.finish_sweep(connection, sweep.event_ids)
                 del self._sweeps[source_id]
@@ -124,6 +129,7 @@ class Drain:
                         return True
                     # a second statement: its snapshot is younger than our locks, so a row inserted again is seen
                     removed += rows.remove_orphans(connection, shape, list(dict.fromkeys(keys)))
+                    reach(Failpoint.SWEEP_REMOVED)
             except psycopg.errors.LockNotAvailable:
                 return False
             except psycopg.errors.UndefinedTable:

@@ -10,6 +10,7 @@ from functools import partial
 from uuid import uuid4
 
 from pgvector_sync.errors import LeaseLost
+from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Pipeline
 from pgvector_sync.store import outbox, pipelines, rows, runs
 from pgvector_sync.store.database import IN_THE_WAY, KEY_REFUSED, Connection
@@ -34,6 +35,7 @@ def carry_out(runtime: Runtime, run_id: int, *, until: float) -> bool:
         pipeline = None if run is None else pipelines.find_pipeline(connection, run.pipeline)
     if run is None or pipeline is None:
         return False
+    reach(Failpoint.FILL_CLAIMED)
     finished = False
     try:
         finished = _walk(runtime, run, pipeline, until=until)
@@ -57,6 +59,7 @@ def _walk(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, *, until: float
         if page is None:
             return False
         run, walked = page
+        reach(Failpoint.FILL_COMMITTED)
     return walked and runtime.database.patiently(partial(runs.finish, run=run))
 
 
@@ -81,6 +84,7 @@ def _page(
     )
     if not held:  # cancelled or taken over: this page must not commit
         raise LeaseLost(f"run {run.id} is no longer ours")
+    reach(Failpoint.FILL_ENQUEUED)
     log.debug(Event.FILL_PAGE, pipeline=run.pipeline, run=run.id, rows=len(keys), enqueued=enqueued)
     return moved, walked
 

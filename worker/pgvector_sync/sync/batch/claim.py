@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from uuid import uuid4
 
+from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Lane, Pipeline, State
 from pgvector_sync.store import pipelines, work
 from pgvector_sync.store.shape import Shape
@@ -56,6 +57,7 @@ def claim(runtime: Runtime, name: str, lane: Lane) -> Batch | None:
             lease_for=settings.lease,
             max_attempts=settings.attempts,
         )
+        reach(Failpoint.CLAIM_TAKEN)
         if probe and not rows:
             pipelines.release_probe(connection, pipeline)
     if parked:

@@ -14,6 +14,7 @@ from pgvector_sync.errors import (
     RateLimited,
     Unavailable,
 )
+from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.store import rows
 from pgvector_sync.store.rows import Vector32
 from pgvector_sync.sync.batch.claim import Batch
@@ -65,6 +66,7 @@ def embed(runtime: Runtime, batch: Batch, reading: Reading) -> Embedded:
 
 def _halving(embedder: Embedder, batch: Batch, wanted: Sequence[tuple[bytes, str]], done: Embedded) -> None:
     """Raises ProviderError where it is the provider and not a row."""
+    reach(Failpoint.EMBED_CALLING)
     try:
         answer = embedder.embed(
             [text for _, text in wanted], batch.pipeline.spec, deadline=batch.until, lane=batch.lane
@@ -79,6 +81,7 @@ def _halving(embedder: Embedder, batch: Batch, wanted: Sequence[tuple[bytes, str
                 error.name, str(error), wanted[0][0], final=isinstance(error, InputRejected)
             )
         return
+    reach(Failpoint.EMBED_ANSWERED)
     done.requests += answer.requests
     done.tokens += answer.tokens
     done.inputs += len(wanted) - len(answer.left)

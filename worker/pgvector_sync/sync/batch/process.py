@@ -10,6 +10,7 @@ import psycopg
 
 from pgvector_sync.embedding.budget import OUR_BUDGET
 from pgvector_sync.errors import Misconfigured, ProviderError, RateLimited, Unavailable
+from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Lane, State
 from pgvector_sync.store import pipelines, usage
 from pgvector_sync.store.database import IN_THE_WAY, Connection
@@ -47,6 +48,7 @@ def process(runtime: Runtime, name: str, lane: Lane) -> Outcome | None:
         return None  # the next doorbell comes soon
     if batch is None:
         return None
+    reach(Failpoint.CLAIM_COMMITTED)
     try:
         return _carry(runtime, batch)
     except psycopg.ProgrammingError as error:
@@ -126,6 +128,7 @@ def _fail(runtime: Runtime, batch: Batch, failures: dict[Key, Failure]) -> int:
     if not failures:
         return 0
     total = runtime.database.patiently(lambda connection: _settle(runtime, batch, failures, connection))
+    reach(Failpoint.FAILURES_COMMITTED)
     if total:
         classes = sorted({failure.error_class for failure in failures.values()})
         log.warning(Event.PARKED, pipeline=batch.pipeline.name, rows=total, error_classes=classes)
@@ -158,6 +161,7 @@ def _settle(runtime: Runtime, batch: Batch, failures: dict[Key, Failure], connec
         total += len(parked)
         if not parked:  # another generation by now: its content may be another
             batch.holding.release(connection, [key])
+    reach(Failpoint.FAILURES_SETTLED)
     return total
 
 
@@ -182,6 +186,7 @@ def _provider_failed(runtime: Runtime, batch: Batch, error: ProviderError, keys:
         )
         if changed and isinstance(error, RateLimited):
             pipelines.rate_limited(connection, batch.pipeline)
+        reach(Failpoint.PROVIDER_FAILED)
         return changed
 
     changed = runtime.database.patiently(wait)
@@ -197,6 +202,7 @@ def _stop(runtime: Runtime, batch: Batch, error: Misconfigured) -> Outcome:
 
 
 def _release(runtime: Runtime, batch: Batch, keys: Iterable[Key]) -> None:
+    reach(Failpoint.RELEASING)
     runtime.database.patiently(lambda connection: batch.holding.release(connection, list(keys)))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import psycopg
 
+from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key
 from pgvector_sync.store import rows
 from pgvector_sync.store.rows import SourceRow
@@ -70,6 +71,7 @@ def read(runtime: Runtime, batch: Batch) -> Reading:
         else:
             reading.to_embed[row.key] = row
     _count_attempts(runtime, batch, reading)
+    reach(Failpoint.READ_DONE)
     return reading
 
 

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 import psycopg
 
+from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key
 from pgvector_sync.store import pipelines, rows
 from pgvector_sync.store.database import IN_THE_WAY, OUTAGE
@@ -184,11 +185,14 @@ def _slice(runtime: Runtime, batch: Batch, part: Sequence[Prepared], done: Writt
         started = time.monotonic()
         held = pipelines.hold(connection, batch.pipeline)
         round_trip = time.monotonic() - started
+        reach(Failpoint.WRITE_HELD)
         if held:
             locked = batch.holding.lock(connection, [batch.rows[row.key] for row in part])
+            reach(Failpoint.WRITE_LOCKED)
             if locked:
                 # only now, with the work rows locked: whatever commits after this look is in the outbox
                 seen = rows.look(connection, batch.shape, list(locked), text_limit=settings.text_limit_bytes)
+        reach(Failpoint.WRITE_LOOKED)
         decision = decide(part, seen)
         if decision.stored:
             started = time.monotonic()
@@ -196,6 +200,7 @@ def _slice(runtime: Runtime, batch: Batch, part: Sequence[Prepared], done: Writt
             took = timedelta(seconds=max(0.0, time.monotonic() - started - round_trip))
         if decision.removed:
             rows.remove(connection, batch.shape, decision.removed)
+        reach(Failpoint.WRITE_WRITTEN)
         acknowledged = decision.acknowledged
         if acknowledged and batch.holding.ack(connection, acknowledged) != len(acknowledged):
             raise AssertionError("a locked work row went away")  # pragma: no cover - we hold the lock
@@ -204,6 +209,8 @@ def _slice(runtime: Runtime, batch: Batch, part: Sequence[Prepared], done: Writt
             batch.holding.release_superseded(
                 connection, list(superseded), first=settings.backoff_first, longest=settings.backoff_longest
             )
+        reach(Failpoint.WRITE_ACKED)
+    reach(Failpoint.WRITE_COMMITTED)
     done.stored |= set(decision.stored)
     done.removed |= set(decision.removed)
     done.unchanged |= set(decision.unchanged)
