@@ -1,5 +1,15 @@
 -- Claims, leases and what becomes of them. The database's clock decides, as statement_timestamp().
 
+-- name: claims_lock
+-- Claims of one pipeline come one after the other.
+SELECT pg_advisory_xact_lock(%(classid)s, %(objid)s);
+
+-- name: in_flight
+-- How many batches of a pipeline are held right now, of both lanes; the index wants the lane.
+SELECT count(DISTINCT lease) AS batches FROM pgvector_sync.work
+WHERE pipeline_id = %(pipeline_id)s AND lane IN ('live', 'bulk') AND lease IS NOT NULL
+  AND visible_at > statement_timestamp();
+
 -- name: claim
 -- Takes due rows that nobody holds; the attempt counts from here, and is refunded when it was nobody's fault.
 WITH due AS MATERIALIZED (
@@ -102,6 +112,7 @@ RETURNING w.key;
 -- For each pipeline that may call its provider: how much is due in each lane, up to `limit`, and how many batches
 -- are at the provider. One in cool-down has one probe, once `retry_at` has come.
 SELECT p.name, p.state, p.batch_size, lane.lane,
+       (SELECT r.base_url IS NOT NULL FROM pgvector_sync.provider r WHERE r.name = p.provider) AS remote,
        (SELECT count(*) FROM (
             SELECT FROM pgvector_sync.work w
             WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NULL AND w.parked_at IS NULL

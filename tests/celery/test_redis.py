@@ -51,7 +51,7 @@ def test_messages_are_json_and_hold_names_and_numbers_only(cluster: Cluster) -> 
     cluster.processes.python(BEAT)
     [tick] = eventually(lambda: messages(cluster, "maintenance"), 20)
     run_id = cluster.synced.database.value("SELECT max(id) FROM pgvector_sync.run")
-    expected = [(bell, EMBED_BATCH, ["docs", "live", 0]), (run, RUN, [run_id]), (tick, TICK, [])]
+    expected = [(bell, EMBED_BATCH, ["docs", "live", 0, 8]), (run, RUN, [run_id]), (tick, TICK, [])]
     for message, task, arguments in expected:
         assert message["headers"]["task"] == task
         assert message["content-type"] == "application/json"

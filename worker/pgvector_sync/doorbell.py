@@ -27,6 +27,16 @@ TICK = "pgvector_sync.tick"
 MAINTENANCE = "maintenance"
 BELL_LIFE = timedelta(seconds=10)
 SOCKET_TIMEOUT = timedelta(seconds=5)
+ANNOUNCED_FOR = timedelta(seconds=5)
+"""How long a worker counts after it was last heard of."""
+
+
+def fair_share(slots: int, others: int, *, most: int) -> int:
+    """Batches that a pipeline may have in flight on `slots`, beside `others` that must not wait for its provider.
+
+    One slot is kept free for each of them, up to half of all. 0 slots: nobody has announced any yet.
+    """
+    return max(1, min(most, slots - min(others, slots // 2))) if slots else most
 
 
 @cache
@@ -60,28 +70,29 @@ class Doorbell:
     prefix: str
     settings: Settings
 
-    def ring(self, due: Due, *, pipelines: int) -> int:
-        """As many bells as there are batches due, within the pipeline's cap; returns how many rang.
+    def ring(self, due: Due, *, pipelines: int, share: int) -> int:
+        """As many bells as there are batches due, within the pipeline's share; returns how many rang.
 
         `pipelines` is how many share the queue: the ceiling grows with them, so that each has its turn.
         """
-        cap = self.settings.in_flight_batches
         default = self.settings.live_batch_size if due.lane is Lane.LIVE else self.settings.bulk_batch_size
         batches = -(-due.rows // (due.batch_size or default))
-        wanted = 1 if due.state != "active" else min(batches, cap - due.in_flight)
+        wanted = 1 if due.state != "active" else min(batches, share - due.in_flight)
         if wanted <= 0 or (due.state != "active" and due.rows == 0):
             return 0
-        wanted = min(wanted, cap * pipelines - queue_depth(self.app, due.lane))
+        wanted = min(wanted, share * pipelines - queue_depth(self.app, due.lane))
         rung = 0
-        for slot in range(cap):
+        for slot in range(share):
             if rung >= wanted:
                 break
-            rung += self.ring_slot(due.pipeline, due.lane, slot)
+            rung += self.ring_slot(due.pipeline, due.lane, slot, share)
         return rung
 
-    def ring_slot(self, pipeline: str, lane: Lane, slot: int) -> bool:
-        """False if this bell rings already."""
-        return self._send(f"{pipeline}:{lane}:{slot}", EMBED_BATCH, [pipeline, lane.value, slot], lane.value)
+    def ring_slot(self, pipeline: str, lane: Lane, slot: int, share: int | None) -> bool:
+        """False if this bell rings already. The claim that it leads to keeps to `share`."""
+        return self._send(
+            f"{pipeline}:{lane}:{slot}", EMBED_BATCH, [pipeline, lane.value, slot, share], lane.value
+        )
 
     def ring_run(self, run_id: int) -> bool:
         """A run has something to do."""
@@ -90,6 +101,32 @@ class Doorbell:
     def answered(self, bell: str) -> None:
         """The task has started: the bell may ring again."""
         self.redis.delete(self._token(bell))
+
+    def announce(self, worker: str, slots: int) -> None:
+        """A worker says how many batches it can carry at once; forgotten by FLUSHALL, it says so again."""
+        now = self._seconds()
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zadd(self._slots, {f"{worker}:{slots}": now})
+            pipe.zremrangebyscore(self._slots, 0, now - ANNOUNCED_FOR.total_seconds())
+            pipe.expire(self._slots, ANNOUNCED_FOR)
+            pipe.execute()
+
+    def withdraw(self, worker: str, slots: int) -> None:
+        """A worker that ends no longer counts."""
+        self.redis.zrem(self._slots, f"{worker}:{slots}")
+
+    def slots(self) -> int:
+        """Batches that all workers heard of lately can carry at once."""
+        heard = self.redis.zrangebyscore(self._slots, self._seconds() - ANNOUNCED_FOR.total_seconds(), "+inf")
+        return sum(int(str(member).rpartition(":")[2]) for member in heard)
+
+    @property
+    def _slots(self) -> str:
+        return f"{self.prefix}:slots"
+
+    def _seconds(self) -> float:
+        seconds, microseconds = self.redis.time()
+        return float(seconds) + microseconds / 1e6
 
     def _token(self, bell: str) -> str:
         return f"{self.prefix}:bell:{bell}"

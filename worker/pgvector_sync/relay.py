@@ -18,14 +18,16 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
 from pgvector_sync.bootstrap import open_database
-from pgvector_sync.doorbell import Doorbell, open_doorbell
+from pgvector_sync.doorbell import Doorbell, fair_share, open_doorbell
 from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.model import Lane
 from pgvector_sync.store import runs, work
 from pgvector_sync.store.database import OUTAGE, Database
 from pgvector_sync.sync.drain import Drain
 from pgvector_sync.telemetry import Event, log
 
 ELECTED_FOR = timedelta(seconds=2)
+ANNOUNCE_EVERY = timedelta(seconds=1)
 AFTER_AN_ERROR = timedelta(seconds=1)
 DRAIN_FOR = timedelta(milliseconds=500)
 
@@ -36,11 +38,15 @@ def look(database: Database, drain: Drain, doorbell: Doorbell) -> int:
     reach(Failpoint.RELAY_DRAINED)
     limit = doorbell.settings.in_flight_batches * doorbell.settings.bulk_batch_size
     with database.transaction(read_only=True) as connection:
-        due = [item for item in work.due(connection, limit=limit) if item.rows]
+        found = work.due(connection, limit=limit)
         waiting = runs.due_runs(connection)
+    due = [item for item in found if item.rows]
+    others = len({item.pipeline for item in found}) - 1
     pipelines = len({item.pipeline for item in due})
+    slots = doorbell.slots() if due else 0
     for item in due:
-        doorbell.ring(item, pipelines=pipelines)
+        share = fair_share(slots, others if item.remote else 0, most=doorbell.settings.in_flight_batches)
+        doorbell.ring(item, pipelines=pipelines, share=share)
     for run_id, _ in waiting:
         doorbell.ring_run(run_id)
     return moved
@@ -49,9 +55,12 @@ def look(database: Database, drain: Drain, doorbell: Doorbell) -> int:
 class Relay(threading.Thread):
     """Polls until `stop`. Errors are said and slept over: the database and Redis come back, or beat takes over."""
 
-    def __init__(self, doorbell: Doorbell) -> None:
+    def __init__(self, doorbell: Doorbell, slots: int) -> None:
         super().__init__(name="pgvector-sync-relay", daemon=True)
         self._doorbell = doorbell
+        self._slots = slots
+        """Batches that this worker can carry at once."""
+        self._announced_at = 0.0
         self._me = uuid4().hex
         self._lock = f"{doorbell.prefix}:relay"
         self._stopping = threading.Event()
@@ -69,6 +78,7 @@ class Relay(threading.Thread):
             while not self._stopping.is_set():
                 pause = settings.poll
                 try:
+                    self._announce()
                     if self._is_elected() and look(database, drain, self._doorbell) >= settings.drain_rows:
                         continue
                 except OUTAGE as error:
@@ -86,6 +96,11 @@ class Relay(threading.Thread):
                 self._stopping.wait(pause.total_seconds())
         self._step_down()
 
+    def _announce(self) -> None:
+        if time.monotonic() - self._announced_at > ANNOUNCE_EVERY.total_seconds():
+            self._doorbell.announce(self._me, self._slots)
+            self._announced_at = time.monotonic()
+
     def _is_elected(self) -> bool:
         redis, life = self._doorbell.redis, int(ELECTED_FOR / timedelta(milliseconds=1))
         mine = bool(redis.set(self._lock, self._me, nx=True, px=life)) or redis.get(self._lock) == self._me
@@ -98,10 +113,9 @@ class Relay(threading.Thread):
 
     def _step_down(self) -> None:
         """Lets the next relay start at once."""
-        if not self._elected:
-            return
         try:
-            if self._doorbell.redis.get(self._lock) == self._me:
+            self._doorbell.withdraw(self._me, self._slots)
+            if self._elected and self._doorbell.redis.get(self._lock) == self._me:
                 self._doorbell.redis.delete(self._lock)
         except RedisError:
             return  # the lock runs out by itself
@@ -117,7 +131,8 @@ class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         self._relay: Relay | None = None
 
     def start(self, parent: Any) -> None:
-        self._relay = Relay(open_doorbell(parent.app))
+        serves_a_lane = {lane.value for lane in Lane} & set(parent.app.amqp.queues.consume_from)
+        self._relay = Relay(open_doorbell(parent.app), int(parent.concurrency) if serves_a_lane else 0)
         self._relay.start()
 
     def stop(self, _parent: Any) -> None:

@@ -41,7 +41,7 @@ def _outages_pass() -> Iterator[None]:
 
 
 @app.task(name=EMBED_BATCH, bind=True)  # type: ignore[untyped-decorator]
-def embed_batch(self: Any, pipeline: str, lane: str, slot: int = 0) -> None:
+def embed_batch(self: Any, pipeline: str, lane: str, slot: int = 0, share: int | None = None) -> None:
     """One batch of one pipeline; a full one rings for the next, so that a backlog doesn't wait for the poll."""
     reach(Failpoint.TASK_STARTED)
     doorbell = open_doorbell(self.app)
@@ -49,9 +49,9 @@ def embed_batch(self: Any, pipeline: str, lane: str, slot: int = 0) -> None:
         doorbell.answered(f"{pipeline}:{lane}:{slot}")
     reach(Failpoint.TASK_ANSWERED)
     with _outages_pass():
-        outcome = process(process_runtime(), pipeline, Lane(lane))
+        outcome = process(process_runtime(), pipeline, Lane(lane), share=share)
         if outcome is not None and outcome.full:
-            doorbell.ring_slot(pipeline, Lane(lane), slot)
+            doorbell.ring_slot(pipeline, Lane(lane), slot, share)
 
 
 @app.task(name=RUN, bind=True)  # type: ignore[untyped-decorator]

@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from pgvector_sync.model import Key, Lane, Pipeline
-from pgvector_sync.store.database import Connection
+from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.statements import statement
 
 
@@ -43,10 +43,17 @@ class Due:
     """Up to the limit that was asked for."""
     in_flight: int
     """Batches, of both lanes."""
+    remote: bool
+    """The provider is somewhere else, and may hang."""
 
 
 def jsonb_keys(keys: Sequence[Key]) -> list[Jsonb]:
     return [Jsonb(list(key)) for key in keys]
+
+
+def in_flight(connection: Connection, pipeline: Pipeline) -> int:
+    """Batches that are held right now, of both lanes."""
+    return int(one(connection, statement("work.in_flight"), {"pipeline_id": pipeline.id})["batches"])
 
 
 def claim(
@@ -174,6 +181,14 @@ class Holding:
 def due(connection: Connection, *, limit: int) -> list[Due]:
     """What waits, live lane first, for every pipeline that may call its provider now."""
     return [
-        Due(row["name"], Lane(row["lane"]), row["state"], row["batch_size"], row["due"], row["in_flight"])
+        Due(
+            row["name"],
+            Lane(row["lane"]),
+            row["state"],
+            row["batch_size"],
+            row["due"],
+            row["in_flight"],
+            row["remote"],
+        )
         for row in connection.execute(statement("work.due"), {"limit": limit})
     ]

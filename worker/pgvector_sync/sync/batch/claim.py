@@ -8,7 +8,8 @@ from uuid import uuid4
 
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Lane, Pipeline, State
-from pgvector_sync.store import pipelines, work
+from pgvector_sync.store import locks, pipelines, work
+from pgvector_sync.store.database import Connection
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.work import ClaimedRow, Holding
 from pgvector_sync.sync.runtime import Runtime
@@ -34,36 +35,55 @@ class Batch:
     """time.monotonic() by which everything ends, well before the lease does."""
 
 
-def claim(runtime: Runtime, name: str, lane: Lane) -> Batch | None:
-    """None when nothing is due, or the pipeline must not call its provider now."""
+def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) -> Batch | None:
+    """Takes due rows of a lane; a bulk claim takes live ones instead while there are any.
+
+    `share` is how many batches the pipeline may have in flight. None when nothing is due, when it has that many,
+    or when it must not call its provider now.
+    """
     settings = runtime.settings
     started = time.monotonic()
     with runtime.database.transaction() as connection:
         pipeline = pipelines.find_pipeline(connection, name)
         if pipeline is None or pipeline.state in (State.PAUSED, State.REMOVING):
             return None
+        locks.lock_claims(connection, pipeline)
+        if work.in_flight(connection, pipeline) >= (share or settings.in_flight_batches):
+            return None
         probe = pipeline.state in (State.COOLING_DOWN, State.MISCONFIGURED)
         if probe and not pipelines.take_probe(connection, pipeline, hold_for=settings.lease):
             return None
-        parked = work.park_crashed(connection, pipeline, lane, max_attempts=settings.attempts)
-        lease = uuid4()
-        size = PROBE_ROWS if probe else runtime.batch_size(pipeline, lane)
-        rows = work.claim(
-            connection,
-            pipeline,
-            lane,
-            lease,
-            limit=size,
-            lease_for=settings.lease,
-            max_attempts=settings.attempts,
-        )
-        reach(Failpoint.CLAIM_TAKEN)
-        if probe and not rows:
+        batch = _take(runtime, connection, pipeline, Lane.LIVE, probe=probe, started=started)
+        if batch is None and lane is Lane.BULK:
+            batch = _take(runtime, connection, pipeline, Lane.BULK, probe=probe, started=started)
+        if batch is None and probe:
             pipelines.release_probe(connection, pipeline)
+    if batch is not None:
+        reach(Failpoint.CLAIM_COMMITTED)
+    return batch
+
+
+def _take(
+    runtime: Runtime, connection: Connection, pipeline: Pipeline, lane: Lane, *, probe: bool, started: float
+) -> Batch | None:
+    settings = runtime.settings
+    parked = work.park_crashed(connection, pipeline, lane, max_attempts=settings.attempts)
     if parked:
-        log.warning(Event.PARKED, pipeline=name, rows=parked, error_class="worker_crashed")
+        log.warning(Event.PARKED, pipeline=pipeline.name, rows=parked, error_class="worker_crashed")
+    lease = uuid4()
+    size = PROBE_ROWS if probe else runtime.batch_size(pipeline, lane)
+    rows = work.claim(
+        connection,
+        pipeline,
+        lane,
+        lease,
+        limit=size,
+        lease_for=settings.lease,
+        max_attempts=settings.attempts,
+    )
     if not rows:
         return None
+    reach(Failpoint.CLAIM_TAKEN)
     return Batch(
         pipeline,
         Shape(pipeline, runtime.database.vector_schema),

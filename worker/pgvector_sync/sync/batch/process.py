@@ -40,15 +40,14 @@ class Outcome:
     """The batch was as large as it could be: there may be more."""
 
 
-def process(runtime: Runtime, name: str, lane: Lane) -> Outcome | None:
-    """Carries one batch of a pipeline's lane from claim to ack; None when nothing was due."""
+def process(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) -> Outcome | None:
+    """Carries one batch of a pipeline's lane from claim to ack, see `claim`; None when there was none."""
     try:
-        batch = claim(runtime, name, lane)
+        batch = claim(runtime, name, lane, share=share)
     except IN_THE_WAY:
         return None  # the next doorbell comes soon
     if batch is None:
         return None
-    reach(Failpoint.CLAIM_COMMITTED)
     try:
         return _carry(runtime, batch)
     except psycopg.ProgrammingError as error:
