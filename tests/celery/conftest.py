@@ -1,17 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 import synced as with_endpoint
-from cluster import Cluster
-from endpoint import Calls, Endpoint
+from cluster import Cluster, open_cluster
+from endpoint import Endpoint
 from pgvector_sync.bootstrap import Embedders
 from processes import Processes
 from servers import Database, Valkey
-from synced import DOCS
 
 
 @pytest.fixture(scope="session")
@@ -24,22 +22,11 @@ def shared() -> Iterator[tuple[Endpoint, Embedders]]:
 def cluster(
     database: Database,
     valkey: Valkey,
-    redis_url: str,
+    redis_url: str,  # an empty one
     processes: Processes,
     shared: tuple[Endpoint, Embedders],
-    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Cluster]:
     """The usual source with its pipeline; no worker and no beat yet."""
-    processes.env |= {
-        "DATABASE_URL": database.url,
-        "REDIS_URL": redis_url,
-        "TEST_KEY": "test-key",
-        "PGVECTOR_SYNC_TEXT_LIMIT_BYTES": str(with_endpoint.TEXT_LIMIT),
-    }
-    with with_endpoint.open_synced(database, shared, tmp_path, monkeypatch) as synced:
-        synced.endpoint.calls, synced.endpoint.latency = Calls(), 0.0
-        synced.run(DOCS)
-        synced.pipeline()
-        yield Cluster(synced, valkey, processes)
-        synced.endpoint.heal()  # lets calls that hang go, so that processes end
+    with open_cluster(database, valkey, processes, shared, monkeypatch) as cluster:
+        yield cluster

@@ -1,0 +1,194 @@
+"""A process that dies at each boundary of the protocol, one boundary after the other, while another goes on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import psutil
+import pytest
+
+import pgvector_sync
+from cluster import Cluster, Points, children, open_cluster
+from endpoint import Endpoint
+from pgvector_sync.bootstrap import Embedders
+from pgvector_sync.failpoint import Failpoint
+from processes import Process, Processes
+from servers import Database, Postgres, Valkey, new_database
+from waiting import eventually
+
+SHORT = {
+    "PGVECTOR_SYNC_LEASE": "2",
+    "PGVECTOR_SYNC_DEADLINE": "1.5",
+    "PGVECTOR_SYNC_BACKOFF_FIRST": "0.2",
+    "PGVECTOR_SYNC_LOG_LEVEL": "DEBUG",
+}
+
+
+@dataclass
+class Pair:
+    """Two workers on one database. When a process of one has died, the other goes on."""
+
+    cluster: Cluster
+    points: Points
+    workers: list[Process] = field(default_factory=list)
+    keys: Iterator[int] = field(default_factory=lambda: count(1, 1_000))
+    """Where the keys of the next test begin."""
+
+    def complete(self) -> None:
+        """Starts whatever worker has died in an earlier test."""
+        self.workers = [worker for worker in self.workers if worker.exit_code is None]
+        while len(self.workers) < 2:
+            self.workers.append(self.cluster.worker(concurrency=1, **SHORT, **self.points.env))
+
+    def running(self) -> set[int]:
+        """The pids of the workers and their children."""
+        return {p.pid for w in self.workers for p in [psutil.Process(w.pid), *children(w)] if w.exit_code is None}
+
+    def run(self, statement: str) -> None:
+        self.cluster.synced.run(statement)
+
+
+@pytest.fixture(scope="module")
+def everything(
+    postgres: Postgres,
+    template: Database,
+    valkey: Valkey,
+    shared: tuple[Endpoint, Embedders],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Pair]:
+    folder = tmp_path_factory.mktemp("failpoints")
+    processes = Processes(folder, {})
+    with new_database(postgres, template=template.name) as database, pytest.MonkeyPatch.context() as patch:
+        try:
+            with open_cluster(database, valkey, processes, shared, patch) as cluster:
+                yield Pair(cluster, Points(folder))
+        finally:
+            processes.end()
+
+
+@pytest.fixture
+def pair(everything: Pair) -> Pair:
+    everything.complete()
+    return everything
+
+
+# -- what makes the workers come by a point ----------------------------------------------------------------
+
+
+def change(pair: Pair) -> None:
+    """Rows of every kind in one transaction: new, changed, moved to another key, deleted."""
+    first = next(pair.keys)
+    pair.run(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series({first}, {first + 39}) AS i")
+    pair.run(
+        f"WITH gone AS (DELETE FROM docs WHERE id = {first}), "
+        f"moved AS (UPDATE docs SET id = id + 100 WHERE id = {first + 1}) "
+        f"UPDATE docs SET body = body || ' changed' WHERE id BETWEEN {first + 2} AND {first + 9}"
+    )
+
+
+def truncate(pair: Pair) -> None:
+    change(pair)
+    eventually(lambda: len(pair.cluster.synced.vectors()) > 0, 20)
+    pair.run("TRUNCATE docs")
+    change(pair)
+
+
+def fill(pair: Pair) -> None:
+    pair.run("ALTER TABLE docs DISABLE TRIGGER USER")
+    change(pair)
+    pair.run("ALTER TABLE docs ENABLE TRIGGER USER")
+    pair.cluster.synced.declare(where=f"id > -{next(pair.keys)}")
+    pair.cluster.synced.apply()
+
+
+def refuse_one(pair: Pair) -> None:
+    """One text that the endpoint refuses, so that its row becomes a dead letter."""
+    pair.cluster.synced.endpoint.fail("status", status=400, marker="refused")
+    change(pair)
+    pair.run("UPDATE docs SET body = 'refused' WHERE id = (SELECT max(id) FROM docs)")
+
+
+def ask_for_a_pause(pair: Pair) -> None:
+    pair.cluster.synced.endpoint.fail("status", status=429, headers={"Retry-After": "1"}, times=1)
+    change(pair)
+
+
+def be_late(pair: Pair) -> None:
+    """An answer that comes after the deadline, once."""
+    pair.cluster.synced.endpoint.fail("hang", seconds=3, times=1)
+    change(pair)
+
+
+def tick(pair: Pair) -> None:
+    """A beat, whose first tick is taken by one of the workers."""
+    beat = pair.cluster.processes.command("beat")
+    change(pair)
+    pair.points.wait_for(Failpoint.TICK_TAKEN, 30)
+    assert beat.terminate() == 0
+
+
+LEADS_TO: dict[Failpoint, Callable[[Pair], None]] = {
+    Failpoint.DRAIN_LOCKED: change,
+    Failpoint.DRAIN_MOVED: change,
+    Failpoint.DRAIN_COMMITTED: change,
+    Failpoint.SWEEP_REMOVED: truncate,
+    Failpoint.SWEEP_WALKED: truncate,
+    Failpoint.RELAY_DRAINED: change,
+    Failpoint.TICK_TAKEN: tick,
+    Failpoint.TASK_STARTED: change,
+    Failpoint.TASK_ANSWERED: change,
+    Failpoint.CLAIM_TAKEN: change,
+    Failpoint.CLAIM_COMMITTED: change,
+    Failpoint.READ_DONE: change,
+    Failpoint.EMBED_CALLING: change,
+    Failpoint.EMBED_ANSWERED: change,
+    Failpoint.WRITE_HELD: change,
+    Failpoint.WRITE_LOCKED: change,
+    Failpoint.WRITE_LOOKED: change,
+    Failpoint.WRITE_WRITTEN: change,
+    Failpoint.WRITE_ACKED: change,
+    Failpoint.WRITE_COMMITTED: change,
+    Failpoint.FAILURES_SETTLED: refuse_one,
+    Failpoint.FAILURES_COMMITTED: refuse_one,
+    Failpoint.PROVIDER_FAILED: ask_for_a_pause,
+    Failpoint.RELEASING: be_late,
+    Failpoint.FILL_CLAIMED: fill,
+    Failpoint.FILL_ENQUEUED: fill,
+    Failpoint.FILL_COMMITTED: fill,
+}
+
+
+def test_every_point_is_in_the_code_once_and_is_tried_here() -> None:
+    package = Path(pgvector_sync.__file__).parent
+    reached = [
+        found
+        for module in package.rglob("*.py")
+        for found in re.findall(r"\breach\((?:Failpoint\.)?(\w+)\)", module.read_text("utf-8"))
+    ]
+    assert sorted(reached) == sorted(point.name for point in Failpoint)
+    assert set(LEADS_TO) == set(Failpoint)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", Failpoint)
+def test_a_process_killed_there_loses_nothing_and_the_others_go_on(pair: Pair, point: Failpoint) -> None:
+    synced = pair.cluster.synced
+    before, paid = pair.running(), synced.paid()
+    pair.points.arm(point)
+    LEADS_TO[point](pair)
+    pair.points.wait_for(point)
+    eventually(lambda: before - pair.running(), what="a process is gone")
+    most = pair.cluster.gets_done()
+    synced.endpoint.heal()
+    if LEADS_TO[point] is refuse_one:
+        assert [error for _, error in synced.dead()] == ["input_rejected"]
+        pair.run("UPDATE docs SET body = 'harmless' WHERE body = 'refused'")
+    pair.cluster.settles()
+    assert synced.dead() == []
+    assert most <= 2, "one death is one attempt"
+    # the killed batch's texts, changed ones and pieces of a refused batch are sent again; nothing goes on and on
+    assert synced.paid() - paid <= 40 * 8
