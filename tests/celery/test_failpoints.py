@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -192,3 +194,67 @@ def test_a_process_killed_there_loses_nothing_and_the_others_go_on(pair: Pair, p
     assert most <= 2, "one death is one attempt"
     # the killed batch's texts, changed ones and pieces of a refused batch are sent again; nothing goes on and on
     assert synced.paid() - paid <= 40 * 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", [Failpoint.CLAIM_COMMITTED, Failpoint.EMBED_ANSWERED, Failpoint.WRITE_ACKED])
+def test_a_worker_of_threads_dies_as_a_whole_and_another_goes_on(
+    cluster: Cluster, tmp_path: Path, point: Failpoint
+) -> None:
+    points = Points(tmp_path)
+    first = cluster.worker("threads", **SHORT, **points.env)
+    points.arm(point)
+    cluster.insert(40)
+    assert first.wait() == -signal.SIGKILL
+    cluster.synced.covered()
+    cluster.worker("threads", **SHORT)
+    assert cluster.settles() <= 2
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        Failpoint.WRITE_WRITTEN,
+        *[
+            pytest.param(point, marks=pytest.mark.slow)
+            for point in (Failpoint.DRAIN_MOVED, Failpoint.CLAIM_TAKEN, Failpoint.READ_DONE, Failpoint.WRITE_ACKED)
+        ],
+    ],
+)
+def test_a_sync_that_is_killed_is_finished_by_the_next(cluster: Cluster, tmp_path: Path, point: Failpoint) -> None:
+    points = Points(tmp_path)
+    cluster.insert(40)
+    points.arm(point)
+    assert cluster.processes.command("sync", "--once", **SHORT, **points.env).wait() == -signal.SIGKILL
+    cluster.synced.covered()
+    again = cluster.processes.command("sync", "--once", "--timeout", "20", **SHORT, **points.env)
+    assert again.wait() == 0
+    cluster.settles(0)
+    assert len(cluster.synced.vectors()) == 40
+
+
+@pytest.mark.slow
+def test_a_row_on_which_the_worker_always_dies_is_parked_alone_and_all_others_are_embedded(
+    cluster: Cluster,
+) -> None:
+    """The endpoint plays what a text can do to a process, out of memory say: who asks for this one is killed."""
+    deadly, endpoint = "row 23 is deadly", cluster.synced.endpoint
+    digest = hashlib.sha256(deadly.encode()).hexdigest()
+    endpoint.fail("hang", seconds=60, marker="deadly")
+    worker = cluster.worker(concurrency=1, **SHORT)
+    cluster.insert(40)
+    cluster.synced.run(f"UPDATE docs SET body = '{deadly}' WHERE id = 23")
+    deaths = 0
+    while not cluster.synced.dead():
+        cluster.synced.covered()
+        if endpoint.calls.sha256.count(digest) > deaths:
+            deaths += 1
+            for child in children(worker):
+                child.kill()
+    assert cluster.synced.dead() == [([23], "worker_crashed")]
+    assert deaths == 5, "as many attempts as the settings allow"
+    cluster.gets_done()
+    assert set(cluster.synced.texts()) - set(cluster.synced.vectors()) == {(23,)}
+    cluster.synced.run("UPDATE docs SET body = 'harmless' WHERE id = 23")
+    cluster.settles()
+    assert worker.exit_code is None
