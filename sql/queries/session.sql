@@ -16,6 +16,10 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('search_path', 'public, pg_temp', true),
        set_config('synchronous_commit', %(synchronous_commit)s, true);
 
+-- name: limit_statements
+-- Waits for several locks together, too, which lock_timeout bounds one by one.
+SELECT set_config('statement_timeout', %(limit)s, true);
+
 -- name: vector_type
 -- Where the extension lives and the OIDs of its array types, which differ from database to database.
 SELECT n.nspname AS schema, e.extversion AS version, t.typname AS name, t.oid, t.typarray AS array_oid

@@ -13,6 +13,7 @@ from pgvector_sync.model import Lane
 from pgvector_sync.store import database as database_module
 from pgvector_sync.sync.batch import process
 from pgvector_sync.sync.batch import write as write_module
+from pgvector_sync.sync.batch.write import LARGEST_SLICE_ROWS, SliceSize
 from steps import Steps
 from synced import session
 from waiting import eventually
@@ -131,6 +132,73 @@ def test_an_application_that_deletes_in_the_other_order_never_deadlocks_with_a_w
     thread.start()
     eventually(docs.synced.database.waiting_for_locks, what="the write waits for the application")
     application.execute("DELETE FROM docs WHERE id = 1")  # and wants the first
+    application.commit()
+    thread.join(10)
+    docs.end_backoffs()
+    docs.synced.sync()
+    assert docs.synced.vectors() == {}
+    server_log_is_quiet(docs)
+
+
+SLOW_INDEX = """
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $slow$
+BEGIN
+    PERFORM pg_sleep(0.004);
+    INSERT INTO written VALUES (pg_current_xact_id()::text, clock_timestamp());
+    RETURN NEW;
+END
+$slow$;
+CREATE TABLE written (xact text, at timestamptz);
+CREATE TRIGGER slow BEFORE INSERT ON docs_embedding FOR EACH ROW EXECUTE FUNCTION slow()
+"""
+"""As if each row went into a large HNSW index."""
+
+
+def test_slices_learned_on_a_quick_target_are_cut_when_it_has_become_slow(docs: Steps) -> None:
+    docs.insert(**{f"_{key}": f"text {key}" for key in range(60)})
+    write_module._SIZES["public.docs_embedding"] = SliceSize(rows=LARGEST_SLICE_ROWS)
+    docs.synced.run(SLOW_INDEX)
+    outcome = docs.process()
+    assert outcome is not None
+    assert (outcome.stored, outcome.released) == (60, 0)
+    longest = "SELECT max(took) FROM (SELECT max(at) - min(at) AS took FROM written GROUP BY xact) AS slices"
+    assert docs.synced.database.value(longest) < docs.runtime.settings.lock_timeout
+    assert docs.synced.database.value("SELECT count(DISTINCT xact) FROM written") >= 60 * 0.004 / 0.05
+
+
+HALTED = (
+    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgvector-sync' AND wait_event = 'PgSleep'"
+)
+HALTED_AT_TWO = """
+CREATE FUNCTION halt() RETURNS trigger LANGUAGE plpgsql AS $halt$
+BEGIN
+    FOR tries IN 1 .. 1000 LOOP
+        EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE NOT granted AND transactionid = pg_current_xact_id()::xid);
+        PERFORM pg_sleep(0.002);
+    END LOOP;
+    PERFORM pg_sleep(0.07);
+    RETURN NEW;
+END
+$halt$;
+CREATE TRIGGER halt BEFORE INSERT ON docs_embedding FOR EACH ROW WHEN (NEW.id = 2) EXECUTE FUNCTION halt()
+"""
+"""Before the second row, a write halts until somebody waits for it, and so long that its own wait for the application
+would be on when the application, after 100 ms, looks for a deadlock."""
+
+
+def test_a_slow_write_is_not_what_the_application_finds_in_a_deadlock(
+    docs: Steps, application: psycopg.Connection[object]
+) -> None:
+    docs.insert(_1="one", _2="two")
+    docs.synced.sync()
+    docs.synced.run("UPDATE docs SET body = body || ' changed'", HALTED_AT_TWO)
+    batch = docs.claim()
+    prepared = sorted(docs.embed(batch), key=lambda row: row.key)
+    application.execute("DELETE FROM docs WHERE id = 2")
+    thread = threading.Thread(target=docs.write, args=(batch, prepared))
+    thread.start()
+    eventually(lambda: docs.synced.database.value(HALTED), what="the write is between the rows")
+    application.execute("DELETE FROM docs WHERE id = 1")
     application.commit()
     thread.join(10)
     docs.end_backoffs()

@@ -35,3 +35,19 @@ def test_a_large_slice_after_a_small_one_is_reached_by_doubling():
     size = SliceSize(rows=4)
     size.learn(4, timedelta(0))
     assert size.rows == 8
+
+
+def test_a_cancelled_write_goes_on_with_far_fewer_rows_and_reaches_one():
+    size = SliceSize(rows=512)
+    size.cancelled(512)
+    assert size.rows == 64
+    size.cancelled(64)
+    size.cancelled(8)
+    size.cancelled(2)
+    assert size.rows == 1
+
+
+def test_a_cancelled_rest_of_a_batch_tells_of_its_own_size():
+    size = SliceSize(rows=512)
+    size.cancelled(16)
+    assert size.rows == 2

@@ -85,6 +85,12 @@ def begin(
         yield connection
 
 
+def limit_statements(connection: Connection, limit: timedelta) -> None:
+    """To the end of the transaction, what takes longer raises psycopg.errors.QueryCanceled."""
+    milliseconds = int(limit / timedelta(milliseconds=1))
+    connection.execute(statement("session.limit_statements"), {"limit": f"{milliseconds}ms"})
+
+
 def register_vectors(connection: Connection) -> str | None:
     """Teaches `connection` the vector types in binary; returns the extension's schema, None if it is missing."""
     found = connection.execute(statement("session.vector_type")).fetchall()

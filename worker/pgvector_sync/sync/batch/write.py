@@ -13,7 +13,7 @@ import psycopg
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key
 from pgvector_sync.store import pipelines, rows
-from pgvector_sync.store.database import IN_THE_WAY, OUTAGE
+from pgvector_sync.store.database import IN_THE_WAY, OUTAGE, limit_statements
 from pgvector_sync.store.rows import Look, Vector32
 from pgvector_sync.sync.batch.claim import Batch
 from pgvector_sync.sync.batch.read import Failure, is_of_a_row
@@ -21,7 +21,7 @@ from pgvector_sync.sync.runtime import Runtime
 
 SLICE_TIME = timedelta(milliseconds=20)
 """What a slice should take, so that it stays under ~50 ms when the machine is busy or the index is cold."""
-FIRST_SLICE_ROWS = 32
+FIRST_SLICE_ROWS = 4
 LARGEST_SLICE_ROWS = 512
 AFTER_AN_OUTAGE = timedelta(milliseconds=500)
 CONTENTION = timedelta(seconds=5)
@@ -68,6 +68,12 @@ class SliceSize:
         fitting = count * (SLICE_TIME / max(took, timedelta(microseconds=100)))
         self.rows = max(1, self.rows // 2, min(LARGEST_SLICE_ROWS, int(fitting), self.rows * 2))
 
+    def cancelled(self, count: int) -> None:
+        """`count` rows took too long, nobody knows how long: an index was built since, say, and what took 0.04 ms
+        a row takes 6 now.
+        """
+        self.rows = max(1, min(self.rows, count) // 8)
+
 
 _SIZES: dict[str, SliceSize] = {}
 """Per target, kept by the process: only a measurement, so losing or sharing it does no harm."""
@@ -98,6 +104,8 @@ class _Writing:
                 took = _slice(self.runtime, self.batch, part, self.done)
             except IN_THE_WAY:
                 self._make_way(part)
+            except psycopg.errors.QueryCanceled:
+                self._cancelled(part)
             except psycopg.Error as error:
                 if is_of_a_row(error):  # first: too long a key is an operational error to psycopg
                     self._find_culprit(part, error)
@@ -107,7 +115,7 @@ class _Writing:
                     raise
             else:
                 if took is not None:
-                    self.size.learn(len(part), took)
+                    self.size.learn(*took)
                 self.limit = self.size.rows
         self.done.held_up |= {row.key for row in self.waiting}  # the deadline came first
         self._release_held_up()
@@ -122,6 +130,15 @@ class _Writing:
             self.waiting.extend(part)  # the others first
         else:
             self.done.held_up.add(part[0].key)
+
+    def _cancelled(self, part: list[Prepared]) -> None:
+        """In far smaller slices. A single row has no limit of ours: it may be the role's, or somebody's cancel."""
+        if len(part) == 1:
+            self._wait_out(part)
+            return
+        self.size.cancelled(len(part))
+        self.limit = self.size.rows
+        self.waiting.extendleft(reversed(part))
 
     def _find_culprit(self, part: list[Prepared], error: psycopg.Error) -> None:
         """In halves: one row's expression fails by now, or its key is too long for the target's index."""
@@ -176,10 +193,12 @@ def decide(part: Sequence[Prepared], seen: Mapping[Key, Look]) -> Decision:
     return Decision(stored, removed, unchanged)
 
 
-def _slice(runtime: Runtime, batch: Batch, part: Sequence[Prepared], done: Written) -> timedelta | None:
-    """One transaction; how long its writing took besides the round trip, None where nothing was written."""
+def _slice(
+    runtime: Runtime, batch: Batch, part: Sequence[Prepared], done: Written
+) -> tuple[int, timedelta] | None:
+    """One transaction; how many rows it wrote and how long that took besides the round trip, None for no rows."""
     settings = runtime.settings
-    took: timedelta | None = None
+    took: tuple[int, timedelta] | None = None
     with runtime.database.transaction() as connection:
         seen: dict[Key, Look] = {}
         started = time.monotonic()
@@ -194,10 +213,16 @@ def _slice(runtime: Runtime, batch: Batch, part: Sequence[Prepared], done: Writt
                 seen = rows.look(connection, batch.shape, list(locked), text_limit=settings.text_limit_bytes)
         reach(Failpoint.WRITE_LOOKED)
         decision = decide(part, seen)
+        if len(part) > 1:
+            # Of several rows one is locked while we wait for the next, or for a slow index, and the application
+            # may wait for it. Bounded as a whole, we are gone before its deadlock_timeout finds a circle, which
+            # would end its transaction and not ours.
+            limit_statements(connection, settings.lock_timeout)
         if decision.stored:
             started = time.monotonic()
             rows.write(connection, batch.shape, decision.stored)
-            took = timedelta(seconds=max(0.0, time.monotonic() - started - round_trip))
+            seconds = max(0.0, time.monotonic() - started - round_trip)
+            took = len(decision.stored), timedelta(seconds=seconds)
         if decision.removed:
             rows.remove(connection, batch.shape, decision.removed)
         reach(Failpoint.WRITE_WRITTEN)
