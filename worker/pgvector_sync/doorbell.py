@@ -27,7 +27,7 @@ TICK = "pgvector_sync.tick"
 MAINTENANCE = "maintenance"
 BELL_LIFE = timedelta(seconds=10)
 SOCKET_TIMEOUT = timedelta(seconds=5)
-ANNOUNCED_FOR = timedelta(seconds=5)
+ANNOUNCED_FOR = timedelta(seconds=3)
 """How long a worker counts after it was last heard of."""
 
 

@@ -55,11 +55,11 @@ def look(database: Database, drain: Drain, doorbell: Doorbell) -> int:
 class Relay(threading.Thread):
     """Polls until `stop`. Errors are said and slept over: the database and Redis come back, or beat takes over."""
 
-    def __init__(self, doorbell: Doorbell, slots: int) -> None:
+    def __init__(self, doorbell: Doorbell, worker: str, slots: int) -> None:
+        """`worker` is its name, the same after a restart; `slots` how many batches it can carry at once."""
         super().__init__(name="pgvector-sync-relay", daemon=True)
         self._doorbell = doorbell
-        self._slots = slots
-        """Batches that this worker can carry at once."""
+        self._worker, self._slots = worker, slots
         self._announced_at = 0.0
         self._me = uuid4().hex
         self._lock = f"{doorbell.prefix}:relay"
@@ -98,7 +98,7 @@ class Relay(threading.Thread):
 
     def _announce(self) -> None:
         if time.monotonic() - self._announced_at > ANNOUNCE_EVERY.total_seconds():
-            self._doorbell.announce(self._me, self._slots)
+            self._doorbell.announce(self._worker, self._slots)
             self._announced_at = time.monotonic()
 
     def _is_elected(self) -> bool:
@@ -114,7 +114,7 @@ class Relay(threading.Thread):
     def _step_down(self) -> None:
         """Lets the next relay start at once."""
         try:
-            self._doorbell.withdraw(self._me, self._slots)
+            self._doorbell.withdraw(self._worker, self._slots)
             if self._elected and self._doorbell.redis.get(self._lock) == self._me:
                 self._doorbell.redis.delete(self._lock)
         except RedisError:
@@ -132,7 +132,8 @@ class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
 
     def start(self, parent: Any) -> None:
         serves_a_lane = {lane.value for lane in Lane} & set(parent.app.amqp.queues.consume_from)
-        self._relay = Relay(open_doorbell(parent.app), int(parent.concurrency) if serves_a_lane else 0)
+        slots = int(parent.concurrency) if serves_a_lane else 0
+        self._relay = Relay(open_doorbell(parent.app), parent.hostname, slots)
         self._relay.start()
 
     def stop(self, _parent: Any) -> None:

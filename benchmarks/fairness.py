@@ -1,0 +1,218 @@
+"""How long a single change waits for its vector while another backlog is worked off.
+
+    python benchmarks/fairness.py          about three minutes
+
+Two pipelines with a provider each (an endpoint in a process of its own, 300 ms a call), one worker of four slots.
+`docs` gets a backlog of 100,000 rows in one way or another, `notes` gets single changes; lag is the time from
+a change's commit until its vector can be read. A batch's time is what one takes while the backlog is worked off:
+slots · seconds / batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from pgvector_sync.store.migrations import migrate
+from processes import Process, Processes
+from servers import Database, new_database, running_postgres, running_valkey
+from waiting import eventually
+
+ROWS = 100_000
+SLOTS = 4
+LATENCY_MS = 300
+TRANSACTION_ROWS = 50
+"""Of the backlog that isn't a load: far below the 500 that make one."""
+CONFIG = """
+[providers.one]
+base_url = "{one}"
+api_key_env = "TEST_KEY"
+
+[providers.two]
+base_url = "{two}"
+api_key_env = "TEST_KEY"
+
+[pipelines.docs]
+source = "docs"
+text = ["body"]
+provider = "one"
+model = "text-embedding-3-small"
+dimensions = 8
+
+[pipelines.notes]
+source = "notes"
+text = ["body"]
+provider = "two"
+model = "text-embedding-3-small"
+dimensions = 8
+"""
+IN_SMALL_TRANSACTIONS = f"""
+DO $$ BEGIN
+    FOR low IN 1..{ROWS} BY {TRANSACTION_ROWS} LOOP
+        INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(low, low + {TRANSACTION_ROWS - 1}) n;
+        COMMIT;
+    END LOOP;
+END $$"""
+IN_ONE_TRANSACTION = f"INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, {ROWS}) n"
+
+
+@dataclass
+class Bench:
+    database: Database
+    processes: Processes
+    folder: Path
+    urls: dict[str, str]
+    changes: int
+    number: int = 10_000_000
+
+    def control(self, provider: str, **what: Any) -> None:
+        url = self.urls[provider].removesuffix("/v1") + "/_control"
+        urllib.request.urlopen(urllib.request.Request(url, json.dumps(what).encode(), method="POST")).close()
+
+    def lags(self, table: str, changes: int) -> list[float]:
+        """Seconds from the commit of each of some single changes to its vector."""
+        found = []
+        with self.database.connect() as connection:
+            for _ in range(changes):
+                self.number += 1
+                connection.execute(f"INSERT INTO {table} VALUES (%s, 'change ' || %s)", (self.number,) * 2)
+                committed = time.perf_counter()
+                query = f"SELECT FROM {table}_embedding WHERE id = %s"
+                while connection.execute(query, (self.number,)).fetchone() is None:
+                    if time.perf_counter() - committed > 60:
+                        raise SystemExit(f"a change of {table} got no vector within a minute")
+                    time.sleep(0.005)
+                found.append(time.perf_counter() - committed)
+        return found
+
+    def in_batches(self) -> int:
+        return int(self.database.value("SELECT count(*) FROM docs_embedding"))
+
+    def empty(self) -> None:
+        """Stops everything that goes on, and forgets it."""
+        for process in self.processes.started[len(self.urls) :]:
+            process.kill()
+        self.database.execute("TRUNCATE docs, docs_embedding, notes, notes_embedding, pgvector_sync.outbox, "
+                              "pgvector_sync.work, pgvector_sync.run")  # fmt: skip
+        self.database.execute("UPDATE pgvector_sync.pipeline SET state = 'active', retry_at = NULL, failures = 0")
+        for provider in self.urls:
+            self.control(provider, heal=True)
+
+    def work(self) -> Process:
+        worker = self.processes.command("worker", "--pool", "threads", "--concurrency", str(SLOTS))
+        worker.wait_for("relay_elected")
+        return worker
+
+
+def measure(bench: Bench, name: str, table: str, prepare: Callable[[], None]) -> None:
+    bench.empty()
+    prepare()
+    bench.work()
+    if bench.database.value("SELECT count(*) > 0 FROM docs"):
+        eventually(
+            lambda: bench.database.value("SELECT count(*) > 0 FROM pgvector_sync.work WHERE lease IS NOT NULL"), 30
+        )
+    bench.lags("notes", 1)  # connections are open now
+    before, begun = bench.in_batches(), time.perf_counter()
+    lags = sorted(bench.lags(table, bench.changes))
+    seconds, rows = time.perf_counter() - begun, bench.in_batches() - before
+    size = 256 if "small" in name else 512
+    batch = f"{SLOTS * seconds / (rows / size):8.2f}" if rows > 5 * size else "       -"
+    tail = lags[int(0.95 * len(lags))]
+    left = bench.database.value("SELECT count(*) FROM pgvector_sync.work") + bench.database.value(
+        "SELECT count(*) FROM pgvector_sync.outbox"
+    )
+    print(
+        f"{name:<58}{statistics.median(lags):8.2f}{tail:8.2f}{lags[-1]:8.2f}{batch}{left:10,}",
+        flush=True,
+    )
+
+
+def fill(bench: Bench) -> None:
+    bench.database.execute("ALTER TABLE docs DISABLE TRIGGER USER")
+    bench.database.execute(IN_ONE_TRANSACTION)
+    bench.database.execute("ALTER TABLE docs ENABLE TRIGGER USER")
+    bench.database.execute(
+        "INSERT INTO pgvector_sync.run (pipeline_id, kind, rows_total) "
+        "SELECT id, 'fill', %s FROM pgvector_sync.pipeline WHERE name = 'docs'",
+        ROWS,
+    )
+
+
+def broken(bench: Bench, **fault: Any) -> None:
+    bench.control("one", **fault)
+    bench.database.execute(IN_ONE_TRANSACTION)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--changes", type=int, default=30, help="single changes in each case")
+    options = parser.parse_args()
+    with ExitStack() as stack:
+        postgres = stack.enter_context(running_postgres(18))
+        valkey = stack.enter_context(running_valkey())
+        database = stack.enter_context(new_database(postgres))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        processes = Processes(
+            folder, {"DATABASE_URL": database.url, "REDIS_URL": valkey.url, "TEST_KEY": "test-key"}
+        )
+        stack.callback(lambda: [process.kill() for process in processes.started])
+        urls = {}
+        for provider in ("one", "two"):
+            endpoint = processes.start(
+                sys.executable,
+                str(Path(__file__).parents[1] / "tests" / "endpoint.py"),
+                "--latency-ms",
+                str(LATENCY_MS),
+            )
+            endpoint.wait_for("base_url")
+            urls[provider] = json.loads(endpoint.printed.splitlines()[0])["base_url"]
+        migrate(database.url)
+        database.execute("CREATE TABLE docs (id bigint PRIMARY KEY, body text)")
+        database.execute("CREATE TABLE notes (id bigint PRIMARY KEY, body text)")
+        (folder / "pgvector-sync.toml").write_text(CONFIG.format(**urls))
+        if processes.command("apply", "--yes").wait() != 0:
+            raise SystemExit(processes.started.pop().printed)
+        processes.started.pop()
+        bench = Bench(database, processes, folder, urls, options.changes)
+        heads = "".join(f"{head:>8}" for head in ("median", "p95", "max", "batch"))
+        print(f"{'single changes of notes, lag in s, while docs …':<58}{heads}{'left':>10}")
+        measure(bench, "is idle", "notes", lambda: None)
+        measure(
+            bench,
+            "has a live backlog of many small transactions",
+            "notes",
+            lambda: database.execute(IN_SMALL_TRANSACTIONS),
+        )
+        measure(
+            bench, "has a bulk backlog (one transaction)", "notes", lambda: database.execute(IN_ONE_TRANSACTION)
+        )
+        measure(bench, "is filled", "notes", lambda: fill(bench))
+        measure(bench, "has a provider that hangs", "notes", lambda: broken(bench, kind="hang", seconds=60))
+        measure(
+            bench, "has a provider that answers 503", "notes", lambda: broken(bench, kind="status", status=503)
+        )
+        print("single changes of docs itself, …")
+        measure(
+            bench,
+            "after loading 100,000 rows in one transaction",
+            "docs",
+            lambda: database.execute(IN_ONE_TRANSACTION),
+        )
+        measure(bench, "while it is filled", "docs", lambda: fill(bench))
+
+
+if __name__ == "__main__":
+    main()
