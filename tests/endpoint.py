@@ -108,6 +108,9 @@ class Endpoint:
             for fault in self.faults:
                 if fault.times == 0 or (fault.marker and not any(fault.marker in text for text in texts)):
                     continue
+                if fault.after > 0:
+                    fault.after -= 1
+                    continue
                 if fault.times is not None:
                     fault.times -= 1
                 return fault

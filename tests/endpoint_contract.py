@@ -43,6 +43,8 @@ class Fault:
     kind: str = "status"
     times: int | None = None
     """How many requests it hits; None: all."""
+    after: int = 0
+    """How many requests that it fits it lets pass first."""
     marker: str | None = None
     """Hits only requests with an input that contains this."""
     status: int = 500

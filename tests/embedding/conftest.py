@@ -3,7 +3,6 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import timedelta
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -57,6 +56,5 @@ def embed(endpoint: Endpoint, open_caller: Callable[..., Caller]) -> Caller:
 
 
 @pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries as in production, a hundred times as fast."""
-    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 100)))
+def _short_pauses(short_pauses: None) -> None:
+    """For all tests of this folder."""

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ from pgvector_sync.bootstrap import Embedders
 from servers import Database
 from steps import Steps, another_worker
 from synced import DOCS, Synced
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(short_pauses: None) -> None:
+    """For all tests of this folder."""
 
 
 @pytest.fixture(scope="session")
@@ -40,10 +46,15 @@ def docs(synced: Synced) -> Steps:
 
 @pytest.fixture
 def worker(synced: Synced) -> Iterator[Callable[..., Steps]]:
-    """Makes further workers, with settings of their own."""
+    """Makes further workers, with settings of their own; with clients of their own where those have to know."""
     with ExitStack() as workers:
 
         def make(**settings: Any) -> Steps:
-            return workers.enter_context(another_worker(synced, **settings))
+            made = workers.enter_context(another_worker(synced, **settings))
+            if "provider_timeout" in settings:
+                embedders = Embedders(made.runtime.settings)
+                workers.callback(embedders.close)
+                made.runtime = replace(made.runtime, embedder=embedders)
+            return made
 
         yield make

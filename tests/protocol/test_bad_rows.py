@@ -120,24 +120,6 @@ def test_where_every_text_is_refused_nothing_is_parked_and_the_pipeline_says_why
     assert docs.state() == ("active", None)
 
 
-def test_a_row_that_always_gets_a_500_while_others_succeed_is_parked_after_its_attempts(
-    docs: Steps, worker: Callable[..., Steps]
-) -> None:
-    docs.synced.endpoint.fail(status=500, marker="poison")
-    docs.insert(_1="poison", _2="fine", _3="fine too")
-    two = worker(attempts=2)
-    outcome = two.process()
-    assert outcome is not None
-    assert (outcome.stored, outcome.parked) == (2, 0)
-    assert docs.work(1, "attempts", "error_class", "parked_at") == (1, "unavailable", None)
-    docs.end_backoffs()
-    outcome = two.process()
-    assert outcome is not None
-    assert outcome.parked == 1
-    assert docs.synced.dead() == [([1], "unavailable")]
-    assert docs.state() == ("active", None)
-
-
 def test_another_content_has_attempts_of_its_own(docs: Steps, worker: Callable[..., Steps]) -> None:
     docs.synced.endpoint.fail(status=500, marker="poison")
     docs.insert(_1="poison one", _2="fine")

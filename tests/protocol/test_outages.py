@@ -196,17 +196,3 @@ def test_a_provider_that_goes_down_while_a_refused_text_is_looked_for_is_down_an
     docs.process()
     assert docs.state() == (State.COOLING_DOWN, DOWN)
     waits_unharmed(docs, 1, 2)
-
-
-def test_a_bisection_that_runs_out_of_time_releases_the_rest_and_is_no_outage(
-    docs: Steps, worker: Callable[..., Steps]
-) -> None:
-    docs.synced.endpoint.fail(status=400, marker="poison")
-    docs.synced.endpoint.latency = 0.1
-    docs.synced.run("INSERT INTO docs SELECT i, 'poison ' || i FROM generate_series(1, 16) AS i")
-    outcome = worker(deadline=0.7).process()
-    assert outcome is not None
-    assert outcome.released > 0
-    assert docs.state() == (State.ACTIVE, None)
-    alive = "SELECT DISTINCT attempts FROM pgvector_sync.work WHERE parked_at IS NULL"
-    assert docs.synced.database.execute(alive) == [(0,)]

@@ -82,6 +82,11 @@ class Settings(BaseSettings):
     provider_timeout: Duration = timedelta(seconds=30)
     text_limit_bytes: int = Field(1_000_000, ge=1)
 
+    @property
+    def longest_call(self) -> timedelta:
+        """Of one request: a batch must outlive one that hangs, to find out whose fault it is and say so."""
+        return min(self.provider_timeout, self.deadline / 3)
+
     def database(self) -> str:
         """The connection string. Raises ConfigError where there is none."""
         if self.database_url is None:

@@ -143,7 +143,7 @@ class OpenAICompatibleEmbedder:
         return left
 
     def _request(self, client: openai.OpenAI, texts: list[str], call: _Call) -> Answer:
-        limit = self._settings.provider_timeout.total_seconds()
+        limit = self._settings.longest_call.total_seconds()
         seconds = min(limit, self._time_left(call))
         spec = call.spec
         encoding: Literal["base64", "float"] = "float" if self._provider.encoding == "float" else "base64"
@@ -216,5 +216,10 @@ def _gathered(
 
 
 def _is_worth_a_retry(error: BaseException) -> bool:
-    """Trouble that may pass within the call. Where the provider names a time, the cool-down waits for it."""
-    return isinstance(error, Unavailable) and error.retry_after is None
+    """Trouble that may pass within the call.
+
+    Where the provider names a time, the cool-down waits for it. A call that hung has cost a third of the batch's
+    time already, and who is to blame had better be asked with another one.
+    """
+    hung = isinstance(error, Unavailable) and error.code in {"timeout", "deadline"} and error.status is None
+    return isinstance(error, Unavailable) and error.retry_after is None and not hung

@@ -10,7 +10,7 @@ from pgvector_sync.embedding.hosts import address_of
 from pgvector_sync.errors import Misconfigured, ProviderError, RateLimited, Unavailable
 from pgvector_sync.model import Pipeline, Provider, Spec
 from pgvector_sync.operate.doctor.check import Finding, error, ok, warning
-from pgvector_sync.sync.batch.embed import PROBE_TEXT
+from pgvector_sync.sync.batch.bisection import PROBE_TEXT
 from pgvector_sync.sync.runtime import Runtime
 
 

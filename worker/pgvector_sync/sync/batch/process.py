@@ -14,15 +14,13 @@ from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Lane, State
 from pgvector_sync.store import pipelines, usage
 from pgvector_sync.store.database import IN_THE_WAY, Connection
+from pgvector_sync.sync.batch.bisection import OUR_DEADLINE, Embedded
 from pgvector_sync.sync.batch.claim import Batch, claim
-from pgvector_sync.sync.batch.embed import OUR_DEADLINE, Embedded, embed
+from pgvector_sync.sync.batch.embed import embed
 from pgvector_sync.sync.batch.read import Failure, Reading, read
 from pgvector_sync.sync.batch.write import Prepared, Written, write
 from pgvector_sync.sync.runtime import Runtime
 from pgvector_sync.telemetry import Event, log
-
-_SAYS_NOTHING = (OUR_DEADLINE, OUR_BUDGET)
-"""Codes of failures that are ours: the rows go back, and the provider is as healthy as before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ def _carry(runtime: Runtime, batch: Batch) -> Outcome:
     parked = _fail(runtime, batch, failures)
     unreached = set(batch.rows) - {row.key for row in prepared} - set(failures)
     released = len(unreached | written.held_up)
-    if embedded.stopped_by is not None and embedded.stopped_by.code not in _SAYS_NOTHING:
+    if embedded.stopped_by is not None and not _says_nothing(embedded.stopped_by):
         _provider_failed(runtime, batch, embedded.stopped_by, unreached)
     elif unreached:
         _release(runtime, batch, unreached)
@@ -102,6 +100,11 @@ def _carry(runtime: Runtime, batch: Batch) -> Outcome:
         released=released,
         full=len(batch.rows) == batch.size and not batch.probe and embedded.stopped_by is None,
     )
+
+
+def _says_nothing(error: ProviderError) -> bool:
+    """The failure is ours: the rows go back, and the provider is as healthy as before."""
+    return error.status is None and error.code in {OUR_DEADLINE, OUR_BUDGET}
 
 
 def _prepare(batch: Batch, reading: Reading, embedded: Embedded) -> list[Prepared]:

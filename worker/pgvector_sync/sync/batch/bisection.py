@@ -1,0 +1,176 @@
+"""Bisection: a request that fails is cut until the row is found whose fault it is, or a probe says it is nobody's.
+
+Cutting blames nobody, so one success in the batch is reason enough for it. A row is blamed only after a harmless
+text has succeeded right behind its failure: a provider that changes meanwhile can't turn rows into dead letters.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pgvector_sync.embedding.embedder import Embedder, Embeddings
+from pgvector_sync.errors import (
+    BrokenContract,
+    InputRejected,
+    Misconfigured,
+    ProviderError,
+    RateLimited,
+    Unavailable,
+)
+from pgvector_sync.store.rows import Vector32
+from pgvector_sync.sync.batch.claim import Batch
+from pgvector_sync.sync.batch.read import Failure
+
+OUR_DEADLINE = "deadline"
+"""The code of an Unavailable that says nothing about the provider: the batch had no time left."""
+PROBE_TEXT = "pgvector-sync asks whether this model answers."
+FOR_THE_WRITE = 0.1
+"""Of the batch's time: what was paid for must still be written."""
+SHARE, ROW_SHARE = 1 / 4, 1 / 2
+"""Of the time left, once a request has hung: for one of several rows or the probe, and for one of a single row."""
+LEAST, ROW_LEAST = 1 / 10, 1 / 2
+"""Of the longest call: with less time than the first nothing is asked any more, with less than the second no row
+is blamed for having hung."""
+FEW = 50
+"""Rows that are asked one by one, once a request has hung."""
+
+_BISECTED = (InputRejected, Unavailable, BrokenContract)
+"""Failures that may be one row's fault, if a probe text succeeds at the same time."""
+
+Wanted = Sequence[tuple[bytes, str]]
+"""Fingerprints with their texts."""
+
+
+@dataclass
+class Embedded:
+    """Vectors and failures by fingerprint; what is in neither was not reached."""
+
+    vectors: dict[bytes, Vector32] = field(default_factory=dict)
+    failures: dict[bytes, Failure] = field(default_factory=dict)
+    stopped_by: ProviderError | None = None
+    """The provider's own failure: nobody's attempt is used up."""
+    requests: int = 0
+    tokens: int = 0
+    inputs: int = 0
+    saved_inputs: int = 0
+
+
+class Bisection:
+    """The requests of one batch; what they come to is in `done`, also when `ask` raises."""
+
+    def __init__(self, embedder: Embedder, batch: Batch, done: Embedded, *, longest_call: float) -> None:
+        """`longest_call` in seconds: what one request may take."""
+        self._embedder = embedder
+        self._batch = batch
+        self._done = done
+        self._longest_call = longest_call
+        now = time.monotonic()
+        self._until = batch.until - FOR_THE_WRITE * (batch.until - now)
+        self._answered = False
+        """The provider has answered a request of this batch."""
+        self._hung = False
+        """A request of this batch went unanswered until its timeout: from here on, time is what is short."""
+
+    def ask(self, wanted: Wanted) -> None:
+        """Raises ProviderError where it is the provider and not a row."""
+        try:
+            answer = self._embed([text for _, text in wanted])
+        except _BISECTED as error:
+            if _is_deadline(error):
+                raise
+            alone = len(wanted) == 1
+            if alone or not self._answered:
+                self._require_healthy(error)
+            if not alone:
+                self._cut(wanted)
+                return
+            fingerprint = wanted[0][0]
+            final = isinstance(error, InputRejected)
+            self._done.failures[fingerprint] = Failure(error.name, str(error), fingerprint, final=final)
+            return
+        self._keep(wanted, answer)
+        if answer.failure is None:
+            return
+        # several requests, one of which failed; how the others were answered tells nothing about its rows
+        if not isinstance(answer.failure, _BISECTED) or _is_deadline(answer.failure):
+            raise answer.failure
+        self._cut([wanted[position] for position in answer.left])
+
+    def _cut(self, wanted: Wanted) -> None:
+        """In halves; in many parts where failures cost time rather than calls."""
+        count = len(wanted)
+        size = math.ceil(count / 2)
+        if self._hung:
+            size = math.isqrt(count) if count > FEW else 1
+        for start in range(0, count, size):
+            self.ask(wanted[start : start + size])
+
+    def _keep(self, wanted: Wanted, answer: Embeddings) -> None:
+        left = set(answer.left)
+        self._done.inputs += len(wanted) - len(left)
+        for position, ((fingerprint, _), vector) in enumerate(zip(wanted, answer.vectors, strict=True)):
+            if position not in left:
+                self._done.vectors[fingerprint] = vector
+
+    def _embed(self, texts: Sequence[str], *, probe: bool = False) -> Embeddings:
+        """Counts the request, and tells a call that hung from a batch without time."""
+        single = len(texts) == 1 and not probe
+        started = time.monotonic()
+        until = self._limit(started, ROW_SHARE if single else SHARE)
+        try:
+            answer = self._embedder.embed(texts, self._batch.pipeline.spec, deadline=until, lane=self._batch.lane)
+        except ProviderError as error:
+            self._done.requests += 1
+            if isinstance(error, Unavailable) and self._hangs(error, until):
+                self._hung = True
+                if single and until - started < ROW_LEAST * self._longest_call:
+                    raise _no_time_left() from None
+                raise Unavailable("the provider did not answer in time", code="timeout") from None
+            raise
+        self._done.requests += answer.requests + (answer.failure is not None)
+        self._done.tokens += answer.tokens
+        self._answered = True
+        if isinstance(answer.failure, Unavailable) and self._hangs(answer.failure, until):
+            self._hung = True
+        return answer
+
+    def _hangs(self, error: Unavailable, until: float) -> bool:
+        cut_short = _is_deadline(error) and until < self._until
+        return cut_short or (error.code == "timeout" and error.status is None)
+
+    def _limit(self, now: float, share: float) -> float:
+        """Until when a request may take (time.monotonic()).
+
+        One row that hangs must neither use up the time of the others nor go unfound for want of it.
+        """
+        if not self._hung:
+            return self._until
+        seconds = (self._until - now) * share
+        if seconds < LEAST * self._longest_call:
+            raise _no_time_left()
+        return now + seconds
+
+    def _require_healthy(self, error: ProviderError) -> None:
+        """Raises unless a harmless text succeeds right now: else one refused parameter would park a table."""
+        try:
+            self._embed([PROBE_TEXT], probe=True)
+        except InputRejected as refused:
+            raise Misconfigured(
+                "the provider refuses every text", status=refused.status, code=refused.code, hint=refused.hint
+            ) from None
+        except (RateLimited, Misconfigured):
+            raise
+        except ProviderError as failed:
+            # an outage or our deadline is the truth, even where the text was refused a moment before
+            raise (error if not _is_deadline(failed) and error.retryable else failed) from None
+
+
+def _is_deadline(error: ProviderError) -> bool:
+    return error.code == OUR_DEADLINE and error.status is None
+
+
+def _no_time_left() -> Unavailable:
+    return Unavailable("the batch has no time left", code=OUR_DEADLINE)
