@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from synced import DOCS, OURS, Synced, session
+from waiting import eventually
 
 
 @pytest.fixture
@@ -193,3 +196,135 @@ def test_grants_that_the_worker_lost_do_not_break_the_applications_deletes(synce
     synced.run(change.format(role=worker), "DELETE FROM shop.docs WHERE id = 1")
     synced.run("UPDATE shop.docs SET id = 20 WHERE id = 2")
     assert synced.events() == [[1], [20], [2]]
+
+
+def test_keys_that_move_up_under_a_policy_that_hides_all_rows_from_us_delete_no_live_vector(synced: Synced, role):
+    synced.run(
+        "CREATE SCHEMA shop",
+        "CREATE TABLE shop.docs (id int PRIMARY KEY, body text)",
+        "INSERT INTO shop.docs VALUES (3, 'three'), (2, 'two'), (1, 'one')",
+    )
+    worker = role(
+        "worker",
+        *OURS,
+        "GRANT USAGE, CREATE ON SCHEMA shop TO {role}",
+        "GRANT SELECT, TRIGGER ON shop.docs TO {role}",
+    )
+    synced.declare(source="shop.docs")
+    with synced.acting_as(worker) as runtime:
+        synced.apply(runtime)
+        synced.settle(runtime=runtime)
+        synced.run("ALTER TABLE shop.docs ENABLE ROW LEVEL SECURITY")
+        with session(synced.database) as writer:
+            for key in (3, 2, 1):  # as the trigger sees it, no row has the old keys 3 and 2 any more
+                writer.execute("UPDATE shop.docs SET id = id + 1 WHERE id = %s", [key])
+            writer.execute("DELETE FROM shop.docs WHERE id = 4")
+            writer.commit()
+        assert set(synced.vectors()) == {(1,), (2,), (3,)}
+        synced.run("ALTER TABLE shop.docs DISABLE ROW LEVEL SECURITY")
+        synced.settle(runtime=runtime)
+    synced.sync()
+    assert set(synced.vectors()) == {(2,), (3,)}
+
+
+@pytest.fixture
+def other(docs: Synced):
+    """Another session of the users', which locks the target as a whole in a transaction that it doesn't end."""
+    with session(docs.database) as connection:
+        yield connection
+        connection.rollback()
+
+
+LOCKING = {
+    "a plain CREATE INDEX": "CREATE INDEX ON docs_embedding (model)",
+    "REINDEX": "REINDEX TABLE docs_embedding",
+    "CREATE TRIGGER": "CREATE TRIGGER t BEFORE UPDATE ON docs_embedding FOR EACH ROW "
+    "EXECUTE FUNCTION suppress_redundant_updates_trigger()",
+    "ALTER TABLE": "ALTER TABLE docs_embedding ADD COLUMN seen int",
+    "a rewrite, as by VACUUM FULL": "CLUSTER docs_embedding USING docs_embedding_pkey",
+}
+
+
+@pytest.mark.parametrize("statement", LOCKING.values(), ids=LOCKING)
+def test_deletes_and_key_changes_do_not_wait_for_whoever_locks_the_target(docs: Synced, other, statement: str):
+    other.execute(statement)
+    with docs.database.connect() as writer:
+        writer.execute("SET lock_timeout = '1s'")
+        writer.execute("DELETE FROM docs WHERE id <= 2")
+        writer.execute("UPDATE docs SET id = 30 WHERE id = 3")
+    other.commit()
+    assert docs.events() == [[1], [2], [30], [3]]
+    assert set(docs.vectors()) == {(n,) for n in range(1, 7)}
+    docs.sync()
+    assert set(docs.vectors()) == {(4,), (5,), (6,), (30,)}
+
+
+def test_a_delete_does_not_queue_behind_ddl_that_waits_for_a_reader_of_the_target(docs: Synced, other):
+    other.execute("SELECT count(*) FROM docs_embedding")
+    ddl = threading.Thread(target=docs.run, args=("ALTER TABLE docs_embedding ADD COLUMN seen int",))
+    ddl.start()
+    eventually(docs.database.waiting_for_locks, what="ALTER TABLE waits for the reader")
+    with docs.database.connect() as writer:
+        writer.execute("SET lock_timeout = '1s'")
+        writer.execute("DELETE FROM docs WHERE id = 1")
+    other.commit()
+    ddl.join(10)
+    docs.sync()
+
+
+def test_a_transaction_that_has_begun_to_delete_goes_on_while_ddl_waits_for_it(docs: Synced, other):
+    other.execute("DELETE FROM docs WHERE id = 1")
+    ddl = threading.Thread(target=docs.run, args=("ALTER TABLE docs_embedding ADD COLUMN seen int",))
+    ddl.start()
+    eventually(docs.database.waiting_for_locks, what="ALTER TABLE waits for the transaction")
+    other.execute("DELETE FROM docs WHERE id = 2")
+    other.commit()
+    ddl.join(10)
+    assert set(docs.vectors()) == {(3,), (4,), (5,), (6,)}
+    docs.sync()
+
+
+def test_while_an_index_is_built_concurrently_vectors_go_in_the_same_transaction(docs: Synced, other):
+    other.execute("DELETE FROM docs WHERE id = 1")
+    build = threading.Thread(target=docs.run, args=("CREATE INDEX CONCURRENTLY ON docs_embedding (model)",))
+    build.start()
+    eventually(docs.database.waiting_for_locks, what="the build waits for the transaction that was there before")
+    docs.run("DELETE FROM docs WHERE id = 2")
+    assert docs.database.value("SELECT count(*) FROM docs_embedding WHERE id = 2") == 0
+    other.commit()
+    build.join(10)
+    docs.sync()
+
+
+def test_looking_at_the_lock_uses_up_no_subtransaction(docs: Synced, other):
+    if docs.database.server.version < 16:
+        pytest.skip("pg_stat_get_backend_subxact came with PostgreSQL 16")
+    docs.run("INSERT INTO docs SELECT g, 'row ' || g FROM generate_series(100, 199) g")
+    docs.sync()
+    other.execute("DELETE FROM docs")
+    used = docs.database.execute(
+        "SELECT s.subxact_count, s.subxact_overflowed FROM pg_stat_get_backend_idset() AS b, "
+        "pg_stat_get_backend_subxact(b) AS s WHERE pg_stat_get_backend_pid(b) = %s",
+        other.info.backend_pid,
+    )
+    assert used == [(0, False)]
+
+
+@pytest.mark.parametrize("level", ["READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE"])
+def test_a_transaction_that_deletes_inserts_again_and_swaps_keys_is_followed(docs: Synced, level: str):
+    with session(docs.database) as writer:
+        writer.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+        for old, new in ((1, -1), (2, 1), (-1, 2)):
+            writer.execute("UPDATE docs SET id = %s WHERE id = %s", [new, old])
+        writer.execute("DELETE FROM docs WHERE id = 3")
+        writer.execute("INSERT INTO docs VALUES (3, 'three again')")
+        writer.execute("DELETE FROM docs WHERE id = 3")
+        writer.execute(
+            "MERGE INTO docs USING (VALUES (4), (50)) AS v (id) ON docs.id = v.id "
+            "WHEN MATCHED THEN DELETE WHEN NOT MATCHED THEN INSERT (id, body) VALUES (v.id, 'new')"
+        )
+        writer.commit()
+    docs.covered()
+    docs.sync()
+    assert docs.texts()[1,] == "row 2"
+    assert set(docs.vectors()) == {(1,), (2,), (5,), (6,), (50,)}
