@@ -1,5 +1,9 @@
 -- A pipeline's target: vectors in, vectors out.
 
+-- name: open_to_writes
+-- Fails while a plain CREATE INDEX, say, locks the target as a whole: what is embedded now could not be stored.
+LOCK TABLE {target} IN ROW EXCLUSIVE MODE;
+
 -- name: reusable
 -- Vectors already stored for the same fingerprint, that is for the same spec and text: nothing to buy.
 SELECT DISTINCT ON (fingerprint) fingerprint, embedding::{vector} AS embedding

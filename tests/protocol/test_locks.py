@@ -225,6 +225,23 @@ def test_a_table_locked_as_a_whole_is_tried_again_later(
     server_log_is_quiet(docs)
 
 
+def test_while_a_plain_create_index_locks_the_target_nothing_is_bought_in_vain(
+    docs: Steps, application: psycopg.Connection[object]
+) -> None:
+    docs.insert(_1="one", _2="two")
+    application.execute("CREATE INDEX ON docs_embedding (model)")
+    for _ in range(3):
+        outcome = docs.process()
+        assert outcome is not None
+        assert (outcome.stored, outcome.released) == (0, 2)
+        assert docs.work(1, "lease", "attempts") == (None, 0)
+        docs.end_backoffs()
+    assert docs.synced.paid() == 0
+    application.commit()
+    docs.synced.sync()
+    server_log_is_quiet(docs)
+
+
 def test_a_drain_that_meets_a_locked_work_row_gives_up_and_loses_nothing(
     docs: Steps, application: psycopg.Connection[object]
 ) -> None:

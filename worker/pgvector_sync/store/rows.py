@@ -55,6 +55,11 @@ def look(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limi
     }
 
 
+def require_open_to_writes(connection: Connection, shape: Shape) -> None:
+    """Raises psycopg.errors.LockNotAvailable while somebody locks the target as a whole."""
+    connection.execute(shape.open_to_writes, {})
+
+
 def reusable(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]) -> dict[bytes, Vector32]:
     """Stored vectors of these fingerprints: same spec, same text."""
     if not fingerprints:

@@ -212,6 +212,10 @@ class Shape:
         return statement("source.look").format(**self.fragments)
 
     @cached_property
+    def open_to_writes(self) -> sql.Composed:
+        return statement("target.open_to_writes").format(target=self.target)
+
+    @cached_property
     def reusable(self) -> sql.Composed:
         return statement("target.reusable").format(target=self.target, vector=self.vector)
 

@@ -79,6 +79,7 @@ def _rows(runtime: Runtime, batch: Batch, keys: Sequence[Key], reading: Reading)
     """Reads the keys; one on which the expression fails is found by halving, and parked."""
     try:
         with runtime.database.transaction(read_only=True) as connection:
+            rows.require_open_to_writes(connection, batch.shape)  # before anything is bought
             return rows.read(connection, batch.shape, keys, text_limit=runtime.settings.text_limit_bytes)
     except psycopg.Error as error:
         if not is_of_a_row(error):
