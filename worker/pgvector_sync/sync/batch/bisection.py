@@ -20,6 +20,7 @@ from pgvector_sync.errors import (
     RateLimited,
     Unavailable,
 )
+from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.store.rows import Vector32
 from pgvector_sync.sync.batch.claim import Batch
 from pgvector_sync.sync.batch.read import Failure
@@ -120,6 +121,7 @@ class Bisection:
         single = len(texts) == 1 and not probe
         started = time.monotonic()
         until = self._limit(started, ROW_SHARE if single else SHARE)
+        reach(Failpoint.EMBED_CALLING)
         try:
             answer = self._embedder.embed(texts, self._batch.pipeline.spec, deadline=until, lane=self._batch.lane)
         except ProviderError as error:
@@ -130,6 +132,7 @@ class Bisection:
                     raise _no_time_left() from None
                 raise Unavailable("the provider did not answer in time", code="timeout") from None
             raise
+        reach(Failpoint.EMBED_ANSWERED)
         self._done.requests += answer.requests + (answer.failure is not None)
         self._done.tokens += answer.tokens
         self._answered = True
