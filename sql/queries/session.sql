@@ -14,7 +14,8 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('lc_time', 'C', true),
        set_config('xmloption', 'content', true),
        set_config('search_path', 'public, pg_temp', true),
-       set_config('synchronous_commit', %(synchronous_commit)s, true);
+       set_config('synchronous_commit', %(synchronous_commit)s, true),
+       set_config('idle_in_transaction_session_timeout', %(idle_in_transaction)s, true);
 
 -- name: limit_statements
 -- Waits for several locks together, too, which lock_timeout bounds one by one.

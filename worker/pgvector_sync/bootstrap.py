@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from dotenv import dotenv_values
 
@@ -39,17 +40,29 @@ class Embedders:
             self._open.clear()
 
 
-def open_database(settings: Settings, *, max_connections: int = 4) -> Database:
-    """A pool on DATABASE_URL. Raises ConfigError where none is set; connects when first used."""
-    return Database(settings.database(), lock_timeout=settings.lock_timeout, max_connections=max_connections)
+SHORTEST_SILENCE = timedelta(seconds=5)
+
+
+def open_database(settings: Settings, *, max_connections: int = 4, working: bool = False) -> Database:
+    """A pool on DATABASE_URL. Raises ConfigError where none is set; connects when first used.
+
+    `working`: for workers, whose statements are short. One that gets no answer is given up after what the lease
+    leaves beyond the deadline, so that a batch with a statement outstanding at its deadline still ends in time.
+    """
+    silence = max(settings.lease - settings.deadline, SHORTEST_SILENCE) if working else None
+    return Database(
+        settings.database(), lock_timeout=settings.lock_timeout, max_connections=max_connections, silence=silence
+    )
 
 
 @contextmanager
-def open_runtime(settings: Settings | None = None, *, max_connections: int = 4) -> Iterator[Runtime]:
+def open_runtime(
+    settings: Settings | None = None, *, max_connections: int = 4, working: bool = False
+) -> Iterator[Runtime]:
     """A runtime for a command; closed at the end."""
     settings = settings or load_settings()
     embedders = Embedders(settings)
-    with open_database(settings, max_connections=max_connections) as database:
+    with open_database(settings, max_connections=max_connections, working=working) as database:
         try:
             yield Runtime(settings, database, embedders)
         finally:
@@ -70,7 +83,7 @@ def process_runtime() -> Runtime:
             _runtimes.clear()  # the parent's, inherited by the fork: not ours to close
             settings = load_settings()
             embedders = Embedders(settings)
-            database = open_database(settings, max_connections=PROCESS_CONNECTIONS)
+            database = open_database(settings, max_connections=PROCESS_CONNECTIONS, working=True)
             _runtimes[pid] = (Runtime(settings, database, embedders), embedders)
         return _runtimes[pid][0]
 

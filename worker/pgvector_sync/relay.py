@@ -73,7 +73,7 @@ class Relay(threading.Thread):
 
     def run(self) -> None:
         settings = self._doorbell.settings
-        with open_database(settings, max_connections=1) as database:
+        with open_database(settings, max_connections=1, working=True) as database:
             drain = Drain(database, settings.drain_rows, settings.burst_rows)
             while not self._stopping.is_set():
                 pause = settings.poll

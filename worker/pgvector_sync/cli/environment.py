@@ -32,11 +32,11 @@ def use_embedded_if_running() -> None:
 
 
 @contextmanager
-def runtime() -> Iterator[Runtime]:
+def runtime(*, working: bool = False) -> Iterator[Runtime]:
     """A runtime on a database whose schema is this program's. Raises ConfigError, MigrationRefused."""
     use_embedded_if_running()
     settings = load_settings()
     with connect(settings.database()) as connection:  # before the pool, which would try for seconds
         check_schema(connection)
-    with open_runtime(settings) as opened:
+    with open_runtime(settings, working=working) as opened:
         yield opened

@@ -29,7 +29,7 @@ def sync(
     ] = 600.0,
 ) -> None:
     """Drain, fill and embed in this process, without Celery and Redis."""
-    with environment.runtime() as runtime:
+    with environment.runtime(working=True) as runtime:
         statuses = read_status(runtime.database, pipeline)
         if not statuses:
             raise ConfigError(

@@ -18,12 +18,23 @@ from psycopg_pool import ConnectionPool
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from pgvector_sync.errors import Refused
+from pgvector_sync.store.silence import ListeningConnection, check_connection
 from pgvector_sync.store.statements import statement
 
-Connection = psycopg.Connection[DictRow]
+Connection = ListeningConnection[DictRow]
 
 CONNECT_TIMEOUT = timedelta(seconds=10)
-KEEPALIVE: dict[str, Any] = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+KEEPALIVE: dict[str, Any] = {
+    "keepalives_idle": 30,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,
+}
+"""A host that is gone is noticed within 30 seconds where something was sent to it (the kernel's own patience is 15
+minutes), within a minute where nothing was."""
+IDLE_IN_TRANSACTION = timedelta(seconds=5)
+"""Then the server ends a transaction that we have left alone, being frozen or cut off: until then its locks may
+keep the application waiting."""
 T = TypeVar("T")
 IN_THE_WAY = (
     psycopg.errors.LockNotAvailable,
@@ -33,7 +44,11 @@ IN_THE_WAY = (
 """Somebody else's lock: nothing is wrong, it is tried again."""
 KEY_REFUSED = (psycopg.errors.ProgramLimitExceeded, psycopg.DataError)
 """A key that our indexes don't take: it is too long, say."""
-OUTAGE = (psycopg.OperationalError, psycopg.errors.ReadOnlySqlTransaction)
+OUTAGE = (
+    psycopg.OperationalError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
 """The database is away, or is a standby by now: it comes back, and nothing was lost. Catch IN_THE_WAY before it,
 which Postgres counts among operational errors."""
 PATIENCE_TRIES = 40
@@ -46,7 +61,7 @@ def connect(conninfo: str) -> Connection:
 
     Raises psycopg.OperationalError.
     """
-    connection = psycopg.connect(
+    connection = Connection.connect(
         conninfo,
         autocommit=True,
         prepare_threshold=None,
@@ -80,6 +95,7 @@ def begin(
             {
                 "lock_timeout": f"{int(lock_timeout / timedelta(milliseconds=1))}ms",
                 "synchronous_commit": "on" if durable else "off",
+                "idle_in_transaction": f"{int(IDLE_IN_TRANSACTION / timedelta(milliseconds=1))}ms",
             },
         )
         yield connection
@@ -105,14 +121,26 @@ def register_vectors(connection: Connection) -> str | None:
 
 
 class Database:
-    """A pool of our connections. Open it after a fork, never before."""
+    """A pool of our connections. Open it after a fork, never before.
 
-    def __init__(self, conninfo: str, *, lock_timeout: timedelta, max_connections: int = 4) -> None:
+    With `silence`, a statement without an answer is given up after that long: for whoever has only short ones.
+    """
+
+    def __init__(
+        self,
+        conninfo: str,
+        *,
+        lock_timeout: timedelta,
+        max_connections: int = 4,
+        silence: timedelta | None = None,
+    ) -> None:
         self.conninfo = conninfo
         self.lock_timeout = lock_timeout
+        self.silence = silence
         self._vector_schema: str | None = None
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             conninfo,
+            connection_class=Connection,
             min_size=0,
             max_size=max_connections,
             timeout=CONNECT_TIMEOUT.total_seconds(),
@@ -126,7 +154,7 @@ class Database:
                 **KEEPALIVE,
             },
             configure=self._configure,
-            check=ConnectionPool.check_connection,
+            check=check_connection,
             open=True,
         )
 
@@ -147,7 +175,7 @@ class Database:
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A connection in autocommit. Raises psycopg.OperationalError, or PoolTimeout, which is one."""
-        with self._pool.connection() as connection:
+        with self._pool.connection() as connection, connection.waiting_at_most(self.silence):
             yield connection
 
     @contextmanager
@@ -161,7 +189,7 @@ class Database:
     ) -> Iterator[Connection]:
         """One short transaction of ours, see `begin`."""
         with (
-            self._pool.connection() as connection,
+            self.connection() as connection,
             begin(
                 connection,
                 lock_timeout=lock_timeout or self.lock_timeout,
