@@ -1,0 +1,302 @@
+"""One pipeline on one real database where every step is followed by both checks: coverage (G1) and the witness.
+
+The provider is a function here, since it is not what is proven; all else is the production code on a real Postgres.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+
+from endpoint import Endpoint, vector_of
+from pgvector_sync.bootstrap import open_database
+from pgvector_sync.embedding.embedder import Embeddings
+from pgvector_sync.errors import InputRejected
+from pgvector_sync.model import Lane, Spec
+from pgvector_sync.operate.loop import Loop
+from pgvector_sync.operate.status import _coverage_params
+from pgvector_sync.settings import Settings
+from pgvector_sync.store import pipelines, rows, runs
+from pgvector_sync.store.work import Holding
+from pgvector_sync.sync import capture
+from pgvector_sync.sync.runtime import Runtime
+from servers import Database
+from soak.watch import WITNESS
+from steps import Steps
+from synced import DIMENSIONS, TEXT_LIMIT, Synced, session
+
+DOCS = "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text, price numeric)"
+"""`body` is tracked; the others are not, until a scenario says so."""
+REFUSED = "refused"
+"""A text with this word in it is refused by the provider."""
+LOCK_TIMEOUT = timedelta(milliseconds=10)
+TURNS = 40
+"""More than anything here needs to come to rest."""
+
+
+class Violation(AssertionError):
+    """A guarantee that doesn't hold."""
+
+    def __init__(self, check: str, what: object) -> None:
+        super().__init__(f"{check}: {what}")
+        self.check = check
+
+
+@dataclass
+class Model:
+    """An embedding provider without a network."""
+
+    texts: list[str] = field(default_factory=list)
+    """What it was asked for and has not refused."""
+
+    def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float, lane: Lane = Lane.LIVE) -> Embeddings:
+        if any(REFUSED in text for text in texts):
+            raise InputRejected("the provider refuses this input", status=400)
+        self.texts += texts
+        vectors = np.array([vector_of(text, spec.dimensions) for text in texts], dtype=np.float32)
+        return Embeddings(vectors, tokens=len(texts), requests=1)
+
+    def close(self) -> None:
+        """There is nothing to close."""
+
+
+@dataclass
+class Arena(Steps):
+    """The protocol taken by hand, with the application's session and the observer's kept open."""
+
+    application: psycopg.Connection[Any] = None  # type: ignore[assignment]
+    observer: psycopg.Connection[Any] = None  # type: ignore[assignment]
+    model: Model = field(default_factory=Model)
+    counted: int = 0
+    """Checks so far."""
+
+    def __post_init__(self) -> None:
+        self.loop = Loop(self.runtime)
+
+    # -- the checks ----------------------------------------------------------------------------------------
+
+    def watch(self) -> None:
+        """Composes the checks for the pipeline as it is applied now; again after each `apply`."""
+        shape = self.synced.shape()
+        pipeline = shape.pipeline
+        witness = WITNESS.replace("d.body", f"({pipeline.text_sql})").format(spec=pipeline.spec.digest.hex())
+        self.synced.run("DROP TABLE IF EXISTS witnessed; DROP FUNCTION IF EXISTS witness CASCADE", witness)
+        self._params = _coverage_params(pipeline, TEXT_LIMIT)
+        self._check = (
+            f"SELECT 'G1', key FROM ({shape.not_covered.as_string(self.observer)}) AS lost "
+            "UNION ALL SELECT 'witness', jsonb_build_array(id) FROM witnessed"
+        )
+        self._state = (
+            f"SELECT source.key, source.text, target.key, target.embedding FROM "
+            f"(SELECT id AS key, ({pipeline.text_sql})::text AS text FROM docs WHERE {pipeline.where_sql or 'true'}) "
+            "AS source FULL JOIN (SELECT id AS key, embedding::text FROM docs_embedding) AS target USING (key) "
+            "WHERE source.text ~ '\\S' OR target.key IS NOT NULL"
+        )
+
+    def covered(self) -> None:
+        if self.checks:
+            self.check()
+
+    def check(self) -> None:
+        """Nothing is lost, and no vector was committed for a row that is another by now and doesn't wait."""
+        self.counted += 1
+        for check, key in self.observer.execute(self._check, self._params, prepare=True):
+            raise Violation(check, key)
+
+    def at_rest(self) -> None:
+        """Lets everything end that ends by itself; then every vector is exact, and what is left was refused."""
+        self.let_it_rest()
+        dead = {key[0] for key, _ in self.synced.dead()}
+        for key, text, stored, vector in self.observer.execute(self._state):
+            if key in dead:
+                if REFUSED not in text:
+                    raise Violation("dead letter", f"{text!r} was never refused")
+            elif stored is None or key is None:
+                raise Violation("exact", f"row {key} and vector {stored}")
+            elif not np.allclose(json.loads(vector), vector_of(text, DIMENSIONS)):
+                raise Violation("exact", f"another text's vector for row {key}")
+
+    def let_it_rest(self) -> None:
+        for _ in range(TURNS):
+            self.loop._drain._full_look_at = 0.0  # as if a second had passed
+            self.let_time_pass()
+            moved = self.loop.turn()
+            self.covered()
+            if not moved and self._settled():
+                return
+        state, reason = self.state()
+        if state == "misconfigured":  # a broken statement is a broken test, not a violation
+            raise RuntimeError(reason)
+        raise Violation("G11", "it never comes to rest")
+
+    def let_time_pass(self) -> None:
+        """As if leases, back-offs and cool-downs were over, and a run that waits looked again."""
+        self.application.execute(
+            """
+            BEGIN;
+            UPDATE pgvector_sync.work SET visible_at = statement_timestamp() - interval '1 second';
+            UPDATE pgvector_sync.run SET visible_at = statement_timestamp() WHERE state = 'running';
+            UPDATE pgvector_sync.pipeline SET retry_at = statement_timestamp() WHERE retry_at IS NOT NULL;
+            COMMIT;
+            """
+        )
+
+    def _settled(self) -> bool:
+        query = """
+            SELECT NOT EXISTS (SELECT FROM pgvector_sync.outbox)
+               AND NOT EXISTS (SELECT FROM pgvector_sync.work WHERE parked_at IS NULL)
+               AND NOT EXISTS (SELECT FROM pgvector_sync.run WHERE state = 'running')
+        """
+        return bool(self.observer.execute(query, prepare=True).fetchone()[0])  # type: ignore[index]
+
+    # -- the application -----------------------------------------------------------------------------------
+
+    def sql(self, *statements: str) -> None:
+        """Each in a transaction of its own."""
+        for one in statements:
+            self.application.execute(one)
+            self.covered()
+
+    def insert(self, **bodies: str | None) -> None:
+        keys = [int(name.lstrip("_")) for name in bodies]
+        self.application.execute(
+            "INSERT INTO docs (id, body) SELECT * FROM unnest(%s::bigint[], %s::text[])",
+            [keys, list(bodies.values())],
+        )
+        self.covered()
+
+    def change(self, key: int, body: str | None) -> None:
+        self.application.execute("UPDATE docs SET body = %s WHERE id = %s", [body, key])
+        self.covered()
+
+    def expire_leases(self) -> None:
+        """As if the worker had died a lease ago."""
+        self.application.execute(
+            "UPDATE pgvector_sync.work SET visible_at = statement_timestamp() - interval '1 second' "
+            "WHERE lease IS NOT NULL"
+        )
+
+    def delete(self, key: int) -> None:
+        self.application.execute("DELETE FROM docs WHERE id = %s", [key])
+        self.covered()
+
+    def insert_unwatched(self, key: int) -> None:
+        """While there is no pipeline whose coverage could be asked for."""
+        self.application.execute("INSERT INTO docs (id, body) VALUES (%s, %s)", [key, f"text {key}"])
+
+    # -- the pipeline --------------------------------------------------------------------------------------
+
+    def apply(self, **values: Any) -> None:
+        """Applies the pipeline with these values of its section."""
+        self.synced.declare(**values)
+        self.synced.apply()
+        self.watch()
+        self.covered()
+
+    def settle(self) -> None:
+        self.at_rest()
+
+    @contextmanager
+    def another(self) -> Iterator[Arena]:
+        """A second worker on the same pipeline, under the same checks."""
+        with open_database(self.runtime.settings) as database:
+            runtime = Runtime(self.runtime.settings, database, self.runtime.embedder)
+            other = Arena(self.synced, runtime, application=self.application, observer=self.observer)
+            other._check, other._params, other._state = self._check, self._params, self._state
+            yield other
+
+    def reset(self) -> None:
+        """Empties everything; by deletes, which on a few rows are quicker than TRUNCATE."""
+        self.application.execute(
+            """
+            BEGIN;
+            SET LOCAL session_replication_role = replica;
+            DELETE FROM docs; DELETE FROM docs_embedding; DELETE FROM witnessed;
+            DELETE FROM pgvector_sync.outbox; DELETE FROM pgvector_sync.work; DELETE FROM pgvector_sync.run;
+            DELETE FROM pgvector_sync.usage; DELETE FROM pgvector_sync.throughput;
+            UPDATE pgvector_sync.pipeline SET state = 'active', reason = NULL, retry_at = NULL, failures = 0;
+            COMMIT;
+            """
+        )
+        self.loop = Loop(self.runtime)
+        self.model.texts.clear()
+
+
+STEPS: dict[str, tuple[Any, str]] = {
+    "hold": (pipelines, "hold"),
+    "lock": (Holding, "lock"),
+    "look": (rows, "look"),
+    "write": (rows, "write"),
+    "ack": (Holding, "ack"),
+    "enqueue": (runs, "enqueue"),
+    "install": (capture, "install"),
+}
+"""Functions of the protocol that take one step inside an open transaction."""
+
+
+@contextmanager
+def before(step: str, action: Callable[[], object]) -> Iterator[None]:
+    """Does `action` once, right before the step, while the step's transaction is open."""
+    owner, name = STEPS[step]
+    original = getattr(owner, name)
+    waiting = [action]
+
+    def stepping(*args: Any, **kwargs: Any) -> Any:
+        if waiting:
+            waiting.pop()()
+        return original(*args, **kwargs)
+
+    setattr(owner, name, stepping)
+    try:
+        yield
+        assert not waiting, f"the protocol came by no {step}"
+    finally:
+        setattr(owner, name, original)
+
+
+@contextmanager
+def open_arena(database: Database, folder: Path) -> Iterator[Arena]:
+    """The usual source, empty, its pipeline applied, and one worker."""
+    settings = Settings(
+        DATABASE_URL=database.url,
+        _env_file=None,
+        text_limit_bytes=TEXT_LIMIT,
+        poll=timedelta(milliseconds=1),
+        lock_timeout=LOCK_TIMEOUT,
+    )
+    model = Model()
+    with (
+        open_database(settings) as pool,
+        database.connect() as application,
+        database.connect() as observer,
+        Endpoint() as endpoint,  # named by the pipeline's provider, never called
+    ):
+        observer.execute("SET plan_cache_mode = force_generic_plan")
+        runtime = Runtime(settings, pool, lambda _: model)
+        synced = Synced(database, endpoint, runtime, folder / "pgvector-sync.toml")
+        synced.run(DOCS)
+        synced.declare()
+        synced.apply()
+        arena = Arena(synced, runtime, application=application, observer=observer, model=model)
+        arena.watch()
+        arena.at_rest()
+        yield arena
+
+
+def writer(arena: Arena) -> psycopg.Connection[Any]:
+    """A session of the application that begins its transactions by itself."""
+    return session(arena.synced.database)
+
+
+def soon() -> float:
+    """A deadline that nothing here reaches."""
+    return time.monotonic() + 10

@@ -1,0 +1,101 @@
+"""Named replacements in the text of production functions and statements: how the protocol is broken on purpose.
+
+The text must be there, once, or the edit fails: a mutant can't become a no-op when the code around it changes.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from pgvector_sync.store import statements
+
+
+@dataclass(frozen=True)
+class Edit:
+    """In a named statement (`work.ack`) or a function (`store.work:Holding.lock`, below pgvector_sync)."""
+
+    place: str
+    old: str
+    new: str
+
+    @property
+    def of_sql(self) -> bool:
+        return ":" not in self.place
+
+    def made_in(self, text: str) -> str:
+        assert text.count(self.old) == 1, f"{self.place} has {text.count(self.old)} times: {self.old}"
+        assert self.old != self.new
+        return text.replace(self.old, self.new)
+
+
+@contextmanager
+def edited(edits: Sequence[Edit]) -> Iterator[set[str]]:
+    """Makes the edits for as long as the block runs; the places that were come by are in the set."""
+    reached: set[str] = set()
+    with ExitStack() as undo:
+        undo.callback(_edit_statements([edit for edit in edits if edit.of_sql], reached))
+        for place in dict.fromkeys(edit.place for edit in edits if not edit.of_sql):
+            undo.callback(_edit_function(place, [edit for edit in edits if edit.place == place], reached))
+        yield reached
+
+
+def _edit_statements(edits: Sequence[Edit], reached: set[str]) -> Callable[[], None]:
+    original, cached = statements._statements, statements.statement
+    changed: dict[str, str] = {}
+    for edit in edits:
+        file, _, name = edit.place.partition(".")
+        changed[edit.place] = edit.made_in(changed.get(edit.place, original(file)[name]))
+
+    def edited_statements(file: str) -> dict[str, str]:
+        ours = {place.partition(".")[2]: text for place, text in changed.items() if place.startswith(f"{file}.")}
+        return _Noticed({**original(file), **ours}, {name: f"{file}.{name}" for name in ours}, reached)
+
+    statements._statements = edited_statements  # type: ignore[assignment]
+    cached.cache_clear()
+
+    def back() -> None:
+        statements._statements = original
+        cached.cache_clear()
+
+    return back
+
+
+class _Noticed(dict[str, str]):
+    """Statements by name, which note that an edited one was asked for."""
+
+    def __init__(self, texts: dict[str, str], places: dict[str, str], reached: set[str]) -> None:
+        super().__init__(texts)
+        self.places, self.reached = places, reached
+
+    def __getitem__(self, name: str) -> str:
+        if name in self.places:
+            self.reached.add(self.places[name])
+        return super().__getitem__(name)
+
+
+def _edit_function(place: str, edits: Sequence[Edit], reached: set[str]) -> Callable[[], None]:
+    module_name, _, path = place.partition(":")
+    module = importlib.import_module(f"pgvector_sync.{module_name}")
+    *owners, name = path.split(".")
+    owner: Any = functools.reduce(getattr, owners, module)
+    original = vars(owner)[name]
+    text = textwrap.dedent(inspect.getsource(original))
+    for edit in edits:
+        text = edit.made_in(text)
+    made: dict[str, Any] = {}
+    exec(compile("from __future__ import annotations\n" + text, f"<broken {place}>", "exec"), vars(module), made)
+
+    @functools.wraps(original)
+    def noticed(*args: Any, **kwargs: Any) -> Any:
+        reached.add(place)
+        return made[name](*args, **kwargs)
+
+    setattr(owner, name, noticed)
+    return lambda: setattr(owner, name, original)

@@ -1,0 +1,41 @@
+"""The protocol is broken on purpose, and each break is noticed; the whole table is printed by `mutants.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from proof.mutants import MUTANTS, Mutant
+from proof.noticed import Ground
+from proof.scenarios import SCENARIOS
+from servers import Database, Postgres
+
+
+@pytest.fixture(scope="module")
+def ground(postgres: Postgres, template: Database, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    if postgres.version < 18:
+        pytest.skip("a break is noticed by the same checks on every version")
+    with Ground(postgres, template, tmp_path_factory.mktemp("ground")) as ground:
+        yield ground
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_the_protocol_as_it_is_passes(ground: Ground, scenario: str) -> None:
+    noticed, _ = ground.tries(Mutant("none", (), scenario), scenario)
+    assert noticed is None
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_break_is_noticed_or_covered_by_another_defence(ground: Ground, mutant: Mutant) -> None:
+    noticed, reached = ground.tries(mutant, mutant.killer)
+    assert reached == {edit.place for edit in mutant.edits}, "the broken places were not all come by"
+    assert (None if noticed is None else noticed.check) == (mutant.check or None)
+
+
+def test_what_covers_a_harmless_break_is_broken_with_it_in_another_mutant() -> None:
+    for mutant in MUTANTS:
+        if mutant.together_with:
+            pair = next(other for other in MUTANTS if other.name == mutant.together_with)
+            assert set(mutant.edits) < set(pair.edits)
+            assert not pair.harmless
