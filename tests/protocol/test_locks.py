@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 import psycopg
@@ -166,9 +166,7 @@ def test_slices_learned_on_a_quick_target_are_cut_when_it_has_become_slow(docs: 
     assert docs.synced.database.value("SELECT count(DISTINCT xact) FROM written") >= 60 * 0.004 / 0.05
 
 
-HALTED = (
-    "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgvector-sync' AND wait_event = 'PgSleep'"
-)
+HALTED = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
 HALTED_AT_TWO = """
 CREATE FUNCTION halt() RETURNS trigger LANGUAGE plpgsql AS $halt$
 BEGIN
@@ -197,7 +195,7 @@ def test_a_slow_write_is_not_what_the_application_finds_in_a_deadlock(
     application.execute("DELETE FROM docs WHERE id = 2")
     thread = threading.Thread(target=docs.write, args=(batch, prepared))
     thread.start()
-    eventually(lambda: docs.synced.database.value(HALTED), what="the write is between the rows")
+    eventually(lambda: docs.synced.database.execute(HALTED), what="the write is between the rows")
     application.execute("DELETE FROM docs WHERE id = 1")
     application.commit()
     thread.join(10)
@@ -205,6 +203,62 @@ def test_a_slow_write_is_not_what_the_application_finds_in_a_deadlock(
     docs.synced.sync()
     assert docs.synced.vectors() == {}
     server_log_is_quiet(docs)
+
+
+GATES = """
+CREATE TABLE open_gate (id bigint);
+CREATE FUNCTION halt() RETURNS trigger LANGUAGE plpgsql AS $halt$
+BEGIN
+    WHILE NOT EXISTS (SELECT FROM open_gate AS gate WHERE gate.id = NEW.id) LOOP
+        PERFORM pg_sleep(0.002);
+    END LOOP;
+    RETURN NEW;
+END
+$halt$;
+CREATE TRIGGER halt BEFORE INSERT ON docs_embedding FOR EACH ROW WHEN (NEW.id IN (2, 3)) EXECUTE FUNCTION halt()
+"""
+"""A write halts before the rows 2 and 3 until their gates are open."""
+
+
+def test_a_delete_that_meets_a_write_waits_for_that_slice_and_not_for_the_next(
+    docs: Steps, application: psycopg.Connection[object], worker: Callable[..., Steps]
+) -> None:
+    patient = worker(lock_timeout=30)
+    docs.insert(_1="one", _2="two", _3="three")
+    docs.synced.sync()
+    docs.synced.run("UPDATE docs SET body = body || ' changed'", GATES)
+    write_module._SIZES["public.docs_embedding"] = SliceSize(rows=2)
+    batch = patient.claim()
+    prepared = sorted(patient.embed(batch), key=lambda row: row.key)
+    writing = threading.Thread(target=write_module.write, args=(patient.runtime, batch, prepared))
+    deleting = threading.Thread(target=application.execute, args=("DELETE FROM docs WHERE id = 1",))
+    writing.start()
+    [(ours,)] = eventually(lambda: docs.synced.database.execute(HALTED), what="row 1 is written, row 2 is not")
+    deleting.start()
+    waiting = eventually(docs.synced.database.waiting_for_locks, what="the application waits")
+    assert waiting == {application.info.backend_pid: [ours]}
+    docs.synced.run("INSERT INTO open_gate VALUES (2)")
+    deleting.join(10)
+    assert writing.is_alive()  # halted before row 3, in the next slice
+    application.commit()
+    docs.synced.run("INSERT INTO open_gate VALUES (3)")
+    writing.join(10)
+    docs.synced.sync()
+    assert docs.synced.vectors().keys() == {(2,), (3,)}
+
+
+@pytest.mark.parametrize(
+    "statement", ["ALTER TABLE docs ADD COLUMN more int", "VACUUM FULL docs", "TRUNCATE docs"]
+)
+def test_ddl_on_the_source_does_not_wait_for_a_provider_call(docs: Steps, statement: str) -> None:
+    docs.insert(_1="one")
+
+    def change() -> None:
+        with docs.synced.database.connect(options="-c lock_timeout=1s") as connection:
+            connection.execute(statement)
+
+    assert docs.process(during=change) is not None
+    docs.synced.sync()
 
 
 @pytest.mark.parametrize("table", ["docs", "docs_embedding"])
