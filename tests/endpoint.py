@@ -18,6 +18,7 @@ import os
 import socket
 import ssl
 import struct
+import subprocess
 import threading
 import time
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from endpoint_contract import Fault, Limit, RefusalError, check_request, make_an
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["Calls", "Endpoint", "Fault", "Limit", "tokens_of", "vector_of"]
+__all__ = ["Calls", "Endpoint", "Fault", "Limit", "self_signed", "tokens_of", "vector_of"]
 
 
 @dataclass
@@ -278,6 +279,16 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(length))
         self.end_headers()
+
+
+def self_signed(folder: Path) -> Path:
+    """A PEM file with key and certificate for localhost that nobody trusts."""
+    pem, certificate = folder / "endpoint.pem", folder / "certificate.pem"
+    subject = ("-days", "1", "-subj", "/CN=localhost", "-keyout", pem, "-out", certificate)
+    kind = ("-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+    subprocess.run(["openssl", "req", *kind, *subject], check=True, capture_output=True)
+    pem.write_text(pem.read_text() + certificate.read_text())
+    return pem
 
 
 def main() -> None:

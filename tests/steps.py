@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,7 @@ from uuid import UUID
 import numpy as np
 
 from endpoint import vector_of
-from pgvector_sync.bootstrap import open_database
+from pgvector_sync.bootstrap import Embedders, open_database
 from pgvector_sync.embedding.embedder import Embedder, Embeddings
 from pgvector_sync.model import Lane, Provider, Spec
 from pgvector_sync.settings import Settings
@@ -168,11 +168,15 @@ class Steps:
 
 @contextmanager
 def another_worker(synced: Synced, **settings: Any) -> Iterator[Steps]:
-    """A second worker, with a pool of its own; `settings` are fields of Settings."""
+    """A second worker, with a pool of its own; `settings` are fields of Settings.
+
+    Its clients are the first one's, unless `provider_timeout` is given, which those have to know.
+    """
     made = Settings(
         DATABASE_URL=synced.database.url,
         _env_file=None,
         **{"text_limit_bytes": TEXT_LIMIT, "poll": 0.005, **settings},
     )
-    with open_database(made) as database:
-        yield Steps(synced, Runtime(made, database, synced.runtime.embedder))
+    with open_database(made) as database, closing(Embedders(made)) as own:
+        embedders = own if "provider_timeout" in settings else synced.runtime.embedder
+        yield Steps(synced, Runtime(made, database, embedders))

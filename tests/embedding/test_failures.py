@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import time
 import traceback
 from datetime import UTC, datetime, timedelta
@@ -11,7 +10,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from endpoint import Endpoint
+from endpoint import Endpoint, self_signed
 from pgvector_sync.embedding.failure import retry_after
 from pgvector_sync.errors import BrokenContract, InputRejected, Misconfigured, RateLimited, Unavailable
 
@@ -167,28 +166,7 @@ def test_a_redirect_is_not_followed(embed, endpoint):
 
 
 def test_a_certificate_that_nobody_trusts_is_misconfigured(open_caller, tmp_path):
-    pem = tmp_path / "endpoint.pem"
-    subprocess.run(
-        [
-            *(
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-days",
-                "1",
-                "-subj",
-                "/CN=localhost",
-            ),
-            *("-keyout", pem, "-out", tmp_path / "certificate.pem"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    pem.write_text(pem.read_text() + (tmp_path / "certificate.pem").read_text())
-    with Endpoint(certificate=pem) as endpoint:
+    with Endpoint(certificate=self_signed(tmp_path)) as endpoint:
         assert fails(open_caller(endpoint.base_url), Misconfigured).code == "certificate"
         assert endpoint.calls.requests == 0
 

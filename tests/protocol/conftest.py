@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +45,10 @@ def docs(synced: Synced) -> Steps:
 
 @pytest.fixture
 def worker(synced: Synced) -> Iterator[Callable[..., Steps]]:
-    """Makes further workers, with settings of their own; with clients of their own where those have to know."""
+    """Makes further workers, with settings of their own."""
     with ExitStack() as workers:
 
         def make(**settings: Any) -> Steps:
-            made = workers.enter_context(another_worker(synced, **settings))
-            if "provider_timeout" in settings:
-                embedders = Embedders(made.runtime.settings)
-                workers.callback(embedders.close)
-                made.runtime = replace(made.runtime, embedder=embedders)
-            return made
+            return workers.enter_context(another_worker(synced, **settings))
 
         yield make

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pgvector_sync.errors import InputRejected
-from pgvector_sync.model import State
+from pgvector_sync.store import dead_letters
 from steps import Steps
 from synced import TEXT_LIMIT
 
@@ -83,41 +83,12 @@ def test_a_row_that_the_target_refuses_is_parked_after_its_attempts_and_the_othe
     assert docs.work(2, "error_message") == "the write failed on this row (22012)"
 
 
-def test_one_refused_text_is_parked_and_the_others_are_embedded_in_the_same_pass(docs: Steps) -> None:
-    docs.synced.endpoint.fail(status=400, marker="poison", code="content_filter")
-    docs.synced.run("INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, 30) AS i")
-    docs.change(11, "poison")
-    outcome = docs.process()
-    assert outcome is not None
-    assert (outcome.stored, outcome.parked) == (29, 1)
-    assert docs.work(11, "verdict", "error_class", "attempts") == ("dead", "input_rejected", 1)
-    assert "400 content_filter" in docs.work(11, "error_message")
-    assert docs.state() == ("active", None)
-
-
 def test_rows_of_equal_refused_texts_are_all_parked(docs: Steps) -> None:
     docs.synced.endpoint.fail(status=400, marker="poison")
     docs.insert(_1="poison", _2="fine", _3="poison")
     docs.process()
     assert [key for key, _ in docs.synced.dead()] == [[1], [3]]
     assert docs.has_vector_of(2, "fine")
-
-
-def test_where_every_text_is_refused_nothing_is_parked_and_the_pipeline_says_why(docs: Steps) -> None:
-    docs.synced.endpoint.fail(status=400)
-    docs.insert(_1="one", _2="two")
-    outcome = docs.process()
-    assert outcome is not None
-    assert (outcome.stored, outcome.parked, outcome.released) == (0, 0, 2)
-    state, reason = docs.state()
-    assert state == State.MISCONFIGURED
-    assert reason is not None
-    assert "refuses every text" in reason
-    assert docs.work(1, "attempts", "parked_at") == (0, None)
-    docs.synced.endpoint.heal()
-    docs.end_backoffs()
-    docs.synced.sync()
-    assert docs.state() == ("active", None)
 
 
 def test_another_content_has_attempts_of_its_own(docs: Steps, worker: Callable[..., Steps]) -> None:
@@ -168,6 +139,32 @@ def test_a_discarded_dead_letter_touched_with_the_same_content_stays_discarded(d
     dead.process()
     assert dead.work(1, "verdict", "lease") == ("discarded", None)
     assert dead.synced.dead() == []
+
+
+def test_a_discarded_dead_letter_is_not_bought_again_by_a_fill(dead: Steps) -> None:
+    dead.insert(_2="fine")
+    dead.synced.settle()
+    with dead.runtime.database.transaction() as connection:
+        assert dead_letters.discard(connection, "docs", [(1,)]) == 1
+    inputs = dead.synced.paid()
+    dead.synced.declare(where="id > 0")
+    dead.synced.apply()
+    dead.synced.settle()
+    assert dead.synced.paid() == inputs
+    assert dead.work(1, "verdict", "error_class") == ("discarded", InputRejected.name)
+    dead.change(1, "harmless")
+    dead.synced.sync()
+    assert dead.in_work() == []
+
+
+def test_a_dead_letter_keeps_the_vector_of_its_former_content(docs: Steps) -> None:
+    docs.insert(_1="harmless")
+    docs.synced.sync()
+    docs.synced.endpoint.fail(status=400, marker="poison")
+    docs.change(1, "poison")
+    docs.process()
+    assert docs.synced.dead() == [([1], InputRejected.name)]
+    assert docs.has_vector_of(1, "harmless")
 
 
 def test_a_dead_letter_revives_when_its_content_is_another(dead: Steps) -> None:
