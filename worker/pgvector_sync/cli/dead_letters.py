@@ -8,10 +8,11 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from pgvector_sync.cli import environment
-from pgvector_sync.cli.console import out, print_json
+from pgvector_sync.cli.console import out, print_json, say
 from pgvector_sync.errors import ConfigError, Refused
 from pgvector_sync.model import Key, KeyColumn
 from pgvector_sync.store import dead_letters, pipelines
@@ -22,6 +23,7 @@ Keys = Annotated[
     list[str] | None, typer.Option("--key", help="A key as `list` prints it: 42 or '[\"eu\", 7]'. Repeatable.")
 ]
 All = Annotated[bool, typer.Option("--all", help="All of the pipeline.")]
+_JSON_BEGINS = ("[", '"')
 Name = Annotated[str, typer.Argument(help="The pipeline's name.")]
 
 
@@ -44,7 +46,7 @@ def show(
             pipelines.require_pipeline(connection, pipeline)
         found = dead_letters.dead_letters(connection, pipeline, limit=limit)
     if as_json:
-        print_json([asdict(letter) for letter in found])
+        print_json([asdict(letter) | {"parked_at": letter.parked_at.isoformat()} for letter in found])
         return
     if not found:
         out.print("no dead letters")
@@ -53,16 +55,16 @@ def show(
     for column in ("pipeline", "key", "verdict", "class", "attempts", "age", "message"):
         table.add_column(column, overflow="fold")
     for letter in found:
-        key = letter.key[0] if len(letter.key) == 1 else json.dumps(letter.key)
-        table.add_row(
+        cells = (
             letter.pipeline,
-            str(key),
+            show_key(letter.key),
             letter.verdict,
             letter.error_class,
             str(letter.attempts),
             f"{letter.age_seconds:,.0f} s",
             letter.message,
         )
+        table.add_row(*map(escape, cells))
     out.print(table)
     if len(found) == limit:
         out.print(f"the {limit:,} oldest; --limit shows more")
@@ -71,13 +73,14 @@ def show(
 def requeue(pipeline: Name, key: Keys = None, everything: All = False) -> None:
     """Try them again, as if for the first time."""
     count = _change(pipeline, key, everything=everything, action=dead_letters.requeue)
-    out.print(f"{count:,} of {pipeline} are tried again", markup=False)
+    out.print(f"{count:,} of {pipeline} are tried again" if count else f"{pipeline} has none", markup=False)
 
 
 def discard(pipeline: Name, key: Keys = None, everything: All = False) -> None:
     """Set them aside until their content changes."""
     count = _change(pipeline, key, everything=everything, action=dead_letters.discard)
-    out.print(f"{count:,} of {pipeline} are set aside until their content changes", markup=False)
+    done = f"{count:,} of {pipeline} are set aside until their content changes"
+    out.print(done if count else f"{pipeline} has none to set aside", markup=False)
 
 
 def _change(
@@ -87,33 +90,43 @@ def _change(
     everything: bool,
     action: Callable[[Connection, str, Sequence[Key] | None], int],
 ) -> int:
+    """How many were changed. Raises Refused where none of the keys given could be."""
     if bool(key) == everything:
         raise ConfigError("say which: --key KEY (repeatable), or --all", where="dead-letters")
     with environment.runtime() as runtime:
         with runtime.database.transaction(read_only=True) as connection:
             columns = pipelines.require_pipeline(connection, pipeline).source.key
-        keys = None if key is None else [parse_key(text, columns) for text in key]
+        keys = None if key is None else list(dict.fromkeys(parse_key(text, columns) for text in key))
         count = runtime.database.patiently(lambda connection: action(connection, pipeline, keys))
     if keys is not None and not count:
-        raise Refused("no dead letter has that key", hint=f"see `pgvector-sync dead-letters list {pipeline}`")
+        raise Refused(
+            "no dead letter has that key" if len(keys) == 1 else "no dead letter has one of these keys",
+            hint=f"`pgvector-sync dead-letters list {pipeline}` shows those that there are; one that is set aside "
+            "already stays so, and one whose key can't become work can't be set aside",
+        )
+    if keys is not None and count < len(keys):
+        say(f"{len(keys) - count:,} of the {len(keys):,} keys have no dead letter")
     return count
 
 
+def show_key(key: Key) -> str:
+    """As `--key` takes it."""
+    bare = str(key[0])
+    return bare if len(key) == 1 and bare[:1] not in _JSON_BEGINS else json.dumps(key, ensure_ascii=False)
+
+
 def parse_key(text: str, columns: Sequence[KeyColumn]) -> Key:
-    """A key as users type it: a JSON array, or a scalar for one column; a bare word is a string.
+    """A key as users type it: a JSON array, or a value for one column, bare or as a JSON string.
 
     Raises ConfigError for what can't be a key of these columns.
     """
     try:
-        value = json.loads(text, parse_float=str)
-    except ValueError:
-        value = text
-    try:
+        value = json.loads(text, parse_float=str, parse_int=str) if text[:1] in _JSON_BEGINS else text
         return canonical_key(value if isinstance(value, list) else [value], columns)
-    except (ValueError, ArithmeticError) as error:
+    except (ValueError, ArithmeticError):
         names = ", ".join(f"{column.name} {column.type}" for column in columns)
         raise ConfigError(
-            f"{text} is not a key: {error}",
+            f"{text} is no key of ({names})",
             where="--key",
-            hint=f"the key is ({names}): type 42, abc or '[\"eu\", 7]'",
+            hint="type 42 or abc for one column, '[\"eu\", 7]' for several, as `dead-letters list` prints it",
         ) from None

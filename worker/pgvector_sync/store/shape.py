@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
+from uuid import UUID
 
 from psycopg import sql
 
@@ -84,11 +85,15 @@ def canonical_key(values: Sequence[object], columns: Sequence[KeyColumn]) -> Key
     parts: list[int | str] = []
     for value, column in zip(values, columns, strict=True):
         kind = base_type(column.type)
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            raise ValueError("true, null and the like are no part of a key")  # noqa: TRY004  # of what a user typed
         if kind in ("smallint", "integer", "bigint"):
             parts.append(int(str(value)))
         elif kind == "numeric":
             number = format(Decimal(str(value)), "f")
             parts.append(number.rstrip("0").rstrip(".") if "." in number else number)
+        elif kind == "uuid":
+            parts.append(str(UUID(str(value))))
         else:
             parts.append(str(value))
     return tuple(parts)
