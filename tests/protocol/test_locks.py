@@ -296,6 +296,30 @@ def test_while_a_plain_create_index_locks_the_target_nothing_is_bought_in_vain(
     server_log_is_quiet(docs)
 
 
+@pytest.mark.parametrize("step", ["a write", "a sweep"])
+def test_a_migration_that_locks_the_target_weakly_and_then_strongly_does_not_die_of_us(
+    docs: Steps, application: psycopg.Connection[object], worker: Callable[..., Steps], step: str
+) -> None:
+    patient = worker(lock_timeout=30)
+    patient.checks = False  # the check would wait for the lock as well
+    docs.insert(_1="one")
+    docs.synced.sync()
+    docs.change(1, "changed")
+    if step == "a sweep":
+        docs.synced.run("TRUNCATE docs")
+        ours = threading.Thread(target=patient.drain)
+    else:
+        batch = docs.claim()
+        ours = threading.Thread(target=patient.write, args=(batch, docs.embed(batch)))
+    application.execute("CREATE INDEX ON docs_embedding (model)")
+    ours.start()
+    eventually(docs.synced.database.waiting_for_locks, what="we wait for the target")
+    application.execute("ALTER TABLE docs_embedding ADD COLUMN seen int")
+    application.commit()
+    ours.join(10)
+    docs.synced.sync()
+
+
 def test_a_drain_that_meets_a_locked_work_row_gives_up_and_loses_nothing(
     docs: Steps, application: psycopg.Connection[object]
 ) -> None:

@@ -124,6 +124,7 @@ class Drain:
         while time.monotonic() < until:
             try:
                 with self.database.transaction() as connection:
+                    rows.require_open_to_writes(connection, shape)  # before any weaker lock, as in a write
                     keys = rows.lock_page(connection, shape, sweep.reached.get(pipeline.id), limit=SWEEP_PAGE_ROWS)
                     if not keys:
                         return True
