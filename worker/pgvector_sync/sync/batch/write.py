@@ -209,8 +209,8 @@ def _slice(
             locked = batch.holding.lock(connection, [batch.rows[row.key] for row in part])
             reach(Failpoint.WRITE_LOCKED)
             if locked:
-                # as the first lock on the target: whoever locks it twice, weakly and then strongly, in one transaction
-                # would die of us at once if we read it and then waited to write
+                # Before any weaker lock on the target: if we read it and then waited to write, a migration that
+                # locks it weakly and then strongly would die of us, at once.
                 rows.require_open_to_writes(connection, batch.shape)
                 # only now, with the work rows locked: whatever commits after this look is in the outbox
                 seen = rows.look(connection, batch.shape, list(locked), text_limit=settings.text_limit_bytes)
