@@ -68,6 +68,10 @@ def reusable(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]
     return {row["fingerprint"]: row["embedding"].to_numpy() for row in rows}
 
 
+WRITE_STATEMENTS = 2
+"""Round trips of `write`."""
+
+
 def write(connection: Connection, shape: Shape, vectors: Mapping[Key, tuple[bytes, Vector32]]) -> None:
     """Replaces the vectors of rows: key → (fingerprint, vector of `dimensions` floats)."""
     keys = jsonb_keys(list(vectors))

@@ -224,7 +224,7 @@ def _slice(
         if decision.stored:
             started = time.monotonic()
             rows.write(connection, batch.shape, decision.stored)
-            seconds = max(0.0, time.monotonic() - started - round_trip)
+            seconds = max(0.0, time.monotonic() - started - rows.WRITE_STATEMENTS * round_trip)
             took = len(decision.stored), timedelta(seconds=seconds)
         if decision.removed:
             rows.remove(connection, batch.shape, decision.removed)
