@@ -88,7 +88,8 @@ def begin(
     Not `durable`: the commit doesn't wait for the disk. All that we write is derived and each transaction
     is whole, so a crash of the server loses at most work that is then done again (docs/decisions/0002).
     """
-    connection.read_only = read_only
+    # None rather than False: whoever has made the database or the role read-only by default is listened to
+    connection.read_only = True if read_only else None
     with connection.transaction(force_rollback=force_rollback):
         connection.execute(
             statement("session.begin"),
@@ -176,7 +177,11 @@ class Database:
     def connection(self) -> Iterator[Connection]:
         """A connection in autocommit. Raises psycopg.OperationalError, or PoolTimeout, which is one."""
         with self._pool.connection() as connection, connection.waiting_at_most(self.silence):
-            yield connection
+            try:
+                yield connection
+            except psycopg.errors.ReadOnlySqlTransaction:
+                connection.close()  # it leads to a host that is no longer the primary; the next may lead elsewhere
+                raise
 
     @contextmanager
     def transaction(
