@@ -116,6 +116,22 @@ def test_rows_on_which_the_provider_hangs_are_parked_in_the_end_though_a_pass_ha
     only_dead_letters_remain(docs, poison)
 
 
+@pytest.mark.slow
+def test_a_row_is_not_blamed_for_taking_longer_than_the_time_that_one_that_hangs_has_left(
+    docs: Steps, hurried: Callable[..., Steps]
+) -> None:
+    once = hurried(provider_timeout=0.5, deadline=1.5, attempts=1)
+    docs.synced.endpoint.fail("drip", marker="slow", seconds=0.2)
+    insert(docs, 64, poison=[1])
+    docs.change(2, "slow, but answered within half a timeout")
+    outcome = once.process()
+    assert outcome is not None
+    assert dead(docs) == [1]
+    assert docs.work(2, "attempts", "error_class") == (0, None)
+    once.process()
+    only_dead_letters_remain(docs, [1])
+
+
 @pytest.mark.parametrize("deadline", [2.0, 0.1])
 def test_a_provider_that_hangs_on_everything_is_an_outage_that_the_state_names(
     docs: Steps, hurried: Callable[..., Steps], deadline: float

@@ -32,9 +32,9 @@ FOR_THE_WRITE = 0.1
 """Of the batch's time: what was paid for must still be written."""
 SHARE, ROW_SHARE = 1 / 4, 1 / 2
 """Of the time left, once a request has hung: for one of several rows or the probe, and for one of a single row."""
-LEAST, ROW_LEAST = 1 / 10, 1 / 2
-"""Of the longest call: with less time than the first nothing is asked any more, with less than the second no row
-is blamed for having hung."""
+LEAST = 1 / 10
+"""Of the longest call: with less time than that nothing is asked any more. A row that hangs leaves as much time as
+it had, and a quarter of that is the probe's: a row that is blamed had four times as much as this."""
 FEW = 50
 """Rows that are asked one by one, once a request has hung."""
 
@@ -118,9 +118,7 @@ class Bisection:
 
     def _embed(self, texts: Sequence[str], *, probe: bool = False) -> Embeddings:
         """Counts the request, and tells a call that hung from a batch without time."""
-        single = len(texts) == 1 and not probe
-        started = time.monotonic()
-        until = self._limit(started, ROW_SHARE if single else SHARE)
+        until = self._limit(ROW_SHARE if len(texts) == 1 and not probe else SHARE)
         reach(Failpoint.EMBED_CALLING)
         try:
             answer = self._embedder.embed(texts, self._batch.pipeline.spec, deadline=until, lane=self._batch.lane)
@@ -128,8 +126,6 @@ class Bisection:
             self._done.requests += 1
             if isinstance(error, Unavailable) and self._hangs(error, until):
                 self._hung = True
-                if single and until - started < ROW_LEAST * self._longest_call:
-                    raise _no_time_left() from None
                 raise Unavailable("the provider did not answer in time", code="timeout") from None
             raise
         reach(Failpoint.EMBED_ANSWERED)
@@ -144,16 +140,17 @@ class Bisection:
         cut_short = _is_deadline(error) and until < self._until
         return cut_short or (error.code == "timeout" and error.status is None)
 
-    def _limit(self, now: float, share: float) -> float:
+    def _limit(self, share: float) -> float:
         """Until when a request may take (time.monotonic()).
 
         One row that hangs must neither use up the time of the others nor go unfound for want of it.
         """
         if not self._hung:
             return self._until
+        now = time.monotonic()
         seconds = (self._until - now) * share
         if seconds < LEAST * self._longest_call:
-            raise _no_time_left()
+            raise Unavailable("the batch has no time left", code=OUR_DEADLINE)
         return now + seconds
 
     def _require_healthy(self, error: ProviderError) -> None:
@@ -173,7 +170,3 @@ class Bisection:
 
 def _is_deadline(error: ProviderError) -> bool:
     return error.code == OUR_DEADLINE and error.status is None
-
-
-def _no_time_left() -> Unavailable:
-    return Unavailable("the batch has no time left", code=OUR_DEADLINE)
