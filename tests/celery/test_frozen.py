@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from pathlib import Path
 
@@ -68,4 +66,3 @@ def test_one_frozen_with_locks_in_its_hands_loses_them_before_the_application_wa
     cluster.insert(1, start=1_000)
     cluster.settles()
     assert frozen.is_running()
-    os.kill(frozen.pid, signal.SIGCONT)
