@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from proof.mutants import MUTANTS, Mutant
+from proof.breaks import MUTANTS, Mutant
 from proof.noticed import Ground
 from proof.scenarios import SCENARIOS
 from servers import Database, Postgres

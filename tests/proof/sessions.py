@@ -1,0 +1,165 @@
+"""The sessions of an interleaving: each a thread that runs production code and stops before every step of it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+import pytest
+
+from pgvector_sync.failpoint import Failpoint
+from pgvector_sync.model import Lane
+from pgvector_sync.store import rows
+from pgvector_sync.store.database import IN_THE_WAY
+from pgvector_sync.store.work import Holding
+from pgvector_sync.sync.batch import write
+from proof.arena import Arena, Violation
+
+END = "end"
+A_MOMENT = 0.004
+"""Seconds after which a step that hasn't ended is suspected to wait for a lock."""
+TOO_LONG = 10.0
+
+
+class Actor(threading.Thread):
+    """One session. Its script calls `before(step)`, and goes on when the play says so."""
+
+    def __init__(
+        self,
+        name: str,
+        steps: Sequence[str],
+        script: Callable[[Actor], None],
+        blocked: Callable[[], bool] | None = None,
+    ) -> None:
+        """`blocked` asks whether the session waits for a lock; without it a step is taken to end by itself."""
+        super().__init__(name=name, daemon=True)
+        self.steps, self.script, self.blocked = steps, script, blocked
+        self.at, self.waiting, self.inside = END, False, False
+        self._error: BaseException | None = None
+        self._closing = False
+        self._go, self._arrived = threading.Semaphore(0), threading.Semaphore(0)
+        self.start()
+
+    def is_beyond(self, step: str) -> bool:
+        """Whether it has nothing to do there any more, or has had nothing to do there."""
+        return self.ended or self.steps.index(self.at) > self.steps.index(step)
+
+    @property
+    def ended(self) -> bool:
+        return self.at == END and not self.waiting
+
+    def go_on(self) -> None:
+        """To the next step, or to the lock that it waits for."""
+        self._go.release()
+        self.see()
+
+    def see(self) -> None:
+        """Waits until the step has ended, or is known to wait for a lock."""
+        for _ in range(int(TOO_LONG / A_MOMENT)):
+            if self._arrived.acquire(timeout=A_MOMENT):
+                self.waiting = False
+                break
+            if self.blocked is not None and self.blocked():
+                self.waiting = True
+                break
+        else:
+            raise TimeoutError(f"{self.name} hangs before {self.at}")
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def close(self) -> None:
+        self._closing = True
+        self._go.release()
+        self.join()
+
+    def before(self, step: str) -> None:
+        """Called by the script. What isn't a step of this session is part of the step before."""
+        if step not in self.steps:
+            return
+        self.at = step
+        self._arrived.release()
+        self._go.acquire()
+
+    def run(self) -> None:
+        while True:
+            self._go.acquire()
+            if self._closing:
+                return
+            try:
+                self.script(self)
+            except BaseException as error:  # noqa: BLE001  # raised again in the play's thread
+                self._error = error
+            self.at = END
+            self._arrived.release()
+
+
+def worker(steps: Arena) -> Callable[[Actor], None]:
+    """One batch; `stops_in_writes` makes its write stop inside the transaction."""
+
+    def script(actor: Actor) -> None:
+        # a worker that gives up a lock leaves its rows to their lease, as one that dies does
+        with suppress(*IN_THE_WAY):
+            actor.before("claim")
+            batch = steps.try_claim(Lane.BULK)
+            if batch is not None:
+                actor.before("embed")
+                prepared = steps.embed(batch)
+                actor.before("lock")
+                steps.write(batch, prepared)
+
+    return script
+
+
+def application(connection: psycopg.Connection[Any], statements: list[str]) -> Callable[[Actor], None]:
+    """Each statement in a transaction of its own, which stays open until the next step."""
+
+    def script(actor: Actor) -> None:
+        for number, statement in enumerate(statements, start=1):
+            actor.before(statement)
+            try:
+                connection.execute(statement)
+                actor.before(f"commit {number}")
+                connection.commit()
+            except psycopg.Error as error:
+                connection.rollback()
+                raise Violation("G5", f"the application's transaction dies: {error}") from error
+
+    return script
+
+
+@contextmanager
+def stops_in_writes() -> Iterator[None]:
+    """Between lock and look (whichever comes first), before what the look allows is written, and before the commit."""
+    reach, lock, look = write.reach, Holding.lock, rows.look
+
+    def stopping(step: Callable[..., Any]) -> Callable[..., Any]:
+        def stopped(*args: Any, **kwargs: Any) -> Any:
+            actor = threading.current_thread()
+            if isinstance(actor, Actor):
+                if actor.inside:
+                    actor.before("look")
+                actor.inside = True
+            return step(*args, **kwargs)
+
+        return stopped
+
+    def reached(point: Failpoint) -> None:
+        actor = threading.current_thread()
+        if isinstance(actor, Actor):
+            if point is Failpoint.WRITE_HELD:
+                actor.inside = False
+            elif point is Failpoint.WRITE_LOOKED:
+                actor.before("write")
+            elif point is Failpoint.WRITE_ACKED:
+                actor.before("commit")
+        reach(point)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(write, "reach", reached)
+        patch.setattr(Holding, "lock", stopping(lock))
+        patch.setattr(rows, "look", stopping(look))
+        yield
