@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -25,9 +25,6 @@ from pgvector_sync.model import Lane, Spec
 from pgvector_sync.operate.loop import Loop
 from pgvector_sync.operate.status import _coverage_params
 from pgvector_sync.settings import Settings
-from pgvector_sync.store import pipelines, rows, runs
-from pgvector_sync.store.work import Holding
-from pgvector_sync.sync import capture
 from pgvector_sync.sync.runtime import Runtime
 from servers import Database
 from soak.watch import WITNESS
@@ -235,38 +232,6 @@ class Arena(Steps):
         )
         self.loop = Loop(self.runtime)
         self.model.texts.clear()
-
-
-STEPS: dict[str, tuple[Any, str]] = {
-    "hold": (pipelines, "hold"),
-    "lock": (Holding, "lock"),
-    "look": (rows, "look"),
-    "write": (rows, "write"),
-    "ack": (Holding, "ack"),
-    "enqueue": (runs, "enqueue"),
-    "install": (capture, "install"),
-}
-"""Functions of the protocol that take one step inside an open transaction."""
-
-
-@contextmanager
-def before(step: str, action: Callable[[], object]) -> Iterator[None]:
-    """Does `action` once, right before the step, while the step's transaction is open."""
-    owner, name = STEPS[step]
-    original = getattr(owner, name)
-    waiting = [action]
-
-    def stepping(*args: Any, **kwargs: Any) -> Any:
-        if waiting:
-            waiting.pop()()
-        return original(*args, **kwargs)
-
-    setattr(owner, name, stepping)
-    try:
-        yield
-        assert not waiting, f"the protocol came by no {step}"
-    finally:
-        setattr(owner, name, original)
 
 
 @contextmanager

@@ -80,17 +80,37 @@ class _Noticed(dict[str, str]):
         return super().__getitem__(name)
 
 
-def _edit_function(place: str, edits: Sequence[Edit], reached: set[str]) -> Callable[[], None]:
+@functools.cache
+def _found(place: str) -> tuple[Any, str, str]:
+    """Owner, name and text of a function; read once, so that a long run doesn't mind when its file is edited."""
     module_name, _, path = place.partition(":")
     module = importlib.import_module(f"pgvector_sync.{module_name}")
     *owners, name = path.split(".")
     owner: Any = functools.reduce(getattr, owners, module)
+    return owner, name, textwrap.dedent(inspect.getsource(vars(owner)[name]))
+
+
+def find(edits: Sequence[Edit]) -> None:
+    """Raises where a text to be replaced isn't there any more."""
+    for edit in edits:
+        if edit.of_sql:
+            file, _, name = edit.place.partition(".")
+            edit.made_in(statements._statements(file)[name])
+        else:
+            edit.made_in(_found(edit.place)[2])
+
+
+def _edit_function(place: str, edits: Sequence[Edit], reached: set[str]) -> Callable[[], None]:
+    owner, name, text = _found(place)
     original = vars(owner)[name]
-    text = textwrap.dedent(inspect.getsource(original))
     for edit in edits:
         text = edit.made_in(text)
     made: dict[str, Any] = {}
-    exec(compile("from __future__ import annotations\n" + text, f"<broken {place}>", "exec"), vars(module), made)
+    exec(
+        compile("from __future__ import annotations\n" + text, f"<broken {place}>", "exec"),
+        original.__globals__,
+        made,
+    )
 
     @functools.wraps(original)
     def noticed(*args: Any, **kwargs: Any) -> Any:

@@ -290,6 +290,7 @@ class Stage:
             f"""
             BEGIN;
             SET LOCAL session_replication_role = replica;
+            {"TRUNCATE docs;" if len(play.rows) > 1 else ""} -- so that the rows lie in this order
             INSERT INTO docs (id, body) VALUES {values};
             INSERT INTO docs_embedding SELECT id, 0, NULL, '{zero}', '\\x{fingerprint}', '{MODEL}', now() FROM docs;
             INSERT INTO pgvector_sync.work (pipeline_id, key, lane, waiting_since, visible_at)

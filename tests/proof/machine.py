@@ -59,7 +59,7 @@ class Machine(RuleBasedStateMachine):
         arena.checks = second.checks = False  # checked by the invariant, after every step
         self.variant = USUAL
         if arena.synced.declared["docs"] != self._declared(USUAL):
-            self.apply(USUAL)
+            self.apply(USUAL, fills=False)
         self.batches: list[Batch | None] = [None, None]
         self.prepared: list[list[Prepared] | None] = [None, None]
         self.slow: psycopg.Connection[Any] | None = None
@@ -169,12 +169,14 @@ class Machine(RuleBasedStateMachine):
         self.workers[number].process(lane)
 
     @precondition(lambda self: self.slow is None)
-    @rule(variant=st.sampled_from(VARIANTS))
-    def apply(self, variant: dict[str, Any]) -> None:
+    @rule(variant=st.sampled_from(VARIANTS), fills=st.booleans())
+    def apply(self, variant: dict[str, Any], fills: bool) -> None:
         self.variant = variant
         self.arena.synced.declare(**variant)
         self.arena.synced.apply()
         self.arena.watch()
+        if fills:
+            self.fill()
 
     def _declared(self, variant: dict[str, Any]) -> dict[str, Any]:
         before = dict(self.arena.synced.declared)

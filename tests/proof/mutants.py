@@ -24,10 +24,11 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from pgvector_sync.store.migrations import migrate
 from proof.arena import Arena
-from proof.breaks import MUTANTS, Mutant
-from proof.edits import edited
+from proof.breaks import MUTANTS
+from proof.edits import edited, find
 from proof.interleavings import PLAYS, Stage
 from proof.machine import Machine
+from proof.mutant import Mutant
 from proof.noticed import Ground, Noticed, notices
 from proof.scenarios import SCENARIOS
 from servers import new_database, running_postgres
@@ -102,6 +103,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*")
     chosen = parser.parse_args()
     logging.getLogger("pgvector_sync").setLevel(logging.CRITICAL)
+    for mutant in MUTANTS:
+        find(mutant.edits)
     surprises = 0
     with (
         running_postgres(18) as server,

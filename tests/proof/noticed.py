@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Self
 
 from proof.arena import Arena, Violation, open_arena
-from proof.breaks import Mutant
 from proof.edits import edited
+from proof.mutant import Mutant
 from proof.scenarios import FRESH, SCENARIOS
 from servers import Database, Postgres, new_database
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from proof.breaks import MUTANTS, Mutant
+from proof.breaks import MUTANTS
+from proof.mutant import Mutant
 from proof.noticed import Ground
 from proof.scenarios import SCENARIOS
 from servers import Database, Postgres

@@ -1,0 +1,181 @@
+"""Breaks of claim, attempts and write."""
+
+from __future__ import annotations
+
+from proof.edits import Edit
+from proof.mutant import Mutant
+
+LOCK = "store.work:Holding.lock"
+SLICE = "sync.batch.write:_slice"
+DECIDE = "sync.batch.write:decide"
+FENCE = " AND lease = %(lease)s"
+
+NO_GENERATION = Edit(LOCK, " if claimed[key] == generation", "")
+NO_FINGERPRINT = (
+    Edit(DECIDE, "row.vector is not None and now.fingerprint == row.fingerprint", "row.vector is not None"),
+    Edit(DECIDE, "(now.fingerprint, row.vector)", "(row.fingerprint, row.vector)"),
+)
+LOOK = "rows.look(connection, batch.shape, list(locked), text_limit=settings.text_limit_bytes)"
+LOOK_BEFORE_LOCK = (
+    Edit(
+        SLICE,
+        "            locked = batch",
+        "            early = rows.look(connection, batch.shape, [row.key for row in part], "
+        "text_limit=settings.text_limit_bytes)\n            locked = batch",
+    ),
+    Edit(SLICE, LOOK, "{key: early[key] for key in locked}"),
+)
+NO_LEASE_AT_LOCK = Edit("work.lock_claimed", FENCE, "")
+NO_LEASE_AT_ACK = Edit("work.ack", FENCE, "")
+
+MUTANTS = (
+    # -- the write
+    Mutant(
+        "no fingerprint recheck, no generation check",
+        (*NO_FINGERPRINT, NO_GENERATION),
+        "changed and drained during the call",
+        "G1",
+    ),
+    Mutant("no fingerprint recheck", NO_FINGERPRINT, "changed during the call", "scenario"),
+    Mutant(
+        "no generation check",
+        (NO_GENERATION,),
+        "changed there and back during the call",
+        covered_by="the fingerprint, read again under the lock",
+        together_with="no fingerprint recheck, no generation check",
+    ),
+    Mutant(
+        "a vector is stored under the fingerprint of the look",
+        (Edit(DECIDE, "row.vector is not None and now.fingerprint == row.fingerprint", "row.vector is not None"),),
+        "changed during the call",
+        "scenario",
+    ),
+    Mutant(
+        "source read before the work lock, no generation check",
+        (*LOOK_BEFORE_LOCK, NO_GENERATION),
+        "changed and drained before the lock",
+        "G1",
+    ),
+    Mutant(
+        "source read before the work lock",
+        LOOK_BEFORE_LOCK,
+        "changed and drained before the lock",
+        covered_by="the generation, which a drain between look and lock has raised",
+        together_with="source read before the work lock, no generation check",
+    ),
+    Mutant(
+        "the work rows are looked at, but not locked",
+        (Edit("work.lock_claimed", "\nFOR UPDATE SKIP LOCKED", ""),),
+        "changed and drained between look and write",
+        "G1",
+    ),
+    Mutant(
+        "no lease fence at lock and ack",
+        (NO_LEASE_AT_LOCK, NO_LEASE_AT_ACK),
+        "a late worker writes",
+        "scenario",
+    ),
+    Mutant(
+        "no lease fence at lock and ack, no fingerprint recheck",
+        (NO_LEASE_AT_LOCK, NO_LEASE_AT_ACK, *NO_FINGERPRINT),
+        "a late worker whose row has left work and come back",
+        "G1",
+    ),
+    Mutant("no lease fence at the lock", (NO_LEASE_AT_LOCK,), "a late worker writes", "scenario"),
+    Mutant(
+        "ack by key, without the lease",
+        (NO_LEASE_AT_ACK,),
+        "a late worker writes",
+        covered_by="the lease at the lock, in the same transaction",
+        together_with="no lease fence at lock and ack",
+    ),
+    Mutant(
+        "no lease fence at release",
+        (Edit("work.release", FENCE, ""),),
+        "a late worker gives up",
+        "scenario",
+    ),
+    Mutant(
+        "no lease fence at the release of what was superseded",
+        (Edit("work.release_superseded", FENCE, ""),),
+        "a late worker writes",
+        "scenario",
+    ),
+    Mutant(
+        "no spec_version check at the write",
+        (Edit("pipelines.hold", " AND spec_version = %(spec_version)s", ""),),
+        "applied during the call",
+        "G1",
+    ),
+    Mutant(
+        "no look at the pipeline's state at the write",
+        (Edit("pipelines.hold", " AND state NOT IN ('paused', 'removing')", ""),),
+        "a paused pipeline",
+        "scenario",
+    ),
+    Mutant(
+        "blank rows keep their vectors",
+        (Edit(SLICE, "rows.remove(connection, batch.shape, decision.removed)", "pass"),),
+        "blank after it had a vector",
+        "G1",
+    ),
+    Mutant(
+        "no trim of further chunks",
+        (Edit("store.rows:write", 'connection.execute(shape.trim, {"keys": keys, "chunks": 1})', "pass"),),
+        "changed during the call",
+        covered_by="there is one chunk a row so far",
+    ),
+    Mutant(
+        "writes under REPEATABLE READ",
+        (Edit("store.database:Database._configure", "READ_COMMITTED", "REPEATABLE_READ"),),
+        "changed and drained before the lock",
+        covered_by="40001 at the lock, where a drain has changed the row since the snapshot",
+    ),
+    # -- claim and attempts
+    Mutant(
+        "a claim takes what is leased",
+        (
+            Edit("work.claim", "AND lease IS NULL", ""),
+            Edit("work.claim", "AND visible_at <= statement_timestamp()", ""),
+        ),
+        "two workers want the same row",
+        "scenario",
+    ),
+    Mutant(
+        "a claim looks at visible_at alone",
+        (Edit("work.claim", "AND lease IS NULL", ""),),
+        "two workers want the same row",
+        covered_by="visible_at, which is the lease's end while there is one, and claim_expired, which goes first",
+        together_with="a claim takes what is leased",
+    ),
+    Mutant(
+        "a claim waits for locked rows",
+        (Edit("work.claim", " SKIP LOCKED", ""),),
+        "two workers claim at the same time",
+        "scenario",
+    ),
+    Mutant(
+        "any event resets the attempts",
+        (
+            Edit(
+                "outbox.drain",
+                "CASE WHEN w.parked_at IS NOT NULL AND w.failed_fingerprint IS NOT NULL THEN 0 ELSE w.attempts END",
+                "0",
+            ),
+        ),
+        "a row that kills its worker and is changed each time",
+        "scenario",
+    ),
+    Mutant(
+        "attempts are not noted before the call",
+        (Edit("sync.batch.read:_count_attempts", "if again:", "if False:"),),
+        "a row that killed its worker under another text",
+        "scenario",
+    ),
+    Mutant(
+        "parked whatever its generation",
+        (Edit("work.park", " AND w.generation = p.generation", ""),),
+        "refused but changed and drained during the call",
+        "dead letter",
+    ),
+)

@@ -1,0 +1,204 @@
+"""Breaks of capture, drain and sweep, of apply and fill."""
+
+from __future__ import annotations
+
+from proof.breaks.batch import NO_FINGERPRINT
+from proof.edits import Edit
+from proof.mutant import Mutant
+
+IGNORED_CONFLICT = Edit("outbox.drain", "        parked_at = NULL\n", "        parked_at = NULL WHERE false\n")
+OLD_KEY_EVENT = "INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, {old_key})"
+LOST_COMMIT = 'connection.execute("COMMIT"); connection.execute("BEGIN")'
+
+MUTANTS = (
+    # -- the drain
+    Mutant(
+        "a drain that ignores conflicts (DO NOTHING)",
+        (
+            Edit("outbox.drain", "ON CONFLICT (pipeline_id, key) DO UPDATE SET", "ON CONFLICT DO NOTHING /*"),
+            Edit("outbox.drain", "    RETURNING 1\n", "    */ RETURNING 1\n"),
+        ),
+        "changed and drained between look and write",
+        "G1",
+    ),
+    Mutant(
+        "a drain that locks conflicts and then ignores them",
+        (IGNORED_CONFLICT,),
+        "a dead letter gets another text",
+        "dead letter",
+    ),
+    Mutant(
+        "a drain that ignores conflicts, no fingerprint recheck",
+        (IGNORED_CONFLICT, *NO_FINGERPRINT),
+        "changed and drained during the call",
+        "G1",
+    ),
+    Mutant(
+        "a drain that raises no generation",
+        (Edit("outbox.drain", "w.generation + 1", "w.generation"),),
+        "refused but changed and drained during the call",
+        "dead letter",
+    ),
+    Mutant(
+        "a drain that raises no generation, no fingerprint recheck",
+        (Edit("outbox.drain", "w.generation + 1", "w.generation"), *NO_FINGERPRINT),
+        "changed and drained during the call",
+        "G1",
+    ),
+    Mutant(
+        "events read as operations",
+        (
+            Edit(
+                "capture.create_function",
+                OLD_KEY_EVENT,
+                "INSERT INTO pgvector_sync.outbox (source_id, key, at) "
+                "VALUES ({source_id}, {old_key}, '-infinity')",
+            ),
+            Edit("outbox.drain", "AS burst FROM event\n", "AS burst FROM event WHERE at > '-infinity'\n"),
+            Edit(
+                "outbox.drain",
+                "), moved AS (",
+                "), gone AS (DELETE FROM public.docs_embedding t USING event e "
+                "WHERE e.at = '-infinity' AND t.id = (e.key ->> 0)::bigint), moved AS (",
+            ),
+        ),
+        "deleted and drained between look and write",
+        "G1",
+    ),
+    Mutant(
+        "id > last: a drain that never looks back",
+        (Edit("sync.drain:Drain._start", "return 0 if stale else self._hint", "return self._hint"),),
+        "an event that becomes visible late",
+        "G11",
+    ),
+    Mutant(
+        "events of a pipeline in cool-down are dropped",
+        (Edit("outbox.drain", "p.state <> 'removing'", "p.state = 'active'"),),
+        "drained while the provider is down",
+        "G1",
+    ),
+    Mutant(
+        "two drains at once",
+        (Edit("store.locks:try_lock_drain", "return bool(", "return True or bool("),),
+        "two drains at once",
+        covered_by="SKIP LOCKED on the events, and one statement that moves them",
+    ),
+    # -- capture
+    Mutant(
+        "a trigger without key changes",
+        (Edit("capture.create_function", " OR TG_OP = 'UPDATE' AND {key_changed}", ""),),
+        "a changed key",
+        "G1",
+    ),
+    Mutant(
+        "no event of a delete",
+        (Edit("capture.create_function", OLD_KEY_EVENT, "NULL"),),
+        "deleted and drained between look and write",
+        "G1",
+    ),
+    Mutant(
+        "no delete in the trigger",
+        (Edit("capture.create_function", "{delete};", "NULL;"),),
+        "a delete takes its vector along",
+        "scenario",
+    ),
+    Mutant(
+        "a delete trigger without NOT EXISTS",
+        (
+            Edit(
+                "capture.delete_from_target",
+                "\n                  AND NOT EXISTS "
+                "(SELECT FROM {source} AS pgvector_sync_source WHERE {source_matches_old})",
+                "",
+            ),
+        ),
+        "keys that move up by one",
+        "scenario",
+    ),
+    Mutant(
+        "a delete trigger that acts under REPEATABLE READ",
+        (Edit("capture.delete_vectors", "current_setting('transaction_isolation') = 'read committed'", "true"),),
+        "a delete under repeatable read",
+        "scenario",
+    ),
+    Mutant(
+        "WHEN with IS DISTINCT FROM",
+        (
+            Edit(
+                "sync.capture:Capture.changed",
+                "ROW(old.{c})::record OPERATOR(pg_catalog.*<>) ROW(new.{c})::record",
+                "old.{c} IS DISTINCT FROM new.{c}",
+            ),
+        ),
+        "a number that is only written differently",
+        "G1",
+    ),
+    Mutant(
+        "no event of a TRUNCATE",
+        (
+            Edit(
+                "capture.create_sweep_function",
+                "INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, NULL)",
+                "NULL",
+            ),
+        ),
+        "truncated",
+        "G1",
+    ),
+    Mutant(
+        "rows hidden by row-level security count as gone",
+        (
+            Edit(
+                "session.begin",
+                "set_config('row_security', 'off', true)",
+                "set_config('row_security', 'on', true)",
+            ),
+        ),
+        "rows that row level security hides",
+        "scenario",
+    ),
+    # -- sweep and fill
+    Mutant(
+        "a sweep that doesn't look for the row",
+        (Edit("target.remove_orphans", " AND NOT EXISTS (SELECT FROM {source} WHERE {match_source})", ""),),
+        "a row inserted again before the sweep comes by",
+        "G1",
+    ),
+    Mutant(
+        "a sweep's event goes before the walk is done",
+        (Edit("sync.drain:Drain._sweep", "if done:", "if done or True:"),),
+        "a sweep that is held up",
+        "G1",
+    ),
+    Mutant(
+        "the fill starts before the triggers are there",
+        (
+            Edit(
+                "operate.apply:_apply",
+                "    if made.missing_triggers:",
+                f"    {LOST_COMMIT}\n    if made.missing_triggers:",
+            ),
+        ),
+        "a row inserted while triggers are installed",
+        "G1",
+    ),
+    Mutant(
+        "the watermark moves in a transaction of its own",
+        (
+            Edit(
+                "sync.fill:_page",
+                "    enqueued = ",
+                "    runs.advance(connection, moved, walked=walked, seen=0, enqueued=0, "
+                f"lease_for=runtime.settings.lease)\n    {LOST_COMMIT}\n    enqueued = ",
+            ),
+        ),
+        "killed in the middle of a page",
+        "G1",
+    ),
+    Mutant(
+        "a fill that doesn't leave waiting rows alone",
+        (Edit("runs.enqueue", "\nWHERE w.parked_at IS NOT NULL", ""),),
+        "a fill comes by a row that is being embedded",
+        "scenario",
+    ),
+)

@@ -1,0 +1,28 @@
+"""Directed scenarios: each goes where one defence of the protocol is needed, and passes on the protocol as it is.
+
+A scenario's own assertions are about what coverage and witness don't see: cost, waiting, attempts, a lease.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from proof.arena import Arena
+
+Scenario = Callable[[Arena], None]
+S = TypeVar("S", bound=Scenario)
+
+SCENARIOS: dict[str, Scenario] = {}
+FRESH: set[str] = set()
+"""Those that change the pipeline or its source, and so need a database of their own."""
+
+
+def scenario(function: S) -> S:
+    SCENARIOS[function.__name__.replace("_", " ")] = function
+    return function
+
+
+def on_a_fresh_database(function: S) -> S:
+    FRESH.add(function.__name__.replace("_", " "))
+    return scenario(function)

@@ -1,0 +1,229 @@
+"""One batch from claim to ack: changes on the way, two workers, workers that die."""
+
+from __future__ import annotations
+
+import psycopg
+
+from pgvector_sync.sync.batch.read import read
+from proof.arena import REFUSED, Arena, writer
+from proof.meanwhile import before
+from proof.scenario import scenario
+
+# -- a change while its row is at the provider -------------------------------------------------------------
+
+
+@scenario
+def changed_during_the_call(arena: Arena) -> None:
+    arena.insert(_1="old")
+    batch = arena.claim()
+    prepared = arena.embed(batch)
+    arena.change(1, "new")
+    arena.write(batch, prepared)
+    assert not arena.has_vector_of(1, "old"), "a vector was written that was stale at the look"
+    arena.at_rest()
+
+
+@scenario
+def changed_and_drained_during_the_call(arena: Arena) -> None:
+    arena.insert(_1="old")
+    batch = arena.claim()
+    prepared = arena.embed(batch)
+    arena.change(1, "new")
+    arena.drain()
+    arena.write(batch, prepared)
+    arena.at_rest()
+
+
+@scenario
+def changed_and_drained_before_the_lock(arena: Arena) -> None:
+    _changed_and_drained(arena, "lock")
+
+
+@scenario
+def changed_and_drained_before_the_look(arena: Arena) -> None:
+    _changed_and_drained(arena, "look")
+
+
+@scenario
+def changed_and_drained_between_look_and_write(arena: Arena) -> None:
+    _changed_and_drained(arena, "write")
+
+
+@scenario
+def changed_and_drained_between_write_and_ack(arena: Arena) -> None:
+    _changed_and_drained(arena, "ack")
+
+
+def _changed_and_drained(arena: Arena, step: str) -> None:
+    arena.insert(_1="old")
+    batch = arena.claim()
+    prepared = arena.embed(batch)
+
+    def change() -> None:
+        arena.change(1, "new")
+        arena.drain()
+
+    with before(step, change):
+        arena.write(batch, prepared)
+    arena.at_rest()
+
+
+@scenario
+def changed_there_and_back_during_the_call(arena: Arena) -> None:
+    arena.insert(_1="old")
+    batch = arena.claim()
+    prepared = arena.embed(batch)
+    for body in ("new", "old"):
+        arena.change(1, body)
+        arena.drain()
+    arena.write(batch, prepared)
+    arena.at_rest()
+
+
+@scenario
+def deleted_and_drained_between_look_and_write(arena: Arena) -> None:
+    arena.insert(_1="text")
+    batch = arena.claim()
+    prepared = arena.embed(batch)
+
+    def delete() -> None:
+        arena.delete(1)
+        arena.drain()
+
+    with before("write", delete):
+        arena.write(batch, prepared)
+    arena.at_rest()
+
+
+@scenario
+def blank_after_it_had_a_vector(arena: Arena) -> None:
+    arena.insert(_1="text")
+    arena.at_rest()
+    arena.change(1, "  ")
+    arena.process()
+    arena.at_rest()
+
+
+@scenario
+def refused_but_changed_and_drained_during_the_call(arena: Arena) -> None:
+    arena.insert(_1=REFUSED)
+
+    def change() -> None:
+        arena.change(1, "harmless")
+        arena.drain()
+
+    arena.process(during=change)
+    arena.at_rest()
+
+
+@scenario
+def a_dead_letter_gets_another_text(arena: Arena) -> None:
+    arena.insert(_1=REFUSED)
+    arena.process()
+    assert arena.synced.dead() == [([1], "input_rejected")]
+    arena.change(1, "harmless")
+    arena.at_rest()
+
+
+# -- two workers -------------------------------------------------------------------------------------------
+
+
+@scenario
+def a_late_worker_writes(arena: Arena) -> None:
+    arena.insert(_1="text")
+    late = arena.claim()
+    prepared = arena.embed(late)
+    arena.expire_leases()
+    with arena.another() as second:
+        batch = second.claim()
+        lease = arena.lease()
+        arena.write(late, prepared)
+        assert arena.synced.vectors() == {}, "written by a worker whose lease was another's by then"
+        assert arena.lease() == lease, "a late worker took the other one's lease away"
+        second.write(batch, second.embed(batch))
+    arena.at_rest()
+
+
+@scenario
+def a_late_worker_gives_up(arena: Arena) -> None:
+    arena.insert(_1="text")
+    late = arena.claim()
+    arena.expire_leases()
+    with arena.another() as second:
+        batch = second.claim()
+        lease = arena.lease()
+        arena.runtime.database.patiently(lambda connection: late.holding.release(connection, list(late.rows)))
+        assert arena.lease() == lease, "a late worker gave back what was the other one's"
+        second.write(batch, second.embed(batch))
+    arena.at_rest()
+
+
+@scenario
+def a_late_worker_whose_row_has_left_work_and_come_back(arena: Arena) -> None:
+    arena.insert(_1="first")
+    late = arena.claim()
+    prepared = arena.embed(late)
+    arena.expire_leases()
+    with arena.another() as second:
+        arena.change(1, "second")
+        second.process()
+        arena.change(1, "third")
+        second.claim()  # a row of its first generation again, as the late worker's was
+        arena.write(late, prepared)
+    arena.at_rest()
+
+
+@scenario
+def two_workers_want_the_same_row(arena: Arena) -> None:
+    arena.insert(_1="text")
+    arena.claim()
+    with arena.another() as second:
+        assert second.try_claim() is None, "one row was claimed twice"
+    arena.at_rest()
+
+
+@scenario
+def two_workers_claim_at_the_same_time(arena: Arena) -> None:
+    arena.insert(_1="one", _2="two")
+    arena.drain()
+    with writer(arena) as other:  # another worker in the middle of its claim
+        other.execute("SELECT FROM pgvector_sync.work WHERE key = '[1]' FOR UPDATE")
+        try:
+            batch = arena.try_claim()
+        except psycopg.errors.LockNotAvailable:
+            raise AssertionError("a claim waits for another worker's") from None
+        other.rollback()
+    assert batch is not None
+    assert set(batch.rows) == {(2,)}
+    arena.at_rest()
+
+
+# -- workers that die --------------------------------------------------------------------------------------
+
+
+@scenario
+def a_row_that_kills_its_worker_and_is_changed_each_time(arena: Arena) -> None:
+    arena.insert(_1="deadly")
+    arena.drain()
+    tried = 0
+    while (batch := arena.try_claim()) is not None:
+        tried += len(read(arena.runtime, batch).to_embed)
+        assert tried <= arena.runtime.settings.attempts, "attempts are without a bound"
+        arena.expire_leases()
+        arena.change(1, "harmless for a moment")
+        arena.change(1, "deadly")
+        arena.drain()
+    assert tried == arena.runtime.settings.attempts
+
+
+@scenario
+def a_row_that_killed_its_worker_under_another_text(arena: Arena) -> None:
+    arena.insert(_1="deadly")
+    for _ in range(arena.runtime.settings.attempts - 1):
+        read(arena.runtime, arena.claim())
+        arena.expire_leases()
+    arena.change(1, "harmless")
+    read(arena.runtime, arena.claim())
+    arena.expire_leases()  # a kill that has nothing to do with the row
+    assert arena.try_claim() is not None, "attempts of one content count for the next"
+    arena.at_rest()

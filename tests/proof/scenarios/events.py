@@ -1,0 +1,125 @@
+"""What the application does to its rows, and what the drain makes of it."""
+
+from __future__ import annotations
+
+import psycopg
+
+from proof.arena import Arena, soon, writer
+from proof.scenario import on_a_fresh_database, scenario
+
+# -- the drain ---------------------------------------------------------------------------------------------
+
+
+@scenario
+def an_event_that_becomes_visible_late(arena: Arena) -> None:
+    drain = arena.loop._drain
+    with writer(arena) as slow:
+        slow.execute("INSERT INTO docs VALUES (1, 'slow')")
+        arena.insert(_2="quick")
+        drain(until=soon())
+        slow.commit()
+    arena.covered()
+    arena.at_rest()
+
+
+@scenario
+def drained_while_the_provider_is_down(arena: Arena) -> None:
+    arena.synced.run("UPDATE pgvector_sync.pipeline SET state = 'cooling_down', retry_at = now()")
+    arena.insert(_1="text")
+    arena.drain()
+    arena.at_rest()
+
+
+@scenario
+def two_drains_at_once(arena: Arena) -> None:
+    arena.insert(_1="one")
+    with writer(arena) as other:  # another drain in the middle of its transaction
+        other.execute("SELECT FROM pgvector_sync.outbox FOR UPDATE")
+        arena.insert(_2="two")
+        arena.drain()
+        other.rollback()
+    arena.at_rest()
+
+
+# -- deletes, key changes and TRUNCATE ---------------------------------------------------------------------
+
+
+@scenario
+def a_changed_key(arena: Arena) -> None:
+    arena.insert(_1="text")
+    arena.at_rest()
+    arena.sql("UPDATE docs SET id = 10")
+    assert set(arena.synced.vectors()) <= {(10,)}, "the old key's vector is still there"
+    arena.at_rest()
+
+
+@on_a_fresh_database  # where rows lie in the order in which they were inserted
+def keys_that_move_up_by_one(arena: Arena) -> None:
+    arena.insert(_3="three", _2="two", _1="one")
+    arena.at_rest()
+    arena.sql("UPDATE docs SET id = id + 1")
+    assert set(arena.synced.vectors()) == {(2,), (3,)}, "a key that lives has lost its vector"
+    arena.at_rest()
+
+
+@scenario
+def a_delete_takes_its_vector_along(arena: Arena) -> None:
+    arena.insert(_1="one", _2="two")
+    arena.at_rest()
+    arena.delete(1)
+    assert set(arena.synced.vectors()) == {(2,)}, "a deleted row's vector is still there"
+    arena.at_rest()
+
+
+@scenario
+def a_delete_under_repeatable_read(arena: Arena) -> None:
+    arena.insert(_1="old")
+    arena.at_rest()
+    with writer(arena) as slow:
+        slow.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        slow.execute("SELECT FROM docs")
+        # the worker was late: its vector is younger than the writer's snapshot
+        arena.synced.run("UPDATE docs_embedding SET embedded_at = now()")
+        try:
+            slow.execute("DELETE FROM docs WHERE id = 1")
+        except psycopg.errors.SerializationFailure:
+            raise AssertionError("the application's delete dies of our trigger") from None
+        slow.commit()
+    arena.covered()
+    arena.at_rest()
+
+
+@scenario
+def truncated(arena: Arena) -> None:
+    arena.insert(_1="one", _2="two")
+    arena.at_rest()
+    arena.sql("TRUNCATE docs")
+    arena.at_rest()
+
+
+@scenario
+def a_sweep_that_is_held_up(arena: Arena) -> None:
+    arena.insert(_1="one", _2="two")
+    arena.at_rest()
+    arena.sql("TRUNCATE docs")
+    with writer(arena) as other:
+        other.execute("SELECT FROM docs_embedding WHERE id = 1 FOR UPDATE")
+        arena.drain()
+        other.rollback()
+    arena.covered()
+    arena.at_rest()
+
+
+@scenario
+def a_row_inserted_again_before_the_sweep_comes_by(arena: Arena) -> None:
+    arena.insert(_1="one", _2="two")
+    arena.at_rest()
+    arena.sql("TRUNCATE docs")
+    with writer(arena) as other:
+        other.execute("SELECT FROM docs_embedding WHERE id = 2 FOR UPDATE")
+        arena.insert(_1="again")
+        batch = arena.claim()  # the sweep is held up
+        arena.write(batch, arena.embed(batch))
+        other.rollback()
+    arena.drain()
+    arena.at_rest()
