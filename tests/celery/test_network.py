@@ -230,6 +230,24 @@ def test_a_redis_whose_connections_are_cut_and_refused_is_found_again(
     assert worker.exit_code is None
 
 
+@pytest.mark.slow
+@POOLS
+def test_a_redis_that_is_killed_while_batches_are_on_their_way_takes_no_worker_with_it(
+    cluster: Cluster, pool: str
+) -> None:
+    cluster.synced.endpoint.latency = 0.3
+    worker = cluster.worker(pool)
+    for start in (1, 100, 200):
+        calls = cluster.calls()
+        cluster.insert(20, start=start)
+        cluster.in_call(calls)
+        cluster.valkey.kill()
+        cluster.valkey.start()
+        cluster.insert(20, start=start + 50)
+        settles_without_losing_attempts(cluster)
+    assert worker.exit_code is None
+
+
 # -- the provider ------------------------------------------------------------------------------------------
 
 

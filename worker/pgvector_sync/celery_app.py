@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from celery import Celery, signals
 from kombu import Exchange, Queue
+from kombu.transport import redis as redis_transport
 
 from pgvector_sync.bootstrap import close_process_runtime
 from pgvector_sync.doorbell import MAINTENANCE, TICK
@@ -24,8 +25,11 @@ TICK_SECONDS = 10.0
 SOFT_SHUTDOWN_SECONDS = 45.0
 """Longer than one provider call (30 s); containers are given 60 s to stop."""
 LONGEST_TASK_SECONDS = 110
-VISIBILITY_SECONDS = 600
-"""Above the longest task: Redis hands a message out again after this, which is harmless but useless."""
+
+# A doorbell that is lost is rung again by the relay. Where Redis goes away while a task runs, kombu would put its
+# message back, and acknowledge it later, by the connection that is gone, and either error ends the worker: it is
+# neither put back nor kept until it is acknowledged (`ack_emulation`).
+redis_transport.Channel.do_restore = False
 
 
 def _give_up(error: ConfigError) -> NoReturn:
@@ -62,7 +66,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": {
-            "visibility_timeout": VISIBILITY_SECONDS,
+            "ack_emulation": False,
             "queue_order_strategy": "priority",  # in the order of task_queues: live first
             "priority_steps": [0],
             "socket_timeout": 30,
