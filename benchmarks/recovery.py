@@ -1,0 +1,283 @@
+"""How long after a fault the waiting changes get their vectors: `python benchmarks/recovery.py`, five minutes.
+
+Real servers, a real worker with the default settings, an endpoint that takes 0.3 s a call. In every round a batch
+of ten rows is at the provider when the fault strikes, and ten single changes follow at once. Measured from the end
+of the fault: until the first and the last of those ten have their vectors, and until the batch that was hit has.
+"""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from cluster import Cluster, children, open_cluster
+from pgvector_sync.operate.status import settled
+from pgvector_sync.store.migrations import migrate
+from processes import Process, Processes
+from proxy import Proxy
+from servers import Database, Valkey, new_database, running_postgres, running_valkey
+from synced import running_endpoint
+from waiting import eventually
+
+CALL = 0.3
+ROWS = 10
+SHORT_LEASE = {"PGVECTOR_SYNC_LEASE": "6", "PGVECTOR_SYNC_DEADLINE": "4.5"}
+PATIENCE = 150.0
+OURS = "application_name = 'pgvector-sync' AND datname = current_database()"
+
+
+@dataclass
+class World:
+    cluster: Cluster
+    database: Database
+    valkey: Valkey
+    to_postgres: Proxy
+    to_valkey: Proxy
+    to_endpoint: Proxy
+    workers: list[Process] = field(default_factory=list)
+    last_key: int = 0
+
+    def start(self, count: int, **env: str) -> None:
+        """That many workers, and no other: those there are go on if their settings are the same."""
+        self.workers = [worker for worker in self.workers if worker.exit_code is None]
+        for worker in self.workers[count:]:
+            worker.kill()
+        del self.workers[count:]
+        while len(self.workers) < count:
+            self.workers.append(self.cluster.worker("prefork", concurrency=2, **env))
+        self.workers[0].wait_for("relay_elected")
+
+    def end(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+
+    def change(self, *, at_once: bool) -> list[int]:
+        """Ten new rows, in one transaction or one by one; their keys."""
+        keys = list(range(self.last_key + 1, self.last_key + ROWS + 1))
+        self.last_key = keys[-1]
+        insert = "INSERT INTO docs (id, body) VALUES (%s, 'text ' || %s)"
+        writable = "-c default_transaction_read_only=off"  # also where the database is read-only by default
+        with psycopg.connect(self.database.url, autocommit=not at_once, options=writable) as connection:
+            for key in keys:
+                connection.execute(insert, [key, key])
+        return keys
+
+    def embedded(self, keys: list[int]) -> int:
+        return self.database.value("SELECT count(*) FROM docs_embedding WHERE id = ANY (%s)", keys)
+
+    def quiet(self) -> None:
+        """Everything is done; leases of whoever was killed end now."""
+        self.database.execute(
+            "UPDATE pgvector_sync.work SET visible_at = statement_timestamp() WHERE lease IS NOT NULL"
+        )
+        eventually(lambda: settled(self.cluster.synced.runtime.database, None), 60)
+
+
+# -- the faults: what stands before `yield` strikes, what stands after it ends it --------------------------
+
+
+@contextmanager
+def kill_children(world: World) -> Iterator[None]:
+    for child in children(world.workers[0]):
+        child.kill()
+    yield
+
+
+@contextmanager
+def kill_worker(world: World) -> Iterator[None]:
+    world.workers[0].kill()
+    yield
+
+
+@contextmanager
+def kill_and_start_worker(world: World) -> Iterator[None]:
+    world.workers[0].kill()
+    world.workers[0] = world.cluster.processes.command("worker", "--concurrency", "2")
+    yield
+
+
+@contextmanager
+def terminate_worker(world: World) -> Iterator[None]:
+    world.workers.pop(0).send(signal.SIGTERM)
+    yield
+
+
+@contextmanager
+def terminate_backends(world: World) -> Iterator[None]:
+    world.database.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}")
+    yield
+
+
+@contextmanager
+def restart_postgres(world: World) -> Iterator[None]:
+    world.database.server.restart()
+    yield
+
+
+@contextmanager
+def read_only(world: World) -> Iterator[None]:
+    name = world.database.name
+    world.database.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    world.database.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}")
+    yield
+    time.sleep(5)
+    reset = f"ALTER DATABASE {name} RESET default_transaction_read_only"
+    world.database.execute(f"BEGIN READ WRITE; {reset}; COMMIT")
+
+
+@contextmanager
+def cut_postgres(world: World) -> Iterator[None]:
+    world.to_postgres.cut()
+    yield
+
+
+@contextmanager
+def silence_postgres(world: World) -> Iterator[None]:
+    world.to_postgres.mute()
+    world.to_postgres.heal()
+    yield
+
+
+@contextmanager
+def flush_valkey(world: World) -> Iterator[None]:
+    with redis.Redis.from_url(world.valkey.url) as client:
+        client.flushall()
+    yield
+
+
+@contextmanager
+def restart_valkey(world: World) -> Iterator[None]:
+    world.valkey.kill()
+    world.valkey.start()
+    yield
+
+
+@contextmanager
+def cut_valkey(world: World) -> Iterator[None]:
+    world.to_valkey.cut()
+    yield
+
+
+@contextmanager
+def silence_valkey(world: World) -> Iterator[None]:
+    world.to_valkey.mute()
+    world.to_valkey.heal()
+    yield
+
+
+@contextmanager
+def stop_provider(world: World) -> Iterator[None]:
+    world.to_endpoint.refuse()
+    yield
+    time.sleep(10)
+    world.to_endpoint.heal()
+
+
+@contextmanager
+def nothing(_world: World) -> Iterator[None]:
+    yield
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    strike: Callable[[World], object]
+    rounds: int = 3
+    workers: int = 1
+    env: dict[str, str] = field(default_factory=dict)
+    waits_for_lease: bool = False
+    """The batch that was hit would take 120 seconds: it is not waited for."""
+
+
+FAULTS = [
+    Fault("none", nothing),
+    Fault("kill -9 of a worker's children", kill_children, waits_for_lease=True),
+    Fault("kill -9 of a worker, another runs", kill_worker, workers=2, waits_for_lease=True),
+    Fault("kill -9 of the only worker, started again", kill_and_start_worker, waits_for_lease=True),
+    Fault("SIGTERM of a worker, another runs", terminate_worker, workers=2),
+    Fault("pg_terminate_backend of all our connections", terminate_backends),
+    Fault("immediate restart of Postgres", restart_postgres),
+    Fault("Postgres read-only for 5 s", read_only),
+    Fault("connections to Postgres cut", cut_postgres),
+    Fault("connections to Postgres half-open", silence_postgres, rounds=1),
+    Fault("FLUSHALL", flush_valkey),
+    Fault("kill -9 and start of Valkey", restart_valkey),
+    Fault("connections to Valkey cut", cut_valkey),
+    Fault("connections to Valkey half-open", silence_valkey, rounds=1),
+    Fault("provider down for 10 s", stop_provider, rounds=2),
+    Fault("kill -9 of a worker's children, lease 6 s", kill_children, rounds=2, env=SHORT_LEASE),
+]
+
+
+def measure(world: World, fault: Fault) -> tuple[float, float, float | None]:
+    """Seconds from the end of the fault: to the first and the last change, and to the batch that was hit."""
+    world.start(fault.workers, **fault.env)
+    world.quiet()
+    calls = world.cluster.calls()
+    hit = world.change(at_once=True)
+    eventually(lambda: world.cluster.calls() > calls, 20, what="the batch is at the provider")
+    with fault.strike(world):  # type: ignore[attr-defined]
+        waiting = world.change(at_once=False)
+    ended = time.monotonic()
+
+    def wait_for(keys: list[int], count: int) -> float:
+        eventually(lambda: world.embedded(keys) >= count, PATIENCE, what=f"{count} rows after {fault.name}")
+        return time.monotonic() - ended
+
+    first, last = wait_for(waiting, 1), wait_for(waiting, ROWS)
+    return first, last, None if fault.waits_for_lease else wait_for(hit, ROWS)
+
+
+def report(fault: Fault, rounds: list[tuple[float, float, float | None]]) -> str:
+    first, last = (statistics.median(r[i] for r in rounds if r[i] is not None) for i in (0, 1))
+    hits = [r[2] for r in rounds if r[2] is not None]
+    hit = f"{statistics.median(hits):6.1f} s" if hits else "   lease"
+    return f"{fault.name:46}{first:6.1f} s{last:9.1f} s{hit:>14}{len(rounds):8}"
+
+
+def main() -> None:
+
+    with ExitStack() as stack:
+        database = stack.enter_context(new_database(stack.enter_context(running_postgres(18))))
+        valkey = stack.enter_context(running_valkey())
+        shared = stack.enter_context(running_endpoint())
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        migrate(database.url)
+        processes = Processes(folder, {})
+        endpoint = shared[0]
+        proxies = [stack.enter_context(Proxy(url)) for url in (database.url, valkey.url, endpoint.base_url)]
+        patch.setattr(endpoint, "base_url", proxies[2].url)
+        cluster = stack.enter_context(open_cluster(database, valkey, processes, shared, patch))
+        processes.env |= {"DATABASE_URL": proxies[0].url, "REDIS_URL": proxies[1].url}
+        endpoint.latency = CALL
+        world = World(cluster, database, valkey, *proxies)
+        stack.callback(world.end)
+        began = time.monotonic()
+        print(f"{'after':46}{'first':>8}{'last change':>13}{'batch hit':>12}{'rounds':>8}")
+        for fault in FAULTS:
+            if fault.env:
+                world.end()
+            print(report(fault, [measure(world, fault) for _ in range(fault.rounds)]), flush=True)
+        print(
+            "\nDefault settings except where a lease is named. A batch whose worker was killed (lease) goes on\n"
+            "when its lease of 120 s has run out: the last line shows the same with 6 s.\n"
+            f"Took {time.monotonic() - began:.0f} s."
+        )
+
+
+if __name__ == "__main__":
+    main()
