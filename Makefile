@@ -1,6 +1,6 @@
 # Python 3.11 to 3.13 and make are all that a machine needs; everything else goes into .venv.
 
-.PHONY: help demo test test-slow lint soak bench pins
+.PHONY: help demo test test-slow proof lint soak bench figures pins
 .DEFAULT_GOAL := help
 
 # The newest Python that will do: wordllama, the local model, has no wheel for 3.14 yet. One that is there
@@ -19,7 +19,7 @@ demo: .venv/demo.stamp ## embedded Postgres and Valkey, a worker, and real text 
 	@$(BIN)/pgvector-sync demo
 
 # What differs between the versions is SQL: the processes around it are tested on one of them.
-SQL_TESTS := tests/capture tests/apply tests/schema tests/protocol tests/blackbox
+SQL_TESTS := tests/capture tests/apply tests/schema tests/protocol tests/proof tests/blackbox
 
 # More processes than cores: many tests wait for processes that start.
 test: .venv/dev.stamp ## the tests on PostgreSQL 18, and those of the SQL on 16 as well
@@ -27,7 +27,11 @@ test: .venv/dev.stamp ## the tests on PostgreSQL 18, and those of the SQL on 16 
 	$(BIN)/pytest --numprocesses 3 --postgres 16 -m "not slow" $(SQL_TESTS)
 
 test-slow: .venv/dev.stamp ## the long ones: workers, ups and demos that are killed or interrupted
-	$(BIN)/pytest --numprocesses 2 --postgres 18 -m slow
+	$(BIN)/pytest --numprocesses 2 --postgres 18 -m slow --ignore tests/proof
+
+proof: .venv/dev.stamp ## the protocol broken on purpose, and every order of its steps: about 40 minutes
+	$(BIN)/python tests/proof/mutants.py
+	$(BIN)/pytest --numprocesses 2 --postgres 18 -m slow tests/proof
 
 lint: .venv/dev.stamp ## style, formatting, types and layers
 	$(BIN)/ruff check
@@ -41,6 +45,13 @@ soak: .venv/dev.stamp ## random faults and writers, the guarantees asked all the
 
 bench: .venv/dev.stamp ## what capture costs, and how fast drain, sync and status are
 	$(BIN)/python benchmarks/run.py
+
+# One after the other: each measures time on all cores.
+figures: .venv/dev.stamp ## the figures of docs/guarantees.md: fairness, recovery, neighbour, budget; about 20 minutes
+	$(BIN)/python benchmarks/fairness.py
+	$(BIN)/python benchmarks/recovery.py
+	$(BIN)/python benchmarks/neighbour.py --seconds 30
+	$(BIN)/python benchmarks/budget.py
 
 pins: ## renew constraints.txt: the newest versions of everything
 	rm -rf .venv
