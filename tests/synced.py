@@ -28,7 +28,7 @@ from pgvector_sync.operate.status import not_covered, settled
 from pgvector_sync.settings import Settings
 from pgvector_sync.store.pipelines import all_pipelines, require_pipeline
 from pgvector_sync.store.shape import Shape, key_json
-from pgvector_sync.sync import fill
+from pgvector_sync.sync import run
 from pgvector_sync.sync.runtime import Runtime
 from servers import Database
 
@@ -230,7 +230,7 @@ def open_synced(
     endpoint, embedders = shared
     endpoint.heal()
     monkeypatch.setenv("TEST_KEY", "test-key")
-    monkeypatch.setattr(fill, "AGAIN", timedelta(milliseconds=5))  # a run looks again a hundred times as soon
+    monkeypatch.setattr(run, "AGAIN", timedelta(milliseconds=5))  # a run looks again a hundred times as soon
     with runtime_of(database.url, embedders) as runtime:
         yield Synced(database, endpoint, runtime, folder / "pgvector-sync.toml")
 

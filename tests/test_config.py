@@ -2,7 +2,8 @@
 
 import re
 import tomllib
-from datetime import timedelta
+from datetime import time, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from pgvector_sync import config
 from pgvector_sync.config import MINIMAL, load_config
 from pgvector_sync.errors import ConfigError
-from pgvector_sync.model import Metric, Provider, VectorType
+from pgvector_sync.model import Metric, Provider, Schedule, VectorType
 from pgvector_sync.settings import Settings
 
 DOCS = Path(__file__).parent.parent / "docs" / "configuration.md"
@@ -329,6 +330,46 @@ def test_whatever_the_file_holds_the_answer_is_a_config_or_a_config_error(docume
             assert error.key  # noqa: PT017
 
 
+def test_a_schedule_is_read_and_what_isnt_given_is_the_default(load):
+    text = (
+        pipeline() + '[pipelines.articles.reconcile]\nevery = "6h"\ndeep_every = "off"\nwindow = "22:00-05:30"\n'
+    )
+    assert load(text).pipelines["articles"].schedule == Schedule(
+        every=timedelta(hours=6), deep_every=None, window=(time(22), time(5, 30))
+    )
+    assert load(pipeline()).pipelines["articles"].schedule == Schedule()
+
+
+def test_a_schedule_may_be_cron(load):
+    text = pipeline() + '[pipelines.articles.reconcile]\ncron = "0 3 * * SUN"\n'
+    assert load(text).pipelines["articles"].schedule.cron == "0 3 * * SUN"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('every = "6"', 'expected a duration such as "30m"'),
+        ('every = "0h"', 'expected a duration such as "30m"'),
+        ("every = 6", 'expected a duration such as "30m"'),
+        ('cron = "every day"', "expected five fields of cron"),
+        ('cron = "61 * * * *"', "expected five fields of cron"),
+        ('window = "22-25"', "expected two times of the day in UTC"),
+        ('window = "05:00-05:00"', "expected two times of the day in UTC"),
+        ("database_share = 0", "greater than 0"),
+        ("orphan_share = 2", "less than or equal to 1"),
+        ('evry = "6h"', "did you mean every?"),
+        ('cron = "0 3 * * *"\nevery = "1d"', "expected every or cron, got both"),
+    ],
+)
+def test_a_schedule_that_is_none_is_refused(refusal, line, words):
+    assert words in str(refusal(pipeline() + f"[pipelines.articles.reconcile]\n{line}\n"))
+
+
+def test_a_price_is_the_models(load):
+    loaded = load(pipeline() + "[prices]\nm = 0.5\nother = 1\n")
+    assert loaded.pipelines["articles"].usd_per_million_tokens == Decimal("0.5")
+
+
 def rows(heading: str) -> dict[str, str]:
     """The table below a heading of the docs: its first column without backticks, and its second."""
     section = DOCS.read_text(encoding="utf-8").split(f"{heading}\n", 1)[1].split("\n#", 1)[0]
@@ -339,6 +380,7 @@ def rows(heading: str) -> dict[str, str]:
 def test_the_docs_have_every_key_of_the_file():
     assert list(rows("### `[providers.NAME]`")) == list(config._Provider.model_fields)
     assert sorted(rows("### `[pipelines.NAME]`")) == sorted(config._Pipeline.model_fields)
+    assert sorted(rows("### `[pipelines.NAME.reconcile]`")) == sorted(config._Reconcile.model_fields)
 
 
 def test_the_example_in_the_docs_loads(load):

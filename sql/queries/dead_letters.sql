@@ -36,3 +36,8 @@ UPDATE pgvector_sync.work w SET verdict = 'discarded'
 FROM pgvector_sync.pipeline p
 WHERE p.id = w.pipeline_id AND p.name = %(pipeline)s AND w.parked_at IS NOT NULL AND w.verdict = 'dead'
   AND (%(keys)s::jsonb[] IS NULL OR w.key = ANY (%(keys)s::jsonb[]));
+
+-- name: discard_old
+-- The same for those that nobody has looked at for long.
+UPDATE pgvector_sync.work SET verdict = 'discarded'
+WHERE parked_at < statement_timestamp() - %(older_than)s AND verdict = 'dead';

@@ -122,8 +122,8 @@ SELECT count(*) FILTER (WHERE visible_at > statement_timestamp()) AS in_flight,
 FROM pgvector_sync.work WHERE lease IS NOT NULL;
 
 -- name: last_tick
--- When a scheduled job last ran.
-SELECT clock_timestamp() - last_at AS age FROM pgvector_sync.tick WHERE last_at IS NOT NULL ORDER BY last_at DESC LIMIT 1;
+-- When beat last ticked; the schedule has a tick of its own, which `sync` takes as well.
+SELECT clock_timestamp() - last_at AS age FROM pgvector_sync.tick WHERE name = 'tick' AND last_at IS NOT NULL;
 
 -- name: autovacuum
 -- Off, and nothing is ever cleaned.

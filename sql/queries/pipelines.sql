@@ -4,7 +4,7 @@
 -- Every pipeline with its source and provider.
 SELECT p.id, p.name, p.target_schema, p.target_table, p.text_columns, p.text_sql, p.where_sql, p.read_columns,
        p.model, p.dimensions, p.chunking, p.metric, p.vector_type, p.batch_size, p.spec_version, p.state, p.reason,
-       p.retry_at,
+       p.retry_at, p.tokens_per_day, p.usd_per_million_tokens, p.reconcile,
        s.id AS source_id, s.schema_name, s.table_name, s.key_columns, s.key_types, s.tracked_columns,
        s.capture_replicated,
        r.name AS provider, r.base_url, r.api_key_env, r.requests_per_minute, r.tokens_per_minute, r.send_dimensions,
@@ -51,9 +51,11 @@ SELECT id, capture_replicated FROM pgvector_sync.source WHERE schema_name = %(sc
 -- name: add
 -- A new pipeline.
 INSERT INTO pgvector_sync.pipeline (name, source_id, target_schema, target_table, text_columns, text_sql, where_sql,
-    read_columns, provider, model, dimensions, metric, vector_type, batch_size)
+    read_columns, provider, model, dimensions, metric, vector_type, batch_size, tokens_per_day, usd_per_million_tokens,
+    reconcile)
 VALUES (%(name)s, %(source_id)s, %(target_schema)s, %(target_table)s, %(text_columns)s, %(text_sql)s, %(where_sql)s,
-    %(read_columns)s, %(provider)s, %(model)s, %(dimensions)s, %(metric)s, %(vector_type)s, %(batch_size)s)
+    %(read_columns)s, %(provider)s, %(model)s, %(dimensions)s, %(metric)s, %(vector_type)s, %(batch_size)s,
+    %(tokens_per_day)s, %(usd_per_million_tokens)s, %(reconcile)s)
 RETURNING id;
 
 -- name: change
@@ -61,7 +63,8 @@ RETURNING id;
 -- batch claimed before. A state that the old configuration was to blame for ends.
 UPDATE pgvector_sync.pipeline SET text_columns = %(text_columns)s, text_sql = %(text_sql)s, where_sql = %(where_sql)s,
     read_columns = %(read_columns)s, provider = %(provider)s, model = %(model)s, dimensions = %(dimensions)s,
-    metric = %(metric)s, batch_size = %(batch_size)s,
+    metric = %(metric)s, batch_size = %(batch_size)s, tokens_per_day = %(tokens_per_day)s,
+    usd_per_million_tokens = %(usd_per_million_tokens)s, reconcile = %(reconcile)s,
     spec_version = spec_version + CASE WHEN %(bump)s THEN 1 ELSE 0 END,
     state = CASE WHEN state IN ('cooling_down', 'misconfigured') THEN 'active' ELSE state END,
     reason = CASE WHEN state IN ('cooling_down', 'misconfigured') THEN NULL ELSE reason END,
@@ -133,7 +136,10 @@ WITH gone AS (DELETE FROM pgvector_sync.pipeline WHERE id = %(id)s RETURNING id)
      work_ AS (DELETE FROM pgvector_sync.work WHERE pipeline_id IN (SELECT id FROM gone)),
      run_ AS (DELETE FROM pgvector_sync.run WHERE pipeline_id IN (SELECT id FROM gone)),
      usage_ AS (DELETE FROM pgvector_sync.usage WHERE pipeline_id IN (SELECT id FROM gone)),
-     rate_ AS (DELETE FROM pgvector_sync.throughput WHERE pipeline_id IN (SELECT id FROM gone))
+     rate_ AS (DELETE FROM pgvector_sync.throughput WHERE pipeline_id IN (SELECT id FROM gone)),
+     drift_ AS (DELETE FROM pgvector_sync.drift WHERE pipeline_id IN (SELECT id FROM gone)),
+     keys_ AS (DELETE FROM pgvector_sync.run_key WHERE run_id IN (
+                   SELECT r.id FROM pgvector_sync.run r WHERE r.pipeline_id = %(id)s))
 SELECT count(*) AS gone FROM gone;
 
 -- name: forget_source

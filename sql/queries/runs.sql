@@ -1,9 +1,37 @@
--- Runs: fills now, bulk re-embeds and reconciliations later.
+-- Runs: fills, bulk re-embeds and reconciliations.
 
 -- name: start
--- The row is the request: whoever asks writes it, any worker carries it out.
-INSERT INTO pgvector_sync.run (pipeline_id, kind, rows_total) VALUES (%(pipeline_id)s, %(kind)s, %(rows_total)s)
+-- The row is the request: whoever asks writes it, any worker carries it out. No row comes back where a reconciliation
+-- of the pipeline is running already.
+INSERT INTO pgvector_sync.run (pipeline_id, kind, options, rows_total, requested_by)
+VALUES (%(pipeline_id)s, %(kind)s, %(options)s, %(rows_total)s, coalesce(%(requested_by)s, session_user))
+ON CONFLICT (pipeline_id) WHERE kind = 'reconcile' AND state = 'running' DO NOTHING
 RETURNING id;
+
+-- name: same
+-- A running run that was asked for the very same: asking twice doesn't do it twice.
+SELECT id FROM pgvector_sync.run
+WHERE pipeline_id = %(pipeline_id)s AND kind = %(kind)s AND state = 'running' AND options = %(options)s
+ORDER BY id LIMIT 1;
+
+-- name: add_keys
+-- The keys of a run that was given a list.
+INSERT INTO pgvector_sync.run_key (run_id, key) SELECT %(run_id)s, k.key FROM unnest(%(keys)s::jsonb[]) AS k (key)
+ON CONFLICT DO NOTHING;
+
+-- name: count_keys
+-- How many there are; a key given twice counts once.
+UPDATE pgvector_sync.run SET rows_total = (SELECT count(*) FROM pgvector_sync.run_key WHERE run_id = %(run_id)s)
+WHERE id = %(run_id)s RETURNING rows_total;
+
+-- name: key_page
+-- The next keys of such a list.
+SELECT key FROM pgvector_sync.run_key WHERE run_id = %(run_id)s AND (%(after)s::jsonb IS NULL OR key > %(after)s::jsonb)
+ORDER BY key LIMIT %(limit)s;
+
+-- name: forget_keys
+-- A list that has served.
+DELETE FROM pgvector_sync.run_key WHERE run_id = %(run_id)s;
 
 -- name: supersede
 -- A newer fill of the same pipeline makes the older one pointless: it walks every row anyway.
@@ -12,9 +40,13 @@ UPDATE pgvector_sync.run SET state = 'cancelled', reason = 'superseded by a newe
 WHERE pipeline_id = %(pipeline_id)s AND kind = %(kind)s AND state = 'running';
 
 -- name: due
--- Running runs that nobody carries out at the moment.
-SELECT r.id, p.name AS pipeline FROM pgvector_sync.run r JOIN pgvector_sync.pipeline p ON p.id = r.pipeline_id
+-- Running runs that nobody carries out at the moment. Of a pipeline's re-embeds one after the other: the second must
+-- not buy what the first is just buying.
+SELECT r.id, r.kind, p.name AS pipeline FROM pgvector_sync.run r JOIN pgvector_sync.pipeline p ON p.id = r.pipeline_id
 WHERE r.state = 'running' AND r.visible_at <= statement_timestamp() AND p.state NOT IN ('paused', 'removing')
+  AND NOT (r.kind = 'reembed' AND EXISTS (
+      SELECT FROM pgvector_sync.run o WHERE o.pipeline_id = r.pipeline_id AND o.kind = 'reembed'
+      AND o.state = 'running' AND o.id < r.id))
 ORDER BY r.id;
 
 -- name: claim
@@ -23,10 +55,14 @@ UPDATE pgvector_sync.run r SET lease = %(lease)s, visible_at = statement_timesta
 FROM pgvector_sync.pipeline p
 WHERE r.id = %(id)s AND r.state = 'running' AND r.visible_at <= statement_timestamp() AND p.id = r.pipeline_id
   AND p.state NOT IN ('paused', 'removing')
-RETURNING r.id, r.kind, r.watermark, r.walked, p.name AS pipeline;
+  AND NOT (r.kind = 'reembed' AND EXISTS (
+      SELECT FROM pgvector_sync.run o WHERE o.pipeline_id = r.pipeline_id AND o.kind = 'reembed'
+      AND o.state = 'running' AND o.id < r.id))
+RETURNING r.id, r.kind, r.options, r.watermark, r.walked, r.counts, r.samples, r.started_at, p.name AS pipeline,
+          statement_timestamp() AS claimed_at;
 
 -- name: bulk_depth
--- How far the fill is ahead of the workers, up to `limit`.
+-- How far a run is ahead of the workers, up to `limit`.
 -- The order is that of the indexes, which the planner would pass over for the first rows of the table.
 SELECT (SELECT count(*) FROM (
             SELECT FROM pgvector_sync.work
@@ -39,20 +75,24 @@ SELECT (SELECT count(*) FROM (
 
 -- name: enqueue
 -- A page of keys into the bulk lane. Rows that wait anyway are left alone: their content is read when they are
--- claimed. A dead letter is looked at again: under another spec its content is another.
-INSERT INTO pgvector_sync.work AS w (pipeline_id, key, lane, waiting_since, visible_at, run_id)
-SELECT %(pipeline_id)s, k.key, 'bulk', statement_timestamp(), statement_timestamp(), %(run_id)s
+-- claimed. A dead letter is looked at again: under another spec its content is another. Where it must be paid for again,
+-- a row that waits anyway learns that, and whoever holds it is superseded.
+INSERT INTO pgvector_sync.work AS w (pipeline_id, key, lane, waiting_since, visible_at, run_id, force)
+SELECT %(pipeline_id)s, k.key, 'bulk', statement_timestamp(), statement_timestamp(), %(run_id)s, %(force)s
 FROM unnest(%(keys)s::jsonb[]) AS k (key)
 ORDER BY k.key
 ON CONFLICT (pipeline_id, key) DO UPDATE SET
-    generation = w.generation + 1, parked_at = NULL, lane = 'bulk', run_id = excluded.run_id,
-    waiting_since = excluded.waiting_since, visible_at = excluded.visible_at
-WHERE w.parked_at IS NOT NULL;
+    generation = w.generation + 1, parked_at = NULL, run_id = excluded.run_id, force = w.force OR excluded.force,
+    lane = CASE WHEN w.parked_at IS NULL THEN w.lane ELSE 'bulk' END,
+    waiting_since = CASE WHEN w.parked_at IS NULL THEN w.waiting_since ELSE excluded.waiting_since END,
+    visible_at = CASE WHEN w.parked_at IS NULL THEN w.visible_at ELSE excluded.visible_at END
+WHERE w.parked_at IS NOT NULL OR (excluded.force AND NOT w.force);
 
 -- name: advance
 -- The watermark moves in the transaction that enqueued the page, and only for the holder of the lease.
 UPDATE pgvector_sync.run SET watermark = coalesce(%(watermark)s::jsonb, watermark), walked = %(walked)s,
     rows_seen = rows_seen + %(seen)s, rows_enqueued = rows_enqueued + %(enqueued)s,
+    counts = coalesce(%(counts)s, counts), samples = coalesce(%(samples)s, samples),
     visible_at = statement_timestamp() + %(lease_for)s
 WHERE id = %(id)s AND lease = %(lease)s AND state = 'running';
 
@@ -62,7 +102,48 @@ UPDATE pgvector_sync.run SET state = 'finished', lease = NULL, finished_at = sta
 WHERE id = %(id)s AND lease = %(lease)s AND state = 'running' AND walked
   AND NOT EXISTS (SELECT FROM pgvector_sync.work w WHERE w.run_id = %(id)s AND w.parked_at IS NULL);
 
+-- name: fail
+-- It can't go on, or must not, and says why.
+UPDATE pgvector_sync.run SET state = 'failed', reason = %(reason)s, lease = NULL, finished_at = statement_timestamp()
+WHERE id = %(id)s AND lease = %(lease)s AND state = 'running';
+
 -- name: yield
 -- Given back: due again after `delay`.
 UPDATE pgvector_sync.run SET lease = NULL, visible_at = statement_timestamp() + %(delay)s
 WHERE id = %(id)s AND lease = %(lease)s AND state = 'running';
+
+-- name: cancel
+-- Enqueues no more. A fill can't be cancelled: the rows beyond its watermark would be neither fresh nor waiting (G1).
+UPDATE pgvector_sync.run SET state = 'cancelled', reason = 'cancelled by ' || session_user, lease = NULL,
+    finished_at = statement_timestamp()
+WHERE id = %(id)s AND state = 'running' AND kind <> 'fill';
+
+-- name: spare
+-- What a cancelled run wanted to be paid for again, and nobody is just buying, is only looked at.
+UPDATE pgvector_sync.work SET force = false WHERE run_id = %(id)s AND force AND lease IS NULL AND parked_at IS NULL;
+
+-- name: list
+-- Newest first.
+SELECT r.id, p.name AS pipeline, r.kind, r.state, r.reason, r.requested_by, r.options, r.rows_total, r.rows_seen,
+       r.rows_enqueued, r.walked, r.counts, r.samples, r.started_at, r.finished_at,
+       CASE WHEN r.state = 'running' THEN
+           (SELECT count(*) FROM pgvector_sync.work w WHERE w.run_id = r.id AND w.parked_at IS NULL) ELSE 0 END AS waiting,
+       (SELECT count(*) FROM pgvector_sync.work w WHERE w.run_id = r.id AND w.parked_at IS NOT NULL
+        AND w.verdict = 'dead') AS dead
+FROM pgvector_sync.run r JOIN pgvector_sync.pipeline p ON p.id = r.pipeline_id
+WHERE (%(id)s::bigint IS NULL OR r.id = %(id)s) AND (%(pipeline)s::text IS NULL OR p.name = %(pipeline)s)
+ORDER BY r.id DESC LIMIT %(limit)s;
+
+-- name: forget
+-- Runs that ended long ago; what reconciliations found stays in `drift`.
+DELETE FROM pgvector_sync.run WHERE state <> 'running' AND finished_at < statement_timestamp() - %(older_than)s;
+
+-- name: schedules
+-- For each pipeline that may be reconciled: its schedule, and when it was last looked at in each way.
+SELECT p.id, p.name, p.reconcile, statement_timestamp() AS now, p.created_at,
+       greatest((SELECT max(r.started_at) FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.kind = 'reconcile'),
+                (SELECT max(d.at) FROM pgvector_sync.drift d WHERE d.pipeline_id = p.id)) AS last_at,
+       greatest((SELECT max(r.started_at) FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.kind = 'reconcile'
+                 AND r.options @> '{"deep": true}'),
+                (SELECT max(d.at) FROM pgvector_sync.drift d WHERE d.pipeline_id = p.id AND d.deep)) AS last_deep_at
+FROM pgvector_sync.pipeline p WHERE p.state NOT IN ('paused', 'removing') ORDER BY p.id;

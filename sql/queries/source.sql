@@ -37,5 +37,29 @@ LEFT JOIN LATERAL ({now}) AS now_ ON true
 LEFT JOIN {target} AS pgvector_sync_target ON {match_target} AND pgvector_sync_target.chunk_no = 0;
 
 -- name: page
--- The next page of keys after the watermark, in the source's own key order.
-SELECT {key_json} AS key FROM {source} WHERE {after} ORDER BY {key_columns} LIMIT %(limit)s;
+-- The next page of keys after the watermark, in the source's own key order, and which of them are asked for. All of
+-- them come, so that a condition that is rarely true makes no statement longer.
+SELECT {key_json} AS key, ({filter}) IS TRUE AS asked FROM {source} WHERE {after} ORDER BY {key_columns} LIMIT %(limit)s;
+
+-- name: is_stale
+-- A part of `page`: the row and its vectors don't belong together.
+(SELECT now_.fingerprint FROM ({now_here}) AS now_) IS DISTINCT FROM
+    (SELECT pgvector_sync_target.fingerprint FROM {target} AS pgvector_sync_target
+     WHERE {match_stored} AND pgvector_sync_target.chunk_no = 0)
+
+-- name: is_older
+-- A part of `page`: not embedded since the run was asked for, so that two runs don't pay for the same.
+NOT EXISTS (SELECT FROM {target} AS pgvector_sync_target WHERE {match_stored}
+            AND pgvector_sync_target.chunk_no = 0 AND pgvector_sync_target.embedded_at >= %(since)s)
+
+-- name: explain
+-- Whether a condition is one: planned, and not executed.
+EXPLAIN SELECT FROM {source} WHERE {condition};
+
+-- name: count
+-- How many rows meet all conditions.
+SELECT count(*) AS rows FROM {source} WHERE {wanted} AND {filter};
+
+-- name: sample
+-- Keys of some of them, any with the same chance.
+SELECT {key_json} AS key FROM {source} WHERE {wanted} AND {filter} ORDER BY random() LIMIT %(limit)s;

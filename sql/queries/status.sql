@@ -3,7 +3,12 @@
 -- name: pipelines
 -- One row a pipeline. rows is the planner's estimate; waiting counts up to `limit`.
 SELECT p.name, s.schema_name || '.' || s.table_name AS source, p.target_schema || '.' || p.target_table AS target,
-       p.state, p.reason, p.retry_at,
+       p.state, p.retry_at,
+       CASE WHEN p.state = 'active' AND p.tokens_per_day <= (
+                SELECT coalesce(sum(u.tokens), 0) FROM pgvector_sync.usage u
+                WHERE u.pipeline_id = p.id AND u.day = (statement_timestamp() AT TIME ZONE 'UTC')::date)
+            THEN 'the day''s ' || p.tokens_per_day || ' tokens are spent: bulk waits until midnight UTC, live goes on'
+            ELSE p.reason END AS reason,
        EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.kind = 'fill' AND r.state = 'running')
            AS filling,
        fill.rows_total AS fill_total, fill.rows_seen AS fill_seen, coalesce(fill.walked, true) AS fill_walked,

@@ -50,3 +50,7 @@ FROM {target} AS pgvector_sync_target
 JOIN LATERAL (SELECT * FROM {source} WHERE {match_stored} AND {wanted} OFFSET 0) AS {alias} ON true
 ORDER BY pgvector_sync_target.embedding OPERATOR({operator_schema}.{operator}) %(query)s::{vector}::{column_type}
 LIMIT %(limit)s;
+
+-- name: known
+-- Which of these fingerprints are stored.
+SELECT DISTINCT fingerprint FROM {target} WHERE fingerprint = ANY (%(fingerprints)s::bytea[]);

@@ -13,6 +13,16 @@ INSERT INTO pgvector_sync.throughput AS t (pipeline_id, minute, rows)
 VALUES (%(pipeline_id)s, date_trunc('minute', statement_timestamp()), %(rows)s)
 ON CONFLICT (pipeline_id, minute) DO UPDATE SET rows = t.rows + excluded.rows;
 
+-- name: tokens_today
+-- What a pipeline has spent since midnight, UTC.
+SELECT coalesce(sum(u.tokens), 0)::bigint AS tokens FROM pgvector_sync.usage u
+WHERE u.pipeline_id = %(pipeline_id)s AND u.day = (statement_timestamp() AT TIME ZONE 'UTC')::date;
+
+-- name: rows_per_second
+-- How fast rows came through in the minutes of the last hour in which any did.
+SELECT (sum(t.rows) / (60.0 * count(*)))::float8 AS rate FROM pgvector_sync.throughput t
+WHERE t.pipeline_id = %(pipeline_id)s AND t.rows > 0;
+
 -- name: forget_minutes
 -- Rates older than an hour.
 DELETE FROM pgvector_sync.throughput WHERE minute < statement_timestamp() - interval '1 hour';

@@ -125,5 +125,9 @@ SELECT p.name, p.state, p.batch_size, lane.lane,
         WHERE w.pipeline_id = p.id AND w.lane IN ('live', 'bulk') AND w.lease IS NOT NULL
           AND w.visible_at > statement_timestamp()) AS in_flight
 FROM pgvector_sync.pipeline p CROSS JOIN (VALUES (1, 'live'), (2, 'bulk')) AS lane (rank, lane)
-WHERE p.state = 'active' OR (p.state IN ('cooling_down', 'misconfigured') AND p.retry_at <= statement_timestamp())
+WHERE (p.state = 'active' OR (p.state IN ('cooling_down', 'misconfigured') AND p.retry_at <= statement_timestamp()))
+  -- what bulk may spend today is spent
+  AND (lane.lane = 'bulk' AND p.tokens_per_day <= (
+      SELECT coalesce(sum(u.tokens), 0) FROM pgvector_sync.usage u
+      WHERE u.pipeline_id = p.id AND u.day = (statement_timestamp() AT TIME ZONE 'UTC')::date)) IS NOT TRUE
 ORDER BY lane.rank, p.id;

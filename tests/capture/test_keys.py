@@ -50,7 +50,7 @@ def test_a_key_of_every_allowed_type_finds_its_way(synced: Synced, kind: str):
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_a_fill_of_many_pages_finds_every_key(synced: Synced, kind: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pgvector_sync.sync.fill.PAGE_ROWS", 2)
+    monkeypatch.setattr("pgvector_sync.sync.bulk.PAGE_ROWS", 2)
     values, canonical = KEYS[kind]
     synced.run(f"CREATE TABLE docs (id {kind} PRIMARY KEY, body text)")
     synced.run(*(f"INSERT INTO docs VALUES ({value}, 'text {n}')" for n, value in enumerate(values)))
@@ -90,7 +90,7 @@ def test_a_session_with_another_date_style_writes_the_same_key(synced: Synced, s
 
 
 def test_a_composite_key_of_mixed_types_in_key_order(synced: Synced, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pgvector_sync.sync.fill.PAGE_ROWS", 2)
+    monkeypatch.setattr("pgvector_sync.sync.bulk.PAGE_ROWS", 2)
     synced.run(
         """CREATE TABLE docs (body text, amount numeric, day date, id uuid,
                               tenant varchar(20) COLLATE "C", PRIMARY KEY (tenant, day, amount))""",

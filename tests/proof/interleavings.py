@@ -21,7 +21,7 @@ from pgvector_sync.store.database import IN_THE_WAY
 from pgvector_sync.sync.batch import write
 from proof.arena import Arena, soon, writer
 from proof.sessions import Actor, application, stops_in_writes, worker
-from synced import DIMENSIONS, MODEL
+from synced import DIMENSIONS, MODEL, TEXT_LIMIT
 
 
 @dataclass(frozen=True)
@@ -207,8 +207,8 @@ class Stage:
         """As fill and reconcile do it: a page of the source, into the bulk lane."""
         try:
             with self.arena.runtime.database.transaction() as connection:
-                keys = rows.page(connection, self.shape, None, limit=10)
-                runs.enqueue(connection, self.shape.pipeline, 0, keys)
+                page = rows.page(connection, self.shape, None, limit=10, text_limit=TEXT_LIMIT)
+                runs.enqueue(connection, self.shape.pipeline, 0, [key for key, _ in page])
         except IN_THE_WAY:
             pass  # it comes again
 

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from pgvector_sync.model import Lane
 from pgvector_sync.store import pipelines
-from pgvector_sync.sync import fill
+from pgvector_sync.sync import run
 from pgvector_sync.sync.batch.claim import Batch
 from pgvector_sync.sync.batch.write import Prepared
 from proof.arena import REFUSED, Arena, Violation, soon, writer
@@ -189,7 +189,7 @@ class Machine(RuleBasedStateMachine):
     def fill(self) -> None:
         query = "UPDATE pgvector_sync.run SET visible_at = now() WHERE state = 'running' RETURNING id"
         for (run_id,) in self.arena.application.execute(query).fetchall():
-            fill.carry_out(self.arena.runtime, run_id, until=soon())
+            run.carry_out(self.arena.runtime, run_id, until=soon())
 
     @rule(number=WORKERS, key=KEYS, body=BODIES)
     def pause(self, number: int, key: int, body: str | None) -> None:

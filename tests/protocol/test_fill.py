@@ -11,7 +11,7 @@ import pytest
 from pgvector_sync.operate.status import read_status
 from pgvector_sync.store import database as database_module
 from pgvector_sync.store import usage
-from pgvector_sync.sync import fill
+from pgvector_sync.sync import bulk, run
 from processes import Processes
 from steps import Steps, another_worker
 from synced import DOCS, Synced, session
@@ -29,7 +29,7 @@ def waiting(synced: Synced) -> Synced:
 
 @pytest.fixture(autouse=True)
 def _small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fill, "PAGE_ROWS", 10)
+    monkeypatch.setattr(bulk, "PAGE_ROWS", 10)
 
 
 def run_of(synced: Synced) -> tuple[int, list[int] | None, str, int, int]:
@@ -47,7 +47,7 @@ def carry_out(steps: Steps, *, seconds: float = 10.0) -> bool:
         lambda: steps.synced.database.value("SELECT visible_at <= now() FROM pgvector_sync.run"),
         what="the run is due again",
     )
-    done = fill.carry_out(steps.runtime, run_of(steps.synced)[0], until=time.monotonic() + seconds)
+    done = run.carry_out(steps.runtime, run_of(steps.synced)[0], until=time.monotonic() + seconds)
     steps.covered()
     return done
 
@@ -78,7 +78,7 @@ def test_a_fill_killed_between_its_pages_goes_on_at_its_watermark(
         """As good as a kill: nothing behind it runs but what the database itself undoes."""
 
     with another_worker(waiting, lease=0.2) as steps:
-        advance = fill.runs.advance
+        advance = bulk.runs.advance
 
         def dies_in_the_third_page(*arguments: object, **more: object) -> bool:
             if run_of(waiting)[3] == 20:
@@ -86,8 +86,8 @@ def test_a_fill_killed_between_its_pages_goes_on_at_its_watermark(
             return advance(*arguments, **more)  # type: ignore[arg-type]
 
         with monkeypatch.context() as patched:
-            patched.setattr(fill.runs, "advance", dies_in_the_third_page)
-            patched.setattr(fill.runs, "give_back", lambda *_, **__: None)
+            patched.setattr(bulk.runs, "advance", dies_in_the_third_page)
+            patched.setattr(bulk.runs, "give_back", lambda *_, **__: None)
             with pytest.raises(KilledError):
                 carry_out(steps)
         assert run_of(waiting)[1:] == ([20], "running", 20, 20)
@@ -101,12 +101,12 @@ def test_a_fill_killed_between_its_pages_goes_on_at_its_watermark(
 FILL = """
 import sys, time
 from pgvector_sync.bootstrap import open_runtime
-from pgvector_sync.sync import fill
+from pgvector_sync.sync import bulk, run
 
-fill.PAGE_ROWS = 10
+bulk.PAGE_ROWS = 10
 with open_runtime() as runtime:
     print("begins", flush=True)
-    while not fill.carry_out(runtime, int(sys.argv[1]), until=time.monotonic() + 60):
+    while not run.carry_out(runtime, int(sys.argv[1]), until=time.monotonic() + 60):
         time.sleep(0.02)
 """
 
@@ -128,10 +128,10 @@ def test_a_fill_whose_process_is_killed_is_finished_by_another(waiting: Synced, 
 def test_two_workers_carry_out_a_fill_once(waiting: Synced) -> None:
     with another_worker(waiting) as first, another_worker(waiting) as second:
         run_id = run_of(waiting)[0]
-        claimed = fill.runs.claim
+        claimed = bulk.runs.claim
         with first.runtime.database.transaction() as connection:
             assert claimed(connection, run_id, uuid4(), lease_for=timedelta(seconds=60)) is not None
-        assert fill.carry_out(second.runtime, run_id, until=time.monotonic() + 5) is False
+        assert run.carry_out(second.runtime, run_id, until=time.monotonic() + 5) is False
         assert depth(waiting) == 0
         waiting.covered()
 

@@ -16,7 +16,7 @@ import pytest
 
 from explained import Explained, Plan
 from pgvector_sync.model import Key, Lane, Pipeline
-from pgvector_sync.store import locks, outbox, rows, runs, work
+from pgvector_sync.store import drift, locks, outbox, rows, runs, work
 from pgvector_sync.store.database import begin
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.work import ClaimedRow, Holding
@@ -167,12 +167,13 @@ HOT: dict[str, Run] = {
     "work.release_superseded": held(lambda h, c: h.release_superseded(c, KEYS, first=MINUTE, longest=MINUTE)),
     "work.back_off": held(lambda h, c: h.back_off(c, KEYS, first=MINUTE, longest=MINUTE, max_attempts=5, **WORDS)),
     "work.park": held(lambda h, c: h.park(c, [(row, None) for row in CLAIMED], **WORDS)),
+    "work.in_flight": lambda c, crowd: work.in_flight(c, crowd.pipeline),
     "work.due": lambda c, _: work.due(c, limit=4_096),
     "runs.enqueue": lambda c, crowd: runs.enqueue(c, crowd.pipeline, 1, [(key,) for key in range(89_500, 90_500)]),
     "runs.bulk_depth": lambda c, crowd: runs.bulk_depth(c, crowd.pipeline, limit=20_000),
     "source.read": lambda c, crowd: rows.read(c, crowd.shape, KEYS, text_limit=1_000),
     "source.look": lambda c, crowd: rows.look(c, crowd.shape, KEYS, text_limit=1_000),
-    "source.page": lambda c, crowd: rows.page(c, crowd.shape, (50_000,), limit=1_000),
+    "source.page": lambda c, crowd: rows.page(c, crowd.shape, (50_000,), limit=1_000, text_limit=1_000),
     "target.reusable": lambda c, crowd: rows.reusable(c, crowd.shape, PRINTS),
     "target.write and trim": lambda c, crowd: rows.write(
         c, crowd.shape, {key: (fingerprint, VECTOR) for key, fingerprint in zip(KEYS, PRINTS, strict=True)}
@@ -202,6 +203,18 @@ def test_a_hot_statement_uses_an_index(crowd: Crowd, name: str) -> None:
         assert plan.pairs_thrown_away <= PAIRS
         touched = {relation: plan.touched(relation) for relation in OURS}
         assert max(touched.values()) <= TOUCHES.get(name, 7_000), touched
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_page_of_a_reconciliation_reads_that_page_and_the_outbox_once(crowd: Crowd, deep: bool) -> None:
+    *_, page = explain(
+        crowd, lambda c, _: drift.page(c, crowd.shape, (50_000,), limit=1_000, deep=deep, text_limit=1_000)
+    )
+    print(page)
+    assert page.seq_scans.intersection(OURS) <= {"outbox"}
+    touched = {relation: page.touched(relation) for relation in OURS}
+    assert touched.pop("outbox") <= crowd.after + ROWS + 1_000
+    assert max(touched.values()) <= 7_000, touched
 
 
 def test_the_hint_spares_the_drain_the_dead_tuples_before_it(crowd: Crowd) -> None:

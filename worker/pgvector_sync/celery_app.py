@@ -106,6 +106,12 @@ def _configure_logging(**_: Any) -> None:
     configure_logging(load_settings())
 
 
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def _import_before_the_fork(**_: Any) -> None:
+    """The SDK takes a second to import: once in the parent, not in each child's first batch."""
+    import pgvector_sync.embedding.openai_compatible  # noqa: F401
+
+
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
 def _say_ready(sender: Any, **_: Any) -> None:
     log.info(Event.WORKER_READY, hostname=sender.hostname)

@@ -10,13 +10,15 @@ import json
 import re
 import tomllib
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
 from pgvector_sync.errors import ConfigError
-from pgvector_sync.model import Metric, Provider, VectorType
+from pgvector_sync.model import Metric, Provider, Schedule, VectorType
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +39,8 @@ BUILT_IN = {
     "openai": Provider("openai", base_url="https://api.openai.com/v1", api_key_env="OPENAI_API_KEY"),
 }
 """Providers that need no section of their own."""
+DAILY = Schedule()
+"""The schedule of reconciliations where the file says nothing."""
 LOCAL_MODEL, LOCAL_DIMENSIONS = "wordllama", 256
 
 
@@ -63,6 +67,10 @@ class PipelineConfig:
     key: tuple[str, ...] | None
     target: tuple[str | None, str] | None
     capture_replicated: bool
+    tokens_per_day: int | None = None
+    schedule: Schedule = DAILY
+    usd_per_million_tokens: Decimal | None = None
+    """From the section [prices], by the pipeline's model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +194,52 @@ class _Provider(_Section):
     encoding: Literal["base64", "float"] = "base64"
 
 
+_DURATION = re.compile(r"(\d{1,6})(s|m|h|d)")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _duration(value: object) -> timedelta | None:
+    """`90s`, `30m`, `6h`, `1d`; `off` is None."""
+    if value == "off":
+        return None
+    match = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    if match is None or int(match[1]) == 0:
+        raise ValueError('expected a duration such as "30m", "6h" or "1d", or "off"')
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
+
+
+def _window(value: object) -> tuple[time, time]:
+    """`22:00-05:00`, over midnight if need be."""
+    try:
+        begin, _, end = value.partition("-") if isinstance(value, str) else ("", "", "")
+        window = time.fromisoformat(begin.strip()), time.fromisoformat(end.strip())
+    except ValueError:
+        window = time(), time()
+    if window[0] == window[1] or any(at.tzinfo for at in window):
+        raise ValueError('expected two times of the day in UTC, such as "22:00-05:00"')
+    return window
+
+
+def _cron(value: str) -> str:
+    from cronsim import CronSim, CronSimError
+
+    try:
+        CronSim(value, datetime.now(UTC))
+    except CronSimError as error:
+        raise ValueError(f"expected five fields of cron, such as 0 3 * * *: {error}") from None
+    return value
+
+
+class _Reconcile(_Section):
+    every: Annotated[timedelta | None, PlainValidator(_duration)] = DAILY.every
+    cron: Annotated[str, AfterValidator(_cron)] | None = None
+    deep_every: Annotated[timedelta | None, PlainValidator(_duration)] = DAILY.deep_every
+    window: Annotated[tuple[time, time], PlainValidator(_window)] | None = None
+    page_rows: int = Field(DAILY.page_rows, ge=1, le=1_000_000)
+    database_share: float = Field(DAILY.database_share, gt=0, le=1)
+    orphan_share: float = Field(DAILY.orphan_share, ge=0, le=1)
+
+
 class _Pipeline(_Section):
     source: Annotated[tuple[str | None, str], PlainValidator(_table)]
     text: Annotated[tuple[tuple[str, ...] | None, str | None], PlainValidator(_text)]
@@ -199,11 +253,15 @@ class _Pipeline(_Section):
     key: Annotated[tuple[str, ...], PlainValidator(_columns)] | None = None
     target: Annotated[tuple[str | None, str], PlainValidator(_table)] | None = None
     capture_replicated: bool = False
+    tokens_per_day: int | None = Field(None, ge=1)
+    reconcile: dict[str, Any] = {}
 
 
 class _File(_Section):
     providers: dict[str, dict[str, Any]] = {}
     pipelines: dict[str, dict[str, Any]] = {}
+    prices: dict[str, Annotated[float, Field(ge=0)]] = {}
+    """Model → US dollars a million tokens, for estimates."""
 
 
 _S = TypeVar("_S", bound=_Section)
@@ -273,7 +331,12 @@ def _pipelines(file: _File, problems: _Problems) -> Iterator[tuple[str, Pipeline
         if section.provider not in known:
             message = f"expected one of {', '.join(known)}; got {section.provider!r}"
             problems.append((f"{place}.provider", message))
-        pipeline = _pipeline(name, section)
+        schedule = problems.checked(_Reconcile, section.reconcile, f"{place}.reconcile")
+        if schedule is None:
+            continue
+        if {"every", "cron"} <= schedule.model_fields_set:
+            problems.append((f"{place}.reconcile", "expected every or cron, got both"))
+        pipeline = _pipeline(name, section, Schedule(**schedule.model_dump()), file.prices)
         for field in ("model", "dimensions"):
             if getattr(pipeline, field) is None:
                 problems.append((f"{place}.{field}", "expected, but not given"))
@@ -292,8 +355,11 @@ def _check_targets(pipelines: dict[str, PipelineConfig], problems: _Problems) ->
             taken[target] = f"the target of {name}"
 
 
-def _pipeline(name: str, section: _Pipeline) -> PipelineConfig:
-    given = section.model_dump(exclude={"source", "text"})
+def _pipeline(name: str, section: _Pipeline, schedule: Schedule, prices: dict[str, float]) -> PipelineConfig:
+    given = section.model_dump(exclude={"source", "text", "reconcile"})
+    given["schedule"] = schedule
     if section.provider == LOCAL:
         given |= {"model": section.model or LOCAL_MODEL, "dimensions": section.dimensions or LOCAL_DIMENSIONS}
+    price = prices.get(given["model"])
+    given["usd_per_million_tokens"] = None if price is None else Decimal(str(price))
     return PipelineConfig(name, *section.source, *section.text, **given)

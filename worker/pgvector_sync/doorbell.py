@@ -17,10 +17,12 @@ from redis import Redis
 
 from pgvector_sync.model import Lane
 from pgvector_sync.settings import Settings, load_settings
+from pgvector_sync.store.runs import Kind
 from pgvector_sync.store.work import Due
 
 EMBED_BATCH = "pgvector_sync.embed_batch"
 RUN = "pgvector_sync.run"
+REEMBED = "pgvector_sync.reembed"
 TICK = "pgvector_sync.tick"
 """Task names are pinned: moving a module orphans no message."""
 
@@ -37,6 +39,11 @@ def fair_share(slots: int, others: int, *, most: int) -> int:
     One slot is kept free for each of them, up to half of all. 0 slots: nobody has announced any yet.
     """
     return max(1, min(most, slots - min(others, slots // 2))) if slots else most
+
+
+def bulk_share(share: int, slots: int) -> int:
+    """How many of them may be of the bulk lane: one slot is kept free for live changes, where there are three."""
+    return max(1, min(share, slots - 1)) if slots > 2 else share
 
 
 @cache
@@ -94,9 +101,10 @@ class Doorbell:
             f"{pipeline}:{lane}:{slot}", EMBED_BATCH, [pipeline, lane.value, slot, share], lane.value
         )
 
-    def ring_run(self, run_id: int) -> bool:
+    def ring_run(self, run_id: int, kind: Kind) -> bool:
         """A run has something to do."""
-        return self._send(f"run:{run_id}", RUN, [run_id], Lane.BULK.value)
+        queue = MAINTENANCE if kind is Kind.RECONCILE else Lane.BULK.value
+        return self._send(f"run:{run_id}", RUN, [run_id], queue)
 
     def answered(self, bell: str) -> None:
         """The task has started: the bell may ring again."""

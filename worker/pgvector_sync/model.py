@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
 from enum import StrEnum
 
 Key = tuple[int | str, ...]
@@ -103,6 +104,32 @@ class Spec:
 
 
 @dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a pipeline is reconciled by itself, and how gently. Times are UTC."""
+
+    every: timedelta | None = timedelta(days=1)
+    """None: never, unless `cron` says when."""
+    cron: str | None = None
+    """Five fields; in place of `every`."""
+    deep_every: timedelta | None = timedelta(days=7)
+    """One that is due after so long compares the texts as well; None: never."""
+    window: tuple[time, time] | None = None
+    """From, until: at other times it neither begins nor goes on."""
+    page_rows: int = 20_000
+    database_share: float = 0.5
+    """Of one connection's time, at most."""
+    orphan_share: float = 0.2
+    """Of the vectors, at most: if more look orphaned, a person must say that it is meant (G12)."""
+
+
+def in_window(window: tuple[time, time], now: datetime) -> bool:
+    """Whether it is the time of the day, UTC; a window may span midnight."""
+    begin, end = window
+    at = now.astimezone(UTC).time()
+    return begin <= at < end if begin < end else at >= begin or at < end
+
+
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """One source, one text, one spec, one target."""
 
@@ -123,6 +150,11 @@ class Pipeline:
     state: State
     reason: str | None = None
     retry_at: datetime | None = None
+    tokens_per_day: int | None = None
+    """What bulk may spend a day, by UTC; live goes on beyond it."""
+    usd_per_million_tokens: Decimal | None = None
+    """None: the price that is known for the model."""
+    schedule: Schedule = Schedule()
 
     @property
     def target_label(self) -> str:

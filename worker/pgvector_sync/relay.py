@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
 from pgvector_sync.bootstrap import open_database
-from pgvector_sync.doorbell import Doorbell, fair_share, open_doorbell
+from pgvector_sync.doorbell import Doorbell, bulk_share, fair_share, open_doorbell
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Lane
 from pgvector_sync.store import runs, work
@@ -46,9 +46,11 @@ def look(database: Database, drain: Drain, doorbell: Doorbell) -> int:
     slots = doorbell.slots() if due else 0
     for item in due:
         share = fair_share(slots, others if item.remote else 0, most=doorbell.settings.in_flight_batches)
+        if item.remote and item.lane is Lane.BULK:
+            share = bulk_share(share, slots)
         doorbell.ring(item, pipelines=pipelines, share=share)
-    for run_id, _ in waiting:
-        doorbell.ring_run(run_id)
+    for run_id, kind, _ in waiting:
+        doorbell.ring_run(run_id, kind)
     return moved
 
 

@@ -80,6 +80,12 @@ class Settings(BaseSettings):
     lock_timeout: Duration = timedelta(milliseconds=50)
     """What a worker waits for a lock, far below `deadlock_timeout`."""
     provider_timeout: Duration = timedelta(seconds=30)
+    keep_runs: Duration = timedelta(days=30)
+    """How long runs that have ended are listed."""
+    keep_drift: Duration = timedelta(days=400)
+    """How long the figures of reconciliations are kept."""
+    discard_dead_letters_after: Duration | None = None
+    """Dead letters that are older are set aside as if by `dead-letters discard`."""
     text_limit_bytes: int = Field(1_000_000, ge=1)
 
     @property

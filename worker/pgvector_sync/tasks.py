@@ -14,15 +14,17 @@ from redis.exceptions import RedisError
 
 from pgvector_sync.bootstrap import process_runtime
 from pgvector_sync.celery_app import TICK_SECONDS, app
-from pgvector_sync.doorbell import EMBED_BATCH, RUN, TICK, open_doorbell
+from pgvector_sync.doorbell import EMBED_BATCH, REEMBED, RUN, TICK, open_doorbell
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Lane
+from pgvector_sync.operate import schedule
+from pgvector_sync.operate.requests import request_reembed
 from pgvector_sync.relay import look
 from pgvector_sync.store import usage
 from pgvector_sync.store.database import OUTAGE
 from pgvector_sync.sync.batch import process
 from pgvector_sync.sync.drain import Drain
-from pgvector_sync.sync.fill import carry_out
+from pgvector_sync.sync.run import carry_out
 from pgvector_sync.telemetry import Event, log
 
 RUN_FOR = timedelta(seconds=20)
@@ -63,6 +65,14 @@ def run(self: Any, run_id: int) -> None:
         carry_out(process_runtime(), run_id, until=time.monotonic() + RUN_FOR.total_seconds())
 
 
+@app.task(name=REEMBED, bind=True)  # type: ignore[untyped-decorator]
+def reembed(self: Any, pipeline: str) -> None:
+    """Asks for a run over every row, for a schedule of the user's own; only what differs is paid for."""
+    del self
+    with _outages_pass():
+        request_reembed(process_runtime().database, pipeline)
+
+
 @app.task(name=TICK, bind=True)  # type: ignore[untyped-decorator]
 def tick(self: Any) -> None:
     """The safety net: what the relay does, once an interval however many beats there are; and old rates go."""
@@ -74,5 +84,6 @@ def tick(self: Any) -> None:
                 return
             usage.forget_minutes(connection)
         reach(Failpoint.TICK_TAKEN)
+        schedule.look(runtime.database, runtime.settings)
         drain = Drain(runtime.database, runtime.settings.drain_rows, runtime.settings.burst_rows)
         look(runtime.database, drain, open_doorbell(self.app))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pgvector_sync.model import Lane
 from pgvector_sync.store import pipelines
-from pgvector_sync.sync import fill
+from pgvector_sync.sync import run
 from pgvector_sync.sync.batch.write import write
 from proof.arena import Arena, soon
 from proof.meanwhile import before
@@ -77,7 +77,7 @@ def a_fill_comes_by_a_row_that_is_being_embedded(arena: Arena) -> None:
 
 def _fill(arena: Arena) -> None:
     for (run_id,) in arena.observer.execute("SELECT id FROM pgvector_sync.run WHERE state = 'running'").fetchall():
-        fill.carry_out(arena.runtime, run_id, until=soon())
+        run.carry_out(arena.runtime, run_id, until=soon())
 
 
 # -- what counts as a change, and as a row -----------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from pgvector_sync.errors import Refused
@@ -143,6 +144,9 @@ def _put_pipeline(connection: Connection, made: PipelinePlan, source: Source) ->
         "metric": config.metric,
         "vector_type": config.vector_type,
         "batch_size": config.batch_size,
+        "tokens_per_day": config.tokens_per_day,
+        "usd_per_million_tokens": config.usd_per_million_tokens,
+        "reconcile": Jsonb(pipelines.schedule_json(config.schedule)),
     }
     if made.existing is None:
         return int(one(connection, statement("pipelines.add"), values)["id"])

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pgvector_sync.model import Lane
+from pgvector_sync.operate import schedule
 from pgvector_sync.store import runs, work
 from pgvector_sync.store.database import OUTAGE
 from pgvector_sync.sync.batch import Outcome, process
 from pgvector_sync.sync.drain import Drain
-from pgvector_sync.sync.fill import carry_out
+from pgvector_sync.sync.run import carry_out
 from pgvector_sync.sync.runtime import Runtime
 from pgvector_sync.telemetry import Event, log
 
@@ -50,15 +51,19 @@ class Loop:
         self.runtime = runtime
         self.only = only
         self.progress = Progress()
+        self._schedule_at = 0.0
         self._drain = Drain(runtime.database, runtime.settings.drain_rows, runtime.settings.burst_rows)
 
     def turn(self) -> bool:
         """One round; True if anything moved."""
+        if time.monotonic() >= self._schedule_at:
+            schedule.look(self.runtime.database, self.runtime.settings)
+            self._schedule_at = time.monotonic() + schedule.LOOK_EVERY.total_seconds()
         moved = self._drain(until=time.monotonic() + SLICE.total_seconds()) > 0
         with self.runtime.database.transaction() as connection:
             waiting = runs.due_runs(connection)
             due = work.due(connection, limit=1)
-        for run_id, pipeline in waiting:
+        for run_id, _, pipeline in waiting:
             if self.only in (None, pipeline):
                 moved |= carry_out(self.runtime, run_id, until=time.monotonic() + SLICE.total_seconds())
         for item in due:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from pgvector_sync.model import Key
@@ -56,6 +56,11 @@ def requeue(connection: Connection, pipeline: str, keys: Sequence[Key] | None) -
 def discard(connection: Connection, pipeline: str, keys: Sequence[Key] | None) -> int:
     """These keys, or all of the pipeline; returns how many were dead."""
     return connection.execute(statement("dead_letters.discard"), _params(pipeline, keys)).rowcount
+
+
+def discard_old(connection: Connection, *, older_than: timedelta) -> int:
+    """Sets aside what was parked longer ago; returns how many."""
+    return connection.execute(statement("dead_letters.discard_old"), {"older_than": older_than}).rowcount
 
 
 def _params(pipeline: str, keys: Sequence[Key] | None) -> dict[str, Any]:

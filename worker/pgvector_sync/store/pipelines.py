@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from dataclasses import asdict
+from datetime import time, timedelta
 from typing import Any
 
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import KeyColumn, Metric, Pipeline, Provider, Source, Spec, State, VectorType
+from pgvector_sync.model import KeyColumn, Metric, Pipeline, Provider, Schedule, Source, Spec, State, VectorType
 from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.statements import statement
 
@@ -51,7 +52,36 @@ def _pipeline(row: dict[str, Any]) -> Pipeline:
         state=State(row["state"]),
         reason=row["reason"],
         retry_at=row["retry_at"],
+        tokens_per_day=row["tokens_per_day"],
+        usd_per_million_tokens=row["usd_per_million_tokens"],
+        schedule=schedule_of(row["reconcile"]),
     )
+
+
+def schedule_of(stored: dict[str, Any]) -> Schedule:
+    """As it is stored; what isn't there is the default. Durations are seconds, times `HH:MM:SS`."""
+    given = dict(stored)
+    for name in ("every", "deep_every"):
+        if given.get(name) is not None:
+            given[name] = timedelta(seconds=given[name])
+    if given.get("window") is not None:
+        given["window"] = tuple(map(time.fromisoformat, given["window"]))
+    return Schedule(**given)
+
+
+def schedule_json(schedule: Schedule) -> dict[str, Any]:
+    """What differs from the defaults, as it is stored."""
+    stored = {
+        name: value
+        for name, value in asdict(schedule).items()
+        if value != Schedule.__dataclass_fields__[name].default
+    }
+    for name in {"every", "deep_every"} & stored.keys():
+        if stored[name] is not None:
+            stored[name] = stored[name].total_seconds()
+    if stored.get("window") is not None:
+        stored["window"] = [at.isoformat() for at in stored["window"]]
+    return stored
 
 
 def _provider(row: dict[str, Any]) -> Provider:

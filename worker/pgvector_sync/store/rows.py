@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
 from pgvector import Vector
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pgvector_sync.model import Key
 from pgvector_sync.store.database import Connection
 from pgvector_sync.store.shape import Shape
+from pgvector_sync.store.statements import statement
 from pgvector_sync.store.work import jsonb_keys
 
 Vector32 = NDArray[np.float32]
@@ -68,6 +71,12 @@ def reusable(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]
     return {row["fingerprint"]: row["embedding"].to_numpy() for row in rows}
 
 
+def known(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]) -> set[bytes]:
+    """Those of the fingerprints that are stored."""
+    query = statement("target.known").format(target=shape.target)
+    return {row["fingerprint"] for row in connection.execute(query, {"fingerprints": list(fingerprints)})}
+
+
 WRITE_STATEMENTS = 2
 """Round trips of `write`."""
 
@@ -92,11 +101,26 @@ def remove(connection: Connection, shape: Shape, keys: Sequence[Key]) -> int:
     return connection.execute(shape.remove, {"keys": jsonb_keys(keys)}).rowcount
 
 
-def page(connection: Connection, shape: Shape, after: Key | None, *, limit: int) -> list[Key]:
-    """The next keys of the source, in its own key order."""
-    query = shape.page(from_start=after is None)
-    params = {"after": None if after is None else Jsonb(list(after)), "limit": limit}
-    return [tuple(row["key"]) for row in connection.execute(query, params)]
+def page(
+    connection: Connection,
+    shape: Shape,
+    after: Key | None,
+    *,
+    limit: int,
+    text_limit: int,
+    conditions: Sequence[sql.Composable] = (),
+    since: datetime | None = None,
+) -> list[tuple[Key, bool]]:
+    """The next keys of the source, in its own key order, each with whether it meets all conditions."""
+    query = shape.page(from_start=after is None, conditions=conditions)
+    params = {
+        "after": None if after is None else Jsonb(list(after)),
+        "limit": limit,
+        "since": since,
+        "spec": shape.pipeline.spec.digest,
+        "text_limit": text_limit,
+    }
+    return [(tuple(row["key"]), row["asked"]) for row in connection.execute(query, params)]
 
 
 def lock_page(connection: Connection, shape: Shape, after: Key | None, *, limit: int) -> list[Key]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
@@ -15,26 +17,102 @@ from pgvector_sync.store.statements import statement
 from pgvector_sync.store.work import jsonb_keys
 
 
+class Kind(StrEnum):
+    """What a run does."""
+
+    FILL = "fill"
+    """Every row of a new or changed pipeline, once; `apply` asks for it."""
+    REEMBED = "reembed"
+    """The rows that somebody asks for."""
+    RECONCILE = "reconcile"
+    """Both tables compared, and what has drifted enqueued."""
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimedRun:
     id: int
-    kind: str
+    kind: Kind
     pipeline: str
+    options: dict[str, Any]
     watermark: Key | None
     walked: bool
+    started_at: datetime
+    claimed_at: datetime
+    """By the database's clock."""
     lease: UUID
+    counts: dict[str, int] = field(default_factory=dict)
+    samples: dict[str, list[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as `runs list` shows it."""
+
+    id: int
+    pipeline: str
+    kind: Kind
+    state: str
+    """`running`, `finished`, `cancelled` or `failed`."""
+    reason: str | None
+    requested_by: str
+    options: dict[str, Any]
+    rows_total: int | None
+    """An estimate, made at the start."""
+    rows_seen: int
+    rows_enqueued: int
+    walked: bool
+    waiting: int
+    """Of those enqueued, how many are not done yet."""
+    dead: int
+    counts: dict[str, int]
+    samples: dict[str, list[Any]]
+    started_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def running(self) -> bool:
+        return self.state == "running"
+
+
+def start(
+    connection: Connection,
+    pipeline_id: int,
+    kind: Kind,
+    *,
+    options: dict[str, Any],
+    rows_total: int | None,
+    requested_by: str | None = None,
+) -> int | None:
+    """Writes the run; returns its id. None where another reconciliation of the pipeline is running."""
+    params = {
+        "pipeline_id": pipeline_id,
+        "kind": kind,
+        "options": Jsonb(options),
+        "rows_total": rows_total,
+        "requested_by": requested_by,
+    }
+    row = connection.execute(statement("runs.start"), params).fetchone()
+    return None if row is None else int(row["id"])
 
 
 def start_fill(connection: Connection, pipeline_id: int, *, rows_total: int) -> int:
     """Writes the run that enqueues every row, in place of one still running; returns its id."""
-    connection.execute(statement("runs.supersede"), {"pipeline_id": pipeline_id, "kind": "fill"})
-    params = {"pipeline_id": pipeline_id, "kind": "fill", "rows_total": rows_total}
-    return int(one(connection, statement("runs.start"), params)["id"])
+    connection.execute(statement("runs.supersede"), {"pipeline_id": pipeline_id, "kind": Kind.FILL})
+    started = start(connection, pipeline_id, Kind.FILL, options={}, rows_total=rows_total)
+    assert started is not None  # noqa: S101  only a reconciliation can be refused
+    return started
 
 
-def due_runs(connection: Connection) -> list[tuple[int, str]]:
-    """(run id, pipeline) of running runs that nobody carries out at the moment."""
-    return [(row["id"], row["pipeline"]) for row in connection.execute(statement("runs.due"))]
+def same(connection: Connection, pipeline_id: int, kind: Kind, options: dict[str, Any]) -> int | None:
+    """The id of a running run with the very same options."""
+    params = {"pipeline_id": pipeline_id, "kind": kind, "options": Jsonb(options)}
+    row = connection.execute(statement("runs.same"), params).fetchone()
+    return None if row is None else int(row["id"])
+
+
+def due_runs(connection: Connection) -> list[tuple[int, Kind, str]]:
+    """(run id, kind, pipeline) of running runs that nobody carries out at the moment."""
+    return [(row["id"], Kind(row["kind"]), row["pipeline"]) for row in connection.execute(statement("runs.due"))]
 
 
 def claim(connection: Connection, run_id: int, lease: UUID, *, lease_for: timedelta) -> ClaimedRun | None:
@@ -43,8 +121,19 @@ def claim(connection: Connection, run_id: int, lease: UUID, *, lease_for: timede
     row = connection.execute(statement("runs.claim"), params).fetchone()
     if row is None:
         return None
-    watermark = None if row["watermark"] is None else tuple(row["watermark"])
-    return ClaimedRun(row["id"], row["kind"], row["pipeline"], watermark, row["walked"], lease)
+    return ClaimedRun(
+        id=row["id"],
+        kind=Kind(row["kind"]),
+        pipeline=row["pipeline"],
+        options=row["options"],
+        watermark=None if row["watermark"] is None else tuple(row["watermark"]),
+        walked=row["walked"],
+        started_at=row["started_at"],
+        claimed_at=row["claimed_at"],
+        lease=lease,
+        counts=row["counts"],
+        samples=row["samples"],
+    )
 
 
 def bulk_depth(connection: Connection, pipeline: Pipeline, *, limit: int) -> int:
@@ -52,29 +141,25 @@ def bulk_depth(connection: Connection, pipeline: Pipeline, *, limit: int) -> int
     return int(one(connection, statement("runs.bulk_depth"), params)["depth"])
 
 
-def enqueue(connection: Connection, pipeline: Pipeline, run_id: int, keys: Sequence[Key]) -> int:
-    """Into the bulk lane; returns how many were not waiting already."""
-    params = {"pipeline_id": pipeline.id, "run_id": run_id, "keys": jsonb_keys(keys)}
+def enqueue(
+    connection: Connection, pipeline: Pipeline, run_id: int, keys: Sequence[Key], *, force: bool = False
+) -> int:
+    """Into the bulk lane; returns how many were not waiting already. `force`: to be paid for again."""
+    params = {"pipeline_id": pipeline.id, "run_id": run_id, "keys": jsonb_keys(keys), "force": force}
     return connection.execute(statement("runs.enqueue"), params).rowcount
 
 
-def advance(
-    connection: Connection,
-    run: ClaimedRun,
-    *,
-    walked: bool,
-    seen: int,
-    enqueued: int,
-    lease_for: timedelta,
-) -> bool:
-    """Stores `run.watermark`. False if the run was cancelled or taken over; the page must then not commit."""
+def advance(connection: Connection, run: ClaimedRun, *, seen: int, enqueued: int, lease_for: timedelta) -> bool:
+    """Stores how far `run` is. False if it was cancelled or taken over; the page must then not commit."""
     params = {
         "id": run.id,
         "lease": run.lease,
         "watermark": None if run.watermark is None else Jsonb(list(run.watermark)),
-        "walked": walked,
+        "walked": run.walked,
         "seen": seen,
         "enqueued": enqueued,
+        "counts": Jsonb(run.counts) if run.counts else None,
+        "samples": Jsonb(run.samples) if run.samples else None,
         "lease_for": lease_for,
     }
     return connection.execute(statement("runs.advance"), params).rowcount == 1
@@ -82,8 +167,60 @@ def advance(
 
 def finish(connection: Connection, run: ClaimedRun) -> bool:
     """True if it is finished: walked to the end, and none of its rows waits any more."""
-    return connection.execute(statement("runs.finish"), {"id": run.id, "lease": run.lease}).rowcount == 1
+    finished = connection.execute(statement("runs.finish"), {"id": run.id, "lease": run.lease}).rowcount == 1
+    if finished:
+        connection.execute(statement("runs.forget_keys"), {"run_id": run.id})
+    return finished
+
+
+def fail(connection: Connection, run: ClaimedRun, reason: str) -> bool:
+    """It can't go on, or must not."""
+    params = {"id": run.id, "lease": run.lease, "reason": reason}
+    failed = connection.execute(statement("runs.fail"), params).rowcount == 1
+    if failed:
+        connection.execute(statement("runs.forget_keys"), {"run_id": run.id})
+    return failed
 
 
 def give_back(connection: Connection, run: ClaimedRun, *, delay: timedelta) -> None:
     connection.execute(statement("runs.yield"), {"id": run.id, "lease": run.lease, "delay": delay})
+
+
+def cancel(connection: Connection, run_id: int) -> bool:
+    """False where it has ended, or is a fill. What it has enqueued is done, but not paid for again."""
+    cancelled = connection.execute(statement("runs.cancel"), {"id": run_id}).rowcount == 1
+    if cancelled:
+        connection.execute(statement("runs.spare"), {"id": run_id})
+        connection.execute(statement("runs.forget_keys"), {"run_id": run_id})
+    return cancelled
+
+
+def add_keys(connection: Connection, run_id: int, keys: Sequence[Key]) -> int:
+    """To a run's list; returns how many are new in it."""
+    return connection.execute(statement("runs.add_keys"), {"run_id": run_id, "keys": jsonb_keys(keys)}).rowcount
+
+
+def count_keys(connection: Connection, run_id: int) -> int:
+    """Stores how many keys the list has as the run's total."""
+    return int(one(connection, statement("runs.count_keys"), {"run_id": run_id})["rows_total"])
+
+
+def key_page(connection: Connection, run_id: int, after: Key | None, *, limit: int) -> list[Key]:
+    """The next keys of a run's list."""
+    params = {"run_id": run_id, "after": None if after is None else Jsonb(list(after)), "limit": limit}
+    return [tuple(row["key"]) for row in connection.execute(statement("runs.key_page"), params)]
+
+
+def list_runs(
+    connection: Connection, *, pipeline: str | None = None, run_id: int | None = None, limit: int = 50
+) -> list[Run]:
+    """Newest first."""
+    params = {"pipeline": pipeline, "id": run_id, "limit": limit}
+    return [
+        Run(**{**row, "kind": Kind(row["kind"])}) for row in connection.execute(statement("runs.list"), params)
+    ]
+
+
+def forget(connection: Connection, *, older_than: timedelta) -> int:
+    """Deletes runs that ended longer ago."""
+    return connection.execute(statement("runs.forget"), {"older_than": older_than}).rowcount

@@ -99,7 +99,7 @@ def canonical_key(values: Sequence[object], columns: Sequence[KeyColumn]) -> Key
     return tuple(parts)
 
 
-def _key_value(index: int, column: KeyColumn, key: sql.Composable) -> sql.Composed:
+def key_value(index: int, column: KeyColumn, key: sql.Composable) -> sql.Composed:
     return sql.SQL("({} ->> {})::pg_catalog.{}").format(
         key, sql.Literal(index), sql.Identifier(KEY_TYPES[base_type(column.type)])
     )
@@ -145,28 +145,29 @@ class Shape:
     def match(self, qualifier: sql.Composable, key: sql.Composable = _KEY) -> sql.Composed:
         """`qualifier`'s key columns equal the JSON key, one condition a column."""
         return sql.SQL(" AND ").join(
-            sql.SQL("{}.{} = {}").format(qualifier, name(column.name), _key_value(i, column, key))
+            sql.SQL("{}.{} = {}").format(qualifier, name(column.name), key_value(i, column, key))
             for i, column in enumerate(self._source.key)
         )
 
-    def _columns(self, qualifier: sql.Composable | None = None) -> sql.Composed:
+    def columns(self, qualifier: sql.Composable | None = None) -> sql.Composed:
         prefix = sql.SQL("") if qualifier is None else qualifier + sql.SQL(".")
         return sql.SQL(", ").join(prefix + name(column.name) for column in self._source.key)
 
-    def _beyond(self, qualifier: sql.Composable, key: sql.Composable) -> sql.Composed:
-        values = sql.SQL(", ").join(_key_value(i, column, key) for i, column in enumerate(self._source.key))
-        return sql.SQL("({}) > ({})").format(self._columns(qualifier), values)
+    def compare(self, qualifier: sql.Composable, operator: str, key: sql.Composable) -> sql.Composed:
+        """The row's key against a JSON key, in key order: `>`, or `<=`, which isn't the negation to an index."""
+        values = sql.SQL(", ").join(key_value(i, column, key) for i, column in enumerate(self._source.key))
+        return sql.SQL("({}) {} ({})").format(self.columns(qualifier), sql.SQL(operator), values)
 
     def after(self, qualifier: sql.Composable, *, from_start: bool) -> sql.Composed:
         """Keyset condition: the row comes after `%(after)s`, a JSON key, in key order."""
         if from_start:
             return sql.Composed([sql.SQL("true")])
-        return self._beyond(qualifier, sql.SQL("%(after)s::pg_catalog.jsonb"))
+        return self.compare(qualifier, ">", sql.SQL("%(after)s::pg_catalog.jsonb"))
 
     @cached_property
     def unfilled(self) -> sql.Composed:
         """True for a source row beyond the watermark of a running fill, in the statement's own snapshot."""
-        return statement("status.unfilled").format(beyond=self._beyond(self.source, sql.SQL("r.watermark")))
+        return statement("status.unfilled").format(beyond=self.compare(self.source, ">", sql.SQL("r.watermark")))
 
     @cached_property
     def not_covered(self) -> sql.Composed:
@@ -227,11 +228,11 @@ class Shape:
     @cached_property
     def write(self) -> sql.Composed:
         values = sql.SQL(", ").join(
-            _key_value(i, column, sql.SQL("v.key")) for i, column in enumerate(self._source.key)
+            key_value(i, column, sql.SQL("v.key")) for i, column in enumerate(self._source.key)
         )
         return statement("target.write").format(
             target=self.target,
-            key_columns=self._columns(),
+            key_columns=self.columns(),
             key_values=values,
             vector=self.vector,
             column_type=self.column_type,
@@ -249,14 +250,25 @@ class Shape:
     def remove_orphans(self) -> sql.Composed:
         return statement("target.remove_orphans").format(**self.fragments)
 
-    def page(self, *, from_start: bool) -> sql.Composed:
-        """Keys of the source after `%(after)s`."""
+    def page(self, *, from_start: bool, conditions: Sequence[sql.Composable] = ()) -> sql.Composed:
+        """Keys of the source after `%(after)s`, and whether they meet all conditions."""
         return statement("source.page").format(
             source=self.source,
             key_json=key_json(self._source, self.source, name),
             after=self.after(self.source, from_start=from_start),
-            key_columns=self._columns(self.source),
+            key_columns=self.columns(self.source),
+            filter=sql.SQL(" AND ").join(conditions or [sql.SQL("true")]),
         )
+
+    @cached_property
+    def is_stale(self) -> sql.Composed:
+        """A condition on a source row."""
+        return statement("source.is_stale").format(**self.fragments, match_stored=self.match_stored)
+
+    @cached_property
+    def is_older(self) -> sql.Composed:
+        """A condition on a source row: its vectors are older than `%(since)s`."""
+        return statement("source.is_older").format(**self.fragments, match_stored=self.match_stored)
 
     def lock_page(self, *, from_start: bool) -> sql.Composed:
         """Keys of the target after `%(after)s`, their rows locked."""
@@ -264,7 +276,7 @@ class Shape:
             target=self.target,
             key_json=key_json(self._source, _TARGET, name),
             after=self.after(_TARGET, from_start=from_start),
-            key_columns_target=self._columns(_TARGET),
+            key_columns_target=self.columns(_TARGET),
         )
 
     @cached_property

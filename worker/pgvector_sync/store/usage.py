@@ -6,7 +6,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from pgvector_sync.model import Pipeline
-from pgvector_sync.store.database import Connection
+from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.statements import statement
 
 
@@ -29,6 +29,17 @@ def note(
         "rows": rows,
     }
     connection.execute(statement("usage.note"), params)
+
+
+def tokens_today(connection: Connection, pipeline: Pipeline) -> int:
+    """Spent since midnight, UTC."""
+    return int(one(connection, statement("usage.tokens_today"), {"pipeline_id": pipeline.id})["tokens"])
+
+
+def rows_per_second(connection: Connection, pipeline: Pipeline) -> float | None:
+    """Of the last hour, idle minutes aside; None if there is nothing to go by."""
+    rate = one(connection, statement("usage.rows_per_second"), {"pipeline_id": pipeline.id})["rate"]
+    return None if rate is None else float(rate)
 
 
 def forget_minutes(connection: Connection) -> None:

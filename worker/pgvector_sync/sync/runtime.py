@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from pgvector_sync.embedding.embedder import Embedder
 from pgvector_sync.model import Lane, Pipeline, Provider
@@ -23,3 +24,12 @@ class Runtime:
         """Rows: the pipeline's own size, else the lane's default."""
         default = self.settings.live_batch_size if lane is Lane.LIVE else self.settings.bulk_batch_size
         return pipeline.batch_size or default
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """How a run stands after it was carried on for a while."""
+
+    ended: bool
+    again: timedelta | None = None
+    """When to go on, where that isn't soon."""

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Lane, Pipeline, State
-from pgvector_sync.store import locks, pipelines, work
+from pgvector_sync.store import locks, pipelines, usage, work
 from pgvector_sync.store.database import Connection
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.work import ClaimedRow, Holding
@@ -54,13 +54,19 @@ def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) 
         if probe and not pipelines.take_probe(connection, pipeline, hold_for=settings.lease):
             return None
         batch = _take(runtime, connection, pipeline, Lane.LIVE, probe=probe, started=started)
-        if batch is None and lane is Lane.BULK:
+        if batch is None and lane is Lane.BULK and not _day_is_spent(connection, pipeline):
             batch = _take(runtime, connection, pipeline, Lane.BULK, probe=probe, started=started)
         if batch is None and probe:
             pipelines.release_probe(connection, pipeline)
     if batch is not None:
         reach(Failpoint.CLAIM_COMMITTED)
     return batch
+
+
+def _day_is_spent(connection: Connection, pipeline: Pipeline) -> bool:
+    """Then bulk waits for tomorrow. What is in flight isn't counted: a day may end that much above its limit."""
+    limit = pipeline.tokens_per_day
+    return limit is not None and usage.tokens_today(connection, pipeline) >= limit
 
 
 def _take(

@@ -22,6 +22,9 @@ from pgvector_sync.sync.batch.write import Prepared, Written, write
 from pgvector_sync.sync.runtime import Runtime
 from pgvector_sync.telemetry import Event, log
 
+CLAIM_TRIES = 5
+"""Each waits for a lock for 50 ms at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -40,10 +43,7 @@ class Outcome:
 
 def process(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) -> Outcome | None:
     """Carries one batch of a pipeline's lane from claim to ack, see `claim`; None when there was none."""
-    try:
-        batch = claim(runtime, name, lane, share=share)
-    except IN_THE_WAY:
-        return None  # the next doorbell comes soon
+    batch = _claim(runtime, name, lane, share)
     if batch is None:
         return None
     try:
@@ -62,6 +62,16 @@ def process(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None
         # Ctrl-C, a lost connection, a bug: don't let the rows wait for their lease if it can be helped
         _try_release(runtime, batch)
         raise
+
+
+def _claim(runtime: Runtime, name: str, lane: Lane, share: int | None) -> Batch | None:
+    """Claims of a pipeline come one after the other: a live one that gave up behind large ones would be late."""
+    for _ in range(CLAIM_TRIES):
+        try:
+            return claim(runtime, name, lane, share=share)
+        except IN_THE_WAY:
+            continue
+    return None  # the next doorbell comes soon
 
 
 def _carry(runtime: Runtime, batch: Batch) -> Outcome:

@@ -1,0 +1,49 @@
+"""Waiting for a run, and carrying it on meanwhile: a command that waits needs no worker for the walk itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+
+from pgvector_sync.store import runs
+from pgvector_sync.store.runs import Run
+from pgvector_sync.sync.run import carry_out
+from pgvector_sync.sync.runtime import Runtime
+
+LOOK_EVERY = timedelta(milliseconds=200)
+SILENCE = timedelta(seconds=15)
+"""Without any progress for so long, nobody seems to work."""
+
+
+def wait_for(
+    runtime: Runtime,
+    run_id: int,
+    *,
+    on_progress: Callable[[Run], None],
+    on_silence: Callable[[Run], None] = lambda _: None,
+) -> Run:
+    """The run, once it has ended. Workers embed what it enqueues: `on_silence` is told once if none does."""
+    heard, last, silent = time.monotonic(), None, False
+    while True:
+        carry_out(runtime, run_id, until=time.monotonic() + LOOK_EVERY.total_seconds())
+        run = find_run(runtime, run_id)
+        on_progress(run)
+        if not run.running:
+            return run
+        now = (run.rows_seen, run.waiting)
+        if now != last:
+            heard, last, silent = time.monotonic(), now, False
+        elif not silent and time.monotonic() - heard > SILENCE.total_seconds():
+            on_silence(run)
+            silent = True
+        time.sleep(LOOK_EVERY.total_seconds())
+
+
+def find_run(runtime: Runtime, run_id: int) -> Run:
+    """Raises LookupError where there is none."""
+    with runtime.database.transaction(read_only=True) as connection:
+        found = runs.list_runs(connection, run_id=run_id)
+    if not found:
+        raise LookupError(run_id)
+    return found[0]

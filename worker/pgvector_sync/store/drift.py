@@ -1,0 +1,234 @@
+"""Drift: where source and target differ, page by page, and what reconciliations have found over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from pgvector_sync.model import Key
+from pgvector_sync.store.database import Connection, one
+from pgvector_sync.store.shape import Shape, key_json, name
+from pgvector_sync.store.statements import statement
+from pgvector_sync.store.work import jsonb_keys
+
+CHUNKS = 1
+"""Of a whole row: one, as long as there is no chunking."""
+
+
+class Drift(StrEnum):
+    """How a row and its vectors can differ though nothing waits. Each key counts once, as the first that fits."""
+
+    ORPHANED = "orphaned"
+    """Vectors without a row, or of a row that should have none."""
+    MISSING = "missing"
+    """A row without vectors."""
+    WRONG_MODEL = "wrong_model"
+    """Vectors of another model or dimension."""
+    INCOMPLETE = "incomplete"
+    """A set of chunks with gaps, with too many, or of several texts."""
+    STALE = "stale"
+    """Vectors of another text."""
+    BROKEN = "broken"
+    """A vector that is all zeros, which no model answers (pgvector itself refuses NaN and infinity)."""
+    STUCK = "stuck"
+    """Work that no worker will ever take."""
+
+
+FORCED = (Drift.WRONG_MODEL, Drift.INCOMPLETE, Drift.BROKEN)
+"""Their fingerprint may be right, so a worker that is not told otherwise would leave them as they are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What one page of both tables holds."""
+
+    rows: int
+    vectors: int
+    drifted: dict[Key, Drift]
+    upto: Key | None
+    """Its last key; None: the last page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What one reconciliation has found, in rows."""
+
+    pipeline: str
+    at: datetime
+    run_id: int
+    deep: bool
+    rows: int
+    vectors: int
+    missing: int
+    stale: int
+    orphaned: int
+    wrong_model: int
+    broken: int
+    incomplete: int
+    stuck: int
+
+
+def page(
+    connection: Connection, shape: Shape, after: Key | None, *, limit: int, deep: bool, text_limit: int
+) -> Page:
+    """The next page after a key. Raises psycopg.DataError and its like where a row makes the expression fail."""
+    pipeline = shape.pipeline
+    params = {
+        "after": None if after is None else Jsonb(list(after)),
+        "limit": limit,
+        "spec": pipeline.spec.digest,
+        "model": pipeline.spec.model,
+        "dimensions": pipeline.spec.dimensions,
+        "chunks": CHUNKS,
+        "text_limit": text_limit,
+        "pipeline_id": pipeline.id,
+        "source_id": pipeline.source.id,
+    }
+    bound = connection.execute(_bound(shape, from_start=after is None), params).fetchone()
+    upto = None if bound is None else bound["key"]
+    params["upto"] = None if upto is None else Jsonb(upto)
+    query = _page(shape, deep=deep, from_start=after is None, to_end=upto is None)
+    row = one(connection, query, params)
+    # judged by a statement of its own, which sees all that it judges by in one snapshot
+    differing = [*(row["differing"] or ()), *row["with_chunks"]]
+    drifted = {}
+    if differing:
+        judged = connection.execute(_judge(shape), {**params, "keys": [Jsonb(key) for key in differing]})
+        drifted = {tuple(found["key"]): Drift(found["kind"]) for found in judged}
+    return Page(row["rows"], row["vectors"], drifted, None if upto is None else tuple(upto))
+
+
+def first(connection: Connection, shape: Shape, after: Key | None) -> tuple[Key, Key | None]:
+    """The first key after another, in either table, and the same again: the last of a page of one."""
+    params = {"after": None if after is None else Jsonb(list(after)), "limit": 1}
+    key = tuple(one(connection, _bound(shape, from_start=after is None), params)["key"])
+    return key, key
+
+
+def waits(connection: Connection, shape: Shape, key: Key) -> bool:
+    """Whether the key is in outbox or work."""
+    pipeline = shape.pipeline
+    params = {"pipeline_id": pipeline.id, "source_id": pipeline.source.id, "key": Jsonb(list(key))}
+    return bool(one(connection, statement("drift.waits"), params)["waits"])
+
+
+def stuck(connection: Connection, shape: Shape, *, lease: timedelta, longest: timedelta, limit: int) -> list[Key]:
+    """Work held `lease` beyond its lease, or due later than `longest`."""
+    params = {"pipeline_id": shape.pipeline.id, "lease": lease, "longest": longest, "limit": limit}
+    return [tuple(row["key"]) for row in connection.execute(statement("drift.stuck"), params)]
+
+
+def free(
+    connection: Connection, shape: Shape, keys: Sequence[Key], *, lease: timedelta, longest: timedelta
+) -> int:
+    """Makes stuck work due; what is no longer stuck is left alone."""
+    params = {
+        "pipeline_id": shape.pipeline.id,
+        "keys": jsonb_keys(keys),
+        "lease": lease,
+        "longest": longest,
+    }
+    return connection.execute(statement("drift.free"), params).rowcount
+
+
+def take_orphans(connection: Connection, run_id: int, *, limit: int) -> list[Key]:
+    """The next orphans that a run has kept; they are no longer kept."""
+    rows = connection.execute(statement("drift.take_orphans"), {"run_id": run_id, "limit": limit})
+    return [tuple(row["key"]) for row in rows]
+
+
+def note(connection: Connection, shape: Shape, run_id: int, *, deep: bool, counts: dict[str, int]) -> None:
+    """For the trend: `counts` has rows, vectors and every kind of drift."""
+    params = {"pipeline_id": shape.pipeline.id, "run_id": run_id, "deep": deep, **counts}
+    connection.execute(statement("drift.note"), params)
+
+
+def trend(connection: Connection, pipeline: str | None, *, limit: int) -> list[Figures]:
+    """Newest first."""
+    rows = connection.execute(statement("drift.trend"), {"pipeline": pipeline, "limit": limit})
+    return [Figures(**row) for row in rows]
+
+
+def forget(connection: Connection, *, older_than: timedelta) -> int:
+    return connection.execute(statement("drift.forget"), {"older_than": older_than}).rowcount
+
+
+def as_json(figures: Figures) -> dict[str, Any]:
+    return asdict(figures)
+
+
+_TARGET = sql.Identifier("pgvector_sync_target")
+_SEEN = sql.Identifier("pgvector_sync_seen")
+_STORED = sql.Identifier("pgvector_sync_stored")
+_NEXT = sql.Identifier("pgvector_sync_bound")
+_UPTO = sql.SQL("%(upto)s::pg_catalog.jsonb")
+
+
+@lru_cache(maxsize=64)
+def _bound(shape: Shape, *, from_start: bool) -> sql.Composed:
+    return statement("drift.bound").format(
+        source=shape.source,
+        target=shape.target,
+        key_bound=key_json(shape.pipeline.source, _NEXT, name),
+        columns_source=shape.columns(shape.source),
+        columns_target=shape.columns(_TARGET),
+        columns_bound=shape.columns(_NEXT),
+        after_source=shape.after(shape.source, from_start=from_start),
+        after_target=shape.after(_TARGET, from_start=from_start),
+    )
+
+
+@lru_cache(maxsize=64)
+def _page(shape: Shape, *, deep: bool, from_start: bool, to_end: bool) -> sql.Composed:
+    source = shape.pipeline.source
+
+    def in_page(qualifier: sql.Composable) -> sql.Composed:
+        upper = sql.SQL("true") if to_end else shape.compare(qualifier, "<=", _UPTO)
+        return sql.SQL("{} AND {}").format(shape.after(qualifier, from_start=from_start), upper)
+
+    parts: dict[str, sql.Composable] = {
+        **shape.fragments,
+        **_zeros(shape),
+        "columns": shape.columns(),
+        "columns_source": shape.columns(shape.source),
+        "columns_target": shape.columns(_TARGET),
+        "key_target": key_json(source, _TARGET, name),
+        "key_either": sql.SQL("CASE WHEN {}.pgvector_sync_there THEN {} ELSE {} END").format(
+            _SEEN, key_json(source, _SEEN, name), key_json(source, _STORED, name)
+        ),
+        "same_key": sql.SQL(" AND ").join(
+            sql.SQL("{}.{c} = {}.{c}").format(_SEEN, _STORED, c=name(column.name)) for column in source.key
+        ),
+        "in_page_source": in_page(shape.source),
+        "in_page_target": in_page(_TARGET),
+    }
+    mode = "deep" if deep else "cheap"
+    parts["seen"] = statement(f"drift.seen_{mode}").format(**parts)
+    parts["differs"] = statement(f"drift.differs_{mode}").format(**parts)
+    return statement("drift.page").format(**parts)
+
+
+@lru_cache(maxsize=64)
+def _judge(shape: Shape) -> sql.Composed:
+    return statement("drift.judge").format(
+        **shape.fragments,
+        **_zeros(shape),
+        dims=name(shape.vector_schema, "vector_dims"),
+        unfilled=shape.unfilled,
+    )
+
+
+def _zeros(shape: Shape) -> dict[str, sql.Composable]:
+    """A vector of zeros, to be compared with: that ends at the first number that is none, which a norm doesn't."""
+    zeros = "[" + ",".join("0" * shape.pipeline.spec.dimensions) + "]"
+    return {
+        "equals": sql.SQL("OPERATOR({}.=)").format(name(shape.vector_schema)),
+        "zeros": sql.SQL("{}::{}").format(sql.Literal(zeros), shape.column_type),
+    }

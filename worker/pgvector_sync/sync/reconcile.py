@@ -1,0 +1,198 @@
+"""Reconcile: source and target walked side by side; what has drifted is counted and enqueued, not mended here."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import time as time_of_day
+from datetime import timedelta
+from functools import partial
+
+import psycopg
+
+from pgvector_sync.errors import LeaseLost
+from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.model import Key, in_window
+from pgvector_sync.store import drift, runs
+from pgvector_sync.store.database import Connection
+from pgvector_sync.store.drift import FORCED, Drift, Page
+from pgvector_sync.store.runs import ClaimedRun
+from pgvector_sync.store.shape import Shape
+from pgvector_sync.sync.enqueue import enqueue
+from pgvector_sync.sync.runtime import Runtime, Walked
+from pgvector_sync.telemetry import Event, log
+
+PAGE_ROWS = 20_000
+FIRST_PAGE_ROWS = 1_000
+PAGE_TIME = 1.0
+"""Seconds that a page should take: texts may be large, and a worker gives up on a server that is silent."""
+ORPHAN_SHARE = 0.2
+"""Of the vectors, at most: if more look orphaned, it is a lost grant or a restored table more often than a mass
+delete (G12)."""
+OUTSIDE = timedelta(minutes=1)
+"""When a run looks again whether its time of the day has come."""
+SAMPLES = 10
+"""Keys of each kind that a report shows."""
+STUCK_LIMIT_ROWS = 10_000
+_ROW_STATES = ("22", "54", "38", "39", "P0")
+
+
+def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Walked:
+    """Goes on from the run's watermark. Raises LeaseLost, and psycopg.Error where the database refuses."""
+    if not _in_window(run):
+        return Walked(ended=False, again=OUTSIDE)
+    share = run.options.get("database_share") or 1.0
+    most = run.options.get("page_rows") or PAGE_ROWS
+    limit = min(FIRST_PAGE_ROWS, most)
+    while not run.walked:
+        if time.monotonic() >= until or _behind(runtime, run, shape):
+            return Walked(ended=False)
+        started = time.monotonic()
+        run = runtime.database.patiently(partial(_step, runtime, run, shape, limit))
+        reach(Failpoint.FILL_COMMITTED)
+        took = time.monotonic() - started
+        limit = max(1, min(most, limit * 2 if took < PAGE_TIME / 2 else limit // 2 if took > PAGE_TIME else limit))
+        # the database's time is what is shared; whoever carries the run waits
+        time.sleep(max(0.0, min(took * (1 / share - 1), until - time.monotonic())))
+    if Drift.STUCK not in run.counts:
+        run = runtime.database.patiently(partial(_close, runtime, run, shape))
+    if reason := _suspicion(run):
+        return Walked(ended=runtime.database.patiently(partial(runs.fail, run=run, reason=reason)))
+    while runtime.database.patiently(partial(_enqueue_orphans, runtime, run, shape)):
+        if time.monotonic() >= until or _behind(runtime, run, shape):
+            return Walked(ended=False)
+    return Walked(ended=runtime.database.patiently(partial(runs.finish, run=run)))
+
+
+def _in_window(run: ClaimedRun) -> bool:
+    window = run.options.get("window")
+    if window is None:
+        return True
+    begin, end = map(time_of_day.fromisoformat, window)
+    return in_window((begin, end), run.claimed_at)
+
+
+def _behind(runtime: Runtime, run: ClaimedRun, shape: Shape) -> bool:
+    """The workers have enough to do."""
+    if run.options.get("dry_run"):
+        return False
+    limit = runtime.settings.bulk_depth_rows
+    with runtime.database.transaction(read_only=True) as connection:
+        return runs.bulk_depth(connection, shape.pipeline, limit=limit) >= limit
+
+
+def _step(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int, connection: Connection) -> ClaimedRun:
+    """One page: found, enqueued, counted and the watermark moved, in one transaction."""
+    page = _page(runtime, run, shape, connection, limit=limit)
+    enqueued = 0
+    if not run.options.get("dry_run"):
+        enqueued += _enqueue(connection, run, shape, page, forced=False)
+        enqueued += _enqueue(connection, run, shape, page, forced=True)
+        if orphans := [key for key, kind in page.drifted.items() if kind is Drift.ORPHANED]:
+            runs.add_keys(connection, run.id, orphans)
+    moved = replace(
+        run,
+        watermark=page.upto or run.watermark,
+        walked=page.upto is None,
+        counts=_counted(run.counts, page),
+        samples=_sampled(run.samples, page.drifted.items()),
+    )
+    _advance(runtime, moved, connection, seen=page.rows, enqueued=enqueued)
+    reach(Failpoint.FILL_ENQUEUED)
+    log.debug(Event.RECONCILE_PAGE, pipeline=run.pipeline, run=run.id, rows=page.rows, drifted=len(page.drifted))
+    return moved
+
+
+def _page(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection, *, limit: int) -> Page:
+    """A row on which text or where fails is found by smaller and smaller pages.
+
+    Unless it is known as a dead letter by now it counts as stale: enqueued, it becomes one.
+    """
+    try:
+        with connection.transaction():
+            return drift.page(
+                connection,
+                shape,
+                run.watermark,
+                limit=limit,
+                deep=bool(run.options.get("deep")),
+                text_limit=runtime.settings.text_limit_bytes,
+            )
+    except psycopg.Error as error:
+        if not (error.sqlstate or "").startswith(_ROW_STATES):
+            raise
+        if limit > 1:
+            return _page(runtime, run, shape, connection, limit=max(1, limit // 8))
+    key, upto = drift.first(connection, shape, run.watermark)
+    known = drift.waits(connection, shape, key)
+    return Page(1, 0, {} if known else {key: Drift.STALE}, upto)
+
+
+def _enqueue(connection: Connection, run: ClaimedRun, shape: Shape, page: Page, *, forced: bool) -> int:
+    keys = [key for key, kind in page.drifted.items() if kind is not Drift.ORPHANED and (kind in FORCED) is forced]
+    return enqueue(connection, shape.pipeline, run, keys, force=forced)
+
+
+def _counted(counts: dict[str, int], page: Page) -> dict[str, int]:
+    total = Counter(counts) + Counter({"rows": page.rows, "vectors": page.vectors})
+    total += Counter(kind.value for kind in page.drifted.values())
+    return {
+        name: total[name] for name in ("rows", "vectors", *(kind for kind in Drift if kind is not Drift.STUCK))
+    }
+
+
+def _sampled(samples: dict[str, list[object]], drifted: Iterable[tuple[Key, Drift]]) -> dict[str, list[object]]:
+    found = {kind: list(keys) for kind, keys in samples.items()}
+    for key, kind in drifted:
+        if len(found.setdefault(kind.value, [])) < SAMPLES:
+            found[kind.value].append(list(key))
+    return found
+
+
+def _close(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection) -> ClaimedRun:
+    """After the last page: work that is stuck, and the figures for the trend."""
+    settings = runtime.settings
+    # no back-off, with its jitter of half, puts a row further away
+    lease, longest = settings.lease, settings.backoff_longest * 1.5 + settings.lease
+    stuck = drift.stuck(connection, shape, lease=lease, longest=longest, limit=STUCK_LIMIT_ROWS)
+    if stuck and not run.options.get("dry_run"):
+        drift.free(connection, shape, stuck, lease=lease, longest=longest)
+    closed = replace(
+        run,
+        counts={**run.counts, Drift.STUCK: len(stuck)},
+        samples=_sampled(run.samples, ((key, Drift.STUCK) for key in stuck)),
+    )
+    drift.note(connection, shape, run.id, deep=bool(run.options.get("deep")), counts=closed.counts)
+    _advance(runtime, closed, connection, seen=0, enqueued=0)
+    log.info(Event.RECONCILED, pipeline=run.pipeline, run=run.id, **closed.counts)
+    return closed
+
+
+def _suspicion(run: ClaimedRun) -> str | None:
+    """Why the orphans must not be removed without a person's word."""
+    if run.options.get("dry_run") or run.options.get("accept_orphans"):
+        return None
+    orphaned, vectors = run.counts[Drift.ORPHANED], run.counts["vectors"]
+    share = run.options.get("orphan_share") or ORPHAN_SHARE
+    if orphaned <= share * vectors:
+        return None
+    return (
+        f"{orphaned:,} of {vectors:,} vectors look orphaned, more than {share:.0%}: rather a lost grant or a "
+        "restored table than so many deletes, so they stay; if it is meant: "
+        f"pgvector-sync reconcile {run.pipeline} --accept-orphans"
+    )
+
+
+def _enqueue_orphans(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection) -> int:
+    keys = drift.take_orphans(connection, run.id, limit=PAGE_ROWS)
+    if keys:
+        enqueued = enqueue(connection, shape.pipeline, run, keys)
+        _advance(runtime, run, connection, seen=0, enqueued=enqueued)
+    return len(keys)
+
+
+def _advance(runtime: Runtime, run: ClaimedRun, connection: Connection, *, seen: int, enqueued: int) -> None:
+    if not runs.advance(connection, run, seen=seen, enqueued=enqueued, lease_for=runtime.settings.lease):
+        raise LeaseLost(f"run {run.id} is no longer ours")  # cancelled or taken over
