@@ -12,7 +12,7 @@ import pytest
 from endpoint import Endpoint
 from pgvector_sync.bootstrap import Embedders
 from pgvector_sync.cli import main
-from pgvector_sync.cli.dead_letters import parse_key, show_key
+from pgvector_sync.cli.keys import parse_key, show_key
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import KeyColumn
 from pgvector_sync.operate.status import read_status

@@ -13,7 +13,20 @@ import typer
 from redis.exceptions import RedisError
 
 from pgvector_sync import __version__
-from pgvector_sync.cli import apply, celery, dead_letters, demo, doctor, search, state, sync, up
+from pgvector_sync.cli import (
+    apply,
+    celery,
+    dead_letters,
+    demo,
+    doctor,
+    reconcile,
+    reembed,
+    runs,
+    search,
+    state,
+    sync,
+    up,
+)
 from pgvector_sync.cli.console import complain
 from pgvector_sync.errors import SyncError
 from pgvector_sync.settings import load_settings
@@ -27,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (apply, celery, sync, state, search, dead_letters, doctor, up, demo):
+for module in (apply, celery, sync, state, reembed, reconcile, runs, search, dead_letters, doctor, up, demo):
     module.register(app)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Annotated
@@ -13,17 +12,16 @@ from rich.table import Table
 
 from pgvector_sync.cli import environment
 from pgvector_sync.cli.console import out, print_json, say
+from pgvector_sync.cli.keys import parse_key, show_key
 from pgvector_sync.errors import ConfigError, Refused
-from pgvector_sync.model import Key, KeyColumn
+from pgvector_sync.model import Key
 from pgvector_sync.store import dead_letters, pipelines
 from pgvector_sync.store.database import Connection
-from pgvector_sync.store.shape import canonical_key
 
 Keys = Annotated[
     list[str] | None, typer.Option("--key", help="A key as `list` prints it: 42 or '[\"eu\", 7]'. Repeatable.")
 ]
 All = Annotated[bool, typer.Option("--all", help="All of the pipeline.")]
-_JSON_BEGINS = ("[", '"')
 Name = Annotated[str, typer.Argument(help="The pipeline's name.")]
 
 
@@ -107,26 +105,3 @@ def _change(
     if keys is not None and count < len(keys):
         say(f"{len(keys) - count:,} of the {len(keys):,} keys have no dead letter")
     return count
-
-
-def show_key(key: Key) -> str:
-    """As `--key` takes it."""
-    bare = str(key[0])
-    return bare if len(key) == 1 and bare[:1] not in _JSON_BEGINS else json.dumps(key, ensure_ascii=False)
-
-
-def parse_key(text: str, columns: Sequence[KeyColumn]) -> Key:
-    """A key as users type it: a JSON array, or a value for one column, bare or as a JSON string.
-
-    Raises ConfigError for what can't be a key of these columns.
-    """
-    try:
-        value = json.loads(text, parse_float=str, parse_int=str) if text[:1] in _JSON_BEGINS else text
-        return canonical_key(value if isinstance(value, list) else [value], columns)
-    except (ValueError, ArithmeticError):
-        names = ", ".join(f"{column.name} {column.type}" for column in columns)
-        raise ConfigError(
-            f"{text} is no key of ({names})",
-            where="--key",
-            hint="type 42 or abc for one column, '[\"eu\", 7]' for several, as `dead-letters list` prints it",
-        ) from None

@@ -13,6 +13,7 @@ from pgvector_sync.operate.doctor import (
     backlog,
     capture,
     connection,
+    drift,
     grants,
     index,
     messages,
@@ -58,6 +59,7 @@ OF_A_PIPELINE = {
     "capture": capture.triggers,
     "state": pipeline.state,
     "dead_letters": pipeline.dead_letters,
+    "drift": drift.last_seen,
     "index": index.on_target,
 }
 

@@ -1,0 +1,207 @@
+"""`reembed`, `reconcile` and `runs`: what a person types, sees, and is told when it can't be."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import pgvector_sync
+from endpoint import Endpoint
+from pgvector_sync.bootstrap import Embedders
+from pgvector_sync.cli import main
+from pgvector_sync.errors import Refused
+from pgvector_sync.operate.loop import Loop
+from pgvector_sync.settings import load_settings
+from servers import Database
+from synced import DOCS, Synced, open_synced, running_endpoint
+
+Typed = Callable[..., tuple[int, str, str]]
+KINDS = ["missing", "stale", "orphaned", "wrong_model", "broken", "incomplete", "stuck"]
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[tuple[Endpoint, Embedders]]:
+    with running_endpoint() as shared:
+        yield shared
+
+
+@pytest.fixture
+def synced(
+    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Synced]:
+    """Ten rows, each with its vector."""
+    with open_synced(database, shared, tmp_path, monkeypatch) as synced:
+        synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 10) n")
+        synced.pipeline()
+        yield synced
+
+
+@pytest.fixture
+def typed(synced: Synced, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Typed]:
+    """Runs `pgvector-sync …`: exit code, output and complaints."""
+    monkeypatch.setenv("DATABASE_URL", synced.database.url)
+    load_settings.cache_clear()
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    yield run
+    load_settings.cache_clear()
+
+
+@pytest.fixture
+def working(synced: Synced) -> Iterator[None]:
+    """Somebody embeds meanwhile."""
+    over = threading.Event()
+    loop = Loop(synced.runtime)
+    thread = threading.Thread(target=lambda: loop.run(finished=over.is_set))
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+def drift(synced: Synced) -> None:
+    synced.run(
+        "SET session_replication_role = replica; INSERT INTO docs VALUES (11, 'missing'); "
+        "UPDATE docs SET body = 'other' WHERE id = 1; DELETE FROM docs WHERE id = 2"
+    )
+
+
+def test_a_re_embed_is_a_row_that_any_worker_carries_out(synced: Synced, typed: Typed) -> None:
+    code, out, _ = typed("reembed", "docs", "--force")
+    assert code == 0
+    assert "run 2: a worker or `pgvector-sync sync` carries it out" in out
+    code, _, err = typed("reembed", "docs", "--force")
+    assert (code, "the very same is running already, as run 2" in err) == (0, True)
+    paid = synced.paid()
+    synced.settle()
+    assert synced.paid() == paid + 10
+    code, out, _ = typed("runs", "list", "--json")
+    assert [(run["id"], run["kind"], run["rows_enqueued"]) for run in json.loads(out)] == [
+        (2, "reembed", 10),
+        (1, "fill", 10),
+    ]
+
+
+@pytest.mark.usefixtures("working")
+def test_waiting_for_a_re_embed_ends_with_its_last_row(typed: Typed) -> None:
+    code, out, _ = typed("reembed", "docs", "--force", "--wait")
+    assert (code, out) == (0, "run 2 finished: 10 rows seen, 10 enqueued\n")
+    code, out, _ = typed("reembed", "docs", "--where", "id > 7", "--force", "--wait", "--json")
+    assert json.loads(out) == {
+        "version": 1, "run": 3, "state": "finished", "reason": None, "rows": 10, "enqueued": 3, "dead": 0,
+    }  # fmt: skip
+
+
+def test_keys_come_from_a_file_or_from_standard_input(
+    synced: Synced, typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keys").write_text("1\n\n[3]\n")
+    assert typed("reembed", "docs", "--keys", "keys", "--force")[0] == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO("5\n"))
+    assert typed("reembed", "docs", "--keys", "-")[0] == 0
+    keys = "SELECT run_id, key FROM pgvector_sync.run_key ORDER BY run_id, key"
+    assert synced.database.execute(keys) == [(2, [1]), (2, [3]), (3, [5])]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("reembed", "nothing"), 1, "there is no pipeline nothing"),
+        (("reembed", "docs", "--where", "idd > 3"), 1, 'column "idd" does not exist'),
+        (("reembed", "docs", "--keys", "absent"), 2, "absent: can't be read: No such file or directory"),
+        (("reembed", "docs", "--keys", "bad"), 2, "--keys bad, line 2: many is no key of (id bigint)"),
+        (("reembed", "docs", "--keys", "empty"), 1, "there is no key in the list"),
+        (("reembed", "docs", "--keys", "bad", "--where", "id = 1"), 1, "either a condition or keys"),
+        (("reembed", "docs", "--limit-rate", "0"), 2, "--limit-rate"),
+        (("reconcile", "nothing"), 1, "there is no pipeline nothing"),
+        (("runs", "show", "99"), 1, "there is no run 99"),
+        (("runs", "cancel", "1"), 1, "run 1 has ended already"),
+        (("runs", "list", "nothing"), 1, "there is no pipeline nothing"),
+    ],
+)
+def test_what_cant_be_done_is_said_with_what_to_do(
+    synced: Synced, typed: Typed, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    (tmp_path / "bad").write_text("1\nmany\n")
+    (tmp_path / "empty").write_text("\n")
+    found, out, err = typed(*arguments)
+    assert (found, out) == (code, "")
+    assert words in " ".join(err.split())
+    assert "Traceback" not in err
+    assert synced.database.value("SELECT count(*) FROM pgvector_sync.run") == 1
+
+
+def test_a_dry_run_shows_what_has_drifted_and_exits_1(synced: Synced, typed: Typed) -> None:
+    drift(synced)
+    code, out, err = typed("reconcile", "docs", "--dry-run", "--deep", "--json")
+    assert code == 1
+    report = json.loads(out)
+    assert report["version"] == 1
+    [found] = report["pipelines"]
+    assert {kind: found[kind] for kind in KINDS} == {
+        "missing": 1, "stale": 1, "orphaned": 1, "wrong_model": 0, "broken": 0, "incomplete": 0, "stuck": 0,
+    }  # fmt: skip
+    assert found["samples"]["missing"] == [[11]]
+    assert (found["rows"], found["vectors"], found["dry_run"], found["state"]) == (10, 10, True, "finished")
+    assert "docs: 3 have drifted" in err
+    assert "pgvector-sync reconcile docs --deep" in err
+    code, out, _ = typed("reconcile", "--dry-run")
+    assert code == 1
+    assert "docs: missing: 11" in out
+    assert "texts and vectors were not compared: --deep does that" in out
+
+
+@pytest.mark.usefixtures("working")
+def test_waiting_for_a_reconciliation_ends_when_all_is_mended(synced: Synced, typed: Typed) -> None:
+    drift(synced)
+    assert typed("reconcile", "docs", "--deep", "--wait")[0] == 1, "something was found"
+    synced.exact()
+    code, out, _ = typed("reconcile", "docs", "--deep", "--wait", "--json")
+    assert code == 0
+    assert {kind: json.loads(out)["pipelines"][0][kind] for kind in KINDS} == dict.fromkeys(KINDS, 0)
+    code, out, _ = typed("reconcile", "--trend", "--json")
+    assert [figures["stale"] for figures in json.loads(out)] == [0, 1]
+
+
+def test_a_run_can_be_shown_and_cancelled(typed: Typed) -> None:
+    typed("reembed", "docs", "--where", "id > 3", "--limit-rate", "0.5")
+    code, out, _ = typed("runs", "show", "2")
+    assert code == 0
+    assert "2, reembed of docs" in out
+    assert "where id > 3" in out
+    code, out, _ = typed("runs", "cancel", "2")
+    assert (code, out) == (0, "run 2 is cancelled\n")
+    assert json.loads(typed("runs", "show", "2", "--json")[1])["state"] == "cancelled"
+
+
+def test_a_fill_is_not_cancelled(synced: Synced, typed: Typed) -> None:
+    synced.declare(where="id > 0")
+    synced.apply()
+    code, _, err = typed("runs", "cancel", "2")
+    assert code == 1
+    assert "a fill can't be cancelled" in err
+    assert "pgvector-sync pause docs" in err
+
+
+def test_an_application_asks_by_a_call(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = synced.database.url
+    assert pgvector_sync.reembed("docs", where="id < 3", force=True, database_url=url) == 2
+    assert pgvector_sync.reembed("docs", keys=[1, [2]], database_url=url) == 3
+    monkeypatch.setenv("DATABASE_URL", url)
+    load_settings.cache_clear()
+    assert pgvector_sync.reconcile("docs", deep=True) == 4
+    with pytest.raises(Refused, match="a key is not one"):
+        pgvector_sync.reembed("docs", keys=["x"])
+    load_settings.cache_clear()
+    synced.sync()

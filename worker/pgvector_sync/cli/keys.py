@@ -1,0 +1,49 @@
+"""Keys as people type them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pgvector_sync.errors import ConfigError
+from pgvector_sync.model import Key, KeyColumn
+from pgvector_sync.store.shape import canonical_key
+
+_JSON_BEGINS = ("[", '"')
+
+
+def show_key(key: Sequence[int | str]) -> str:
+    """As `--key` takes it."""
+    bare = str(key[0])
+    return bare if len(key) == 1 and bare[:1] not in _JSON_BEGINS else json.dumps(key, ensure_ascii=False)
+
+
+def parse_key(text: str, columns: Sequence[KeyColumn], *, where: str = "--key") -> Key:
+    """A key as users type it: a JSON array, or a value for one column, bare or as a JSON string.
+
+    Raises ConfigError for what can't be a key of these columns.
+    """
+    try:
+        value = json.loads(text, parse_float=str, parse_int=str) if text[:1] in _JSON_BEGINS else text
+        return canonical_key(value if isinstance(value, list) else [value], columns)
+    except (ValueError, ArithmeticError):
+        names = ", ".join(f"{column.name} {column.type}" for column in columns)
+        raise ConfigError(
+            f"{text} is no key of ({names})",
+            where=where,
+            hint="type 42 or abc for one column, '[\"eu\", 7]' for several",
+        ) from None
+
+
+def read_keys(file: str, columns: Sequence[KeyColumn]) -> Iterator[Key]:
+    """One a line, from a file or (`-`) standard input; blank lines are passed over. Raises ConfigError."""
+    try:
+        lines = sys.stdin if file == "-" else Path(file).open(encoding="utf-8")  # noqa: SIM115  closed below
+    except OSError as error:
+        raise ConfigError(f"can't be read: {error.strerror}", where=file) from None
+    with lines:
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                yield parse_key(line.strip(), columns, where=f"--keys {file}, line {number}")

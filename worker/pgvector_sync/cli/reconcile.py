@@ -1,0 +1,178 @@
+"""`reconcile`: find what has drifted, and enqueue it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from pgvector_sync.cli import environment
+from pgvector_sync.cli.console import complain, out, print_json, progress, say
+from pgvector_sync.cli.keys import show_key
+from pgvector_sync.errors import Refused
+from pgvector_sync.operate.requests import request_reconcile
+from pgvector_sync.operate.waiting import find_run, wait_for
+from pgvector_sync.store import drift, pipelines
+from pgvector_sync.store.drift import Drift
+from pgvector_sync.store.runs import Run
+from pgvector_sync.sync.runtime import Runtime
+
+KINDS = ("missing", "stale", "orphaned", "wrong_model", "broken", "incomplete", "stuck")
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(reconcile)
+
+
+def reconcile(
+    pipeline: Annotated[str | None, typer.Argument(help="Only this one.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Count and show what has drifted; enqueue nothing.")
+    ] = False,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Compare the texts and vectors as well: reads every row.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Until what has drifted is mended.")] = False,
+    accept_orphans: Annotated[
+        bool, typer.Option("--accept-orphans", help="However many vectors look orphaned: it is meant.")
+    ] = False,
+    trend: Annotated[
+        bool, typer.Option("--trend", help="Show what earlier ones have found, and do nothing.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="For machines; the shape is documented and stable.")
+    ] = False,
+) -> None:
+    """Compare source and target from end to end; enqueue what has drifted, in the bulk lane."""
+    with environment.runtime() as runtime:
+        names = _names(runtime, pipeline)
+        if trend:
+            _trend(runtime, pipeline, as_json=as_json)
+            return
+        requested = {
+            name: request_reconcile(
+                runtime.database, name, deep=deep, dry_run=dry_run, accept_orphans=accept_orphans
+            ).run_id
+            for name in names
+        }
+        if not (wait or dry_run):
+            _announce(requested, as_json=as_json)
+            return
+        ended = [_wait(runtime, name, run_id, mending=wait and not dry_run) for name, run_id in requested.items()]
+    print_json(as_report(ended)) if as_json else _show(ended)
+    _conclude(ended)
+
+
+def _names(runtime: Runtime, pipeline: str | None) -> list[str]:
+    with runtime.database.transaction(read_only=True) as connection:
+        if pipeline is not None:
+            return [pipelines.require_pipeline(connection, pipeline).name]
+        found = [one.name for one in pipelines.all_pipelines(connection) if one.state != "removing"]
+    if not found:
+        raise Refused("no pipeline is declared", hint="write pgvector-sync.toml, then `pgvector-sync apply`")
+    return found
+
+
+def _announce(requested: dict[str, int], *, as_json: bool) -> None:
+    if as_json:
+        print_json({"version": 1, "runs": requested})
+        return
+    for name, run_id in requested.items():
+        out.print(
+            f"{name}: run {run_id}; a worker or `pgvector-sync sync` carries it out, "
+            f"`pgvector-sync runs show {run_id}` shows what it finds",
+            markup=False,
+        )
+
+
+def _wait(runtime: Runtime, name: str, run_id: int, *, mending: bool) -> Run:
+    with runtime.database.transaction(read_only=True) as connection:
+        if pipelines.require_pipeline(connection, name).state == "paused":
+            raise Refused(f"{name} is paused", hint=f"pgvector-sync resume {name}; run {run_id} goes on then")
+
+    def silence(run: Run) -> None:
+        if mending and run.waiting:
+            say(f"{run.waiting:,} rows wait, and nobody seems to embed them: start `pgvector-sync worker`")
+
+    with progress(f"comparing {name}", find_run(runtime, run_id).rows_total) as bar:
+        return wait_for(
+            runtime, run_id, on_progress=lambda run: bar.reach(run.rows_seen, run.rows_total), on_silence=silence
+        )
+
+
+def as_report(runs: list[Run]) -> dict[str, Any]:
+    """The documented, stable shape."""
+    return {
+        "version": 1,
+        "pipelines": [
+            {
+                "name": run.pipeline,
+                "run": run.id,
+                "state": run.state,
+                "reason": run.reason,
+                "deep": bool(run.options.get("deep")),
+                "dry_run": bool(run.options.get("dry_run")),
+                "rows": run.counts.get("rows", 0),
+                "vectors": run.counts.get("vectors", 0),
+                **{kind: run.counts.get(kind, 0) for kind in KINDS},
+                "enqueued": run.rows_enqueued,
+                "samples": {kind: run.samples.get(kind, []) for kind in KINDS},
+            }
+            for run in runs
+        ],
+    }
+
+
+def _show(runs: list[Run]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("pipeline", no_wrap=True)
+    for name in ("rows", "vectors", *KINDS):
+        table.add_column(name.replace("_", " "), justify="right")
+    for run in runs:
+        table.add_row(run.pipeline, *(f"{run.counts.get(name, 0):,}" for name in ("rows", "vectors", *KINDS)))
+    out.print(table)
+    for run in runs:
+        for kind in KINDS:
+            if keys := run.samples.get(kind):
+                shown = ", ".join(show_key(key) for key in keys)
+                more = " …" if run.counts[kind] > len(keys) else ""
+                out.print(f"{run.pipeline}: {kind.replace('_', ' ')}: {shown}{more}", markup=False)
+        if not run.options.get("deep"):
+            out.print(f"{run.pipeline}: texts and vectors were not compared: --deep does that", markup=False)
+
+
+def _conclude(runs: list[Run]) -> None:
+    """Exit 1 where something has drifted, or a run didn't come to its end."""
+    for run in runs:
+        if run.state != "finished":
+            complain(f"{run.pipeline}: {run.reason or run.state}")
+        elif run.options.get("dry_run") and _drifted(run):
+            complain(
+                f"{run.pipeline}: {_drifted(run):,} have drifted",
+                f"mend it: pgvector-sync reconcile {run.pipeline}"
+                + (" --deep" if run.options.get("deep") else ""),
+            )
+    if any(_drifted(run) or run.state != "finished" for run in runs):
+        raise typer.Exit(1)
+
+
+def _drifted(run: Run) -> int:
+    return sum(run.counts.get(kind, 0) for kind in Drift)
+
+
+def _trend(runtime: Runtime, pipeline: str | None, *, as_json: bool) -> None:
+    with runtime.database.transaction(read_only=True) as connection:
+        figures = drift.trend(connection, pipeline, limit=100)
+    if as_json:
+        print_json([drift.as_json(one) for one in figures])
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("at", "pipeline", "deep"):
+        table.add_column(name, no_wrap=True)
+    for name in ("rows", "vectors", *KINDS):
+        table.add_column(name.replace("_", " "), justify="right")
+    for one in figures:
+        counts = (f"{getattr(one, name):,}" for name in ("rows", "vectors", *KINDS))
+        table.add_row(f"{one.at:%Y-%m-%d %H:%M}", one.pipeline, "yes" if one.deep else "", *counts)
+    out.print(table if figures else "nothing was reconciled yet")

@@ -1,0 +1,112 @@
+"""`runs list / show / cancel`: fills, re-embeds and reconciliations, past and present."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from pgvector_sync.cli import environment
+from pgvector_sync.cli.console import out, print_json
+from pgvector_sync.cli.keys import show_key
+from pgvector_sync.errors import Refused
+from pgvector_sync.operate.waiting import find_run
+from pgvector_sync.store import pipelines, runs
+from pgvector_sync.store.runs import Kind, Run
+from pgvector_sync.sync.runtime import Runtime
+
+Number = Annotated[int, typer.Argument(help="Its number.")]
+Json = Annotated[bool, typer.Option("--json", help="For machines.")]
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(help="Fills, re-embeds and reconciliations: see how far they are, or stop one.")
+    group.command("list")(show_all)
+    group.command("show")(show)
+    group.command()(cancel)
+    app.add_typer(group, name="runs", no_args_is_help=True)
+
+
+def show_all(
+    pipeline: Annotated[str | None, typer.Argument(help="Only this one's.")] = None,
+    as_json: Json = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
+) -> None:
+    """Show them, newest first."""
+    with environment.runtime() as runtime, runtime.database.transaction(read_only=True) as connection:
+        if pipeline is not None:
+            pipelines.require_pipeline(connection, pipeline)
+        found = runs.list_runs(connection, pipeline=pipeline, limit=limit)
+    if as_json:
+        print_json([as_dict(run) for run in found])
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("run", justify="right")
+    for name in ("pipeline", "kind", "state"):
+        table.add_column(name, no_wrap=True)
+    for name in ("seen", "of", "enqueued", "waiting", "dead"):
+        table.add_column(name, justify="right")
+    table.add_column("started", no_wrap=True)
+    for run in found:
+        total = "" if run.rows_total is None else f"{run.rows_total:,}"
+        counts = (f"{run.rows_seen:,}", total, f"{run.rows_enqueued:,}", f"{run.waiting:,}", f"{run.dead:,}")
+        table.add_row(str(run.id), run.pipeline, run.kind, run.state, *counts, f"{run.started_at:%Y-%m-%d %H:%M}")
+    out.print(table if found else "no run yet")
+
+
+def show(run: Number, as_json: Json = False) -> None:
+    """Show one: what was asked for, how far it is, what it found."""
+    with environment.runtime() as runtime:
+        found = _find(runtime, run)
+    if as_json:
+        print_json(as_dict(found))
+        return
+    asked = ", ".join(f"{name} {value}" for name, value in found.options.items()) or "every row"
+    total = "" if found.rows_total is None else f" of {found.rows_total:,}"
+    counts = f"{found.rows_enqueued:,} enqueued, {found.waiting:,} waiting, {found.dead:,} dead"
+    lines = [
+        ("run", f"{found.id}, {found.kind} of {found.pipeline}"),
+        ("state", found.state + (f": {found.reason}" if found.reason else "")),
+        ("asked for", f"{asked}, by {found.requested_by}"),
+        ("rows", f"{found.rows_seen:,} seen{total}, {counts}"),
+        ("started", f"{found.started_at:%Y-%m-%d %H:%M:%S %Z}"),
+        ("ended", f"{found.finished_at:%Y-%m-%d %H:%M:%S %Z}" if found.finished_at else "not yet"),
+    ]
+    lines += [
+        (kind.replace("_", " "), f"{count:,}" + _sample(found, kind)) for kind, count in found.counts.items()
+    ]
+    for label, value in lines:
+        out.print(f"{label:12}{value}", markup=False)
+
+
+def cancel(run: Number) -> None:
+    """Enqueue no more; what waits already is looked at, and not paid for twice."""
+    with environment.runtime() as runtime:
+        found = _find(runtime, run)
+        if found.kind is Kind.FILL and found.running:
+            raise Refused(
+                "a fill can't be cancelled: nobody would know of the rows that it has not reached",
+                hint=f"pgvector-sync pause {found.pipeline} stops it for now, remove for good",
+            )
+        if not runtime.database.patiently(lambda connection: runs.cancel(connection, run)):
+            raise Refused(f"run {run} has ended already", hint=f"see `pgvector-sync runs show {run}`")
+    out.print(f"run {run} is cancelled", markup=False)
+
+
+def as_dict(run: Run) -> dict[str, Any]:
+    return {**asdict(run), "started_at": run.started_at.isoformat(),
+            "finished_at": run.finished_at.isoformat() if run.finished_at else None}  # fmt: skip
+
+
+def _find(runtime: Runtime, number: int) -> Run:
+    try:
+        return find_run(runtime, number)
+    except LookupError:
+        raise Refused(f"there is no run {number}", hint="see `pgvector-sync runs list`") from None
+
+
+def _sample(run: Run, kind: str) -> str:
+    keys = run.samples.get(kind)
+    return ": " + ", ".join(show_key(key) for key in keys) if keys else ""

@@ -1,0 +1,205 @@
+"""What a re-embed will come to: rows, tokens, money and time, from a sample. No provider is called."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+from psycopg import sql
+
+from pgvector_sync.embedding.budget import BURST
+from pgvector_sync.embedding.prices import price_of
+from pgvector_sync.embedding.tokens import count_tokens
+from pgvector_sync.model import Key, Lane, Pipeline
+from pgvector_sync.operate.requests import check_condition
+from pgvector_sync.store import pipelines, rows, usage
+from pgvector_sync.store.database import Connection, one
+from pgvector_sync.store.rows import SourceRow
+from pgvector_sync.store.shape import Shape, expression, key_json, name
+from pgvector_sync.store.statements import statement
+from pgvector_sync.sync.runtime import Runtime
+
+SAMPLE_ROWS = 2_000
+READ_AT_ONCE = 100
+"""Texts in memory at a time."""
+CONFIDENCE = 1.96
+"""Standard errors around the mean that hold 95 % of all samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """As `reembed --estimate --json` prints it."""
+
+    pipeline: str
+    model: str
+    rows: int
+    """That are asked for and have a text."""
+    sampled_rows: int
+    tokens: int
+    """To be paid for."""
+    tokens_error: int
+    """Half the width of the 95 % confidence interval; 0 where every row was counted."""
+    tokens_exact: bool
+    """Whether a tokenizer of the model counted; else half the bytes, more than most texts have."""
+    inputs: int
+    saved_inputs: int
+    """Texts that need no call: stored already, or equal within the sample (more are equal in the whole)."""
+    usd: float | None
+    usd_error: float | None
+    seconds: float | None
+    """By the provider's limits, else by the last hour's pace; None where there is neither."""
+    bound_by: str | None
+    """`requests_per_minute`, `tokens_per_minute`, `tokens_per_day` or `pace`."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"version": 1, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One row of the sample; saved: it costs nothing."""
+
+    tokens: int
+    exact: bool
+    saved: bool
+
+
+def estimate(
+    runtime: Runtime,
+    pipeline: str,
+    *,
+    where: str | None = None,
+    keys: Sequence[Key] | None = None,
+    stale_only: bool = False,
+    force: bool = False,
+) -> Estimate:
+    """Raises Refused for an unknown pipeline or a condition that isn't one."""
+    with runtime.database.transaction(read_only=True) as connection:
+        found = pipelines.require_pipeline(connection, pipeline)
+        shape = Shape(found, runtime.database.vector_schema)
+        if where is not None:
+            check_condition(connection, shape, where)
+        total, sample = _sample(connection, runtime, shape, where, keys, stale_only=stale_only)
+        counted = [
+            row
+            for start in range(0, len(sample), READ_AT_ONCE)
+            for row in _count(connection, runtime, shape, sample[start : start + READ_AT_ONCE], force=force)
+        ]
+        pace = usage.rows_per_second(connection, found)
+    with_text = round(total * len(counted) / len(sample)) if sample else 0
+    return project(found, with_text, counted, pace=pace, batch_rows=runtime.batch_size(found, Lane.BULK))
+
+
+def _sample(
+    connection: Connection,
+    runtime: Runtime,
+    shape: Shape,
+    where: str | None,
+    keys: Sequence[Key] | None,
+    *,
+    stale_only: bool,
+) -> tuple[int, list[Key]]:
+    if keys is not None:
+        return len(keys), list(keys) if len(keys) <= SAMPLE_ROWS else random.sample(keys, SAMPLE_ROWS)
+    conditions: list[sql.Composable] = [expression(where or "true")]
+    if stale_only:
+        conditions.append(shape.is_stale)
+    parts = {
+        "source": shape.source,
+        "wanted": shape.wanted,
+        "filter": sql.SQL(" AND ").join(conditions),
+        "key_json": key_json(shape.pipeline.source, shape.source, name),
+    }
+    params = {
+        "limit": SAMPLE_ROWS,
+        "spec": shape.pipeline.spec.digest,
+        "text_limit": runtime.settings.text_limit_bytes,
+    }
+    total = one(connection, statement("source.count").format(**parts), params)["rows"]
+    chosen = connection.execute(statement("source.sample").format(**parts), params)
+    return int(total), [tuple(row["key"]) for row in chosen]
+
+
+def _count(
+    connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence[Key], *, force: bool
+) -> list[Counted]:
+    found = rows.read(connection, shape, keys, text_limit=runtime.settings.text_limit_bytes)
+    with_text = [row for row in found if row.text is not None and row.fingerprint is not None]
+    known = (
+        set()
+        if force
+        else rows.known(connection, shape, [row.fingerprint for row in with_text if row.fingerprint])
+    )
+    seen: set[bytes] = set()
+    return [_counted(row, shape.pipeline.spec.model, known, seen) for row in with_text]
+
+
+def _counted(row: SourceRow, model: str, known: set[bytes], seen: set[bytes]) -> Counted:
+    fingerprint = row.fingerprint or b""
+    saved = fingerprint in known or fingerprint in seen
+    seen.add(fingerprint)
+    tokens = count_tokens(row.text or "", model)
+    return Counted(0 if saved else tokens.about, tokens.about == tokens.at_most, saved)
+
+
+def project(
+    pipeline: Pipeline, total: int, counted: Sequence[Counted], *, pace: float | None, batch_rows: int
+) -> Estimate:
+    """From the sample to all rows. The error is that of a mean without replacement: s/√n · √(1 - n/N)."""
+    n = len(counted)
+    tokens = [row.tokens for row in counted]
+    mean = statistics.fmean(tokens) if n else 0.0
+    spread = statistics.stdev(tokens) if n > 1 else 0.0
+    error = CONFIDENCE * spread / math.sqrt(n) * math.sqrt(max(0.0, 1 - n / total)) * total if n else 0.0
+    bought = sum(not row.saved for row in counted) / n * total if n else 0.0
+    price = pipeline.usd_per_million_tokens
+    if price is None:
+        price = Decimal(0) if pipeline.provider.base_url is None else price_of(pipeline.spec.model)
+    seconds, bound_by = _time(pipeline, mean * total, bought, pace=pace, batch_rows=batch_rows)
+    return Estimate(
+        pipeline=pipeline.name,
+        model=pipeline.spec.model,
+        rows=total,
+        sampled_rows=n,
+        tokens=round(mean * total),
+        tokens_error=math.ceil(error),
+        tokens_exact=all(row.exact for row in counted),
+        inputs=round(bought),
+        saved_inputs=total - round(bought) if n else 0,
+        usd=None if price is None else _usd(mean * total, price),
+        usd_error=None if price is None else _usd(error, price),
+        seconds=seconds,
+        bound_by=bound_by,
+    )
+
+
+def _usd(tokens: float, price: Decimal) -> float:
+    return round(float(Decimal(tokens) / 1_000_000 * price), 4)
+
+
+def _time(
+    pipeline: Pipeline, tokens: float, inputs: float, *, pace: float | None, batch_rows: int
+) -> tuple[float | None, str | None]:
+    """The slowest of what limits it, and which that is."""
+    provider, evenly = pipeline.provider, 1 - BURST
+    bounds: list[tuple[float, str]] = []
+    if provider.requests_per_minute is not None:
+        minutes = math.ceil(inputs / batch_rows) / (provider.requests_per_minute * evenly)
+        bounds.append((minutes * 60, "requests_per_minute"))
+    if provider.tokens_per_minute is not None:
+        bounds.append((tokens / (provider.tokens_per_minute * evenly) * 60, "tokens_per_minute"))
+    if pipeline.tokens_per_day is not None and tokens > pipeline.tokens_per_day:
+        days = math.ceil(tokens / pipeline.tokens_per_day) - 1
+        bounds.append((days * timedelta(days=1).total_seconds(), "tokens_per_day"))
+    if pace:
+        bounds.append((inputs / pace, "pace"))
+    if not bounds:
+        return None, None
+    seconds, bound_by = max(bounds)
+    return round(seconds, 1), bound_by
