@@ -25,6 +25,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from lag import lags, percentile
+
 from pgvector_sync.store.migrations import migrate
 from processes import Process, Processes
 from servers import Database, new_database, running_postgres, running_valkey
@@ -82,20 +84,8 @@ class Bench:
         urllib.request.urlopen(urllib.request.Request(url, json.dumps(what).encode(), method="POST")).close()
 
     def lags(self, table: str, changes: int) -> list[float]:
-        """Seconds from the commit of each of some single changes to its vector."""
-        found = []
-        with self.database.connect() as connection:
-            for _ in range(changes):
-                self.number += 1
-                connection.execute(f"INSERT INTO {table} VALUES (%s, 'change ' || %s)", (self.number,) * 2)
-                committed = time.perf_counter()
-                query = f"SELECT FROM {table}_embedding WHERE id = %s"
-                while connection.execute(query, (self.number,)).fetchone() is None:
-                    if time.perf_counter() - committed > 60:
-                        raise SystemExit(f"a change of {table} got no vector within a minute")
-                    time.sleep(0.005)
-                found.append(time.perf_counter() - committed)
-        return found
+        self.number += changes
+        return lags(self.database, table, self.number - changes, changes)
 
     def in_batches(self) -> int:
         return int(self.database.value("SELECT count(*) FROM docs_embedding"))
@@ -126,18 +116,15 @@ def measure(bench: Bench, name: str, table: str, prepare: Callable[[], None]) ->
         )
     bench.lags("notes", 1)  # connections are open now
     before, begun = bench.in_batches(), time.perf_counter()
-    lags = sorted(bench.lags(table, bench.changes))
+    found = bench.lags(table, bench.changes)
     seconds, rows = time.perf_counter() - begun, bench.in_batches() - before
     size = 256 if "small" in name else 512
     batch = f"{SLOTS * seconds / (rows / size):8.2f}" if rows > 5 * size else "       -"
-    tail = lags[int(0.95 * len(lags))]
     left = bench.database.value("SELECT count(*) FROM pgvector_sync.work") + bench.database.value(
         "SELECT count(*) FROM pgvector_sync.outbox"
     )
-    print(
-        f"{name:<58}{statistics.median(lags):8.2f}{tail:8.2f}{lags[-1]:8.2f}{batch}{left:10,}",
-        flush=True,
-    )
+    figures = (statistics.median(found), percentile(found, 0.95), max(found))
+    print(f"{name:<58}{''.join(f'{figure:8.2f}' for figure in figures)}{batch}{left:10,}", flush=True)
 
 
 def fill(bench: Bench) -> None:
