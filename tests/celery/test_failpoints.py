@@ -18,6 +18,7 @@ from cluster import Cluster, Points, children, open_cluster
 from endpoint import Endpoint
 from pgvector_sync.bootstrap import Embedders
 from pgvector_sync.failpoint import Failpoint
+from pgvector_sync.operate.requests import request_reconcile
 from processes import Process, Processes
 from servers import Database, Postgres, Valkey, new_database
 from waiting import eventually
@@ -107,6 +108,12 @@ def fill(pair: Pair) -> None:
     pair.cluster.synced.apply()
 
 
+def reconcile(pair: Pair) -> None:
+    """A comparison in the middle of changes, which has nothing to find."""
+    change(pair)
+    request_reconcile(pair.cluster.synced.runtime.database, "docs", deep=True, page_rows=5)
+
+
 def refuse_one(pair: Pair) -> None:
     """One text that the endpoint refuses, so that its row becomes a dead letter."""
     pair.cluster.synced.endpoint.fail("status", status=400, marker="refused")
@@ -158,9 +165,11 @@ LEADS_TO: dict[Failpoint, Callable[[Pair], None]] = {
     Failpoint.FAILURES_COMMITTED: refuse_one,
     Failpoint.PROVIDER_FAILED: ask_for_a_pause,
     Failpoint.RELEASING: be_late,
-    Failpoint.FILL_CLAIMED: fill,
+    Failpoint.RUN_CLAIMED: fill,
     Failpoint.FILL_ENQUEUED: fill,
     Failpoint.FILL_COMMITTED: fill,
+    Failpoint.RECONCILE_COMPARED: reconcile,
+    Failpoint.RECONCILE_COMMITTED: reconcile,
 }
 
 

@@ -125,7 +125,7 @@ def test_while_every_child_is_stuck_the_queues_dont_grow(cluster: Cluster) -> No
 
 
 def tick_of(cluster: Cluster) -> Any:
-    return cluster.synced.database.execute("SELECT last_at FROM pgvector_sync.tick")
+    return cluster.synced.database.execute("SELECT last_at FROM pgvector_sync.tick WHERE name = 'tick'")
 
 
 def test_two_beats_are_one_in_effect(cluster: Cluster) -> None:

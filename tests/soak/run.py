@@ -20,6 +20,7 @@ from pgvector.psycopg import register_vector
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from asks import Asks, drift_found
 from faults import Faults
 from watch import WITNESS, Watch
 from writers import Writer
@@ -124,9 +125,11 @@ def soak(arguments, postgres, valkey, database, processes, folder) -> int:
     faults = Faults(postgres, valkey, database, processes, control, arguments.seed)
     writers = [Writer(database, number, arguments.seed) for number in range(WRITERS)]
     watch = Watch(database, pipeline)
+    ours = open_database(Settings(DATABASE_URL=database.url), max_connections=1)
+    asks = Asks(ours, arguments.seed)
     faults.start_workers(WORKERS)
     beat = processes.command("beat")
-    for thread in (*writers, watch, faults):
+    for thread in (*writers, watch, faults, asks):
         thread.start()
     began = time.monotonic()
     while time.monotonic() - began < arguments.minutes * 60:
@@ -135,10 +138,11 @@ def soak(arguments, postgres, valkey, database, processes, folder) -> int:
             beat = processes.command("beat")
         written = sum(sum(writer.counts.values()) for writer in writers)
         print(f"  {time.monotonic() - began:5.0f} s: {written:,} writes, {watch.checks:,} checks", flush=True)
-    for thread in (faults, *writers):
+    for thread in (faults, asks, *writers):
         thread.stopping.set()
-    for thread in (faults, *writers):
+    for thread in (faults, asks, *writers):
         thread.join(30)
+    ours.close()
     postgres.start()
     valkey.start()
     stopped = time.monotonic()
@@ -146,7 +150,7 @@ def soak(arguments, postgres, valkey, database, processes, folder) -> int:
     settle_seconds = time.monotonic() - stopped
     watch.stopping.set()
     watch.join(10)
-    return report(postgres, database, faults, writers, watch, ended=ended, settle_seconds=settle_seconds)
+    return report(postgres, database, faults, asks, writers, watch, ended=ended, settle_seconds=settle_seconds)
 
 
 def _settle(database: Database) -> bool:
@@ -159,7 +163,7 @@ def _settle(database: Database) -> bool:
     return True
 
 
-def report(postgres, database, faults, writers, watch, *, ended: bool, settle_seconds: float) -> int:
+def report(postgres, database, faults, asks, writers, watch, *, ended: bool, settle_seconds: float) -> int:
     writes: Counter[str] = sum((writer.counts for writer in writers), Counter())
     states: Counter[str] = sum((writer.sqlstates for writer in writers), Counter())
     vectors = wrong_vectors(database)
@@ -174,11 +178,15 @@ def report(postgres, database, faults, writers, watch, *, ended: bool, settle_se
         "orphaned at the end": vectors["orphaned"],
         "not wanted at the end": vectors["not wanted"],
         "G11: not settled": int(not ended),
+        "taken for drift": drift_found(database),
         "deadlocks in the server's log": deadlocks,
     }
     print("\nwrites           ", dict(writes))
     print("refused writes   ", dict(states))
     print("faults           ", dict(faults.counts))
+    runs = database.execute("SELECT kind, state, count(*) FROM pgvector_sync.run GROUP BY 1, 2 ORDER BY 1, 2")
+    print("asked for        ", dict(asks.counts))
+    print("runs             ", ", ".join(f"{count} {kind} {state}" for kind, state, count in runs))
     print("checks of G1     ", watch.checks)
     print("fresh at the end ", vectors["fresh"], f"(settled {settle_seconds:.1f} s after the last write)")
     print("left in work     ", dict(dead))

@@ -69,10 +69,10 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
             "ack_emulation": False,
             "queue_order_strategy": "priority",  # in the order of task_queues: live first
             "priority_steps": [0],
-            "socket_timeout": 30,
+            "socket_timeout": 10,
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
-            "health_check_interval": 25,
+            "health_check_interval": 10,
         }
         if settings.broker().startswith(("redis", "valkey"))
         else {},

@@ -69,12 +69,16 @@ class Failpoint(StrEnum):
     RELEASING = "releasing"
     """Rows that were not reached before the deadline are about to be given back."""
 
-    FILL_CLAIMED = "fill_claimed"
+    RUN_CLAIMED = "run_claimed"
     """The run is leased, and no page of it was read."""
     FILL_ENQUEUED = "fill_enqueued"
     """A page is work and the watermark has moved, but not committed."""
     FILL_COMMITTED = "fill_committed"
     """A page is work; the next is not read, or the run not finished."""
+    RECONCILE_COMPARED = "reconcile_compared"
+    """A page is compared and what has drifted is work, but not committed."""
+    RECONCILE_COMMITTED = "reconcile_committed"
+    """A page is done; the next is not read, or the figures not written."""
 
 
 def reach(point: Failpoint) -> None:

@@ -51,7 +51,7 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Wa
             return Walked(ended=False)
         started = time.monotonic()
         run = runtime.database.patiently(partial(_step, runtime, run, shape, limit))
-        reach(Failpoint.FILL_COMMITTED)
+        reach(Failpoint.RECONCILE_COMMITTED)
         took = time.monotonic() - started
         limit = max(1, min(most, limit * 2 if took < PAGE_TIME / 2 else limit // 2 if took > PAGE_TIME else limit))
         # the database's time is what is shared; whoever carries the run waits
@@ -100,7 +100,7 @@ def _step(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int, connectio
         samples=_sampled(run.samples, page.drifted.items()),
     )
     _advance(runtime, moved, connection, seen=page.rows, enqueued=enqueued)
-    reach(Failpoint.FILL_ENQUEUED)
+    reach(Failpoint.RECONCILE_COMPARED)
     log.debug(Event.RECONCILE_PAGE, pipeline=run.pipeline, run=run.id, rows=page.rows, drifted=len(page.drifted))
     return moved
 

@@ -34,7 +34,7 @@ def carry_out(runtime: Runtime, run_id: int, *, until: float) -> bool:
         pipeline = None if run is None else pipelines.find_pipeline(connection, run.pipeline)
     if run is None or pipeline is None:
         return False
-    reach(Failpoint.FILL_CLAIMED)
+    reach(Failpoint.RUN_CLAIMED)
     shape = Shape(pipeline, runtime.database.vector_schema)
     walked = Walked(ended=False)
     try:

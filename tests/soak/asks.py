@@ -1,0 +1,52 @@
+"""Who asks for runs in the soak: re-embeds of some rows, and reconciliations, which must find nothing."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections import Counter
+
+import psycopg
+from writers import RANGE
+
+from pgvector_sync.errors import Refused
+from pgvector_sync.operate.requests import request_reconcile, request_reembed
+from pgvector_sync.store.database import Database as OurDatabase
+from servers import Database
+
+
+class Asks(threading.Thread):
+    """Asks for a run every few seconds; one of each kind is carried out at a time."""
+
+    def __init__(self, ours: OurDatabase, seed: int) -> None:
+        super().__init__(name="asks", daemon=True)
+        self.ours = ours
+        self.random = random.Random(seed + 100)
+        self.stopping = threading.Event()
+        self.counts: Counter[str] = Counter()
+
+    def run(self) -> None:
+        while not self.stopping.wait(self.random.uniform(1, 6)):
+            try:
+                self._ask()
+            except Refused:
+                self.counts["refused: one is running"] += 1
+            except psycopg.OperationalError:
+                self.counts["out of reach"] += 1
+
+    def _ask(self) -> None:
+        if self.random.random() < 0.6:
+            deep, page_rows = self.random.random() < 0.7, self.random.choice([3, 50, 1000])
+            request_reconcile(self.ours, "docs", deep=deep, page_rows=page_rows)
+            self.counts["reconcile"] += 1
+            return
+        low = self.random.randrange(0, 3 * RANGE)
+        force = self.random.random() < 0.5
+        request_reembed(self.ours, "docs", where=f"id BETWEEN {low} AND {low + RANGE}", force=force)
+        self.counts["reembed"] += 1
+
+
+def drift_found(database: Database) -> int:
+    """Rows that reconciliations took for drifted, though the triggers saw every change."""
+    kinds = "missing + stale + orphaned + wrong_model + broken + incomplete"
+    return int(database.value(f"SELECT coalesce(sum({kinds}), 0) FROM pgvector_sync.drift"))
