@@ -44,11 +44,17 @@ REVOKE ALL ON pgvector_sync.run_key, pgvector_sync.drift FROM PUBLIC;
 CREATE FUNCTION pgvector_sync.enqueue(pipeline text, key anyelement) RETURNS void LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp SET DateStyle = 'ISO, YMD' AS $enqueue$
 DECLARE
-    given  jsonb := CASE WHEN jsonb_typeof(to_jsonb(key)) = 'array' THEN to_jsonb(key) ELSE jsonb_build_array(key) END;
+    given  jsonb;
     wanted record;
     part   text;
     parts  jsonb[] := '{}';
 BEGIN
+    -- to_jsonb calls a cast to json that the caller may have made for a type of his own, and here with our rights
+    IF pg_typeof(key) <> ALL ('{smallint,integer,bigint,numeric,text,varchar,uuid,date,jsonb}'::regtype[]) THEN
+        RAISE EXCEPTION 'a key is no %', pg_typeof(key) USING ERRCODE = 'wrong_object_type',
+            HINT = 'cast it to the type of its column, or pass jsonb_build_array(a, b)';
+    END IF;
+    given := CASE WHEN jsonb_typeof(to_jsonb(key)) = 'array' THEN to_jsonb(key) ELSE jsonb_build_array(key) END;
     SELECT s.id, s.key_columns, s.key_types INTO wanted FROM pgvector_sync.pipeline p
     JOIN pgvector_sync.source s ON s.id = p.source_id WHERE p.name = enqueue.pipeline AND p.state <> 'removing';
     IF NOT FOUND THEN

@@ -40,7 +40,9 @@ WITH event AS (
                           THEN least(w.visible_at, excluded.visible_at) ELSE w.visible_at END,
         -- what failed is known by its fingerprint; another content has attempts of its own
         attempts = CASE WHEN w.parked_at IS NOT NULL AND w.failed_fingerprint IS NOT NULL THEN 0 ELSE w.attempts END,
-        parked_at = NULL
+        parked_at = NULL,
+        -- from here on it waits for itself, and holds up no run
+        run_id = NULL
     RETURNING 1
 )
 SELECT (SELECT count(*) FROM event) AS events, (SELECT max(id) FROM event) AS last_id,

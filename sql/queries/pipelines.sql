@@ -130,6 +130,10 @@ WHERE name = %(name)s AND state IN ('paused', 'cooling_down', 'misconfigured');
 -- From here on nothing is claimed, drained or written for it.
 UPDATE pgvector_sync.pipeline SET state = 'removing', reason = 'being removed' WHERE id = %(id)s;
 
+-- name: hold_runs
+-- Before `forget`: whoever commits a page just now has committed it, and `forget` sees its rows; nobody else can.
+SELECT FROM pgvector_sync.run WHERE pipeline_id = %(id)s AND state = 'running' FOR UPDATE;
+
 -- name: forget
 -- The pipeline and all that is ours of it; the target is dropped apart, if at all.
 WITH gone AS (DELETE FROM pgvector_sync.pipeline WHERE id = %(id)s RETURNING id),

@@ -59,7 +59,7 @@ WHERE r.id = %(id)s AND r.state = 'running' AND r.visible_at <= statement_timest
       SELECT FROM pgvector_sync.run o WHERE o.pipeline_id = r.pipeline_id AND o.kind = 'reembed'
       AND o.state = 'running' AND o.id < r.id))
 RETURNING r.id, r.kind, r.options, r.watermark, r.walked, r.counts, r.samples, r.started_at, p.name AS pipeline,
-          statement_timestamp() AS claimed_at;
+          p.spec_version, statement_timestamp() AS claimed_at;
 
 -- name: bulk_depth
 -- How far a run is ahead of the workers, up to `limit`.
@@ -89,12 +89,14 @@ ON CONFLICT (pipeline_id, key) DO UPDATE SET
 WHERE w.parked_at IS NOT NULL OR (excluded.force AND NOT w.force);
 
 -- name: advance
--- The watermark moves in the transaction that enqueued the page, and only for the holder of the lease.
+-- The watermark moves in the transaction that enqueued the page, only for the holder of the lease, and only while the
+-- pipeline is the one that the page was read for.
 UPDATE pgvector_sync.run SET watermark = coalesce(%(watermark)s::jsonb, watermark), walked = %(walked)s,
     rows_seen = rows_seen + %(seen)s, rows_enqueued = rows_enqueued + %(enqueued)s,
     counts = coalesce(%(counts)s, counts), samples = coalesce(%(samples)s, samples),
     visible_at = statement_timestamp() + %(lease_for)s
-WHERE id = %(id)s AND lease = %(lease)s AND state = 'running';
+WHERE id = %(id)s AND lease = %(lease)s AND state = 'running'
+  AND EXISTS (SELECT FROM pgvector_sync.pipeline p WHERE p.id = pipeline_id AND p.spec_version = %(spec_version)s);
 
 -- name: finish
 -- Walked to the end, and no row of it waits any more.
@@ -139,11 +141,16 @@ ORDER BY r.id DESC LIMIT %(limit)s;
 DELETE FROM pgvector_sync.run WHERE state <> 'running' AND finished_at < statement_timestamp() - %(older_than)s;
 
 -- name: schedules
--- For each pipeline that may be reconciled: its schedule, and when it was last looked at in each way.
+-- For each pipeline that may be reconciled: its schedule, and when it was last reconciled in each way. A dry run
+-- mends nothing, so it takes nobody's place.
+WITH dry AS (SELECT id FROM pgvector_sync.run WHERE kind = 'reconcile' AND options @> '{"dry_run": true}')
 SELECT p.id, p.name, p.reconcile, statement_timestamp() AS now, p.created_at,
-       greatest((SELECT max(r.started_at) FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.kind = 'reconcile'),
-                (SELECT max(d.at) FROM pgvector_sync.drift d WHERE d.pipeline_id = p.id)) AS last_at,
        greatest((SELECT max(r.started_at) FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.kind = 'reconcile'
-                 AND r.options @> '{"deep": true}'),
-                (SELECT max(d.at) FROM pgvector_sync.drift d WHERE d.pipeline_id = p.id AND d.deep)) AS last_deep_at
+                 AND r.id NOT IN (SELECT id FROM dry)),
+                (SELECT max(d.at) FROM pgvector_sync.drift d WHERE d.pipeline_id = p.id
+                 AND d.run_id NOT IN (SELECT id FROM dry))) AS last_at,
+       greatest((SELECT max(r.started_at) FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.kind = 'reconcile'
+                 AND r.options @> '{"deep": true}' AND r.id NOT IN (SELECT id FROM dry)),
+                (SELECT max(d.at) FROM pgvector_sync.drift d WHERE d.pipeline_id = p.id AND d.deep
+                 AND d.run_id NOT IN (SELECT id FROM dry))) AS last_deep_at
 FROM pgvector_sync.pipeline p WHERE p.state NOT IN ('paused', 'removing') ORDER BY p.id;

@@ -5,9 +5,14 @@
 LOCK TABLE {target} IN ROW EXCLUSIVE MODE;
 
 -- name: reusable
--- Vectors already stored for the same fingerprint, that is for the same spec and text: nothing to buy.
+-- Vectors already stored for the same fingerprint, that is for the same spec and text: nothing to buy. None that a
+-- running re-embed by force is about to replace (borrowed now, it would look new), and none that is broken.
 SELECT DISTINCT ON (fingerprint) fingerprint, embedding::{vector} AS embedding
-FROM {target} WHERE fingerprint = ANY (%(fingerprints)s::bytea[]) AND chunk_no = 0
+FROM {target} AS pgvector_sync_target WHERE fingerprint = ANY (%(fingerprints)s::bytea[]) AND chunk_no = 0
+  AND NOT (embedding {equals} {zeros})
+  AND NOT EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = %(pipeline_id)s AND r.kind = 'reembed'
+                  AND r.state = 'running' AND r.options @> '{{"force": true}}'
+                  AND pgvector_sync_target.embedded_at < r.started_at)
 ORDER BY fingerprint;
 
 -- name: write

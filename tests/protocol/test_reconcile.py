@@ -221,7 +221,7 @@ def test_work_beyond_any_lease_is_freed(filled: Steps) -> None:
     )
     assert found(reconciled(filled, dry_run=True)) == {"stuck": [1, 2]}
     assert found(reconciled(filled)) == {"stuck": [1, 2]}
-    due = "SELECT key->>0 FROM pgvector_sync.work WHERE lease IS NULL AND visible_at <= now() ORDER BY 1"
+    due = "SELECT key->>0 FROM pgvector_sync.work WHERE visible_at <= now() ORDER BY 1"
     assert filled.synced.database.execute(due) == [("1",), ("2",)]
 
 

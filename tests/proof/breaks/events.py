@@ -6,7 +6,7 @@ from proof.breaks.batch import NO_FINGERPRINT
 from proof.edits import Edit
 from proof.mutant import Mutant
 
-IGNORED_CONFLICT = Edit("outbox.drain", "        parked_at = NULL\n", "        parked_at = NULL WHERE false\n")
+IGNORED_CONFLICT = Edit("outbox.drain", "        run_id = NULL\n", "        run_id = NULL WHERE false\n")
 OLD_KEY_EVENT = "INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, {old_key})"
 LOST_COMMIT = 'connection.execute("COMMIT"); connection.execute("BEGIN")'
 

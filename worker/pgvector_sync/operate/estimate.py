@@ -11,6 +11,7 @@ from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
 from pgvector_sync.embedding.budget import BURST
@@ -23,7 +24,7 @@ from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.rows import SourceRow
 from pgvector_sync.store.shape import Shape, expression, key_json, name
 from pgvector_sync.store.statements import statement
-from pgvector_sync.sync.runtime import Runtime
+from pgvector_sync.sync.runtime import Runtime, is_of_a_row
 
 SAMPLE_ROWS = 2_000
 READ_AT_ONCE = 100
@@ -129,7 +130,7 @@ def _sample(
 def _count(
     connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence[Key], *, force: bool
 ) -> list[Counted]:
-    found = rows.read(connection, shape, keys, text_limit=runtime.settings.text_limit_bytes)
+    found = _read(connection, runtime, shape, keys)
     with_text = [row for row in found if row.text is not None and row.fingerprint is not None]
     known = (
         set()
@@ -138,6 +139,20 @@ def _count(
     )
     seen: set[bytes] = set()
     return [_counted(row, shape.pipeline.spec.model, known, seen) for row in with_text]
+
+
+def _read(connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence[Key]) -> list[SourceRow]:
+    """Without the rows on which text or where fails: they become dead letters, and cost nothing."""
+    try:
+        with connection.transaction():
+            return rows.read(connection, shape, keys, text_limit=runtime.settings.text_limit_bytes)
+    except psycopg.Error as error:
+        if not is_of_a_row(error):
+            raise
+    if len(keys) == 1:
+        return []
+    middle = len(keys) // 2
+    return [row for half in (keys[:middle], keys[middle:]) for row in _read(connection, runtime, shape, half)]
 
 
 def _counted(row: SourceRow, model: str, known: set[bytes], seen: set[bytes]) -> Counted:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
+import psycopg
 from cronsim import CronSim
 
 from pgvector_sync.errors import Refused
@@ -16,7 +17,7 @@ from pgvector_sync.model import Schedule, in_window
 from pgvector_sync.operate.requests import request_reconcile
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import dead_letters, drift, pipelines, runs, usage
-from pgvector_sync.store.database import Connection, Database
+from pgvector_sync.store.database import IN_THE_WAY, OUTAGE, Connection, Database
 from pgvector_sync.store.statements import statement
 from pgvector_sync.telemetry import Event, log
 
@@ -43,7 +44,12 @@ def look(database: Database, settings: Settings) -> list[str]:
                 database_share=schedule.database_share,
                 window=None if schedule.window is None else [at.isoformat() for at in schedule.window],
             )
-        except Refused:  # one is running, or the pipeline is being removed
+        except (Refused, *IN_THE_WAY):  # one is running, the pipeline is being removed, or its source is locked
+            continue
+        except OUTAGE:
+            raise
+        except psycopg.Error as error:  # its source is gone or closed to us: no reason that the others wait
+            log.warning(Event.RUN_REFUSED, pipeline=name, sqlstate=error.sqlstate)
             continue
         log.info(Event.RECONCILE_DUE, pipeline=name, deep=deep)
         started.append(name)

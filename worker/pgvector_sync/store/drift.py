@@ -195,7 +195,7 @@ def _page(shape: Shape, *, deep: bool, from_start: bool, to_end: bool) -> sql.Co
 
     parts: dict[str, sql.Composable] = {
         **shape.fragments,
-        **_zeros(shape),
+        **shape.zeros,
         "columns": shape.columns(),
         "columns_source": shape.columns(shape.source),
         "columns_target": shape.columns(_TARGET),
@@ -219,16 +219,7 @@ def _page(shape: Shape, *, deep: bool, from_start: bool, to_end: bool) -> sql.Co
 def _judge(shape: Shape) -> sql.Composed:
     return statement("drift.judge").format(
         **shape.fragments,
-        **_zeros(shape),
+        **shape.zeros,
         dims=name(shape.vector_schema, "vector_dims"),
         unfilled=shape.unfilled,
     )
-
-
-def _zeros(shape: Shape) -> dict[str, sql.Composable]:
-    """A vector of zeros, to be compared with: that ends at the first number that is none, which a norm doesn't."""
-    zeros = "[" + ",".join("0" * shape.pipeline.spec.dimensions) + "]"
-    return {
-        "equals": sql.SQL("OPERATOR({}.=)").format(name(shape.vector_schema)),
-        "zeros": sql.SQL("{}::{}").format(sql.Literal(zeros), shape.column_type),
-    }

@@ -171,6 +171,7 @@ def resume(connection: Connection, name: str) -> bool:
 
 def forget(connection: Connection, pipeline: Pipeline) -> None:
     """Takes the pipeline out of all our tables; the source and the provider too, if nobody needs them."""
+    connection.execute(statement("pipelines.hold_runs"), {"id": pipeline.id})
     if one(connection, statement("pipelines.forget"), {"id": pipeline.id})["gone"] != 1:
         raise Refused(f"{pipeline.name} was removed by somebody else", hint="nothing is left to do")
     connection.execute(statement("pipelines.forget_source"), {"source_id": pipeline.source.id})

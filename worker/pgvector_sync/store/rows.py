@@ -67,7 +67,8 @@ def reusable(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]
     """Stored vectors of these fingerprints: same spec, same text."""
     if not fingerprints:
         return {}
-    rows = connection.cursor(binary=True).execute(shape.reusable, {"fingerprints": list(fingerprints)})
+    params = {"fingerprints": list(fingerprints), "pipeline_id": shape.pipeline.id}
+    rows = connection.cursor(binary=True).execute(shape.reusable, params)
     return {row["fingerprint"]: row["embedding"].to_numpy() for row in rows}
 
 

@@ -40,6 +40,7 @@ class ClaimedRun:
     claimed_at: datetime
     """By the database's clock."""
     lease: UUID
+    spec_version: int = 1
     counts: dict[str, int] = field(default_factory=dict)
     samples: dict[str, list[Any]] = field(default_factory=dict)
 
@@ -131,6 +132,7 @@ def claim(connection: Connection, run_id: int, lease: UUID, *, lease_for: timede
         started_at=row["started_at"],
         claimed_at=row["claimed_at"],
         lease=lease,
+        spec_version=row["spec_version"],
         counts=row["counts"],
         samples=row["samples"],
     )
@@ -150,10 +152,13 @@ def enqueue(
 
 
 def advance(connection: Connection, run: ClaimedRun, *, seen: int, enqueued: int, lease_for: timedelta) -> bool:
-    """Stores how far `run` is. False if it was cancelled or taken over; the page must then not commit."""
+    """Stores how far `run` is. False if it was cancelled or taken over, or its pipeline's spec is another by now;
+    the page must then not commit.
+    """
     params = {
         "id": run.id,
         "lease": run.lease,
+        "spec_version": run.spec_version,
         "watermark": None if run.watermark is None else Jsonb(list(run.watermark)),
         "walked": run.walked,
         "seen": seen,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from decimal import Decimal
 from functools import cached_property
 from uuid import UUID
@@ -32,6 +34,8 @@ OPERATORS: Mapping[Metric, str] = {
 }
 
 TARGET_COLUMNS = ("chunk_no", "chunk", "embedding", "fingerprint", "model", "embedded_at")
+
+_FAR_DATE = re.compile(r"-?infinity|\d{5,7}-\d\d-\d\d|\d{4,}-\d\d-\d\d BC")
 
 _KEY = sql.SQL("pgvector_sync_key.key")
 _TARGET = sql.Identifier("pgvector_sync_target")
@@ -91,12 +95,20 @@ def canonical_key(values: Sequence[object], columns: Sequence[KeyColumn]) -> Key
             parts.append(int(str(value)))
         elif kind == "numeric":
             number = format(Decimal(str(value)), "f")
-            parts.append(number.rstrip("0").rstrip(".") if "." in number else number)
+            number = number.rstrip("0").rstrip(".") if "." in number else number
+            parts.append("0" if number == "-0" else number)
+        elif kind == "date":
+            parts.append(_date(str(value)))
         elif kind == "uuid":
             parts.append(str(UUID(str(value))))
         else:
             parts.append(str(value))
     return tuple(parts)
+
+
+def _date(text: str) -> str:
+    """As Postgres prints it; years beyond Python's pass as they are."""
+    return text if _FAR_DATE.fullmatch(text) else date.fromisoformat(text).isoformat()
 
 
 def key_value(index: int, column: KeyColumn, key: sql.Composable) -> sql.Composed:
@@ -222,8 +234,17 @@ class Shape:
         return statement("target.open_to_writes").format(target=self.target)
 
     @cached_property
+    def zeros(self) -> dict[str, sql.Composable]:
+        """A vector of zeros, to compare with: that ends at the first number that is none, which a norm doesn't."""
+        zeros = "[" + ",".join("0" * self.pipeline.spec.dimensions) + "]"
+        return {
+            "equals": sql.SQL("OPERATOR({}.=)").format(name(self.vector_schema)),
+            "zeros": sql.SQL("{}::{}").format(sql.Literal(zeros), self.column_type),
+        }
+
+    @cached_property
     def reusable(self) -> sql.Composed:
-        return statement("target.reusable").format(target=self.target, vector=self.vector)
+        return statement("target.reusable").format(target=self.target, vector=self.vector, **self.zeros)
 
     @cached_property
     def write(self) -> sql.Composed:

@@ -18,11 +18,11 @@ from pgvector_sync.errors import LeaseLost, Refused
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key
 from pgvector_sync.store import rows, runs
-from pgvector_sync.store.database import Connection
+from pgvector_sync.store.database import Connection, limit_statements
 from pgvector_sync.store.runs import ClaimedRun, Kind
 from pgvector_sync.store.shape import Shape, expression
 from pgvector_sync.sync.enqueue import enqueue
-from pgvector_sync.sync.runtime import Runtime, Walked
+from pgvector_sync.sync.runtime import Runtime, Walked, is_of_a_row, page_limit
 from pgvector_sync.telemetry import Event, log
 
 PAGE_ROWS = 1_000
@@ -31,11 +31,18 @@ PAGE_ROWS = 1_000
 def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Walked:
     """Goes on from the run's watermark. Raises LeaseLost, and psycopg.Error where the database refuses."""
     rate = run.options.get("rows_per_second")
+    limit = _page_rows(run)
     while not run.walked and time.monotonic() < until:
-        page = _read(runtime, run, shape)
+        try:
+            page = _read(runtime, run, shape, limit)
+        except psycopg.errors.QueryCanceled:
+            if limit == 1:
+                raise
+            limit = max(1, limit // 8)
+            continue
         if page is None:
             return Walked(ended=False)
-        run, enqueued = runtime.database.patiently(partial(_enqueue, runtime, run, shape, page))
+        run, enqueued = runtime.database.patiently(partial(_enqueue, runtime, run, shape, *page))
         reach(Failpoint.FILL_COMMITTED)
         if rate is not None and enqueued:
             # the lease goes back meanwhile: no worker waits for a run that is slow on purpose
@@ -43,31 +50,51 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Wa
     return Walked(ended=run.walked and runtime.database.patiently(partial(runs.finish, run=run)))
 
 
-def _read(runtime: Runtime, run: ClaimedRun, shape: Shape) -> list[tuple[Key, bool]] | None:
-    """The next keys, and which of them are asked for; None where the run must wait for the workers.
+Asked = list[tuple[Key, bool]]
+"""Keys, and whether they are asked for."""
+
+
+def _read(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int) -> tuple[Asked, bool] | None:
+    """The next keys, and whether they are the last; None where the run must wait for the workers.
 
     Read-only and apart from the rest: a condition that somebody has typed can change nothing. Raises Refused where
     it tries to.
     """
-    limit = runtime.settings.bulk_depth_rows
+    most = runtime.settings.bulk_depth_rows
     with runtime.database.transaction(read_only=True) as connection:
-        if runs.bulk_depth(connection, shape.pipeline, limit=limit) >= limit:
+        if runs.bulk_depth(connection, shape.pipeline, limit=most) >= most:
             return None
+        limit_statements(connection, page_limit(runtime))
         if run.options.get("keys"):
-            keys = runs.key_page(connection, run.id, run.watermark, limit=_page_rows(run))
-            return [(key, True) for key in keys]
+            keys = runs.key_page(connection, run.id, run.watermark, limit=limit)
+            return [(key, True) for key in keys], len(keys) < limit
         try:
-            return rows.page(
+            return _page(runtime, run, shape, connection, limit)
+        except psycopg.errors.ReadOnlySqlTransaction:
+            raise Refused("the condition wants to change something") from None
+
+
+def _page(
+    runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection, limit: int, *, look: bool = True
+) -> tuple[Asked, bool]:
+    """A row whose text fails is found by smaller and smaller pages, and asked for: a worker says what is wrong."""
+    stale_only = look and bool(run.options.get("stale_only"))
+    try:
+        with connection.transaction():
+            found = rows.page(
                 connection,
                 shape,
                 run.watermark,
-                limit=_page_rows(run),
+                limit=limit,
                 text_limit=runtime.settings.text_limit_bytes,
-                conditions=_conditions(run, shape),
+                conditions=_conditions(run, shape, stale_only=stale_only),
                 since=run.started_at,
             )
-        except psycopg.errors.ReadOnlySqlTransaction:
-            raise Refused("the condition wants to change something") from None
+            return found, len(found) < limit
+    except psycopg.Error as error:
+        if not stale_only or not is_of_a_row(error):
+            raise
+    return _page(runtime, run, shape, connection, max(1, limit // 8), look=limit > 1)
 
 
 def _page_rows(run: ClaimedRun) -> int:
@@ -76,11 +103,11 @@ def _page_rows(run: ClaimedRun) -> int:
     return PAGE_ROWS if rate is None else max(1, min(PAGE_ROWS, int(rate)))
 
 
-def _conditions(run: ClaimedRun, shape: Shape) -> Sequence[sql.Composable]:
+def _conditions(run: ClaimedRun, shape: Shape, *, stale_only: bool) -> Sequence[sql.Composable]:
     found: list[sql.Composable] = []
     if run.options.get("where"):
         found.append(expression(run.options["where"]))
-    if run.options.get("stale_only"):
+    if stale_only:
         found.append(shape.is_stale)
     if run.options.get("force"):
         found.append(shape.is_older)
@@ -88,13 +115,12 @@ def _conditions(run: ClaimedRun, shape: Shape) -> Sequence[sql.Composable]:
 
 
 def _enqueue(
-    runtime: Runtime, run: ClaimedRun, shape: Shape, page: Sequence[tuple[Key, bool]], connection: Connection
+    runtime: Runtime, run: ClaimedRun, shape: Shape, page: Asked, walked: bool, connection: Connection
 ) -> tuple[ClaimedRun, int]:
     """Enqueues one page and moves the watermark, together or not at all.
 
     A row that comes after the page was read has its event in the outbox: its trigger was there before the run.
     """
-    walked = len(page) < _page_rows(run)
     moved = replace(run, watermark=page[-1][0] if page else run.watermark, walked=walked)
     asked = [key for key, wanted in page if wanted]
     force = run.kind is Kind.REEMBED and bool(run.options.get("force"))

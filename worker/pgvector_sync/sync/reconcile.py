@@ -16,12 +16,12 @@ from pgvector_sync.errors import LeaseLost
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, in_window
 from pgvector_sync.store import drift, runs
-from pgvector_sync.store.database import Connection
+from pgvector_sync.store.database import Connection, limit_statements
 from pgvector_sync.store.drift import FORCED, Drift, Page
 from pgvector_sync.store.runs import ClaimedRun
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.sync.enqueue import enqueue
-from pgvector_sync.sync.runtime import Runtime, Walked
+from pgvector_sync.sync.runtime import Runtime, Walked, is_of_a_row, page_limit
 from pgvector_sync.telemetry import Event, log
 
 PAGE_ROWS = 20_000
@@ -36,12 +36,11 @@ OUTSIDE = timedelta(minutes=1)
 SAMPLES = 10
 """Keys of each kind that a report shows."""
 STUCK_LIMIT_ROWS = 10_000
-_ROW_STATES = ("22", "54", "38", "39", "P0")
 
 
 def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Walked:
     """Goes on from the run's watermark. Raises LeaseLost, and psycopg.Error where the database refuses."""
-    if not _in_window(run):
+    if not run.walked and not _in_window(run):
         return Walked(ended=False, again=OUTSIDE)
     share = run.options.get("database_share") or 1.0
     most = run.options.get("page_rows") or PAGE_ROWS
@@ -50,7 +49,13 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Wa
         if time.monotonic() >= until or _behind(runtime, run, shape):
             return Walked(ended=False)
         started = time.monotonic()
-        run = runtime.database.patiently(partial(_step, runtime, run, shape, limit))
+        try:
+            run = runtime.database.patiently(partial(_step, runtime, run, shape, limit))
+        except psycopg.errors.QueryCanceled:
+            if limit == 1:
+                raise
+            limit = max(1, limit // 8)
+            continue
         reach(Failpoint.RECONCILE_COMMITTED)
         took = time.monotonic() - started
         limit = max(1, min(most, limit * 2 if took < PAGE_TIME / 2 else limit // 2 if took > PAGE_TIME else limit))
@@ -85,6 +90,7 @@ def _behind(runtime: Runtime, run: ClaimedRun, shape: Shape) -> bool:
 
 def _step(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int, connection: Connection) -> ClaimedRun:
     """One page: found, enqueued, counted and the watermark moved, in one transaction."""
+    limit_statements(connection, page_limit(runtime))
     page = _page(runtime, run, shape, connection, limit=limit)
     enqueued = 0
     if not run.options.get("dry_run"):
@@ -121,7 +127,7 @@ def _page(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connectio
                 text_limit=runtime.settings.text_limit_bytes,
             )
     except psycopg.Error as error:
-        if not (error.sqlstate or "").startswith(_ROW_STATES):
+        if not is_of_a_row(error):
             raise
         if limit > 1:
             return _page(runtime, run, shape, connection, limit=max(1, limit // 8))
@@ -175,7 +181,7 @@ def _suspicion(run: ClaimedRun) -> str | None:
     if run.options.get("dry_run") or run.options.get("accept_orphans"):
         return None
     orphaned, vectors = run.counts[Drift.ORPHANED], run.counts["vectors"]
-    share = run.options.get("orphan_share") or ORPHAN_SHARE
+    share = run.options.get("orphan_share", ORPHAN_SHARE)
     if orphaned <= share * vectors:
         return None
     return (

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 
+import psycopg
+
 from pgvector_sync.embedding.embedder import Embedder
 from pgvector_sync.model import Lane, Pipeline, Provider
 from pgvector_sync.settings import Settings
@@ -33,3 +35,24 @@ class Walked:
     ended: bool
     again: timedelta | None = None
     """When to go on, where that isn't soon."""
+
+
+LONGEST_PAGE = timedelta(seconds=10)
+
+
+def page_limit(runtime: Runtime) -> timedelta:
+    """What a statement of a page may take, below the lease and below what is taken for a silent server; then
+    psycopg.errors.QueryCanceled asks for a smaller page.
+    """
+    return min(LONGEST_PAGE, runtime.settings.lease / 3)
+
+
+_ROW_STATES = ("22", "54", "38", "39", "P0")
+"""SQLSTATE classes that one row's content can cause: data exception, limit exceeded, failing functions."""
+_OUT_OF_MEMORY = "53200"
+
+
+def is_of_a_row(error: psycopg.Error) -> bool:
+    """Whether one row's content may be all that is wrong."""
+    state = error.sqlstate or ""
+    return state.startswith(_ROW_STATES) or state == _OUT_OF_MEMORY

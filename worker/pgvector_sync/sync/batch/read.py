@@ -12,17 +12,7 @@ from pgvector_sync.model import Key
 from pgvector_sync.store import rows
 from pgvector_sync.store.rows import SourceRow
 from pgvector_sync.sync.batch.claim import Batch
-from pgvector_sync.sync.runtime import Runtime
-
-_ROW_STATES = ("22", "54", "38", "39", "P0")
-"""SQLSTATE classes that one row's content can cause: data exception, limit exceeded, failing functions."""
-_OUT_OF_MEMORY = "53200"
-
-
-def is_of_a_row(error: psycopg.Error) -> bool:
-    """Whether one row's content may be all that is wrong."""
-    state = error.sqlstate or ""
-    return state.startswith(_ROW_STATES) or state == _OUT_OF_MEMORY
+from pgvector_sync.sync.runtime import Runtime, is_of_a_row
 
 
 @dataclass(frozen=True, slots=True)

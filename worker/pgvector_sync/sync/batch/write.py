@@ -16,8 +16,8 @@ from pgvector_sync.store import pipelines, rows
 from pgvector_sync.store.database import IN_THE_WAY, OUTAGE, limit_statements
 from pgvector_sync.store.rows import Look, Vector32
 from pgvector_sync.sync.batch.claim import Batch
-from pgvector_sync.sync.batch.read import Failure, is_of_a_row
-from pgvector_sync.sync.runtime import Runtime
+from pgvector_sync.sync.batch.read import Failure
+from pgvector_sync.sync.runtime import Runtime, is_of_a_row
 
 SLICE_TIME = timedelta(milliseconds=20)
 """What a slice should take, so that it stays under ~50 ms when the machine is busy or the index is cold."""
