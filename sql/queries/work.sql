@@ -5,10 +5,11 @@
 SELECT pg_advisory_xact_lock(%(classid)s, %(objid)s);
 
 -- name: in_flight
--- How many batches of a pipeline are held right now, of both lanes; the index wants the lane.
+-- How many batches of a pipeline are held right now, of both lanes; the index wants the lane. One that has been held for
+-- longer than a provider may hang is most likely a dead worker's: `unlikely` is what its lease has left by then.
 SELECT count(DISTINCT lease) AS batches FROM pgvector_sync.work
 WHERE pipeline_id = %(pipeline_id)s AND lane IN ('live', 'bulk') AND lease IS NOT NULL
-  AND visible_at > statement_timestamp();
+  AND visible_at > statement_timestamp() + %(unlikely)s;
 
 -- name: claim
 -- Takes due rows that nobody holds; the attempt counts from here, and is refunded when it was nobody's fault.
@@ -123,7 +124,7 @@ SELECT p.name, p.state, p.batch_size, lane.lane,
             AND w.visible_at <= statement_timestamp()) AS due,
        (SELECT count(DISTINCT w.lease) FROM pgvector_sync.work w
         WHERE w.pipeline_id = p.id AND w.lane IN ('live', 'bulk') AND w.lease IS NOT NULL
-          AND w.visible_at > statement_timestamp()) AS in_flight
+          AND w.visible_at > statement_timestamp() + %(unlikely)s) AS in_flight
 FROM pgvector_sync.pipeline p CROSS JOIN (VALUES (1, 'live'), (2, 'bulk')) AS lane (rank, lane)
 WHERE (p.state = 'active' OR (p.state IN ('cooling_down', 'misconfigured') AND p.retry_at <= statement_timestamp()))
   -- what bulk may spend today is spent

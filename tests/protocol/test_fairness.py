@@ -1,6 +1,7 @@
 """A load of the application, a fill or another pipeline's backlog must not hold up a single change."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_many_small_transactions_are_no_load(docs: Steps) -> None:
 
 @pytest.mark.parametrize(
     ("slots", "others", "share"),
-    [(0, 3, 8), (1, 0, 1), (1, 5, 1), (2, 0, 2), (2, 1, 1), (8, 1, 7), (8, 9, 4), (100, 1, 8)],
+    [(0, 3, 8), (1, 0, 8), (1, 5, 1), (2, 0, 8), (2, 1, 1), (8, 1, 7), (8, 9, 4), (100, 1, 8)],
 )
 def test_a_slot_is_kept_free_for_each_other_pipeline_up_to_half_of_them(
     slots: int, others: int, share: int
@@ -72,6 +73,21 @@ def test_a_lease_that_ran_out_doesnt_count_as_in_flight(docs: Steps, worker: Cal
     docs.claim()
     docs.expire_leases()
     assert claim(worker().runtime, "docs", Lane.LIVE, share=1) is not None
+
+
+def test_a_batch_held_longer_than_a_provider_may_hang_is_taken_for_a_dead_workers(
+    docs: Steps, worker: Callable[..., Steps]
+) -> None:
+    docs.synced.declare(batch_size=1)
+    docs.synced.apply()
+    docs.insert(_1="one", _2="two")
+    docs.claim()
+    left = docs.runtime.settings.unlikely
+    assert left == timedelta(seconds=70), "of 120 s, after a call of 30 s and a probe"
+    other = worker().runtime
+    assert claim(other, "docs", Lane.LIVE, share=1) is None
+    docs.synced.run(f"UPDATE pgvector_sync.work SET visible_at = now() + '{left}' WHERE lease IS NOT NULL")
+    assert claim(other, "docs", Lane.LIVE, share=1) is not None
 
 
 def test_a_bulk_claim_takes_live_rows_first(docs: Steps) -> None:

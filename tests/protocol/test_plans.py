@@ -167,7 +167,7 @@ HOT: dict[str, Run] = {
     "work.release_superseded": held(lambda h, c: h.release_superseded(c, KEYS, first=MINUTE, longest=MINUTE)),
     "work.back_off": held(lambda h, c: h.back_off(c, KEYS, first=MINUTE, longest=MINUTE, max_attempts=5, **WORDS)),
     "work.park": held(lambda h, c: h.park(c, [(row, None) for row in CLAIMED], **WORDS)),
-    "work.in_flight": lambda c, crowd: work.in_flight(c, crowd.pipeline),
+    "work.in_flight": lambda c, crowd: work.in_flight(c, crowd.pipeline, unlikely=MINUTE),
     "work.due": lambda c, _: work.due(c, limit=4_096),
     "runs.enqueue": lambda c, crowd: runs.enqueue(c, crowd.pipeline, 1, [(key,) for key in range(89_500, 90_500)]),
     "runs.bulk_depth": lambda c, crowd: runs.bulk_depth(c, crowd.pipeline, limit=20_000),

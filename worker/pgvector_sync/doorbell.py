@@ -36,9 +36,10 @@ ANNOUNCED_FOR = timedelta(seconds=3)
 def fair_share(slots: int, others: int, *, most: int) -> int:
     """Batches that a pipeline may have in flight on `slots`, beside `others` that must not wait for its provider.
 
-    One slot is kept free for each of them, up to half of all. 0 slots: nobody has announced any yet.
+    One slot is kept free for each of them, up to half of all. Beside nobody it is `most`, whatever the slots: what
+    a dead worker has held needn't be waited for. 0 slots: nobody has announced any yet.
     """
-    return max(1, min(most, slots - min(others, slots // 2))) if slots else most
+    return max(1, min(most, slots - min(others, slots // 2))) if slots and others else most
 
 
 def bulk_share(share: int, slots: int) -> int:

@@ -38,7 +38,7 @@ def look(database: Database, drain: Drain, doorbell: Doorbell) -> int:
     reach(Failpoint.RELAY_DRAINED)
     limit = doorbell.settings.in_flight_batches * doorbell.settings.bulk_batch_size
     with database.transaction(read_only=True) as connection:
-        found = work.due(connection, limit=limit)
+        found = work.due(connection, limit=limit, unlikely=doorbell.settings.unlikely)
         waiting = runs.due_runs(connection)
     due = [item for item in found if item.rows]
     others = len({item.pipeline for item in found}) - 1

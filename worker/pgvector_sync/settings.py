@@ -93,6 +93,13 @@ class Settings(BaseSettings):
         """Of one request: a batch must outlive one that hangs, to find out whose fault it is and say so."""
         return min(self.provider_timeout, self.deadline / 3)
 
+    @property
+    def unlikely(self) -> timedelta:
+        """What a lease has left when its batch has been held for longer than a provider may hang: until a call has
+        hung and a probe, with a share of the time left, has as well. Most likely its worker is dead.
+        """
+        return max(timedelta(0), self.lease - self.longest_call * 1.5 - timedelta(seconds=5))
+
     def database(self) -> str:
         """The connection string. Raises ConfigError where there is none."""
         if self.database_url is None:

@@ -51,9 +51,10 @@ def jsonb_keys(keys: Sequence[Key]) -> list[Jsonb]:
     return [Jsonb(list(key)) for key in keys]
 
 
-def in_flight(connection: Connection, pipeline: Pipeline) -> int:
-    """Batches that are held right now, of both lanes."""
-    return int(one(connection, statement("work.in_flight"), {"pipeline_id": pipeline.id})["batches"])
+def in_flight(connection: Connection, pipeline: Pipeline, *, unlikely: timedelta) -> int:
+    """Batches that are held right now, of both lanes; not those whose lease has only `unlikely` left."""
+    params = {"pipeline_id": pipeline.id, "unlikely": unlikely}
+    return int(one(connection, statement("work.in_flight"), params)["batches"])
 
 
 def claim(
@@ -178,7 +179,7 @@ class Holding:
         return {tuple(row["key"]) for row in connection.execute(statement("work.park"), params)}
 
 
-def due(connection: Connection, *, limit: int) -> list[Due]:
+def due(connection: Connection, *, limit: int, unlikely: timedelta = timedelta(0)) -> list[Due]:
     """What waits, live lane first, for every pipeline that may call its provider now."""
     return [
         Due(
@@ -190,5 +191,5 @@ def due(connection: Connection, *, limit: int) -> list[Due]:
             row["in_flight"],
             row["remote"],
         )
-        for row in connection.execute(statement("work.due"), {"limit": limit})
+        for row in connection.execute(statement("work.due"), {"limit": limit, "unlikely": unlikely})
     ]

@@ -48,7 +48,9 @@ def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) 
         if pipeline is None or pipeline.state in (State.PAUSED, State.REMOVING):
             return None
         locks.lock_claims(connection, pipeline)
-        if work.in_flight(connection, pipeline) >= (share or settings.in_flight_batches):
+        if work.in_flight(connection, pipeline, unlikely=settings.unlikely) >= (
+            share or settings.in_flight_batches
+        ):
             return None
         probe = pipeline.state in (State.COOLING_DOWN, State.MISCONFIGURED)
         if probe and not pipelines.take_probe(connection, pipeline, hold_for=settings.lease):
