@@ -3,8 +3,8 @@
 -- name: start
 -- The row is the request: whoever asks writes it, any worker carries it out. No row comes back where a reconciliation
 -- of the pipeline is running already.
-INSERT INTO pgvector_sync.run (pipeline_id, kind, options, rows_total, requested_by)
-VALUES (%(pipeline_id)s, %(kind)s, %(options)s, %(rows_total)s, coalesce(%(requested_by)s, session_user))
+INSERT INTO pgvector_sync.run (pipeline_id, kind, options, rows_total)
+VALUES (%(pipeline_id)s, %(kind)s, %(options)s, %(rows_total)s)
 ON CONFLICT (pipeline_id) WHERE kind = 'reconcile' AND state = 'running' DO NOTHING
 RETURNING id;
 

@@ -1,15 +1,20 @@
-"""A project for embedded servers."""
+"""A project for embedded servers, an endpoint, and commands as they are typed."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from endpoint import Endpoint
+from pgvector_sync.bootstrap import Embedders
+from pgvector_sync.cli import main
 from pgvector_sync.operate import embedded
+from pgvector_sync.settings import load_settings
+from synced import Synced, running_endpoint
 
 
 @pytest.fixture
@@ -26,3 +31,28 @@ def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def folder(project: Path) -> Path:
     return project / ".pgvector-sync"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Iterator[tuple[Endpoint, Embedders]]:
+    with running_endpoint() as shared:
+        yield shared
+
+
+@pytest.fixture
+def typed(
+    synced: Synced, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """Runs `pgvector-sync …`: exit code, output and complaints."""
+    monkeypatch.setenv("DATABASE_URL", synced.database.url)
+    load_settings.cache_clear()
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    yield run
+    load_settings.cache_clear()

@@ -18,13 +18,7 @@ from pgvector_sync.model import KeyColumn, Metric, Pipeline, Provider, Source, S
 from pgvector_sync.operate import estimate as module
 from pgvector_sync.operate.estimate import Counted, Estimate, estimate, project
 from servers import Database
-from synced import DOCS, MODEL, Synced, open_synced, running_endpoint
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[tuple[Endpoint, Embedders]]:
-    with running_endpoint() as shared:
-        yield shared
+from synced import DOCS, MODEL, Synced, open_synced
 
 
 @pytest.fixture
@@ -47,7 +41,11 @@ def tokens(*texts: str) -> int:
     return sum(count_tokens(text, MODEL).about for text in texts)
 
 
-def test_where_all_rows_are_counted_the_estimate_is_exact(synced: Synced) -> None:
+@pytest.mark.parametrize("texts_at_once", [3, 100])
+def test_where_all_rows_are_counted_the_estimate_is_exact(
+    synced: Synced, monkeypatch: pytest.MonkeyPatch, texts_at_once: int
+) -> None:
+    monkeypatch.setattr(module, "READ_AT_ONCE", texts_at_once)
     calls = synced.endpoint.calls.requests
     found = estimate(synced.runtime, "docs")
     expected = tokens(*(f"text number {n}" for n in range(11, 16)), "the same text")

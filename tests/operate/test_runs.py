@@ -13,21 +13,14 @@ import pytest
 import pgvector_sync
 from endpoint import Endpoint
 from pgvector_sync.bootstrap import Embedders
-from pgvector_sync.cli import main
 from pgvector_sync.errors import Refused
 from pgvector_sync.operate.loop import Loop
 from pgvector_sync.settings import load_settings
 from servers import Database
-from synced import DOCS, Synced, open_synced, running_endpoint
+from synced import DOCS, Synced, open_synced
 
 Typed = Callable[..., tuple[int, str, str]]
 KINDS = ["missing", "stale", "orphaned", "wrong_model", "broken", "incomplete", "stuck"]
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[tuple[Endpoint, Embedders]]:
-    with running_endpoint() as shared:
-        yield shared
 
 
 @pytest.fixture
@@ -39,23 +32,6 @@ def synced(
         synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 10) n")
         synced.pipeline()
         yield synced
-
-
-@pytest.fixture
-def typed(synced: Synced, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Typed]:
-    """Runs `pgvector-sync …`: exit code, output and complaints."""
-    monkeypatch.setenv("DATABASE_URL", synced.database.url)
-    load_settings.cache_clear()
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(list(arguments))
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    yield run
-    load_settings.cache_clear()
 
 
 @pytest.fixture
@@ -124,6 +100,7 @@ def test_keys_come_from_a_file_or_from_standard_input(
         (("reembed", "docs", "--keys", "empty"), 1, "there is no key in the list"),
         (("reembed", "docs", "--keys", "bad", "--where", "id = 1"), 1, "either a condition or keys"),
         (("reembed", "docs", "--limit-rate", "0"), 2, "--limit-rate"),
+        (("reembed", "docs", "--limit-rate", "inf"), 1, "inf rows a second is no rate"),
         (("reconcile", "nothing"), 1, "there is no pipeline nothing"),
         (("runs", "show", "99"), 1, "there is no run 99"),
         (("runs", "cancel", "1"), 1, "run 1 has ended already"),

@@ -16,17 +16,11 @@ from pgvector_sync.operate.loop import Loop
 from pgvector_sync.operate.schedule import is_due
 from pgvector_sync.store.pipelines import schedule_json, schedule_of
 from servers import Database
-from synced import DOCS, Synced, open_synced, running_endpoint
+from synced import DOCS, Synced, open_synced
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 NIGHT = (time(22), time(5))
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[tuple[Endpoint, Embedders]]:
-    with running_endpoint() as shared:
-        yield shared
 
 
 @pytest.fixture

@@ -260,7 +260,7 @@ class _Pipeline(_Section):
 class _File(_Section):
     providers: dict[str, dict[str, Any]] = {}
     pipelines: dict[str, dict[str, Any]] = {}
-    prices: dict[str, Annotated[float, Field(ge=0)]] = {}
+    prices: dict[str, Annotated[float, Field(ge=0, allow_inf_nan=False)]] = {}
     """Model → US dollars a million tokens, for estimates."""
 
 

@@ -28,7 +28,7 @@ from pgvector_sync.sync.run import carry_out
 from pgvector_sync.telemetry import Event, log
 
 RUN_FOR = timedelta(seconds=20)
-"""How long one message keeps a fill going; the relay rings again for the rest."""
+"""How long one message keeps a run going; the relay rings again for the rest."""
 
 
 @contextmanager

@@ -12,12 +12,6 @@ from servers import Database
 from synced import DOCS, Synced
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[tuple[Endpoint, Embedders]]:
-    with with_endpoint.running_endpoint() as shared:
-        yield shared
-
-
 @pytest.fixture
 def docs(
     database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -34,9 +34,12 @@ def test_what_has_drifted_is_a_warning_until_nothing_has(docs: Synced) -> None:
     assert "nothing had drifted" in check.seen
 
 
-def test_one_that_is_long_ago_is_a_warning(docs: Synced) -> None:
+def test_one_that_is_long_ago_is_a_warning_unless_none_is_wanted(docs: Synced) -> None:
     reconcile(docs)
     docs.run("UPDATE pgvector_sync.drift SET at = at - interval '9 days'")
     check = the("drift", look(docs.database.url))
     assert check.level == "warning"
     assert "is a beat running?" in (check.advice or "")
+    docs.declare(reconcile={"every": "off"})
+    docs.apply()
+    assert the("drift", look(docs.database.url)).level == "ok"

@@ -44,7 +44,7 @@ def show(
             pipelines.require_pipeline(connection, pipeline)
         found = dead_letters.dead_letters(connection, pipeline, limit=limit)
     if as_json:
-        print_json([asdict(letter) | {"parked_at": letter.parked_at.isoformat()} for letter in found])
+        print_json([asdict(letter) for letter in found])
         return
     if not found:
         out.print("no dead letters")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -165,7 +166,7 @@ def _trend(runtime: Runtime, pipeline: str | None, *, as_json: bool) -> None:
     with runtime.database.transaction(read_only=True) as connection:
         figures = drift.trend(connection, pipeline, limit=100)
     if as_json:
-        print_json([drift.as_json(one) for one in figures])
+        print_json([asdict(one) for one in figures])
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("at", "pipeline", "deep"):

@@ -14,7 +14,7 @@ from pgvector_sync.cli.console import complain, out, print_json, progress, say
 from pgvector_sync.cli.keys import read_keys
 from pgvector_sync.model import Key
 from pgvector_sync.operate.estimate import Estimate, estimate
-from pgvector_sync.operate.requests import request_reembed
+from pgvector_sync.operate.requests import SLOWEST, request_reembed
 from pgvector_sync.operate.waiting import wait_for
 from pgvector_sync.store import pipelines
 from pgvector_sync.store.runs import Run
@@ -44,7 +44,9 @@ def reembed(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Until the last of them is embedded.")] = False,
-    rate: Annotated[float | None, typer.Option("--limit-rate", min=0.01, help="Rows a second, at most.")] = None,
+    rate: Annotated[
+        float | None, typer.Option("--limit-rate", min=SLOWEST, help="Rows a second, at most.")
+    ] = None,
 ) -> None:
     """Read rows again, in the bulk lane; only what differs is paid for, unless --force."""
     with environment.runtime() as runtime:

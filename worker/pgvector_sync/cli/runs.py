@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -15,7 +15,6 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.operate.waiting import find_run
 from pgvector_sync.store import pipelines, runs
 from pgvector_sync.store.runs import Kind, Run
-from pgvector_sync.sync.runtime import Runtime
 
 Number = Annotated[int, typer.Argument(help="Its number.")]
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
@@ -40,7 +39,7 @@ def show_all(
             pipelines.require_pipeline(connection, pipeline)
         found = runs.list_runs(connection, pipeline=pipeline, limit=limit)
     if as_json:
-        print_json([as_dict(run) for run in found])
+        print_json([asdict(run) for run in found])
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", justify="right")
@@ -59,9 +58,9 @@ def show_all(
 def show(run: Number, as_json: Json = False) -> None:
     """Show one: what was asked for, how far it is, what it found."""
     with environment.runtime() as runtime:
-        found = _find(runtime, run)
+        found = find_run(runtime, run)
     if as_json:
-        print_json(as_dict(found))
+        print_json(asdict(found))
         return
     asked = ", ".join(f"{name} {value}" for name, value in found.options.items()) or "every row"
     total = "" if found.rows_total is None else f" of {found.rows_total:,}"
@@ -84,7 +83,7 @@ def show(run: Number, as_json: Json = False) -> None:
 def cancel(run: Number) -> None:
     """Enqueue no more; what waits already is looked at, and not paid for twice."""
     with environment.runtime() as runtime:
-        found = _find(runtime, run)
+        found = find_run(runtime, run)
         if found.kind is Kind.FILL and found.running:
             raise Refused(
                 "a fill can't be cancelled: nobody would know of the rows that it has not reached",
@@ -93,18 +92,6 @@ def cancel(run: Number) -> None:
         if not runtime.database.patiently(lambda connection: runs.cancel(connection, run)):
             raise Refused(f"run {run} has ended already", hint=f"see `pgvector-sync runs show {run}`")
     out.print(f"run {run} is cancelled", markup=False)
-
-
-def as_dict(run: Run) -> dict[str, Any]:
-    return {**asdict(run), "started_at": run.started_at.isoformat(),
-            "finished_at": run.finished_at.isoformat() if run.finished_at else None}  # fmt: skip
-
-
-def _find(runtime: Runtime, number: int) -> Run:
-    try:
-        return find_run(runtime, number)
-    except LookupError:
-        raise Refused(f"there is no run {number}", hint="see `pgvector-sync runs list`") from None
 
 
 def _sample(run: Run, kind: str) -> str:

@@ -87,11 +87,11 @@ def estimate(
         if where is not None:
             check_condition(connection, shape, where)
         total, sample = _sample(connection, runtime, shape, where, keys, stale_only=stale_only)
-        counted = [
-            row
-            for start in range(0, len(sample), READ_AT_ONCE)
-            for row in _count(connection, runtime, shape, sample[start : start + READ_AT_ONCE], force=force)
-        ]
+        counted: list[Counted] = []
+        seen: set[bytes] = set()
+        for start in range(0, len(sample), READ_AT_ONCE):
+            keys_here = sample[start : start + READ_AT_ONCE]
+            counted += _count(connection, runtime, shape, keys_here, seen, force=force)
         pace = usage.rows_per_second(connection, found)
     with_text = round(total * len(counted) / len(sample)) if sample else 0
     return project(found, with_text, counted, pace=pace, batch_rows=runtime.batch_size(found, Lane.BULK))
@@ -128,8 +128,9 @@ def _sample(
 
 
 def _count(
-    connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence[Key], *, force: bool
+    connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence[Key], seen: set[bytes], *, force: bool
 ) -> list[Counted]:
+    """`seen` are the fingerprints that this sample has had already; those of `keys` are added."""
     found = _read(connection, runtime, shape, keys)
     with_text = [row for row in found if row.text is not None and row.fingerprint is not None]
     known = (
@@ -137,7 +138,6 @@ def _count(
         if force
         else rows.known(connection, shape, [row.fingerprint for row in with_text if row.fingerprint])
     )
-    seen: set[bytes] = set()
     return [_counted(row, shape.pipeline.spec.model, known, seen) for row in with_text]
 
 

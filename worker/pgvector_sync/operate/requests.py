@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from pgvector_sync.store.shape import Shape, expression, name
 from pgvector_sync.store.statements import statement
 
 COUNT_LIMIT_ROWS = 100_000
+SLOWEST = 0.01
+"""Rows a second."""
 KEYS_AT_ONCE = 5_000
 
 
@@ -47,8 +50,8 @@ def request_reembed(
     """
     if where is not None and keys is not None:
         raise Refused("either a condition or keys", hint="leave one of them out")
-    if rows_per_second is not None and rows_per_second <= 0:
-        raise Refused(f"a rate of {rows_per_second:g} rows a second never ends", hint="give one above 0")
+    if rows_per_second is not None and not SLOWEST <= rows_per_second < math.inf:
+        raise Refused(f"{rows_per_second:g} rows a second is no rate", hint=f"give {SLOWEST:g} or more")
     options: dict[str, Any] = {
         "where": where,
         "keys": keys is not None,

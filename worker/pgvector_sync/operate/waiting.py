@@ -6,12 +6,15 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
+from pgvector_sync.errors import Refused
 from pgvector_sync.store import runs
 from pgvector_sync.store.runs import Run
 from pgvector_sync.sync.run import carry_out
 from pgvector_sync.sync.runtime import Runtime
 
 LOOK_EVERY = timedelta(milliseconds=200)
+WALK_FOR = timedelta(seconds=2)
+"""Between two looks: its pages grow from small ones each time."""
 SILENCE = timedelta(seconds=15)
 """Without any progress for so long, nobody seems to work."""
 
@@ -23,10 +26,13 @@ def wait_for(
     on_progress: Callable[[Run], None],
     on_silence: Callable[[Run], None] = lambda _: None,
 ) -> Run:
-    """The run, once it has ended. Workers embed what it enqueues: `on_silence` is told once if none does."""
+    """The run, once it has ended. Workers embed what it enqueues: `on_silence` is told once if none does.
+
+    Raises Refused where it is gone, its pipeline having been removed.
+    """
     heard, last, silent = time.monotonic(), None, False
     while True:
-        carry_out(runtime, run_id, until=time.monotonic() + LOOK_EVERY.total_seconds())
+        carry_out(runtime, run_id, until=time.monotonic() + WALK_FOR.total_seconds())
         run = find_run(runtime, run_id)
         on_progress(run)
         if not run.running:
@@ -41,9 +47,9 @@ def wait_for(
 
 
 def find_run(runtime: Runtime, run_id: int) -> Run:
-    """Raises LookupError where there is none."""
+    """Raises Refused where there is none."""
     with runtime.database.transaction(read_only=True) as connection:
         found = runs.list_runs(connection, run_id=run_id)
     if not found:
-        raise LookupError(run_id)
+        raise Refused(f"there is no run {run_id}", hint="see `pgvector-sync runs list`")
     return found[0]

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -158,10 +157,6 @@ def trend(connection: Connection, pipeline: str | None, *, limit: int) -> list[F
 
 def forget(connection: Connection, *, older_than: timedelta) -> int:
     return connection.execute(statement("drift.forget"), {"older_than": older_than}).rowcount
-
-
-def as_json(figures: Figures) -> dict[str, Any]:
-    return asdict(figures)
 
 
 _TARGET = sql.Identifier("pgvector_sync_target")

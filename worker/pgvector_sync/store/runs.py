@@ -82,7 +82,6 @@ def start(
     *,
     options: dict[str, Any],
     rows_total: int | None,
-    requested_by: str | None = None,
 ) -> int | None:
     """Writes the run; returns its id. None where another reconciliation of the pipeline is running."""
     params = {
@@ -90,7 +89,6 @@ def start(
         "kind": kind,
         "options": Jsonb(options),
         "rows_total": rows_total,
-        "requested_by": requested_by,
     }
     row = connection.execute(statement("runs.start"), params).fetchone()
     return None if row is None else int(row["id"])
@@ -200,9 +198,9 @@ def cancel(connection: Connection, run_id: int) -> bool:
     return cancelled
 
 
-def add_keys(connection: Connection, run_id: int, keys: Sequence[Key]) -> int:
-    """To a run's list; returns how many are new in it."""
-    return connection.execute(statement("runs.add_keys"), {"run_id": run_id, "keys": jsonb_keys(keys)}).rowcount
+def add_keys(connection: Connection, run_id: int, keys: Sequence[Key]) -> None:
+    """To a run's list."""
+    connection.execute(statement("runs.add_keys"), {"run_id": run_id, "keys": jsonb_keys(keys)})
 
 
 def count_keys(connection: Connection, run_id: int) -> int:

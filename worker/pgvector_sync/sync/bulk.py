@@ -47,7 +47,9 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Wa
         if rate is not None and enqueued:
             # the lease goes back meanwhile: no worker waits for a run that is slow on purpose
             return Walked(ended=False, again=timedelta(seconds=enqueued / rate))
-    return Walked(ended=run.walked and runtime.database.patiently(partial(runs.finish, run=run)))
+    if not run.walked:
+        return Walked(ended=False, again=timedelta(0))
+    return Walked(ended=runtime.database.patiently(partial(runs.finish, run=run)))
 
 
 Asked = list[tuple[Key, bool]]
@@ -129,5 +131,5 @@ def _enqueue(
     if not runs.advance(connection, moved, seen=len(page), enqueued=enqueued, lease_for=lease_for):
         raise LeaseLost(f"run {run.id} is no longer ours")  # cancelled or taken over: this page must not commit
     reach(Failpoint.FILL_ENQUEUED)
-    log.debug(Event.FILL_PAGE, pipeline=run.pipeline, run=run.id, rows=len(page), enqueued=enqueued)
+    log.debug(Event.RUN_PAGE, pipeline=run.pipeline, run=run.id, rows=len(page), enqueued=enqueued)
     return moved, enqueued

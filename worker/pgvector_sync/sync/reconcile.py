@@ -14,7 +14,7 @@ import psycopg
 
 from pgvector_sync.errors import LeaseLost
 from pgvector_sync.failpoint import Failpoint, reach
-from pgvector_sync.model import Key, in_window
+from pgvector_sync.model import Key, Schedule, in_window
 from pgvector_sync.store import drift, runs
 from pgvector_sync.store.database import Connection, limit_statements
 from pgvector_sync.store.drift import FORCED, Drift, Page
@@ -24,13 +24,11 @@ from pgvector_sync.sync.enqueue import enqueue
 from pgvector_sync.sync.runtime import Runtime, Walked, is_of_a_row, page_limit
 from pgvector_sync.telemetry import Event, log
 
-PAGE_ROWS = 20_000
+USUAL = Schedule()
+"""What holds for a run that doesn't say otherwise."""
 FIRST_PAGE_ROWS = 1_000
 PAGE_TIME = 1.0
 """Seconds that a page should take: texts may be large, and a worker gives up on a server that is silent."""
-ORPHAN_SHARE = 0.2
-"""Of the vectors, at most: if more look orphaned, it is a lost grant or a restored table more often than a mass
-delete (G12)."""
 OUTSIDE = timedelta(minutes=1)
 """When a run looks again whether its time of the day has come."""
 SAMPLES = 10
@@ -42,11 +40,13 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Wa
     """Goes on from the run's watermark. Raises LeaseLost, and psycopg.Error where the database refuses."""
     if not run.walked and not _in_window(run):
         return Walked(ended=False, again=OUTSIDE)
-    share = run.options.get("database_share") or 1.0
-    most = run.options.get("page_rows") or PAGE_ROWS
+    share = run.options.get("database_share", 1.0)
+    most = run.options.get("page_rows", USUAL.page_rows)
     limit = min(FIRST_PAGE_ROWS, most)
     while not run.walked:
-        if time.monotonic() >= until or _behind(runtime, run, shape):
+        if time.monotonic() >= until:
+            return Walked(ended=False, again=timedelta(0))
+        if _behind(runtime, run, shape):
             return Walked(ended=False)
         started = time.monotonic()
         try:
@@ -58,9 +58,14 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Wa
             continue
         reach(Failpoint.RECONCILE_COMMITTED)
         took = time.monotonic() - started
-        limit = max(1, min(most, limit * 2 if took < PAGE_TIME / 2 else limit // 2 if took > PAGE_TIME else limit))
+        limit = min(most, _next_size(limit, took))
         # the database's time is what is shared; whoever carries the run waits
         time.sleep(max(0.0, min(took * (1 / share - 1), until - time.monotonic())))
+    return _finish(runtime, run, shape, until=until)
+
+
+def _finish(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Walked:
+    """Both tables are walked: figures, orphans, end."""
     if Drift.STUCK not in run.counts:
         run = runtime.database.patiently(partial(_close, runtime, run, shape))
     if reason := _suspicion(run):
@@ -69,6 +74,12 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Wa
         if time.monotonic() >= until or _behind(runtime, run, shape):
             return Walked(ended=False)
     return Walked(ended=runtime.database.patiently(partial(runs.finish, run=run)))
+
+
+def _next_size(rows: int, took: float) -> int:
+    if took > PAGE_TIME:
+        return max(1, rows // 2)
+    return rows * 2 if took < PAGE_TIME / 2 else rows
 
 
 def _in_window(run: ClaimedRun) -> bool:
@@ -114,7 +125,7 @@ def _step(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int, connectio
 def _page(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection, *, limit: int) -> Page:
     """A row on which text or where fails is found by smaller and smaller pages.
 
-    Unless it is known as a dead letter by now it counts as stale: enqueued, it becomes one.
+    Unless it is in outbox or work by now, as a dead letter perhaps, it counts as stale: enqueued, it becomes one.
     """
     try:
         with connection.transaction():
@@ -181,7 +192,7 @@ def _suspicion(run: ClaimedRun) -> str | None:
     if run.options.get("dry_run") or run.options.get("accept_orphans"):
         return None
     orphaned, vectors = run.counts[Drift.ORPHANED], run.counts["vectors"]
-    share = run.options.get("orphan_share", ORPHAN_SHARE)
+    share = run.options.get("orphan_share", USUAL.orphan_share)
     if orphaned <= share * vectors:
         return None
     return (
@@ -192,7 +203,7 @@ def _suspicion(run: ClaimedRun) -> str | None:
 
 
 def _enqueue_orphans(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection) -> int:
-    keys = drift.take_orphans(connection, run.id, limit=PAGE_ROWS)
+    keys = drift.take_orphans(connection, run.id, limit=USUAL.page_rows)
     if keys:
         enqueued = enqueue(connection, shape.pipeline, run, keys)
         _advance(runtime, run, connection, seen=0, enqueued=enqueued)

@@ -42,7 +42,7 @@ def carry_out(runtime: Runtime, run_id: int, *, until: float) -> bool:
     except LeaseLost:
         return False
     except IN_THE_WAY:
-        log.debug(Event.FILL_BUSY, pipeline=pipeline.name, run=run_id)
+        log.debug(Event.RUN_BUSY, pipeline=pipeline.name, run=run_id)
     except Refused as refused:
         walked = _fail(runtime, run, str(refused))
     except OUTAGE:
@@ -54,7 +54,7 @@ def carry_out(runtime: Runtime, run_id: int, *, until: float) -> bool:
             delay = AGAIN if walked.again is None else walked.again
             runtime.database.patiently(partial(runs.give_back, run=run, delay=delay))
     if walked.ended:
-        log.info(Event.FILL_FINISHED, pipeline=pipeline.name, run=run_id)
+        log.info(Event.RUN_ENDED, pipeline=pipeline.name, run=run_id)
     return walked.ended
 
 

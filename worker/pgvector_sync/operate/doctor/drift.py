@@ -1,18 +1,20 @@
-"""What the last reconciliation of a pipeline has found, and whether it is long ago."""
+"""What the last reconciliation of a pipeline has found, and whether the next is overdue."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from pgvector_sync.model import Pipeline
 from pgvector_sync.operate.doctor.check import Finding, ok, warning
+from pgvector_sync.operate.schedule import is_due
 from pgvector_sync.store import drift
 from pgvector_sync.store.drift import Drift
 from pgvector_sync.sync.runtime import Runtime
 
-LONG_AGO = timedelta(days=8)
-"""More than the week between two deep ones of the usual schedule."""
+OVERDUE = timedelta(days=7)
+"""Beyond what the schedule says."""
 
 
 def last_seen(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
@@ -22,7 +24,7 @@ def last_seen(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
         yield ok("not compared yet", f"pgvector-sync reconcile {pipeline.name} compares source and target")
         return
     [last] = figures
-    age = datetime.now(UTC) - last.at
+    schedule = replace(pipeline.schedule, window=None)
     counts = {kind.value: getattr(last, kind.value) for kind in Drift if getattr(last, kind.value)}
     when = f"{last.at:%Y-%m-%d %H:%M} UTC"
     if counts:
@@ -32,7 +34,7 @@ def last_seen(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
             f"pgvector-sync runs show {last.run_id} says what became of it; look again: "
             f"pgvector-sync reconcile {pipeline.name} --dry-run",
         )
-    elif age > LONG_AGO:
+    elif is_due(schedule, last.at, datetime.now(UTC) - OVERDUE):
         yield warning(
             f"last compared on {when}", f"is a beat running? Now: pgvector-sync reconcile {pipeline.name}"
         )
