@@ -6,7 +6,7 @@ ALTER TABLE pgvector_sync.pipeline
     ADD COLUMN usd_per_million_tokens numeric CHECK (usd_per_million_tokens >= 0),
     ADD COLUMN reconcile jsonb NOT NULL DEFAULT '{}';
 
--- Keys that were found, and keys that were found out: a few of each kind, for a person to look at.
+-- A few of the keys that were found, of each kind, for a person to look at.
 ALTER TABLE pgvector_sync.run ADD COLUMN samples jsonb NOT NULL DEFAULT '{}';
 
 -- One reconciliation a pipeline at a time, however many ask.

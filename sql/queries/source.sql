@@ -41,6 +41,11 @@ LEFT JOIN {target} AS pgvector_sync_target ON {match_target} AND pgvector_sync_t
 -- them come, so that a condition that is rarely true makes no statement longer.
 SELECT {key_json} AS key, ({filter}) IS TRUE AS asked FROM {source} WHERE {after} ORDER BY {key_columns} LIMIT %(limit)s;
 
+-- name: asked
+-- Which keys of a list have a row that meets all conditions, or none: its vectors have to go.
+SELECT pgvector_sync_key.key FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
+WHERE NOT EXISTS (SELECT FROM {source} WHERE {match_source} AND ({filter}) IS NOT TRUE OFFSET 0);
+
 -- name: is_stale
 -- A part of `page`: the row and its vectors don't belong together.
 (SELECT now_.fingerprint FROM ({now_here}) AS now_) IS DISTINCT FROM

@@ -76,6 +76,20 @@ def test_a_list_of_keys_chooses_the_rows_and_a_key_that_is_gone_is_no_harm(fille
     assert filled.synced.database.value("SELECT count(*) FROM pgvector_sync.run_key") == 0
 
 
+def test_keys_and_the_other_choices_go_together(filled: Steps) -> None:
+    keys = [(key,) for key in range(1, 6)]
+    filled.synced.run("SET session_replication_role = replica; UPDATE docs SET body = 'unnoticed' WHERE id = 5")
+    assert walked(filled, ask(filled, keys=keys, stale_only=True)).rows_enqueued == 1
+    filled.synced.settle()
+    paid = filled.synced.paid()
+    first, second = ask(filled, keys=keys, force=True), ask(filled, keys=keys, force=True)
+    walked(filled, first)
+    filled.synced.settle()
+    walked(filled, second)
+    filled.synced.settle()
+    assert filled.synced.paid() == paid + 5
+
+
 def test_stale_only_enqueues_only_what_differs(filled: Steps) -> None:
     filled.synced.run(
         "SET session_replication_role = replica; UPDATE docs SET body = 'unnoticed' WHERE id IN (5, 25)"

@@ -30,6 +30,7 @@ from pgvector_sync.cli import (
 from pgvector_sync.cli.console import complain
 from pgvector_sync.errors import SyncError
 from pgvector_sync.settings import load_settings
+from pgvector_sync.store.database import IN_THE_WAY
 from pgvector_sync.telemetry import configure_logging
 
 app = typer.Typer(
@@ -76,6 +77,12 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except SyncError as error:
         complain(str(error), error.hint)
         sys.exit(error.exit_code)
+    except IN_THE_WAY:  # which Postgres counts among operational errors
+        complain(
+            "somebody holds a lock that is in the way",
+            "run it again in a moment; `pgvector-sync doctor` shows who",
+        )
+        sys.exit(1)
     except psycopg.OperationalError as error:
         complain(f"the database is out of reach: {_reason(error)}", "check DATABASE_URL, and that the server runs")
         sys.exit(1)

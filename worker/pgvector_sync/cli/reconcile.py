@@ -88,10 +88,6 @@ def _announce(requested: dict[str, int], *, as_json: bool) -> None:
 
 
 def _wait(runtime: Runtime, name: str, run_id: int, *, mending: bool) -> Run:
-    with runtime.database.transaction(read_only=True) as connection:
-        if pipelines.require_pipeline(connection, name).state == "paused":
-            raise Refused(f"{name} is paused", hint=f"pgvector-sync resume {name}; run {run_id} goes on then")
-
     def silence(run: Run) -> None:
         if mending and run.waiting:
             say(f"{run.waiting:,} rows wait, and nobody seems to embed them: start `pgvector-sync worker`")
@@ -154,6 +150,8 @@ def _conclude(runs: list[Run]) -> None:
                 f"mend it: pgvector-sync reconcile {run.pipeline}"
                 + (" --deep" if run.options.get("deep") else ""),
             )
+        elif _drifted(run):
+            say(f"{run.pipeline}: {_drifted(run):,} had drifted, and are mended")
     if any(_drifted(run) or run.state != "finished" for run in runs):
         raise typer.Exit(1)
 

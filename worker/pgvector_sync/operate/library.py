@@ -13,6 +13,7 @@ from pgvector_sync.operate.requests import request_reconcile, request_reembed
 from pgvector_sync.settings import load_settings
 from pgvector_sync.store import pipelines
 from pgvector_sync.store.database import Database
+from pgvector_sync.store.migrations import check_schema
 from pgvector_sync.store.shape import canonical_key
 
 
@@ -59,4 +60,6 @@ def _database(url: str | None) -> Iterator[Database]:
     if url is not None:
         settings = settings.model_copy(update={"database_url": SecretStr(url)})
     with open_database(settings, max_connections=1) as database:
+        with database.connection() as connection:
+            check_schema(connection)
         yield database

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,6 +59,8 @@ def request_reembed(
         "rows_per_second": rows_per_second,
     }
     options = {option: value for option, value in options.items() if value}
+    # read to their end first: whoever types them takes more time than a transaction of ours may idle
+    given = None if keys is None else list(dict.fromkeys(keys))
     with database.transaction(durable=True) as connection:
         found = _pipeline(connection, pipeline)
         if where is not None:
@@ -69,8 +70,8 @@ def request_reembed(
         total = None if keys is not None else count_rows(connection, found)
         run_id = runs.start(connection, found.id, Kind.REEMBED, options=options, rows_total=total)
         assert run_id is not None  # noqa: S101  only a reconciliation can be refused
-        if keys is not None:
-            total = _add_keys(connection, run_id, keys)
+        if given is not None:
+            total = _add_keys(connection, run_id, given)
     return Requested(run_id, total)
 
 
@@ -93,6 +94,7 @@ def request_reconcile(
     with database.transaction(durable=True) as connection:
         found = _pipeline(connection, pipeline)
         options.setdefault("orphan_share", found.schedule.orphan_share)
+        options.setdefault("page_rows", found.schedule.page_rows)
         total = count_rows(connection, found)
         run_id = runs.start(connection, found.id, Kind.RECONCILE, options=options, rows_total=total)
         if run_id is not None:
@@ -100,11 +102,9 @@ def request_reconcile(
         same = runs.same(connection, found.id, Kind.RECONCILE, options)
         if same is not None:
             return Requested(same, total, joined=True)
-        running = [run for run in runs.list_runs(connection, pipeline=pipeline) if run.running]
-    number = next((run.id for run in running if run.kind is Kind.RECONCILE), None)
     raise Refused(
         f"{pipeline} is being reconciled in another way",
-        hint=f"wait for it (`pgvector-sync runs show {number}`), or `pgvector-sync runs cancel {number}`",
+        hint=f"`pgvector-sync runs list {pipeline}` shows it: wait for it, or `pgvector-sync runs cancel` it",
     )
 
 
@@ -143,10 +143,9 @@ def count_rows(connection: Connection, pipeline: Pipeline) -> int:
     return max(counted, catalog.find_table(connection, source.schema, source.table).estimated_rows)
 
 
-def _add_keys(connection: Connection, run_id: int, keys: Iterable[Key]) -> int:
-    remaining = iter(keys)
-    while some := list(itertools.islice(remaining, KEYS_AT_ONCE)):
-        runs.add_keys(connection, run_id, some)
+def _add_keys(connection: Connection, run_id: int, keys: Sequence[Key]) -> int:
+    for start in range(0, len(keys), KEYS_AT_ONCE):
+        runs.add_keys(connection, run_id, keys[start : start + KEYS_AT_ONCE])
     total = runs.count_keys(connection, run_id)
     if not total:
         raise Refused("there is no key in the list", hint='one a line: 42, abc or ["eu", 7]')

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from pgvector_sync.errors import Refused
-from pgvector_sync.store import runs
+from pgvector_sync.model import State
+from pgvector_sync.store import pipelines, runs
 from pgvector_sync.store.runs import Run
 from pgvector_sync.sync.run import carry_out
 from pgvector_sync.sync.runtime import Runtime
@@ -28,8 +29,15 @@ def wait_for(
 ) -> Run:
     """The run, once it has ended. Workers embed what it enqueues: `on_silence` is told once if none does.
 
-    Raises Refused where it is gone, its pipeline having been removed.
+    Raises Refused where its pipeline is paused, or was removed.
     """
+    with runtime.database.transaction(read_only=True) as connection:
+        for asked in runs.list_runs(connection, run_id=run_id):
+            if pipelines.require_pipeline(connection, asked.pipeline).state is State.PAUSED:
+                raise Refused(
+                    f"{asked.pipeline} is paused",
+                    hint=f"pgvector-sync resume {asked.pipeline}; run {run_id} goes on then",
+                )
     heard, last, silent = time.monotonic(), None, False
     while True:
         carry_out(runtime, run_id, until=time.monotonic() + WALK_FOR.total_seconds())

@@ -124,6 +124,26 @@ def page(
     return [(tuple(row["key"]), row["asked"]) for row in connection.execute(query, params)]
 
 
+def asked(
+    connection: Connection,
+    shape: Shape,
+    keys: Sequence[Key],
+    conditions: Sequence[sql.Composable],
+    *,
+    text_limit: int,
+    since: datetime,
+) -> set[Key]:
+    """Those of the keys whose row meets all conditions, or is gone."""
+    params = {
+        "keys": jsonb_keys(keys),
+        "since": since,
+        "spec": shape.pipeline.spec.digest,
+        "text_limit": text_limit,
+    }
+    query = statement("source.asked").format(**shape.fragments, filter=sql.SQL(" AND ").join(conditions))
+    return {tuple(row["key"]) for row in connection.execute(query, params)}
+
+
 def lock_page(connection: Connection, shape: Shape, after: Key | None, *, limit: int) -> list[Key]:
     """The next keys of the target (a key with several chunks comes several times), their rows locked."""
     query = shape.lock_page(from_start=after is None)

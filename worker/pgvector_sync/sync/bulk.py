@@ -69,7 +69,13 @@ def _read(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int) -> tuple[
         limit_statements(connection, page_limit(runtime))
         if run.options.get("keys"):
             keys = runs.key_page(connection, run.id, run.watermark, limit=limit)
-            return [(key, True) for key in keys], len(keys) < limit
+            asked = set(keys)
+            if conditions := _conditions(run, shape, stale_only=bool(run.options.get("stale_only"))):
+                text_limit = runtime.settings.text_limit_bytes
+                asked = rows.asked(
+                    connection, shape, keys, conditions, text_limit=text_limit, since=run.started_at
+                )
+            return [(key, key in asked) for key in keys], len(keys) < limit
         try:
             return _page(runtime, run, shape, connection, limit)
         except psycopg.errors.ReadOnlySqlTransaction:

@@ -59,8 +59,10 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Wa
         reach(Failpoint.RECONCILE_COMMITTED)
         took = time.monotonic() - started
         limit = min(most, _next_size(limit, took))
-        # the database's time is what is shared; whoever carries the run waits
-        time.sleep(max(0.0, min(took * (1 / share - 1), until - time.monotonic())))
+        rest = took * (1 / share - 1)
+        if time.monotonic() + rest >= until:
+            return Walked(ended=False, again=timedelta(seconds=rest))
+        time.sleep(rest)  # it is the database's time that is shared, not that of whoever carries the run
     return _finish(runtime, run, shape, until=until)
 
 

@@ -45,6 +45,8 @@ def carry_out(runtime: Runtime, run_id: int, *, until: float) -> bool:
         log.debug(Event.RUN_BUSY, pipeline=pipeline.name, run=run_id)
     except Refused as refused:
         walked = _fail(runtime, run, str(refused))
+    except psycopg.errors.QueryCanceled as error:
+        walked = _refused(runtime, run, error)
     except OUTAGE:
         raise
     except psycopg.Error as error:
@@ -67,6 +69,8 @@ def _refused(runtime: Runtime, run: ClaimedRun, error: psycopg.Error) -> Walked:
     if run.kind is Kind.FILL:
         return Walked(ended=False, again=AFTER_A_REFUSAL)
     where = "; does its condition fail on a row?" if "where" in run.options else ""
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        where = "; a single row takes too long"
     reason = f"the database refuses ({error.sqlstate}){where}: see `pgvector-sync doctor`, then ask for it again"
     return _fail(runtime, run, reason)
 
