@@ -82,7 +82,7 @@ def test_waiting_for_a_re_embed_ends_with_its_last_row(typed: Typed) -> None:
 def test_keys_come_from_a_file_or_from_standard_input(
     synced: Synced, typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "keys").write_text("1\n\n[3]\n")
+    (tmp_path / "keys").write_text("\ufeff1\n\n[3]\n")
     assert typed("reembed", "docs", "--keys", "keys", "--force")[0] == 0
     monkeypatch.setattr("sys.stdin", io.StringIO("5\n"))
     assert typed("reembed", "docs", "--keys", "-")[0] == 0
@@ -97,6 +97,7 @@ def test_keys_come_from_a_file_or_from_standard_input(
         (("reembed", "docs", "--where", "idd > 3"), 1, 'column "idd" does not exist'),
         (("reembed", "docs", "--keys", "absent"), 2, "absent: can't be read: No such file or directory"),
         (("reembed", "docs", "--keys", "bad"), 2, "--keys bad, line 2: many is no key of (id bigint)"),
+        (("reembed", "docs", "--keys", "binary"), 2, "--keys binary: is no text in UTF-8"),
         (("reembed", "docs", "--keys", "empty"), 1, "there is no key in the list"),
         (("reembed", "docs", "--keys", "bad", "--where", "id = 1"), 1, "either a condition or keys"),
         (("reembed", "docs", "--limit-rate", "0"), 2, "--limit-rate"),
@@ -112,6 +113,7 @@ def test_what_cant_be_done_is_said_with_what_to_do(
 ) -> None:
     (tmp_path / "bad").write_text("1\nmany\n")
     (tmp_path / "empty").write_text("\n")
+    (tmp_path / "binary").write_bytes(b"1\n\xff\n")
     found, out, err = typed(*arguments)
     assert (found, out) == (code, "")
     assert words in " ".join(err.split())

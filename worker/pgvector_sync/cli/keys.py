@@ -40,10 +40,14 @@ def parse_key(text: str, columns: Sequence[KeyColumn], *, where: str = "--key") 
 def read_keys(file: str, columns: Sequence[KeyColumn]) -> Iterator[Key]:
     """One a line, from a file or (`-`) standard input; blank lines are passed over. Raises ConfigError."""
     try:
-        lines = sys.stdin if file == "-" else Path(file).open(encoding="utf-8")  # noqa: SIM115  closed below
+        # an editor's byte order mark is no part of the first key
+        lines = sys.stdin if file == "-" else Path(file).open(encoding="utf-8-sig")  # noqa: SIM115  closed below
     except OSError as error:
         raise ConfigError(f"can't be read: {error.strerror}", where=file) from None
-    with lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield parse_key(line.strip(), columns, where=f"--keys {file}, line {number}")
+    try:
+        with lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield parse_key(line.strip(), columns, where=f"--keys {file}, line {number}")
+    except UnicodeDecodeError:
+        raise ConfigError("is no text in UTF-8", where=f"--keys {file}", hint="one key a line") from None

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import date
+from decimal import Decimal
+from uuid import UUID
 
 from pydantic import SecretStr
 
@@ -27,12 +30,14 @@ def ask_for_reembed(
     force: bool,
     rows_per_second: float | None,
 ) -> int:
+    if isinstance(keys, str):  # its letters would be taken for keys
+        raise Refused("keys is a list of keys, not a string", hint=f"keys=[{keys!r}]")
     with _database(database_url) as database:
         given = None
         if keys is not None:
             with database.transaction(read_only=True) as connection:
                 columns = pipelines.require_pipeline(connection, pipeline).source.key
-            parts = ([key] if isinstance(key, int | str) else key for key in keys)
+            parts = (list(map(_plain, key if isinstance(key, list | tuple) else [key])) for key in keys)
             try:
                 given = [canonical_key(key, columns) for key in parts]
             except (ValueError, ArithmeticError) as error:
@@ -52,6 +57,11 @@ def ask_for_reembed(
 def ask_for_reconcile(database_url: str | None, pipeline: str, *, deep: bool, dry_run: bool) -> int:
     with _database(database_url) as database:
         return request_reconcile(database, pipeline, deep=deep, dry_run=dry_run).run_id
+
+
+def _plain(part: object) -> object:
+    """As psycopg gives the values of key columns."""
+    return str(part) if isinstance(part, UUID | date | Decimal) else part
 
 
 @contextmanager

@@ -91,6 +91,8 @@ def canonical_key(values: Sequence[object], columns: Sequence[KeyColumn]) -> Key
         kind = base_type(column.type)
         if isinstance(value, bool) or not isinstance(value, int | str):
             raise ValueError("true, null and the like are no part of a key")  # noqa: TRY004  # of what a user typed
+        if isinstance(value, str) and "\0" in value:
+            raise ValueError("Postgres stores no NUL character")
         if kind in ("smallint", "integer", "bigint"):
             parts.append(int(str(value)))
         elif kind == "numeric":
