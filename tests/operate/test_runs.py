@@ -95,6 +95,7 @@ def test_keys_come_from_a_file_or_from_standard_input(
     [
         (("reembed", "nothing"), 1, "there is no pipeline nothing"),
         (("reembed", "docs", "--where", "idd > 3"), 1, 'column "idd" does not exist'),
+        (("reembed", "docs", "--where", "id < 3) OR (true"), 1, 'syntax error at or near ")"'),
         (("reembed", "docs", "--keys", "absent"), 2, "absent: can't be read: No such file or directory"),
         (("reembed", "docs", "--keys", "bad"), 2, "--keys bad, line 2: many is no key of (id bigint)"),
         (("reembed", "docs", "--keys", "binary"), 2, "--keys binary: is no text in UTF-8"),

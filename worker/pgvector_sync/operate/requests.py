@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from psycopg import sql
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Pipeline
@@ -117,11 +118,14 @@ def _pipeline(connection: Connection, wanted: str) -> Pipeline:
 
 def check_condition(connection: Connection, shape: Shape, where: str) -> None:
     """Raises Refused unless it is a boolean expression over the source. Nothing of it is executed."""
-    query = statement("source.explain").format(source=shape.source, condition=expression(where))
+    # in our parentheses it can't go on with another clause, without them it can't close them: "a) OR (b"
+    forms = (expression(where), sql.SQL(where.replace("%", "%%")))
     try:
         with connection.transaction(force_rollback=True):
-            # binary: by the extended protocol, which takes one statement only
-            connection.cursor(binary=True).execute(query, {})
+            for condition in forms:
+                query = statement("source.explain").format(source=shape.source, condition=condition)
+                # binary: by the extended protocol, which takes one statement only
+                connection.cursor(binary=True).execute(query, {})
     except psycopg.Error as error:
         if not (error.sqlstate or "").startswith(("42", "22", "0A")):
             raise
