@@ -13,8 +13,10 @@ import pytest
 import pgvector_sync
 from endpoint import Endpoint
 from pgvector_sync.bootstrap import Embedders
+from pgvector_sync.cli.console import going_on_alone
 from pgvector_sync.errors import Refused
 from pgvector_sync.operate.loop import Loop
+from pgvector_sync.operate.waiting import find_run, what_holds_up
 from pgvector_sync.settings import load_settings
 from servers import Database
 from synced import DOCS, Synced, open_synced
@@ -185,3 +187,31 @@ def test_an_application_asks_by_a_call(synced: Synced, monkeypatch: pytest.Monke
         pgvector_sync.reembed("docs", keys=["x"])
     load_settings.cache_clear()
     synced.sync()
+
+
+def test_who_waits_hears_what_is_in_the_way(synced: Synced, typed: Typed) -> None:
+    first, second = (
+        json.loads(typed("reembed", "docs", "--force", "--limit-rate", rate, "--json")[1])["run"]
+        for rate in ("1", "2")
+    )
+    run = find_run(synced.runtime, second)
+    assert what_holds_up(synced.runtime, run).startswith(f"run {first} goes first")
+    typed("runs", "cancel", str(first))
+    assert what_holds_up(synced.runtime, run).startswith("nobody seems to embed them")
+    typed("pause", "docs")
+    assert what_holds_up(synced.runtime, run) == "docs is paused: pgvector-sync resume docs"
+
+
+@pytest.mark.usefixtures("working")
+def test_a_row_that_reconciliation_could_not_mend_is_said(synced: Synced, typed: Typed) -> None:
+    drift(synced)
+    synced.endpoint.fail(status=400, marker="missing")
+    code, _, err = typed("reconcile", "docs", "--deep", "--wait")
+    assert code == 1
+    assert "3 had drifted, of which 1 became dead letters" in " ".join(err.split())
+
+
+def test_who_stops_waiting_hears_that_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), going_on_alone(7):
+        raise KeyboardInterrupt
+    assert "to stop it: `pgvector-sync runs cancel 7`" in capsys.readouterr().err

@@ -50,6 +50,19 @@ def _plain(value: object) -> str:
 
 
 @contextmanager
+def going_on_alone(run_id: int) -> Iterator[None]:
+    """Waiting for a run: whoever stops waiting hears that the run doesn't stop."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(
+            f"\nrun {run_id} goes on without you: `pgvector-sync runs show {run_id}`; "
+            f"to stop it: `pgvector-sync runs cancel {run_id}`"
+        )
+        raise
+
+
+@contextmanager
 def progress(what: str, total: int | None) -> Iterator[_Bar]:
     """A bar on a terminal, a line every tenth elsewhere."""
     if err.is_terminal:

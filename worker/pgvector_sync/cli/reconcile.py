@@ -9,11 +9,11 @@ import typer
 from rich.table import Table
 
 from pgvector_sync.cli import environment
-from pgvector_sync.cli.console import complain, out, print_json, progress, say
+from pgvector_sync.cli.console import complain, going_on_alone, out, print_json, progress, say
 from pgvector_sync.cli.keys import show_key
 from pgvector_sync.errors import Refused
 from pgvector_sync.operate.requests import request_reconcile
-from pgvector_sync.operate.waiting import find_run, wait_for
+from pgvector_sync.operate.waiting import find_run, wait_for, what_holds_up
 from pgvector_sync.store import drift, pipelines
 from pgvector_sync.store.drift import Drift
 from pgvector_sync.store.runs import Run
@@ -90,9 +90,9 @@ def _announce(requested: dict[str, int], *, as_json: bool) -> None:
 def _wait(runtime: Runtime, name: str, run_id: int, *, mending: bool) -> Run:
     def silence(run: Run) -> None:
         if mending and run.waiting:
-            say(f"{run.waiting:,} rows wait, and nobody seems to embed them: start `pgvector-sync worker`")
+            say(f"{run.waiting:,} rows wait: {what_holds_up(runtime, run)}")
 
-    with progress(f"comparing {name}", find_run(runtime, run_id).rows_total) as bar:
+    with going_on_alone(run_id), progress(f"comparing {name}", find_run(runtime, run_id).rows_total) as bar:
         return wait_for(
             runtime, run_id, on_progress=lambda run: bar.reach(run.rows_seen, run.rows_total), on_silence=silence
         )
@@ -149,6 +149,11 @@ def _conclude(runs: list[Run]) -> None:
                 f"{run.pipeline}: {_drifted(run):,} have drifted",
                 f"mend it: pgvector-sync reconcile {run.pipeline}"
                 + (" --deep" if run.options.get("deep") else ""),
+            )
+        elif run.dead:
+            complain(
+                f"{run.pipeline}: {_drifted(run):,} had drifted, of which {run.dead:,} became dead letters",
+                f"see `pgvector-sync dead-letters list {run.pipeline}`",
             )
         elif _drifted(run):
             say(f"{run.pipeline}: {_drifted(run):,} had drifted, and are mended")

@@ -10,12 +10,12 @@ from typing import Annotated
 import typer
 
 from pgvector_sync.cli import environment
-from pgvector_sync.cli.console import complain, out, print_json, progress, say
+from pgvector_sync.cli.console import complain, going_on_alone, out, print_json, progress, say
 from pgvector_sync.cli.keys import read_keys
 from pgvector_sync.model import Key
 from pgvector_sync.operate.estimate import Estimate, estimate
 from pgvector_sync.operate.requests import SLOWEST, request_reembed
-from pgvector_sync.operate.waiting import wait_for
+from pgvector_sync.operate.waiting import wait_for, what_holds_up
 from pgvector_sync.store import pipelines
 from pgvector_sync.store.runs import Run
 from pgvector_sync.sync.runtime import Runtime
@@ -99,12 +99,9 @@ def _announce(run_id: int, *, as_json: bool) -> None:
 
 def _wait(runtime: Runtime, run_id: int) -> Run:
     def silence(run: Run) -> None:
-        say(
-            f"{run.waiting:,} rows wait, and nobody seems to embed them: start `pgvector-sync worker` or "
-            f"`pgvector-sync sync` (`pgvector-sync status {run.pipeline}` may say why)"
-        )
+        say(f"{run.waiting:,} rows wait: {what_holds_up(runtime, run)}")
 
-    with progress("re-embedding", None) as bar:
+    with going_on_alone(run_id), progress("re-embedding", None) as bar:
         return wait_for(
             runtime,
             run_id,
@@ -123,7 +120,7 @@ def _report(run: Run, *, as_json: bool) -> None:
             f"run {run.id} {run.state}: {run.rows_seen:,} rows seen, {run.rows_enqueued:,} enqueued", markup=False
         )
     if run.dead:
-        complain(f"{run.dead:,} dead letters", f"see `pgvector-sync dead-letters list {run.pipeline}`")
+        complain(f"{run.dead:,} became dead letters", f"see `pgvector-sync dead-letters list {run.pipeline}`")
     if run.state != "finished":
         complain(run.reason or f"it was {run.state}")
     if run.dead or run.state != "finished":

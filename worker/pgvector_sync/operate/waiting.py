@@ -8,8 +8,9 @@ from datetime import timedelta
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import State
+from pgvector_sync.operate.status import read_status
 from pgvector_sync.store import pipelines, runs
-from pgvector_sync.store.runs import Run
+from pgvector_sync.store.runs import Kind, Run
 from pgvector_sync.sync.run import carry_out
 from pgvector_sync.sync.runtime import Runtime
 
@@ -52,6 +53,25 @@ def wait_for(
             on_silence(run)
             silent = True
         time.sleep(LOOK_EVERY.total_seconds())
+
+
+def what_holds_up(runtime: Runtime, run: Run) -> str:
+    """Why a run that waits makes no progress, and what to do."""
+    name = run.pipeline
+    with runtime.database.transaction(read_only=True) as connection:
+        earlier = [other.id for other in runs.list_runs(connection, pipeline=name) if _goes_first(other, run)]
+    [status] = read_status(runtime.database, name)
+    if status.state is State.PAUSED:
+        return f"{name} is paused: pgvector-sync resume {name}"
+    if status.reason is not None:
+        return f"{name}: {status.reason}"
+    if earlier:
+        return f"run {min(earlier)} goes first: see `pgvector-sync runs show {min(earlier)}`"
+    return "nobody seems to embed them: start `pgvector-sync worker` or `pgvector-sync sync`"
+
+
+def _goes_first(other: Run, run: Run) -> bool:
+    return run.kind is other.kind is Kind.REEMBED and other.running and other.id < run.id
 
 
 def find_run(runtime: Runtime, run_id: int) -> Run:
