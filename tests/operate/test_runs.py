@@ -215,3 +215,15 @@ def test_who_stops_waiting_hears_that_the_run_goes_on(capsys: pytest.CaptureFixt
     with pytest.raises(KeyboardInterrupt), going_on_alone(7):
         raise KeyboardInterrupt
     assert "to stop it: `pgvector-sync runs cancel 7`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [("reembed", "docs", "--wait"), ("reconcile", "--wait"), ("reconcile", "--dry-run")]
+)
+def test_nobody_waits_for_a_paused_pipeline_and_nothing_is_left_behind(
+    synced: Synced, typed: Typed, command: tuple[str, ...]
+) -> None:
+    typed("pause", "docs")
+    code, _, err = typed(*command)
+    assert (code, "docs is paused" in err) == (1, True)
+    assert synced.database.value("SELECT count(*) FROM pgvector_sync.run WHERE state = 'running'") == 0

@@ -13,7 +13,7 @@ from pgvector_sync.cli.console import complain, going_on_alone, out, print_json,
 from pgvector_sync.cli.keys import show_key
 from pgvector_sync.errors import Refused
 from pgvector_sync.operate.requests import request_reconcile
-from pgvector_sync.operate.waiting import find_run, wait_for, what_holds_up
+from pgvector_sync.operate.waiting import find_run, refuse_to_wait_for_paused, wait_for, what_holds_up
 from pgvector_sync.store import drift, pipelines
 from pgvector_sync.store.drift import Drift
 from pgvector_sync.store.runs import Run
@@ -51,6 +51,8 @@ def reconcile(
         if trend:
             _trend(runtime, pipeline, as_json=as_json)
             return
+        if wait or dry_run:
+            refuse_to_wait_for_paused(runtime, names)
         requested = {
             name: request_reconcile(
                 runtime.database, name, deep=deep, dry_run=dry_run, accept_orphans=accept_orphans

@@ -15,7 +15,7 @@ from pgvector_sync.cli.keys import read_keys
 from pgvector_sync.model import Key
 from pgvector_sync.operate.estimate import Estimate, estimate
 from pgvector_sync.operate.requests import SLOWEST, request_reembed
-from pgvector_sync.operate.waiting import wait_for, what_holds_up
+from pgvector_sync.operate.waiting import refuse_to_wait_for_paused, wait_for, what_holds_up
 from pgvector_sync.store import pipelines
 from pgvector_sync.store.runs import Run
 from pgvector_sync.sync.runtime import Runtime
@@ -62,6 +62,8 @@ def reembed(
             )
             print_json(found.as_json()) if as_json else _show(found)
             return
+        if wait:
+            refuse_to_wait_for_paused(runtime, [pipeline])
         requested = request_reembed(
             runtime.database,
             pipeline,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 
 from pgvector_sync.errors import Refused
@@ -21,6 +21,14 @@ SILENCE = timedelta(seconds=15)
 """Without any progress for so long, nobody seems to work."""
 
 
+def refuse_to_wait_for_paused(runtime: Runtime, names: Iterable[str]) -> None:
+    """Before anything is asked for. Raises Refused."""
+    with runtime.database.transaction(read_only=True) as connection:
+        for name in names:
+            if pipelines.require_pipeline(connection, name).state is State.PAUSED:
+                raise Refused(f"{name} is paused", hint=f"pgvector-sync resume {name}; nothing was asked for")
+
+
 def wait_for(
     runtime: Runtime,
     run_id: int,
@@ -28,17 +36,7 @@ def wait_for(
     on_progress: Callable[[Run], None],
     on_silence: Callable[[Run], None] = lambda _: None,
 ) -> Run:
-    """The run, once it has ended. Workers embed what it enqueues: `on_silence` is told once if none does.
-
-    Raises Refused where its pipeline is paused, or was removed.
-    """
-    with runtime.database.transaction(read_only=True) as connection:
-        for asked in runs.list_runs(connection, run_id=run_id):
-            if pipelines.require_pipeline(connection, asked.pipeline).state is State.PAUSED:
-                raise Refused(
-                    f"{asked.pipeline} is paused",
-                    hint=f"pgvector-sync resume {asked.pipeline}; run {run_id} goes on then",
-                )
+    """The run, once it has ended. Workers embed what it enqueues: `on_silence` is told once if none does."""
     heard, last, silent = time.monotonic(), None, False
     while True:
         carry_out(runtime, run_id, until=time.monotonic() + WALK_FOR.total_seconds())
