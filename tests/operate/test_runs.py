@@ -13,6 +13,7 @@ import pytest
 import pgvector_sync
 from endpoint import Endpoint
 from pgvector_sync.bootstrap import Embedders
+from pgvector_sync.cli import console
 from pgvector_sync.cli.console import going_on_alone
 from pgvector_sync.errors import Refused
 from pgvector_sync.operate.loop import Loop
@@ -227,3 +228,16 @@ def test_nobody_waits_for_a_paused_pipeline_and_nothing_is_left_behind(
     code, _, err = typed(*command)
     assert (code, "docs is paused" in err) == (1, True)
     assert synced.database.value("SELECT count(*) FROM pgvector_sync.run WHERE state = 'running'") == 0
+
+
+def test_no_number_is_cut_on_a_narrow_terminal(
+    synced: Synced, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console.out, "width", 40)
+    synced.database.execute("UPDATE pgvector_sync.run SET rows_seen = 1234567, rows_total = 1234567")
+    drift(synced)
+    typed("reconcile", "--dry-run", "--deep")
+    for command in (("runs", "list"), ("reconcile", "--trend")):
+        out = typed(*command)[1]
+        assert "…" not in out
+    assert "1,234,567" in typed("runs", "list")[1]

@@ -13,7 +13,7 @@ from pgvector_sync.bootstrap import Embedders
 from pgvector_sync.model import Schedule, in_window
 from pgvector_sync.operate import schedule
 from pgvector_sync.operate.loop import Loop
-from pgvector_sync.operate.schedule import is_due
+from pgvector_sync.operate.schedule import as_written, is_due
 from pgvector_sync.store.pipelines import schedule_json, schedule_of
 from servers import Database
 from synced import DOCS, Synced, open_synced
@@ -145,3 +145,10 @@ def test_once_an_hour_what_is_old_is_forgotten_and_old_dead_letters_set_aside(sy
     schedule.look(synced.runtime.database, settings)
     assert synced.dead() == []
     synced.covered()
+
+
+def test_a_schedule_is_shown_as_one_writes_it() -> None:
+    assert as_written(Schedule()) == "default"
+    assert as_written(Schedule(every=None, deep_every=timedelta(days=14))) == "every off, deep_every 14d"
+    night = Schedule(every=timedelta(hours=36), window=(time(22), time(5)), orphan_share=0.0)
+    assert as_written(night) == "every 36h, window 22:00-05:00, orphan_share 0.0"

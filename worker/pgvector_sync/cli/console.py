@@ -10,10 +10,13 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 WIDTH_ELSEWHERE = 160
 """Columns where there is no terminal to ask: a table in a log file is not cut."""
+WIDEST = 1_000
 
 
 def _console(*, stderr: bool) -> Console:
@@ -38,6 +41,16 @@ def complain(message: str, hint: str | None = None) -> None:
 def say(message: str) -> None:
     """A remark that is not the result."""
     err.print(message, markup=False)
+
+
+def print_table(table: Table) -> None:
+    """As wide as it is: a number that is cut is a wrong number. The terminal wraps what it has no room for."""
+    before = out.width
+    out.width = max(before, Measurement.get(out, out.options.update(max_width=WIDEST), table).maximum)
+    try:
+        out.print(table)
+    finally:
+        out.width = before
 
 
 def print_json(value: Any) -> None:

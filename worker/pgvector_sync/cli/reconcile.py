@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -9,7 +10,7 @@ import typer
 from rich.table import Table
 
 from pgvector_sync.cli import environment
-from pgvector_sync.cli.console import complain, going_on_alone, out, print_json, progress, say
+from pgvector_sync.cli.console import complain, going_on_alone, out, print_json, print_table, progress, say
 from pgvector_sync.cli.keys import show_key
 from pgvector_sync.errors import Refused
 from pgvector_sync.operate.requests import request_reconcile
@@ -124,13 +125,7 @@ def as_report(runs: list[Run]) -> dict[str, Any]:
 
 
 def _show(runs: list[Run]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("pipeline", no_wrap=True)
-    for name in ("rows", "vectors", *KINDS):
-        table.add_column(name.replace("_", " "), justify="right")
-    for run in runs:
-        table.add_row(run.pipeline, *(f"{run.counts.get(name, 0):,}" for name in ("rows", "vectors", *KINDS)))
-    out.print(table)
+    _print_counts(("pipeline",), [((run.pipeline,), run.counts) for run in runs])
     for run in runs:
         for kind in KINDS:
             if keys := run.samples.get(kind):
@@ -173,12 +168,27 @@ def _trend(runtime: Runtime, pipeline: str | None, *, as_json: bool) -> None:
     if as_json:
         print_json([asdict(one) for one in figures])
         return
+    if not figures:
+        out.print("nothing was reconciled yet")
+        return
+    _print_counts(
+        ("at", "pipeline", "deep"),
+        [((f"{one.at:%Y-%m-%d %H:%M}", one.pipeline, "yes" if one.deep else ""), asdict(one)) for one in figures],
+    )
+
+
+def _print_counts(labels: Sequence[str], lines: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> None:
+    """A kind of drift that nobody has is no column: it fits on a terminal, and says nothing about what a
+    reconciliation without --deep doesn't look at.
+    """
+    kinds = [kind for kind in KINDS if any(counts.get(kind) for _, counts in lines)]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in ("at", "pipeline", "deep"):
-        table.add_column(name, no_wrap=True)
-    for name in ("rows", "vectors", *KINDS):
-        table.add_column(name.replace("_", " "), justify="right")
-    for one in figures:
-        counts = (f"{getattr(one, name):,}" for name in ("rows", "vectors", *KINDS))
-        table.add_row(f"{one.at:%Y-%m-%d %H:%M}", one.pipeline, "yes" if one.deep else "", *counts)
-    out.print(table if figures else "nothing was reconciled yet")
+    for label in labels:
+        table.add_column(label, no_wrap=True)
+    for name in ("rows", "vectors", "drifted", *kinds):
+        table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+    for cells, counts in lines:
+        found = [counts.get(kind, 0) for kind in kinds]
+        numbers = (counts.get("rows", 0), counts.get("vectors", 0), sum(found), *found)
+        table.add_row(*cells, *(f"{number:,}" for number in numbers))
+    print_table(table)

@@ -9,11 +9,12 @@ import typer
 from rich.table import Table
 
 from pgvector_sync.cli import environment
-from pgvector_sync.cli.console import out, print_json
+from pgvector_sync.cli.console import out, print_json, print_table
 from pgvector_sync.cli.keys import show_key
 from pgvector_sync.errors import Refused
 from pgvector_sync.operate.waiting import find_run
 from pgvector_sync.store import pipelines, runs
+from pgvector_sync.store.drift import Drift
 from pgvector_sync.store.runs import Kind, Run
 
 Number = Annotated[int, typer.Argument(help="Its number.")]
@@ -52,7 +53,7 @@ def show_all(
         total = "" if run.rows_total is None else f"{run.rows_total:,}"
         counts = (f"{run.rows_seen:,}", total, f"{run.rows_enqueued:,}", f"{run.waiting:,}", f"{run.dead:,}")
         table.add_row(str(run.id), run.pipeline, run.kind, run.state, *counts, f"{run.started_at:%Y-%m-%d %H:%M}")
-    out.print(table if found else "no run yet")
+    print_table(table) if found else out.print("no run yet")
 
 
 def show(run: Number, as_json: Json = False) -> None:
@@ -74,7 +75,9 @@ def show(run: Number, as_json: Json = False) -> None:
         ("ended", f"{found.finished_at:%Y-%m-%d %H:%M:%S %Z}" if found.finished_at else "not yet"),
     ]
     lines += [
-        (kind.replace("_", " "), f"{count:,}" + _sample(found, kind)) for kind, count in found.counts.items()
+        (kind.replace("_", " "), f"{found.counts[kind]:,}" + _sample(found, kind))
+        for kind in ("vectors", *Drift)
+        if kind in found.counts
     ]
     for label, value in lines:
         out.print(f"{label:12}{value}", markup=False)

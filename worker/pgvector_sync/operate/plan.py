@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
@@ -10,7 +9,8 @@ from psycopg import sql
 
 from pgvector_sync.config import Config, PipelineConfig
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import Pipeline, Provider, Schedule, Source, Spec, State
+from pgvector_sync.model import Pipeline, Provider, Source, Spec, State
+from pgvector_sync.operate.schedule import as_written
 from pgvector_sync.store import catalog, pipelines
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.database import Connection, one
@@ -240,7 +240,7 @@ def _changes(
         ("batch_size", str(existing.batch_size or "default"), str(wanted.batch_size or "default")),
         ("tokens_per_day", str(existing.tokens_per_day or "no limit"), str(wanted.tokens_per_day or "no limit")),
         ("price", _price(existing.usd_per_million_tokens), _price(wanted.usd_per_million_tokens)),
-        ("reconcile", _schedule(existing.schedule), _schedule(wanted.schedule)),
+        ("reconcile", as_written(existing.schedule), as_written(wanted.schedule)),
     ]
     changes = tuple(Change(*pair) for pair in pairs if pair[1] != pair[2])
     retype = any(change.what in ("dimensions", "vector_type") for change in changes)
@@ -257,13 +257,9 @@ def _changes(
 
 
 def _price(usd_per_million_tokens: Decimal | None) -> str:
-    return (
-        "known" if usd_per_million_tokens is None else f"${usd_per_million_tokens.normalize():f} a million tokens"
-    )
-
-
-def _schedule(schedule: Schedule) -> str:
-    return json.dumps(pipelines.schedule_json(schedule)) if schedule != Schedule() else "default"
+    if usd_per_million_tokens is None:
+        return "list price"
+    return f"${usd_per_million_tokens.normalize():f} a million tokens"
 
 
 def _with_capture(

@@ -23,6 +23,7 @@ from pgvector_sync.telemetry import Event, log
 
 LOOK_EVERY = timedelta(minutes=1)
 TIDY_EVERY = timedelta(hours=1)
+UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
 def look(database: Database, settings: Settings) -> list[str]:
@@ -75,6 +76,29 @@ def is_due(schedule: Schedule, last: datetime, now: datetime) -> bool:
     if schedule.cron is not None:
         return next(CronSim(schedule.cron, last.astimezone(UTC)), now + LOOK_EVERY) <= now
     return schedule.every is not None and now - last >= schedule.every
+
+
+def as_written(schedule: Schedule) -> str:
+    """What differs from the defaults, as one writes it in the file."""
+    written = {
+        "every": _duration(schedule.every),
+        "cron": schedule.cron,
+        "deep_every": _duration(schedule.deep_every),
+        "window": schedule.window and "-".join(f"{at:%H:%M}" for at in schedule.window),
+        "page_rows": schedule.page_rows,
+        "database_share": schedule.database_share,
+        "orphan_share": schedule.orphan_share,
+    }
+    differing = [name for name in written if getattr(schedule, name) != getattr(Schedule(), name)]
+    return ", ".join(f"{name} {written[name]}" for name in differing) or "default"
+
+
+def _duration(length: timedelta | None) -> str:
+    if length is None:
+        return "off"
+    seconds = int(length.total_seconds())
+    size, unit = next(pair for pair in UNITS if seconds % pair[0] == 0)
+    return f"{seconds // size}{unit}"
 
 
 def tidy(connection: Connection, settings: Settings) -> None:
