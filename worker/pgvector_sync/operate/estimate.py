@@ -54,7 +54,7 @@ class Estimate:
     usd: float | None
     usd_error: float | None
     seconds: float | None
-    """By the provider's limits, else by the last hour's pace; None where there is neither."""
+    """By the provider's limits; else at most, by the busiest minute of the last hour; None where there is neither."""
     bound_by: str | None
     """`requests_per_minute`, `tokens_per_minute`, `tokens_per_day` or `pace`."""
 
@@ -212,7 +212,7 @@ def _time(
     if pipeline.tokens_per_day is not None and tokens > pipeline.tokens_per_day:
         days = math.ceil(tokens / pipeline.tokens_per_day) - 1
         bounds.append((days * timedelta(days=1).total_seconds(), "tokens_per_day"))
-    if pace:
+    if pace and not bounds:
         bounds.append((inputs / pace, "pace"))
     if not bounds:
         return None, None

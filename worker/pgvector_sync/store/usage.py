@@ -37,7 +37,7 @@ def tokens_today(connection: Connection, pipeline: Pipeline) -> int:
 
 
 def rows_per_second(connection: Connection, pipeline: Pipeline) -> float | None:
-    """Of the last hour, idle minutes aside; None if there is nothing to go by."""
+    """In the busiest minute of the last hour; None if there is nothing to go by."""
     rate = one(connection, statement("usage.rows_per_second"), {"pipeline_id": pipeline.id})["rate"]
     return None if rate is None else float(rate)
 
