@@ -21,7 +21,6 @@ from pgvector_sync.store import pipelines
 from pgvector_sync.store.runs import Run
 from pgvector_sync.sync.runtime import Runtime
 
-
 CENT = 0.01
 
 

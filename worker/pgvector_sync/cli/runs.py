@@ -52,7 +52,7 @@ def show_all(
     for run in found:
         total = "" if run.rows_total is None else f"{run.rows_total:,}"
         counts = (f"{run.rows_seen:,}", total, f"{run.rows_enqueued:,}", f"{run.waiting:,}", f"{run.dead:,}")
-        table.add_row(str(run.id), run.pipeline, run.kind, run.state, *counts, f"{run.started_at:%Y-%m-%d %H:%M}")
+        table.add_row(str(run.id), run.pipeline, run.kind, run.state, *counts, f"{run.started_at:%m-%d %H:%M}")
     print_table(table) if found else out.print("no run yet")
 
 

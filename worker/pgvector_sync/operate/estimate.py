@@ -54,7 +54,7 @@ class Estimate:
     usd: float | None
     usd_error: float | None
     seconds: float | None
-    """By the provider's limits; else at most, by the busiest minute of the last hour; None where there is neither."""
+    """By the provider's limits; else at most, by the last hour's busiest minute; None where there is neither."""
     bound_by: str | None
     """`requests_per_minute`, `tokens_per_minute`, `tokens_per_day` or `pace`."""
 
