@@ -46,7 +46,7 @@ def reembed(
         bool, typer.Option("--estimate", help="Say rows, tokens, cost and time, and do nothing.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Until the last of them is embedded.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Until the last row that it has enqueued is done.")] = False,
     rate: Annotated[
         float | None, typer.Option("--limit-rate", min=SLOWEST, help="Rows a second, at most.")
     ] = None,
