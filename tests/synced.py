@@ -118,6 +118,24 @@ class Synced:
         )
         assert done, f"still not settled after {seconds:g} s"
 
+    def turns(self, count: int) -> bool:
+        """So many turns of the loop of `sync`; whether anything moved in the last."""
+        loop = Loop(self.runtime)
+        moved = False
+        for _ in range(count):
+            moved = loop.turn()
+        return moved
+
+    def settle_capture(self) -> None:
+        """Until nothing waits, whatever the state."""
+        loop = Loop(self.runtime)
+        waiting = "SELECT (SELECT count(*) FROM pgvector_sync.outbox) + (SELECT count(*) FROM pgvector_sync.work)"
+        assert loop.run(finished=lambda: self.database.value(waiting) == 0, until=time.monotonic() + 20)
+
+    def covered_by_events(self) -> None:
+        """Every change is in the outbox, if only as one whose key could not be read."""
+        assert self.events() != []
+
     def sync(self) -> None:
         """Settles, with coverage before and after; then every vector is of its row's text."""
         self.covered()

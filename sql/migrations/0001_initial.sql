@@ -45,23 +45,34 @@ CREATE TABLE pgvector_sync.pipeline (
     reason        text,
     retry_at      timestamptz,
     failures      int NOT NULL DEFAULT 0,                      -- consecutive ones of the provider
+    problem       text,                                        -- the schema watch: what is not as the pipeline needs it
+    problem_stops boolean NOT NULL DEFAULT false,              -- nothing can be embedded until it is repaired
+    recheck       boolean NOT NULL DEFAULT false,              -- changes may have been missed: compare all texts
     created_at    timestamptz NOT NULL DEFAULT statement_timestamp(),
-    UNIQUE (target_schema, target_table)
+    UNIQUE (target_schema, target_table),
+    CHECK (problem IS NOT NULL OR NOT problem_stops)
 );
 
--- "This key is dirty." Append-only, written by the triggers inside the application's transaction.
+-- "This key is dirty." Append-only, written by the triggers inside the application's transaction. No constraint here that
+-- its statement could violate: after a logical replication upgrade the sequence begins anew, and ids repeat.
 CREATE TABLE pgvector_sync.outbox (
-    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    id          bigint GENERATED ALWAYS AS IDENTITY,
     source_id   int NOT NULL,
-    key         jsonb,                                         -- NULL: the table was truncated, sweep the targets
+    key         jsonb,                                         -- NULL: the table was truncated, sweep the targets; or,
+                                                               -- with an error_class, a key could not be read
     xid         xid8 NOT NULL DEFAULT pg_current_xact_id(),
     at          timestamptz NOT NULL DEFAULT clock_timestamp(),
     error_class text                                           -- set: parked here, because it can't become work
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_vacuum_cost_delay = 0);
 
+-- Without a key of its own the table could not be drained while it is published.
+ALTER TABLE pgvector_sync.outbox REPLICA IDENTITY FULL;
+
+CREATE INDEX outbox_id ON pgvector_sync.outbox (id);
+
 -- Sweeps: few or none, and every drain asks for them.
-CREATE INDEX outbox_sweep ON pgvector_sync.outbox (id) WHERE key IS NULL;
+CREATE INDEX outbox_sweep ON pgvector_sync.outbox (id) WHERE key IS NULL AND error_class IS NULL;
 
 CREATE INDEX outbox_parked ON pgvector_sync.outbox (source_id) WHERE error_class IS NOT NULL;
 
@@ -110,6 +121,7 @@ CREATE TABLE pgvector_sync.run (
     lease         uuid,
     visible_at    timestamptz NOT NULL DEFAULT statement_timestamp(),
     reason        text,
+    horizon       xid8 NOT NULL DEFAULT pg_snapshot_xmin(pg_current_snapshot()),  -- it sees all transactions before this
     started_at    timestamptz NOT NULL DEFAULT statement_timestamp(),
     finished_at   timestamptz
 );

@@ -1,23 +1,54 @@
 -- The triggers on a user's table. DDL takes no parameters: everything in braces is composed as literal or identifier.
 
 -- name: create_function
--- Appends the key of a changed row to the outbox, and deletes a gone row's vectors where that is safe.
+-- Appends the key of a changed row to the outbox, and deletes a gone row's vectors where that is safe. A key column
+-- may have been renamed or given another type since this was installed: no statement of the application may fail for
+-- that, so the key is read in a block that writes nothing (it gets no subtransaction id, and costs about 2 µs per row).
+-- Where it can't be read, the event says so, and the schema watch has the whole table compared once it is repaired.
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $capture$
+DECLARE
+    readable boolean := false;
+    new_key  jsonb;
+    old_key  jsonb;
+    plain    boolean;
 BEGIN
-    IF TG_OP <> 'DELETE' THEN
-        INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, {new_key});
+    BEGIN
+        IF TG_OP = 'DELETE' THEN
+            readable := {old_readable};
+        ELSE
+            readable := {new_readable};
+        END IF;
+        IF readable AND TG_OP <> 'DELETE' THEN
+            new_key := {new_key};
+        END IF;
+        IF readable AND (TG_OP = 'DELETE' OR TG_OP = 'UPDATE' AND {key_changed}) THEN
+            old_key := {old_key};
+        END IF;
+    EXCEPTION WHEN OTHERS THEN
+        readable := false;
+    END;
+    IF NOT readable THEN
+        INSERT INTO pgvector_sync.outbox (source_id, error_class) VALUES ({source_id}, 'key_unreadable');
+        RETURN NULL;
     END IF;
-    IF TG_OP = 'DELETE' OR TG_OP = 'UPDATE' AND {key_changed} THEN
-        INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, {old_key});
+    IF new_key IS NOT NULL THEN
+        INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, new_key);
+    END IF;
+    IF old_key IS NOT NULL THEN
+        INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, old_key);
         {delete};
     END IF;
     RETURN NULL;
 END
 $capture$;
 
+-- name: key_readable
+-- A part of `create_function`: the column still has a type whose values make the same keys.
+pg_typeof({column}) = ANY ({types}::regtype[])
+
 -- name: delete_vectors
--- Only where the NOT EXISTS can be trusted; elsewhere the event does it. No EXCEPTION block: a subtransaction a row.
+-- Only where the NOT EXISTS can be trusted; elsewhere the event does it.
 -- A source or target that was renamed, dropped or closed to us must not fail the application: every look-up by name
 -- answers NULL then, and the schema's privilege comes first, since to_regclass raises without it.
         IF (CASE WHEN current_setting('transaction_isolation') = 'read committed'
@@ -29,19 +60,34 @@ $capture$;
 
 -- name: delete_from_target
 -- One target of the source; it may have been dropped by hand. The aliases keep clear of a table named old.
--- It may be locked as a whole, too: a plain CREATE INDEX takes minutes, and the application must not wait for it. This
--- block is a subtransaction, but one that writes nothing: it gets no id of its own, and costs 2 µs a row.
+-- It may be locked as a whole, too: a plain CREATE INDEX takes minutes, and the application must not wait for it. The
+-- block is a subtransaction, but one that writes nothing as a rule: the DELETE is planned in it, which fails where a
+-- column was renamed or retyped, and executed behind it. Only a target with triggers or foreign keys of somebody else,
+-- which may fail too, has the DELETE itself inside, at the price of a subtransaction id per row.
             IF (CASE WHEN has_schema_privilege(to_regnamespace({target_schema}), 'USAGE')
                     THEN has_table_privilege(to_regclass({target_name}), 'DELETE') END) THEN
                 BEGIN
                     LOCK TABLE {target} IN ROW EXCLUSIVE MODE NOWAIT;
-                EXCEPTION WHEN lock_not_available OR undefined_table THEN
-                    RETURN NULL;
+                    SELECT NOT c.relhastriggers INTO plain FROM pg_class c
+                    WHERE c.oid = to_regclass({target_name}) AND NOT EXISTS (
+                        SELECT FROM {target} AS pgvector_sync_target, {source} AS pgvector_sync_source
+                        WHERE false AND {target_matches_old} AND {source_matches_old});
+                    IF NOT plain THEN
+                        {delete_row};
+                    END IF;
+                EXCEPTION WHEN OTHERS THEN
+                    plain := false;
                 END;
-                DELETE FROM {target} AS pgvector_sync_target
-                WHERE {target_matches_old}
-                  AND NOT EXISTS (SELECT FROM {source} AS pgvector_sync_source WHERE {source_matches_old});
+                IF plain THEN
+                    {delete_row};
+                END IF;
             END IF;
+
+-- name: delete_row
+-- A part of `delete_from_target`.
+DELETE FROM {target} AS pgvector_sync_target
+WHERE {target_matches_old}
+  AND NOT EXISTS (SELECT FROM {source} AS pgvector_sync_source WHERE {source_matches_old})
 
 -- name: create_sweep_function
 -- A TRUNCATE leaves one event; the drain sweeps the targets.
@@ -94,13 +140,20 @@ ALTER TABLE {source} ENABLE ALWAYS TRIGGER {trigger};
 DROP FUNCTION IF EXISTS {function}() CASCADE;
 
 -- name: installed
--- Our triggers as they are: on which table, whether and how they fire.
+-- Our triggers on a source and wherever else they are. A trigger is bound to column numbers, so what it watches is read
+-- from its dependencies and not from its text.
 SELECT n.nspname AS schema, c.relname AS table, t.tgname AS trigger, t.tgenabled::text AS enabled,
-       coalesce(obj_description(t.tgfoid, 'pg_proc'), '') AS signature
-FROM pg_catalog.pg_trigger t JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid
-JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_namespace f ON f.oid = p.pronamespace
-WHERE f.nspname = 'pgvector_sync' AND p.proname = ANY (%(functions)s) AND t.tgparentid = 0;
+       t.tgparentid <> 0 AS inherited, coalesce(obj_description(f.oid, 'pg_proc'), '') AS signature,
+       ARRAY(SELECT a.attname::text FROM pg_catalog.pg_depend d
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = d.refobjid AND a.attnum = d.refobjsubid
+             WHERE d.classid = 'pg_catalog.pg_trigger'::regclass AND d.objid = t.oid
+               AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = t.tgrelid AND d.refobjsubid > 0
+             ORDER BY a.attnum) AS watched
+FROM pg_catalog.pg_proc f
+JOIN pg_catalog.pg_trigger t ON t.tgfoid = f.oid
+JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE f.pronamespace = 'pgvector_sync'::regnamespace
+  AND f.proname IN ('capture_' || {source_id}, 'sweep_' || {source_id});
 
 -- name: create_target
 -- The side table; its key columns are the source's, types and collations included.

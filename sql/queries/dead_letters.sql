@@ -10,7 +10,7 @@ UNION ALL
 SELECT p.name, o.key, 'dead', o.error_class, 'this key can''t become work', 0, o.at,
        extract(epoch FROM statement_timestamp() - o.at)::float8
 FROM pgvector_sync.outbox o JOIN pgvector_sync.pipeline p ON p.source_id = o.source_id
-WHERE o.error_class IS NOT NULL AND (%(pipeline)s::text IS NULL OR p.name = %(pipeline)s)
+WHERE o.error_class IS NOT NULL AND o.key IS NOT NULL AND (%(pipeline)s::text IS NULL OR p.name = %(pipeline)s)
 ORDER BY parked_at, pipeline
 LIMIT %(limit)s;
 
@@ -27,7 +27,7 @@ WHERE p.id = w.pipeline_id AND p.name = %(pipeline)s AND w.parked_at IS NOT NULL
 -- Events that couldn't become work are drained again.
 UPDATE pgvector_sync.outbox o SET error_class = NULL
 FROM pgvector_sync.pipeline p
-WHERE p.source_id = o.source_id AND p.name = %(pipeline)s AND o.error_class IS NOT NULL
+WHERE p.source_id = o.source_id AND p.name = %(pipeline)s AND o.error_class IS NOT NULL AND o.key IS NOT NULL
   AND (%(keys)s::jsonb[] IS NULL OR o.key = ANY (%(keys)s::jsonb[]));
 
 -- name: discard

@@ -73,11 +73,7 @@ SELECT c.oid, n.nspname AS schema, c.relname AS table, current_user AS role,
              WHERE NOT has_table_privilege(c.oid, p.privilege)) AS lacking,
        ARRAY(SELECT r.name FROM pgvector_sync.pipeline q CROSS JOIN unnest(q.read_columns) AS r (name)
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = r.name AND NOT a.attisdropped
-             WHERE q.id = %(pipeline_id)s AND NOT has_column_privilege(c.oid, a.attnum, 'SELECT')) AS unreadable,
-       ARRAY(SELECT r.name FROM pgvector_sync.pipeline q CROSS JOIN unnest(q.read_columns) AS r (name)
-             WHERE q.id = %(pipeline_id)s
-               AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
-                               WHERE a.attrelid = c.oid AND a.attname = r.name AND NOT a.attisdropped)) AS gone
+             WHERE q.id = %(pipeline_id)s AND NOT has_column_privilege(c.oid, a.attnum, 'SELECT')) AS unreadable
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.oid = %(oid)s;
 
@@ -86,15 +82,6 @@ WHERE c.oid = %(oid)s;
 SELECT t.typname AS type, a.atttypmod AS dimensions
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = %(oid)s AND a.attname = 'embedding' AND NOT a.attisdropped;
-
--- name: triggers
--- Our triggers on a source and its partitions, those that a partition has from its parent included.
-SELECT n.nspname AS schema, c.relname AS table, t.tgname AS trigger, t.tgenabled::text AS enabled
-FROM pg_catalog.pg_trigger t
-JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid JOIN pg_catalog.pg_namespace f ON f.oid = p.pronamespace
-WHERE f.nspname = 'pgvector_sync' AND p.proname IN ('capture_' || %(source_id)s, 'sweep_' || %(source_id)s)
-ORDER BY 1, 2, 3;
 
 -- name: indexes
 -- The indexes of a target, the method and operator class of their first column, and whether one is being built.

@@ -65,7 +65,8 @@ CROSS JOIN LATERAL (SELECT CASE
 WHERE judged.kind IS NOT NULL
   AND NOT EXISTS (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = %(pipeline_id)s AND w.key = pgvector_sync_key.key)
   AND NOT EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = %(source_id)s AND o.key = pgvector_sync_key.key)
-  AND NOT EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = %(source_id)s AND o.key IS NULL)
+  AND NOT EXISTS (SELECT FROM pgvector_sync.outbox o
+                  WHERE o.source_id = %(source_id)s AND o.key IS NULL AND o.error_class IS NULL)
   AND NOT EXISTS (SELECT FROM {source} WHERE {match_source} AND {unfilled} OFFSET 0)
 ORDER BY pgvector_sync_key.key;
 
@@ -73,7 +74,7 @@ ORDER BY pgvector_sync_key.key;
 -- Whether a key is in outbox or work anyway.
 SELECT EXISTS (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = %(pipeline_id)s AND w.key = %(key)s)
     OR EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = %(source_id)s
-               AND (o.key = %(key)s OR o.key IS NULL)) AS waits;
+               AND (o.key = %(key)s OR o.key IS NULL AND o.error_class IS NULL)) AS waits;
 
 -- name: stuck
 -- Work that is beyond any lease: held by nobody who is left, or due later than any back-off would have it.

@@ -21,6 +21,7 @@ WITH event AS (
         SELECT id FROM pgvector_sync.outbox
         WHERE id > %(after_id)s AND key IS NOT NULL AND error_class IS NULL
         ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+      AND key IS NOT NULL AND error_class IS NULL  -- ids may repeat
     RETURNING id, source_id, key, xid, at
 ), counted AS (
     SELECT source_id, key, at, count(*) OVER (PARTITION BY xid) >= %(burst)s AS burst FROM event
@@ -67,9 +68,10 @@ WHERE NOT EXISTS (SELECT FROM pgvector_sync.outbox o
 
 -- name: sweeps
 -- TRUNCATE events: each is a walk over the targets of its source.
-SELECT o.id, o.source_id FROM pgvector_sync.outbox o
+SELECT o.id, o.xid::text AS xid, o.source_id FROM pgvector_sync.outbox o
 WHERE o.key IS NULL AND o.error_class IS NULL ORDER BY o.id LIMIT 100;
 
 -- name: finish_sweep
--- The walk has reached the end of every target.
-DELETE FROM pgvector_sync.outbox WHERE id = ANY (%(ids)s) AND key IS NULL;
+-- The walk has reached the end of every target. An id alone may have been given twice.
+DELETE FROM pgvector_sync.outbox o USING unnest(%(ids)s::bigint[], %(xids)s::xid8[]) AS done (id, xid)
+WHERE o.id = done.id AND o.xid = done.xid AND o.key IS NULL AND o.error_class IS NULL;

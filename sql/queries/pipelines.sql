@@ -4,7 +4,7 @@
 -- Every pipeline with its source and provider.
 SELECT p.id, p.name, p.target_schema, p.target_table, p.text_columns, p.text_sql, p.where_sql, p.read_columns,
        p.model, p.dimensions, p.chunking, p.metric, p.vector_type, p.batch_size, p.spec_version, p.state, p.reason,
-       p.retry_at, p.tokens_per_day, p.usd_per_million_tokens, p.reconcile,
+       p.retry_at, p.problem, p.problem_stops, p.tokens_per_day, p.usd_per_million_tokens, p.reconcile,
        s.id AS source_id, s.schema_name, s.table_name, s.key_columns, s.key_types, s.tracked_columns,
        s.capture_replicated,
        r.name AS provider, r.base_url, r.api_key_env, r.requests_per_minute, r.tokens_per_minute, r.send_dimensions,
@@ -63,12 +63,13 @@ RETURNING id;
 -- batch claimed before. A state that the old configuration was to blame for ends.
 UPDATE pgvector_sync.pipeline SET text_columns = %(text_columns)s, text_sql = %(text_sql)s, where_sql = %(where_sql)s,
     read_columns = %(read_columns)s, provider = %(provider)s, model = %(model)s, dimensions = %(dimensions)s,
-    metric = %(metric)s, batch_size = %(batch_size)s, tokens_per_day = %(tokens_per_day)s,
+    metric = %(metric)s, vector_type = %(vector_type)s, batch_size = %(batch_size)s,
+    tokens_per_day = %(tokens_per_day)s,
     usd_per_million_tokens = %(usd_per_million_tokens)s, reconcile = %(reconcile)s,
     spec_version = spec_version + CASE WHEN %(bump)s THEN 1 ELSE 0 END,
     state = CASE WHEN state IN ('cooling_down', 'misconfigured') THEN 'active' ELSE state END,
     reason = CASE WHEN state IN ('cooling_down', 'misconfigured') THEN NULL ELSE reason END,
-    retry_at = NULL, failures = 0
+    retry_at = NULL, failures = 0, problem = NULL, problem_stops = false
 WHERE id = %(id)s AND state <> 'removing';
 
 -- name: hold

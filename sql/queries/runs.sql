@@ -43,7 +43,7 @@ WHERE pipeline_id = %(pipeline_id)s AND kind = %(kind)s AND state = 'running';
 -- Running runs that nobody carries out at the moment. Of a pipeline's re-embeds one after the other: the second must
 -- not buy what the first is just buying.
 SELECT r.id, r.kind, p.name AS pipeline FROM pgvector_sync.run r JOIN pgvector_sync.pipeline p ON p.id = r.pipeline_id
-WHERE r.state = 'running' AND r.visible_at <= statement_timestamp() AND p.state NOT IN ('paused', 'removing')
+WHERE r.state = 'running' AND r.visible_at <= statement_timestamp() AND p.state NOT IN ('paused', 'removing') AND NOT p.problem_stops
   AND NOT (r.kind = 'reembed' AND EXISTS (
       SELECT FROM pgvector_sync.run o WHERE o.pipeline_id = r.pipeline_id AND o.kind = 'reembed'
       AND o.state = 'running' AND o.id < r.id))
@@ -54,7 +54,7 @@ ORDER BY r.id;
 UPDATE pgvector_sync.run r SET lease = %(lease)s, visible_at = statement_timestamp() + %(lease_for)s
 FROM pgvector_sync.pipeline p
 WHERE r.id = %(id)s AND r.state = 'running' AND r.visible_at <= statement_timestamp() AND p.id = r.pipeline_id
-  AND p.state NOT IN ('paused', 'removing')
+  AND p.state NOT IN ('paused', 'removing') AND NOT p.problem_stops
   AND NOT (r.kind = 'reembed' AND EXISTS (
       SELECT FROM pgvector_sync.run o WHERE o.pipeline_id = r.pipeline_id AND o.kind = 'reembed'
       AND o.state = 'running' AND o.id < r.id))
@@ -153,4 +153,4 @@ SELECT p.id, p.name, p.reconcile, statement_timestamp() AS now, p.created_at,
                  AND r.options @> '{"deep": true}' AND r.id NOT IN (SELECT id FROM dry)),
                 (SELECT max(d.at) FROM pgvector_sync.drift d WHERE d.pipeline_id = p.id AND d.deep
                  AND d.run_id NOT IN (SELECT id FROM dry))) AS last_deep_at
-FROM pgvector_sync.pipeline p WHERE p.state NOT IN ('paused', 'removing') ORDER BY p.id;
+FROM pgvector_sync.pipeline p WHERE p.state NOT IN ('paused', 'removing') AND NOT p.problem_stops ORDER BY p.id;

@@ -3,8 +3,10 @@
 -- name: pipelines
 -- One row a pipeline. rows is the planner's estimate; waiting counts up to `limit`.
 SELECT p.name, s.schema_name || '.' || s.table_name AS source, p.target_schema || '.' || p.target_table AS target,
-       p.state, p.retry_at,
-       CASE WHEN p.state = 'active' AND p.tokens_per_day <= (
+       CASE WHEN p.problem IS NULL OR p.state IN ('paused', 'removing') THEN p.state ELSE 'misconfigured' END AS state,
+       p.retry_at, p.problem_stops,
+       CASE WHEN p.problem IS NOT NULL AND p.state NOT IN ('paused', 'removing') THEN p.problem
+            WHEN p.state = 'active' AND p.tokens_per_day <= (
                 SELECT coalesce(sum(u.tokens), 0) FROM pgvector_sync.usage u
                 WHERE u.pipeline_id = p.id AND u.day = (statement_timestamp() AT TIME ZONE 'UTC')::date)
             THEN 'the day''s ' || p.tokens_per_day || ' tokens are spent: bulk waits until midnight UTC, live goes on'
@@ -22,7 +24,8 @@ SELECT p.name, s.schema_name || '.' || s.table_name AS source, p.target_schema |
         AND w.visible_at > statement_timestamp()) AS in_flight,
        (SELECT count(*) FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.parked_at IS NOT NULL
         AND w.verdict = 'dead')
-         + (SELECT count(*) FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id AND o.error_class IS NOT NULL)
+         + (SELECT count(*) FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id AND o.error_class IS NOT NULL
+            AND o.key IS NOT NULL)
            AS dead,
        (SELECT count(*) FROM (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id
                               AND o.error_class IS NULL LIMIT %(limit)s) AS counted) AS events,

@@ -127,6 +127,7 @@ SELECT p.name, p.state, p.batch_size, lane.lane,
           AND w.visible_at > statement_timestamp() + %(unlikely)s) AS in_flight
 FROM pgvector_sync.pipeline p CROSS JOIN (VALUES (1, 'live'), (2, 'bulk')) AS lane (rank, lane)
 WHERE (p.state = 'active' OR (p.state IN ('cooling_down', 'misconfigured') AND p.retry_at <= statement_timestamp()))
+  AND NOT p.problem_stops
   -- what bulk may spend today is spent
   AND (lane.lane = 'bulk' AND p.tokens_per_day <= (
       SELECT coalesce(sum(u.tokens), 0) FROM pgvector_sync.usage u

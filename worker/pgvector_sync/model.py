@@ -150,6 +150,10 @@ class Pipeline:
     state: State
     reason: str | None = None
     retry_at: datetime | None = None
+    problem: str | None = None
+    """What the schema watch has found."""
+    problem_stops: bool = False
+    """Nothing can be embedded until it is repaired."""
     tokens_per_day: int | None = None
     """What bulk may spend a day, by UTC; live goes on beyond it."""
     usd_per_million_tokens: Decimal | None = None

@@ -21,6 +21,7 @@ from pgvector_sync.bootstrap import open_database
 from pgvector_sync.doorbell import Doorbell, bulk_share, fair_share, open_doorbell
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Lane
+from pgvector_sync.operate import watch
 from pgvector_sync.store import runs, work
 from pgvector_sync.store.database import OUTAGE, Database
 from pgvector_sync.sync.drain import Drain
@@ -54,6 +55,19 @@ def look(database: Database, drain: Drain, doorbell: Doorbell) -> int:
     return moved
 
 
+class Watching:
+    """The schema watch, now and then: most polls don't even ask whether it is time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._next_at = 0.0
+
+    def __call__(self) -> None:
+        if time.monotonic() >= self._next_at:
+            self._next_at = time.monotonic() + watch.EVERY.total_seconds()
+            watch.look(self._database)
+
+
 class Relay(threading.Thread):
     """Polls until `stop`. Errors are said and slept over: the database and Redis come back, or beat takes over."""
 
@@ -77,12 +91,16 @@ class Relay(threading.Thread):
         settings = self._doorbell.settings
         with open_database(settings, max_connections=1, working=True) as database:
             drain = Drain(database, settings.drain_rows, settings.burst_rows)
+            watching = Watching(database)
             while not self._stopping.is_set():
                 pause = settings.poll
                 try:
                     self._announce()
-                    if self._is_elected() and look(database, drain, self._doorbell) >= settings.drain_rows:
-                        continue
+                    if self._is_elected():
+                        moved = look(database, drain, self._doorbell)
+                        watching()
+                        if moved >= settings.drain_rows:
+                            continue
                 except OUTAGE as error:
                     log.warning(Event.DATABASE_UNAVAILABLE, sqlstate=error.sqlstate)
                     pause = AFTER_AN_ERROR

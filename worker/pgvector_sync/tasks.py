@@ -17,7 +17,7 @@ from pgvector_sync.celery_app import TICK_SECONDS, app
 from pgvector_sync.doorbell import EMBED_BATCH, REEMBED, RUN, TICK, open_doorbell
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Lane
-from pgvector_sync.operate import schedule
+from pgvector_sync.operate import schedule, watch
 from pgvector_sync.operate.requests import request_reembed
 from pgvector_sync.relay import look
 from pgvector_sync.store import usage
@@ -84,6 +84,7 @@ def tick(self: Any) -> None:
                 return
             usage.forget_minutes(connection)
         reach(Failpoint.TICK_TAKEN)
+        watch.look(runtime.database)
         schedule.look(runtime.database, runtime.settings)
         drain = Drain(runtime.database, runtime.settings.drain_rows, runtime.settings.burst_rows)
         look(runtime.database, drain, open_doorbell(self.app))

@@ -61,6 +61,11 @@ class Event(StrEnum):
     RECOVERED = "recovered"
     """A probe succeeded; the pipeline goes on."""
 
+    SCHEMA_PROBLEM = "schema_problem"
+    """The schema watch: source, target or triggers are not as a pipeline needs them; its state says why."""
+    SCHEMA_REPAIRED = "schema_repaired"
+    """They are again, by the watch itself or by somebody."""
+
     RUN_PAGE = "run_page"
     """A run's watermark moved on by a page."""
     RUN_BUSY = "run_busy"

@@ -7,7 +7,7 @@ from proof.edits import Edit
 from proof.mutant import Mutant
 
 IGNORED_CONFLICT = Edit("outbox.drain", "        run_id = NULL\n", "        run_id = NULL WHERE false\n")
-OLD_KEY_EVENT = "INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, {old_key})"
+OLD_KEY_EVENT = "INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, old_key)"
 LOST_COMMIT = 'connection.execute("COMMIT"); connection.execute("BEGIN")'
 
 MUTANTS = (
@@ -51,8 +51,7 @@ MUTANTS = (
             Edit(
                 "capture.create_function",
                 OLD_KEY_EVENT,
-                "INSERT INTO pgvector_sync.outbox (source_id, key, at) "
-                "VALUES ({source_id}, {old_key}, '-infinity')",
+                "INSERT INTO pgvector_sync.outbox (source_id, key, at) VALUES ({source_id}, old_key, '-infinity')",
             ),
             Edit("outbox.drain", "AS burst FROM event\n", "AS burst FROM event WHERE at > '-infinity'\n"),
             Edit(
@@ -106,9 +105,8 @@ MUTANTS = (
         "a delete trigger without NOT EXISTS",
         (
             Edit(
-                "capture.delete_from_target",
-                "\n                  AND NOT EXISTS "
-                "(SELECT FROM {source} AS pgvector_sync_source WHERE {source_matches_old})",
+                "capture.delete_row",
+                "\n  AND NOT EXISTS (SELECT FROM {source} AS pgvector_sync_source WHERE {source_matches_old})",
                 "",
             ),
         ),

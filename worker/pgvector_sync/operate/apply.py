@@ -14,13 +14,14 @@ from psycopg.types.json import Jsonb
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import Pipeline, Source
+from pgvector_sync.model import Pipeline, Source, State
+from pgvector_sync.operate import watch
 from pgvector_sync.operate.plan import PipelinePlan, Plan
-from pgvector_sync.store import catalog, locks, pipelines, runs
+from pgvector_sync.store import locks, pipelines, runs
 from pgvector_sync.store.database import IN_THE_WAY, Connection, Database, one
 from pgvector_sync.store.statements import statement
+from pgvector_sync.store.watch import read_facts
 from pgvector_sync.sync import capture
-from pgvector_sync.sync.capture import Capture
 from pgvector_sync.telemetry import Event, log
 
 T = TypeVar("T")
@@ -46,6 +47,7 @@ def apply_plan(database: Database, plan: Plan, *, say: Say) -> list[int]:
         log.info(Event.APPLIED, pipeline=made.name)
         if fill is not None:
             fills.append(fill)
+    watch.look_now(database)
     return fills
 
 
@@ -79,6 +81,10 @@ def _between_writers(database: Database, source: Source, action: Callable[[Conne
 
 def _apply(database: Database, made: PipelinePlan, connection: Connection) -> int | None:
     locks.lock_drain(connection)
+    # what was missed until now has to be compared afterwards, by every pipeline of this source
+    for found in watch.verdicts(connection):
+        if found.facts.source.id == made.source.id:
+            watch.note(connection, found)
     source = _put_source(connection, made)
     target = made.target
     if made.existing is None:
@@ -180,27 +186,11 @@ def remove(database: Database, name: str, *, keep_vectors: bool, say: Say) -> Pi
 
 
 def _take_off_triggers(connection: Connection, pipeline: Pipeline) -> None:
-    source = pipeline.source
-    rows = connection.execute(statement("pipelines.source_pipelines"), {"source_id": source.id}).fetchall()
-    others = [row for row in rows if row["name"] != pipeline.name and row["state"] != "removing"]
+    same = [facts for facts in read_facts(connection) if facts.source.id == pipeline.source.id]
+    others = [facts for facts in same if facts.name != pipeline.name and facts.state is not State.REMOVING]
     if not others:
-        capture.uninstall(connection, source)
+        capture.uninstall(connection, pipeline.source)
         return
-    there = connection.execute(
-        statement("catalog.relation"), {"schema": source.schema, "table": source.table}
-    ).fetchone()
-    if there is None:  # dropped, and its triggers with it, or renamed: the last pipeline takes the functions along
-        return
-    table = catalog.describe(connection, there["oid"])
-    tracked = {name for row in others for name in row["read_columns"]}
-    stored = one(connection, statement("pipelines.source_id"), {"schema": source.schema, "table": source.table})
-    remaining = Capture(
-        source,
-        table,
-        tuple(column.name for column in table.columns if column.name in tracked),
-        tuple(sorted((row["target_schema"], row["target_table"]) for row in others)),
-        stored["capture_replicated"],
-        capture.partitions(connection, table),
-        connection.info.server_version,
-    )
-    capture.install(connection, remaining)
+    remaining = capture.of_stored(others, connection.info.server_version)
+    if remaining is not None:  # else dropped or renamed: the last pipeline takes the functions along
+        capture.install(connection, remaining)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pgvector_sync.model import Lane
-from pgvector_sync.operate import schedule
+from pgvector_sync.operate import schedule, watch
 from pgvector_sync.store import runs, work
 from pgvector_sync.store.database import OUTAGE
 from pgvector_sync.sync.batch import Outcome, process
@@ -57,8 +57,9 @@ class Loop:
     def turn(self) -> bool:
         """One round; True if anything moved."""
         if time.monotonic() >= self._schedule_at:
+            watch.look(self.runtime.database)
             schedule.look(self.runtime.database, self.runtime.settings)
-            self._schedule_at = time.monotonic() + schedule.LOOK_EVERY.total_seconds()
+            self._schedule_at = time.monotonic() + watch.EVERY.total_seconds()
         moved = self._drain(until=time.monotonic() + SLICE.total_seconds()) > 0
         with self.runtime.database.transaction() as connection:
             waiting = runs.due_runs(connection)

@@ -16,8 +16,10 @@ from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.shape import name, text_of_columns
 from pgvector_sync.store.statements import statement
+from pgvector_sync.store.watch import installed
 from pgvector_sync.sync import capture
 from pgvector_sync.sync.capture import Capture, Target
+from pgvector_sync.sync.faults import faults
 
 COUNT_LIMIT_ROWS = 100_000
 NAME_LIMIT_BYTES = 63
@@ -163,7 +165,7 @@ def _plan(
         changes=changes,
         refill=refill,
         retype=retype,
-        capture=Capture(source, table, (), (), wanted.capture_replicated, (), connection.info.server_version),
+        capture=_capture(connection, source, table, (), wanted.capture_replicated),
         missing_triggers=(),
     )
 
@@ -282,14 +284,29 @@ def _with_capture(
         names = {"schema": made.source.schema, "table": made.source.table}
         stored = one(connection, statement("pipelines.source_id"), names)
         replicated |= bool(unlisted and stored["capture_replicated"])
-    wanted = Capture(
-        made.source,
-        made.table,
-        tuple(c.name for c in made.table.columns if c.name in tracked),
-        tuple(sorted(targets)),
-        replicated,
-        capture.partitions(connection, made.table),
-        connection.info.server_version,
+    columns = tuple(column.name for column in made.table.columns if column.name in tracked)
+    wanted = _capture(connection, made.source, made.table, columns, replicated, tuple(sorted(targets)))
+    if not made.source.id:
+        return replace(made, capture=wanted, missing_triggers=("all",))
+    missing = faults(wanted, installed(connection, made.source.id))
+    return replace(made, capture=wanted, missing_triggers=tuple(map(str, missing)))
+
+
+def _capture(
+    connection: Connection,
+    source: Source,
+    table: Table,
+    tracked: tuple[str, ...],
+    replicated: bool,
+    targets: tuple[Target, ...] = (),
+) -> Capture:
+    return Capture(
+        source=source,
+        owner=table.owner,
+        tracked=tracked,
+        toastable=frozenset(column.name for column in table.columns if column.can_toast),
+        targets=targets,
+        replicated=replicated,
+        partitions=capture.partitions(connection, table),
+        server_version=connection.info.server_version,
     )
-    missing = wanted.missing(connection) if made.source.id else ["all"]
-    return replace(made, capture=wanted, missing_triggers=tuple(missing))

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Pipeline
-from pgvector_sync.store import catalog, pipelines, runs
+from pgvector_sync.store import catalog, pipelines, runs, watch
 from pgvector_sync.store.database import Connection, Database, one
 from pgvector_sync.store.runs import Kind
 from pgvector_sync.store.shape import Shape, expression, name
@@ -99,6 +99,8 @@ def request_reconcile(
         total = count_rows(connection, found)
         run_id = runs.start(connection, found.id, Kind.RECONCILE, options=options, rows_total=total)
         if run_id is not None:
+            if deep and not dry_run:
+                watch.rechecked(connection, found.id)
             return Requested(run_id, total)
         same = runs.same(connection, found.id, Kind.RECONCILE, options)
         if same is not None:

@@ -34,6 +34,8 @@ class PipelineStatus:
     lag_seconds: float | None
     rows_per_second: float
     saved_inputs: int
+    stopped: bool
+    """Nothing is embedded until somebody repairs what `reason` says."""
     estimated: tuple[str, ...]
 
     @property
@@ -67,8 +69,9 @@ def settled(database: Database, name: str | None) -> bool:
 
 
 def nothing_to_wait_for(database: Database, name: str | None) -> bool:
-    """The same, but a paused pipeline doesn't count: only a person ends that."""
-    return all(status.settled or status.state is State.PAUSED for status in read_status(database, name))
+    """The same, but a pipeline that is paused or stopped doesn't count: only a person ends that."""
+    statuses = read_status(database, name)
+    return all(status.settled or status.stopped or status.state is State.PAUSED for status in statuses)
 
 
 def _estimated(row: dict[str, Any]) -> PipelineStatus:
@@ -99,6 +102,7 @@ def _estimated(row: dict[str, Any]) -> PipelineStatus:
         lag_seconds=None if row["lag_seconds"] is None else round(row["lag_seconds"], 3),
         rows_per_second=round(row["rows_per_second"], 1),
         saved_inputs=row["saved_inputs"],
+        stopped=row["problem_stops"],
         estimated=tuple(estimated),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
@@ -14,7 +15,7 @@ from psycopg import sql
 from psycopg.rows import DictRow
 
 from pgvector_sync.errors import MigrationRefused, Refused
-from pgvector_sync.store import locks
+from pgvector_sync.store import locks, watch
 from pgvector_sync.store.database import Connection, begin, connect, one
 from pgvector_sync.store.statements import sql_folder, statement
 
@@ -62,7 +63,10 @@ def migrate(conninfo: str, *, folder: Path | None = None) -> list[Migration]:
                 locks.lock_migrations(connection)
                 _require_versions(connection)
                 _require_extension(connection)
-                return _apply(connection, known)
+                applied = _apply(connection, known)
+                with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+                    watch.sequences(connection, repair=True)
+                return applied
         except psycopg.errors.LockNotAvailable:
             raise Refused(
                 "another migration has been running for two minutes",

@@ -41,13 +41,19 @@ def add_parked(connection: Connection, source_id: int, key: Key, error_class: st
     connection.execute(statement("outbox.add_parked"), params)
 
 
-def sweeps(connection: Connection) -> dict[int, list[int]]:
-    """Pending TRUNCATE events: source id → event ids."""
-    found: dict[int, list[int]] = {}
+EventId = tuple[int, str]
+"""An event's id and its transaction's: after a logical replication upgrade, ids repeat."""
+
+
+def sweeps(connection: Connection) -> dict[int, list[EventId]]:
+    """Pending TRUNCATE events by source id."""
+    found: dict[int, list[EventId]] = {}
     for row in connection.execute(statement("outbox.sweeps")):
-        found.setdefault(row["source_id"], []).append(row["id"])
+        found.setdefault(row["source_id"], []).append((row["id"], row["xid"]))
     return found
 
 
-def finish_sweep(connection: Connection, ids: list[int]) -> None:
-    connection.execute(statement("outbox.finish_sweep"), {"ids": ids})
+def finish_sweep(connection: Connection, events: list[EventId]) -> None:
+    """Removes the events of a sweep that has reached the end of every target."""
+    params = {"ids": [event_id for event_id, _ in events], "xids": [xid for _, xid in events]}
+    connection.execute(statement("outbox.finish_sweep"), params)

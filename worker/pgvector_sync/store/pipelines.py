@@ -52,6 +52,8 @@ def _pipeline(row: dict[str, Any]) -> Pipeline:
         state=State(row["state"]),
         reason=row["reason"],
         retry_at=row["retry_at"],
+        problem=row["problem"],
+        problem_stops=row["problem_stops"],
         tokens_per_day=row["tokens_per_day"],
         usd_per_million_tokens=row["usd_per_million_tokens"],
         schedule=schedule_of(row["reconcile"]),

@@ -46,6 +46,15 @@ def base_type(type_name: str) -> str:
     return type_name.partition("(")[0].strip()
 
 
+_SAME_KEYS = (("smallint", "integer", "bigint"), ("text", "character varying"))
+
+
+def same_keys(type_name: str) -> tuple[str, ...]:
+    """The key types whose values have the same canonical form: an integer may be widened under a pipeline."""
+    kind = base_type(type_name)
+    return next((family for family in _SAME_KEYS if kind in family), (kind,))
+
+
 def expression(user_sql: str) -> sql.SQL:
     """A user's expression in parentheses: percent signs are not placeholders, and a trailing comment ends."""
     return sql.SQL("(" + user_sql.replace("%", "%%") + "\n)")

@@ -7,15 +7,17 @@ it, so whoever calls `install` does it in a transaction with a short lock_timeou
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from psycopg import sql
 
-from pgvector_sync.model import KeyColumn, Source, Spec, VectorType
+from pgvector_sync.model import KeyColumn, Source, Spec, State, VectorType
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.database import Connection
-from pgvector_sync.store.shape import key_json
+from pgvector_sync.store.shape import key_json, same_keys
 from pgvector_sync.store.statements import statement
+from pgvector_sync.store.watch import Facts, installed
 
 TOAST_CHUNK_ID_SINCE = 170000
 ROW_TRIGGERS = ("insert", "update", "delete")
@@ -31,8 +33,12 @@ class Capture:
     """What has to be installed on one source. Pure: `statements` can be shown, and signed, without running it."""
 
     source: Source
-    table: Table
+    owner: str
+    """Of the source."""
     tracked: tuple[str, ...]
+    """In the order of the table."""
+    toastable: frozenset[str]
+    """Columns whose values may be stored out of line."""
     targets: tuple[Target, ...]
     replicated: bool
     partitions: tuple[Target, ...]
@@ -48,7 +54,7 @@ class Capture:
 
     @property
     def _relation(self) -> sql.Identifier:
-        return sql.Identifier(self.source.schema, self.source.table)
+        return sql.Identifier(*self.home)
 
     def _matches_old(self, qualifier: sql.Composable) -> sql.Composed:
         return sql.SQL(" AND ").join(
@@ -59,21 +65,33 @@ class Capture:
     def _delete(self) -> sql.Composable:
         if not self.targets:
             return sql.SQL("NULL")
-        deletes = [
-            statement("capture.delete_from_target").format(
-                target=sql.Identifier(*target),
-                target_schema=_quoted(target[0]),
-                target_name=_quoted(*target),
-                target_matches_old=self._matches_old(sql.SQL("pgvector_sync_target")),
-                source=self._relation,
-                source_matches_old=self._matches_old(sql.SQL("pgvector_sync_source")),
-            )
-            for target in self.targets
-        ]
         return statement("capture.delete_vectors").format(
             source_schema=_quoted(self.source.schema),
-            source_name=_quoted(self.source.schema, self.source.table),
-            deletes=sql.SQL(";\n").join(deletes),
+            source_name=_quoted(*self.home),
+            deletes=sql.SQL(";\n").join(self._delete_from(target) for target in self.targets),
+        )
+
+    def _delete_from(self, target: Target) -> sql.Composed:
+        parts: dict[str, sql.Composable] = {
+            "target": sql.Identifier(*target),
+            "target_matches_old": self._matches_old(sql.SQL("pgvector_sync_target")),
+            "source": self._relation,
+            "source_matches_old": self._matches_old(sql.SQL("pgvector_sync_source")),
+        }
+        return statement("capture.delete_from_target").format(
+            **parts,
+            target_schema=_quoted(target[0]),
+            target_name=_quoted(*target),
+            delete_row=statement("capture.delete_row").format(**parts),
+        )
+
+    def _readable(self, row: sql.Composable) -> sql.Composed:
+        return sql.SQL(" AND ").join(
+            statement("capture.key_readable").format(
+                column=row + sql.SQL(".") + sql.Identifier(column.name),
+                types=sql.Literal("{" + ",".join(same_keys(column.type)) + "}"),
+            )
+            for column in self.source.key
         )
 
     def changed(self) -> sql.Composed:
@@ -84,10 +102,10 @@ class Capture:
         """
         conditions = []
         for name in self.tracked:
-            column = self.table.column(name)
             parts = {"c": sql.Identifier(name)}
-            image = sql.SQL("ROW(old.{c})::record OPERATOR(pg_catalog.*<>) ROW(new.{c})::record").format(**parts)
-            if column is not None and column.can_toast and self.server_version >= TOAST_CHUNK_ID_SINCE:
+            # By its name: a dump prints the operator *<> without the casts that it needs, and can't restore it.
+            image = sql.SQL("pg_catalog.record_image_ne(ROW(old.{c}), ROW(new.{c}))").format(**parts)
+            if name in self.toastable and self.server_version >= TOAST_CHUNK_ID_SINCE:
                 image = sql.SQL(
                     "({toast}(old.{c}) IS NULL OR {toast}(old.{c}) IS DISTINCT FROM {toast}(new.{c})) AND {image}"
                 ).format(image=image, toast=_TOAST_CHUNK_ID, **parts)
@@ -101,15 +119,15 @@ class Capture:
             statement("capture.create_function").format(
                 function=self.function,
                 source_id=sql.Literal(self.source.id),
+                new_readable=self._readable(_NEW),
+                old_readable=self._readable(_OLD),
                 new_key=key_json(self.source, _NEW),
                 old_key=key_json(self.source, _OLD),
                 key_changed=sql.SQL("ROW({}) IS DISTINCT FROM ROW({})").format(old_row, new_row),
                 delete=self._delete(),
             ),
             statement("capture.revoke").format(function=self.function),
-            statement("capture.grant_to_owner").format(
-                function=self.function, owner=sql.Identifier(self.table.owner)
-            ),
+            statement("capture.grant_to_owner").format(function=self.function, owner=sql.Identifier(self.owner)),
             statement("capture.create_sweep_function").format(
                 function=self.sweep_function, source_id=sql.Literal(self.source.id)
             ),
@@ -123,7 +141,7 @@ class Capture:
             )
             for event in ROW_TRIGGERS
         ]
-        truncated = [(self.source.schema, self.source.table), *partitions]
+        truncated = [self.home, *partitions]
         made += [
             statement("capture.create_truncate_trigger").format(
                 source=sql.Identifier(*relation), function=self.sweep_function
@@ -131,7 +149,7 @@ class Capture:
             for relation in truncated
         ]
         if self.replicated:
-            always = [((self.source.schema, self.source.table), event) for event in ROW_TRIGGERS]
+            always = [(self.home, event) for event in ROW_TRIGGERS]
             always += [(relation, "truncate") for relation in truncated]
             made += [
                 statement("capture.enable_always").format(
@@ -156,23 +174,14 @@ class Capture:
         ddl = "\n".join(part.as_string() for part in [*self._functions(), *self._triggers(())])
         return "pgvector-sync " + hashlib.sha256(ddl.encode()).hexdigest()[:32]
 
-    def _expected(self) -> set[tuple[str, str, str, str, str]]:
-        enabled, signature = "A" if self.replicated else "O", self.signature()
-        row = {
-            (self.source.schema, self.source.table, f"pgvector_sync_{e}", enabled, signature) for e in ROW_TRIGGERS
-        }
-        swept = {
-            (*relation, "pgvector_sync_truncate", enabled, signature)
-            for relation in [(self.source.schema, self.source.table), *self.partitions]
-        }
-        return row | swept
+    @property
+    def home(self) -> Target:
+        return self.source.schema, self.source.table
 
-    def missing(self, connection: Connection) -> list[str]:
-        """Triggers that aren't there as they should be: absent, disabled or of another definition."""
-        functions = [f"capture_{self.source.id}", f"sweep_{self.source.id}"]
-        rows = connection.execute(statement("capture.installed"), {"functions": functions})
-        there = {(r["schema"], r["table"], r["trigger"], r["enabled"], r["signature"]) for r in rows}
-        return sorted(f"{trigger} on {schema}.{table}" for schema, table, trigger, *_ in self._expected() - there)
+    @property
+    def enabled(self) -> str:
+        """`pg_trigger.tgenabled` as it should be."""
+        return "A" if self.replicated else "O"
 
 
 def _trigger(event: str) -> sql.Identifier:
@@ -192,8 +201,34 @@ def partitions(connection: Connection, table: Table) -> tuple[Target, ...]:
     return tuple((row["schema"], row["table"]) for row in rows)
 
 
+def of_stored(facts: Sequence[Facts], server_version: int) -> Capture | None:
+    """What should be installed on the source of these pipelines, which are all that read it.
+
+    None where there is no such table, or every pipeline is being removed.
+    """
+    living = [pipeline for pipeline in facts if pipeline.state is not State.REMOVING]
+    if not living or living[0].table is None:
+        return None
+    table = living[0].table
+    read = {name for pipeline in living for name in pipeline.read_columns}
+    return Capture(
+        source=living[0].source,
+        owner=table.owner,
+        tracked=tuple(name for name in table.types if name in read),
+        toastable=table.toastable,
+        targets=tuple(sorted(pipeline.target for pipeline in living)),
+        replicated=living[0].replicated,
+        partitions=table.partitions,
+        server_version=server_version,
+    )
+
+
 def install(connection: Connection, capture: Capture) -> None:
     """Makes functions and triggers what `capture` says. Raises psycopg.errors.LockNotAvailable: try again."""
+    places = {capture.home, *capture.partitions}
+    if any((t.schema, t.table) not in places for t in installed(connection, capture.source.id)):
+        # The table that had the source's name before goes on as any other; DROP TRIGGER would need its owner.
+        uninstall(connection, capture.source)
     for part in capture.statements():
         connection.execute(part)
 

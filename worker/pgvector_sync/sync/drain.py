@@ -12,6 +12,7 @@ from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Pipeline
 from pgvector_sync.store import locks, outbox, pipelines, rows
 from pgvector_sync.store.database import KEY_REFUSED, Database
+from pgvector_sync.store.outbox import EventId
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.telemetry import Event, log
 
@@ -23,7 +24,7 @@ SWEEP_PAGE_ROWS = 500
 class Sweep:
     """The TRUNCATE events that this walk began after, and per pipeline the last target key it has looked at."""
 
-    event_ids: list[int]
+    events: list[EventId]
     reached: dict[int, Key] = field(default_factory=dict)
 
 
@@ -104,8 +105,8 @@ class Drain:
         with self.database.transaction() as connection:
             pending = outbox.sweeps(connection)
             every = pipelines.all_pipelines(connection) if pending else []
-        for source_id, event_ids in pending.items():
-            sweep = self._sweeps.setdefault(source_id, Sweep(event_ids))
+        for source_id, events in pending.items():
+            sweep = self._sweeps.setdefault(source_id, Sweep(events))
             done = all(
                 self._walk(pipeline, sweep, until=until)
                 for pipeline in every
@@ -114,7 +115,7 @@ class Drain:
             if done:
                 reach(Failpoint.SWEEP_WALKED)
                 with self.database.transaction() as connection:
-                    outbox.finish_sweep(connection, sweep.event_ids)
+                    outbox.finish_sweep(connection, sweep.events)
                 del self._sweeps[source_id]
 
     def _walk(self, pipeline: Pipeline, sweep: Sweep, *, until: float) -> bool:

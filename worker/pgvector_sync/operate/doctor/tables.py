@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 
 from pgvector_sync.model import Pipeline
+from pgvector_sync.operate import watch
 from pgvector_sync.operate.doctor import grants
 from pgvector_sync.operate.doctor.check import Finding, error, ok
-from pgvector_sync.store.catalog import describe
 from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.statements import statement
@@ -21,34 +21,18 @@ def source(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
     place = pipeline.source
     sound = True
     with runtime.database.transaction(read_only=True) as connection:
+        found = watch.verdict_of(connection, pipeline)
         access = _access(connection, place.schema, place.table, pipeline)
-        if access is None:
-            yield error(
-                f"there is no table {place.label}",
-                f"if it was renamed, rename it back; if it is gone for good: pgvector-sync remove {pipeline.name}",
-            )
-            return
-        for finding in (*_shape(connection, access, pipeline), *grants.on_source(access)):
-            sound = False
-            yield finding
+    if found is None:
+        return
+    for problem in found.of_source:
+        sound = False
+        yield error(problem.what, problem.command)
+    for finding in grants.on_source(access) if access is not None else ():
+        sound = False
+        yield finding
     if sound:
         yield from _try_to_read(runtime, pipeline)
-
-
-def _shape(connection: Connection, access: dict[str, Any], pipeline: Pipeline) -> Iterator[Finding]:
-    table = describe(connection, access["oid"])
-    if access["gone"]:
-        yield error(
-            f"{pipeline.source.label} has no column {', '.join(access['gone'])} any more",
-            "change `text`, `where` or `key` in pgvector-sync.toml, then: pgvector-sync apply",
-        )
-    for key in pipeline.source.key:
-        column = table.column(key.name)
-        if column is not None and column.type != key.type:
-            yield error(
-                f"key column {key.name} of {pipeline.source.label} is {column.type} now, and was {key.type}",
-                f"pgvector-sync remove {pipeline.name} and then: pgvector-sync apply",
-            )
 
 
 def _try_to_read(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:

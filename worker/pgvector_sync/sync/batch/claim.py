@@ -45,7 +45,7 @@ def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) 
     started = time.monotonic()
     with runtime.database.transaction() as connection:
         pipeline = pipelines.find_pipeline(connection, name)
-        if pipeline is None or pipeline.state in (State.PAUSED, State.REMOVING):
+        if pipeline is None or pipeline.state in (State.PAUSED, State.REMOVING) or pipeline.problem_stops:
             return None
         locks.lock_claims(connection, pipeline)
         if work.in_flight(connection, pipeline, unlikely=settings.unlikely) >= (
