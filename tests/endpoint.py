@@ -21,6 +21,7 @@ import struct
 import subprocess
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
@@ -49,8 +50,14 @@ class Calls:
     """Of every input, hexadecimal."""
 
     @property
+    def most_per_text(self) -> int:
+        """How often the text was sent that was sent most often."""
+        return max(Counter(self.sha256).values(), default=0)
+
+    @property
     def totals(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in ("requests", "answered", "inputs", "tokens")}
+        names = ("requests", "answered", "inputs", "tokens", "most_per_text")
+        return {name: getattr(self, name) for name in names}
 
 
 class Endpoint:

@@ -129,9 +129,11 @@ class Database:
 
 
 @contextmanager
-def running_postgres(major: int) -> Iterator[Postgres]:
+def running_postgres(major: int, **settings: str) -> Iterator[Postgres]:
+    """A server of a major version, with further settings."""
     with _home() as (home, account):
-        server = Postgres(home, account, password=_password(), package=PACKAGES[major], options=SETTINGS)
+        options = SETTINGS | settings
+        server = Postgres(home, account, password=_password(), package=PACKAGES[major], options=options)
         yield from _run(server)
 
 

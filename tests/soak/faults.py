@@ -51,6 +51,7 @@ class Faults(threading.Thread):
             ("SIGTERM worker", self._terminate_worker, 1),
             ("FLUSHALL", self._flush, 3),
             ("kill -9 Valkey", self._kill_valkey, 1),
+            ("Valkey a replica", self._demote_valkey, 1.5),
             ("Postgres immediate restart", self._restart_postgres, 1.5),
             ("pg_terminate_backend", self._terminate_backends, 3),
             ("provider fault", self._provider_fault, 5),
@@ -84,6 +85,14 @@ class Faults(threading.Thread):
     def _kill_valkey(self) -> None:
         self.valkey.kill()
         self.valkey.start()
+
+    def _demote_valkey(self) -> None:
+        with redis.Redis.from_url(self.valkey.url) as client:
+            client.replicaof("127.0.0.1", "1")
+            try:
+                self.stopping.wait(self.random.uniform(1, 4))
+            finally:
+                client.replicaof("NO", "ONE")
 
     def _restart_postgres(self) -> None:
         self.postgres.restart(at_once=True)

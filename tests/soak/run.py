@@ -10,6 +10,7 @@ import json
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -33,6 +34,7 @@ from pgvector_sync.store import pipelines
 from pgvector_sync.store.database import connect
 from pgvector_sync.store.migrations import migrate
 from processes import Processes
+from schema import SchemaChanges
 from servers import Database, new_database, running_postgres, running_valkey
 from waiting import eventually
 
@@ -50,6 +52,8 @@ SHORT = {
 }
 """Everything waits less than in production, so that more happens in a minute. Random kills hit innocent rows
 again and again, so more attempts than the default keep them from looking like crashing rows."""
+MOST_PER_TEXT = int(SHORT["PGVECTOR_SYNC_ATTEMPTS"]) * 2
+"""Attempts per content of a row; the same text may come back to a row, and be embedded again by force."""
 PIPELINE = """
 [providers.test]
 base_url = "{base_url}"
@@ -127,9 +131,10 @@ def soak(arguments, postgres, valkey, database, processes, folder) -> int:
     watch = Watch(database, pipeline)
     ours = open_database(Settings(DATABASE_URL=database.url), max_connections=1)
     asks = Asks(ours, arguments.seed)
+    schema = SchemaChanges(postgres, database, watch, folder, arguments.seed)
     faults.start_workers(WORKERS)
     beat = processes.command("beat")
-    for thread in (*writers, watch, faults, asks):
+    for thread in (*writers, watch, faults, asks, schema):
         thread.start()
     began = time.monotonic()
     while time.monotonic() - began < arguments.minutes * 60:
@@ -138,6 +143,8 @@ def soak(arguments, postgres, valkey, database, processes, folder) -> int:
             beat = processes.command("beat")
         written = sum(sum(writer.counts.values()) for writer in writers)
         print(f"  {time.monotonic() - began:5.0f} s: {written:,} writes, {watch.checks:,} checks", flush=True)
+    schema.stopping.set()
+    schema.join(150)  # what it has broken is repaired by workers, amid faults
     for thread in (faults, asks, *writers):
         thread.stopping.set()
     for thread in (faults, asks, *writers):
@@ -150,7 +157,10 @@ def soak(arguments, postgres, valkey, database, processes, folder) -> int:
     settle_seconds = time.monotonic() - stopped
     watch.stopping.set()
     watch.join(10)
-    return report(postgres, database, faults, asks, writers, watch, ended=ended, settle_seconds=settle_seconds)
+    paid = json.load(urllib.request.urlopen(base_url.removesuffix("/v1") + "/_calls", timeout=10))
+    return report(
+        postgres, database, faults, asks, schema, writers, watch, paid, ended=ended, settle_seconds=settle_seconds
+    )
 
 
 def _settle(database: Database) -> bool:
@@ -163,7 +173,9 @@ def _settle(database: Database) -> bool:
     return True
 
 
-def report(postgres, database, faults, asks, writers, watch, *, ended: bool, settle_seconds: float) -> int:
+def report(
+    postgres, database, faults, asks, schema, writers, watch, paid, *, ended: bool, settle_seconds: float
+) -> int:
     writes: Counter[str] = sum((writer.counts for writer in writers), Counter())
     states: Counter[str] = sum((writer.sqlstates for writer in writers), Counter())
     vectors = wrong_vectors(database)
@@ -178,14 +190,18 @@ def report(postgres, database, faults, asks, writers, watch, *, ended: bool, set
         "orphaned at the end": vectors["orphaned"],
         "not wanted at the end": vectors["not wanted"],
         "G11: not settled": int(not ended),
-        "taken for drift": drift_found(database),
+        "taken for drift": max(0, drift_found(database) - schema.drift_meant),
+        "G14: a text paid for too often": max(0, paid["most_per_text"] - MOST_PER_TEXT),
+        "G15: a change of the schema": len(schema.failures),
         "deadlocks in the server's log": deadlocks,
     }
     print("\nwrites           ", dict(writes))
     print("refused writes   ", dict(states))
     print("faults           ", dict(faults.counts))
     runs = database.execute("SELECT kind, state, count(*) FROM pgvector_sync.run GROUP BY 1, 2 ORDER BY 1, 2")
+    print("schema changes   ", dict(schema.counts), *schema.failures)
     print("asked for        ", dict(asks.counts))
+    print("paid for         ", f"{paid['inputs']:,} inputs, the same text {paid['most_per_text']} times at most")
     print("runs             ", ", ".join(f"{count} {kind} {state}" for kind, state, count in runs))
     print("checks of G1     ", watch.checks)
     print("fresh at the end ", vectors["fresh"], f"(settled {settle_seconds:.1f} s after the last write)")

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from pgvector_sync.operate.watch import look_now, verdicts
-from programs import dump, restore, upgrade
-from servers import PACKAGES, Database, Postgres, new_database, running_postgres
-from synced import DOCS, Synced, runtime_of
+from programs import dump, restore
+from servers import Database, Postgres, new_database
+from synced import Synced, runtime_of
 
 DEFINITIONS = """
     SELECT pg_get_triggerdef(t.oid) FROM pg_trigger t WHERE t.tgname LIKE 'pgvector\\_sync\\_%' AND t.tgparentid = 0
@@ -109,32 +109,3 @@ def test_the_applications_role_dumps_with_the_documented_grants(
     )
     dump(docs.database, tmp_path / "docs.sql", url=docs.database.url_as(app))
     assert "CREATE TRIGGER pgvector_sync_update" in (tmp_path / "docs.sql").read_text()
-
-
-@pytest.mark.slow
-def test_pg_upgrade_takes_the_triggers_along(docs: Synced, postgres: Postgres):
-    """From 16 to 18, each with a server of its own."""
-    if postgres.version != max(PACKAGES):
-        pytest.skip("once")
-    with running_postgres(16) as old, running_postgres(18) as new:
-        with old.connect() as connection:
-            connection.execute("CREATE DATABASE app")
-        before = Database(old, "app")
-        from pgvector_sync.store.migrations import migrate
-
-        before.execute("CREATE EXTENSION vector")
-        migrate(before.url)
-        with continued(docs, before) as there:
-            there.run(DOCS, "INSERT INTO docs VALUES (1, 'one'), (2, 'two'), (3, 'three')")
-            there.apply()
-            there.sync()
-            there.run("UPDATE docs SET body = 'still waiting' WHERE id = 3")
-        upgrade(old, new)
-        with continued(docs, Database(new, "app")) as there:
-            assert there.events() == [[3]]
-            there.sync()
-            there.run("UPDATE docs SET body = 'changed' WHERE id = 1")
-            assert there.events() == [[1]]
-            there.apply()  # this version can tell an unchanged long text without reading it
-            there.settle()
-            captures_everything(there)

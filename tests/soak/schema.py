@@ -1,0 +1,123 @@
+"""What people do to the schema in the soak: columns swapped, triggers lost, a target that refuses, dumps restored."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+from watch import TEXT_LIMIT, Watch
+
+from pgvector_sync.operate.status import not_covered
+from programs import dump, restore
+from servers import Database, Postgres, new_database
+from waiting import eventually
+
+REPAIRED_WITHIN = 60.0
+"""Seconds: a look of the watch, a deep reconciliation, and kills all the while."""
+REPAIRED = """
+    SELECT NOT EXISTS (SELECT FROM pgvector_sync.pipeline WHERE problem IS NOT NULL OR recheck)
+       AND NOT EXISTS (SELECT FROM pgvector_sync.run WHERE kind = 'reconcile' AND state = 'running')
+       AND EXISTS (SELECT FROM pgvector_sync.run WHERE kind = 'reconcile' AND state = 'finished' AND horizon >= %s::xid8
+                   AND options @> '{"deep": true}')
+"""
+
+
+class SchemaChanges(threading.Thread):
+    """Changes the schema every half minute, and waits until the worker has noticed and made up for it."""
+
+    def __init__(self, postgres: Postgres, database: Database, watch: Watch, folder: Path, seed: int) -> None:
+        super().__init__(name="schema", daemon=True)
+        self.postgres, self.database, self.watch, self.folder = postgres, database, watch, folder
+        self.random = random.Random(seed + 200)
+        self.stopping = threading.Event()
+        self.counts: Counter[str] = Counter()
+        self.failures: list[str] = []
+        self.drift_meant = 0
+        """Rows that reconciliations have found because changes were really missed."""
+
+    def run(self) -> None:
+        kinds = [self._swap_columns, self._drop_trigger, self._refuse_writes, self._dump_and_restore]
+        while not self.stopping.wait(self.random.uniform(10, 25)):
+            kind = self.random.choice(kinds)
+            try:
+                kind()
+            except psycopg.OperationalError:  # the server is being restarted
+                self.counts["out of reach"] += 1
+            except AssertionError as error:
+                self.failures.append(f"{kind.__name__}: {error}")
+            else:
+                self.counts[kind.__name__.strip("_").replace("_", " ")] += 1
+
+    def _swap_columns(self) -> None:
+        """The usual way to widen a column."""
+        self._missing(
+            "ALTER TABLE docs ADD wide text; UPDATE docs SET wide = body; ALTER TABLE docs RENAME body TO narrow; "
+            "ALTER TABLE docs RENAME wide TO body; ALTER TABLE docs RENAME narrow TO dropped"
+        )
+        self._patiently("ALTER TABLE docs DROP dropped")
+
+    def _drop_trigger(self) -> None:
+        event = self.random.choice(["insert", "update", "delete"])
+        self._missing(f"DROP TRIGGER IF EXISTS pgvector_sync_{event} ON docs")
+
+    def _missing(self, change: str) -> None:
+        """Changes are missed from here until the watch has repaired it and everything is compared."""
+        before = self.drift()
+        with self.watch.excused():
+            since = self._patiently(f"{change}; SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+            eventually(lambda: self._repaired(since), REPAIRED_WITHIN, what="noticed, repaired and compared")
+            eventually(lambda: self.covered(self.database), REPAIRED_WITHIN, what="G1 holds again")
+        self.drift_meant += self.drift() - before
+
+    def _repaired(self, since: str) -> bool:
+        with suppress(psycopg.OperationalError):
+            return bool(self.database.value(REPAIRED, since))
+        return False
+
+    def _refuse_writes(self) -> None:
+        """For a while, some rows or all of them."""
+        which = self.random.choice(["id % 10 > 0", "id < 0"])
+        self._patiently(f"ALTER TABLE docs_embedding ADD CONSTRAINT refuses CHECK ({which}) NOT VALID")
+        self.stopping.wait(self.random.uniform(1, 4))
+        self._patiently("ALTER TABLE docs_embedding DROP CONSTRAINT refuses")
+        self._patiently("UPDATE pgvector_sync.pipeline SET state = 'active', reason = NULL, retry_at = NULL "
+                        "WHERE state = 'misconfigured'")  # fmt: skip
+
+    def _dump_and_restore(self) -> None:
+        """A dump is one snapshot: G1 holds in it, and all triggers are there."""
+        file = dump(self.database, self.folder / "soak.sql")
+        with new_database(self.postgres) as copy:
+            restore(file, copy)
+            assert self.covered(copy), "the restored database is not covered"
+            triggers = "SELECT count(*) FROM pg_trigger WHERE starts_with(tgname, 'pgvector_sync_')"
+            assert copy.value(triggers) == 4, "the restored database lacks triggers"
+
+    def covered(self, database: Database) -> bool:
+        with database.connect() as connection:
+            connection.row_factory = psycopg.rows.dict_row  # type: ignore[assignment]
+            return not_covered(connection, self.watch.shape, text_limit=TEXT_LIMIT) == []
+
+    def drift(self) -> int:
+        kinds = "missing + stale + orphaned + wrong_model + broken + incomplete"
+        return int(self.database.value(f"SELECT coalesce(sum({kinds}), 0) FROM pgvector_sync.drift"))
+
+    def _patiently(self, statement: str) -> str:
+        """DDL among writers: short waits, many tries. Returns the last value, if there is one."""
+        end = time.monotonic() + 30
+        while True:
+            try:
+                with self.database.connect() as connection, connection.transaction():
+                    connection.execute("SET LOCAL lock_timeout = '300ms'")
+                    cursor = connection.execute(statement)
+                    while cursor.nextset():
+                        pass
+                    return str(cursor.fetchone()[0]) if cursor.description else ""
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+                if time.monotonic() > end:
+                    raise
+                time.sleep(0.05)
