@@ -10,6 +10,7 @@ import typer
 from pgvector_sync.cli import environment
 from pgvector_sync.cli.console import complain, out, progress, say
 from pgvector_sync.errors import ConfigError
+from pgvector_sync.operate import watch
 from pgvector_sync.operate.loop import Loop, Progress
 from pgvector_sync.operate.status import PipelineStatus, nothing_to_wait_for, read_status
 from pgvector_sync.sync.runtime import Runtime
@@ -35,6 +36,7 @@ def sync(
             raise ConfigError(
                 "no pipeline is declared", hint="write pgvector-sync.toml, then `pgvector-sync apply`"
             )
+        watch.look_now(runtime.database)  # at once, whenever the last look was
         loop = Loop(runtime, pipeline)
         if not once:
             configure_logging(runtime.settings)  # here the log is the output
