@@ -1,13 +1,12 @@
-# Python 3.11 to 3.13 and make are all that a machine needs; everything else goes into .venv.
+# Python 3.11 to 3.15 and make are all that a machine needs; everything else goes into .venv.
 
 .PHONY: help demo test test-slow proof lint soak bench figures pins
 .DEFAULT_GOAL := help
 
-# The newest Python that will do: wordllama, the local model, has no wheel for 3.14 yet. One that is there
-# and doesn't run (a shim of pyenv, a Debian without python3-venv) is passed over. Before .venv exists,
-# `make PYTHON=/path/to/python …` overrides it.
-PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3; do \
-	$$python -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null \
+# The newest Python that will do. One that is there and doesn't run (a shim of pyenv, a Debian without
+# python3-venv) is passed over. Before .venv exists, `make PYTHON=/path/to/python …` overrides it.
+PYTHON ?= $(shell for python in python3.15 python3.14 python3.13 python3.12 python3.11 python3; do \
+	$$python -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 16))' 2>/dev/null \
 	&& echo $$python && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
@@ -53,17 +52,18 @@ figures: .venv/dev.stamp ## the figures of docs/guarantees.md: fairness, recover
 	$(BIN)/python benchmarks/neighbour.py --seconds 30
 	$(BIN)/python benchmarks/budget.py
 
-pins: ## renew constraints.txt: the newest versions of everything
+# uv, since pip can only ask for the Python that it runs on, and a pin may depend on the version.
+pins: ## renew constraints.txt: the newest versions of everything, for every supported Python
 	rm -rf .venv
-	@$(MAKE) --no-print-directory .venv/dev.stamp CONSTRAINT=
-	$(PIP) freeze --all --exclude-editable --exclude setuptools > constraints.txt
-	@# redis needs it on the first releases of Python 3.11 only, so that a freeze doesn't see it
-	@grep -q '^async-timeout' constraints.txt || echo 'async-timeout==5.0.1' >> constraints.txt
+	@$(MAKE) --no-print-directory .venv/pip.stamp CONSTRAINT=
+	$(PIP) install uv
+	echo pip | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev \
+		--no-annotate --no-header --output-file constraints.txt --upgrade pyproject.toml -
 
 CONSTRAINT := --constraint constraints.txt
 
 .venv/pip.stamp: constraints.txt
-	@test -n "$(PYTHON)" || { echo "pgvector-sync needs Python 3.11, 3.12 or 3.13 with its venv module" \
+	@test -n "$(PYTHON)" || { echo "pgvector-sync needs Python 3.11 to 3.15 with its venv module" \
 	"(Debian, Ubuntu: apt install python3-venv); or name one: make PYTHON=/path/to/python" >&2; exit 1; }
 	@echo "creating .venv with $$($(PYTHON) --version)"
 	@$(PYTHON) -m venv .venv

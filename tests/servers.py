@@ -8,14 +8,17 @@ import secrets
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import psutil
 import psycopg
+import pytest
 from psycopg import sql
 
 from pgvector_sync.operate.embedded import PostgresServer, ValkeyServer
@@ -131,6 +134,8 @@ class Database:
 @contextmanager
 def running_postgres(major: int, **settings: str) -> Iterator[Postgres]:
     """A server of a major version, with further settings."""
+    if sys.version_info >= (3, 15) and find_spec(PACKAGES[major]) is None:
+        pytest.skip(f"the wheel with PostgreSQL {major} doesn't exist for Python 3.15 yet")
     with _home() as (home, account):
         options = SETTINGS | settings
         server = Postgres(home, account, password=_password(), package=PACKAGES[major], options=options)

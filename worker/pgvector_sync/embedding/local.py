@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -90,10 +91,11 @@ def load_model(name: str) -> Model:
             return OnnxModel(name.removeprefix(ONNX_PREFIX))
     except ModuleNotFoundError as error:
         extra = "local" if name == "wordllama" else "onnx"
+        hint = f"pip install 'pgvector-sync[{extra}]'"
+        if error.name == "onnxruntime" and sys.version_info >= (3, 15):
+            hint = "run workers on Python 3.11 to 3.14: onnxruntime has no wheel for newer versions yet"
         raise Misconfigured(
-            f"the local model needs the package {error.name}",
-            code="missing_extra",
-            hint=f"pip install 'pgvector-sync[{extra}]'",
+            f"the local model needs the package {error.name}", code="missing_extra", hint=hint
         ) from None
     raise Misconfigured(
         "the local provider knows no such model",

@@ -1,17 +1,19 @@
 """The static model in the wordllama wheel: a text's vector is the mean of its tokens' vectors.
 
 Weights and tokenizer are read straight from the wheel. Importing wordllama itself would set up the root
-logger and can download; we need neither.
+logger and can download; we need neither. Several releases carry the same two files; others would be another
+model under the same name, so the files are checked (see docs/decisions/0025-one-wordllama-everywhere.md).
 """
 
 from __future__ import annotations
 
+import hashlib
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from safetensors.numpy import load_file
+from safetensors.numpy import load
 from tokenizers import Tokenizer
 
 from pgvector_sync.errors import Misconfigured
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 
 WEIGHTS = "weights/l2_supercat_256.safetensors"
 TOKENIZER = "tokenizers/l2_supercat_tokenizer_config.json"
+SHA256 = {
+    WEIGHTS: "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5",
+    TOKENIZER: "bf467c9e0f536bda271283c6ef85eb1a943e3196b621c8a912d64953b205df83",
+}
 
 
 class WordLlamaModel:
@@ -30,31 +36,42 @@ class WordLlamaModel:
 
     dimensions = (64, 128, 256)
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         """Raises ModuleNotFoundError, or Misconfigured where the wheel holds other files than we know."""
-        folder = _package_folder()
-        if not ((folder / WEIGHTS).is_file() and (folder / TOKENIZER).is_file()):
-            raise Misconfigured(
-                "the installed wordllama has other files than expected",
-                code="model_not_found",
-                hint="pip install --force-reinstall 'pgvector-sync[local]'",
-            )
-        (weights,) = load_file(folder / WEIGHTS).values()
+        folder = folder or _package_folder()
+        (weights,) = load(_read(folder, WEIGHTS)).values()
         self._weights: NDArray[np.float32] = weights.astype(np.float32)
-        self._tokenizer = Tokenizer.from_file(str(folder / TOKENIZER))
+        self._tokenizer = Tokenizer.from_str(_read(folder, TOKENIZER).decode())
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [each.ids for each in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         pooled = np.zeros((len(texts), self._weights.shape[1]), dtype=np.float32)
         tokens = 0
-        for row, encoding in zip(pooled, encodings, strict=True):
-            ids = encoding.ids
+        for row, ids in zip(pooled, self.tokenize(texts), strict=True):
             tokens += len(ids)
             if ids:
                 # Counted, so that a text of a megabyte needs no more memory than the vocabulary.
                 known, times = np.unique(ids, return_counts=True)
-                row[:] = (times / len(ids)).astype(np.float32) @ self._weights[known]
+                # The weights have 11 significant bits, so float64 holds the sum without rounding, in whatever
+                # order a processor adds: the same text has the same vector on every machine.
+                row[:] = times.astype(np.float64) @ self._weights[known].astype(np.float64) / len(ids)
         return pooled, tokens
+
+
+def _read(folder: Path, name: str) -> bytes:
+    path = folder / name
+    content = path.read_bytes() if path.is_file() else b""
+    if path.suffix == ".json":
+        content = content.rstrip()  # some releases end the file with a newline
+    if hashlib.sha256(content).hexdigest() != SHA256[name]:
+        raise Misconfigured(
+            "the installed wordllama has other files than expected",
+            code="model_not_found",
+            hint="pip install --force-reinstall 'pgvector-sync[local]'",
+        )
+    return content
 
 
 def _package_folder() -> Path:
