@@ -150,7 +150,10 @@ SELECT n.nspname AS schema, c.relname AS table, t.tgname AS trigger, t.tgenabled
                AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = t.tgrelid AND d.refobjsubid > 0
              ORDER BY a.attnum) AS watched
 FROM pg_catalog.pg_proc f
-JOIN pg_catalog.pg_trigger t ON t.tgfoid = f.oid
+-- by its dependency, which has an index
+JOIN pg_catalog.pg_depend p ON p.refclassid = 'pg_catalog.pg_proc'::regclass AND p.refobjid = f.oid
+     AND p.classid = 'pg_catalog.pg_trigger'::regclass
+JOIN pg_catalog.pg_trigger t ON t.oid = p.objid
 JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE f.pronamespace = 'pgvector_sync'::regnamespace
   AND f.proname IN ('capture_' || {source_id}, 'sweep_' || {source_id});
