@@ -48,6 +48,8 @@ class Calls:
     """Each request's parameters, without its input."""
     sha256: list[str] = field(default_factory=list)
     """Of every input, hexadecimal."""
+    bought: list[str] = field(default_factory=list)
+    """Of every input that was not refused at once: what a bill would list."""
 
     @property
     def most_per_text(self) -> int:
@@ -213,6 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
         fault = endpoint.take_fault(texts)
         if fault is not None and self._fails_at_once(fault):
             return
+        with endpoint.lock:
+            endpoint.calls.bought += [hashlib.sha256(text.encode()).hexdigest() for text in texts]
         payload = json.dumps(make_answer(texts, request, fault)).encode()
         time.sleep(max(0.0, endpoint.latency - (time.monotonic() - started)))
         self._send_answer(payload, fault)

@@ -91,6 +91,7 @@ CREATE TABLE pgvector_sync.work (
     parked_at             timestamptz,                         -- NULL: alive
     verdict               text CHECK (verdict IN ('dead', 'discarded')),
     attempted_fingerprint bytea,
+    attempted_generation  bigint,
     failed_fingerprint    bytea,
     error_class           text,
     error_message         text,

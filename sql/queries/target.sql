@@ -59,3 +59,52 @@ LIMIT %(limit)s;
 -- name: known
 -- Which of these fingerprints are stored.
 SELECT DISTINCT fingerprint FROM {target} WHERE fingerprint = ANY (%(fingerprints)s::bytea[]);
+
+-- name: demands
+-- What a target asks of a write that we can't, or can't always, satisfy: certainly where no value of ours would do.
+-- No row where there is no such table, or nothing to say. Only the catalog is read.
+WITH target_ AS (
+    SELECT c.oid, array_append(%(key_columns)s::text[], 'chunk_no') AS identity,
+           %(key_columns)s::text[] || '{chunk_no,chunk,embedding,fingerprint,model,embedded_at}'::text[] AS ours
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %(schema)s AND c.relname = %(table)s
+), column_ AS (
+    SELECT a.attnum, a.attname::text AS name, t.typname::text AS type, a.atttypmod, a.attgenerated,
+           (a.attnotnull OR t.typnotnull) AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL AS required
+    FROM target_ JOIN pg_catalog.pg_attribute a ON a.attrelid = target_.oid AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+), unique_ AS (
+    SELECT i.indexrelid, i.indnkeyatts, i.indpred IS NULL AND i.indexprs IS NULL AND i.indisvalid AND i.indimmediate AS plain,
+           ARRAY(SELECT column_.name FROM column_ WHERE column_.attnum = ANY (i.indkey::int2[])) AS names
+    FROM target_ JOIN pg_catalog.pg_index i ON i.indrelid = target_.oid AND i.indisunique
+)
+SELECT 'column' AS kind, column_.name, column_.type AS detail, true AS certain
+FROM target_, column_ WHERE column_.required AND column_.name <> ALL (target_.ours)
+UNION ALL
+SELECT 'missing', name, NULL, true
+FROM target_, unnest(target_.ours) AS name WHERE name NOT IN (SELECT column_.name FROM column_)
+UNION ALL
+SELECT 'type', column_.name, column_.type || CASE WHEN column_.atttypmod > 0 THEN '(' || column_.atttypmod || ')' ELSE '' END, true
+FROM target_, column_ WHERE column_.name = 'embedding'
+ AND (column_.type <> %(vector_type)s OR column_.atttypmod NOT IN (-1, %(dimensions)s) OR column_.attgenerated <> '')
+UNION ALL
+SELECT 'identity', array_to_string(target_.identity, ', '), NULL, true
+FROM target_ WHERE NOT EXISTS (SELECT FROM unique_ WHERE unique_.plain AND unique_.names <@ target_.identity
+    AND target_.identity <@ unique_.names AND unique_.indnkeyatts = cardinality(target_.identity))
+UNION ALL
+SELECT 'unique', unique_.indexrelid::regclass::text, NULL, false
+FROM target_, unique_ WHERE NOT (unique_.plain AND target_.identity <@ unique_.names)
+UNION ALL
+SELECT CASE k.contype WHEN 'c' THEN 'check' WHEN 'f' THEN 'foreign key' ELSE 'exclusion' END, k.conname::text, NULL, false
+FROM target_ JOIN pg_catalog.pg_constraint k ON k.conrelid = target_.oid WHERE k.contype IN ('c', 'f', 'x')
+UNION ALL
+SELECT 'trigger', g.tgname::text, NULL, false
+FROM target_ JOIN pg_catalog.pg_trigger g ON g.tgrelid = target_.oid WHERE NOT g.tgisinternal AND g.tgenabled <> 'D'
+UNION ALL
+SELECT 'rule', r.rulename::text, NULL, true
+FROM target_ JOIN pg_catalog.pg_rewrite r ON r.ev_class = target_.oid AND r.ev_type IN ('2', '3', '4') AND r.ev_enabled <> 'D'
+UNION ALL
+SELECT 'grant', p.privilege, current_user::text, true
+FROM target_, unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p (privilege)
+WHERE NOT has_table_privilege(target_.oid, p.privilege)
+ORDER BY 4 DESC, 1, 2;

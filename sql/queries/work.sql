@@ -56,10 +56,11 @@ WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND lease IS NOT NULL
 
 -- name: note_attempt
 -- From the second attempt on: which content is about to be tried, before it is. Attempts belong to content, so
--- another content starts again at one.
+-- another content starts again at one. Without an event since the last time it is none: its expression is unsteady.
 UPDATE pgvector_sync.work w
-SET attempts = CASE WHEN w.attempted_fingerprint <> a.fingerprint THEN 1 ELSE w.attempts END,
-    attempted_fingerprint = a.fingerprint
+SET attempts = CASE WHEN w.attempted_fingerprint <> a.fingerprint AND w.attempted_generation <> w.generation
+                    THEN 1 ELSE w.attempts END,
+    attempted_fingerprint = a.fingerprint, attempted_generation = w.generation
 FROM unnest(%(keys)s::jsonb[], %(fingerprints)s::bytea[]) AS a (key, fingerprint)
 WHERE w.pipeline_id = %(pipeline_id)s AND w.key = a.key AND w.lease = %(lease)s
 RETURNING w.key, w.attempts;
@@ -77,16 +78,20 @@ DELETE FROM pgvector_sync.work
 WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s;
 
 -- name: release
--- Given back with the attempt refunded: due at once, or after `delay`.
+-- Given back, with the attempt refunded or not: due at once, or after `delay`.
 UPDATE pgvector_sync.work
-SET lease = NULL, attempts = greatest(attempts - 1, 0), visible_at = statement_timestamp() + %(delay)s
+SET lease = NULL, attempts = CASE WHEN %(refund)s THEN greatest(attempts - 1, 0) ELSE attempts END, visible_at = statement_timestamp() + %(delay)s
 WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s;
 
 -- name: release_superseded
 -- The content changed while we embedded: due at once the first time, then 2 s doubling (`backoff_first`, up to
--- `backoff_longest`), else a row that changes faster than the provider answers would be paid for for ever.
+-- `backoff_longest`), else a row that changes faster than the provider answers would be paid for for ever. Without
+-- `refund` where the event of the change has not come yet: if none comes, the expression is unsteady.
 UPDATE pgvector_sync.work
-SET lease = NULL, attempts = greatest(attempts - 1, 0), superseded = least(superseded + 1, 30000),
+SET lease = NULL, attempts = CASE WHEN %(refund)s THEN greatest(attempts - 1, 0) ELSE attempts END,
+    attempted_fingerprint = CASE WHEN %(refund)s THEN attempted_fingerprint ELSE '' END,
+    attempted_generation = CASE WHEN %(refund)s THEN attempted_generation ELSE generation END,
+    superseded = least(superseded + 1, 30000),
     visible_at = statement_timestamp() + CASE WHEN superseded = 0 THEN interval '0'
         ELSE least(%(backoff_first)s * power(2, least(superseded - 1, 20)), %(backoff_longest)s) END
 WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s;

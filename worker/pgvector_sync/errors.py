@@ -5,6 +5,7 @@
     ├── Refused                what was asked for can't or must not be done (exit 1)
     │   └── MigrationRefused   the database's schema and this program don't fit
     ├── LeaseLost              another worker holds the rows by now; nothing was written
+    ├── DatabaseRefuses        source, target or an expression fail for every row (waits for a person)
     └── ProviderError
         ├── RateLimited        wait, then go on                        (retryable)
         ├── Unavailable        5xx, timeout, connection                (retryable)
@@ -57,6 +58,17 @@ class LeaseLost(SyncError):
     """The rows belong to another worker, another spec or another generation by now. Nothing was written."""
 
     retryable = True
+
+
+class DatabaseRefuses(SyncError):
+    """Not one row's fault: the text or `where` fails on every row, or the target refuses whatever is written.
+
+    The pipeline becomes `misconfigured` with this as its reason, and no row is parked.
+    """
+
+    def __init__(self, message: str, *, sqlstate: str | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.sqlstate = sqlstate
 
 
 class ProviderError(SyncError):

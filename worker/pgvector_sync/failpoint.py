@@ -1,9 +1,10 @@
-"""Places between the steps of the protocol where a test may end or freeze the process. For tests only.
+"""Places between the steps of the protocol where a test may end, freeze or fail the process. For tests only.
 
 `PGVECTOR_SYNC_FAILPOINT` names a folder. A file in it that is called like a point arms that point: the process
 that reaches it first takes the file away, and with it the shot, so that one file is one kill, whatever is started
-again meanwhile. An empty file kills (SIGKILL), one that says `stop` freezes (SIGSTOP). Without the variable
-`reach` does nothing.
+again meanwhile. An empty file kills (SIGKILL), one that says `stop` freezes (SIGSTOP). One that says `raise`
+raises an unexpected exception every time, until the test takes it away. Without the variable `reach` does
+nothing.
 """
 
 from __future__ import annotations
@@ -81,6 +82,10 @@ class Failpoint(StrEnum):
     """A page is done; the next is not read, or the figures not written."""
 
 
+class InjectedError(Exception):
+    """Like a bug: in no error tree, and caught by its name nowhere."""
+
+
 def reach(point: Failpoint) -> None:
     """Where the protocol may be interrupted."""
     if _FOLDER is not None:
@@ -90,6 +95,8 @@ def reach(point: Failpoint) -> None:
 def _fire(armed: Path) -> None:
     try:
         action = armed.read_text()
+        if action == "raise":
+            raise InjectedError(armed.name)
         armed.unlink()
     except FileNotFoundError:  # not armed, or another process was first
         return

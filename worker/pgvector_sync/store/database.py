@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -108,17 +109,36 @@ def limit_statements(connection: Connection, limit: timedelta) -> None:
     connection.execute(statement("session.limit_statements"), {"limit": f"{milliseconds}ms"})
 
 
-def register_vectors(connection: Connection) -> str | None:
-    """Teaches `connection` the vector types in binary; returns the extension's schema, None if it is missing."""
+@dataclass(frozen=True, slots=True)
+class VectorTypes:
+    """What the catalog says about pgvector: its schema and OIDs, which a restore or `SET SCHEMA` changes."""
+
+    schema: str
+    oids: tuple[tuple[str, int, int], ...]
+    """(name, OID, OID of the array type) of each vector type."""
+
+    def register(self, connection: Connection) -> None:
+        """Teaches `connection` the types in binary."""
+        for name, oid, array_oid in self.oids:
+            register = register_vector_info if name == "vector" else register_halfvec_info
+            register(connection, TypeInfo(name, oid, array_oid))
+
+
+def find_vectors(connection: Connection) -> VectorTypes | None:
+    """None where the extension is missing."""
     found = connection.execute(statement("session.vector_type")).fetchall()
     if not found:
         return None
-    for row in found:
-        if row["oid"] is not None:
-            info = TypeInfo(row["name"], row["oid"], row["array_oid"])
-            register = register_vector_info if row["name"] == "vector" else register_halfvec_info
-            register(connection, info)
-    return str(found[0]["schema"])
+    oids = ((row["name"], row["oid"], row["array_oid"]) for row in found if row["oid"] is not None)
+    return VectorTypes(str(found[0]["schema"]), tuple(oids))
+
+
+def register_vectors(connection: Connection) -> VectorTypes | None:
+    """Teaches `connection` the vector types; returns them, None if the extension is missing."""
+    found = find_vectors(connection)
+    if found is not None:
+        found.register(connection)
+    return found
 
 
 class Database:
@@ -138,7 +158,7 @@ class Database:
         self.conninfo = conninfo
         self.lock_timeout = lock_timeout
         self.silence = silence
-        self._vector_schema: str | None = None
+        self._vectors: VectorTypes | None = None
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             conninfo,
             connection_class=Connection,
@@ -161,22 +181,43 @@ class Database:
 
     def _configure(self, connection: Connection) -> None:
         connection.isolation_level = IsolationLevel.READ_COMMITTED
-        self._vector_schema = register_vectors(connection)
+        connection.taught = self._vectors = register_vectors(connection)
 
     @property
     def vector_schema(self) -> str:
-        """The schema that holds pgvector. Raises Refused where the extension is missing."""
-        if self._vector_schema is None:
+        """The schema that holds pgvector, as far as we know. Raises Refused where the extension is missing."""
+        if self._vectors is None:
             with self.connection() as connection:
-                self._vector_schema = register_vectors(connection)
-        if self._vector_schema is None:
+                connection.taught = self._vectors = register_vectors(connection)
+        if self._vectors is None:
             raise Refused("the extension vector is not installed in this database", hint=INSTALL_HINT)
-        return self._vector_schema
+        return self._vectors.schema
+
+    @property
+    def vectors(self) -> VectorTypes | None:
+        """What is known about pgvector, see `refresh_vectors`."""
+        return self._vectors
+
+    def refresh_vectors(self, connection: Connection) -> bool:
+        """Looks up again where pgvector is; True if that had changed. Other connections learn it when they are
+        next used: after a restore into the same database every OID is another.
+        """
+        found = find_vectors(connection)
+        changed, self._vectors = found != self._vectors, found
+        self._teach(connection)
+        return changed
+
+    def _teach(self, connection: Connection) -> None:
+        """No query: the connection learns what another has looked up."""
+        if connection.taught != self._vectors and self._vectors is not None:
+            self._vectors.register(connection)
+            connection.taught = self._vectors
 
     @contextmanager
     def connection(self) -> Iterator[Connection]:
         """A connection in autocommit. Raises psycopg.OperationalError, or PoolTimeout, which is one."""
         with self._pool.connection() as connection, connection.waiting_at_most(self.silence):
+            self._teach(connection)
             try:
                 yield connection
             except psycopg.errors.ReadOnlySqlTransaction:

@@ -12,6 +12,7 @@ from pgvector import Vector
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.model import Key
 from pgvector_sync.store.database import Connection
 from pgvector_sync.store.shape import Shape
@@ -58,6 +59,11 @@ def look(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limi
     }
 
 
+def explain(connection: Connection, shape: Shape, condition: sql.Composable) -> None:
+    """Plans a condition on a row of the source, and executes nothing. Raises psycopg.Error where it isn't one."""
+    connection.execute(statement("source.explain").format(source=shape.source, condition=condition), {})
+
+
 def require_open_to_writes(connection: Connection, shape: Shape) -> None:
     """Raises psycopg.errors.LockNotAvailable while somebody locks the target as a whole."""
     connection.execute(shape.open_to_writes, {})
@@ -83,7 +89,7 @@ WRITE_STATEMENTS = 2
 
 
 def write(connection: Connection, shape: Shape, vectors: Mapping[Key, tuple[bytes, Vector32]]) -> None:
-    """Replaces the vectors of rows: key → (fingerprint, vector of `dimensions` floats)."""
+    """Replaces the vectors of rows: key → (fingerprint, vector of `dimensions` floats). Raises DatabaseRefuses."""
     keys = jsonb_keys(list(vectors))
     params = {
         "keys": keys,
@@ -92,8 +98,9 @@ def write(connection: Connection, shape: Shape, vectors: Mapping[Key, tuple[byte
         "model": shape.pipeline.spec.model,
     }
     written = connection.execute(shape.write, params).rowcount
-    if written != len(vectors):  # pragma: no cover - the keys are distinct and locked
-        raise AssertionError(f"wrote {written} of {len(vectors)} vectors")
+    if written != len(vectors):  # the keys are distinct and locked
+        label = shape.pipeline.target_label
+        raise DatabaseRefuses(f"{label} swallows what is written: a trigger of its own, perhaps")
     connection.execute(shape.trim, {"keys": keys, "chunks": 1})
 
 
@@ -131,7 +138,7 @@ def asked(
     conditions: Sequence[sql.Composable],
     *,
     text_limit: int,
-    since: datetime,
+    since: datetime | None,
 ) -> set[Key]:
     """Those of the keys whose row meets all conditions, or is gone."""
     params = {

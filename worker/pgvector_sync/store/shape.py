@@ -165,6 +165,11 @@ class Shape:
     def wanted(self) -> sql.SQL:
         return expression(self.pipeline.where_sql or "true")
 
+    @cached_property
+    def has_text(self) -> sql.Composed:
+        """A condition: the row has a text."""
+        return sql.SQL("({})::text IS NOT NULL").format(self.text)
+
     def match(self, qualifier: sql.Composable, key: sql.Composable = _KEY) -> sql.Composed:
         """`qualifier`'s key columns equal the JSON key, one condition a column."""
         return sql.SQL(" AND ").join(

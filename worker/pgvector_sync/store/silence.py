@@ -25,6 +25,8 @@ class ListeningConnection(psycopg.Connection[Row]):
     """Waits for an answer no longer than `silence` without a byte of it; None: for ever."""
 
     silence: timedelta | None = None
+    taught: object = None
+    """Which vector types it was taught, see `Database.refresh_vectors`."""
 
     def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
         """Raises psycopg.OperationalError, with the connection closed, where the server has gone silent."""

@@ -126,14 +126,29 @@ class Holding:
     def ack(self, connection: Connection, keys: Sequence[Key]) -> int:
         return connection.execute(statement("work.ack"), self._params(keys)).rowcount
 
-    def release(self, connection: Connection, keys: Sequence[Key], *, delay: timedelta = timedelta(0)) -> int:
-        """Gives rows back, attempt refunded; rows that are no longer ours are left alone."""
-        return connection.execute(statement("work.release"), self._params(keys, delay=delay)).rowcount
+    def release(
+        self,
+        connection: Connection,
+        keys: Sequence[Key],
+        *,
+        refund: bool = True,
+        delay: timedelta = timedelta(0),
+    ) -> int:
+        """Gives rows back; rows that are no longer ours are left alone. Not `refund`: the attempt is used up."""
+        params = self._params(keys, refund=refund, delay=delay)
+        return connection.execute(statement("work.release"), params).rowcount
 
     def release_superseded(
-        self, connection: Connection, keys: Sequence[Key], *, first: timedelta, longest: timedelta
+        self,
+        connection: Connection,
+        keys: Sequence[Key],
+        *,
+        refund: bool = True,
+        first: timedelta,
+        longest: timedelta,
     ) -> int:
-        params = self._params(keys, backoff_first=first, backoff_longest=longest)
+        """Gives rows back whose content has changed meanwhile. Not `refund`: the attempt is used up."""
+        params = self._params(keys, refund=refund, backoff_first=first, backoff_longest=longest)
         return connection.execute(statement("work.release_superseded"), params).rowcount
 
     def back_off(

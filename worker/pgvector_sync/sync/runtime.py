@@ -47,8 +47,8 @@ def page_limit(runtime: Runtime) -> timedelta:
     return min(LONGEST_PAGE, runtime.settings.lease / 3)
 
 
-_ROW_STATES = ("22", "54", "38", "39", "P0")
-"""SQLSTATE classes that one row's content can cause: data exception, limit exceeded, failing functions."""
+_ROW_STATES = ("22", "23", "54", "38", "39", "P0")
+"""SQLSTATE classes that one row's content can cause: data exception, constraint, limit, failing functions."""
 _OUT_OF_MEMORY = "53200"
 
 

@@ -38,8 +38,10 @@ it had, and a quarter of that is the probe's: a row that is blamed had four time
 FEW = 50
 """Rows that are asked one by one, once a request has hung."""
 
-_BISECTED = (InputRejected, Unavailable, BrokenContract)
-"""Failures that may be one row's fault, if a probe text succeeds at the same time."""
+_BISECTED = (InputRejected, Unavailable, BrokenContract, Misconfigured)
+"""Failures that may be one row's fault, if a probe text succeeds at the same time: a firewall may answer 403 to a
+text, a gateway 424. Misconfigured only where the provider has answered; else it is our own environment.
+"""
 
 Wanted = Sequence[tuple[bytes, str]]
 """Fingerprints with their texts."""
@@ -53,6 +55,8 @@ class Embedded:
     failures: dict[bytes, Failure] = field(default_factory=dict)
     stopped_by: ProviderError | None = None
     """The provider's own failure: nobody's attempt is used up."""
+    bought: set[bytes] = field(default_factory=set)
+    """Asked for and not refused, a call that was interrupted included: buying these again has to be bounded."""
     requests: int = 0
     tokens: int = 0
     inputs: int = 0
@@ -75,30 +79,49 @@ class Bisection:
         self._hung = False
         """A request of this batch went unanswered until its timeout: from here on, time is what is short."""
 
+    def ask_harmless(self) -> None:
+        """For a probe, before a row is sent: so no content is bought again and again while the provider is down,
+        and what fails right behind it is the row's. Raises ProviderError.
+        """
+        try:
+            self._embed([PROBE_TEXT], probe=True)
+        except InputRejected as refused:
+            raise _refuses_everything(refused) from None
+
     def ask(self, wanted: Wanted) -> None:
         """Raises ProviderError where it is the provider and not a row."""
+        fingerprints = {fingerprint for fingerprint, _ in wanted}
+        self._done.bought |= fingerprints  # until a refusal says otherwise
         try:
             answer = self._embed([text for _, text in wanted])
-        except _BISECTED as error:
-            if _is_deadline(error):
-                raise
+        except ProviderError as error:
+            self._done.bought -= fingerprints
             alone = len(wanted) == 1
+            if not self._may_be_a_rows(error, alone=alone):
+                raise
             if alone or not self._answered:
                 self._require_healthy(error)
             if not alone:
                 self._cut(wanted)
                 return
-            fingerprint = wanted[0][0]
-            final = isinstance(error, InputRejected)
-            self._done.failures[fingerprint] = Failure(error.name, str(error), fingerprint, final=final)
+            self._done.failures[wanted[0][0]] = _failure(error, wanted[0][0])
             return
+        self._done.bought -= {wanted[position][0] for position in answer.left}
         self._keep(wanted, answer)
         if answer.failure is None:
             return
         # several requests, one of which failed; how the others were answered tells nothing about its rows
-        if not isinstance(answer.failure, _BISECTED) or _is_deadline(answer.failure):
+        if not self._may_be_a_rows(answer.failure, alone=False):
             raise answer.failure
         self._cut([wanted[position] for position in answer.left])
+
+    def _may_be_a_rows(self, error: ProviderError, *, alone: bool) -> bool:
+        if isinstance(error, RateLimited):
+            # a limit is the provider's, unless it hits one row in a probe whose harmless text has just passed
+            return alone and self._batch.probe and error.status is not None
+        if isinstance(error, Misconfigured) and error.status is None:
+            return False
+        return isinstance(error, _BISECTED) and not _is_deadline(error)
 
     def _cut(self, wanted: Wanted) -> None:
         """In halves; in many parts where failures cost time rather than calls."""
@@ -156,16 +179,24 @@ class Bisection:
     def _require_healthy(self, error: ProviderError) -> None:
         """Raises unless a harmless text succeeds right now: else one refused parameter would park a table."""
         try:
-            self._embed([PROBE_TEXT], probe=True)
-        except InputRejected as refused:
-            raise Misconfigured(
-                "the provider refuses every text", status=refused.status, code=refused.code, hint=refused.hint
-            ) from None
+            self.ask_harmless()
         except (RateLimited, Misconfigured):
             raise
         except ProviderError as failed:
             # an outage or our deadline is the truth, even where the text was refused a moment before
             raise (error if not _is_deadline(failed) and error.retryable else failed) from None
+
+
+def _refuses_everything(error: InputRejected) -> Misconfigured:
+    return Misconfigured("the provider refuses every text", status=error.status, code=error.code, hint=error.hint)
+
+
+def _failure(error: ProviderError, fingerprint: bytes) -> Failure:
+    """What is held against the row: a refusal of any status parks it at once, anything else costs an attempt."""
+    if isinstance(error, Misconfigured):
+        answer = " ".join(str(part) for part in (error.status, error.code) if part is not None)
+        error = InputRejected(f"the provider refuses the input ({answer})", status=error.status, code=error.code)
+    return Failure(error.name, str(error), fingerprint, final=isinstance(error, InputRejected))
 
 
 def _is_deadline(error: ProviderError) -> bool:

@@ -92,6 +92,7 @@ def _take(
     if not rows:
         return None
     reach(Failpoint.CLAIM_TAKEN)
+    runtime.database.refresh_vectors(connection)  # after a restore, say: before anything is bought
     return Batch(
         pipeline,
         Shape(pipeline, runtime.database.vector_schema),

@@ -10,10 +10,10 @@ from pgvector_sync.sync.batch.read import Reading
 from pgvector_sync.sync.runtime import Runtime
 
 
-def embed(runtime: Runtime, batch: Batch, reading: Reading) -> Embedded:
-    """Embeds the batch with no connection held."""
+def embed(runtime: Runtime, batch: Batch, reading: Reading, done: Embedded | None = None) -> Embedded:
+    """Embeds the batch with no connection held. What was bought is in `done`, also when an exception ends it."""
     texts = {row.fingerprint: row.text for row in reading.to_embed.values() if row.fingerprint and row.text}
-    done = Embedded()
+    done = Embedded() if done is None else done
     forced = {
         row.fingerprint for row in reading.to_embed.values() if row.fingerprint and batch.rows[row.key].force
     }
@@ -23,11 +23,15 @@ def embed(runtime: Runtime, batch: Batch, reading: Reading) -> Embedded:
             done.vectors |= rows.reusable(connection, batch.shape, known)
     wanted = [(fingerprint, text) for fingerprint, text in texts.items() if fingerprint not in done.vectors]
     done.saved_inputs = len(reading.to_embed) - len(wanted)
-    if wanted:
+    if wanted or batch.probe:
         embedder = runtime.embedder(batch.pipeline.provider)
         longest_call = runtime.settings.longest_call.total_seconds()
+        bisection = Bisection(embedder, batch, done, longest_call=longest_call)
         try:
-            Bisection(embedder, batch, done, longest_call=longest_call).ask(wanted)
+            if batch.probe:
+                bisection.ask_harmless()
+            if wanted:
+                bisection.ask(wanted)
         except ProviderError as error:
             done.stopped_by = error
     return done

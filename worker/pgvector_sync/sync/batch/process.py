@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, field
 
 import psycopg
 
 from pgvector_sync.embedding.budget import OUR_BUDGET
-from pgvector_sync.errors import Misconfigured, ProviderError, RateLimited, Unavailable
-from pgvector_sync.failpoint import Failpoint, reach
-from pgvector_sync.model import Key, Lane, State
+from pgvector_sync.errors import DatabaseRefuses, ProviderError
+from pgvector_sync.model import Key, Lane
 from pgvector_sync.store import pipelines, usage
-from pgvector_sync.store.database import IN_THE_WAY, Connection
+from pgvector_sync.store.database import IN_THE_WAY, OUTAGE, Connection
+from pgvector_sync.sync.batch import settle
 from pgvector_sync.sync.batch.bisection import OUR_DEADLINE, Embedded
 from pgvector_sync.sync.batch.claim import Batch, claim
 from pgvector_sync.sync.batch.embed import embed
 from pgvector_sync.sync.batch.read import Failure, Reading, read
+from pgvector_sync.sync.batch.refusal import name_of
+from pgvector_sync.sync.batch.rehearse import rehearse
 from pgvector_sync.sync.batch.write import Prepared, Written, write
 from pgvector_sync.sync.runtime import Runtime
 from pgvector_sync.telemetry import Event, log
 
 CLAIM_TRIES = 5
 """Each waits for a lock for 50 ms at most."""
+WAITED = Failure("write_failed", "source or target was locked when this row had been paid for", final=False)
+LOST = Failure("worker_failed", "the database went away when this row had been paid for", final=False)
+INTERRUPTED = Failure("worker_failed", "the worker was interrupted when this row was paid for", final=False)
+"""What is held against rows that lose an attempt because they were paid for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,22 +50,55 @@ def process(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None
     batch = _claim(runtime, name, lane, share)
     if batch is None:
         return None
+    carried = Carried()
     try:
-        return _carry(runtime, batch)
+        return _carry(runtime, batch, carried)
+    except DatabaseRefuses as error:
+        reason = error
     except psycopg.ProgrammingError as error:
         # the source or the target was renamed, dropped or closed to us; DETAIL may quote a row
-        reason = (
-            f"the database refuses ({error.sqlstate}): source or target was changed; see `pgvector-sync doctor`"
+        hint = "see `pgvector-sync doctor`"
+        reason = DatabaseRefuses(
+            f"the database refuses ({error.sqlstate}): source or target was changed", hint=hint
         )
-        return _stop(runtime, batch, Misconfigured(reason))
     except IN_THE_WAY:
         # source or target is locked as a whole, by DDL, say: later, and nobody's fault
-        _try_release(runtime, batch, delay=runtime.settings.backoff_first)
+        settle.give_back(runtime, batch, carried.paid(), WAITED, delay=runtime.settings.backoff_first)
         return Outcome(claimed=len(batch.rows), released=len(batch.rows))
-    except BaseException:
-        # Ctrl-C, a lost connection, a bug: don't let the rows wait for their lease if it can be helped
-        _try_release(runtime, batch)
+    except OUTAGE:
+        settle.give_back(runtime, batch, carried.paid(), LOST)
         raise
+    except Exception as error:
+        # a bug, a time limit: the pipeline slows down, says so, and tries single rows
+        words = f"the worker failed when this row was paid for ({name_of(error)})"
+        failure = Failure("worker_failed", words, final=False)
+        settle.give_back(runtime, batch, carried.paid(), failure, delay=runtime.settings.backoff_first)
+        settle.failed(runtime, batch, error)
+        raise
+    except BaseException:
+        # Ctrl-C or a shutdown: don't let the rows wait for their lease if it can be helped
+        settle.give_back(runtime, batch, carried.paid(), INTERRUPTED)
+        raise
+    settle.give_back(runtime, batch, carried.paid(), Failure("write_failed", str(reason), final=False))
+    settle.stop(runtime, batch, reason)
+    return Outcome(claimed=len(batch.rows), released=len(batch.rows))
+
+
+@dataclass
+class Carried:
+    """How far a batch has come, for when an exception ends it."""
+
+    reading: Reading = field(default_factory=Reading)
+    embedded: Embedded = field(default_factory=Embedded)
+
+    def paid(self) -> dict[Key, bytes]:
+        """Rows whose text was bought, or may have been: each time has to use up an attempt (G14)."""
+        bought = self.embedded.bought
+        return {
+            key: row.fingerprint
+            for key, row in self.reading.to_embed.items()
+            if row.fingerprint is not None and row.fingerprint in bought
+        }
 
 
 def _claim(runtime: Runtime, name: str, lane: Lane, share: int | None) -> Batch | None:
@@ -74,19 +111,22 @@ def _claim(runtime: Runtime, name: str, lane: Lane, share: int | None) -> Batch 
     return None  # the next doorbell comes soon
 
 
-def _carry(runtime: Runtime, batch: Batch) -> Outcome:
-    reading = read(runtime, batch)
-    embedded = embed(runtime, batch, reading)
+def _carry(runtime: Runtime, batch: Batch, carried: Carried) -> Outcome:
+    reading = carried.reading = read(runtime, batch)
+    locked = rehearse(runtime, batch, reading)
+    if locked:
+        settle.release(runtime, batch, locked, delay=runtime.settings.backoff_first)
+    embedded = embed(runtime, batch, reading, carried.embedded)
     prepared = _prepare(batch, reading, embedded)
     written = write(runtime, batch, prepared) if prepared else Written()
     failures = _failures(reading, embedded) | written.failed
-    parked = _fail(runtime, batch, failures)
-    unreached = set(batch.rows) - {row.key for row in prepared} - set(failures)
-    released = len(unreached | written.held_up)
+    parked = settle.fail(runtime, batch, failures)
+    unreached = set(batch.rows) - {row.key for row in prepared} - set(failures) - locked
+    released = len(unreached | written.held_up | locked)
     if embedded.stopped_by is not None and not _says_nothing(embedded.stopped_by):
-        _provider_failed(runtime, batch, embedded.stopped_by, unreached)
+        settle.provider_failed(runtime, batch, embedded.stopped_by, unreached)
     elif unreached:
-        _release(runtime, batch, unreached)
+        settle.release(runtime, batch, unreached)
     _account(runtime, batch, embedded, written)
     log.info(
         Event.WRITE,
@@ -122,7 +162,8 @@ def _prepare(batch: Batch, reading: Reading, embedded: Embedded) -> list[Prepare
     for key, row in reading.to_embed.items():
         vector = embedded.vectors.get(row.fingerprint) if row.fingerprint else None
         if vector is not None:
-            prepared.append(Prepared(key, row.fingerprint, vector, batch.rows[key].force))
+            bought = row.fingerprint in embedded.bought
+            prepared.append(Prepared(key, row.fingerprint, vector, batch.rows[key].force, bought))
     return prepared
 
 
@@ -133,99 +174,6 @@ def _failures(reading: Reading, embedded: Embedded) -> dict[Key, Failure]:
         if failure is not None:
             found[key] = failure
     return found
-
-
-def _fail(runtime: Runtime, batch: Batch, failures: dict[Key, Failure]) -> int:
-    """Parks dead letters, lets the others wait for their next attempt, releases what changed meanwhile."""
-    if not failures:
-        return 0
-    total = runtime.database.patiently(lambda connection: _settle(runtime, batch, failures, connection))
-    reach(Failpoint.FAILURES_COMMITTED)
-    if total:
-        classes = sorted({failure.error_class for failure in failures.values()})
-        log.warning(Event.PARKED, pipeline=batch.pipeline.name, rows=total, error_classes=classes)
-    return total
-
-
-def _settle(runtime: Runtime, batch: Batch, failures: dict[Key, Failure], connection: Connection) -> int:
-    settings = runtime.settings
-    total = 0
-    for key, failure in failures.items():
-        row = batch.rows[key]
-        if not failure.final and row.attempts < settings.attempts:
-            batch.holding.back_off(
-                connection,
-                [key],
-                error_class=failure.error_class,
-                error_message=failure.message,
-                first=settings.backoff_first,
-                longest=settings.backoff_longest,
-                max_attempts=settings.attempts,
-            )
-            continue
-        parked = batch.holding.park(
-            connection,
-            [(row, failure.fingerprint)],
-            error_class=failure.error_class,
-            error_message=failure.message,
-            verdict=failure.verdict,
-        )
-        total += len(parked)
-        if not parked:  # another generation by now: its content may be another
-            batch.holding.release(connection, [key])
-    reach(Failpoint.FAILURES_SETTLED)
-    return total
-
-
-def _provider_failed(runtime: Runtime, batch: Batch, error: ProviderError, keys: Iterable[Key]) -> None:
-    """An outage is not a failure: the pipeline waits and says why, the rows keep their attempts (G9)."""
-    waits = isinstance(error, RateLimited | Unavailable)
-    state = State.COOLING_DOWN if waits else State.MISCONFIGURED
-    retry_after = error.retry_after if isinstance(error, RateLimited | Unavailable) else None
-    reason = str(error) if error.hint is None else f"{error}; {error.hint}"
-
-    def wait(connection: Connection) -> bool:
-        batch.holding.release(connection, list(keys))
-        changed = pipelines.provider_failed(
-            connection,
-            batch.pipeline,
-            state=state,
-            reason=reason,
-            retry_after=retry_after,
-            probe=batch.probe,
-            backoff_first=runtime.settings.backoff_first,
-            backoff_longest=runtime.settings.backoff_longest,
-        )
-        if changed and isinstance(error, RateLimited):
-            pipelines.rate_limited(connection, batch.pipeline)
-        reach(Failpoint.PROVIDER_FAILED)
-        return changed
-
-    changed = runtime.database.patiently(wait)
-    if changed:
-        log.warning(
-            Event.COOL_DOWN if waits else Event.MISCONFIGURED, pipeline=batch.pipeline.name, reason=str(error)
-        )
-
-
-def _stop(runtime: Runtime, batch: Batch, error: Misconfigured) -> Outcome:
-    _provider_failed(runtime, batch, error, batch.rows)
-    return Outcome(claimed=len(batch.rows), released=len(batch.rows))
-
-
-def _release(runtime: Runtime, batch: Batch, keys: Iterable[Key]) -> None:
-    reach(Failpoint.RELEASING)
-    runtime.database.patiently(lambda connection: batch.holding.release(connection, list(keys)))
-
-
-def _try_release(runtime: Runtime, batch: Batch, *, delay: timedelta = timedelta(0)) -> None:
-    keys = list(batch.rows)
-    try:
-        runtime.database.patiently(lambda connection: batch.holding.release(connection, keys, delay=delay))
-        if batch.probe:
-            runtime.database.patiently(lambda connection: pipelines.release_probe(connection, batch.pipeline))
-    except psycopg.Error as error:
-        log.warning(Event.RELEASE_FAILED, pipeline=batch.pipeline.name, sqlstate=error.sqlstate)
 
 
 def _account(runtime: Runtime, batch: Batch, embedded: Embedded, written: Written) -> None:

@@ -12,7 +12,11 @@ from pgvector_sync.model import Key
 from pgvector_sync.store import rows
 from pgvector_sync.store.rows import SourceRow
 from pgvector_sync.sync.batch.claim import Batch
+from pgvector_sync.sync.expression import fault_on_every_row, fault_without_rows
 from pgvector_sync.sync.runtime import Runtime, is_of_a_row
+
+SEVERAL = 8
+"""Rows on which an expression fails, with none that is read, before it is asked whether any row would pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +43,13 @@ class Reading:
 
 
 def read(runtime: Runtime, batch: Batch) -> Reading:
-    """Reads the batch after its claim has committed. Raises psycopg.ProgrammingError where the source changed."""
+    """Reads the batch after its claim has committed.
+
+    Raises psycopg.ProgrammingError where the source changed, and DatabaseRefuses where an expression fails on
+    every row.
+    """
     reading = Reading()
-    for row in _rows(runtime, batch, list(batch.rows), reading):
+    for row in _Reader(runtime, batch, reading).rows(list(batch.rows)):
         claimed = batch.rows[row.key]
         if row.fingerprint is None or (row.fingerprint == row.stored_fingerprint and not claimed.force):
             reading.settled.add(row.key)
@@ -65,22 +73,48 @@ def read(runtime: Runtime, batch: Batch) -> Reading:
     return reading
 
 
-def _rows(runtime: Runtime, batch: Batch, keys: Sequence[Key], reading: Reading) -> list[SourceRow]:
-    """Reads the keys; one on which the expression fails is found by halving, and parked."""
-    try:
-        with runtime.database.transaction(read_only=True) as connection:
-            rows.require_open_to_writes(connection, batch.shape)  # before anything is bought
-            return rows.read(connection, batch.shape, keys, text_limit=runtime.settings.text_limit_bytes)
-    except psycopg.Error as error:
-        if not is_of_a_row(error):
-            raise
-        if len(keys) == 1:
-            # DETAIL and the message may quote the row: SQLSTATE and our own words (G13)
-            words = f"text or where failed on this row ({error.sqlstate})"
-            reading.failed[keys[0]] = Failure("expression_failed", words)
-            return []
-    middle = len(keys) // 2
-    return [*_rows(runtime, batch, keys[:middle], reading), *_rows(runtime, batch, keys[middle:], reading)]
+@dataclass
+class _Reader:
+    """Reads the keys; one on which an expression fails is found by halving, unless it fails on every row."""
+
+    runtime: Runtime
+    batch: Batch
+    reading: Reading
+    seen: bool = False
+    """A row's text was rendered: the expression is sound."""
+    planned: bool = False
+
+    def rows(self, keys: Sequence[Key]) -> list[SourceRow]:
+        """Raises DatabaseRefuses where it is the expression's fault and no row's."""
+        try:
+            with self.runtime.database.transaction(read_only=True) as connection:
+                rows.require_open_to_writes(connection, self.batch.shape)  # before anything is bought
+                text_limit = self.runtime.settings.text_limit_bytes
+                found = rows.read(connection, self.batch.shape, keys, text_limit=text_limit)
+        except psycopg.Error as error:
+            if not is_of_a_row(error):
+                raise
+            return self._find_culprits(keys, error)
+        self.seen |= any(row.fingerprint is not None for row in found)
+        return found
+
+    def _find_culprits(self, keys: Sequence[Key], error: psycopg.Error) -> list[SourceRow]:
+        if not self.planned:
+            self.planned = True
+            if (fault := fault_without_rows(self.runtime, self.batch.shape)) is not None:
+                raise fault
+        if len(keys) > 1:
+            middle = len(keys) // 2
+            return [*self.rows(keys[:middle]), *self.rows(keys[middle:])]
+        # DETAIL and the message may quote the row: SQLSTATE and our own words (G13)
+        words = f"text or where failed on this row ({error.sqlstate})"
+        self.reading.failed[keys[0]] = Failure("expression_failed", words)
+        failed = self.reading.failed.keys()
+        if not self.seen and len(failed) in (SEVERAL, len(self.batch.rows)):
+            fault = fault_on_every_row(self.runtime, self.batch.shape, error, failed)
+            if fault is not None:
+                raise fault
+        return []
 
 
 def _count_attempts(runtime: Runtime, batch: Batch, reading: Reading) -> None:
@@ -94,3 +128,12 @@ def _count_attempts(runtime: Runtime, batch: Batch, reading: Reading) -> None:
         counted = runtime.database.patiently(lambda connection: batch.holding.note_attempt(connection, again))
         for key, attempts in counted.items():
             batch.rows[key] = replace(batch.rows[key], attempts=attempts)
+    for key in [key for key in again if batch.rows[key].attempts > runtime.settings.attempts]:
+        # changed again and again just when it should have been parked: its content has had what it may have
+        row = batch.rows[key]
+        reading.to_embed.pop(key)
+        reading.failed[key] = Failure(
+            row.error_class or "worker_failed",
+            row.error_message or "this content has had all its attempts",
+            again[key],
+        )

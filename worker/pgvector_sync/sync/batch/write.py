@@ -1,11 +1,15 @@
-"""Write and ack: one short transaction a slice, in the order that the guarantees rest on."""
+"""Write and ack: one short transaction per slice, in the order that the guarantees rest on.
+
+What fails here has been paid for. So a failure of any kind is looked for in ever smaller slices, with the vectors
+kept: one row's fault costs that row an attempt, and what fails for every row stops the pipeline.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import psycopg
@@ -15,8 +19,11 @@ from pgvector_sync.model import Key
 from pgvector_sync.store import pipelines, rows
 from pgvector_sync.store.database import IN_THE_WAY, OUTAGE, limit_statements
 from pgvector_sync.store.rows import Look, Vector32
+from pgvector_sync.store.shape import Shape
 from pgvector_sync.sync.batch.claim import Batch
 from pgvector_sync.sync.batch.read import Failure
+from pgvector_sync.sync.batch.refusal import SEVERAL, name_of, refused_as_a_whole, target_refuses
+from pgvector_sync.sync.expression import fault_without_rows
 from pgvector_sync.sync.runtime import Runtime, is_of_a_row
 
 SLICE_TIME = timedelta(milliseconds=20)
@@ -24,6 +31,7 @@ SLICE_TIME = timedelta(milliseconds=20)
 FIRST_SLICE_ROWS = 4
 LARGEST_SLICE_ROWS = 512
 AFTER_AN_OUTAGE = timedelta(milliseconds=500)
+UNSTEADY = Failure("unsteady", "text or where gave another result at every look, though no event came")
 CONTENTION = timedelta(seconds=5)
 """How long rows that the application holds locked are tried again, with their vectors kept."""
 
@@ -36,6 +44,8 @@ class Prepared:
     fingerprint: bytes | None
     vector: Vector32 | None
     force: bool
+    bought: bool = False
+    """Paid for by this batch: that it isn't stored must not lead to buying it again without a bound."""
 
 
 @dataclass
@@ -45,9 +55,11 @@ class Written:
     unchanged: set[Key] = field(default_factory=set)
     superseded: set[Key] = field(default_factory=set)
     held_up: set[Key] = field(default_factory=set)
-    """Locked by the application all the while; released, to be tried again."""
+    """Locked by the application all the while, and not paid for: released, to be tried again."""
     failed: dict[Key, Failure] = field(default_factory=dict)
-    """Rows that make the write fail, each found by halving."""
+    """Rows that make the write fail, each found by halving; paid ones that couldn't be written; unsteady ones."""
+    error: BaseException | None = None
+    """Behind the latest of `failed`."""
 
     @property
     def acknowledged(self) -> int:
@@ -82,16 +94,23 @@ _SIZES: dict[str, SliceSize] = {}
 def write(runtime: Runtime, batch: Batch, prepared: Sequence[Prepared]) -> Written:
     """Stores what still matches its row and acknowledges it; releases what was superseded.
 
-    Raises psycopg.OperationalError where the database stays away longer than the batch may wait.
+    Raises DatabaseRefuses where the target refuses every row, and psycopg.OperationalError where the database
+    stays away longer than the batch may wait.
     """
-    return _Writing(runtime, batch, deque(prepared)).run()
+    return Writing(runtime, batch, deque(prepared)).run()
 
 
-class _Writing:
-    """The slices of one batch: how large the next is, and what becomes of one that fails."""
+class Writing:
+    """The slices of one batch: how large the next is, and what becomes of one that fails.
 
-    def __init__(self, runtime: Runtime, batch: Batch, waiting: deque[Prepared]) -> None:
-        self.runtime, self.batch, self.waiting = runtime, batch, waiting
+    A rehearsal does the same in transactions that are rolled back; `stored` then are rows that could be written.
+    """
+
+    def __init__(
+        self, runtime: Runtime, batch: Batch, waiting: deque[Prepared], *, rehearsal: bool = False
+    ) -> None:
+        self.runtime, self.batch, self.waiting, self.rehearsal = runtime, batch, waiting, rehearsal
+        self.types = runtime.database.vectors
         self.done = Written()
         self.size = _SIZES.setdefault(batch.pipeline.target_label, SliceSize())
         self.limit = self.size.rows
@@ -99,27 +118,38 @@ class _Writing:
 
     def run(self) -> Written:
         while self.waiting and time.monotonic() < self.batch.until:
-            part = [self.waiting.popleft() for _ in range(min(self.limit, len(self.waiting)))]
-            try:
-                took = _slice(self.runtime, self.batch, part, self.done)
-            except IN_THE_WAY:
-                self._make_way(part)
-            except psycopg.errors.QueryCanceled:
-                self._cancelled(part)
-            except psycopg.Error as error:
-                if is_of_a_row(error):  # first: too long a key is an operational error to psycopg
-                    self._find_culprit(part, error)
-                elif isinstance(error, OUTAGE):
-                    self._wait_out(part)
-                else:
-                    raise
-            else:
-                if took is not None:
-                    self.size.learn(*took)
-                self.limit = self.size.rows
-        self.done.held_up |= {row.key for row in self.waiting}  # the deadline came first
-        self._release_held_up()
+            self._take_one()
+        self._hold_up(self.waiting, "the batch had no time left to write this row")
+        if self.done.error is not None and not self.done.stored:
+            self._require_blame(self.done.error)
+        if not self.rehearsal:
+            self._release_held_up()
         return self.done
+
+    def _take_one(self) -> None:
+        part = [self.waiting.popleft() for _ in range(min(self.limit, len(self.waiting)))]
+        try:
+            took = _slice(self.runtime, self.batch, part, self.done, rehearsal=self.rehearsal)
+        except IN_THE_WAY:
+            self._make_way(part)
+        except psycopg.errors.QueryCanceled:
+            self._cancelled(part)
+        except Exception as error:  # noqa: BLE001 - a bug, a time limit: whatever it is, it was paid for
+            self._failed(part, error)
+        else:
+            if took is not None:
+                self.size.learn(*took)
+            self.limit = self.size.rows
+
+    def _failed(self, part: list[Prepared], error: Exception) -> None:
+        # a row's fault first: too long a key is an operational error to psycopg
+        of_a_row = not isinstance(error, psycopg.Error) or is_of_a_row(error)
+        if not of_a_row and isinstance(error, OUTAGE):
+            self._wait_out(part)
+        elif not of_a_row and self._has_moved():
+            self.waiting.extendleft(reversed(part))
+        else:
+            self._find_culprit(part, error)
 
     def _make_way(self, part: list[Prepared]) -> None:
         """In halves, so that only the rows that somebody else holds wait."""
@@ -129,7 +159,15 @@ class _Writing:
         elif time.monotonic() < self.give_up:
             self.waiting.extend(part)  # the others first
         else:
-            self.done.held_up.add(part[0].key)
+            self._hold_up(part, "the application held this row's vectors locked")
+
+    def _hold_up(self, part: Iterable[Prepared], words: str) -> None:
+        """What was paid for uses up its attempt; its next write is rehearsed before it is bought again."""
+        for row in list(part):
+            if row.bought:
+                self.done.failed[row.key] = Failure("write_failed", words, row.fingerprint, final=False)
+            else:
+                self.done.held_up.add(row.key)
 
     def _cancelled(self, part: list[Prepared]) -> None:
         """In far smaller slices. A single row has no limit of ours: it may be the role's, or somebody's cancel."""
@@ -140,14 +178,41 @@ class _Writing:
         self.limit = self.size.rows
         self.waiting.extendleft(reversed(part))
 
-    def _find_culprit(self, part: list[Prepared], error: psycopg.Error) -> None:
-        """In halves: one row's expression fails by now, or its key is too long for the target's index."""
+    def _has_moved(self) -> bool:
+        """Whether pgvector is elsewhere, or has other OIDs, since the claim: then the same slice may pass."""
+        with self.runtime.database.transaction(read_only=True) as connection:
+            self.runtime.database.refresh_vectors(connection)
+        shape = Shape(self.batch.pipeline, self.runtime.database.vector_schema)
+        types = self.runtime.database.vectors
+        moved = (shape, types) != (self.batch.shape, self.types)
+        self.batch, self.types = replace(self.batch, shape=shape), types
+        return moved
+
+    def _find_culprit(self, part: list[Prepared], error: Exception) -> None:
+        """In halves: one row's expression fails by now, its key is too long for the target's index, the target
+        refuses it.
+        """
         self.limit = max(1, len(part) // 2)
         if len(part) > 1:
             self.waiting.extendleft(reversed(part))
             return
-        words = f"the write failed on this row ({error.sqlstate})"
+        words = f"the write failed on this row ({name_of(error)})"
         self.done.failed[part[0].key] = Failure("write_failed", words, part[0].fingerprint, final=False)
+        self.done.error = error
+        if not self.done.stored and len(self.done.failed) == SEVERAL:
+            self._require_blame(error)
+
+    def _require_blame(self, error: BaseException) -> None:
+        """Raises where not these rows are to blame but the target, or ourselves: DatabaseRefuses, or `error`."""
+        failed = self.done.failed.keys()
+        if isinstance(error, psycopg.Error) and is_of_a_row(error):
+            fault = fault_without_rows(self.runtime, self.batch.shape)
+            if fault is not None:
+                raise fault
+        if refused_as_a_whole(self.runtime, self.batch, error, failed):
+            if not isinstance(error, psycopg.Error):
+                raise error
+            raise target_refuses(self.runtime, self.batch, error) from None
 
     def _wait_out(self, part: list[Prepared]) -> None:
         """The vectors are paid for and the lease is still ours: keep them until the database is back."""
@@ -194,12 +259,13 @@ def decide(part: Sequence[Prepared], seen: Mapping[Key, Look]) -> Decision:
 
 
 def _slice(
-    runtime: Runtime, batch: Batch, part: Sequence[Prepared], done: Written
+    runtime: Runtime, batch: Batch, part: Sequence[Prepared], done: Written, *, rehearsal: bool = False
 ) -> tuple[int, timedelta] | None:
     """One transaction; how many rows it wrote and how long that took besides the round trip, None for no rows."""
     settings = runtime.settings
     took: tuple[int, timedelta] | None = None
-    with runtime.database.transaction() as connection:
+    unsteady: dict[Key, Failure] = {}
+    with runtime.database.transaction(force_rollback=rehearsal) as connection:
         seen: dict[Key, Look] = {}
         started = time.monotonic()
         held = pipelines.hold(connection, batch.pipeline)
@@ -226,6 +292,9 @@ def _slice(
             rows.write(connection, batch.shape, decision.stored)
             seconds = max(0.0, time.monotonic() - started - rows.WRITE_STATEMENTS * round_trip)
             took = len(decision.stored), timedelta(seconds=seconds)
+        if rehearsal:
+            done.stored |= set(decision.stored)
+            return took
         if decision.removed:
             rows.remove(connection, batch.shape, decision.removed)
         reach(Failpoint.WRITE_WRITTEN)
@@ -233,14 +302,25 @@ def _slice(
         if acknowledged and batch.holding.ack(connection, acknowledged) != len(acknowledged):
             raise AssertionError("a locked work row went away")  # pragma: no cover - we hold the lock
         superseded = {row.key for row in part} - set(acknowledged)
-        if superseded:
-            batch.holding.release_superseded(
-                connection, list(superseded), first=settings.backoff_first, longest=settings.backoff_longest
-            )
+        # Paid for, of the generation that we claimed, and yet another text: its event is on its way, or the
+        # expression is unsteady and would be paid for for ever.
+        paid = {row.key for row in part if row.bought and row.key in seen and row.key in superseded}
+        unsteady = {key: UNSTEADY for key in paid if batch.rows[key].attempts >= max(2, settings.attempts)}
+        superseded -= unsteady.keys()
+        for keys, refund in ((superseded - paid, True), (superseded & paid, False)):
+            if keys:
+                batch.holding.release_superseded(
+                    connection,
+                    list(keys),
+                    refund=refund,
+                    first=settings.backoff_first,
+                    longest=settings.backoff_longest,
+                )
         reach(Failpoint.WRITE_ACKED)
     reach(Failpoint.WRITE_COMMITTED)
     done.stored |= set(decision.stored)
     done.removed |= set(decision.removed)
     done.unchanged |= set(decision.unchanged)
     done.superseded |= superseded
+    done.failed |= unsteady
     return took
