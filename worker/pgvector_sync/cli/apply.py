@@ -101,6 +101,10 @@ def show(plan: Plan, *, prune: bool = False) -> None:
 
 def _show_pipeline(made: PipelinePlan) -> None:
     target = f"{made.target[0]}.{made.target[1]}"
+    for demand in made.demands:
+        out.print(
+            f"! pipeline {made.name}: {target}: {demand.words}; {demand.advice}", style="yellow", markup=False
+        )
     if made.idle:
         return
     if made.existing is None:

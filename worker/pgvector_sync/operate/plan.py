@@ -16,6 +16,7 @@ from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.shape import name, text_of_columns
 from pgvector_sync.store.statements import statement
+from pgvector_sync.store.target import Demand, demands
 from pgvector_sync.store.watch import installed
 from pgvector_sync.sync import capture
 from pgvector_sync.sync.capture import Capture, Target
@@ -56,6 +57,8 @@ class PipelinePlan:
     """The (empty) target's column gets another type."""
     capture: Capture
     missing_triggers: tuple[str, ...]
+    demands: tuple[Demand, ...] = ()
+    """What may make the target refuse a write: constraints and triggers of the user's own."""
 
     @property
     def name(self) -> str:
@@ -145,6 +148,7 @@ def _plan(
     text_sql = wanted.text_sql or text_of_columns(wanted.text_columns or ())
     read = catalog.read_columns(connection, source, table, text_sql, wanted.where)
     target = _target(connection, wanted, existing, source, taken)
+    found = () if existing is None else _require_writable(connection, existing)
     spec = Spec(wanted.model, wanted.dimensions)
     rows, exact = _count(connection, source, table)
     provider = config.providers[wanted.provider]
@@ -167,7 +171,20 @@ def _plan(
         retype=retype,
         capture=_capture(connection, source, table, (), wanted.capture_replicated),
         missing_triggers=(),
+        demands=found,
     )
+
+
+def _require_writable(connection: Connection, pipeline: Pipeline) -> tuple[Demand, ...]:
+    """What may refuse a write. Raises Refused for what certainly refuses every one."""
+    found = demands(connection, pipeline)
+    certain = [demand for demand in found if demand.kind in ("column", "identity", "rule")]
+    if certain:
+        words = "; ".join(demand.words for demand in certain)
+        raise Refused(
+            f"{pipeline.target_label} refuses every write: {words}", hint="\n".join(d.advice for d in certain)
+        )
+    return tuple(demand for demand in found if not demand.certain)
 
 
 def _target(

@@ -10,10 +10,11 @@ import psycopg
 from pgvector_sync.model import Pipeline
 from pgvector_sync.operate import watch
 from pgvector_sync.operate.doctor import grants
-from pgvector_sync.operate.doctor.check import Finding, error, ok
+from pgvector_sync.operate.doctor.check import Finding, Level, error, ok, warning
 from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.statements import statement
+from pgvector_sync.store.target import Demand, demands
 from pgvector_sync.sync.runtime import Runtime
 
 
@@ -63,6 +64,7 @@ def target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
             return
         column = connection.execute(statement("doctor.embedding"), {"oid": access["oid"]}).fetchone()
         closed = list(grants.on_target(access))
+        closed += _demands(demands(connection, pipeline))
     yield from closed
     if column is None:
         yield error(f"{pipeline.target_label} has no column embedding", afresh)
@@ -71,8 +73,16 @@ def target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
         yield error(
             f"{pipeline.target_label} holds {column['type']}{size}, and the pipeline makes {wanted}", afresh
         )
-    elif not closed:
+    elif all(finding.level is Level.WARNING for finding in closed):
         yield ok(f"{pipeline.target_label}, {wanted}")
+
+
+def _demands(found: list[Demand]) -> Iterator[Finding]:
+    """What refuses our writes, besides what the other checks of the target say."""
+    for demand in found:
+        if demand.kind in ("grant", "type", "missing"):
+            continue
+        yield (error if demand.certain else warning)(demand.words, demand.advice)
 
 
 def _access(connection: Connection, schema: str, table: str, pipeline: Pipeline) -> dict[str, Any] | None:

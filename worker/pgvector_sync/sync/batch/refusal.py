@@ -78,6 +78,7 @@ def _passes(runtime: Runtime, batch: Batch, key: Key, name: str) -> bool | None:
     try:
         with runtime.database.transaction(force_rollback=True) as connection:
             limit_statements(connection, runtime.settings.lock_timeout)
+            rows.remove(connection, batch.shape, [key])  # as new: what refuses inserts may let updates pass
             rows.write(connection, batch.shape, written)
     except (*IN_THE_WAY, psycopg.errors.QueryCanceled):
         return None
