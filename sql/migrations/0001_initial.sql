@@ -29,8 +29,10 @@ CREATE TABLE pgvector_sync.pipeline (
     target_schema text NOT NULL,
     target_table  text NOT NULL,
     text_columns  text[],                                      -- NULL: text.sql was given
-    text_sql      text NOT NULL,
+    text_sql      text NOT NULL,                               -- pinned: every name qualified
     where_sql     text,
+    text_given    text NOT NULL,                               -- as the file spells them
+    where_given   text,
     read_columns  text[] NOT NULL,                             -- what key, text and where read
     provider      text NOT NULL REFERENCES pgvector_sync.provider,
     model         text NOT NULL,

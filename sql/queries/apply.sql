@@ -1,8 +1,12 @@
 -- What `apply` asks before it changes anything.
 
 -- name: count_up_to
--- Rows of a table, counted no further than `limit`: the planner's estimate is 0 for a table never analyzed.
-SELECT count(*) AS rows FROM (SELECT FROM {source} LIMIT %(limit)s) AS counted;
+-- Rows that `where` accepts, counted no further than `limit`: the planner's estimate is 0 for a table never analyzed.
+SELECT count(*) AS rows FROM (SELECT FROM {source} WHERE {wanted} LIMIT %(limit)s) AS counted;
+
+-- name: estimate
+-- The same as the planner has it.
+EXPLAIN (FORMAT JSON) SELECT FROM {source} WHERE {wanted};
 
 -- name: target_filled
 -- Whether a target holds any vector.

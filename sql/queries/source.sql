@@ -57,6 +57,12 @@ WHERE NOT EXISTS (SELECT FROM {source} WHERE {match_source} AND ({filter}) IS NO
 NOT EXISTS (SELECT FROM {target} AS pgvector_sync_target WHERE {match_stored}
             AND pgvector_sync_target.chunk_no = 0 AND pgvector_sync_target.embedded_at >= %(since)s)
 
+-- name: is_concerned
+-- A part of `page`: the row is wanted, or something of it is left from when it was.
+(({wanted}) IS TRUE
+ OR EXISTS (SELECT FROM {target} AS pgvector_sync_target WHERE {match_stored})
+ OR EXISTS (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = %(pipeline_id)s AND w.key = {key_json}))
+
 -- name: explain
 -- Whether a condition is one: planned, and not executed.
 EXPLAIN SELECT FROM {source} WHERE {condition};

@@ -24,7 +24,7 @@ def test_a_first_apply_fills_and_pays_for_each_different_text_once(synced: Synce
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'same'), (2, 'same'), (3, 'other'), (4, NULL)")
     synced.declare()
     (made,) = synced.plan().pending
-    assert (made.rows, made.rows_exact, made.refill, made.costs) == (4, True, True, True)
+    assert (made.matching, made.matching_exact, made.refill, made.costs) == (4, True, True, True)
     assert made.pays == "embeds 4 rows with text-embedding-3-small"
     before = synced.paid()
     synced.apply()

@@ -140,6 +140,7 @@ class Pipeline:
     target_table: str
     text_sql: str
     where_sql: str | None
+    """Both pinned: every name is qualified."""
     provider: Provider
     spec: Spec
     spec_version: int
@@ -148,6 +149,9 @@ class Pipeline:
     batch_size: int | None
     """None: the defaults, 256 live and 512 bulk."""
     state: State
+    text_given: str = ""
+    where_given: str | None = None
+    """As the file spells them."""
     reason: str | None = None
     retry_at: datetime | None = None
     problem: str | None = None

@@ -72,6 +72,8 @@ class Event(StrEnum):
     """Somebody's locks were in the way of a page; it is tried again."""
     RUN_ENDED = "run_ended"
     """A run has finished or failed; `runs show` says which."""
+    RUN_FAILED = "run_failed"
+    """A run met an error that nothing expects; it has ended, or a fill is tried again."""
     RUN_REFUSED = "run_refused"
     """The database refuses what a run was asked for."""
     RECONCILE_DUE = "reconcile_due"

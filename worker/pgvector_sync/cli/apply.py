@@ -121,6 +121,8 @@ def _show_pipeline(made: PipelinePlan) -> None:
         out.print(f"~ pipeline {made.name}: {made.source.label} → {target}", style="yellow", markup=False)
         for change in made.changes:
             out.print(f"    {change.what}: {change.before} → {change.after}", markup=False)
+    if made.expressions.depends:
+        out.print(f"    needs     {', '.join(made.expressions.depends)}", markup=False)
     if made.missing_triggers:
         out.print(f"    triggers  on {made.source.label}, for {', '.join(made.capture.tracked)}", markup=False)
     if made.refill:

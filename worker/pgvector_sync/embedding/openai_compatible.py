@@ -24,8 +24,8 @@ from pgvector_sync.embedding.failure import sort_failure
 from pgvector_sync.embedding.hosts import address_of, allowed_hosts, check_address
 from pgvector_sync.embedding.packing import MAX_INPUT_TOKENS, MAX_TOKENS, fit_one_request, pack
 from pgvector_sync.embedding.per_process import PerProcess
+from pgvector_sync.embedding.surroundings import open_client
 from pgvector_sync.embedding.tokens import Tokens, byte_bound, count_tokens
-from pgvector_sync.embedding.whole_answer import WholeAnswerClient
 from pgvector_sync.errors import InputRejected, Misconfigured, ProviderError, RateLimited, Unavailable
 from pgvector_sync.model import Lane
 from pgvector_sync.settings import LOCAL_HOSTS, Settings
@@ -172,7 +172,7 @@ class OpenAICompatibleEmbedder:
             api_key=self._key(),
             base_url=address,
             max_retries=0,
-            http_client=WholeAnswerClient(trust_env=not loopback),
+            http_client=open_client(trust_env=not loopback),
         )
 
     def _key(self) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from decimal import Decimal
 
+import psycopg
 from psycopg import sql
 
 from pgvector_sync.config import Config, PipelineConfig
@@ -12,9 +14,10 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Provider, Source, Spec, State
 from pgvector_sync.operate.schedule import as_written
 from pgvector_sync.store import catalog, pipelines
-from pgvector_sync.store.catalog import Table
-from pgvector_sync.store.database import Connection, one
-from pgvector_sync.store.shape import name, text_of_columns
+from pgvector_sync.store.catalog import Expressions, Table
+from pgvector_sync.store.database import Connection, limit_statements, one
+from pgvector_sync.store.expressions import same_meaning
+from pgvector_sync.store.shape import expression, name, text_of_columns
 from pgvector_sync.store.statements import statement
 from pgvector_sync.store.target import Demand, demands
 from pgvector_sync.store.watch import installed
@@ -23,6 +26,7 @@ from pgvector_sync.sync.capture import Capture, Target
 from pgvector_sync.sync.faults import faults
 
 COUNT_LIMIT_ROWS = 100_000
+COUNT_TIME = timedelta(seconds=2)
 NAME_LIMIT_BYTES = 63
 
 
@@ -46,10 +50,15 @@ class PipelinePlan:
     provider: Provider
     spec: Spec
     target: Target
-    text_sql: str
+    text_given: str
+    """As the file spells it."""
+    expressions: Expressions
     read_columns: tuple[str, ...]
     rows: int
-    rows_exact: bool
+    """In the source; about so many where the table is large."""
+    matching: int
+    """Those that `where` accepts."""
+    matching_exact: bool
     changes: tuple[Change, ...]
     refill: bool
     """Every row is read again; what is paid for is said by `pays`."""
@@ -71,12 +80,12 @@ class PipelinePlan:
     @property
     def costs(self) -> bool:
         """A fill of rows that are there, at a provider that may send a bill."""
-        return self.refill and self.rows > 0 and self.provider.base_url is not None
+        return self.refill and self.matching > 0 and self.provider.base_url is not None
 
     @property
     def pays(self) -> str:
         """What the fill will embed, in words."""
-        count = f"{self.rows:,}" if self.rows_exact else f"about {self.rows:,}"
+        count = f"{self.matching:,}" if self.matching_exact else f"about {self.matching:,}"
         if self.existing is None or any(change.what in ("model", "dimensions") for change in self.changes):
             return f"embeds {count} rows with {self.spec.model}"
         return f"reads {count} rows again, and embeds those whose text differs"
@@ -145,14 +154,17 @@ def _plan(
         catalog.require_owner(connection, table, "capture_replicated")
     if wanted.text_columns is not None:
         catalog.require_columns(table, wanted.text_columns)
-    text_sql = wanted.text_sql or text_of_columns(wanted.text_columns or ())
-    read = catalog.read_columns(connection, source, table, text_sql, wanted.where)
+    text_given = wanted.text_sql or text_of_columns(wanted.text_columns or ())
+    meant = catalog.understand(connection, source, table, text_given, wanted.where)
     target = _target(connection, wanted, existing, source, taken)
     found = () if existing is None else _require_writable(connection, existing)
     spec = Spec(wanted.model, wanted.dimensions)
-    rows, exact = _count(connection, source, table)
+    rows, exact = _count(connection, source, table, None)
+    matching = (rows, exact) if wanted.where is None else _count(connection, source, table, meant.where)
     provider = config.providers[wanted.provider]
-    changes, retype = ((), False) if existing is None else _changes(connection, existing, wanted, source, text_sql)
+    changes, retype = (
+        ((), False) if existing is None else _changes(connection, existing, wanted, source, text_given, meant)
+    )
     refill = existing is None or any(c.what in ("text", "where", "model", "dimensions") for c in changes)
     return PipelinePlan(
         config=wanted,
@@ -162,10 +174,12 @@ def _plan(
         provider=provider,
         spec=spec,
         target=target,
-        text_sql=text_sql,
-        read_columns=tuple(dict.fromkeys([*(c.name for c in key), *read])),
+        text_given=text_given,
+        expressions=meant,
+        read_columns=tuple(dict.fromkeys([*(c.name for c in key), *meant.columns])),
         rows=rows,
-        rows_exact=exact,
+        matching=matching[0],
+        matching_exact=matching[1],
         changes=changes,
         refill=refill,
         retype=retype,
@@ -231,16 +245,32 @@ def _target(
     return target
 
 
-def _count(connection: Connection, source: Source, table: Table) -> tuple[int, bool]:
-    query = statement("apply.count_up_to").format(source=name(source.schema, source.table))
-    counted = int(one(connection, query, {"limit": COUNT_LIMIT_ROWS + 1})["rows"])
-    if counted <= COUNT_LIMIT_ROWS:
-        return counted, True
-    return max(counted, table.estimated_rows), False
+def _count(connection: Connection, source: Source, table: Table, where: str | None) -> tuple[int, bool]:
+    """Rows that `where` accepts, and whether they were counted; else the planner has estimated them."""
+    parts = {"source": name(source.schema, source.table), "wanted": expression(where or "true")}
+    try:
+        with connection.transaction(force_rollback=True):  # which takes the limit back as well
+            limit_statements(connection, COUNT_TIME)
+            query = statement("apply.count_up_to").format(**parts)
+            counted = int(one(connection, query, {"limit": COUNT_LIMIT_ROWS + 1})["rows"])
+    except (psycopg.errors.QueryCanceled, psycopg.DataError):
+        counted = COUNT_LIMIT_ROWS + 1 if where is None else 0
+    else:
+        if counted <= COUNT_LIMIT_ROWS:
+            return counted, True
+    if where is None:
+        return max(counted, table.estimated_rows), False
+    plan = one(connection, statement("apply.estimate").format(**parts), {})["QUERY PLAN"]
+    return max(counted, int(plan[0]["Plan"]["Plan Rows"])), False
 
 
 def _changes(
-    connection: Connection, existing: Pipeline, wanted: PipelineConfig, source: Source, text_sql: str
+    connection: Connection,
+    existing: Pipeline,
+    wanted: PipelineConfig,
+    source: Source,
+    text_given: str,
+    meant: Expressions,
 ) -> tuple[tuple[Change, ...], bool]:
     """The differences, and whether the target's column is retyped. Raises Refused for what can't be changed."""
     if existing.source.label != source.label or existing.source.key != source.key:
@@ -249,8 +279,9 @@ def _changes(
             hint=f"pgvector-sync remove {wanted.name}, then apply again",
         )
     pairs = [
-        ("text", existing.text_sql, text_sql),
-        ("where", existing.where_sql or "(all rows)", wanted.where or "(all rows)"),
+        ("text", existing.text_given, text_given),
+        ("where", existing.where_given or "(all rows)", wanted.where or "(all rows)"),
+        *_meant_differently(connection, existing, wanted, source, text_given, meant),
         ("model", existing.spec.model, wanted.model),
         ("dimensions", str(existing.spec.dimensions), str(wanted.dimensions)),
         ("vector_type", existing.vector_type.value, wanted.vector_type.value),
@@ -273,6 +304,25 @@ def _changes(
                 f"`status` says it is fresh, then `pgvector-sync remove {wanted.name}`",
             )
     return changes, retype
+
+
+def _meant_differently(
+    connection: Connection,
+    existing: Pipeline,
+    wanted: PipelineConfig,
+    source: Source,
+    text_given: str,
+    meant: Expressions,
+) -> list[tuple[str, str, str]]:
+    """The same spelling that is resolved in another way by now: the search_path has changed, say."""
+    pairs = []
+    if existing.text_given == text_given and not same_meaning(connection, source, existing.text_sql, meant.text):
+        pairs.append(("text", existing.text_sql, meant.text))
+    before, after = existing.where_sql, meant.where
+    same = before is None or after is None or same_meaning(connection, source, before, after)
+    if existing.where_given == wanted.where and not same:
+        pairs.append(("where", before or "", after or ""))
+    return pairs
 
 
 def _price(usd_per_million_tokens: Decimal | None) -> str:

@@ -142,7 +142,7 @@ def check_condition(connection: Connection, shape: Shape, where: str) -> None:
 def count_rows(connection: Connection, pipeline: Pipeline) -> int:
     """Rows of the source: counted where they are few, the planner's estimate beyond."""
     source = pipeline.source
-    query = statement("apply.count_up_to").format(source=name(source.schema, source.table))
+    query = statement("apply.count_up_to").format(source=name(source.schema, source.table), wanted=sql.SQL("true"))
     counted = int(one(connection, query, {"limit": COUNT_LIMIT_ROWS + 1})["rows"])
     if counted <= COUNT_LIMIT_ROWS:
         return counted

@@ -11,6 +11,7 @@ from psycopg.rows import DictRow
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import KeyColumn, Source
+from pgvector_sync.store import expressions
 from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.shape import KEY_TYPES, TARGET_COLUMNS, base_type
 from pgvector_sync.store.statements import statement
@@ -228,17 +229,37 @@ def require_columns(table: Table, names: tuple[str, ...]) -> None:
             raise Refused(f"{table.schema}.{table.table} has no column {name}", hint=_columns_hint(table))
 
 
-def read_columns(
+@dataclass(frozen=True, slots=True)
+class Expressions:
+    """Text and `where` as Postgres has understood them."""
+
+    columns: tuple[str, ...]
+    """What they read."""
+    text: str
+    where: str | None
+    """With every name qualified, so that they mean the same whatever the search_path is."""
+    depends: tuple[str, ...]
+    """What they need besides the row and what every Postgres has."""
+
+
+def understand(
     connection: Connection, source: Source, table: Table, text_sql: str, where_sql: str | None
-) -> list[str]:
-    """The columns that text and where read, found by letting Postgres parse them as a view that is rolled back.
+) -> Expressions:
+    """Has Postgres parse text and `where` as a view that is rolled back, under the search_path that an application
+    has by default: what `=` is for a citext depends on it.
 
     Raises Refused for an expression that doesn't parse, isn't boolean (where), reads another table, is volatile
     or depends on the time: a change of those would go unnoticed.
     """
     try:
         with connection.transaction(force_rollback=True):
-            return _probe(connection, source, table, text_sql, where_sql)
+            paths = expressions.begin(connection)
+            columns = _probe(connection, source, table, text_sql, where_sql)
+            depends = expressions.depends(connection)
+            expressions.require_same_bodies(connection, paths)
+            text = expressions.pin(connection, source, text_sql, paths)
+            where = None if where_sql is None else expressions.pin(connection, source, where_sql, paths)
+            return Expressions(tuple(columns), text, where, depends)
     except psycopg.Error as error:
         if (error.sqlstate or "")[:2] not in _EXPRESSION_STATES:
             raise
@@ -252,7 +273,7 @@ def read_columns(
 def _probe(
     connection: Connection, source: Source, table: Table, text_sql: str, where_sql: str | None
 ) -> list[str]:
-    view = sql.Identifier("pgvector_sync", "expression_probe")
+    view = sql.Identifier("pgvector_sync", expressions.PROBE)
     # binary: by the extended protocol, which takes one statement only
     connection.cursor(binary=True).execute(
         sql.SQL(
@@ -268,7 +289,7 @@ def _probe(
     found = one(
         connection,
         statement("catalog.probe"),
-        {"source_oid": table.oid, "view": "pgvector_sync.expression_probe"},
+        {"source_oid": table.oid, "view": f"pgvector_sync.{expressions.PROBE}"},
     )
     if found["others"]:
         raise Refused(

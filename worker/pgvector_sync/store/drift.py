@@ -104,11 +104,11 @@ def page(
     return Page(row["rows"], row["vectors"], drifted, None if upto is None else tuple(upto))
 
 
-def first(connection: Connection, shape: Shape, after: Key | None) -> tuple[Key, Key | None]:
-    """The first key after another, in either table, and the same again: the last of a page of one."""
+def first(connection: Connection, shape: Shape, after: Key | None) -> Key | None:
+    """The first key after another, in either table; None: there is none."""
     params = {"after": None if after is None else Jsonb(list(after)), "limit": 1}
-    key = tuple(one(connection, _bound(shape, from_start=after is None), params)["key"])
-    return key, key
+    row = connection.execute(_bound(shape, from_start=after is None), params).fetchone()
+    return None if row is None else tuple(row["key"])
 
 
 def waits(connection: Connection, shape: Shape, key: Key) -> bool:

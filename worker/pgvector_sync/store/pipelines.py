@@ -43,6 +43,8 @@ def _pipeline(row: dict[str, Any]) -> Pipeline:
         target_table=row["target_table"],
         text_sql=row["text_sql"],
         where_sql=row["where_sql"],
+        text_given=row["text_given"],
+        where_given=row["where_given"],
         provider=_provider({**row, "name": row["provider"]}),
         spec=Spec(row["model"], row["dimensions"], row["chunking"]),
         spec_version=row["spec_version"],

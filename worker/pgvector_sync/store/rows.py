@@ -125,6 +125,7 @@ def page(
         "after": None if after is None else Jsonb(list(after)),
         "limit": limit,
         "since": since,
+        "pipeline_id": shape.pipeline.id,
         "spec": shape.pipeline.spec.digest,
         "text_limit": text_limit,
     }
@@ -144,6 +145,7 @@ def asked(
     params = {
         "keys": jsonb_keys(keys),
         "since": since,
+        "pipeline_id": shape.pipeline.id,
         "spec": shape.pipeline.spec.digest,
         "text_limit": text_limit,
     }

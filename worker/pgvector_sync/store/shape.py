@@ -303,6 +303,15 @@ class Shape:
         return statement("source.is_stale").format(**self.fragments, match_stored=self.match_stored)
 
     @cached_property
+    def is_concerned(self) -> sql.Composed:
+        """A condition on a source row: a worker may have something to do with it."""
+        return statement("source.is_concerned").format(
+            **self.fragments,
+            match_stored=self.match_stored,
+            key_json=key_json(self._source, self.source, name),
+        )
+
+    @cached_property
     def is_older(self) -> sql.Composed:
         """A condition on a source row: its vectors are older than `%(since)s`."""
         return statement("source.is_older").format(**self.fragments, match_stored=self.match_stored)

@@ -1,6 +1,6 @@
 """Bulk: rows of a source into the bulk lane, page by page, a bounded distance ahead of the workers.
 
-A fill takes every row, a re-embed those that it was asked for.
+A fill takes every row that `where` accepts or that has vectors to lose, a re-embed those that it was asked for.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pgvector_sync.store.database import Connection, limit_statements
 from pgvector_sync.store.runs import ClaimedRun, Kind
 from pgvector_sync.store.shape import Shape, expression
 from pgvector_sync.sync.enqueue import enqueue
+from pgvector_sync.sync.expression import fault_without_rows
 from pgvector_sync.sync.runtime import Runtime, Walked, is_of_a_row, page_limit
 from pgvector_sync.telemetry import Event, log
 
@@ -70,7 +71,8 @@ def _read(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int) -> tuple[
         if run.options.get("keys"):
             keys = runs.key_page(connection, run.id, run.watermark, limit=limit)
             asked = set(keys)
-            if conditions := _conditions(run, shape, stale_only=bool(run.options.get("stale_only"))):
+            stale_only = bool(run.options.get("stale_only"))
+            if conditions := _conditions(run, shape, stale_only=stale_only, filtered=False):
                 text_limit = runtime.settings.text_limit_bytes
                 asked = rows.asked(
                     connection, shape, keys, conditions, text_limit=text_limit, since=run.started_at
@@ -85,8 +87,11 @@ def _read(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int) -> tuple[
 def _page(
     runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection, limit: int, *, look: bool = True
 ) -> tuple[Asked, bool]:
-    """A row whose text fails is found by smaller and smaller pages, and asked for: a worker says what is wrong."""
+    """A row whose text or `where` fails is found by smaller and smaller pages, and asked for: a worker says what
+    is wrong. Raises DatabaseRefuses where they fail without any row.
+    """
     stale_only = look and bool(run.options.get("stale_only"))
+    filtered = look and shape.pipeline.where_sql is not None
     try:
         with connection.transaction():
             found = rows.page(
@@ -95,13 +100,15 @@ def _page(
                 run.watermark,
                 limit=limit,
                 text_limit=runtime.settings.text_limit_bytes,
-                conditions=_conditions(run, shape, stale_only=stale_only),
+                conditions=_conditions(run, shape, stale_only=stale_only, filtered=filtered),
                 since=run.started_at,
             )
             return found, len(found) < limit
     except psycopg.Error as error:
-        if not stale_only or not is_of_a_row(error):
+        if not (stale_only or filtered) or not is_of_a_row(error):
             raise
+        if (fault := fault_without_rows(runtime, shape)) is not None:
+            raise fault from None
     return _page(runtime, run, shape, connection, max(1, limit // 8), look=limit > 1)
 
 
@@ -111,8 +118,9 @@ def _page_rows(run: ClaimedRun) -> int:
     return PAGE_ROWS if rate is None else max(1, min(PAGE_ROWS, int(rate)))
 
 
-def _conditions(run: ClaimedRun, shape: Shape, *, stale_only: bool) -> Sequence[sql.Composable]:
-    found: list[sql.Composable] = []
+def _conditions(run: ClaimedRun, shape: Shape, *, stale_only: bool, filtered: bool) -> Sequence[sql.Composable]:
+    """`filtered`: rows that the pipeline's `where` refuses are passed over, unless they have vectors to lose."""
+    found: list[sql.Composable] = [shape.is_concerned] if filtered else []
     if run.options.get("where"):
         found.append(expression(run.options["where"]))
     if stale_only:

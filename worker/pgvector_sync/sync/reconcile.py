@@ -21,6 +21,7 @@ from pgvector_sync.store.drift import FORCED, Drift, Page
 from pgvector_sync.store.runs import ClaimedRun
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.sync.enqueue import enqueue
+from pgvector_sync.sync.expression import fault_without_rows
 from pgvector_sync.sync.runtime import Runtime, Walked, is_of_a_row, page_limit
 from pgvector_sync.telemetry import Event, log
 
@@ -128,6 +129,7 @@ def _page(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connectio
     """A row on which text or where fails is found by smaller and smaller pages.
 
     Unless it is in outbox or work by now, as a dead letter perhaps, it counts as stale: enqueued, it becomes one.
+    Raises DatabaseRefuses where an expression fails without any row.
     """
     try:
         with connection.transaction():
@@ -142,11 +144,15 @@ def _page(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connectio
     except psycopg.Error as error:
         if not is_of_a_row(error):
             raise
+        if (fault := fault_without_rows(runtime, shape)) is not None:
+            raise fault from None
         if limit > 1:
             return _page(runtime, run, shape, connection, limit=max(1, limit // 8))
-    key, upto = drift.first(connection, shape, run.watermark)
+        key = drift.first(connection, shape, run.watermark)
+        if key is None:
+            raise
     known = drift.waits(connection, shape, key)
-    return Page(1, 0, {} if known else {key: Drift.STALE}, upto)
+    return Page(1, 0, {} if known else {key: Drift.STALE}, key)
 
 
 def _enqueue(connection: Connection, run: ClaimedRun, shape: Shape, page: Page, *, forced: bool) -> int:

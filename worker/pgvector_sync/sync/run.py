@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import psycopg
 
-from pgvector_sync.errors import LeaseLost, Refused
+from pgvector_sync.errors import DatabaseRefuses, LeaseLost, Refused
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.store import pipelines, runs
 from pgvector_sync.store.database import IN_THE_WAY, OUTAGE
@@ -35,22 +35,14 @@ def carry_out(runtime: Runtime, run_id: int, *, until: float) -> bool:
     if run is None or pipeline is None:
         return False
     reach(Failpoint.RUN_CLAIMED)
+    with runtime.database.transaction(read_only=True) as connection:
+        runtime.database.refresh_vectors(connection)
     shape = Shape(pipeline, runtime.database.vector_schema)
     walked = Walked(ended=False)
     try:
-        walked = WALKS[run.kind](runtime, run, shape, until=until)
+        walked = _walk(runtime, run, shape, until=until)
     except LeaseLost:
         return False
-    except IN_THE_WAY:
-        log.debug(Event.RUN_BUSY, pipeline=pipeline.name, run=run_id)
-    except Refused as refused:
-        walked = _fail(runtime, run, str(refused))
-    except psycopg.errors.QueryCanceled as error:
-        walked = _refused(runtime, run, error)
-    except OUTAGE:
-        raise
-    except psycopg.Error as error:
-        walked = _refused(runtime, run, error)
     finally:
         if not walked.ended:
             delay = AGAIN if walked.again is None else walked.again
@@ -60,18 +52,49 @@ def carry_out(runtime: Runtime, run_id: int, *, until: float) -> bool:
     return walked.ended
 
 
+def _walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Walked:
+    """Whatever goes wrong, the run ends with a reason or can go on: else it would block those behind it."""
+    try:
+        return WALKS[run.kind](runtime, run, shape, until=until)
+    except LeaseLost:
+        raise
+    except IN_THE_WAY:
+        log.debug(Event.RUN_BUSY, pipeline=run.pipeline, run=run.id)
+        return Walked(ended=False)
+    except Refused as refused:
+        return _fail(runtime, run, str(refused))
+    except DatabaseRefuses as refused:
+        log.warning(Event.RUN_REFUSED, pipeline=run.pipeline, run=run.id, sqlstate=refused.sqlstate)
+        return _give_up(runtime, run, f"{refused}; {refused.hint}")
+    except psycopg.errors.QueryCanceled as error:
+        return _refused(runtime, run, error)
+    except OUTAGE:
+        raise
+    except psycopg.Error as error:
+        return _refused(runtime, run, error)
+    except Exception as error:  # noqa: BLE001 - nothing expects it
+        log.exception(Event.RUN_FAILED, pipeline=run.pipeline, run=run.id)
+        kind = type(error).__name__
+        return _give_up(runtime, run, f"an unexpected error ({kind}): see the worker's log, then ask for it again")
+
+
 def _refused(runtime: Runtime, run: ClaimedRun, error: psycopg.Error) -> Walked:
     """The database refuses: a lost grant, row-level security (G12), a condition that fails on a row.
 
     A fill is never given up, since coverage counts on it; the others end and say why, in our words.
     """
     log.warning(Event.RUN_REFUSED, pipeline=run.pipeline, run=run.id, sqlstate=error.sqlstate)
-    if run.kind is Kind.FILL:
-        return Walked(ended=False, again=AFTER_A_REFUSAL)
     where = "; does its condition fail on a row?" if "where" in run.options else ""
     if isinstance(error, psycopg.errors.QueryCanceled):
         where = "; a single row takes too long"
     reason = f"the database refuses ({error.sqlstate}){where}: see `pgvector-sync doctor`, then ask for it again"
+    return _give_up(runtime, run, reason)
+
+
+def _give_up(runtime: Runtime, run: ClaimedRun, reason: str) -> Walked:
+    """A fill tries again later, since coverage counts on it; the others end."""
+    if run.kind is Kind.FILL:
+        return Walked(ended=False, again=AFTER_A_REFUSAL)
     return _fail(runtime, run, reason)
 
 

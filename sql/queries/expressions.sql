@@ -1,0 +1,39 @@
+-- Pinning expressions: what they mean under the default search_path, spelled out.
+
+-- name: paths
+-- The default of database and role, ours, and the schemas that ours reaches.
+SELECT s.reset_val AS default_path, s.setting AS our_path, current_schemas(false)::text[] AS schemas
+FROM pg_catalog.pg_settings s WHERE s.name = 'search_path';
+
+-- name: look_up
+-- To the end of the transaction, or of the subtransaction.
+SELECT set_config('search_path', %(path)s, true);
+
+-- name: schemas
+-- Where names are looked up now.
+SELECT current_schemas(false)::text[] AS schemas;
+
+-- name: printed
+-- The definition of a view, with names qualified that the search_path doesn't find.
+SELECT pg_catalog.pg_get_viewdef(%(view)s::regclass) AS printed;
+
+-- name: depends
+-- What a view needs besides tables; what every Postgres has is not among the dependencies.
+SELECT DISTINCT i.type || ' ' || replace(i.identity, 'pg_catalog.', '') AS needed
+FROM pg_catalog.pg_rewrite r
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+    AND d.refclassid <> 'pg_catalog.pg_class'::regclass
+CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.refclassid, d.refobjid, d.refobjsubid) AS i
+WHERE r.ev_class = %(view)s::regclass ORDER BY 1;
+
+-- name: loose
+-- Functions of a view whose bodies are looked up when they run, by the search_path of that moment.
+SELECT DISTINCT replace(i.identity, 'pg_catalog.', '') AS function
+FROM pg_catalog.pg_rewrite r
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
+    AND d.refclassid = 'pg_catalog.pg_proc'::regclass
+JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid
+JOIN pg_catalog.pg_language l ON l.oid = p.prolang AND l.lanname NOT IN ('internal', 'c')
+CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.refclassid, d.refobjid, 0) AS i
+WHERE r.ev_class = %(view)s::regclass AND p.prosqlbody IS NULL
+  AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS setting WHERE setting LIKE 'search_path=%%') ORDER BY 1;

@@ -1,0 +1,61 @@
+"""Certificates and proxies from the environment, and which variable is wrong."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import httpx2
+
+from pgvector_sync.embedding.whole_answer import WholeAnswerClient
+from pgvector_sync.errors import Misconfigured
+
+CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
+PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
+_WRONG = (OSError, ImportError, ValueError, httpx2.InvalidURL)
+"""What a client raises: no such file, no certificate in it, a package missing for SOCKS, not an address."""
+
+
+def open_client(*, trust_env: bool) -> WholeAnswerClient:
+    """A client. Raises Misconfigured that names the variable; never its value, which may hold a password."""
+    try:
+        return WholeAnswerClient(trust_env=trust_env)
+    except _WRONG as error:
+        raise _misconfigured(error) from None
+
+
+def _misconfigured(error: Exception) -> Misconfigured:
+    if isinstance(error, OSError):
+        name = next((name for name in CERTIFICATES if os.environ.get(name)), " or ".join(CERTIFICATES))
+        return Misconfigured(
+            f"{name} leads to no certificates ({type(error).__name__})",
+            code="certificates",
+            hint=f"point {name} to PEM certificates or unset it where the workers run, then restart them",
+        )
+    name = next(_refused_proxies(), "a proxy variable")
+    if isinstance(error, ImportError):
+        return Misconfigured(
+            f"{name} names a SOCKS proxy, which needs the package socksio",
+            code="proxy",
+            hint=f"pip install socksio where the workers run, or unset {name}; then restart them",
+        )
+    return Misconfigured(
+        f"{name} isn't the address of a proxy",
+        code="proxy",
+        hint=f"set {name} to http://host:port or unset it, where the workers run, and restart them",
+    )
+
+
+def _refused_proxies() -> Iterator[str]:
+    for name in (spelling for upper in PROXIES for spelling in (upper.lower(), upper)):
+        value = os.environ.get(name)
+        if value and _fails(lambda value=value: httpx2.Client(proxy=value, trust_env=False).close()):  # type: ignore[misc]
+            yield name
+
+
+def _fails(action: Callable[[], object]) -> bool:
+    with suppress(*_WRONG):
+        action()
+        return False
+    return True
