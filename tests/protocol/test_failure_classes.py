@@ -21,7 +21,7 @@ import pytest
 from endpoint import Calls, Endpoint, self_signed
 from pgvector_sync import sync
 from pgvector_sync.bootstrap import Embedders
-from pgvector_sync.errors import BrokenContract, InputRejected, Unavailable
+from pgvector_sync.errors import BrokenContract, InputRejected, RateLimited, Unavailable
 from pgvector_sync.model import State
 from pgvector_sync.operate.status import read_status
 from pgvector_sync.store import dead_letters
@@ -335,6 +335,7 @@ def documented(case: Case) -> bool:
 
 def test_the_docs_list_every_failure_of_the_provider_and_no_other() -> None:
     tested = {case.row for case in STOPPING.values()} | {"timeout", "certificate"}
+    tested |= {"environment"}  # tests/embedding/test_surroundings.py
     assert set(table("Failures of the provider")) == tested
 
 
@@ -342,6 +343,6 @@ def test_the_docs_list_every_class_of_dead_letters_and_no_other() -> None:
     worker = Path(str(sync.__file__)).parent
     source = "".join(path.read_text("utf-8") for path in worker.rglob("*.py"))
     classes = set(re.findall(r'Failure\(\s*"(\w+)"', source))
-    classes |= {error.name for error in (InputRejected, Unavailable, BrokenContract)}
+    classes |= {error.name for error in (InputRejected, Unavailable, BrokenContract, RateLimited)}
     classes |= {"worker_crashed", "key_refused_…"}
     assert {name.strip("`") for name in table("Dead letters")} == classes
