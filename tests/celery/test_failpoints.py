@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -19,6 +20,7 @@ from endpoint import Endpoint
 from pgvector_sync.bootstrap import Embedders
 from pgvector_sync.failpoint import Failpoint
 from pgvector_sync.operate.requests import request_reconcile
+from pgvector_sync.sync.batch.bisection import PROBE_TEXT
 from processes import Process, Processes
 from servers import Database, Postgres, Valkey, new_database
 from waiting import eventually
@@ -191,7 +193,7 @@ def test_every_point_is_in_the_code_once_and_is_tried_here() -> None:
 @pytest.mark.parametrize("point", Failpoint)
 def test_a_process_killed_there_loses_nothing_and_the_others_go_on(pair: Pair, point: Failpoint) -> None:
     synced = pair.cluster.synced
-    before, paid = pair.running(), synced.paid()
+    before, paid, bought = pair.running(), synced.paid(), len(synced.endpoint.calls.bought)
     pair.points.arm(point)
     LEADS_TO[point](pair)
     pair.points.wait_for(point)
@@ -207,6 +209,9 @@ def test_a_process_killed_there_loses_nothing_and_the_others_go_on(pair: Pair, p
     assert most <= 2, "one death is one attempt"
     # the killed batch's texts, changed ones and pieces of a refused batch are sent again; nothing goes on and on
     assert synced.paid() - paid <= 40 * 8
+    counts = Counter(synced.endpoint.calls.bought[bought:])
+    counts.pop(hashlib.sha256(PROBE_TEXT.encode()).hexdigest(), None)
+    assert max(counts.values(), default=0) <= synced.runtime.settings.attempts, "no content is bought in a loop"
 
 
 @pytest.mark.slow

@@ -81,7 +81,13 @@ MUTANTS = (
         "a late worker whose row has left work and come back",
         "G1",
     ),
-    Mutant("no lease fence at the lock", (NO_LEASE_AT_LOCK,), "a late worker writes", "scenario"),
+    Mutant(
+        "no lease fence at the lock",
+        (NO_LEASE_AT_LOCK,),
+        "a late worker writes",
+        covered_by="the ack by lease, whose count rolls the slice back",
+        together_with="no lease fence at lock and ack",
+    ),
     Mutant(
         "ack by key, without the lease",
         (NO_LEASE_AT_ACK,),

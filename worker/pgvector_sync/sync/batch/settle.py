@@ -113,9 +113,12 @@ def _wait(
         reach(Failpoint.PROVIDER_FAILED)
         return changed
 
-    if runtime.database.patiently(wait):
-        event = Event.COOL_DOWN if state is State.COOLING_DOWN else Event.MISCONFIGURED
-        log.warning(event, pipeline=batch.pipeline.name, reason=reason)
+    if not runtime.database.patiently(wait):
+        return
+    if state is State.COOLING_DOWN:
+        log.warning(Event.COOL_DOWN, pipeline=batch.pipeline.name, reason=reason)
+    else:
+        log.warning(Event.MISCONFIGURED, pipeline=batch.pipeline.name, reason=reason)
 
 
 def stop(runtime: Runtime, batch: Batch, error: DatabaseRefuses) -> None:
