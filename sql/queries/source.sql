@@ -29,6 +29,11 @@ FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
 LEFT JOIN LATERAL ({now}) AS now_ ON true
 LEFT JOIN {target} AS pgvector_sync_target ON {match_target} AND pgvector_sync_target.chunk_no = 0;
 
+-- name: texts
+-- Text and fingerprint of the rows that should have a vector, before there is a target.
+SELECT now_.text, now_.fingerprint FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
+CROSS JOIN LATERAL ({now}) AS now_;
+
 -- name: look
 -- The same without the text: the fingerprint as it is now, for the look after the work rows are locked.
 SELECT pgvector_sync_key.key, now_.fingerprint, pgvector_sync_target.fingerprint AS stored_fingerprint
@@ -74,3 +79,8 @@ SELECT count(*) AS rows FROM {source} WHERE {wanted} AND {filter};
 -- name: sample
 -- Keys of some of them, any with the same chance.
 SELECT {key_json} AS key FROM {source} WHERE {wanted} AND {filter} ORDER BY random() LIMIT %(limit)s;
+
+-- name: sample_blocks
+-- Rows of some blocks of a large table, and which of them are asked for: nobody reads all of it for an estimate.
+SELECT {key_json} AS key, ({wanted} AND {filter}) IS TRUE AS asked FROM {source} TABLESAMPLE SYSTEM (%(percent)s)
+ORDER BY random() LIMIT %(limit)s;

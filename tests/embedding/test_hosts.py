@@ -65,10 +65,42 @@ def test_no_spelling_smuggles_a_host_in(address):
     assert "secret" not in str(caught.value)
 
 
-def test_http_is_for_loopback_only():
+def test_http_is_for_loopback_and_hosts_named_with_it():
     with pytest.raises(Misconfigured) as caught:
-        check_address("http://api.openai.com/v1", allowed_hosts(settings()))
+        check_address("http://api.openai.com/v1", allowed_hosts(settings(allowed_hosts="ollama")))
     assert caught.value.code == "https_required"
+    named = allowed_hosts(settings(allowed_hosts="ollama, http://tei:8080, https://vllm, HTTP://Model.Local/"))
+    for address in ("http://tei:8080/v1", "https://tei:8080", "http://model.local/v1", "http://model.local:99/v1"):
+        check_address(address, named)
+    for address in ("http://ollama:11434/v1", "http://vllm/v1"):
+        with pytest.raises(Misconfigured, match="over http") as caught:
+            check_address(address, named)
+        assert "PGVECTOR_SYNC_ALLOWED_HOSTS=http://" in caught.value.hint
+
+
+def test_a_port_that_is_named_is_the_only_one():
+    named = allowed_hosts(settings(allowed_hosts="one.example:8443, http://tei:8080"))
+    check_address("https://one.example:8443/v1", named)
+    for address in ("https://one.example/v1", "http://tei/v1", "http://tei:8081"):
+        with pytest.raises(Misconfigured):
+            check_address(address, named)
+
+
+def test_the_base_url_of_the_environment_names_its_host_with_its_scheme():
+    named = allowed_hosts(settings(openai_base_url="http://ollama:11434/v1"))
+    check_address("http://ollama:11434/v1", named)
+    check_address("http://ollama/other", named)
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.2:1/v1", "http://127.255.255.254/v1", "http://[0:0::1]/v1"])
+def test_all_of_loopback_is_loopback(address):
+    check_address(address, allowed_hosts(settings()))
+
+
+@pytest.mark.parametrize("address", ["https://h.example/v1/embeddings", "http://127.0.0.1/embeddings/"])
+def test_an_address_without_the_endpoint_is_wanted(address):
+    with pytest.raises(Misconfigured, match="OPENAI_BASE_URL ends in /embeddings"):
+        check_address(address, allowed_hosts(settings()), setting="OPENAI_BASE_URL")
 
 
 def test_a_nonsense_entry_allows_nothing():

@@ -57,10 +57,10 @@ def drift(synced: Synced) -> None:
 
 
 def test_a_re_embed_is_a_row_that_any_worker_carries_out(synced: Synced, typed: Typed) -> None:
-    code, out, _ = typed("reembed", "docs", "--force")
+    code, out, _ = typed("reembed", "docs", "--force", "--yes")
     assert code == 0
     assert "run 2: a worker or `pgvector-sync sync` carries it out" in out
-    code, _, err = typed("reembed", "docs", "--force")
+    code, _, err = typed("reembed", "docs", "--force", "--yes")
     assert (code, "the very same is running already, as run 2" in err) == (0, True)
     paid = synced.paid()
     synced.settle()
@@ -74,9 +74,9 @@ def test_a_re_embed_is_a_row_that_any_worker_carries_out(synced: Synced, typed: 
 
 @pytest.mark.usefixtures("working")
 def test_waiting_for_a_re_embed_ends_with_its_last_row(typed: Typed) -> None:
-    code, out, _ = typed("reembed", "docs", "--force", "--wait")
+    code, out, _ = typed("reembed", "docs", "--force", "--yes", "--wait")
     assert (code, out) == (0, "run 2 finished: 10 rows seen, 10 enqueued\n")
-    code, out, _ = typed("reembed", "docs", "--where", "id > 7", "--force", "--wait", "--json")
+    code, out, _ = typed("reembed", "docs", "--where", "id > 7", "--force", "--yes", "--wait", "--json")
     assert json.loads(out) == {
         "version": 1, "run": 3, "state": "finished", "reason": None, "rows": 10, "enqueued": 3, "dead": 0,
     }  # fmt: skip
@@ -86,7 +86,7 @@ def test_keys_come_from_a_file_or_from_standard_input(
     synced: Synced, typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "keys").write_text("\ufeff1\n\n[3]\n")
-    assert typed("reembed", "docs", "--keys", "keys", "--force")[0] == 0
+    assert typed("reembed", "docs", "--keys", "keys", "--force", "--yes")[0] == 0
     monkeypatch.setattr("sys.stdin", io.StringIO("5\n"))
     assert typed("reembed", "docs", "--keys", "-")[0] == 0
     keys = "SELECT run_id, key FROM pgvector_sync.run_key ORDER BY run_id, key"
@@ -192,7 +192,7 @@ def test_an_application_asks_by_a_call(synced: Synced, monkeypatch: pytest.Monke
 
 def test_who_waits_hears_what_is_in_the_way(synced: Synced, typed: Typed) -> None:
     first, second = (
-        json.loads(typed("reembed", "docs", "--force", "--limit-rate", rate, "--json")[1])["run"]
+        json.loads(typed("reembed", "docs", "--force", "--yes", "--limit-rate", rate, "--json")[1])["run"]
         for rate in ("1", "2")
     )
     run = find_run(synced.runtime, second)

@@ -170,7 +170,10 @@ def _sql(value: str) -> str:
 def _url(value: str) -> str:
     if not re.fullmatch(r"https?://(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?(/[^\s?#@]*)?", value):
         raise ValueError("expected http(s)://host[:port]/path, without user, password, query and fragment")
-    return value.rstrip("/")
+    value = value.rstrip("/")
+    if value.endswith("/embeddings"):
+        raise ValueError("expected the URL without /embeddings, which is appended to it for every call")
+    return value
 
 
 def _variable(value: str) -> str:

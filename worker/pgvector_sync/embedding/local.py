@@ -44,6 +44,26 @@ class Model(Protocol):
         ...
 
 
+WRONG_DIMENSIONS = "wrong_dimensions"
+WORDLLAMA = "wordllama"
+WORDLLAMA_DIMENSIONS = (64, 128, 256)
+
+
+def sizes_of(name: str) -> tuple[int, ...]:
+    """The dimensions that a local model makes. Raises Misconfigured where it can't be loaded here."""
+    return WORDLLAMA_DIMENSIONS if name == WORDLLAMA else load_model(name).dimensions
+
+
+def check_dimensions(dimensions: int, sizes: Sequence[int]) -> None:
+    """Raises Misconfigured for a number that the model doesn't make."""
+    if dimensions not in sizes:
+        raise Misconfigured(
+            f"the local model gives no vectors of {dimensions} dimensions",
+            code=WRONG_DIMENSIONS,
+            hint=f"set the pipeline's `dimensions` to one of {', '.join(map(str, sizes))}",
+        )
+
+
 class LocalEmbedder:
     """See `Embedder`. Models load at their first use in each process and stay."""
 
@@ -53,13 +73,7 @@ class LocalEmbedder:
     def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float, lane: Lane = Lane.LIVE) -> Embeddings:
         del lane  # a model of our own has no limits to share
         model = self._model(spec.model)
-        if spec.dimensions not in model.dimensions:
-            sizes = ", ".join(map(str, model.dimensions))
-            raise Misconfigured(
-                f"the local model gives no vectors of {spec.dimensions} dimensions",
-                code="wrong_dimensions",
-                hint=f"set the pipeline's `dimensions` to one of {sizes}",
-            )
+        check_dimensions(spec.dimensions, model.dimensions)
         vectors = np.empty((len(texts), spec.dimensions), dtype=np.float32)
         tokens = 0
         for start in range(0, len(texts), SLICE):
@@ -81,7 +95,7 @@ class LocalEmbedder:
 def load_model(name: str) -> Model:
     """`wordllama`, or `onnx:FOLDER`. Raises Misconfigured: unknown, incomplete, its extra missing."""
     try:
-        if name == "wordllama":
+        if name == WORDLLAMA:
             from pgvector_sync.embedding.wordllama_model import WordLlamaModel
 
             return WordLlamaModel()
@@ -90,7 +104,7 @@ def load_model(name: str) -> Model:
 
             return OnnxModel(name.removeprefix(ONNX_PREFIX))
     except ModuleNotFoundError as error:
-        extra = "local" if name == "wordllama" else "onnx"
+        extra = "local" if name == WORDLLAMA else "onnx"
         hint = f"pip install 'pgvector-sync[{extra}]'"
         if error.name == "onnxruntime" and sys.version_info >= (3, 15):
             hint = "run workers on Python 3.11 to 3.14: onnxruntime has no wheel for newer versions yet"

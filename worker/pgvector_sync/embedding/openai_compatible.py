@@ -21,14 +21,20 @@ from pgvector_sync.embedding.answer import Answer, read_answer
 from pgvector_sync.embedding.budget import open_budget
 from pgvector_sync.embedding.embedder import Embeddings
 from pgvector_sync.embedding.failure import sort_failure
-from pgvector_sync.embedding.hosts import address_of, allowed_hosts, check_address
+from pgvector_sync.embedding.hosts import (
+    address_of,
+    allowed_hosts,
+    check_address,
+    is_loopback,
+    setting_of_address,
+)
 from pgvector_sync.embedding.packing import MAX_INPUT_TOKENS, MAX_TOKENS, fit_one_request, pack
 from pgvector_sync.embedding.per_process import PerProcess
 from pgvector_sync.embedding.surroundings import open_client
 from pgvector_sync.embedding.tokens import Tokens, byte_bound, count_tokens
 from pgvector_sync.errors import InputRejected, Misconfigured, ProviderError, RateLimited, Unavailable
 from pgvector_sync.model import Lane
-from pgvector_sync.settings import LOCAL_HOSTS, Settings
+from pgvector_sync.settings import Settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -165,9 +171,10 @@ class OpenAICompatibleEmbedder:
 
     def _connect(self) -> openai.OpenAI:
         address = address_of(self._provider, self._settings)
-        check_address(address, allowed_hosts(self._settings))
+        setting = setting_of_address(self._provider, self._settings)
+        check_address(address, allowed_hosts(self._settings), setting=setting)
         # A proxy can't reach our loopback, so its variables don't apply there.
-        loopback = httpx2.URL(address).host in LOCAL_HOSTS
+        loopback = is_loopback(httpx2.URL(address).host)
         return openai.OpenAI(
             api_key=self._key(),
             base_url=address,

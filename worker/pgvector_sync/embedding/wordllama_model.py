@@ -16,6 +16,7 @@ import numpy as np
 from safetensors.numpy import load
 from tokenizers import Tokenizer
 
+from pgvector_sync.embedding.local import WORDLLAMA_DIMENSIONS
 from pgvector_sync.errors import Misconfigured
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ SHA256 = {
 class WordLlamaModel:
     """Trained so that the first 64 or 128 of its 256 dimensions are a model of their own (Matryoshka)."""
 
-    dimensions = (64, 128, 256)
+    dimensions = WORDLLAMA_DIMENSIONS
 
     def __init__(self, folder: Path | None = None) -> None:
         """Raises ModuleNotFoundError, or Misconfigured where the wheel holds other files than we know."""

@@ -1,4 +1,4 @@
-"""What a re-embed will come to: rows, tokens, money and time, from a sample. No provider is called."""
+"""What a fill or a re-embed will come to: rows, tokens, money and time, from a sample. No provider is called."""
 
 from __future__ import annotations
 
@@ -21,12 +21,14 @@ from pgvector_sync.model import Key, Lane, Pipeline
 from pgvector_sync.operate.requests import check_condition
 from pgvector_sync.store import pipelines, rows, usage
 from pgvector_sync.store.database import Connection, one
-from pgvector_sync.store.rows import SourceRow
+from pgvector_sync.store.rows import Text
 from pgvector_sync.store.shape import Shape, expression, key_json, name
 from pgvector_sync.store.statements import statement
 from pgvector_sync.sync.runtime import Runtime, is_of_a_row
 
 SAMPLE_ROWS = 2_000
+BLOCK_ROWS = 10_000
+"""Read of a table that is too large to be counted: whole blocks, with rows that aren't asked for among them."""
 READ_AT_ONCE = 100
 """Texts in memory at a time."""
 CONFIDENCE = 1.96
@@ -83,33 +85,46 @@ def estimate(
     """Raises Refused for an unknown pipeline or a condition that isn't one."""
     with runtime.database.transaction(read_only=True) as connection:
         found = pipelines.require_pipeline(connection, pipeline)
-        shape = Shape(found, runtime.database.vector_schema)
-        if where is not None:
-            check_condition(connection, shape, where)
-        total, sample = _sample(connection, runtime, shape, where, keys, stale_only=stale_only)
-        counted: list[Counted] = []
-        seen: set[bytes] = set()
-        for start in range(0, len(sample), READ_AT_ONCE):
-            keys_here = sample[start : start + READ_AT_ONCE]
-            counted += _count(connection, runtime, shape, keys_here, seen, force=force)
-        pace = usage.rows_per_second(connection, found)
+        asked = Asked(where, keys, stale_only=stale_only, force=force)
+        return estimate_of(connection, runtime, found, asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which rows, and which of them are paid for."""
+
+    where: str | None = None
+    keys: Sequence[Key] | None = None
+    stale_only: bool = False
+    force: bool = False
+    has_target: bool = True
+    """False for a pipeline that is only declared: nothing is stored yet."""
+    source_rows: int | None = None
+    """With it the source isn't read as a whole: a sample of its blocks stands for so many rows."""
+
+
+def estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, asked: Asked) -> Estimate:
+    """Raises Refused for a condition that isn't one."""
+    shape = Shape(pipeline, runtime.database.vector_schema)
+    if asked.where is not None:
+        check_condition(connection, shape, asked.where)
+    total, sample = _sample(connection, runtime, shape, asked)
+    counted: list[Counted] = []
+    seen: set[bytes] = set()
+    for start in range(0, len(sample), READ_AT_ONCE):
+        keys_here = sample[start : start + READ_AT_ONCE]
+        counted += _count(connection, runtime, shape, keys_here, seen, asked)
+    pace = usage.rows_per_second(connection, pipeline)
     with_text = round(total * len(counted) / len(sample)) if sample else 0
-    return project(found, with_text, counted, pace=pace, batch_rows=runtime.batch_size(found, Lane.BULK))
+    return project(pipeline, with_text, counted, pace=pace, batch_rows=runtime.batch_size(pipeline, Lane.BULK))
 
 
-def _sample(
-    connection: Connection,
-    runtime: Runtime,
-    shape: Shape,
-    where: str | None,
-    keys: Sequence[Key] | None,
-    *,
-    stale_only: bool,
-) -> tuple[int, list[Key]]:
-    if keys is not None:
+def _sample(connection: Connection, runtime: Runtime, shape: Shape, asked: Asked) -> tuple[int, list[Key]]:
+    """How many rows are asked for, and the keys of some of them."""
+    if (keys := asked.keys) is not None:
         return len(keys), list(keys) if len(keys) <= SAMPLE_ROWS else random.sample(keys, SAMPLE_ROWS)
-    conditions: list[sql.Composable] = [expression(where or "true")]
-    if stale_only:
+    conditions: list[sql.Composable] = [expression(asked.where or "true")]
+    if asked.stale_only and asked.has_target:
         conditions.append(shape.is_stale)
     parts = {
         "source": shape.source,
@@ -122,30 +137,34 @@ def _sample(
         "spec": shape.pipeline.spec.digest,
         "text_limit": runtime.settings.text_limit_bytes,
     }
+    if asked.source_rows is not None:
+        params["percent"] = min(100.0, 100 * BLOCK_ROWS / asked.source_rows)
+        query = statement("source.sample_blocks").format(**parts)
+        rows = connection.execute(query, {**params, "limit": BLOCK_ROWS}).fetchall()
+        some = [tuple(row["key"]) for row in rows if row["asked"]]
+        return round(asked.source_rows * len(some) / len(rows)) if rows else 0, some[:SAMPLE_ROWS]
     total = one(connection, statement("source.count").format(**parts), params)["rows"]
     chosen = connection.execute(statement("source.sample").format(**parts), params)
     return int(total), [tuple(row["key"]) for row in chosen]
 
 
 def _count(
-    connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence[Key], seen: set[bytes], *, force: bool
+    connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence[Key], seen: set[bytes], asked: Asked
 ) -> list[Counted]:
     """`seen` are the fingerprints that this sample has had already; those of `keys` are added."""
     found = _read(connection, runtime, shape, keys)
-    with_text = [row for row in found if row.text is not None and row.fingerprint is not None]
-    known = (
-        set()
-        if force
-        else rows.known(connection, shape, [row.fingerprint for row in with_text if row.fingerprint])
-    )
-    return [_counted(row, shape.pipeline.spec.model, known, seen) for row in with_text]
+    with_text = [text for text in found if text.text is not None]
+    known: set[bytes] = set()
+    if asked.has_target and not asked.force:
+        known = rows.known(connection, shape, [text.fingerprint for text in with_text])
+    return [_counted(text, shape.pipeline.spec.model, known, seen) for text in with_text]
 
 
-def _read(connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence[Key]) -> list[SourceRow]:
+def _read(connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence[Key]) -> list[Text]:
     """Without the rows on which text or where fails: they become dead letters, and cost nothing."""
     try:
         with connection.transaction():
-            return rows.read(connection, shape, keys, text_limit=runtime.settings.text_limit_bytes)
+            return rows.texts(connection, shape, keys, text_limit=runtime.settings.text_limit_bytes)
     except psycopg.Error as error:
         if not is_of_a_row(error):
             raise
@@ -155,10 +174,9 @@ def _read(connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence
     return [row for half in (keys[:middle], keys[middle:]) for row in _read(connection, runtime, shape, half)]
 
 
-def _counted(row: SourceRow, model: str, known: set[bytes], seen: set[bytes]) -> Counted:
-    fingerprint = row.fingerprint or b""
-    saved = fingerprint in known or fingerprint in seen
-    seen.add(fingerprint)
+def _counted(row: Text, model: str, known: set[bytes], seen: set[bytes]) -> Counted:
+    saved = row.fingerprint in known or row.fingerprint in seen
+    seen.add(row.fingerprint)
     tokens = count_tokens(row.text or "", model)
     return Counted(0 if saved else tokens.about, tokens.about == tokens.at_most, saved)
 

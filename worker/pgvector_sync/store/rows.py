@@ -34,6 +34,14 @@ class SourceRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """A text that would be embedded; `text` None: too large."""
+
+    fingerprint: bytes
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """The second look, after the work row is locked."""
 
@@ -48,6 +56,15 @@ def read(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limi
         SourceRow(tuple(row["key"]), row["fingerprint"], row["text"], row["octets"], row["stored_fingerprint"])
         for row in connection.execute(shape.read, params)
     ]
+
+
+def texts(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limit: int) -> list[Text]:
+    """Of the rows that should have a vector. Reads the source alone, so that the target needn't be there yet.
+
+    Raises psycopg.DataError and its like where a row makes the expression fail.
+    """
+    params = {"keys": jsonb_keys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
+    return [Text(row["fingerprint"], row["text"]) for row in connection.execute(shape.texts, params)]
 
 
 def look(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limit: int) -> dict[Key, Look]:

@@ -242,6 +242,10 @@ class Shape:
         return statement("source.read").format(**self.fragments)
 
     @cached_property
+    def texts(self) -> sql.Composed:
+        return statement("source.texts").format(now=self.fragments["now"])
+
+    @cached_property
     def look(self) -> sql.Composed:
         return statement("source.look").format(**self.fragments)
 

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterator
 
 from pgvector_sync.embedding.embedder import Embedder
-from pgvector_sync.embedding.hosts import address_of
+from pgvector_sync.embedding.hosts import OPENAI_BASE_URL, address_of, setting_of_address
 from pgvector_sync.errors import Misconfigured, ProviderError, RateLimited, Unavailable
 from pgvector_sync.model import Pipeline, Provider, Spec
 from pgvector_sync.operate.doctor.check import Finding, error, ok, warning
+from pgvector_sync.settings import Settings
 from pgvector_sync.sync.batch.bisection import PROBE_TEXT
 from pgvector_sync.sync.runtime import Runtime
 
@@ -30,7 +31,7 @@ class Probe:
 
     def _ask(self, provider: Provider, spec: Spec) -> Finding:
         remote = provider.base_url is not None
-        where = address_of(provider, self._runtime.settings) if remote else "in this process"
+        where = _address(provider, self._runtime.settings) if remote else "in this process"
         label = f"{provider.name}, {spec.model}, {where}"
         embedder = self._runtime.embedder(provider)
         limit = self._runtime.settings.provider_timeout.total_seconds()
@@ -41,9 +42,15 @@ class Probe:
             started = time.monotonic()
             embedder.embed([PROBE_TEXT], spec, deadline=started + limit)
         except ProviderError as failure:
-            return _sorted(failure, provider, f"{provider.name}, {spec.model}: {failure}")
+            setting = setting_of_address(provider, self._runtime.settings)
+            return _sorted(failure, f"{provider.name}, {spec.model}: {failure}", setting)
         took = (time.monotonic() - started) * 1000
         return ok(f"{label}: a vector of {spec.dimensions} dimensions in {took:.0f} ms")
+
+
+def _address(provider: Provider, settings: Settings) -> str:
+    address, setting = address_of(provider, settings), setting_of_address(provider, settings)
+    return f"{address} ({setting})" if setting == OPENAI_BASE_URL else address
 
 
 def _prepare(embedder: Embedder, spec: Spec) -> None:
@@ -58,7 +65,7 @@ def _prepare(embedder: Embedder, spec: Spec) -> None:
             raise
 
 
-def _sorted(failure: ProviderError, provider: Provider, seen: str) -> Finding:
+def _sorted(failure: ProviderError, seen: str, setting: str) -> Finding:
     """What to do differs from what a worker does: a worker waits, a person may look."""
     if isinstance(failure, RateLimited):
         return warning(
@@ -71,7 +78,7 @@ def _sorted(failure: ProviderError, provider: Provider, seen: str) -> Finding:
     if failure.retryable:
         return error(
             seen,
-            f"check base_url of {provider.name}, and whether this machine reaches it; if it is down, rows wait "
+            f"check {setting}, and whether this machine reaches it; if it is down, rows wait "
             "and go on by themselves",
         )
     return error(

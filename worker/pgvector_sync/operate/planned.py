@@ -1,0 +1,66 @@
+"""What a plan will come to, estimated before it is carried out: for pipelines that are only declared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import psycopg
+
+from pgvector_sync.config import Config
+from pgvector_sync.errors import Refused
+from pgvector_sync.model import Pipeline, State
+from pgvector_sync.operate.estimate import Asked, Estimate, estimate_of
+from pgvector_sync.operate.plan import PipelinePlan, Plan, make_plan
+from pgvector_sync.store.database import OUTAGE, Connection
+from pgvector_sync.sync.runtime import Runtime
+
+
+def estimates_of(runtime: Runtime, plan: Plan) -> dict[str, Estimate | None]:
+    """Of every pipeline of the plan whose fill may cost something. None where its rows can't be read."""
+    return {made.name: _estimate(runtime, made) for made in plan.pending if made.costs}
+
+
+def _estimate(runtime: Runtime, made: PipelinePlan) -> Estimate | None:
+    asked = Asked(has_target=made.existing is not None)
+    if not made.rows_exact:
+        asked = replace(asked, source_rows=max(made.rows, made.table.estimated_rows))
+    try:
+        with runtime.database.transaction(read_only=True) as connection:
+            return estimate_of(connection, runtime, pipeline_of(made), asked)
+    except OUTAGE:
+        raise
+    except psycopg.Error:
+        return None  # an expression that fails on a row: for the workers to find out which, not for an estimate
+
+
+def declared(connection: Connection, config: Config, name: str) -> PipelinePlan:
+    """The plan of one pipeline of a file. Raises Refused where the file doesn't have it, or the database can't."""
+    if name not in config.pipelines:
+        known = ", ".join(config.pipelines)
+        raise Refused(f"{config.path} declares no pipeline {name}", hint=f"it declares {known}")
+    [made] = make_plan(connection, replace(config, pipelines={name: config.pipelines[name]})).pipelines
+    return made
+
+
+def pipeline_of(made: PipelinePlan) -> Pipeline:
+    """The pipeline as it will be."""
+    config, existing = made.config, made.existing
+    return Pipeline(
+        id=existing.id if existing else 0,
+        name=made.name,
+        source=made.source,
+        target_schema=made.target[0],
+        target_table=made.target[1],
+        text_sql=made.text_sql,
+        where_sql=config.where,
+        provider=made.provider,
+        spec=made.spec,
+        spec_version=existing.spec_version if existing else 1,
+        metric=config.metric,
+        vector_type=config.vector_type,
+        batch_size=config.batch_size,
+        state=existing.state if existing else State.ACTIVE,
+        tokens_per_day=config.tokens_per_day,
+        usd_per_million_tokens=config.usd_per_million_tokens,
+        schedule=config.schedule,
+    )
