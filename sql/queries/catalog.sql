@@ -19,8 +19,8 @@ WHERE CASE WHEN %(oid)s::oid IS NULL THEN n.nspname = coalesce(%(schema)s, 'publ
            ELSE c.oid = %(oid)s END;
 
 -- name: similar
--- Tables of that name elsewhere, or of nearly that name.
-SELECT n.nspname || '.' || c.relname AS label
+-- Tables of that name elsewhere, or of nearly that name, as SQL writes them.
+SELECT format('%%I.%%I', n.nspname, c.relname) AS label
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgvector_sync')
   AND n.nspname NOT LIKE 'pg\_%%' AND (lower(c.relname) = lower(%(table)s) OR c.relname || 's' = %(table)s

@@ -137,7 +137,18 @@ def test_a_partition_is_refused_and_its_parent_is_named(synced: Synced):
 def test_a_misspelt_table_is_refused_with_the_near_ones(synced: Synced):
     synced.run("CREATE SCHEMA shop", 'CREATE TABLE shop."Docs" (id int)', "CREATE TABLE public.doc (id int)")
     synced.declare()
-    assert refusal(synced).hint == "did you mean public.doc or shop.Docs?"
+    hint = refusal(synced).hint
+    assert hint is not None
+    assert hint.startswith('did you mean public.doc or shop."Docs"?')
+
+
+def test_a_table_with_capitals_is_shown_in_its_quotes(synced: Synced):
+    synced.run('CREATE SCHEMA "Shop"', 'CREATE TABLE "Shop"."ProductItem" (id int PRIMARY KEY, body text)')
+    synced.declare(source="Shop.ProductItem")
+    hint = refusal(synced).hint or ""
+    assert """source = '"Shop"."ProductItem"'""" in hint
+    synced.declare(source='"Shop"."ProductItem"')
+    assert synced.plan().pending
 
 
 def test_a_key_that_is_not_unique_is_refused(synced: Synced):

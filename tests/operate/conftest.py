@@ -14,7 +14,8 @@ from pgvector_sync.bootstrap import Embedders
 from pgvector_sync.cli import main
 from pgvector_sync.operate import embedded
 from pgvector_sync.settings import load_settings
-from synced import Synced, running_endpoint
+from servers import Database
+from synced import Synced, open_synced, running_endpoint
 
 
 @pytest.fixture
@@ -37,6 +38,15 @@ def folder(project: Path) -> Path:
 def shared() -> Iterator[tuple[Endpoint, Embedders]]:
     with running_endpoint() as shared:
         yield shared
+
+
+@pytest.fixture
+def synced(
+    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Synced]:
+    """A migrated database without a table."""
+    with open_synced(database, shared, tmp_path, monkeypatch) as synced:
+        yield synced
 
 
 @pytest.fixture

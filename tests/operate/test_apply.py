@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from endpoint import Endpoint
-from pgvector_sync.bootstrap import Embedders
 from pgvector_sync.config import load_config
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.operate import estimate as module
@@ -17,18 +15,9 @@ from pgvector_sync.operate.declared import check_declared
 from pgvector_sync.operate.plan import make_plan
 from pgvector_sync.operate.planned import estimates_of
 from pgvector_sync.settings import Settings
-from servers import Database
-from synced import DOCS, Synced, open_synced
+from synced import DOCS, Synced
 
 Typed = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def synced(
-    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Synced]:
-    with open_synced(database, shared, tmp_path, monkeypatch) as synced:
-        yield synced
 
 
 def declared(folder: Path, text: str, **settings: object) -> list[str]:

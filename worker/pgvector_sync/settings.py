@@ -12,8 +12,10 @@ from typing import Annotated
 
 from annotated_types import Gt
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from pgvector_sync.database_url import libpq_url
 from pgvector_sync.errors import ConfigError
 
 
@@ -99,7 +101,7 @@ class Settings(BaseSettings):
         return max(timedelta(0), self.lease - self.longest_call * 1.5 - timedelta(seconds=5))
 
     def database(self) -> str:
-        """The connection string. Raises ConfigError where there is none."""
+        """The connection string, as libpq reads it. Raises ConfigError where there is none, or it isn't one."""
         if self.database_url is None:
             raise ConfigError(
                 "no database is configured",
@@ -107,7 +109,7 @@ class Settings(BaseSettings):
                 hint="export DATABASE_URL=postgresql://user:password@host:5432/database, "
                 "or run `pgvector-sync up` for an embedded one",
             )
-        return self.database_url.get_secret_value()
+        return libpq_url(self.database_url.get_secret_value())
 
     def redis(self) -> str:
         """The Redis URL. Raises ConfigError where there is none."""
@@ -139,7 +141,14 @@ def load_settings() -> Settings:
         first = error.errors()[0]
         name = str(first["loc"][0]).upper()
         field = name if name in _UNPREFIXED else f"PGVECTOR_SYNC_{name}"
-        raise ConfigError(first["msg"], where="environment", key=field) from None
+        raise ConfigError(_expected(first), where="environment", key=field) from None
+
+
+def _expected(problem: ErrorDetails) -> str:
+    """In our words; the value isn't shown, since it may be a secret."""
+    if problem["type"].startswith("time_delta"):
+        return "expected a duration: seconds (120, 0.05), ISO 8601 (PT2M) or HH:MM:SS"
+    return problem["msg"].replace("Input should be", "expected")
 
 
 _UNPREFIXED = {"DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "OPENAI_BASE_URL"}

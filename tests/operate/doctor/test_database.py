@@ -43,7 +43,7 @@ def test_a_wrong_password(docs: Synced, redis_url: str) -> None:
     [
         ("postgresql://u:sec@ret@127.0.0.1:1/app", "can't be told apart"),
         ("postgresql://u:sec/ret@127.0.0.1:1/app", "can't be told apart"),
-        ("sec ret", "no connection string"),
+        ("sec ret", "not a connection string"),
         ("postgresql://u:secret@127.0.0.1:1/app", "nothing answers at 127.0.0.1:1"),
         ("postgresql://u:secret@no.such.host.invalid/app", "there is no host no.such.host.invalid"),
     ],

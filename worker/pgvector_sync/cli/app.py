@@ -29,8 +29,8 @@ from pgvector_sync.cli import (
 )
 from pgvector_sync.cli.console import complain
 from pgvector_sync.errors import SyncError
+from pgvector_sync.operate.explain import explain
 from pgvector_sync.settings import load_settings
-from pgvector_sync.store.database import IN_THE_WAY
 from pgvector_sync.telemetry import configure_logging
 
 app = typer.Typer(
@@ -77,37 +77,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except SyncError as error:
         complain(str(error), error.hint)
         sys.exit(error.exit_code)
-    except IN_THE_WAY:  # which Postgres counts among operational errors
-        complain(
-            "somebody holds a lock that is in the way",
-            "run it again in a moment; `pgvector-sync doctor` shows who",
-        )
-        sys.exit(1)
-    except psycopg.OperationalError as error:
-        complain(f"the database is out of reach: {_reason(error)}", "check DATABASE_URL, and that the server runs")
-        sys.exit(1)
-    except psycopg.errors.UndefinedTable as error:
-        complain(
-            f"a table is missing ({error.sqlstate})",
-            "run `pgvector-sync migrate`, then `pgvector-sync doctor`",
-        )
-        sys.exit(1)
-    except psycopg.errors.InsufficientPrivilege as error:
-        primary = error.diag.message_primary or "permission denied"
-        complain(primary, "see `pgvector-sync doctor` for the grant that is missing")
-        sys.exit(1)
-    except psycopg.Error as error:  # its words may quote a row: SQLSTATE and our own (G13)
-        complain(
-            f"the database refuses it ({error.sqlstate or type(error).__name__})",
-            "if a row makes text or where fail, `pgvector-sync dead-letters list` shows it",
-        )
+    except psycopg.Error as error:
+        complain(*explain(error))
         sys.exit(1)
     except RedisError as error:
         complain(f"Redis is out of reach ({type(error).__name__})", "check REDIS_URL, and that the server runs")
         sys.exit(1)
     sys.exit(0)
-
-
-def _reason(error: psycopg.Error) -> str:
-    """The first line, which names host and cause; never the connection string."""
-    return (str(error).strip().splitlines() or ["no answer"])[0]

@@ -74,14 +74,21 @@ def find_table(connection: Connection, schema: str | None, table: str) -> Table:
     ).fetchone()
     if row is None:
         near = [r["label"] for r in connection.execute(statement("catalog.similar"), {"table": table})]
-        raise Refused(
-            f"there is no table {label}",
-            hint=f"did you mean {' or '.join(near)}?" if near else "check the name; public is the default schema",
-        )
+        raise Refused(f"there is no table {label}", hint=_near_hint(near))
     label = f"{row['schema']}.{row['table']}"
     _require_kind(row, label)
     _require_grants(row, label)
     return _table(connection, row)
+
+
+def _near_hint(near: list[str]) -> str:
+    """`near` are names as SQL writes them."""
+    if not near:
+        return "check the name; public is the default schema"
+    hint = f"did you mean {' or '.join(near)}?"
+    quoted = next((label for label in near if '"' in label), None)
+    # the name that was typed looks the same: what differs are the quotes
+    return f"{hint} A name with capitals is written in quotes: source = '{quoted}'" if quoted else hint
 
 
 def _require_kind(row: DictRow, label: str) -> None:

@@ -80,7 +80,13 @@ def check_schema(connection: Connection, *, folder: Path | None = None) -> None:
     state = one(connection, statement("migrations.schema_exists"))
     if not state["ledger_exists"]:
         raise MigrationRefused("this database has no pgvector_sync schema", hint="run `pgvector-sync migrate`")
-    _require_grants(state)
+    if not state["may_read"]:
+        role = sql.Identifier(state["role"]).as_string()
+        raise Refused(
+            f"role {state['role']} may not use the schema pgvector_sync",
+            hint=f"GRANT USAGE ON SCHEMA pgvector_sync TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA "
+            f"pgvector_sync TO {role}; -- to look at it; what a worker needs: docs/operations.md",
+        )
     pending = _pending(connection, known)
     if pending:
         raise MigrationRefused(

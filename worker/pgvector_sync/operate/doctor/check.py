@@ -11,6 +11,7 @@ from psycopg import sql
 from redis.exceptions import RedisError
 
 from pgvector_sync.errors import SyncError
+from pgvector_sync.operate.explain import explain
 
 
 class Level(StrEnum):
@@ -63,16 +64,14 @@ def guarded(name: str, look: Callable[[], Iterator[Finding]], *, pipeline: str |
     except SyncError as failure:
         found.append(error(str(failure), failure.hint or "see docs/doctor.md"))
     except psycopg.Error as failure:
-        # our own words and the SQLSTATE: Postgres' message may quote a row (G13)
-        kind = f"{type(failure).__name__}, {failure.sqlstate or 'no answer'}"
-        found.append(
-            error(f"this could not be looked at ({kind})", "mend the other errors first, then look again")
-        )
-    except (RedisError, OSError) as failure:
+        what, advice = explain(failure)
+        found.append(error(f"this could not be looked at: {what}", advice))
+    except RedisError as failure:
         kind = type(failure).__name__
-        found.append(
-            error(f"this could not be looked at ({kind})", "mend the other errors first, then look again")
-        )
+        found.append(error(f"this could not be looked at ({kind})", "check REDIS_URL, and that the server runs"))
+    except OSError as failure:
+        said = failure.strerror or type(failure).__name__
+        found.append(error(f"this could not be looked at: {said}", "look again; if it stays, see docs/doctor.md"))
     except Exception as failure:  # noqa: BLE001 - a bug of ours in one check must not hide the others
         found.append(error(f"this check failed itself ({type(failure).__name__})", "please report it as a bug"))
     return [Check(name, finding.level, finding.seen, finding.advice, pipeline) for finding in found]
