@@ -34,7 +34,7 @@ DELETE FROM {target} WHERE ctid = ANY (ARRAY(
 -- name: remove
 -- All chunks of rows that are gone, not wanted or blank.
 DELETE FROM {target} AS pgvector_sync_target USING unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
-WHERE {match_target};
+WHERE {match_target} RETURNING pgvector_sync_key.key;
 
 -- name: lock_page
 -- The next target keys after a cursor, locked, for a sweep: lock first, then look again whether the source row exists.

@@ -148,13 +148,24 @@ def test_a_dry_run_shows_what_has_drifted_and_exits_1(synced: Synced, typed: Typ
 @pytest.mark.usefixtures("working")
 def test_waiting_for_a_reconciliation_ends_when_all_is_mended(synced: Synced, typed: Typed) -> None:
     drift(synced)
-    assert typed("reconcile", "docs", "--deep", "--wait")[0] == 1, "something was found"
+    code, _, err = typed("reconcile", "docs", "--deep", "--wait")
+    assert (code, "docs: repaired 3 drifted rows" in err) == (0, True)
     synced.exact()
     code, out, _ = typed("reconcile", "docs", "--deep", "--wait", "--json")
     assert code == 0
     assert {kind: json.loads(out)["pipelines"][0][kind] for kind in KINDS} == dict.fromkeys(KINDS, 0)
     code, out, _ = typed("reconcile", "--trend", "--json")
     assert [figures["stale"] for figures in json.loads(out)] == [0, 1]
+
+
+@pytest.mark.usefixtures("working")
+def test_progress_is_that_of_the_rows_asked_for(synced: Synced, typed: Typed) -> None:
+    synced.run("INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(11, 500) n")
+    synced.settle()
+    code, _, err = typed("reembed", "docs", "--where", "id > 493", "--force", "--yes", "--wait")
+    assert code == 0
+    assert "re-embedding: 7 of 7" in err
+    assert "re-embedding: 500" not in err
 
 
 def test_a_run_can_be_shown_and_cancelled(typed: Typed) -> None:

@@ -78,7 +78,7 @@ def test_a_row_deleted_during_the_call_leaves_nothing(docs: Steps) -> None:
     docs.insert(_1="text", _2="other")
     outcome = docs.process(during=lambda: docs.delete(1))
     assert outcome is not None
-    assert (outcome.stored, outcome.removed) == (1, 1)
+    assert (outcome.stored, outcome.absent) == (1, 1)
     assert set(docs.synced.vectors()) == {(2,)}
     docs.synced.sync()
     assert docs.in_work() == []

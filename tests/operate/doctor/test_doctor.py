@@ -35,6 +35,14 @@ def test_the_command_prints_a_stable_shape_and_its_exit_code(
     assert "Traceback" not in ill.printed
     assert 'ALTER TABLE "public"."docs" ENABLE TRIGGER "pgvector_sync_update";' in ill.printed
     assert "1 error, " in ill.printed
+    assert ill.printed.startswith("error    capture (docs): "), "what is wrong comes first"
+    assert "\nok " not in ill.printed
+    assert "(--all shows them)" in ill.printed
+    every = processes.command("doctor", "--offline", "--all")
+    assert every.wait() == 1
+    lines = [line for line in every.printed.splitlines() if not line.startswith(" ")]
+    assert every.printed.startswith("error    capture (docs): ")
+    assert sum(line.startswith("ok ") for line in lines) > 15
 
 
 def test_one_broken_check_hides_no_other(docs: Synced, redis_url: str) -> None:

@@ -121,7 +121,7 @@ MUTANTS = (
     ),
     Mutant(
         "blank rows keep their vectors",
-        (Edit(SLICE, "rows.remove(connection, batch.shape, decision.removed)", "pass"),),
+        (Edit(SLICE, "rows.remove(connection, batch.shape, decision.removed)", "set()"),),
         "blank after it had a vector",
         "G1",
     ),

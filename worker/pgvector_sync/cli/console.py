@@ -92,11 +92,13 @@ class _Bar:
         self._task = None if shown is None else shown.add_task(what, total=total)
         self._said = 0
 
-    def reach(self, done: int, total: int | None = None) -> None:
-        """`done` of `total` rows."""
+    def reach(self, done: int, total: int | None = None, what: str | None = None) -> None:
+        """`done` of `total` rows; a new `what` begins at its own zero."""
         self._total = total if total is not None else self._total
+        if what is not None and what != self._what:
+            self._what, self._said = what, 0
         if self._shown is not None and self._task is not None:
-            self._shown.update(self._task, completed=done, total=self._total)
+            self._shown.update(self._task, completed=done, total=self._total, description=self._what)
             return
         step = max(1, (self._total or 0) // 10)
         if done // step > self._said:

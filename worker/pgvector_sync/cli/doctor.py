@@ -16,6 +16,8 @@ from pgvector_sync.settings import load_settings
 
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
 
+ORDER = (Level.ERROR, Level.WARNING, Level.OK)
+
 
 def register(app: typer.Typer) -> None:
     app.command()(doctor)
@@ -26,6 +28,7 @@ def doctor(
         bool, typer.Option("--json", help="For machines; the shape is documented and stable.")
     ] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Send no text to a provider.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Show what is fine as well.")] = False,
 ) -> None:
     """Check server, grants, triggers, provider and workers, and say what to do; exit 1 if anything is wrong."""
     environment.use_embedded_if_running()
@@ -33,25 +36,33 @@ def doctor(
     if json:
         print_json(as_json(checks))
     else:
-        _show(checks)
+        _show(checks, every=every)
     if any(check.level is Level.ERROR for check in checks):
         raise typer.Exit(1)
 
 
-def _show(checks: list[Check]) -> None:
-    """A table on a terminal; elsewhere lines, in which no statement is broken in two."""
+def _show(checks: list[Check], *, every: bool) -> None:
+    """What is wrong comes first, errors before warnings; what is fine is counted, unless `every` asks for it. A
+    table on a terminal; elsewhere lines, in which no statement is broken in two.
+    """
+    shown = sorted(checks, key=lambda check: ORDER.index(check.level))
+    if not every:
+        shown = [check for check in shown if check.level is not Level.OK]
     if out.is_terminal:
         table = Table(box=None, pad_edge=False, show_header=False)
-        for check in checks:
+        for check in shown:
             table.add_row(Text(check.level, STYLES[check.level]), _name(check), _said(check))
-        out.print(table)
+        if shown:
+            out.print(table)
     else:
-        for check in checks:
+        for check in shown:
             out.print(f"{check.level:<8} {_name(check)}: {check.seen}", markup=False)
             if check.advice:
                 out.print(f"         → {check.advice}", markup=False)
     counted = Counter(check.level for check in checks)
-    out.print(", ".join(_count(level, counted[level]) for level in (Level.ERROR, Level.WARNING)), markup=False)
+    summary = ", ".join(_count(level, counted[level]) for level in (Level.ERROR, Level.WARNING))
+    hidden = "" if every else " (--all shows them)"
+    out.print(f"{summary}, {counted[Level.OK]} ok{hidden}", markup=False)
 
 
 def _name(check: Check) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -11,11 +13,12 @@ from rich.table import Table
 
 from pgvector_sync.cli import environment
 from pgvector_sync.cli.console import complain, going_on_alone, out, print_json, print_table, progress, say
+from pgvector_sync.cli.interrupts import Interrupts
 from pgvector_sync.cli.keys import show_key
 from pgvector_sync.errors import Refused
 from pgvector_sync.operate.requests import request_reconcile
 from pgvector_sync.operate.waiting import find_run, refuse_to_wait_for_paused, wait_for, what_holds_up
-from pgvector_sync.store import drift, pipelines
+from pgvector_sync.store import drift, pipelines, runs
 from pgvector_sync.store.drift import Drift
 from pgvector_sync.store.runs import Run
 from pgvector_sync.sync.runtime import Runtime
@@ -35,7 +38,7 @@ def reconcile(
     deep: Annotated[
         bool, typer.Option("--deep", help="Compare the texts and vectors as well: reads every row.")
     ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Until what has drifted is mended.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until what has drifted is repaired.")] = False,
     accept_orphans: Annotated[
         bool, typer.Option("--accept-orphans", help="However many vectors look orphaned: it is meant.")
     ] = False,
@@ -54,16 +57,19 @@ def reconcile(
             return
         if wait or dry_run:
             refuse_to_wait_for_paused(runtime, names)
-        requested = {
-            name: request_reconcile(
-                runtime.database, name, deep=deep, dry_run=dry_run, accept_orphans=accept_orphans
-            ).run_id
-            for name in names
-        }
-        if not (wait or dry_run):
-            _announce(requested, as_json=as_json)
-            return
-        ended = [_wait(runtime, name, run_id, mending=wait and not dry_run) for name, run_id in requested.items()]
+        with _own_runs(runtime, dry_run=dry_run) as own:
+            requested = {}
+            for name in names:
+                asked = request_reconcile(
+                    runtime.database, name, deep=deep, dry_run=dry_run, accept_orphans=accept_orphans
+                )
+                requested[name] = asked.run_id
+                if not asked.joined:
+                    own.append(asked.run_id)
+            if not (wait or dry_run):
+                _announce(requested, as_json=as_json)
+                return
+            ended = [_wait(runtime, name, run_id, dry_run=dry_run) for name, run_id in requested.items()]
     print_json(as_report(ended)) if as_json else _show(ended)
     _conclude(ended)
 
@@ -78,6 +84,27 @@ def _names(runtime: Runtime, pipeline: str | None) -> list[str]:
     return found
 
 
+@contextmanager
+def _own_runs(runtime: Runtime, *, dry_run: bool) -> Iterator[list[int]]:
+    """For the numbers of the runs that this command starts. Only it has a use for dry ones: where it is
+    interrupted, they are cancelled, since they would keep the next reconciliation waiting.
+    """
+    started: list[int] = []
+    if not dry_run:
+        yield started
+        return
+    with Interrupts() as interrupts:
+        try:
+            yield started
+        except BaseException:
+            interrupts.ending()
+            for run_id in started:
+                runtime.database.patiently(
+                    partial(runs.cancel, run_id=run_id)
+                )  # one that has ended stays as it is
+            raise
+
+
 def _announce(requested: dict[str, int], *, as_json: bool) -> None:
     if as_json:
         print_json({"version": 1, "runs": requested})
@@ -90,18 +117,19 @@ def _announce(requested: dict[str, int], *, as_json: bool) -> None:
         )
 
 
-def _wait(runtime: Runtime, name: str, run_id: int, *, mending: bool) -> Run:
+def _wait(runtime: Runtime, name: str, run_id: int, *, dry_run: bool) -> Run:
     def silence(run: Run) -> None:
-        if mending and run.waiting:
+        if not dry_run and run.waiting:
             say(f"{run.waiting:,} rows wait: {what_holds_up(runtime, run)}")
 
-    with going_on_alone(run_id), progress(f"comparing {name}", find_run(runtime, run_id).rows_total) as bar:
+    leaving = nullcontext() if dry_run else going_on_alone(run_id)
+    with leaving, progress(f"comparing {name}", find_run(runtime, run_id).rows_total) as bar:
         return wait_for(
             runtime, run_id, on_progress=lambda run: bar.reach(run.rows_seen, run.rows_total), on_silence=silence
         )
 
 
-def as_report(runs: list[Run]) -> dict[str, Any]:
+def as_report(ended: list[Run]) -> dict[str, Any]:
     """The documented, stable shape."""
     return {
         "version": 1,
@@ -119,14 +147,14 @@ def as_report(runs: list[Run]) -> dict[str, Any]:
                 "enqueued": run.rows_enqueued,
                 "samples": {kind: run.samples.get(kind, []) for kind in KINDS},
             }
-            for run in runs
+            for run in ended
         ],
     }
 
 
-def _show(runs: list[Run]) -> None:
-    _print_counts(("pipeline",), [((run.pipeline,), run.counts) for run in runs])
-    for run in runs:
+def _show(ended: list[Run]) -> None:
+    _print_counts(("pipeline",), [((run.pipeline,), run.counts) for run in ended])
+    for run in ended:
         for kind in KINDS:
             if keys := run.samples.get(kind):
                 shown = ", ".join(show_key(key) for key in keys)
@@ -136,15 +164,18 @@ def _show(runs: list[Run]) -> None:
             out.print(f"{run.pipeline}: texts and vectors were not compared: --deep does that", markup=False)
 
 
-def _conclude(runs: list[Run]) -> None:
-    """Exit 1 where something has drifted, or a run didn't come to its end."""
-    for run in runs:
+def _conclude(ended: list[Run]) -> None:
+    """Exit 1 where a dry run found drift, a row could not be repaired, or a run didn't come to its end."""
+    failed = False
+    for run in ended:
+        dry = bool(run.options.get("dry_run"))
+        failed |= run.state != "finished" or (bool(_drifted(run)) if dry else bool(run.dead))
         if run.state != "finished":
             complain(f"{run.pipeline}: {run.reason or run.state}")
-        elif run.options.get("dry_run") and _drifted(run):
+        elif dry and _drifted(run):
             complain(
                 f"{run.pipeline}: {_drifted(run):,} have drifted",
-                f"mend it: pgvector-sync reconcile {run.pipeline}"
+                f"repair it: pgvector-sync reconcile {run.pipeline}"
                 + (" --deep" if run.options.get("deep") else ""),
             )
         elif run.dead:
@@ -153,8 +184,8 @@ def _conclude(runs: list[Run]) -> None:
                 f"see `pgvector-sync dead-letters list {run.pipeline}`",
             )
         elif _drifted(run):
-            say(f"{run.pipeline}: {_drifted(run):,} had drifted, and are mended")
-    if any(_drifted(run) or run.state != "finished" for run in runs):
+            say(f"{run.pipeline}: repaired {_drifted(run):,} drifted rows")
+    if failed:
         raise typer.Exit(1)
 
 

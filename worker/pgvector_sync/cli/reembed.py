@@ -154,9 +154,18 @@ def _wait(runtime: Runtime, run_id: int) -> Run:
         return wait_for(
             runtime,
             run_id,
-            on_progress=lambda run: bar.reach(run.rows_seen - run.waiting, run.rows_total),
+            on_progress=lambda run: bar.reach(*_how_far(run)),
             on_silence=silence,
         )
+
+
+def _how_far(run: Run) -> tuple[int, int | None, str]:
+    """Done, of how many, and what: of a table most rows may not be asked for, and of those asked for all wait."""
+    if run.walked:
+        return run.rows_enqueued - run.waiting, run.rows_enqueued, "re-embedding"
+    if run.options.keys() & {"where", "stale_only"}:
+        return run.rows_seen, run.rows_total, "looking for rows"
+    return run.rows_seen - run.waiting, run.rows_total, "re-embedding"
 
 
 def _report(run: Run, *, as_json: bool) -> None:

@@ -28,6 +28,8 @@ class Progress:
 
     stored: int = 0
     removed: int = 0
+    absent: int = 0
+    """Rows that should have no vector, and had none."""
     unchanged: int = 0
     superseded: int = 0
     parked: int = 0
@@ -35,13 +37,14 @@ class Progress:
     def add(self, outcome: Outcome) -> None:
         self.stored += outcome.stored
         self.removed += outcome.removed
+        self.absent += outcome.absent
         self.unchanged += outcome.unchanged
         self.superseded += outcome.superseded
         self.parked += outcome.parked
 
     @property
     def done(self) -> int:
-        return self.stored + self.removed + self.unchanged
+        return self.stored + self.removed + self.absent + self.unchanged
 
 
 class Loop:

@@ -121,9 +121,9 @@ def write(connection: Connection, shape: Shape, vectors: Mapping[Key, tuple[byte
     connection.execute(shape.trim, {"keys": keys, "chunks": 1})
 
 
-def remove(connection: Connection, shape: Shape, keys: Sequence[Key]) -> int:
-    """Removes all chunks of these rows; returns how many there were."""
-    return connection.execute(shape.remove, {"keys": jsonb_keys(keys)}).rowcount
+def remove(connection: Connection, shape: Shape, keys: Sequence[Key]) -> set[Key]:
+    """Removes all chunks of these rows; returns the keys of those that had any."""
+    return {tuple(row["key"]) for row in connection.execute(shape.remove, {"keys": jsonb_keys(keys)})}
 
 
 def page(

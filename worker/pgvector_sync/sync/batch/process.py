@@ -37,6 +37,7 @@ class Outcome:
     claimed: int
     stored: int = 0
     removed: int = 0
+    absent: int = 0
     unchanged: int = 0
     superseded: int = 0
     parked: int = 0
@@ -135,6 +136,7 @@ def _carry(runtime: Runtime, batch: Batch, carried: Carried) -> Outcome:
         claimed=len(batch.rows),
         stored=len(written.stored),
         removed=len(written.removed),
+        absent=len(written.absent),
         unchanged=len(written.unchanged),
         superseded=len(written.superseded),
         parked=parked,
@@ -144,6 +146,7 @@ def _carry(runtime: Runtime, batch: Batch, carried: Carried) -> Outcome:
         claimed=len(batch.rows),
         stored=len(written.stored),
         removed=len(written.removed),
+        absent=len(written.absent),
         unchanged=len(written.unchanged),
         superseded=len(written.superseded),
         parked=parked,

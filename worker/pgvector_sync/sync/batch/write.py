@@ -52,6 +52,8 @@ class Prepared:
 class Written:
     stored: set[Key] = field(default_factory=set)
     removed: set[Key] = field(default_factory=set)
+    absent: set[Key] = field(default_factory=set)
+    """Rows that should have no vector, and had none."""
     unchanged: set[Key] = field(default_factory=set)
     superseded: set[Key] = field(default_factory=set)
     held_up: set[Key] = field(default_factory=set)
@@ -63,7 +65,7 @@ class Written:
 
     @property
     def acknowledged(self) -> int:
-        return len(self.stored) + len(self.removed) + len(self.unchanged)
+        return len(self.stored) + len(self.removed) + len(self.absent) + len(self.unchanged)
 
 
 @dataclass
@@ -295,8 +297,7 @@ def _slice(
         if rehearsal:
             done.stored |= set(decision.stored)
             return took
-        if decision.removed:
-            rows.remove(connection, batch.shape, decision.removed)
+        removed = rows.remove(connection, batch.shape, decision.removed) if decision.removed else set()
         reach(Failpoint.WRITE_WRITTEN)
         acknowledged = decision.acknowledged
         if acknowledged and batch.holding.ack(connection, acknowledged) != len(acknowledged):
@@ -319,7 +320,8 @@ def _slice(
         reach(Failpoint.WRITE_ACKED)
     reach(Failpoint.WRITE_COMMITTED)
     done.stored |= set(decision.stored)
-    done.removed |= set(decision.removed)
+    done.removed |= removed
+    done.absent |= set(decision.removed) - removed
     done.unchanged |= set(decision.unchanged)
     done.superseded |= superseded
     done.failed |= unsteady
