@@ -50,6 +50,7 @@ CREATE TABLE pgvector_sync.pipeline (
     problem       text,                                        -- the schema watch: what is not as the pipeline needs it
     problem_stops boolean NOT NULL DEFAULT false,              -- nothing can be embedded until it is repaired
     recheck       boolean NOT NULL DEFAULT false,              -- changes may have been missed: compare all texts
+    known_table   oid,                                         -- the source that all vectors are known to come from
     created_at    timestamptz NOT NULL DEFAULT statement_timestamp(),
     UNIQUE (target_schema, target_table),
     CHECK (problem IS NOT NULL OR NOT problem_stops)

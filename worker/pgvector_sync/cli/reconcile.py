@@ -21,6 +21,7 @@ from pgvector_sync.operate.waiting import find_run, refuse_to_wait_for_paused, w
 from pgvector_sync.store import drift, pipelines, runs
 from pgvector_sync.store.drift import Drift
 from pgvector_sync.store.runs import Run
+from pgvector_sync.sync.reconcile import UNPLACED
 from pgvector_sync.sync.runtime import Runtime
 
 KINDS = ("missing", "stale", "orphaned", "wrong_model", "broken", "incomplete", "stuck")
@@ -144,6 +145,7 @@ def as_report(ended: list[Run]) -> dict[str, Any]:
                 "rows": run.counts.get("rows", 0),
                 "vectors": run.counts.get("vectors", 0),
                 **{kind: run.counts.get(kind, 0) for kind in KINDS},
+                UNPLACED: run.counts.get(UNPLACED, 0),
                 "enqueued": run.rows_enqueued,
                 "samples": {kind: run.samples.get(kind, []) for kind in KINDS},
             }
@@ -160,6 +162,10 @@ def _show(ended: list[Run]) -> None:
                 shown = ", ".join(show_key(key) for key in keys)
                 more = " …" if run.counts[kind] > len(keys) else ""
                 out.print(f"{run.pipeline}: {kind.replace('_', ' ')}: {shown}{more}", markup=False)
+        if unplaced := run.counts.get(UNPLACED):
+            out.print(
+                f"{run.pipeline}: {unplaced:,} of the orphaned are of partitions that are gone", markup=False
+            )
         if not run.options.get("deep"):
             out.print(f"{run.pipeline}: texts and vectors were not compared: --deep does that", markup=False)
 

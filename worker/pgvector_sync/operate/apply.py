@@ -17,7 +17,7 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Source, State
 from pgvector_sync.operate import watch
 from pgvector_sync.operate.plan import PipelinePlan, Plan
-from pgvector_sync.store import locks, pipelines, runs
+from pgvector_sync.store import locks, partitions, pipelines, runs
 from pgvector_sync.store.database import IN_THE_WAY, Connection, Database, one
 from pgvector_sync.store.statements import statement
 from pgvector_sync.store.watch import read_facts
@@ -109,6 +109,7 @@ def _apply(database: Database, made: PipelinePlan, connection: Connection) -> in
             )
         )
     pipeline_id = _put_pipeline(connection, made, source)
+    partitions.remember_if_empty(connection, pipeline_id, target, made.table.oid)
     fill = runs.start_fill(connection, pipeline_id, rows_total=made.rows) if made.refill else None
     # last, so that the source is locked for as short as can be; the fill reads after this commit
     installed = replace(made.capture, source=source)

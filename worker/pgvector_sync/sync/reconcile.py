@@ -15,7 +15,7 @@ import psycopg
 from pgvector_sync.errors import LeaseLost
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Schedule, in_window
-from pgvector_sync.store import drift, runs
+from pgvector_sync.store import drift, partitions, runs
 from pgvector_sync.store.database import Connection, limit_statements
 from pgvector_sync.store.drift import FORCED, Drift, Page
 from pgvector_sync.store.runs import ClaimedRun
@@ -32,6 +32,8 @@ PAGE_TIME = 1.0
 """Seconds that a page should take: texts may be large, and a worker gives up on a server that is silent."""
 OUTSIDE = timedelta(minutes=1)
 """When a run looks again whether its time of the day has come."""
+UNPLACED = "unplaced"
+"""Counted among the orphaned: their partition is gone, so nobody need be asked."""
 SAMPLES = 10
 """Keys of each kind that a report shows."""
 STUCK_LIMIT_ROWS = 10_000
@@ -106,17 +108,20 @@ def _step(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int, connectio
     """One page: found, enqueued, counted and the watermark moved, in one transaction."""
     limit_statements(connection, page_limit(runtime))
     page = _page(runtime, run, shape, connection, limit=limit)
+    orphans = [key for key, kind in page.drifted.items() if kind is Drift.ORPHANED]
+    unplaced = partitions.unplaced(connection, shape, orphans)
     enqueued = 0
     if not run.options.get("dry_run"):
         enqueued += _enqueue(connection, run, shape, page, forced=False)
         enqueued += _enqueue(connection, run, shape, page, forced=True)
-        if orphans := [key for key, kind in page.drifted.items() if kind is Drift.ORPHANED]:
-            runs.add_keys(connection, run.id, orphans)
+        enqueued += enqueue(connection, shape.pipeline, run, sorted(unplaced))
+        if suspects := [key for key in orphans if key not in unplaced]:
+            runs.add_keys(connection, run.id, suspects)
     moved = replace(
         run,
         watermark=page.upto or run.watermark,
         walked=page.upto is None,
-        counts=_counted(run.counts, page),
+        counts=_counted(run.counts, page, len(unplaced)),
         samples=_sampled(run.samples, page.drifted.items()),
     )
     _advance(runtime, moved, connection, seen=page.rows, enqueued=enqueued)
@@ -160,12 +165,11 @@ def _enqueue(connection: Connection, run: ClaimedRun, shape: Shape, page: Page, 
     return enqueue(connection, shape.pipeline, run, keys, force=forced)
 
 
-def _counted(counts: dict[str, int], page: Page) -> dict[str, int]:
-    total = Counter(counts) + Counter({"rows": page.rows, "vectors": page.vectors})
+def _counted(counts: dict[str, int], page: Page, unplaced: int) -> dict[str, int]:
+    total = Counter(counts) + Counter({"rows": page.rows, "vectors": page.vectors, UNPLACED: unplaced})
     total += Counter(kind.value for kind in page.drifted.values())
-    return {
-        name: total[name] for name in ("rows", "vectors", *(kind for kind in Drift if kind is not Drift.STUCK))
-    }
+    names = ("rows", "vectors", *(kind for kind in Drift if kind is not Drift.STUCK))
+    return {name: total[name] for name in (*names, *([UNPLACED] if total[UNPLACED] else []))}
 
 
 def _sampled(samples: dict[str, list[object]], drifted: Iterable[tuple[Key, Drift]]) -> dict[str, list[object]]:
@@ -190,6 +194,8 @@ def _close(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connecti
         samples=_sampled(run.samples, ((key, Drift.STUCK) for key in stuck)),
     )
     drift.note(connection, shape, run.id, deep=bool(run.options.get("deep")), counts=closed.counts)
+    if not run.options.get("dry_run") and _suspicion(closed) is None:
+        partitions.remember(connection, shape)
     _advance(runtime, closed, connection, seen=0, enqueued=0)
     log.info(Event.RECONCILED, pipeline=run.pipeline, run=run.id, **closed.counts)
     return closed
@@ -199,14 +205,15 @@ def _suspicion(run: ClaimedRun) -> str | None:
     """Why the orphans must not be removed without a person's word."""
     if run.options.get("dry_run") or run.options.get("accept_orphans"):
         return None
-    orphaned, vectors = run.counts[Drift.ORPHANED], run.counts["vectors"]
+    unplaced = run.counts.get(UNPLACED, 0)
+    orphaned, vectors = run.counts[Drift.ORPHANED] - unplaced, run.counts["vectors"] - unplaced
     share = run.options.get("orphan_share", USUAL.orphan_share)
     if orphaned <= share * vectors:
         return None
     return (
         f"{orphaned:,} of {vectors:,} vectors look orphaned, more than {share:.0%}: rather a lost grant or a "
         "restored table than so many deletes, so they stay; if it is meant: "
-        f"pgvector-sync reconcile {run.pipeline} --accept-orphans"
+        f"pgvector-sync reconcile {run.pipeline} --accept-orphans; if it is meant every time, raise orphan_share"
     )
 
 
