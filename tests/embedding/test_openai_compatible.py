@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from endpoint import tokens_of, vector_of
-from pgvector_sync.errors import Misconfigured
-from pgvector_sync.model import Spec
+from pgvector_sync.embedding.embedder import open_embedder
+from pgvector_sync.errors import Misconfigured, Unavailable
+from pgvector_sync.model import Provider, Spec
+from pgvector_sync.settings import Settings
 
 SPEC = Spec("text-embedding-3-small", 64)  # what `embed` asks for by default
 TEXTS = ["one", "two", "three"]
@@ -143,3 +145,26 @@ def test_a_host_that_is_not_allowed_is_never_called(open_caller):
 def test_a_proxy_is_not_asked_for_loopback(embed, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     assert len(embed(TEXTS).vectors) == 3
+
+
+@pytest.mark.parametrize("variable", ["OPENAI_BASE_URL", "base_url"])
+def test_a_wrong_address_is_blamed_on_what_decided_it(endpoint, variable):
+    """A worker's state and `doctor` show the message; a person has to know which of the two to correct."""
+    given = endpoint.base_url + "/nowhere"
+    elsewhere = "https://api.openai.com/v1" if variable == "OPENAI_BASE_URL" else given
+    settings = Settings(_env_file=None, openai_base_url=given if variable == "OPENAI_BASE_URL" else None)
+    provider = Provider("openai", base_url=elsewhere, api_key_env="OPENAI_API_KEY")
+    embedder = open_embedder(provider, settings, {"OPENAI_API_KEY": "test-key"})
+    try:
+        with pytest.raises(Misconfigured) as caught:
+            embedder.embed(TEXTS, Spec("text-embedding-3-small", 8), deadline=time.monotonic() + 10)
+    finally:
+        embedder.close()
+    assert variable in (caught.value.hint or "")
+    closed = Settings(_env_file=None, openai_base_url="http://127.0.0.1:1/v1")
+    embedder = open_embedder(provider, closed, {"OPENAI_API_KEY": "test-key"})
+    try:
+        with pytest.raises(Unavailable, match="OPENAI_BASE_URL decides its address"):
+            embedder.embed(TEXTS, Spec("text-embedding-3-small", 8), deadline=time.monotonic() + 2)
+    finally:
+        embedder.close()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import openai
 
+from pgvector_sync.embedding.hosts import OPENAI_BASE_URL
 from pgvector_sync.errors import InputRejected, Misconfigured, ProviderError, RateLimited, Unavailable
 
 if TYPE_CHECKING:
@@ -26,19 +27,23 @@ _INPUT = {400, 413, 422}
 _LONGEST_WAIT = timedelta(days=1)
 
 
-def sort_failure(error: openai.OpenAIError, provider: Provider) -> ProviderError:
-    """Our error for the SDK's. Raise it `from None`: the SDK's own message holds the provider's prose."""
+def sort_failure(error: openai.OpenAIError, provider: Provider, setting: str = "base_url") -> ProviderError:
+    """Our error for the SDK's. Raise it `from None`: the SDK's own message holds the provider's prose.
+
+    `setting` is what decided the provider's address: what to correct, where that is wrong.
+    """
     if isinstance(error, openai.APIStatusError):
-        return _sort_status(error, provider)
+        return _sort_status(error, provider, setting)
     if isinstance(error, openai.APITimeoutError):
         return Unavailable("the provider did not answer in time", code="timeout")
     if _certificate_failed(error):
         return Misconfigured(
             "the provider's TLS certificate is not trusted",
             code="certificate",
-            hint="check base_url; for a private authority, point SSL_CERT_FILE to its certificate",
+            hint=f"check {setting}; for a private authority, point SSL_CERT_FILE to its certificate",
         )
-    return Unavailable("the connection to the provider failed", code="connection")
+    at = f" ({OPENAI_BASE_URL} decides its address)" if setting == OPENAI_BASE_URL else ""
+    return Unavailable(f"the connection to the provider failed{at}", code="connection")
 
 
 def retry_after(headers: Mapping[str, str], *, now: datetime) -> timedelta | None:
@@ -61,7 +66,7 @@ def retry_after(headers: Mapping[str, str], *, now: datetime) -> timedelta | Non
     return max(timedelta(0), min(wait, _LONGEST_WAIT))
 
 
-def _sort_status(error: openai.APIStatusError, provider: Provider) -> ProviderError:
+def _sort_status(error: openai.APIStatusError, provider: Provider, setting: str) -> ProviderError:
     status = error.status_code
     codes = _codes(error.body)
     code = codes[0] if codes else None
@@ -80,14 +85,14 @@ def _sort_status(error: openai.APIStatusError, provider: Provider) -> ProviderEr
         return Unavailable(f"the provider failed ({answer})", retry_after=wait, status=status, code=code)
     if status in _INPUT:
         return InputRejected(f"the provider refuses the input ({answer})", status=status, code=code)
-    message, hint = _misconfigured(status, provider)
+    message, hint = _misconfigured(status, provider, setting)
     return Misconfigured(f"{message} ({answer})", status=status, code=code, hint=hint)
 
 
-def _misconfigured(status: int, provider: Provider) -> tuple[str, str]:
+def _misconfigured(status: int, provider: Provider, setting: str) -> tuple[str, str]:
     """What happened, and what to do next."""
     if status < 400:
-        return "the provider redirects, and redirects are not followed", "set base_url to the final address"
+        return "the provider redirects, and redirects are not followed", f"set {setting} to the final address"
     if status == 401:
         key = provider.api_key_env or "api_key_env of the provider"
         return "the provider refuses the key", f"set {key} to a valid key, then `pgvector-sync resume`"
@@ -95,7 +100,7 @@ def _misconfigured(status: int, provider: Provider) -> tuple[str, str]:
         return "the provider forbids the call", "check what the key may do, and the model's access"
     return (
         "the provider knows no such model or address",
-        "check the pipeline's model and the provider's base_url",
+        f"check the pipeline's model and {setting}",
     )
 
 

@@ -69,6 +69,7 @@ class OpenAICompatibleEmbedder:
         self._provider = provider
         self._settings = settings
         self._environ = environ
+        self._setting = setting_of_address(provider, settings)
         self._client = PerProcess(self._connect)
         self._budget = open_budget(provider, settings)
 
@@ -164,15 +165,14 @@ class OpenAICompatibleEmbedder:
         except openai.APITimeoutError as error:
             if seconds < limit:
                 raise Unavailable("the batch's deadline passed during the call", code="deadline") from None
-            raise sort_failure(error, self._provider) from None
+            raise sort_failure(error, self._provider, self._setting) from None
         except openai.OpenAIError as error:
-            raise sort_failure(error, self._provider) from None
+            raise sort_failure(error, self._provider, self._setting) from None
         return read_answer(response.http_response.content, count=len(texts), dimensions=spec.dimensions)
 
     def _connect(self) -> openai.OpenAI:
         address = address_of(self._provider, self._settings)
-        setting = setting_of_address(self._provider, self._settings)
-        check_address(address, allowed_hosts(self._settings), setting=setting)
+        check_address(address, allowed_hosts(self._settings), setting=self._setting)
         # A proxy can't reach our loopback, so its variables don't apply there.
         loopback = is_loopback(httpx2.URL(address).host)
         return openai.OpenAI(
