@@ -189,3 +189,12 @@ def test_keys_are_placed_by_the_types_and_collations_of_the_table(synced: Synced
 def test_a_pipeline_that_takes_vectors_over_asks_a_person_first(docs: Synced) -> None:
     docs.run("UPDATE pgvector_sync.pipeline SET known_table = NULL", "DROP TABLE docs_2021")
     kept(docs, reconciled(docs))
+
+
+def test_a_partition_that_is_truncated_before_it_is_dropped_needs_no_reconciliation(synced: Synced) -> None:
+    create(synced)
+    synced.run("CREATE TABLE docs_rest PARTITION OF docs DEFAULT")
+    synced.pipeline()
+    synced.run("TRUNCATE docs_2021", "DROP TABLE docs_2021")
+    synced.sync()
+    assert years(synced) == {"2022", "2023", "2024"}
