@@ -46,7 +46,13 @@ def locked(synced: Synced) -> Iterator[None]:
 
 def started(*arguments: str, **more: object) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "pgvector_sync", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **more)  # type: ignore[call-overload,no-any-return]
+    return subprocess.Popen(  # type: ignore[call-overload,no-any-return]
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=_hear_ctrl_c,  # noqa: PLW1509 - it only resets a signal, and the child execs at once
+        **more,
+    )
 
 
 @pytest.mark.usefixtures("locked")
@@ -101,3 +107,9 @@ def test_the_question_of_apply_is_left_by_ctrl_c(synced: Synced, typed: bytes, c
 def _take_terminal() -> None:
     """So that Ctrl-C there is a signal here."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    _hear_ctrl_c()
+
+
+def _hear_ctrl_c() -> None:
+    """A child inherits that a signal is ignored, as for what a shell runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
