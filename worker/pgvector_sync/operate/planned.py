@@ -22,7 +22,7 @@ def estimates_of(runtime: Runtime, plan: Plan) -> dict[str, Estimate | None]:
 
 def _estimate(runtime: Runtime, made: PipelinePlan) -> Estimate | None:
     asked = Asked(has_target=made.existing is not None)
-    if not made.rows_exact:
+    if not made.matching_exact:
         asked = replace(asked, source_rows=max(made.rows, made.table.estimated_rows))
     try:
         with runtime.database.transaction(read_only=True) as connection:
@@ -51,8 +51,8 @@ def pipeline_of(made: PipelinePlan) -> Pipeline:
         source=made.source,
         target_schema=made.target[0],
         target_table=made.target[1],
-        text_sql=made.text_sql,
-        where_sql=config.where,
+        text_sql=made.expressions.text,
+        where_sql=made.expressions.where,
         provider=made.provider,
         spec=made.spec,
         spec_version=existing.spec_version if existing else 1,
