@@ -182,3 +182,12 @@ COMMENT ON TABLE {target} IS {comment};
 -- name: drop_target
 -- With everything on it.
 DROP TABLE IF EXISTS {target};
+
+-- name: touch_function
+-- For a trigger that is rolled back at once.
+CREATE FUNCTION pgvector_sync.touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+
+-- name: touch
+-- Locks a table as our triggers do. LOCK TABLE would need more rights than a trigger does.
+CREATE TRIGGER pgvector_sync_touch AFTER TRUNCATE ON {relation}
+FOR EACH STATEMENT EXECUTE FUNCTION pgvector_sync.touch();

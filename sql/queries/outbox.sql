@@ -71,6 +71,10 @@ WHERE NOT EXISTS (SELECT FROM pgvector_sync.outbox o
 SELECT o.id, o.xid::text AS xid, o.source_id FROM pgvector_sync.outbox o
 WHERE o.key IS NULL AND o.error_class IS NULL ORDER BY o.id LIMIT 100;
 
+-- name: add_sweep
+-- Asks for one: vectors without a row go with the next drain.
+INSERT INTO pgvector_sync.outbox (source_id, key) VALUES (%(source_id)s, NULL);
+
 -- name: finish_sweep
 -- The walk has reached the end of every target. An id alone may have been given twice.
 DELETE FROM pgvector_sync.outbox o USING unnest(%(ids)s::bigint[], %(xids)s::xid8[]) AS done (id, xid)

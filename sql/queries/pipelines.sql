@@ -48,6 +48,25 @@ FROM pgvector_sync.pipeline p WHERE p.source_id = %(source_id)s ORDER BY p.id;
 -- The id of a source by its name, if any pipeline has ever read it.
 SELECT id, capture_replicated FROM pgvector_sync.source WHERE schema_name = %(schema)s AND table_name = %(table)s;
 
+-- name: rekey_source
+-- The key under other names or wider types, if it is still the one that the plan was made from.
+UPDATE pgvector_sync.source SET key_columns = %(key_columns)s, key_types = %(key_types)s,
+    tracked_columns = %(tracked_columns)s
+WHERE id = %(id)s AND key_columns = %(columns_before)s AND key_types = %(types_before)s;
+
+-- name: rekey
+-- Its pipelines: batches and pages of runs that were claimed under the old key are fenced off, and a state that the
+-- changed table was to blame for ends.
+UPDATE pgvector_sync.pipeline SET spec_version = spec_version + 1,
+    read_columns = ARRAY(SELECT coalesce(r.after, c.name) FROM unnest(read_columns) WITH ORDINALITY AS c (name, place)
+                         LEFT JOIN unnest(%(columns_before)s::text[], %(key_columns)s::text[]) AS r (before, after)
+                             ON r.before = c.name ORDER BY c.place),
+    state = CASE WHEN state IN ('cooling_down', 'misconfigured') THEN 'active' ELSE state END,
+    reason = CASE WHEN state IN ('cooling_down', 'misconfigured') THEN NULL ELSE reason END,
+    retry_at = NULL, failures = 0
+WHERE source_id = %(id)s AND state <> 'removing'
+RETURNING id, name;
+
 -- name: add
 -- A new pipeline.
 INSERT INTO pgvector_sync.pipeline (name, source_id, target_schema, target_table, text_columns, text_sql, where_sql, text_given, where_given,

@@ -194,9 +194,11 @@ def test_two_new_pipelines_on_one_source_in_one_apply_leave_nothing_to_do(synced
     synced.sync()
 
 
-def test_a_source_whose_key_became_wider_is_refused_with_the_way_out(docs: Synced):
+def test_a_source_whose_key_has_another_column_is_refused_with_the_way_out(docs: Synced):
     docs.run("ALTER TABLE docs DROP CONSTRAINT docs_pkey, ADD PRIMARY KEY (id, body)")
-    with pytest.raises(Refused, match=r"its source is public.docs with key \(id\)") as refused:
+    with pytest.raises(
+        Refused, match=r"the key of public.docs was \(id bigint\) and is \(id bigint, body text\)"
+    ) as refused:
         docs.apply()
     assert "pgvector-sync remove docs" in refused.value.hint
 

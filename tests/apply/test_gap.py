@@ -10,7 +10,7 @@ from datetime import timedelta
 import pytest
 
 from pgvector_sync.errors import Refused
-from pgvector_sync.operate import apply as apply_module
+from pgvector_sync.operate import gap as gap_module
 from pgvector_sync.operate.apply import apply_plan
 from pgvector_sync.operate.plan import Plan
 from synced import DOCS, Synced, session
@@ -111,8 +111,8 @@ def test_rows_committed_while_the_trigger_waits_and_rows_after_it_are_all_found(
 
 
 def test_when_no_gap_comes_it_gives_up_leaves_nothing_and_says_what_to_do(synced: Synced, monkeypatch):
-    monkeypatch.setattr(apply_module, "DDL_PATIENCE", timedelta(seconds=0.3))
-    monkeypatch.setattr(apply_module, "DDL_LOCK_TIMEOUT", timedelta(milliseconds=50))
+    monkeypatch.setattr(gap_module, "DDL_PATIENCE", timedelta(seconds=0.3))
+    monkeypatch.setattr(gap_module, "DDL_LOCK_TIMEOUT", timedelta(milliseconds=50))
     synced.run(DOCS)
     synced.declare()
     with session(synced.database) as slow:
@@ -140,8 +140,8 @@ def test_a_reader_does_not_hold_up_apply(synced: Synced):
 def test_removing_waits_for_a_gap_too(synced: Synced, monkeypatch):
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
     synced.pipeline()
-    monkeypatch.setattr(apply_module, "DDL_PATIENCE", timedelta(seconds=0.3))
-    monkeypatch.setattr(apply_module, "DDL_LOCK_TIMEOUT", timedelta(milliseconds=50))
+    monkeypatch.setattr(gap_module, "DDL_PATIENCE", timedelta(seconds=0.3))
+    monkeypatch.setattr(gap_module, "DDL_LOCK_TIMEOUT", timedelta(milliseconds=50))
     with session(synced.database) as slow:
         slow.execute("INSERT INTO docs VALUES (2, 'two')")
         with pytest.raises(Refused, match="no gap came between the writers"):

@@ -20,6 +20,7 @@ from pgvector_sync.operate.declared import check_declared
 from pgvector_sync.operate.estimate import Estimate
 from pgvector_sync.operate.plan import PipelinePlan, Plan, make_plan
 from pgvector_sync.operate.planned import estimates_of
+from pgvector_sync.operate.rekey import Rekey
 from pgvector_sync.settings import load_settings
 from pgvector_sync.store.migrations import migrate as migrate_schema
 from pgvector_sync.sync.runtime import Runtime
@@ -100,6 +101,8 @@ def show(plan: Plan, estimates: Estimates, *, prune: bool = False) -> None:
     for provider in plan.providers:
         where = provider.base_url or "in this process"
         out.print(f"~ provider {provider.name}: {where}", markup=False)
+    for rekey in plan.rekeys:
+        _show_rekey(rekey)
     for made in plan.pipelines:
         _show_pipeline(made, estimates)
     for name in plan.unlisted:
@@ -112,6 +115,14 @@ def show(plan: Plan, estimates: Estimates, *, prune: bool = False) -> None:
             )
     if plan.empty and not (prune and plan.unlisted):
         out.print("nothing to do: the database matches the file")
+
+
+def _show_rekey(rekey: Rekey) -> None:
+    out.print(f"~ source {rekey.source.label}: {', '.join(rekey.pipelines)}", style="yellow", markup=False)
+    out.print(f"    key       {', '.join(rekey.words)}", markup=False)
+    for target in rekey.targets:
+        out.print(f"    target    {target.words}", markup=False)
+    out.print("    check     afterwards every row is compared with its vectors", markup=False)
 
 
 def _show_pipeline(made: PipelinePlan, estimates: Estimates) -> None:
@@ -136,6 +147,10 @@ def _show_pipeline(made: PipelinePlan, estimates: Estimates) -> None:
         out.print(f"~ pipeline {made.name}: {made.source.label} → {target}", style="yellow", markup=False)
         for change in made.changes:
             out.print(f"    {change.what}: {change.before} → {change.after}", markup=False)
+    if made.take_over is not None:
+        out.print(f"    target    {made.take_over.words}", markup=False)
+    if made.recreate:
+        out.print(f"    target    {target} was dropped and is created again", markup=False)
     if made.expressions.depends:
         out.print(f"    needs     {', '.join(made.expressions.depends)}", markup=False)
     if made.missing_triggers:
@@ -152,9 +167,11 @@ def confirm(plan: Plan, estimates: Estimates, *, yes: bool, prune: bool = False)
     """Asks before what costs or removes. Raises Refused without a terminal, and where the answer is no."""
     costly = [made for made in plan.pending if made.costs]
     removed = plan.unlisted if prune else []
-    if yes or not (costly or removed):
+    if yes or not (costly or removed or plan.rekeys):
         return
-    what = [
+    what = [f"{rekey.source.label}: key {', '.join(rekey.words)}" for rekey in plan.rekeys]
+    what += [target.words for rekey in plan.rekeys for target in rekey.targets if target.rewritten]
+    what += [
         f"{made.name} {made.pays} at {made.provider.name}: {in_short(estimates[made.name])}" for made in costly
     ]
     what += [f"{name} and its vectors are removed" for name in removed]

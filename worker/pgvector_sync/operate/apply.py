@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
-from typing import TypeVar
 
-import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Source, State
-from pgvector_sync.operate import watch
+from pgvector_sync.operate import rekey, watch
+from pgvector_sync.operate.gap import Say, Site, in_a_gap
 from pgvector_sync.operate.plan import PipelinePlan, Plan
-from pgvector_sync.store import locks, partitions, pipelines, runs
-from pgvector_sync.store.database import IN_THE_WAY, Connection, Database, one
+from pgvector_sync.operate.target import TakeOver
+from pgvector_sync.store import locks, outbox, partitions, pipelines, runs, targets
+from pgvector_sync.store.database import Connection, Database, one
 from pgvector_sync.store.statements import statement
 from pgvector_sync.store.watch import read_facts
 from pgvector_sync.sync import capture
 from pgvector_sync.telemetry import Event, log
-
-T = TypeVar("T")
-Say = Callable[[str], None]
-
-DDL_LOCK_TIMEOUT = timedelta(milliseconds=500)
-"""A CREATE TRIGGER that waits blocks every writer behind it, so it waits this long and then steps aside."""
-DDL_PATIENCE = timedelta(minutes=2)
 
 
 def apply_plan(database: Database, plan: Plan, *, say: Say) -> list[int]:
@@ -42,8 +32,12 @@ def apply_plan(database: Database, plan: Plan, *, say: Say) -> list[int]:
         with database.transaction(durable=True) as connection:
             for provider in plan.providers:
                 pipelines.put_provider(connection, provider)
+    for changed in plan.rekeys:
+        rekey.carry_out(database, changed, say=say)
     for made in plan.pending:
-        fill = _between_writers(database, made.source, partial(_apply, database, made), say=say)
+        if made.take_over is not None:
+            rekey.widen(database, made.target, made.table, made.take_over.changes, say=say)
+        fill = in_a_gap(database, _site(made), partial(_apply, database, made), say=say)
         log.info(Event.APPLIED, pipeline=made.name)
         if fill is not None:
             fills.append(fill)
@@ -51,32 +45,9 @@ def apply_plan(database: Database, plan: Plan, *, say: Say) -> list[int]:
     return fills
 
 
-def _between_writers(database: Database, source: Source, action: Callable[[Connection], T], *, say: Say) -> T:
-    """Runs DDL on a source in a gap between its writers, with short waits and many tries."""
-
-    def waiting(state: RetryCallState) -> None:
-        if state.attempt_number == 1:
-            say(f"waiting for a gap between the writers of {source.label} …")
-
-    try:
-        for attempt in Retrying(
-            retry=retry_if_exception_type(IN_THE_WAY),
-            stop=stop_after_delay(DDL_PATIENCE),
-            wait=wait_random(0.2, 1.0),
-            before_sleep=waiting,
-            reraise=True,
-        ):
-            with attempt, database.transaction(lock_timeout=DDL_LOCK_TIMEOUT, durable=True) as connection:
-                return action(connection)
-    except IN_THE_WAY:
-        raise Refused(
-            f"for {int(DDL_PATIENCE.total_seconds())} seconds no gap came between the writers of {source.label}",
-            hint="end the long transaction (SELECT pid, xact_start, query FROM pg_stat_activity "
-            "WHERE state <> 'idle' ORDER BY xact_start), then run the command again: it goes on where it stopped",
-        ) from None
-    except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
-        raise Refused("another apply ran at the same time", hint="run `pgvector-sync apply` again") from None
-    raise AssertionError("unreachable")  # pragma: no cover - reraise=True
+def _site(made: PipelinePlan) -> Site:
+    altered = made.retype or made.take_over is not None
+    return Site((made.source.schema, made.source.table), (made.target,) if altered else ())
 
 
 def _apply(database: Database, made: PipelinePlan, connection: Connection) -> int | None:
@@ -87,7 +58,9 @@ def _apply(database: Database, made: PipelinePlan, connection: Connection) -> in
             watch.note(connection, found)
     source = _put_source(connection, made)
     target = made.target
-    if made.existing is None:
+    if made.take_over is not None:
+        _take_over(connection, made, made.take_over, source)
+    elif made.creates_target:
         capture.create_target(
             connection,
             target,
@@ -116,6 +89,20 @@ def _apply(database: Database, made: PipelinePlan, connection: Connection) -> in
     if made.missing_triggers:
         capture.install(connection, installed)
     return fill
+
+
+def _take_over(connection: Connection, made: PipelinePlan, taken: TakeOver, source: Source) -> None:
+    """A target that was kept: what fits in it is found by its fingerprint, and vectors whose rows went meanwhile,
+    when no trigger saw it, go with the sweep that is asked for here.
+    """
+    standing = targets.find(connection, made.target)
+    if standing is None or standing.table.oid != taken.standing.table.oid:
+        raise Refused(f"{taken.standing.label} is another by now", hint="run `pgvector-sync apply` again")
+    targets.rename_keys(connection, made.target, taken.changes)
+    capture.adopt_target(
+        connection, made.target, source, pipeline=made.name, indexed=taken.standing.fingerprint_indexed
+    )
+    outbox.add_sweep(connection, source.id)
 
 
 def _put_source(connection: Connection, made: PipelinePlan) -> Source:
@@ -184,7 +171,9 @@ def remove(database: Database, name: str, *, keep_vectors: bool, say: Say) -> Pi
             capture.drop_target(connection, (pipeline.target_schema, pipeline.target_table))
         pipelines.forget(connection, pipeline)
 
-    _between_writers(database, pipeline.source, take_off, say=say)
+    target = (pipeline.target_schema, pipeline.target_table)
+    site = Site((pipeline.source.schema, pipeline.source.table), () if keep_vectors else (target,))
+    in_a_gap(database, site, take_off, say=say)
     return pipeline
 
 

@@ -12,7 +12,9 @@ from psycopg import sql
 from pgvector_sync.config import Config, PipelineConfig
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Provider, Source, Spec, State
+from pgvector_sync.operate.rekey import Rekey, plan_rekey, require_carried_over
 from pgvector_sync.operate.schedule import as_written
+from pgvector_sync.operate.target import TakeOver, choose_target, stand
 from pgvector_sync.store import catalog, pipelines
 from pgvector_sync.store.catalog import Expressions, Table
 from pgvector_sync.store.database import Connection, limit_statements, one
@@ -27,7 +29,8 @@ from pgvector_sync.sync.faults import faults
 
 COUNT_LIMIT_ROWS = 100_000
 COUNT_TIME = timedelta(seconds=2)
-NAME_LIMIT_BYTES = 63
+REFILLING = ("text", "where", "model", "dimensions")
+"""Changes after which every row is read again."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,10 @@ class PipelinePlan:
     """Every row is read again; what is paid for is said by `pays`."""
     retype: bool
     """The (empty) target's column gets another type."""
+    take_over: TakeOver | None
+    """A target that is there already, kept by `remove --keep-vectors`."""
+    recreate: bool
+    """The target was dropped and is made again."""
     capture: Capture
     missing_triggers: tuple[str, ...]
     demands: tuple[Demand, ...] = ()
@@ -75,7 +82,12 @@ class PipelinePlan:
 
     @property
     def idle(self) -> bool:
-        return self.existing is not None and not self.changes and not self.missing_triggers
+        changed = self.changes or self.missing_triggers or self.recreate
+        return self.existing is not None and not changed
+
+    @property
+    def creates_target(self) -> bool:
+        return self.take_over is None and (self.existing is None or self.recreate)
 
     @property
     def costs(self) -> bool:
@@ -86,7 +98,8 @@ class PipelinePlan:
     def pays(self) -> str:
         """What the fill will embed, in words."""
         count = f"{self.matching:,}" if self.matching_exact else f"about {self.matching:,}"
-        if self.existing is None or any(change.what in ("model", "dimensions") for change in self.changes):
+        anew = any(change.what in ("model", "dimensions") for change in self.changes)
+        if self.creates_target or anew:
             return f"embeds {count} rows with {self.spec.model}"
         return f"reads {count} rows again, and embeds those whose text differs"
 
@@ -96,6 +109,8 @@ class Plan:
     pipelines: list[PipelinePlan] = field(default_factory=list)
     providers: list[Provider] = field(default_factory=list)
     """Those whose settings change; no vector depends on them."""
+    rekeys: list[Rekey] = field(default_factory=list)
+    """Sources whose key columns were renamed or widened."""
     unlisted: list[str] = field(default_factory=list)
     """In the database but not in the file: left alone."""
 
@@ -105,7 +120,7 @@ class Plan:
 
     @property
     def empty(self) -> bool:
-        return not self.pending and not self.providers
+        return not (self.pending or self.providers or self.rekeys)
 
 
 def make_plan(connection: Connection, config: Config) -> Plan:
@@ -121,6 +136,9 @@ def make_plan(connection: Connection, config: Config) -> Plan:
     for pipeline, wanted in config.pipelines.items():
         try:
             made = _plan(connection, config, wanted, there, taken)
+            _require_one_key(made, plan.pipelines)
+            if all(rekey.source.id != made.source.id for rekey in plan.rekeys):
+                plan.rekeys += plan_rekey(connection, made.source, made.table, there.values())
         except Refused as refused:
             refusals.append((pipeline, refused))
         else:
@@ -131,7 +149,30 @@ def make_plan(connection: Connection, config: Config) -> Plan:
         hints = list(dict.fromkeys(refused.hint for _, refused in refusals if refused.hint))
         raise Refused("\n".join(lines), hint="\n".join(hints))
     plan.pipelines = [_with_capture(connection, made, plan, there) for made in plan.pipelines]
+    plan.rekeys = [_with_triggers(connection, rekey, plan) for rekey in plan.rekeys]
     return plan
+
+
+def _with_triggers(connection: Connection, rekey: Rekey, plan: Plan) -> Rekey:
+    """Installs the triggers with the key: those for what is read already as well, until the pipelines change."""
+    same = [made for made in plan.pipelines if made.source.id == rekey.source.id]
+    after = same[0].capture
+    tracked = {*after.tracked, *rekey.read(connection)}
+    capture = replace(after, tracked=tuple(c.name for c in rekey.table.columns if c.name in tracked))
+    if capture == after:
+        plan.pipelines = [replace(made, missing_triggers=()) if made in same else made for made in plan.pipelines]
+    return replace(rekey, capture=capture)
+
+
+def _require_one_key(made: PipelinePlan, others: list[PipelinePlan]) -> None:
+    """Raises Refused where pipelines of one source want to tell its rows apart in different ways."""
+    for other in others:
+        if other.source.label == made.source.label and other.source.key != made.source.key:
+            raise Refused(
+                f"its key of {made.source.label} is ({', '.join(c.name for c in made.source.key)}), and that of "
+                f"pipeline {other.name} ({', '.join(c.name for c in other.source.key)})",
+                hint="all pipelines of a source share one key: declare the same in each, or none",
+            )
 
 
 def _plan(
@@ -150,22 +191,25 @@ def _plan(
         statement("pipelines.source_id"), {"schema": table.schema, "table": table.table}
     ).fetchone()
     source = Source(0 if row is None else row["id"], table.schema, table.table, key)
+    require_carried_over(source, table, there.values())
     if wanted.capture_replicated:
         catalog.require_owner(connection, table, "capture_replicated")
     if wanted.text_columns is not None:
         catalog.require_columns(table, wanted.text_columns)
     text_given = wanted.text_sql or text_of_columns(wanted.text_columns or ())
     meant = catalog.understand(connection, source, table, text_given, wanted.where)
-    target = _target(connection, wanted, existing, source, taken)
+    target = choose_target(wanted, existing, source, taken)
+    take_over, recreate = stand(connection, target, wanted, existing, source, table)
     found = () if existing is None else _require_writable(connection, existing)
     spec = Spec(wanted.model, wanted.dimensions)
     rows, exact = _count(connection, source, table, None)
     matching = (rows, exact) if wanted.where is None else _count(connection, source, table, meant.where)
     provider = config.providers[wanted.provider]
-    changes, retype = (
-        ((), False) if existing is None else _changes(connection, existing, wanted, source, text_given, meant)
-    )
-    refill = existing is None or any(c.what in ("text", "where", "model", "dimensions") for c in changes)
+    changes: tuple[Change, ...] = ()
+    retype = False
+    if existing is not None:
+        changes, retype = _changes(connection, existing, wanted, source, text_given, meant, there=not recreate)
+    refill = existing is None or recreate or any(c.what in REFILLING for c in changes)
     return PipelinePlan(
         config=wanted,
         existing=existing,
@@ -183,6 +227,8 @@ def _plan(
         changes=changes,
         refill=refill,
         retype=retype,
+        take_over=take_over,
+        recreate=recreate,
         capture=_capture(connection, source, table, (), wanted.capture_replicated),
         missing_triggers=(),
         demands=found,
@@ -199,50 +245,6 @@ def _require_writable(connection: Connection, pipeline: Pipeline) -> tuple[Deman
             f"{pipeline.target_label} refuses every write: {words}", hint="\n".join(d.advice for d in certain)
         )
     return tuple(demand for demand in found if not demand.certain)
-
-
-def _target(
-    connection: Connection,
-    wanted: PipelineConfig,
-    existing: Pipeline | None,
-    source: Source,
-    taken: dict[Target, str],
-) -> Target:
-    if existing is not None:
-        fixed = (existing.target_schema, existing.target_table)
-        if wanted.target is not None and (wanted.target[0] or source.schema, wanted.target[1]) != fixed:
-            raise Refused(
-                f"its target is {fixed[0]}.{fixed[1]}, and stays so",
-                hint=f"pgvector-sync remove {wanted.name}, then apply again with the new target",
-            )
-        return fixed
-    if wanted.target is not None:
-        target = (wanted.target[0] or source.schema, wanted.target[1])
-    else:
-        target = (source.schema, f"{source.table}_embedding")
-        if target in taken:
-            target = (source.schema, f"{source.table}_{wanted.name}_embedding")
-    label = f"{target[0]}.{target[1]}"
-    if len(target[1].encode()) > NAME_LIMIT_BYTES:
-        raise Refused(
-            f"the target's name {label} is longer than {NAME_LIMIT_BYTES} bytes",
-            hint='name a shorter one: target = "short_name"',
-        )
-    found = connection.execute(statement("catalog.relation"), {"schema": target[0], "table": target[1]}).fetchone()
-    if target in taken or found is not None:
-        owner = f"the target of pipeline {taken[target]}" if target in taken else "there already"
-        raise Refused(
-            f"{label} is {owner}", hint=f'name another: target = "…" in [pipelines.{wanted.name}], or drop it'
-        )
-    may = connection.execute(statement("apply.may_create"), {"schema": target[0]}).fetchone()
-    if may is None:
-        raise Refused(f"there is no schema {target[0]} for the target", hint=f'CREATE SCHEMA "{target[0]}";')
-    if not may["may_create"]:
-        raise Refused(
-            f"role {may['role']} may not create {label}",
-            hint=f'GRANT CREATE ON SCHEMA "{target[0]}" TO "{may["role"]}";',
-        )
-    return target
 
 
 def _count(connection: Connection, source: Source, table: Table, where: str | None) -> tuple[int, bool]:
@@ -271,12 +273,18 @@ def _changes(
     source: Source,
     text_given: str,
     meant: Expressions,
+    *,
+    there: bool,
 ) -> tuple[tuple[Change, ...], bool]:
-    """The differences, and whether the target's column is retyped. Raises Refused for what can't be changed."""
-    if existing.source.label != source.label or existing.source.key != source.key:
+    """The differences, and whether the target, if it is `there`, has its column retyped.
+
+    Raises Refused for what can't be changed.
+    """
+    if existing.source.label != source.label:
         raise Refused(
-            f"its source is {existing.source.label} with key ({', '.join(c.name for c in existing.source.key)})",
-            hint=f"pgvector-sync remove {wanted.name}, then apply again",
+            f"its source is {existing.source.label}",
+            hint=f"pgvector-sync remove {wanted.name} --keep-vectors, then apply, with "
+            f'target = "{existing.target_label}": the vectors that still fit are taken over',
         )
     pairs = [
         ("text", existing.text_given, text_given),
@@ -293,7 +301,7 @@ def _changes(
         ("reconcile", as_written(existing.schedule), as_written(wanted.schedule)),
     ]
     changes = tuple(Change(*pair) for pair in pairs if pair[1] != pair[2])
-    retype = any(change.what in ("dimensions", "vector_type") for change in changes)
+    retype = there and any(change.what in ("dimensions", "vector_type") for change in changes)
     if retype:
         target = sql.Identifier(existing.target_schema, existing.target_table)
         if one(connection, statement("apply.target_filled").format(target=target))["filled"]:

@@ -53,6 +53,11 @@ def requeue(connection: Connection, pipeline: str, keys: Sequence[Key] | None) -
     return rows + connection.execute(statement("dead_letters.requeue_events"), params).rowcount
 
 
+def wake_failed(connection: Connection, pipeline_id: int) -> int:
+    """Rows on which the database failed are looked at again; returns how many."""
+    return connection.execute(statement("dead_letters.wake_failed"), {"pipeline_id": pipeline_id}).rowcount
+
+
 def discard(connection: Connection, pipeline: str, keys: Sequence[Key] | None) -> int:
     """These keys, or all of the pipeline; returns how many were dead."""
     return connection.execute(statement("dead_letters.discard"), _params(pipeline, keys)).rowcount

@@ -53,6 +53,11 @@ def sweeps(connection: Connection) -> dict[int, list[EventId]]:
     return found
 
 
+def add_sweep(connection: Connection, source_id: int) -> None:
+    """Asks for a walk over the targets of a source, as a TRUNCATE does."""
+    connection.execute(statement("outbox.add_sweep"), {"source_id": source_id})
+
+
 def finish_sweep(connection: Connection, events: list[EventId]) -> None:
     """Removes the events of a sweep that has reached the end of every target."""
     params = {"ids": [event_id for event_id, _ in events], "xids": [xid for _, xid in events]}

@@ -96,10 +96,15 @@ def start(
 
 def start_fill(connection: Connection, pipeline_id: int, *, rows_total: int) -> int:
     """Writes the run that enqueues every row, in place of one still running; returns its id."""
-    connection.execute(statement("runs.supersede"), {"pipeline_id": pipeline_id, "kind": Kind.FILL})
+    supersede(connection, pipeline_id, Kind.FILL)
     started = start(connection, pipeline_id, Kind.FILL, options={}, rows_total=rows_total)
     assert started is not None  # noqa: S101  only a reconciliation can be refused
     return started
+
+
+def supersede(connection: Connection, pipeline_id: int, kind: Kind) -> None:
+    """Ends running runs of a kind: what is asked for next looks at every row anyway."""
+    connection.execute(statement("runs.supersede"), {"pipeline_id": pipeline_id, "kind": kind})
 
 
 def same(connection: Connection, pipeline_id: int, kind: Kind, options: dict[str, Any]) -> int | None:

@@ -233,6 +233,12 @@ def install(connection: Connection, capture: Capture) -> None:
         connection.execute(part)
 
 
+def touch(connection: Connection, relation: Target) -> None:
+    """Locks a table against its writers until the transaction, which must not commit, ends."""
+    connection.execute(statement("capture.touch_function"))
+    connection.execute(statement("capture.touch").format(relation=sql.Identifier(*relation)))
+
+
 def uninstall(connection: Connection, source: Source) -> None:
     """Drops our functions, and with them every trigger that calls one: on the source, on its partitions, on what
     was renamed or detached meanwhile. DROP TRIGGER would need the table's owner.
@@ -266,7 +272,14 @@ def create_target(
             key_columns=sql.SQL(", ").join(sql.Identifier(column.name) for column in source.key),
         )
     )
-    connection.execute(statement("capture.index_fingerprint").format(target=relation))
+    adopt_target(connection, target, source, pipeline=pipeline, indexed=False)
+
+
+def adopt_target(connection: Connection, target: Target, source: Source, *, pipeline: str, indexed: bool) -> None:
+    """Says whose it is, and gives it its index on fingerprints unless it is `indexed`."""
+    relation = sql.Identifier(*target)
+    if not indexed:
+        connection.execute(statement("capture.index_fingerprint").format(target=relation))
     comment = f"Embeddings of {source.label}, kept by pgvector-sync (pipeline {pipeline})"
     connection.execute(statement("capture.comment_target").format(target=relation, comment=sql.Literal(comment)))
 
