@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -13,7 +14,7 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.operate import gap as gap_module
 from pgvector_sync.operate.apply import apply_plan
 from pgvector_sync.operate.plan import Plan
-from synced import DOCS, Synced, session
+from synced import DOCS, Synced, runtime_of, session
 from waiting import eventually
 
 
@@ -125,6 +126,112 @@ def test_when_no_gap_comes_it_gives_up_leaves_nothing_and_says_what_to_do(synced
     assert synced.database.value("SELECT to_regclass('docs_embedding')") is None
     synced.apply()
     synced.sync()
+
+
+def test_what_is_in_the_way_is_named_with_what_to_do(synced: Synced, monkeypatch):
+    monkeypatch.setattr(gap_module, "DDL_PATIENCE", timedelta(seconds=0.3))
+    monkeypatch.setattr(gap_module, "DDL_LOCK_TIMEOUT", timedelta(milliseconds=50))
+    synced.run(DOCS)
+    synced.declare()
+    with session(synced.database, application_name="nightly") as vacuum:
+        vacuum.execute("LOCK TABLE docs IN SHARE UPDATE EXCLUSIVE MODE")  # as VACUUM and CREATE INDEX CONCURRENTLY
+        pid = vacuum.info.backend_pid
+        with pytest.raises(Refused) as refused:
+            synced.apply()
+    assert f"in the way is pid {pid}, nightly, role postgres, idle in transaction for " in str(refused.value)
+    assert "with ShareUpdateExclusiveLock on public.docs" in str(refused.value)
+    assert f"SELECT pg_terminate_backend({pid});" in refused.value.hint
+    assert f"pid {pid}, nightly" in synced.said[0]
+
+
+def test_a_prepared_transaction_in_the_way_is_named(synced: Synced, monkeypatch):
+    monkeypatch.setattr(gap_module, "DDL_PATIENCE", timedelta(seconds=0.3))
+    monkeypatch.setattr(gap_module, "DDL_LOCK_TIMEOUT", timedelta(milliseconds=50))
+    synced.run(DOCS)
+    synced.declare()
+    with session(synced.database) as writer:
+        writer.execute("INSERT INTO docs VALUES (1, 'one')")
+        writer.execute("PREPARE TRANSACTION 'forgotten'")
+        writer.commit()
+    try:
+        with pytest.raises(Refused, match="the prepared transaction forgotten") as refused:
+            synced.apply()
+    finally:
+        synced.run("ROLLBACK PREPARED 'forgotten'")
+    assert "ROLLBACK PREPARED 'forgotten'" in refused.value.hint
+
+
+def test_what_is_in_the_way_on_a_partition_is_named(synced: Synced, monkeypatch):
+    monkeypatch.setattr(gap_module, "DDL_PATIENCE", timedelta(seconds=0.3))
+    monkeypatch.setattr(gap_module, "DDL_LOCK_TIMEOUT", timedelta(milliseconds=50))
+    synced.run(
+        "CREATE TABLE docs (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)",
+        "CREATE TABLE docs_1 PARTITION OF docs FOR VALUES FROM (0) TO (10)",
+    )
+    synced.declare()
+    with session(synced.database) as slow:
+        slow.execute("LOCK TABLE docs_1 IN SHARE UPDATE EXCLUSIVE MODE")
+        with pytest.raises(Refused, match=r"with ShareUpdateExclusiveLock on public\.docs_1"):
+            synced.apply()
+
+
+@pytest.fixture
+def slow_autovacuum(synced: Synced) -> Iterator[Callable[[str], int]]:
+    """Has a real autovacuum worker work on a table for minutes; returns its pid. It yields to nobody for a second."""
+    database = synced.database
+    with database.server.connect() as server:
+        server.execute("ALTER SYSTEM SET autovacuum_naptime = 1")
+        server.execute("SELECT pg_reload_conf()")
+        synced.run(f"ALTER DATABASE {database.name} SET deadlock_timeout = '1s'")  # as servers have it
+
+        def begin(table: str) -> int:
+            synced.run(
+                f"ALTER TABLE {table} SET (autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0, "
+                "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)",
+                f"UPDATE {table} SET body = body || '!'",
+            )
+            holder = """
+                SELECT l.pid FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+                WHERE l.relation = %s::regclass AND l.mode = 'ShareUpdateExclusiveLock'
+                AND a.backend_type = 'autovacuum worker'
+            """
+            return eventually(lambda: database.execute(holder, table), 60, what="autovacuum has begun")[0][0]
+
+        yield begin
+        server.execute("ALTER SYSTEM RESET autovacuum_naptime")
+        server.execute("SELECT pg_reload_conf()")
+
+
+@pytest.mark.slow
+def test_autovacuum_gives_way_to_apply_and_writers_wait_little_longer_than_for_it(
+    synced: Synced, slow_autovacuum: Callable[[str], int], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gap_module, "DDL_PATIENCE", timedelta(seconds=20))
+    synced.run(DOCS, "INSERT INTO docs SELECT g, repeat('text ', 200) || g FROM generate_series(1, 5000) g")
+    synced.declare()
+    pid = slow_autovacuum("docs")
+    waits: list[float] = []
+    stop = threading.Event()
+
+    def write() -> None:
+        with synced.database.connect() as connection:
+            number = 10_000
+            while not stop.is_set():
+                started, number = time.monotonic(), number + 1
+                connection.execute("INSERT INTO docs VALUES (%s, 'while it waits')", [number])
+                waits.append(time.monotonic() - started)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        with runtime_of(synced.database.url, synced.runtime.embedder) as runtime:
+            synced.apply(runtime)
+    finally:
+        stop.set()
+        writer.join()
+    assert f"autovacuum (pid {pid})" in synced.said[0]
+    assert synced.plan().empty
+    assert max(waits) < 3  # 1.5 s, and what a busy machine adds
 
 
 def test_a_reader_does_not_hold_up_apply(synced: Synced):
