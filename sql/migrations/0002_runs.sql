@@ -50,7 +50,9 @@ DECLARE
     parts  jsonb[] := '{}';
 BEGIN
     -- to_jsonb calls a cast to json that the caller may have made for a type of his own, and here with our rights
-    IF pg_typeof(key) <> ALL ('{smallint,integer,bigint,numeric,text,varchar,uuid,date,jsonb}'::regtype[]) THEN
+    IF pg_typeof(key) <> ALL (
+        '{smallint,integer,bigint,numeric,text,varchar,bpchar,uuid,date,timestamp,timestamptz,boolean,jsonb}'::regtype[]
+    ) THEN
         RAISE EXCEPTION 'a key is no %', pg_typeof(key) USING ERRCODE = 'wrong_object_type',
             HINT = 'cast it to the type of its column, or pass jsonb_build_array(a, b)';
     END IF;
@@ -75,6 +77,11 @@ BEGIN
             WHEN wanted.key_types[i] = 'uuid' THEN to_jsonb(part::uuid::text)
             WHEN wanted.key_types[i] = 'date' THEN to_jsonb(part::date::text)
             WHEN wanted.key_types[i] LIKE 'numeric%' THEN to_jsonb(trim_scale(part::numeric)::text)
+            WHEN wanted.key_types[i] = 'boolean' THEN to_jsonb(part::boolean::text)
+            WHEN wanted.key_types[i] LIKE 'character(%' THEN to_jsonb(part::bpchar::text)
+            WHEN wanted.key_types[i] LIKE 'timestamp% without time zone' THEN to_jsonb(part::timestamp)
+            WHEN wanted.key_types[i] LIKE 'timestamp% with time zone' THEN to_jsonb(regexp_replace(
+                to_jsonb(timezone(make_interval(), part::timestamptz)) #>> '{}', '([0-9])( BC)?$', E'\\1Z\\2'))
             ELSE to_jsonb(part) END;
     END LOOP;
     INSERT INTO pgvector_sync.outbox (source_id, key) VALUES (wanted.id, to_jsonb(parts));

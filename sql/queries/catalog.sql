@@ -32,7 +32,8 @@ ORDER BY 1 LIMIT 3;
 SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null,
        a.attgenerated = 'v' AS virtual, a.attlen = -1 AND a.attstorage <> 'p' AS can_toast,
        coalesce(l.collisdeterministic, true) AS deterministic,
-       CASE WHEN a.attcollation <> t.typcollation THEN ARRAY[ln.nspname, l.collname]::text[] END AS collation
+       CASE WHEN a.attcollation <> t.typcollation THEN ARRAY[ln.nspname, l.collname]::text[] END AS collation,
+       t.typtype = 'e' AS enum
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
 LEFT JOIN pg_catalog.pg_namespace ln ON ln.oid = l.collnamespace

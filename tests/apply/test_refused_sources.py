@@ -55,12 +55,8 @@ def test_a_table_that_triggers_cannot_serve_is_refused(synced: Synced, statement
 @pytest.mark.parametrize(
     "kind",
     [
-        "timestamptz",
-        "timestamp",
         "double precision",
         "real",
-        "char(5)",
-        "boolean",
         "bytea",
         "inet",
         "time",
@@ -77,12 +73,25 @@ def test_a_key_without_a_canonical_form_is_refused_and_the_ones_that_have_it_are
     assert 'key = ["column"]' in refused.hint
 
 
-def test_a_domain_and_an_enum_are_refused_as_keys(synced: Synced):
-    synced.run("CREATE DOMAIN number AS int", "CREATE TYPE color AS ENUM ('red')")
-    for kind in ("number", "color"):
-        synced.run("DROP TABLE IF EXISTS docs", f"CREATE TABLE docs (id {kind} PRIMARY KEY, body text)")
-        synced.declare()
-        assert "no one canonical form" in str(refusal(synced))
+def test_a_domain_is_refused_as_a_key(synced: Synced):
+    synced.run("CREATE DOMAIN number AS int", "CREATE TABLE docs (id number PRIMARY KEY, body text)")
+    synced.declare()
+    assert "no one canonical form" in str(refusal(synced))
+
+
+def test_an_enum_is_refused_as_a_key_with_a_way_out_that_works(synced: Synced):
+    synced.run(
+        "CREATE TYPE color AS ENUM ('red', 'blue')",
+        "CREATE TABLE docs (id int, kind color, body text, PRIMARY KEY (id, kind))",
+        "INSERT INTO docs VALUES (1, 'red', 'one'), (1, 'blue', 'two')",
+    )
+    synced.declare()
+    refused = refusal(synced)
+    assert "key column kind of public.docs is the enum color" in str(refused)
+    synced.run(refused.hint.partition("without one: ")[2].partition(";")[0])
+    synced.pipeline(key=["row_id"])
+    synced.run("ALTER TYPE color RENAME VALUE 'red' TO 'rouge'", "UPDATE docs SET body = 'uno'")
+    synced.sync()
 
 
 def test_a_citext_key_is_refused(synced: Synced):

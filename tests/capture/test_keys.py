@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pgvector_sync.model import KeyColumn
+from pgvector_sync.operate.requests import request_reconcile
+from pgvector_sync.store.canonical import canonical_key
 from synced import Synced
 
 KEYS = {
@@ -25,6 +28,56 @@ KEYS = {
         ["1", "-0.5", "1" + 30 * "0", "123456789012345678901234567890.12345", "0", "NaN", "Infinity"],
     ),
     "numeric(10,2)": (["1", "2.50"], ["1", "2.5"]),
+    "char(5)": (["'abc'", "'a  '", "'äöü  '", "''"], ["abc", "a", "äöü", ""]),
+    "boolean": (["false", "true"], ["false", "true"]),
+    "timestamp": (
+        [
+            "'2024-02-29 12:30:45.123456'",
+            "'2024-02-29 12:30:45.5'",
+            "'2024-01-01'",
+            "'infinity'",
+            "'-infinity'",
+            "'0044-03-15 01:02:03 BC'",
+            "'12345-01-01 00:00:00.000001'",
+            "'294276-12-31 23:59:59.999999'",
+        ],
+        [
+            "2024-02-29T12:30:45.123456",
+            "2024-02-29T12:30:45.5",
+            "2024-01-01T00:00:00",
+            "infinity",
+            "-infinity",
+            "0044-03-15T01:02:03 BC",
+            "12345-01-01T00:00:00.000001",
+            "294276-12-31T23:59:59.999999",
+        ],
+    ),
+    "timestamptz": (
+        [
+            "'2024-02-29 12:30:45.123456+00'",
+            "'2024-02-29 12:30:45.5+09'",
+            "'2024-01-01 00:30:00+02'",
+            "'infinity'",
+            "'-infinity'",
+            "'0044-03-15 01:02:03.4+00 BC'",
+            "'12345-01-01 00:00:00.000001+00'",
+            "'4714-11-24 00:00:00+00 BC'",
+            "'294276-12-31 23:59:59.999999+00'",
+        ],
+        [
+            "2024-02-29T12:30:45.123456Z",
+            "2024-02-29T03:30:45.5Z",
+            "2023-12-31T22:30:00Z",
+            "infinity",
+            "-infinity",
+            "0044-03-15T01:02:03.4Z BC",
+            "12345-01-01T00:00:00.000001Z",
+            "4714-11-24T00:00:00Z BC",
+            "294276-12-31T23:59:59.999999Z",
+        ],
+    ),
+    "timestamptz(3)": (["'2024-02-29 12:30:45.123456+00'"], ["2024-02-29T12:30:45.123Z"]),
+    "timestamp(0)": (["'2024-02-29 12:30:45.6'"], ["2024-02-29T12:30:46"]),
     'text COLLATE "C"': (["'b'", "'B'", "'ä'"], ["b", "B", "ä"]),
 }
 
@@ -89,6 +142,42 @@ def test_a_session_with_another_date_style_writes_the_same_key(synced: Synced, s
     synced.sync()
 
 
+ODD_SESSIONS = [
+    "-c TimeZone=Asia/Tokyo -c DateStyle=German",
+    "-c TimeZone=America/St_Johns -c DateStyle=SQL,DMY",
+    "-c TimeZone=<+03>-03 -c DateStyle=Postgres,MDY -c IntervalStyle=sql_standard",
+    "-c TimeZone=Europe/Dublin -c standard_conforming_strings=off -c backslash_quote=off",
+    "-c timezone_abbreviations=Australia -c extra_float_digits=0",
+]
+
+
+@pytest.mark.parametrize("options", ODD_SESSIONS)
+def test_no_setting_of_a_session_changes_the_key_of_a_moment(synced: Synced, options: str):
+    synced.run("CREATE TABLE docs (at timestamptz, plain timestamp, body text, PRIMARY KEY (at, plain))")
+    synced.pipeline()
+    rows = [
+        "(make_timestamptz(2024, 3, 31, 1, 30, 0.25, 'UTC'), make_timestamp(2024, 3, 31, 2, 30, 0.25))",
+        "(make_timestamptz(-44, 3, 15, 1, 2, 3, 'UTC'), make_timestamp(-44, 3, 15, 1, 2, 3))",
+        "('infinity'::timestamptz, '-infinity'::timestamp)",
+    ]
+    keys = [
+        ["2024-03-31T01:30:00.25Z", "2024-03-31T02:30:00.25"],
+        ["0044-03-15T01:02:03Z BC", "0044-03-15T01:02:03 BC"],
+        ["infinity", "-infinity"],
+    ]
+    with synced.database.connect(options=options) as writer:
+        for row in rows:
+            writer.execute(f"INSERT INTO docs SELECT *, 'text' FROM (VALUES {row}) AS v (at, plain)")
+        assert synced.events() == keys
+        synced.sync()
+        assert set(synced.vectors()) == {tuple(key) for key in keys}
+        writer.execute("DELETE FROM docs WHERE plain = '-infinity'")
+        assert len(synced.vectors()) == 2
+        writer.execute("UPDATE docs SET at = at + interval '1 microsecond'")
+        synced.sync()
+    assert ("2024-03-31T01:30:00.250001Z", "2024-03-31T02:30:00.25") in synced.vectors()
+
+
 def test_a_composite_key_of_mixed_types_in_key_order(synced: Synced, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("pgvector_sync.sync.bulk.PAGE_ROWS", 2)
     synced.run(
@@ -116,8 +205,8 @@ def test_keys_that_would_read_the_same_if_joined_are_kept_apart(synced: Synced):
 
 def test_another_unique_key_may_be_named_in_place_of_the_primary_key(synced: Synced):
     synced.run(
-        "CREATE TABLE docs (at timestamptz PRIMARY KEY, slug text NOT NULL UNIQUE, body text)",
-        "INSERT INTO docs VALUES (now(), 'first', 'one')",
+        "CREATE TABLE docs (span interval PRIMARY KEY, slug text NOT NULL UNIQUE, body text)",
+        "INSERT INTO docs VALUES ('1 day', 'first', 'one')",
     )
     synced.pipeline(key=["slug"])
     synced.run("UPDATE docs SET slug = 'premier'")
@@ -139,3 +228,70 @@ def test_a_key_too_long_for_an_index_is_parked_and_holds_up_nobody(synced: Synce
     synced.settle()
     synced.covered()
     assert {("before",), ("after",)} <= set(synced.vectors())
+
+
+CANONICAL = [
+    ("timestamp with time zone", "2026-01-31T12:00:00+02:00", "2026-01-31T10:00:00Z"),
+    ("timestamp with time zone", "2026-01-31 12:00:00.500000Z", "2026-01-31T12:00:00.5Z"),
+    ("timestamp(3) with time zone", "0044-03-15T01:02:03Z BC", "0044-03-15T01:02:03Z BC"),
+    ("timestamp with time zone", "infinity", "infinity"),
+    ("timestamp with time zone", "2026-01-31T12:00:00", None),
+    ("timestamp with time zone", "12345-01-01T00:00:00", None),
+    ("timestamp with time zone", "yesterday", None),
+    ("timestamp without time zone", "2026-01-31", "2026-01-31T00:00:00"),
+    ("timestamp without time zone", "2026-01-31 12:00:00.000001", "2026-01-31T12:00:00.000001"),
+    ("timestamp without time zone", "12345-01-01T00:00:00.5", "12345-01-01T00:00:00.5"),
+    ("timestamp without time zone", "2026-01-31T12:00:00Z", None),
+    ("boolean", True, "true"),
+    ("boolean", "f", "false"),
+    ("boolean", 1, None),
+    ("boolean", "yes please", None),
+    ("character(5)", "abc  ", "abc"),
+    ("bigint", True, None),
+]
+
+
+@pytest.mark.parametrize(("kind", "typed", "key"), CANONICAL)
+def test_a_key_as_a_person_types_it_becomes_the_one_that_the_triggers_write(
+    kind: str, typed: object, key: str | None
+):
+    columns = [KeyColumn("k", kind)]
+    if key is None:
+        with pytest.raises(ValueError, match=r".+"):
+            canonical_key([typed], columns)
+    else:
+        assert canonical_key([typed], columns) == (key,)
+        assert canonical_key([key], columns) == (key,)
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_enqueue_writes_the_same_key_as_the_triggers(synced: Synced, kind: str):
+    values, canonical = KEYS[kind]
+    synced.run(f"CREATE TABLE docs (id {kind} PRIMARY KEY, body text)")
+    synced.run(*(f"INSERT INTO docs VALUES ({value}, 'text {n}')" for n, value in enumerate(values)))
+    synced.pipeline()
+    with synced.database.connect(options="-c TimeZone=Asia/Tokyo -c DateStyle=German") as writer:
+        writer.execute("SELECT pgvector_sync.enqueue('docs', id) FROM docs")
+        assert sorted(synced.events(), key=str) == sorted(([key] for key in canonical), key=str)
+        synced.sync()
+        writer.execute("SELECT pgvector_sync.enqueue('docs', jsonb_build_array(id)) FROM docs")
+    assert sorted(synced.events(), key=str) == sorted(([key] for key in canonical), key=str)
+
+
+@pytest.mark.parametrize("kind", KEYS)
+def test_a_reconciliation_of_many_pages_finds_every_key_that_has_drifted_and_no_other(
+    synced: Synced, kind: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("pgvector_sync.sync.reconcile.FIRST_PAGE_ROWS", 2)
+    values, canonical = KEYS[kind]
+    synced.run(f"CREATE TABLE docs (id {kind} PRIMARY KEY, body text)")
+    synced.run(*(f"INSERT INTO docs VALUES ({value}, 'text {n}')" for n, value in enumerate(values)))
+    synced.pipeline()
+    with synced.database.connect() as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("UPDATE docs SET body = 'drifted' WHERE body = 'text 0'")
+    request_reconcile(synced.runtime.database, "docs", deep=True)
+    synced.settle()
+    synced.exact()
+    found = synced.database.value("SELECT samples FROM pgvector_sync.run WHERE kind = 'reconcile'")
+    assert found == {"stale": [[canonical[0]]]}

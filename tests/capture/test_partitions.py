@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pgvector_sync.operate.requests import request_reconcile, request_reembed
 from synced import OURS, Synced
 
 EVENTS = [
@@ -160,3 +161,43 @@ def test_the_owner_of_a_partitioned_table_may_go_on_making_partitions(synced: Sy
             connection.execute("INSERT INTO docs VALUES (1, 'one'), (101, 'two')")
             synced.settle(runtime=runtime)
         assert set(synced.vectors()) == {(1,), (101,)}
+
+
+TIMED = [
+    """CREATE TABLE docs (id bigint GENERATED ALWAYS AS IDENTITY, created_at timestamptz, body text,
+                          PRIMARY KEY (id, created_at)) PARTITION BY RANGE (created_at)""",
+    "CREATE TABLE docs_01 PARTITION OF docs FOR VALUES FROM ('2026-01-01+00') TO ('2026-02-01+00')",
+    "CREATE TABLE docs_02 PARTITION OF docs FOR VALUES FROM ('2026-02-01+00') TO ('2026-03-01+00')",
+    """INSERT INTO docs (created_at, body)
+       SELECT '2026-01-15 12:00:00.000001+00'::timestamptz + g * interval '1 day', 'text ' || g
+       FROM generate_series(1, 30) g""",
+]
+
+
+def test_a_source_partitioned_by_the_time_in_its_key_is_followed_from_end_to_end(
+    synced: Synced, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("pgvector_sync.sync.bulk.PAGE_ROWS", 7)
+    monkeypatch.setattr("pgvector_sync.sync.reconcile.FIRST_PAGE_ROWS", 7)
+    synced.run(*TIMED)
+    synced.pipeline()
+    assert (1, "2026-01-16T12:00:00.000001Z") in synced.vectors()
+    with synced.database.connect(options="-c TimeZone=Pacific/Auckland -c DateStyle=SQL,DMY") as writer:
+        writer.execute("UPDATE docs SET body = 'changed' WHERE id = 2")
+        writer.execute("UPDATE docs SET created_at = created_at + interval '10 days' WHERE id = 10")  # moves on
+        writer.execute("DELETE FROM docs WHERE id = 3")
+        writer.execute("INSERT INTO docs (created_at, body) VALUES ('2026-02-28 23:59:59.999999+00', 'last')")
+    assert [2, "2026-01-17T12:00:00.000001Z"] in synced.events()
+    synced.sync()
+    with synced.database.connect() as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("UPDATE docs SET body = 'unseen' WHERE id = 5")
+        connection.execute("DELETE FROM docs WHERE id = 6")
+    request_reconcile(synced.runtime.database, "docs", deep=True)
+    synced.settle()
+    synced.exact()
+    request_reembed(synced.runtime.database, "docs", keys=[(1, "2026-01-16T12:00:00.000001Z")], force=True)
+    paid = synced.paid()
+    synced.settle()
+    assert synced.paid() == paid + 1
+    assert synced.plan().empty

@@ -17,8 +17,8 @@ from pgvector_sync.operate import schedule
 from pgvector_sync.operate.estimate import estimate
 from pgvector_sync.operate.requests import request_reconcile, request_reembed
 from pgvector_sync.operate.waiting import find_run
+from pgvector_sync.store.canonical import canonical_key
 from pgvector_sync.store.runs import Run
-from pgvector_sync.store.shape import canonical_key
 from pgvector_sync.sync import bulk, reconcile, run, runtime
 from steps import Steps
 from synced import DIMENSIONS, Synced

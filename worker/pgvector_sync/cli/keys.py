@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Key, KeyColumn
-from pgvector_sync.store.shape import canonical_key
+from pgvector_sync.store.canonical import canonical_key
 
 _JSON_BEGINS = ("[", '"')
 

@@ -15,9 +15,9 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.operate.requests import request_reconcile, request_reembed
 from pgvector_sync.settings import load_settings
 from pgvector_sync.store import pipelines
+from pgvector_sync.store.canonical import canonical_key
 from pgvector_sync.store.database import Database
 from pgvector_sync.store.migrations import check_schema
-from pgvector_sync.store.shape import canonical_key
 
 
 def ask_for_reembed(

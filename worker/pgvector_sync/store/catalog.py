@@ -46,6 +46,7 @@ class Column:
     """False under a nondeterministic collation."""
     collation: tuple[str, str] | None
     """(schema, name) where it isn't the type's default."""
+    enum: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +152,7 @@ def _table(connection: Connection, row: DictRow) -> Table:
             r["can_toast"],
             r["deterministic"],
             tuple(r["collation"]) if r["collation"] else None,
+            r["enum"],
         )
         for r in connection.execute(statement("catalog.columns"), {"oid": row["oid"]})
     )
@@ -202,10 +204,18 @@ def _key_column(table: Table, name: str) -> KeyColumn:
     column = table.column(name)
     if column is None:  # pragma: no cover - the catalog named it
         raise AssertionError(name)
+    another = 'name another unique NOT NULL key: key = ["column"]'
+    if column.enum:
+        raise Refused(
+            f"key column {name} of {table.schema}.{table.table} is the enum {column.type}: renaming one of its "
+            "values would change keys",
+            hint=f"{another}; without one: ALTER TABLE {_quoted(table.schema, table.table)} "
+            'ADD row_id bigint GENERATED ALWAYS AS IDENTITY UNIQUE; and key = ["row_id"]',
+        )
     if base_type(column.type) not in KEY_TYPES:
         raise Refused(
             f"key column {name} of {table.schema}.{table.table} is {column.type}, which has no one canonical form",
-            hint=f'keys may be {", ".join(KEY_TYPES)}; name another unique NOT NULL key: key = ["column"]',
+            hint=f"keys may be {', '.join(KEY_TYPES)}; {another}",
         )
     if not column.deterministic:
         raise Refused(

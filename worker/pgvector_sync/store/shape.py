@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from decimal import Decimal
 from functools import cached_property
-from uuid import UUID
 
 from psycopg import sql
 
-from pgvector_sync.model import Key, KeyColumn, Metric, Pipeline, Source
+from pgvector_sync.model import KeyColumn, Metric, Pipeline, Source
 from pgvector_sync.store.statements import statement
 
 KEY_TYPES: Mapping[str, str] = {
@@ -22,8 +19,12 @@ KEY_TYPES: Mapping[str, str] = {
     "uuid": "uuid",
     "text": "text",
     "character varying": "varchar",
+    "character": "bpchar",
     "date": "date",
+    "timestamp without time zone": "timestamp",
+    "timestamp with time zone": "timestamptz",
     "numeric": "numeric",
+    "boolean": "bool",
 }
 """Key types that have one canonical form, by the name that format_type gives them without their modifier."""
 
@@ -33,17 +34,27 @@ OPERATORS: Mapping[Metric, str] = {
     Metric.INNER_PRODUCT: "<#>",
 }
 
+_MODIFIER = re.compile(r"\([^)]*\)")
+
 TARGET_COLUMNS = ("chunk_no", "chunk", "embedding", "fingerprint", "model", "embedded_at")
 
-_FAR_DATE = re.compile(r"-?infinity|\d{5,7}-\d\d-\d\d|\d{4,}-\d\d-\d\d BC")
+_KEY_FORMS: Mapping[str, str] = {
+    "numeric": "pg_catalog.trim_scale({})::pg_catalog.text",
+    "character": "{}::pg_catalog.text",
+    "boolean": "{}::pg_catalog.text",
+    # in UTC by an interval, since no setting changes what that means; then the Z: before BC, and not at infinity
+    "timestamp with time zone": "pg_catalog.regexp_replace(pg_catalog.to_jsonb(pg_catalog.timezone("
+    "pg_catalog.make_interval(), {})) OPERATOR(pg_catalog.#>>) '{{}}', '([0-9])( BC)?$', E'\\\\1Z\\\\2')",
+}
+"""How a type's values become the one form of a key, where jsonb doesn't do it by itself."""
 
 _KEY = sql.SQL("pgvector_sync_key.key")
 _TARGET = sql.Identifier("pgvector_sync_target")
 
 
 def base_type(type_name: str) -> str:
-    """`character varying(40)` → `character varying`, `numeric(10,2)` → `numeric`."""
-    return type_name.partition("(")[0].strip()
+    """`numeric(10,2)` → `numeric`, `timestamp(3) with time zone` → `timestamp with time zone`."""
+    return _MODIFIER.sub("", type_name)
 
 
 _SAME_KEYS = (("smallint", "integer", "bigint"), ("text", "character varying"))
@@ -78,48 +89,16 @@ def name(*parts: str) -> sql.Identifier:
 def key_json(
     source: Source, qualifier: sql.Composable, quote: Callable[[str], sql.Identifier] = sql.Identifier
 ) -> sql.Composed:
-    """The canonical key of a row as jsonb: integers are numbers, numeric loses trailing zeros, date is ISO.
+    """The canonical key of a row as jsonb, whatever the session's settings are: integers are numbers, all others
+    strings. numeric loses trailing zeros, char trailing blanks, dates are ISO, timestamptz is in UTC.
 
     `quote` is `name` where the statement has parameters.
     """
     parts = []
     for column in source.key:
         value: sql.Composable = qualifier + sql.SQL(".") + quote(column.name)
-        if base_type(column.type) == "numeric":
-            value = sql.SQL("pg_catalog.trim_scale({})::text").format(value)
-        parts.append(value)
+        parts.append(sql.SQL(_KEY_FORMS.get(base_type(column.type), "{}")).format(value))
     return sql.SQL("pg_catalog.jsonb_build_array({})").format(sql.SQL(", ").join(parts))
-
-
-def canonical_key(values: Sequence[object], columns: Sequence[KeyColumn]) -> Key:
-    """A key as a person gives it in the form that `key_json` gives it. Raises ValueError."""
-    if len(values) != len(columns):
-        raise ValueError(f"it needs {len(columns)} values")
-    parts: list[int | str] = []
-    for value, column in zip(values, columns, strict=True):
-        kind = base_type(column.type)
-        if isinstance(value, bool) or not isinstance(value, int | str):
-            raise ValueError("true, null and the like are no part of a key")  # noqa: TRY004  # of what a user typed
-        if isinstance(value, str) and "\0" in value:
-            raise ValueError("Postgres stores no NUL character")
-        if kind in ("smallint", "integer", "bigint"):
-            parts.append(int(str(value)))
-        elif kind == "numeric":
-            number = format(Decimal(str(value)), "f")
-            number = number.rstrip("0").rstrip(".") if "." in number else number
-            parts.append("0" if number == "-0" else number)
-        elif kind == "date":
-            parts.append(_date(str(value)))
-        elif kind == "uuid":
-            parts.append(str(UUID(str(value))))
-        else:
-            parts.append(str(value))
-    return tuple(parts)
-
-
-def _date(text: str) -> str:
-    """As Postgres prints it; years beyond Python's pass as they are."""
-    return text if _FAR_DATE.fullmatch(text) else date.fromisoformat(text).isoformat()
 
 
 def key_value(index: int, column: KeyColumn, key: sql.Composable) -> sql.Composed:
