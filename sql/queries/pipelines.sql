@@ -55,15 +55,15 @@ UPDATE pgvector_sync.source SET key_columns = %(key_columns)s, key_types = %(key
 WHERE id = %(id)s AND key_columns = %(columns_before)s AND key_types = %(types_before)s;
 
 -- name: rekey
--- Its pipelines: batches and pages of runs that were claimed under the old key are fenced off, and a state that the
--- changed table was to blame for ends.
+-- Its pipelines: batches and pages of runs that were claimed under the old key are fenced off, a state that the
+-- changed table was to blame for ends, and a deep reconciliation is owed.
 UPDATE pgvector_sync.pipeline SET spec_version = spec_version + 1,
     read_columns = ARRAY(SELECT coalesce(r.after, c.name) FROM unnest(read_columns) WITH ORDINALITY AS c (name, place)
                          LEFT JOIN unnest(%(columns_before)s::text[], %(key_columns)s::text[]) AS r (before, after)
                              ON r.before = c.name ORDER BY c.place),
     state = CASE WHEN state IN ('cooling_down', 'misconfigured') THEN 'active' ELSE state END,
     reason = CASE WHEN state IN ('cooling_down', 'misconfigured') THEN NULL ELSE reason END,
-    retry_at = NULL, failures = 0
+    retry_at = NULL, failures = 0, problem = NULL, problem_stops = false, recheck = true
 WHERE source_id = %(id)s AND state <> 'removing'
 RETURNING id, name;
 

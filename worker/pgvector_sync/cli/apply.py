@@ -119,7 +119,8 @@ def show(plan: Plan, estimates: Estimates, *, prune: bool = False) -> None:
 
 def _show_rekey(rekey: Rekey) -> None:
     out.print(f"~ source {rekey.source.label}: {', '.join(rekey.pipelines)}", style="yellow", markup=False)
-    out.print(f"    key       {', '.join(rekey.words)}", markup=False)
+    if rekey.words:
+        out.print(f"    key       {', '.join(rekey.words)}", markup=False)
     for target in rekey.targets:
         out.print(f"    target    {target.words}", markup=False)
     out.print("    check     afterwards every row is compared with its vectors", markup=False)
@@ -167,9 +168,9 @@ def confirm(plan: Plan, estimates: Estimates, *, yes: bool, prune: bool = False)
     """Asks before what costs or removes. Raises Refused without a terminal, and where the answer is no."""
     costly = [made for made in plan.pending if made.costs]
     removed = plan.unlisted if prune else []
-    if yes or not (costly or removed or plan.rekeys):
+    if yes or not (costly or removed or any(rekey.words for rekey in plan.rekeys)):
         return
-    what = [f"{rekey.source.label}: key {', '.join(rekey.words)}" for rekey in plan.rekeys]
+    what = [f"{rekey.source.label}: key {', '.join(rekey.words)}" for rekey in plan.rekeys if rekey.words]
     what += [target.words for rekey in plan.rekeys for target in rekey.targets if target.rewritten]
     what += [
         f"{made.name} {made.pays} at {made.provider.name}: {in_short(estimates[made.name])}" for made in costly

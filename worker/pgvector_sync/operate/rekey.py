@@ -9,7 +9,6 @@ from functools import partial
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import KeyColumn, Pipeline, Source, State
 from pgvector_sync.operate.gap import Say, Site, in_a_gap
-from pgvector_sync.operate.requests import request_reconcile
 from pgvector_sync.store import dead_letters, locks, runs, targets
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.database import Connection, Database
@@ -39,7 +38,8 @@ class TargetChange:
         """For a person."""
         label = f"{self.target[0]}.{self.target[1]}"
         if not self.rewritten:
-            return f"alters {label}"
+            names = [f"{c.before.name} → {c.after.name}" for c in self.changes if c.renames]
+            return f"alters {label}" + (f": {', '.join(names)}" if names else "")
         count = f"{self.vectors:,}" if self.vectors_exact else f"about {self.vectors:,}"
         return f"rewrites {label} and its indexes, {count} rows; searches wait meanwhile"
 
@@ -80,11 +80,11 @@ class Rekey:
 
 
 def plan_rekey(connection: Connection, source: Source, table: Table, stored: Iterable[Pipeline]) -> list[Rekey]:
-    """None or one: the source's key differs from the one that is stored. Raises Refused for an altered target."""
+    """None or one: the source's key differs from the stored one, or from that of a target.
+
+    Raises Refused for a target that can't be altered.
+    """
     every = _pipelines(source, stored)
-    if not every or every[0].source.key == source.key:
-        return []
-    before = every[0].source.key
     changed = []
     for pipeline in every:
         standing = targets.find(connection, (pipeline.target_schema, pipeline.target_table))
@@ -99,7 +99,10 @@ def plan_rekey(connection: Connection, source: Source, table: Table, stored: Ite
             )
         if fit.changes:
             targets.require_owner(connection, standing, "a changed key")
-        changed.append(TargetChange(standing.target, *targets.count(connection, standing), fit.changes))
+            changed.append(TargetChange(standing.target, *targets.count(connection, standing), fit.changes))
+    before = every[0].source.key if every else source.key
+    if before == source.key and not changed:
+        return []
     return [Rekey(before, source, table, tuple(p.name for p in every), tuple(changed))]
 
 
@@ -133,7 +136,7 @@ def require_carried_over(source: Source, table: Table, stored: Iterable[Pipeline
 
 
 def carry_out(database: Database, rekey: Rekey, *, say: Say) -> None:
-    """Alters targets, source and triggers; afterwards every row is compared, since a rename may be another column.
+    """Alters targets, source and triggers; then a deep reconciliation is owed: a rename may be another column.
 
     Types first, each target in a transaction of its own: a wider column takes what workers still write under the
     old key, and a rewrite that takes long must not be lost because no gap comes on the source, nor hold it up.
@@ -141,8 +144,7 @@ def carry_out(database: Database, rekey: Rekey, *, say: Say) -> None:
     for change in rekey.targets:
         widen(database, change.target, rekey.table, change.changes, say=say)
     site = Site((rekey.source.schema, rekey.source.table), tuple(change.target for change in rekey.targets))
-    names = in_a_gap(database, site, partial(_rekey, rekey), say=say)
-    look_deeply(database, names)
+    in_a_gap(database, site, partial(_rekey, rekey), say=say)
 
 
 def widen(database: Database, target: Target, table: Table, changes: tuple[KeyChange, ...], *, say: Say) -> None:
@@ -155,7 +157,7 @@ def widen(database: Database, target: Target, table: Table, changes: tuple[KeyCh
         in_a_gap(database, Site(targets=(target,)), retype, say=say)
 
 
-def _rekey(rekey: Rekey, connection: Connection) -> list[str]:
+def _rekey(rekey: Rekey, connection: Connection) -> None:
     locks.lock_drain(connection)
     source, planned = rekey.source, rekey.capture
     assert planned is not None  # noqa: S101  set by make_plan
@@ -178,10 +180,3 @@ def _rekey(rekey: Rekey, connection: Connection) -> list[str]:
     for change in rekey.targets:
         targets.rename_keys(connection, change.target, change.changes)
     capture.install(connection, replace(planned, source=source))
-    return [row["name"] for row in bumped]
-
-
-def look_deeply(database: Database, pipelines: Iterable[str]) -> None:
-    """Every row and vector of these is compared, and what differs is enqueued."""
-    for pipeline in pipelines:
-        request_reconcile(database, pipeline, deep=True)
