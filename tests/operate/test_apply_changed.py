@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from synced import Synced
+from endpoint import Endpoint
+from pgvector_sync.bootstrap import Embedders
+from servers import Database
+from synced import Synced, open_synced
 
 Typed = Callable[..., tuple[int, str, str]]
 TRIGGERS = [f"DROP TRIGGER pgvector_sync_{event} ON docs" for event in ("insert", "update", "delete", "truncate")]
+
+
+@pytest.fixture
+def synced(
+    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Synced]:
+    with open_synced(database, shared, tmp_path, monkeypatch) as synced:
+        yield synced
 
 
 @pytest.fixture
@@ -51,6 +63,18 @@ def test_a_kept_target_is_taken_over_as_the_plan_says(docs: Synced, typed: Typed
     assert apply(typed, docs, "--yes")[0] == 0
     docs.sync()
     assert docs.paid() == paid
+
+
+def test_vectors_without_a_row_are_not_removed_without_being_asked_for(docs: Synced, typed: Typed) -> None:
+    assert typed("remove", "docs", "--keep-vectors")[0] == 0
+    docs.run("TRUNCATE docs")
+    code, _, err = apply(typed, docs)
+    assert code == 1
+    assert "600 vectors, of which 600 have no row and are removed" in " ".join(err.split())
+    assert docs.database.value("SELECT count(*) FROM docs_embedding") == 600
+    assert apply(typed, docs, "--yes")[0] == 0
+    docs.sync()
+    assert docs.database.value("SELECT count(*) FROM docs_embedding") == 0
 
 
 def test_a_widened_key_is_shown_and_asked_for(docs: Synced, typed: Typed) -> None:

@@ -168,10 +168,12 @@ def confirm(plan: Plan, estimates: Estimates, *, yes: bool, prune: bool = False)
     """Asks before what costs or removes. Raises Refused without a terminal, and where the answer is no."""
     costly = [made for made in plan.pending if made.costs]
     removed = plan.unlisted if prune else []
-    if yes or not (costly or removed or any(rekey.words for rekey in plan.rekeys)):
+    orphaning = [made.take_over for made in plan.pending if made.take_over is not None and made.take_over.removes]
+    if yes or not (costly or removed or orphaning or any(rekey.words for rekey in plan.rekeys)):
         return
     what = [f"{rekey.source.label}: key {', '.join(rekey.words)}" for rekey in plan.rekeys if rekey.words]
     what += [target.words for rekey in plan.rekeys for target in rekey.targets if target.rewritten]
+    what += [taken.words for taken in orphaning]
     what += [
         f"{made.name} {made.pays} at {made.provider.name}: {in_short(estimates[made.name])}" for made in costly
     ]

@@ -33,9 +33,16 @@ class TakeOver:
         """For a person."""
         count = f"{self.vectors:,}" if self.vectors_exact else f"about {self.vectors:,}"
         said = f"takes over {self.standing.label}, {count} vectors"
-        if self.orphans:
+        if self.orphans is None:
+            said += "; those without a row are removed"
+        elif self.orphans:
             said += f", of which {self.orphans:,} have no row and are removed"
         return said
+
+    @property
+    def removes(self) -> bool:
+        """Vectors may go."""
+        return self.orphans is None or self.orphans > 0
 
 
 def choose_target(
