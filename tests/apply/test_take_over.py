@@ -73,6 +73,10 @@ def test_another_model_embeds_every_row_again_in_the_target_that_was_taken_over(
 def test_a_target_may_be_taken_over_by_a_pipeline_of_another_name_and_of_a_renamed_source(kept: Synced):
     kept.run("ALTER TABLE docs RENAME TO papers")
     kept.declare("papers", source="papers", target="docs_embedding")
+    (made,) = kept.plan().pending
+    assert made.take_over is not None
+    assert made.take_over.words == "takes over public.docs_embedding, 30 vectors of public.docs"
+    assert made.take_over.removes
     paid = kept.paid()
     kept.apply()
     kept.sync()

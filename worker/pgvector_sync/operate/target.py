@@ -27,12 +27,16 @@ class TakeOver:
     orphans: int | None
     """Vectors without a row, which go; None where there are too many to be counted."""
     changes: tuple[KeyChange, ...]
+    former: str | None
+    """The source whose vectors it holds, where it has another name than the pipeline's."""
 
     @property
     def words(self) -> str:
         """For a person."""
         count = f"{self.vectors:,}" if self.vectors_exact else f"about {self.vectors:,}"
         said = f"takes over {self.standing.label}, {count} vectors"
+        if self.former is not None:
+            said += f" of {self.former}"
         if self.orphans is None:
             said += "; those without a row are removed"
         elif self.orphans:
@@ -41,8 +45,8 @@ class TakeOver:
 
     @property
     def removes(self) -> bool:
-        """Vectors may go."""
-        return self.orphans is None or self.orphans > 0
+        """Vectors go that somebody may still want."""
+        return self.former is not None or self.orphans is None or self.orphans > 0
 
 
 def choose_target(
@@ -129,7 +133,8 @@ def _take_over(
     targets.require_owner(connection, standing, "taking over a target")
     vectors, exact = targets.count(connection, standing)
     orphans = targets.count_orphans(connection, standing, source) if exact else None
-    return TakeOver(standing, vectors, exact, orphans, fit.changes)
+    former = standing.embeds if standing.embeds != source.label else None
+    return TakeOver(standing, vectors, exact, orphans, fit.changes, former)
 
 
 def _require_fit(standing: Standing, existing: Pipeline, source: Source, table: Table) -> None:

@@ -38,13 +38,14 @@ _MODIFIER = re.compile(r"\([^)]*\)")
 
 TARGET_COLUMNS = ("chunk_no", "chunk", "embedding", "fingerprint", "model", "embedded_at")
 
+_UTC = "pg_catalog.to_jsonb(pg_catalog.timezone(pg_catalog.make_interval(), {0})) #>> '{{}}'"
 _KEY_FORMS: Mapping[str, str] = {
-    "numeric": "pg_catalog.trim_scale({})::pg_catalog.text",
-    "character": "{}::pg_catalog.text",
-    "boolean": "{}::pg_catalog.text",
-    # in UTC by an interval, since no setting changes what that means; then the Z: before BC, and not at infinity
-    "timestamp with time zone": "pg_catalog.regexp_replace(pg_catalog.to_jsonb(pg_catalog.timezone("
-    "pg_catalog.make_interval(), {})) OPERATOR(pg_catalog.#>>) '{{}}', '([0-9])( BC)?$', E'\\\\1Z\\\\2')",
+    "numeric": "pg_catalog.trim_scale({0})::pg_catalog.text",
+    "character": "{0}::pg_catalog.text",
+    "boolean": "{0}::pg_catalog.text",
+    # in UTC by an interval, since no setting changes what that means; a regular expression would take 9 µs per row
+    "timestamp with time zone": "CASE WHEN {0} >= '0001-01-01T00:00:00Z' AND {0} < 'infinity' "
+    f"THEN ({_UTC}) || 'Z' ELSE pg_catalog.regexp_replace({_UTC}, '([0-9])( BC)?$', E'\\\\1Z\\\\2') END",
 }
 """How a type's values become the one form of a key, where jsonb doesn't do it by itself."""
 
@@ -97,7 +98,7 @@ def key_json(
     parts = []
     for column in source.key:
         value: sql.Composable = qualifier + sql.SQL(".") + quote(column.name)
-        parts.append(sql.SQL(_KEY_FORMS.get(base_type(column.type), "{}")).format(value))
+        parts.append(sql.SQL(_KEY_FORMS.get(base_type(column.type), "{0}")).format(value))
     return sql.SQL("pg_catalog.jsonb_build_array({})").format(sql.SQL(", ").join(parts))
 
 

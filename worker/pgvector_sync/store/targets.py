@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -19,8 +20,8 @@ from pgvector_sync.store.statements import statement
 Target = tuple[str, str]
 """(schema, table)"""
 COUNT_LIMIT_ROWS = 100_000
-KEPT_BY = "kept by pgvector-sync"
-"""What our COMMENT on every target says."""
+_COMMENT = re.compile(r"Embeddings of (.+), kept by pgvector-sync ")
+"""Ours, on every target."""
 _PLAIN = {
     "chunk_no": "integer",
     "chunk": "text",
@@ -56,7 +57,13 @@ class Standing:
     @property
     def ours(self) -> bool:
         """Told by its COMMENT; its shape is another question."""
-        return self.kind == "r" and not self.temporary and KEPT_BY in (self.comment or "")
+        return self.kind == "r" and not self.temporary and self.embeds is not None
+
+    @property
+    def embeds(self) -> str | None:
+        """The source whose vectors it holds, as our COMMENT has it."""
+        told = _COMMENT.match(self.comment or "")
+        return None if told is None else told[1]
 
     @property
     def key(self) -> tuple[KeyColumn, ...]:
