@@ -134,20 +134,7 @@ def _show_pipeline(made: PipelinePlan, estimates: Estimates) -> None:
         )
     if made.idle:
         return
-    if made.existing is None:
-        out.print(f"+ pipeline {made.name}: {made.source.label} → {target}", style="green", markup=False)
-        out.print(f"    key       {', '.join(column.name for column in made.source.key)}", markup=False)
-        out.print(
-            f"    text      {made.config.text_sql or ', '.join(made.config.text_columns or ())}", markup=False
-        )
-        if made.config.where:
-            out.print(f"    where     {made.config.where}", markup=False)
-        kind = f"{made.config.vector_type.value}({made.spec.dimensions}), {made.config.metric.value}"
-        out.print(f"    embedding {made.provider.name}: {made.spec.model}, {kind}", markup=False)
-    else:
-        out.print(f"~ pipeline {made.name}: {made.source.label} → {target}", style="yellow", markup=False)
-        for change in made.changes:
-            out.print(f"    {change.what}: {change.before} → {change.after}", markup=False)
+    _show_declared(made, target)
     if made.take_over is not None:
         out.print(f"    target    {made.take_over.words}", markup=False)
     if made.recreate:
@@ -162,6 +149,24 @@ def _show_pipeline(made: PipelinePlan, estimates: Estimates) -> None:
         out.print(f"    cost      {in_short(estimates[made.name])}", markup=False)
     if any(change.what == "model" for change in made.changes):
         out.print("    note      until the fill is done, old and new vectors stand side by side", markup=False)
+
+
+def _show_declared(made: PipelinePlan, target: str) -> None:
+    """What the file says of a new pipeline, or has changed of one."""
+    if made.existing is None:
+        out.print(f"+ pipeline {made.name}: {made.source.label} → {target}", style="green", markup=False)
+        out.print(f"    key       {', '.join(column.name for column in made.source.key)}", markup=False)
+        out.print(
+            f"    text      {made.config.text_sql or ', '.join(made.config.text_columns or ())}", markup=False
+        )
+        if made.config.where:
+            out.print(f"    where     {made.config.where}", markup=False)
+        kind = f"{made.config.vector_type.value}({made.spec.dimensions}), {made.config.metric.value}"
+        out.print(f"    embedding {made.provider.name}: {made.spec.model}, {kind}", markup=False)
+    else:
+        out.print(f"~ pipeline {made.name}: {made.source.label} → {target}", style="yellow", markup=False)
+        for change in made.changes:
+            out.print(f"    {change.what}: {change.before} → {change.after}", markup=False)
 
 
 def confirm(plan: Plan, estimates: Estimates, *, yes: bool, prune: bool = False) -> None:

@@ -14,7 +14,7 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Provider, Source, Spec, State
 from pgvector_sync.operate.rekey import Rekey, plan_rekey, require_carried_over
 from pgvector_sync.operate.schedule import as_written
-from pgvector_sync.operate.target import TakeOver, choose_target, stand
+from pgvector_sync.operate.target import TakeOver, as_it_stands, choose_target, stand
 from pgvector_sync.store import catalog, pipelines
 from pgvector_sync.store.catalog import Expressions, Table
 from pgvector_sync.store.database import Connection, limit_statements, one
@@ -199,8 +199,9 @@ def _plan(
     text_given = wanted.text_sql or text_of_columns(wanted.text_columns or ())
     meant = catalog.understand(connection, source, table, text_given, wanted.where)
     target = choose_target(wanted, existing, source, taken)
+    # first, since it says more; its key columns may be about to get the names of the source's
+    found = () if existing is None else _require_writable(connection, as_it_stands(connection, existing))
     take_over, recreate = stand(connection, target, wanted, existing, source, table)
-    found = () if existing is None else _require_writable(connection, existing)
     spec = Spec(wanted.model, wanted.dimensions)
     rows, exact = _count(connection, source, table, None)
     matching = (rows, exact) if wanted.where is None else _count(connection, source, table, meant.where)

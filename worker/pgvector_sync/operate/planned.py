@@ -21,7 +21,7 @@ def estimates_of(runtime: Runtime, plan: Plan) -> dict[str, Estimate | None]:
 
 
 def _estimate(runtime: Runtime, made: PipelinePlan) -> Estimate | None:
-    asked = Asked(has_target=made.existing is not None)
+    asked = Asked(has_target=not made.creates_target)
     if not made.matching_exact:
         asked = replace(asked, source_rows=max(made.rows, made.table.estimated_rows))
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pgvector_sync.config import PipelineConfig
 from pgvector_sync.errors import Refused
@@ -101,6 +101,14 @@ def stand(
         return _take_over(connection, standing, wanted, source, table), False
     _require_fit(standing, existing, source, table)
     return None, False
+
+
+def as_it_stands(connection: Connection, existing: Pipeline) -> Pipeline:
+    """The pipeline with the key columns that its target has now."""
+    standing = targets.find(connection, (existing.target_schema, existing.target_table))
+    if standing is None or len(standing.key) != len(existing.source.key):
+        return existing
+    return replace(existing, source=replace(existing.source, key=standing.key))
 
 
 def _require_may_create(connection: Connection, target: Target) -> None:
