@@ -14,7 +14,7 @@ from pgvector_sync.operate import rekey, watch
 from pgvector_sync.operate.gap import Say, Site, in_a_gap
 from pgvector_sync.operate.plan import PipelinePlan, Plan
 from pgvector_sync.operate.target import TakeOver
-from pgvector_sync.store import locks, outbox, partitions, pipelines, runs, targets
+from pgvector_sync.store import locks, outbox, partitions, pipelines, runs, target_table
 from pgvector_sync.store.database import Connection, Database, one
 from pgvector_sync.store.statements import statement
 from pgvector_sync.store.watch import read_facts
@@ -95,10 +95,10 @@ def _take_over(connection: Connection, made: PipelinePlan, taken: TakeOver, sour
     """A target that was kept: what fits in it is found by its fingerprint, and vectors whose rows went meanwhile,
     when no trigger saw it, go with the sweep that is asked for here.
     """
-    standing = targets.find(connection, made.target)
+    standing = target_table.find(connection, made.target)
     if standing is None or standing.table.oid != taken.standing.table.oid:
         raise Refused(f"{taken.standing.label} is another by now", hint="run `pgvector-sync apply` again")
-    targets.rename_keys(connection, made.target, taken.changes)
+    target_table.rename_keys(connection, made.target, taken.changes)
     capture.adopt_target(
         connection, made.target, source, pipeline=made.name, indexed=taken.standing.fingerprint_indexed
     )

@@ -9,13 +9,13 @@ from functools import partial
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import KeyColumn, Pipeline, Source, State
 from pgvector_sync.operate.gap import Say, Site, in_a_gap
-from pgvector_sync.store import dead_letters, locks, runs, targets
+from pgvector_sync.store import dead_letters, locks, runs, target_table
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.database import Connection, Database
 from pgvector_sync.store.key_change import KeyChange, key_changes
 from pgvector_sync.store.runs import Kind
 from pgvector_sync.store.statements import statement
-from pgvector_sync.store.targets import Target
+from pgvector_sync.store.target_table import Target
 from pgvector_sync.sync import capture
 from pgvector_sync.sync.capture import Capture
 
@@ -31,7 +31,7 @@ class TargetChange:
 
     @property
     def rewritten(self) -> bool:
-        return targets.is_rewritten(self.changes)
+        return target_table.is_rewritten(self.changes)
 
     @property
     def words(self) -> str:
@@ -87,19 +87,19 @@ def plan_rekey(connection: Connection, source: Source, table: Table, stored: Ite
     every = _pipelines(source, stored)
     changed = []
     for pipeline in every:
-        standing = targets.find(connection, (pipeline.target_schema, pipeline.target_table))
+        standing = target_table.find(connection, (pipeline.target_schema, pipeline.target_table))
         if standing is None:
             continue
-        fit = targets.fit(standing, source, table, pipeline.spec, pipeline.vector_type)
+        fit = target_table.fit(standing, source, table, pipeline.spec, pipeline.vector_type)
         if fit.differs:
-            raise targets.refusal(
+            raise target_table.refusal(
                 standing,
                 fit.differs,
                 hint=f"put back what was changed by hand; or pgvector-sync remove {pipeline.name}, then apply",
             )
         if fit.changes:
-            targets.require_owner(connection, standing, "a changed key")
-            changed.append(TargetChange(standing.target, *targets.count(connection, standing), fit.changes))
+            target_table.require_owner(connection, standing, "a changed key")
+            changed.append(TargetChange(standing.target, *target_table.count(connection, standing), fit.changes))
     before = every[0].source.key if every else source.key
     if before == source.key and not changed:
         return []
@@ -152,7 +152,7 @@ def widen(database: Database, target: Target, table: Table, changes: tuple[KeyCh
     if any(change.retypes for change in changes):
 
         def retype(connection: Connection) -> None:
-            targets.retype_keys(connection, target, table, changes)
+            target_table.retype_keys(connection, target, table, changes)
 
         in_a_gap(database, Site(targets=(target,)), retype, say=say)
 
@@ -178,5 +178,5 @@ def _rekey(rekey: Rekey, connection: Connection) -> None:
         runs.supersede(connection, row["id"], Kind.RECONCILE)
         dead_letters.wake_failed(connection, row["id"])
     for change in rekey.targets:
-        targets.rename_keys(connection, change.target, change.changes)
+        target_table.rename_keys(connection, change.target, change.changes)
     capture.install(connection, replace(planned, source=source))

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pgvector_sync.config import PipelineConfig
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Source, Spec
-from pgvector_sync.store import targets
+from pgvector_sync.store import target_table
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.database import Connection
 from pgvector_sync.store.key_change import KeyChange
 from pgvector_sync.store.statements import statement
-from pgvector_sync.store.targets import Standing, Target
+from pgvector_sync.store.target_table import Standing, Target
 
 NAME_LIMIT_BYTES = 63
 
@@ -93,7 +93,7 @@ def stand(
 
     Raises Refused where what is there doesn't fit, or nothing is and we may not create it.
     """
-    standing = targets.find(connection, target)
+    standing = target_table.find(connection, target)
     if standing is None:
         _require_may_create(connection, target)
         return None, existing is not None
@@ -105,7 +105,7 @@ def stand(
 
 def as_it_stands(connection: Connection, existing: Pipeline) -> Pipeline:
     """The pipeline with the key columns that its target has now."""
-    standing = targets.find(connection, (existing.target_schema, existing.target_table))
+    standing = target_table.find(connection, (existing.target_schema, existing.target_table))
     if standing is None or len(standing.key) != len(existing.source.key):
         return existing
     return replace(existing, source=replace(existing.source, key=standing.key))
@@ -133,23 +133,23 @@ def _take_over(
             f"{standing.label} is there already, and is not a target that pgvector-sync has kept",
             hint=f"{another}; or drop it",
         )
-    fit = targets.fit(standing, source, table, Spec(wanted.model, wanted.dimensions), wanted.vector_type)
+    fit = target_table.fit(standing, source, table, Spec(wanted.model, wanted.dimensions), wanted.vector_type)
     if fit.differs:
-        raise targets.refusal(
+        raise target_table.refusal(
             standing, fit.differs, hint=f"make it fit; or {another}; or drop it, to embed every row again"
         )
-    targets.require_owner(connection, standing, "taking over a target")
-    vectors, exact = targets.count(connection, standing)
-    orphans = targets.count_orphans(connection, standing, source) if exact else None
+    target_table.require_owner(connection, standing, "taking over a target")
+    vectors, exact = target_table.count(connection, standing)
+    orphans = target_table.count_orphans(connection, standing, source) if exact else None
     former = standing.embeds if standing.embeds != source.label else None
     return TakeOver(standing, vectors, exact, orphans, fit.changes, former)
 
 
 def _require_fit(standing: Standing, existing: Pipeline, source: Source, table: Table) -> None:
     """Raises Refused where a pipeline's target no longer fits. A changed key is the business of `rekey`."""
-    differs = targets.fit(standing, source, table, existing.spec, existing.vector_type).differs
+    differs = target_table.fit(standing, source, table, existing.spec, existing.vector_type).differs
     if differs:
-        raise targets.refusal(
+        raise target_table.refusal(
             standing,
             differs,
             hint="put back what was changed by hand; or, to embed every row again: "

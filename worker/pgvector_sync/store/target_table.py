@@ -85,7 +85,7 @@ class Fit:
 def find(connection: Connection, target: Target) -> Standing | None:
     """None where the name is free."""
     params = {"schema": target[0], "table": target[1]}
-    row = connection.execute(statement("targets.find"), params).fetchone()
+    row = connection.execute(statement("target_table.find"), params).fetchone()
     if row is None:
         return None
     return Standing(
@@ -151,7 +151,7 @@ def require_owner(connection: Connection, standing: Standing, purpose: str) -> N
 
 def count(connection: Connection, standing: Standing) -> tuple[int, bool]:
     """Its vectors, and whether they were counted or estimated."""
-    query = statement("targets.count_up_to").format(target=name(*standing.target))
+    query = statement("target_table.count_up_to").format(target=name(*standing.target))
     counted = int(one(connection, query, {"limit": COUNT_LIMIT_ROWS + 1})["rows"])
     if counted <= COUNT_LIMIT_ROWS:
         return counted, True
@@ -161,7 +161,7 @@ def count(connection: Connection, standing: Standing) -> tuple[int, bool]:
 def count_orphans(connection: Connection, standing: Standing, source: Source) -> int:
     """Vectors whose row is gone. Reads both tables."""
     pairs = zip(standing.key, source.key, strict=True)
-    query = statement("targets.count_orphans").format(
+    query = statement("target_table.count_orphans").format(
         target=sql.Identifier(*standing.target),
         source=sql.Identifier(source.schema, source.table),
         same_key=sql.SQL(" AND ").join(
@@ -190,7 +190,7 @@ def retype_keys(connection: Connection, target: Target, table: Table, changes: S
             )
     if columns:
         connection.execute(
-            statement("targets.retype_keys").format(
+            statement("target_table.retype_keys").format(
                 target=sql.Identifier(*target), columns=sql.SQL(", ").join(columns)
             )
         )
@@ -201,7 +201,7 @@ def rename_keys(connection: Connection, target: Target, changes: Sequence[KeyCha
     for change in changes:
         if change.renames:
             connection.execute(
-                statement("targets.rename_key").format(
+                statement("target_table.rename_key").format(
                     target=sql.Identifier(*target),
                     before=sql.Identifier(change.before.name),
                     after=sql.Identifier(change.after.name),
