@@ -11,7 +11,7 @@ import synced as with_endpoint
 from pgvector_sync.errors import Refused
 from pgvector_sync.operate.loop import Loop
 from pgvector_sync.store import pipelines
-from pgvector_sync.store.target import demands
+from pgvector_sync.store.demands import demands
 from steps import Steps
 
 ROWS = 40

@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from pgvector_sync.cli import environment, estimates
-from pgvector_sync.cli.apply import CONFIG_FILE, ask
+from pgvector_sync.cli.apply import CONFIG_FILE
 from pgvector_sync.cli.console import complain, going_on_alone, out, print_json, progress, say
 from pgvector_sync.cli.keys import read_keys
+from pgvector_sync.cli.plan import ask
 from pgvector_sync.config import load_config
 from pgvector_sync.model import Key
 from pgvector_sync.operate import planned
@@ -121,7 +122,7 @@ def _estimate(runtime: Runtime, pipeline: str, asked: Asked, declared: PipelineP
     with runtime.database.transaction(read_only=True) as connection:
         if declared is None:
             return estimate_of(connection, runtime, pipelines.require_pipeline(connection, pipeline), asked)
-        asked = replace(asked, has_target=declared.existing is not None)
+        asked = replace(asked, has_target=not declared.creates_target)
         return estimate_of(connection, runtime, planned.pipeline_of(declared), asked)
 
 

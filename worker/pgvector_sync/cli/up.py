@@ -15,6 +15,7 @@ import typer
 from rich.text import Text
 
 from pgvector_sync.cli import apply, environment
+from pgvector_sync.cli import plan as plans
 from pgvector_sync.cli.console import complain, out, say
 from pgvector_sync.cli.interrupts import Interrupts
 from pgvector_sync.config import Config, load_config
@@ -125,9 +126,9 @@ def _prepare(config: Config | None, *, yes: bool) -> None:
             with runtime.database.transaction(force_rollback=True) as connection:
                 plan = make_plan(connection, config)
             estimates = estimates_of(runtime, plan)
-            apply.show(plan, estimates)
+            plans.show(plan, estimates)
             if not plan.empty:
-                apply.confirm(plan, estimates, yes=yes)
+                plans.confirm(plan, estimates, yes=yes)
                 apply.carry_out(runtime, plan)
     out.print(
         "\nin a second terminal, in this folder:\n"

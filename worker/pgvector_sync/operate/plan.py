@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from decimal import Decimal
 
 import psycopg
-from psycopg import sql
 
 from pgvector_sync.config import Config, PipelineConfig
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Provider, Source, Spec, State
+from pgvector_sync.operate.changes import REFILLING, Change, changes_of
 from pgvector_sync.operate.rekey import Rekey, plan_rekey, require_carried_over
-from pgvector_sync.operate.schedule import as_written
 from pgvector_sync.operate.target import TakeOver, as_it_stands, choose_target, stand
 from pgvector_sync.store import catalog, pipelines
 from pgvector_sync.store.catalog import Expressions, Table
 from pgvector_sync.store.database import Connection, limit_statements, one
-from pgvector_sync.store.expressions import same_meaning
+from pgvector_sync.store.demands import Demand, demands
 from pgvector_sync.store.shape import expression, name, text_of_columns
 from pgvector_sync.store.statements import statement
-from pgvector_sync.store.target import Demand, demands
 from pgvector_sync.store.watch import installed
 from pgvector_sync.sync import capture
 from pgvector_sync.sync.capture import Capture, Target
@@ -29,17 +26,6 @@ from pgvector_sync.sync.faults import faults
 
 COUNT_LIMIT_ROWS = 100_000
 COUNT_TIME = timedelta(seconds=2)
-REFILLING = ("text", "where", "model", "dimensions")
-"""Changes after which every row is read again."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """One difference between file and database, in words for a person."""
-
-    what: str
-    before: str
-    after: str
 
 
 @dataclass(frozen=True)
@@ -209,7 +195,7 @@ def _plan(
     changes: tuple[Change, ...] = ()
     retype = False
     if existing is not None:
-        changes, retype = _changes(connection, existing, wanted, source, text_given, meant, there=not recreate)
+        changes, retype = changes_of(connection, existing, wanted, source, text_given, meant, there=not recreate)
     refill = existing is None or recreate or any(c.what in REFILLING for c in changes)
     return PipelinePlan(
         config=wanted,
@@ -265,79 +251,6 @@ def _count(connection: Connection, source: Source, table: Table, where: str | No
         return max(counted, table.estimated_rows), False
     plan = one(connection, statement("apply.estimate").format(**parts), {})["QUERY PLAN"]
     return max(counted, int(plan[0]["Plan"]["Plan Rows"])), False
-
-
-def _changes(
-    connection: Connection,
-    existing: Pipeline,
-    wanted: PipelineConfig,
-    source: Source,
-    text_given: str,
-    meant: Expressions,
-    *,
-    there: bool,
-) -> tuple[tuple[Change, ...], bool]:
-    """The differences, and whether the target, if it is `there`, has its column retyped.
-
-    Raises Refused for what can't be changed.
-    """
-    if existing.source.label != source.label:
-        raise Refused(
-            f"its source is {existing.source.label}",
-            hint=f"pgvector-sync remove {wanted.name} --keep-vectors, then apply, with "
-            f'target = "{existing.target_label}": the vectors that still fit are taken over',
-        )
-    pairs = [
-        ("text", existing.text_given, text_given),
-        ("where", existing.where_given or "(all rows)", wanted.where or "(all rows)"),
-        *_meant_differently(connection, existing, wanted, source, text_given, meant),
-        ("model", existing.spec.model, wanted.model),
-        ("dimensions", str(existing.spec.dimensions), str(wanted.dimensions)),
-        ("vector_type", existing.vector_type.value, wanted.vector_type.value),
-        ("provider", existing.provider.name, wanted.provider),
-        ("metric", existing.metric.value, wanted.metric.value),
-        ("batch_size", str(existing.batch_size or "default"), str(wanted.batch_size or "default")),
-        ("tokens_per_day", str(existing.tokens_per_day or "no limit"), str(wanted.tokens_per_day or "no limit")),
-        ("price", _price(existing.usd_per_million_tokens), _price(wanted.usd_per_million_tokens)),
-        ("reconcile", as_written(existing.schedule), as_written(wanted.schedule)),
-    ]
-    changes = tuple(Change(*pair) for pair in pairs if pair[1] != pair[2])
-    retype = there and any(change.what in ("dimensions", "vector_type") for change in changes)
-    if retype:
-        target = sql.Identifier(existing.target_schema, existing.target_table)
-        if one(connection, statement("apply.target_filled").format(target=target))["filled"]:
-            raise Refused(
-                f"{existing.target_label} holds {existing.vector_type.value}({existing.spec.dimensions}) vectors, "
-                f"which {wanted.vector_type.value}({wanted.dimensions}) would make unusable",
-                hint="declare a second pipeline with the new dimensions, switch your queries to its target when "
-                f"`status` says it is fresh, then `pgvector-sync remove {wanted.name}`",
-            )
-    return changes, retype
-
-
-def _meant_differently(
-    connection: Connection,
-    existing: Pipeline,
-    wanted: PipelineConfig,
-    source: Source,
-    text_given: str,
-    meant: Expressions,
-) -> list[tuple[str, str, str]]:
-    """The same spelling that is resolved in another way by now: the search_path has changed, say."""
-    pairs = []
-    if existing.text_given == text_given and not same_meaning(connection, source, existing.text_sql, meant.text):
-        pairs.append(("text", existing.text_sql, meant.text))
-    before, after = existing.where_sql, meant.where
-    same = before is None or after is None or same_meaning(connection, source, before, after)
-    if existing.where_given == wanted.where and not same:
-        pairs.append(("where", before or "", after or ""))
-    return pairs
-
-
-def _price(usd_per_million_tokens: Decimal | None) -> str:
-    if usd_per_million_tokens is None:
-        return "list price"
-    return f"${usd_per_million_tokens.normalize():f} a million tokens"
 
 
 def _with_capture(

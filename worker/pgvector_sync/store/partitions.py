@@ -8,7 +8,7 @@ from psycopg import sql
 
 from pgvector_sync.model import Key
 from pgvector_sync.store.database import Connection
-from pgvector_sync.store.shape import Shape
+from pgvector_sync.store.shape import Shape, name
 from pgvector_sync.store.statements import statement
 from pgvector_sync.store.work import jsonb_keys
 
@@ -45,5 +45,5 @@ def remember(connection: Connection, shape: Shape) -> None:
 
 def remember_if_empty(connection: Connection, pipeline_id: int, target: tuple[str, str], oid: int) -> None:
     """All vectors that there will be are of the table with this oid; does nothing where there are some already."""
-    query = statement("partitions.remember_if_empty").format(target=sql.Identifier(*target))
+    query = statement("partitions.remember_if_empty").format(target=name(*target))
     connection.execute(query, {"pipeline_id": pipeline_id, "oid": oid})

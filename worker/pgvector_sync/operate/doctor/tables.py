@@ -12,9 +12,9 @@ from pgvector_sync.operate import watch
 from pgvector_sync.operate.doctor import grants
 from pgvector_sync.operate.doctor.check import Finding, Level, error, ok, warning
 from pgvector_sync.store.database import Connection, one
+from pgvector_sync.store.demands import Demand, demands
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.statements import statement
-from pgvector_sync.store.target import Demand, demands
 from pgvector_sync.sync.runtime import Runtime
 
 

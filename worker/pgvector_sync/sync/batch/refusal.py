@@ -10,8 +10,9 @@ import psycopg
 
 from pgvector_sync.errors import DatabaseRefuses, SyncError
 from pgvector_sync.model import Key
-from pgvector_sync.store import rows, target
+from pgvector_sync.store import rows
 from pgvector_sync.store.database import IN_THE_WAY, limit_statements
+from pgvector_sync.store.demands import Demand, demands
 from pgvector_sync.store.rows import Vector32
 from pgvector_sync.sync.batch.claim import Batch
 from pgvector_sync.sync.runtime import Runtime, is_of_a_row
@@ -59,9 +60,9 @@ def target_refuses(runtime: Runtime, batch: Batch, error: psycopg.Error) -> Data
     return DatabaseRefuses(words, sqlstate=error.sqlstate, hint="see `pgvector-sync doctor`")
 
 
-def _demands(runtime: Runtime, batch: Batch) -> list[target.Demand]:
+def _demands(runtime: Runtime, batch: Batch) -> list[Demand]:
     with runtime.database.transaction(read_only=True) as connection:
-        return target.demands(connection, batch.pipeline)
+        return demands(connection, batch.pipeline)
 
 
 def _others(runtime: Runtime, batch: Batch, failed: Collection[Key]) -> list[Key]:
