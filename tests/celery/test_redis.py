@@ -18,7 +18,8 @@ from waiting import eventually, never
 BEAT = """
 from pgvector_sync.celery_app import app
 
-app.conf.beat_schedule["tick"]["schedule"] = 0.2
+app.finalize()
+app.conf.beat_schedule["pgvector_sync.tick"]["schedule"] = 0.2
 app.start(["beat"])
 """
 
@@ -134,7 +135,7 @@ def test_two_beats_are_one_in_effect(cluster: Cluster) -> None:
     first = eventually(lambda: tick_of(cluster), 20)
 
     def sent(beat: Process) -> int:
-        return beat.printed.count("Sending due task tick")
+        return beat.printed.count("Sending due task pgvector_sync.tick")
 
     already = [sent(beat) for beat in beats]
     eventually(lambda: all(sent(beat) >= before + 4 for beat, before in zip(beats, already, strict=True)), 20)

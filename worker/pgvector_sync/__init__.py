@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING
 
 try:
     __version__ = version("pgvector-sync")
 except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0.0.0"
 
-__all__ = ["__version__", "reconcile", "reembed"]
+if TYPE_CHECKING:
+    from celery import Celery
+
+__all__ = ["__version__", "reconcile", "reembed", "register"]
 
 
 def reembed(
@@ -55,3 +59,15 @@ def reconcile(pipeline: str, *, deep: bool = False, dry_run: bool = False, datab
     from pgvector_sync.operate.library import ask_for_reconcile
 
     return ask_for_reconcile(database_url, pipeline, deep=deep, dry_run=dry_run)
+
+
+def register(app: Celery, *, prefix: str = "pgvector_sync.") -> None:
+    """Adds our tasks, queues, relay and beat entry to your own Celery app, whose workers then embed as well.
+
+    Call it once, where the app is made. The queues are `live`, `bulk` and `maintenance`, each after `prefix`;
+    logging, your own queues and settings, and the way to your broker stay as they are. DATABASE_URL and REDIS_URL
+    are read when a worker starts. Raises errors.Refused for a second call with another prefix.
+    """
+    from pgvector_sync.registration import register as register_with
+
+    register_with(app, prefix=prefix)

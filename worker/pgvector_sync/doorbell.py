@@ -16,6 +16,7 @@ from kombu.exceptions import ChannelError
 from redis import Redis
 
 from pgvector_sync.model import Lane
+from pgvector_sync.redis_client import open_client
 from pgvector_sync.settings import Settings, load_settings
 from pgvector_sync.store.runs import Kind
 from pgvector_sync.store.work import Due
@@ -47,21 +48,44 @@ def bulk_share(share: int, slots: int) -> int:
     return max(1, min(share, slots - 1)) if slots > 2 else share
 
 
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """The names of our queues in one Celery app, which may have others with such names."""
+
+    prefix: str = ""
+
+    def of(self, lane: Lane) -> str:
+        return f"{self.prefix}{lane.value}"
+
+    @property
+    def maintenance(self) -> str:
+        return f"{self.prefix}{MAINTENANCE}"
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """In the order in which they are served."""
+        return self.of(Lane.LIVE), self.of(Lane.BULK), self.maintenance
+
+
+def attach_queues(app: Celery, queues: Queues) -> None:
+    app.pgvector_sync_queues = queues
+
+
+def queues_of(app: Celery) -> Queues | None:
+    """None for an app that has not registered us."""
+    found: Queues | None = getattr(app, "pgvector_sync_queues", None)
+    return found
+
+
 @cache
 def open_redis(url: str) -> Redis:
-    """One client a process and URL; safe across threads, and reconnects by itself."""
-    seconds = SOCKET_TIMEOUT.total_seconds()
-    return Redis.from_url(
-        url,
-        socket_timeout=seconds,
-        socket_connect_timeout=seconds,
-        health_check_interval=30,
-        decode_responses=True,
-    )
+    """One client per process and URL. Raises ConfigError."""
+    timeout = SOCKET_TIMEOUT.total_seconds()
+    return open_client(url, timeout=timeout, health_check_interval=30, decode_responses=True)
 
 
 def queue_depth(app: Celery, queue: str) -> int:
-    """Messages waiting in a queue. Raises what kombu raises where the broker is away."""
+    """Messages waiting in a queue. Raises what kombu and redis-py raise where the broker is away."""
     with app.connection_for_write() as connection:
         try:
             return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
@@ -77,6 +101,7 @@ class Doorbell:
     redis: Redis
     prefix: str
     settings: Settings
+    queues: Queues
 
     def ring(self, due: Due, *, pipelines: int, share: int) -> int:
         """As many bells as there are batches due, within the pipeline's share; returns how many rang.
@@ -88,7 +113,7 @@ class Doorbell:
         wanted = 1 if due.state != "active" else min(batches, share - due.in_flight)
         if wanted <= 0 or (due.state != "active" and due.rows == 0):
             return 0
-        wanted = min(wanted, share * pipelines - queue_depth(self.app, due.lane))
+        wanted = min(wanted, share * pipelines - queue_depth(self.app, self.queues.of(due.lane)))
         rung = 0
         for slot in range(share):
             if rung >= wanted:
@@ -99,12 +124,12 @@ class Doorbell:
     def ring_slot(self, pipeline: str, lane: Lane, slot: int, share: int | None) -> bool:
         """False if this bell rings already. The claim that it leads to keeps to `share`."""
         return self._send(
-            f"{pipeline}:{lane}:{slot}", EMBED_BATCH, [pipeline, lane.value, slot, share], lane.value
+            f"{pipeline}:{lane}:{slot}", EMBED_BATCH, [pipeline, lane.value, slot, share], self.queues.of(lane)
         )
 
     def ring_run(self, run_id: int, kind: Kind) -> bool:
         """A run has something to do."""
-        queue = MAINTENANCE if kind is Kind.RECONCILE else Lane.BULK.value
+        queue = self.queues.maintenance if kind is Kind.RECONCILE else self.queues.of(Lane.BULK)
         return self._send(f"run:{run_id}", RUN, [run_id], queue)
 
     def answered(self, bell: str) -> None:
@@ -151,4 +176,4 @@ class Doorbell:
 def open_doorbell(app: Celery) -> Doorbell:
     """Raises ConfigError where no Redis is configured."""
     settings = load_settings()
-    return Doorbell(app, open_redis(settings.redis()), settings.namespace(), settings)
+    return Doorbell(app, open_redis(settings.redis()), settings.namespace(), settings, queues_of(app) or Queues())

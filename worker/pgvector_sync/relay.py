@@ -14,14 +14,18 @@ from uuid import uuid4
 
 import psycopg
 from celery import bootsteps
+from celery.exceptions import WorkerShutdown
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
 from pgvector_sync.bootstrap import open_database
-from pgvector_sync.doorbell import Doorbell, bulk_share, fair_share, open_doorbell
+from pgvector_sync.broker import check_redis
+from pgvector_sync.doorbell import Doorbell, Queues, bulk_share, fair_share, open_doorbell, queues_of
+from pgvector_sync.errors import ConfigError
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Lane
 from pgvector_sync.operate import watch
+from pgvector_sync.settings import load_settings
 from pgvector_sync.store import runs, work
 from pgvector_sync.store.database import OUTAGE, Database
 from pgvector_sync.sync.drain import Drain
@@ -151,9 +155,20 @@ class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         self._relay: Relay | None = None
 
     def start(self, parent: Any) -> None:
-        serves_a_lane = {lane.value for lane in Lane} & set(parent.app.amqp.queues.consume_from)
-        slots = int(parent.concurrency) if serves_a_lane else 0
-        self._relay = Relay(open_doorbell(parent.app), parent.hostname, slots)
+        served = set(parent.app.amqp.queues.consume_from)
+        queues = queues_of(parent.app) or Queues()
+        if served.isdisjoint(queues.all):
+            return  # an application's worker that has nothing to do with us
+        try:
+            settings = load_settings()
+            settings.database()
+            check_redis(settings)
+            doorbell = open_doorbell(parent.app)
+        except ConfigError as error:
+            log.error(Event.MISCONFIGURED, error=str(error), hint=error.hint)
+            raise WorkerShutdown(error.exit_code) from None
+        slots = 0 if served.isdisjoint(map(queues.of, Lane)) else int(parent.concurrency)
+        self._relay = Relay(doorbell, parent.hostname, slots)
         self._relay.start()
 
     def stop(self, _parent: Any) -> None:

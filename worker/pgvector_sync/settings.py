@@ -52,6 +52,8 @@ class Settings(BaseSettings):
     database_url: SecretStr | None = Field(None, validation_alias=_named("DATABASE_URL"))
     redis_url: SecretStr | None = Field(None, validation_alias=_named("REDIS_URL"))
     celery_broker_url: SecretStr | None = Field(None, validation_alias=_named("CELERY_BROKER_URL"))
+    redis_prefix: str = Field("", pattern=r"^[\w.:-]*$", max_length=64)
+    """Of every key and queue, where deployments share a Redis database."""
     openai_base_url: str | None = Field(None, validation_alias=_named("OPENAI_BASE_URL"))
     allowed_hosts: str = ""
     """Comma-separated hosts that a worker may send texts and keys to, besides api.openai.com, the host of
@@ -127,9 +129,14 @@ class Settings(BaseSettings):
             return self.celery_broker_url.get_secret_value()
         return self.redis()
 
+    @property
+    def broker_variable(self) -> str:
+        """The variable that `broker` comes from."""
+        return "REDIS_URL" if self.celery_broker_url is None else "CELERY_BROKER_URL"
+
     def namespace(self) -> str:
         """Prefix of our Redis keys: databases that share a Redis don't share tokens. Raises ConfigError."""
-        return "pgvector-sync:" + hashlib.sha256(self.database().encode()).hexdigest()[:12]
+        return f"{self.redis_prefix}pgvector-sync:" + hashlib.sha256(self.database().encode()).hexdigest()[:12]
 
 
 @cache

@@ -1,4 +1,8 @@
-"""The Celery tasks: thin. Arguments are a pipeline's name or a run's id, never SQL."""
+"""The Celery tasks: thin. Arguments are a pipeline's name or a run's id, never SQL.
+
+Celery only rings: attempts, back-off and leases live in Postgres, so its retries are off, a lost message is made
+up for by the next poll, and a task that runs twice writes once.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,12 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+from celery import Celery, Task
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
 from pgvector_sync.bootstrap import process_runtime
-from pgvector_sync.celery_app import TICK_SECONDS, app
-from pgvector_sync.doorbell import EMBED_BATCH, REEMBED, RUN, TICK, open_doorbell
+from pgvector_sync.doorbell import EMBED_BATCH, REEMBED, RUN, TICK, Queues, open_doorbell, queue_depth
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Lane
 from pgvector_sync.operate import schedule, watch
@@ -29,6 +33,9 @@ from pgvector_sync.telemetry import Event, log
 
 RUN_FOR = timedelta(seconds=20)
 """How long one message keeps a run going; the relay rings again for the rest."""
+TICK_SECONDS = 10.0
+TICK_EXPIRES_SECONDS = 30
+LONGEST_TASK_SECONDS = 110
 
 
 @contextmanager
@@ -42,7 +49,6 @@ def _outages_pass() -> Iterator[None]:
         log.warning(Event.REDIS_UNAVAILABLE, error=type(error).__name__)
 
 
-@app.task(name=EMBED_BATCH, bind=True)  # type: ignore[untyped-decorator]
 def embed_batch(self: Any, pipeline: str, lane: str, slot: int = 0, share: int | None = None) -> None:
     """One batch of one pipeline; a full one rings for the next, so that a backlog doesn't wait for the poll."""
     reach(Failpoint.TASK_STARTED)
@@ -56,7 +62,6 @@ def embed_batch(self: Any, pipeline: str, lane: str, slot: int = 0, share: int |
             doorbell.ring_slot(pipeline, Lane(lane), slot, share)
 
 
-@app.task(name=RUN, bind=True)  # type: ignore[untyped-decorator]
 def run(self: Any, run_id: int) -> None:
     """Carries a run on for a while."""
     with _outages_pass():
@@ -65,7 +70,6 @@ def run(self: Any, run_id: int) -> None:
         carry_out(process_runtime(), run_id, until=time.monotonic() + RUN_FOR.total_seconds())
 
 
-@app.task(name=REEMBED, bind=True)  # type: ignore[untyped-decorator]
 def reembed(self: Any, pipeline: str) -> None:
     """Asks for a run over every row, for a schedule of the user's own; only what differs is paid for."""
     del self
@@ -73,7 +77,6 @@ def reembed(self: Any, pipeline: str) -> None:
         request_reembed(process_runtime().database, pipeline)
 
 
-@app.task(name=TICK, bind=True)  # type: ignore[untyped-decorator]
 def tick(self: Any) -> None:
     """The safety net: what the relay does, once an interval however many beats there are; and old rates go."""
     runtime = process_runtime()
@@ -88,3 +91,40 @@ def tick(self: Any) -> None:
         schedule.look(runtime.database, runtime.settings)
         drain = Drain(runtime.database, runtime.settings.drain_rows, runtime.settings.burst_rows)
         look(runtime.database, drain, open_doorbell(self.app))
+
+
+class BoundedTask(Task):  # type: ignore[misc]  # Celery has no types
+    """Is sent only while its queue is empty: a day of beat without a worker leaves one tick."""
+
+    abstract = True
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        """None where it was not sent."""
+        try:
+            if queue_depth(self.app, options.get("queue") or self.queue) > 0:
+                return None
+        except (BrokerError, RedisError, OSError) as error:
+            log.warning(Event.REDIS_UNAVAILABLE, error=type(error).__name__)
+            return None
+        return super().apply_async(*args, **options)
+
+
+def add_to(app: Celery, queues: Queues) -> None:
+    """Registers the tasks with an app, whatever its own defaults for tasks are."""
+    options = {
+        "bind": True,
+        "acks_late": True,
+        "reject_on_worker_lost": False,
+        "ignore_result": True,
+        "store_errors_even_if_ignored": False,
+        "track_started": False,
+        "serializer": "json",
+        "max_retries": 0,
+        "rate_limit": None,
+        "time_limit": LONGEST_TASK_SECONDS,
+        "soft_time_limit": LONGEST_TASK_SECONDS - 10,
+    }
+    app.task(name=EMBED_BATCH, queue=queues.of(Lane.LIVE), **options)(embed_batch)
+    app.task(name=RUN, queue=queues.of(Lane.BULK), **options)(run)
+    app.task(name=REEMBED, queue=queues.maintenance, **options)(reembed)
+    app.task(name=TICK, queue=queues.maintenance, base=BoundedTask, **options)(tick)

@@ -40,10 +40,11 @@ def worker(
     _check()
     from pgvector_sync.celery_app import app
 
-    app.worker_main(
+    code = app.start(
         ["--quiet", "worker", "--concurrency", str(concurrency), "--pool", pool, "--queues", queues,
          "--without-gossip", "--without-mingle", *context.args]
     )  # fmt: skip
+    raise typer.Exit(code or 0)
 
 
 def beat(context: typer.Context) -> None:
@@ -51,13 +52,17 @@ def beat(context: typer.Context) -> None:
     _check()
     from pgvector_sync.celery_app import app
 
-    app.start(["--quiet", "beat", *context.args])
+    raise typer.Exit(app.start(["--quiet", "beat", *context.args]) or 0)
 
 
 def _check() -> None:
     """A user's mistake is said before Celery starts, in one line. Raises ConfigError, MigrationRefused."""
+    from pgvector_sync.broker import broker_settings, check_redis
+
     environment.use_embedded_if_running()
     settings = load_settings()
     settings.redis()
+    broker_settings(settings)
+    check_redis(settings)
     with connect(settings.database()) as connection:
         check_schema(connection)

@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pgvector_sync.embedding.bucket import Buckets, Draw, LocalBuckets, Verb
-from pgvector_sync.errors import RateLimited
+from pgvector_sync.errors import ConfigError, RateLimited
 from pgvector_sync.model import Lane
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def open_budget(provider: Provider, settings: Settings) -> Budget:
 
     try:
         return Budget(provider, RedisBuckets(settings.redis(), prefix=settings.namespace()))
-    except ValueError:  # no URL: `doctor` says so, and no row has to wait for that
+    except ConfigError:  # no URL: `doctor` says so, and no row has to wait for that
         return Budget(provider, LocalBuckets())
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from pgvector_sync.embedding.bucket import Draw, LocalBuckets, Verb
+from pgvector_sync.redis_client import open_client
 from pgvector_sync.telemetry import Event, log
 
 if TYPE_CHECKING:
@@ -56,9 +56,7 @@ class RedisBuckets:
     """See `Buckets`. `prefix` keeps databases that share a Redis apart. Connects when first used."""
 
     def __init__(self, url: str, *, prefix: str) -> None:
-        self._redis = Redis.from_url(
-            url, socket_timeout=TIMEOUT, socket_connect_timeout=TIMEOUT, retry=Retry(NoBackoff(), 0)
-        )
+        self._redis = open_client(url, timeout=TIMEOUT, retry=Retry(NoBackoff(), 0))
         self._script = self._redis.register_script(SCRIPT)
         self._prefix = prefix
         self._alone: LocalBuckets | None = None

@@ -19,10 +19,10 @@ from redis.retry import Retry
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.operate.doctor.check import Finding, error, ok, warning
+from pgvector_sync.redis_client import is_redis, open_client, place_of
 from pgvector_sync.settings import Settings
 
 PATIENCE_SECONDS = 5.0
-REDIS_SCHEMES = ("redis", "rediss", "unix", "valkey", "valkeys")
 PORTS = {"amqp": 5672, "amqps": 5671, "pyamqp": 5672}
 
 
@@ -59,12 +59,14 @@ def _eviction(client: Redis) -> Iterator[Finding]:
 def _shared(client: Redis, settings: Settings) -> Iterator[Finding]:
     """A relay holds its key only while it runs, so an idle neighbour isn't seen."""
     own = None if settings.database_url is None else f"{settings.namespace()}:relay"
-    others = {key for key in client.scan_iter("pgvector-sync:*:relay", count=1000) if key != own}
+    others = {
+        key for key in client.scan_iter(f"{settings.redis_prefix}pgvector-sync:*:relay", count=1000) if key != own
+    }
     if others:
         yield warning(
             "another pgvector-sync uses this Redis database: queues have the same names, so one's workers "
             "take the other's messages (or its workers know this database by another DATABASE_URL)",
-            "give each a Redis database of its own: REDIS_URL=redis://host:6379/1",
+            "give each a Redis database of its own (REDIS_URL=redis://host:6379/1) or a PGVECTOR_SYNC_REDIS_PREFIX",
         )
 
 
@@ -75,17 +77,17 @@ def broker(settings: Settings) -> Iterator[Finding]:
             yield ok("REDIS_URL")
         return
     url = settings.broker()
+    if is_redis(url):
+        with opened(url, "CELERY_BROKER_URL") as (client, place):
+            client.ping()
+            yield ok(place)
+            yield from _eviction(client)
+        return
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)
     except ValueError:
         yield error("CELERY_BROKER_URL is no URL", "expected one such as redis://host:6379/0")
-        return
-    if parts.scheme in REDIS_SCHEMES:
-        with opened(url, "CELERY_BROKER_URL") as (client, place):
-            client.ping()
-            yield ok(place)
-            yield from _eviction(client)
         return
     if host is None or port is None:
         yield ok(f"a broker of the kind {parts.scheme or 'unknown'}, which is not looked at")
@@ -103,24 +105,11 @@ def broker(settings: Settings) -> Iterator[Finding]:
 
 @contextmanager
 def opened(url: str, variable: str) -> Iterator[tuple[Redis, str]]:
-    """A client, and how to call its server. Raises Refused with what to do, and never shows the URL."""
-    url = url.replace("valkey", "redis", 1) if url.startswith("valkey") else url
-    try:
-        seconds = PATIENCE_SECONDS
-        client = Redis.from_url(
-            url,
-            socket_timeout=seconds,
-            socket_connect_timeout=seconds,
-            decode_responses=True,
-            retry=Retry(NoBackoff(), 0),
-        )
-    except ValueError:
-        raise Refused(
-            f"{variable} is no address of a Redis",
-            hint="expected redis://:password@host:6379/0, or rediss:// for TLS",
-        ) from None
-    given = client.connection_pool.connection_kwargs
-    place = given.get("path") or f"{given.get('host', 'localhost')}:{given.get('port', 6379)}/{given.get('db', 0)}"
+    """A client, and how to call its server. Raises SyncError with what to do, and never shows the URL."""
+    client = open_client(
+        url, timeout=PATIENCE_SECONDS, variable=variable, decode_responses=True, retry=Retry(NoBackoff(), 0)
+    )
+    place = place_of(url, variable)
     try:
         with client:
             yield client, place

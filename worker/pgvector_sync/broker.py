@@ -1,0 +1,149 @@
+"""How our own Celery app speaks to its broker. An application that has registered us keeps its own way.
+
+kombu tells errors of the connection, after which a worker connects anew, from errors of a channel, which end it:
+whatever Redis answers (that it is a replica by now, out of memory, loading, moved) is one of the latter. Nothing
+that it says is a reason to end: here all of it is an error of the connection.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Any
+from urllib.parse import urlsplit
+
+from kombu.transport import get_transport_cls
+from kombu.transport import redis as kombu_redis
+from redis.exceptions import AuthenticationError, RedisError
+
+from pgvector_sync.errors import ConfigError
+from pgvector_sync.redis_client import (
+    EXPECTED,
+    SENTINEL,
+    is_redis,
+    open_client,
+    place_of,
+    plain_url,
+    scheme_of,
+    sentinels,
+)
+from pgvector_sync.settings import Settings
+
+SOCKET_TIMEOUT = 10
+CONNECT_TIMEOUT = 5
+
+
+class _Channel:
+    # A doorbell that is lost is rung again by the relay. Where Redis goes away while a task runs, kombu would put
+    # its message back, and acknowledge it later, by the connection that is gone, and either error ends the worker:
+    # it is neither put back nor kept until it is acknowledged (`ack_emulation`).
+    do_restore = False
+
+
+class Channel(_Channel, kombu_redis.Channel):  # type: ignore[misc]  # kombu has no types
+    """Of a single server."""
+
+
+class SentinelChannel(_Channel, kombu_redis.SentinelChannel):  # type: ignore[misc]
+    """Of a server that the sentinels name."""
+
+
+class Transport(kombu_redis.Transport):  # type: ignore[misc]
+    """Redis, whose every error is waited out."""
+
+    Channel = Channel
+    connection_errors = (*kombu_redis.Transport.connection_errors, RedisError)
+
+    def establish_connection(self) -> Any:
+        """Raises RedisError where the server answers but takes no writes: kombu then tries again, with pauses."""
+        connection = super().establish_connection()
+        try:
+            channel = self._avail_channels[-1]
+            with channel.conn_or_acquire() as client:
+                client.delete("pgvector-sync:writable")  # what BRPOP may do, this may
+        except RedisError:
+            self.close_connection(connection)
+            raise
+        return connection
+
+
+class SentinelTransport(Transport):
+    """The same, through sentinels."""
+
+    default_port = 26379
+    Channel = SentinelChannel
+
+    def __init__(self, client: Any, **options: Any) -> None:
+        super().__init__(client, **options)
+        client.alt = client.transport_options["sentinels"]
+
+
+def broker_settings(settings: Settings) -> dict[str, Any]:
+    """The part of Celery's settings that says where the broker is and how to speak to it. Raises ConfigError."""
+    url, variable = settings.broker(), settings.broker_variable
+    if not is_redis(url) and settings.celery_broker_url is not None:
+        _require_known(scheme_of(url))
+        return {"broker_url": url}
+    options = {
+        "ack_emulation": False,
+        "queue_order_strategy": "priority",  # in the order of task_queues: live first
+        "priority_steps": [0],
+        "socket_timeout": SOCKET_TIMEOUT,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "global_keyprefix": settings.redis_prefix,
+    }
+    if scheme_of(url) == SENTINEL:
+        found = sentinels(url, variable)
+        options |= {
+            "master_name": found.master,
+            "sentinels": found.urls,
+            "sentinel_kwargs": found.sentinel_options(CONNECT_TIMEOUT),
+        }
+        return {
+            "broker_url": found.broker_url,
+            "broker_transport": f"{__name__}:SentinelTransport",
+            "broker_transport_options": options,
+        }
+    plain = plain_url(url, variable)
+    made = {
+        "broker_url": plain,
+        "broker_transport": f"{__name__}:Transport",
+        "broker_transport_options": options,
+    }
+    if plain.startswith("rediss:") and "ssl_cert_reqs" not in urlsplit(plain).query:
+        made["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}  # as redis-py has it
+    return made
+
+
+def _require_known(scheme: str) -> None:
+    """Raises ConfigError for a kind of broker that kombu doesn't know, or whose package is missing."""
+    try:
+        get_transport_cls(scheme.partition("+")[0] or "none")
+    except (KeyError, ImportError, ValueError):
+        raise ConfigError(
+            f"unsupported kind of broker: {scheme or 'no scheme'}",
+            where="CELERY_BROKER_URL",
+            hint=f"unset it to use REDIS_URL, or expected {EXPECTED}, amqp://… or another that Celery supports here",
+        ) from None
+
+
+def check_redis(settings: Settings) -> None:
+    """Raises ConfigError for what time doesn't cure; a Redis that is away is waited for later."""
+    url = settings.redis()
+    place = place_of(url)
+    with open_client(url, timeout=CONNECT_TIMEOUT) as client:
+        try:
+            mode = client.info("server").get("redis_mode")
+        except AuthenticationError:
+            raise ConfigError(
+                f"{place} refuses the password", where="REDIS_URL", hint="correct user and password in REDIS_URL"
+            ) from None
+        except (RedisError, OSError):
+            return
+    if mode == "cluster":
+        raise ConfigError(
+            f"{place} is a Redis Cluster, which Celery's queues can't use",
+            where="REDIS_URL",
+            hint="name a single Redis or Valkey, or one behind Sentinel: sentinel://host:26379/0",
+        )

@@ -1,0 +1,142 @@
+"""Addresses of a Redis or Valkey, and clients for them: a single server, TLS, or one found through Sentinel.
+
+redis://user:password@host:6379/0        rediss:// for TLS; valkey:// and valkeys:// mean the same
+sentinel://user:password@host:26379,host:26379/0?master_name=mymaster
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+from redis import Redis
+from redis.sentinel import Sentinel
+
+from pgvector_sync.errors import ConfigError
+
+SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
+"""What a single server's URL may begin with, and how redis-py and kombu spell it."""
+SENTINEL = "sentinel"
+SENTINEL_PORT = 26379
+MASTER_NAME = "mymaster"
+"""The name in Redis' own examples of sentinel.conf."""
+EXPECTED = "redis://user:password@host:6379/0 (rediss:// for TLS, or sentinel://host:26379,host:26379/0)"
+_LIKELY_MEANT = re.compile(r"^[\w.\[\]-]+:\d+(/\d+)?$")
+
+
+@dataclass(frozen=True)
+class Sentinels:
+    """Where the sentinels are, and which master they are asked for."""
+
+    hosts: tuple[tuple[str, int], ...]
+    master: str
+    database: int
+    username: str | None
+    password: str | None = field(repr=False)
+    sentinel_password: str | None = field(repr=False)
+
+    def sentinel_options(self, timeout: float) -> dict[str, Any]:
+        """Of the connections to the sentinels themselves."""
+        options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        return options | ({"password": self.sentinel_password} if self.sentinel_password else {})
+
+    @property
+    def broker_url(self) -> str:
+        """For kombu, which wants one host in it."""
+        user, password = quote(self.username or "", safe=""), quote(self.password or "", safe="")
+        host, port = self.hosts[0]
+        return f"sentinel://{user}:{password}@{host}:{port}/{self.database}"
+
+    @property
+    def urls(self) -> list[str]:
+        """One per sentinel."""
+        return [f"sentinel://{host}:{port}" for host, port in self.hosts]
+
+
+def scheme_of(url: str) -> str:
+    return url.partition("://")[0].lower() if "://" in url else ""
+
+
+def is_redis(url: str) -> bool:
+    """Whether it is spoken to in Redis' protocol; brokers may be of another kind."""
+    return scheme_of(url) in (*SCHEMES, SENTINEL)
+
+
+def plain_url(url: str, variable: str) -> str:
+    """The URL of a single server as redis-py and kombu take it. Raises ConfigError; never shows the URL."""
+    scheme = scheme_of(url)
+    if scheme not in SCHEMES:
+        hint = f"write redis://{url}" if _LIKELY_MEANT.match(url) else f"expected {EXPECTED}"
+        unknown = f"unsupported scheme {scheme}://" if re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) else "no scheme"
+        raise ConfigError(f"not the URL of a Redis: {unknown}", where=variable, hint=hint)
+    plain = SCHEMES[scheme] + url[len(scheme) :]
+    try:
+        urlsplit(plain).port  # noqa: B018 - raises
+        Redis.from_url(plain).close()
+    except ValueError:
+        hint = f"expected {EXPECTED}, with @ : / and % in the password written as %40 %3A %2F %25"
+        raise ConfigError("not the URL of a Redis", where=variable, hint=hint) from None
+    return plain
+
+
+def sentinels(url: str, variable: str) -> Sentinels:
+    """What a `sentinel://` URL says; Celery's spelling, one URL per sentinel with `;` between, works as well.
+
+    Raises ConfigError; never shows the URL.
+    """
+    expected = "expected sentinel://user:password@host:26379,host:26379/0?master_name=mymaster"
+    hosts: list[tuple[str, int]] = []
+    try:
+        parts = [urlsplit(one) for one in url.split(";")]
+        for part in parts:
+            for place in part.netloc.rpartition("@")[2].split(","):
+                one = urlsplit(f"//{place}")
+                hosts.append((one.hostname or "", one.port or SENTINEL_PORT))
+        database = int(next((part.path.strip("/") for part in parts if part.path.strip("/")), "0"))
+    except ValueError:
+        hosts = []
+    if (
+        not hosts
+        or not all(host for host, _ in hosts)
+        or any(scheme_of(one) != SENTINEL for one in url.split(";"))
+    ):
+        raise ConfigError("not the URL of Redis sentinels", where=variable, hint=expected)
+    given = {name: values[-1] for part in parts for name, values in parse_qs(part.query).items()}
+    unknown = set(given) - {"master_name", "sentinel_password"}
+    if unknown:
+        raise ConfigError(f"unknown parameter {', '.join(sorted(unknown))}", where=variable, hint=expected)
+    user, colon, password = next(
+        (part.netloc.rpartition("@")[0] for part in parts if "@" in part.netloc), ""
+    ).partition(":")
+    return Sentinels(
+        tuple(hosts),
+        master=given.get("master_name", MASTER_NAME),
+        database=database,
+        username=unquote(user) or None,
+        password=unquote(password) if colon else None,
+        sentinel_password=given.get("sentinel_password"),
+    )
+
+
+def open_client(url: str, *, timeout: float, variable: str = "REDIS_URL", **options: Any) -> Redis:
+    """A client that connects when first used and reconnects by itself; safe across threads. Raises ConfigError."""
+    options |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    if scheme_of(url) != SENTINEL:
+        return Redis.from_url(plain_url(url, variable), **options)
+    found = sentinels(url, variable)
+    manager = Sentinel(found.hosts, sentinel_kwargs=found.sentinel_options(timeout))  # type: ignore[no-untyped-call]
+    account = {"db": found.database, "username": found.username, "password": found.password}
+    client: Redis = manager.master_for(found.master, **account, **options)  # type: ignore[no-untyped-call]
+    return client
+
+
+def place_of(url: str, variable: str = "REDIS_URL") -> str:
+    """How to call the server in a message, without the account."""
+    if scheme_of(url) == SENTINEL:
+        found = sentinels(url, variable)
+        hosts = ", ".join(f"{host}:{port}" for host, port in found.hosts)
+        return f"{found.master}/{found.database} by the sentinels {hosts}"
+    given = Redis.from_url(plain_url(url, variable)).connection_pool.connection_kwargs
+    return f"{given.get('host', 'localhost')}:{given.get('port', 6379)}/{given.get('db', 0)}"
