@@ -43,7 +43,7 @@ def out_of_memory(client: redis.Redis) -> Callable[[], object]:
 
 
 def without_the_right(client: redis.Redis) -> Callable[[], object]:
-    client.acl_setuser("default", enabled=True, commands=["-@blocking", "-delete", "-@write"])
+    client.acl_setuser("default", enabled=True, commands=["-@write"])
     client.client_kill_filter(_type="normal", skipme=True)
     return lambda: client.acl_setuser("default", enabled=True, commands=["+@all"])
 

@@ -38,6 +38,10 @@ class _Channel:
     # it is neither put back nor kept until it is acknowledged (`ack_emulation`).
     do_restore = False
 
+    def _has_queue(self, _queue: str, **_: Any) -> bool:
+        """A list without messages isn't there, and kombu asks for it without `global_keyprefix`."""
+        return True
+
 
 class Channel(_Channel, kombu_redis.Channel):  # type: ignore[misc]  # kombu has no types
     """Of a single server."""
@@ -124,7 +128,7 @@ def _require_known(scheme: str) -> None:
         raise ConfigError(
             f"unsupported kind of broker: {scheme or 'no scheme'}",
             where="CELERY_BROKER_URL",
-            hint=f"unset it to use REDIS_URL, or expected {EXPECTED}, amqp://… or another that Celery supports here",
+            hint=f"expected {EXPECTED}, or another kind that Celery knows; unset it to use REDIS_URL",
         ) from None
 
 

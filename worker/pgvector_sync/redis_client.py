@@ -12,6 +12,8 @@ from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from redis import Redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from pgvector_sync.errors import ConfigError
@@ -38,8 +40,12 @@ class Sentinels:
     sentinel_password: str | None = field(repr=False)
 
     def sentinel_options(self, timeout: float) -> dict[str, Any]:
-        """Of the connections to the sentinels themselves."""
-        options: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+        """Of the connections to the sentinels themselves: where one is away, the next is asked at once."""
+        options: dict[str, Any] = {
+            "socket_timeout": timeout,
+            "socket_connect_timeout": timeout,
+            "retry": Retry(NoBackoff(), 0),
+        }
         return options | ({"password": self.sentinel_password} if self.sentinel_password else {})
 
     @property

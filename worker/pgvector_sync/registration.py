@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery import Celery, signals
+from celery import Celery
 from kombu import Exchange, Queue
 
 from pgvector_sync import tasks
-from pgvector_sync.bootstrap import close_process_runtime
 from pgvector_sync.doorbell import TICK, Queues, attach_queues, queues_of
 from pgvector_sync.errors import Refused
 from pgvector_sync.relay import RelayStep
-from pgvector_sync.telemetry import Event, log
 
 
 def register(app: Celery, *, prefix: str) -> None:
@@ -31,12 +29,9 @@ def register(app: Celery, *, prefix: str) -> None:
             )
         return
     attach_queues(app, queues)
-    tasks.add_to(app, queues)
+    tasks.add_to(app)
     app.steps["worker"].add(RelayStep)
     app.on_after_finalize.connect(_add_to_settings)
-    signals.worker_init.connect(_import_before_the_fork)
-    signals.worker_ready.connect(_log_ready)
-    signals.worker_process_shutdown.connect(_close_runtime)
 
 
 def _add_to_settings(sender: Celery, **_: Any) -> None:
@@ -51,22 +46,3 @@ def _add_to_settings(sender: Celery, **_: Any) -> None:
             known.select_add(Queue(name, Exchange(name, type="direct"), routing_key=name))
     options = {"queue": queues.maintenance, "expires": tasks.TICK_EXPIRES_SECONDS}
     sender.add_periodic_task(tasks.TICK_SECONDS, sender.signature(TICK), name=TICK, **options)
-
-
-def _is_registered(app: Celery) -> bool:
-    return queues_of(app) is not None
-
-
-def _import_before_the_fork(sender: Any, **_: Any) -> None:
-    """The SDK takes a second to import: once in the parent, not in each child's first batch."""
-    if _is_registered(sender.app):
-        import pgvector_sync.embedding.openai_compatible  # noqa: F401
-
-
-def _log_ready(sender: Any, **_: Any) -> None:
-    if _is_registered(sender.app):
-        log.info(Event.WORKER_READY, hostname=sender.hostname)
-
-
-def _close_runtime(**_: Any) -> None:
-    close_process_runtime()

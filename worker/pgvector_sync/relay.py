@@ -13,12 +13,12 @@ from typing import Any
 from uuid import uuid4
 
 import psycopg
-from celery import bootsteps
+from celery import bootsteps, signals
 from celery.exceptions import WorkerShutdown
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
-from pgvector_sync.bootstrap import open_database
+from pgvector_sync.bootstrap import close_process_runtime, open_database
 from pgvector_sync.broker import check_redis
 from pgvector_sync.doorbell import Doorbell, Queues, bulk_share, fair_share, open_doorbell, queues_of
 from pgvector_sync.errors import ConfigError
@@ -145,6 +145,14 @@ class Relay(threading.Thread):
             return  # the lock runs out by itself
 
 
+def _log_ready(sender: Any, **_: Any) -> None:
+    log.info(Event.WORKER_READY, hostname=sender.hostname)
+
+
+def _close_runtime(**_: Any) -> None:
+    close_process_runtime()
+
+
 class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
     """Runs the relay in the parent, after the pool has forked: its connections are never a child's."""
 
@@ -153,12 +161,21 @@ class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
         self._relay: Relay | None = None
-
-    def start(self, parent: Any) -> None:
         served = set(parent.app.amqp.queues.consume_from)
         queues = queues_of(parent.app) or Queues()
-        if served.isdisjoint(queues.all):
-            return  # an application's worker that has nothing to do with us
+        self._is_ours = not served.isdisjoint(queues.all)
+        """Else it is an application's worker that has nothing to do with us."""
+        self._serves_a_lane = not served.isdisjoint(map(queues.of, Lane))
+        if self._is_ours:
+            # the SDK takes a second to import: once in the parent, not in each child's first batch
+            import pgvector_sync.embedding.openai_compatible  # noqa: F401
+
+            signals.worker_ready.connect(_log_ready)
+            signals.worker_process_shutdown.connect(_close_runtime)
+
+    def start(self, parent: Any) -> None:
+        if not self._is_ours:
+            return
         try:
             settings = load_settings()
             settings.database()
@@ -167,7 +184,7 @@ class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         except ConfigError as error:
             log.error(Event.MISCONFIGURED, error=str(error), hint=error.hint)
             raise WorkerShutdown(error.exit_code) from None
-        slots = 0 if served.isdisjoint(map(queues.of, Lane)) else int(parent.concurrency)
+        slots = int(parent.concurrency) if self._serves_a_lane else 0
         self._relay = Relay(doorbell, parent.hostname, slots)
         self._relay.start()
 

@@ -18,7 +18,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
 from pgvector_sync.bootstrap import process_runtime
-from pgvector_sync.doorbell import EMBED_BATCH, REEMBED, RUN, TICK, Queues, open_doorbell, queue_depth
+from pgvector_sync.doorbell import EMBED_BATCH, REEMBED, RUN, TICK, open_doorbell, queue_depth
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Lane
 from pgvector_sync.operate import schedule, watch
@@ -94,14 +94,14 @@ def tick(self: Any) -> None:
 
 
 class BoundedTask(Task):  # type: ignore[misc]  # Celery has no types
-    """Is sent only while its queue is empty: a day of beat without a worker leaves one tick."""
+    """Is sent only while its queue, which the caller names, is empty: a day without a worker leaves one tick."""
 
     abstract = True
 
     def apply_async(self, *args: Any, **options: Any) -> Any:
         """None where it was not sent."""
         try:
-            if queue_depth(self.app, options.get("queue") or self.queue) > 0:
+            if queue_depth(self.app, options["queue"]) > 0:
                 return None
         except (BrokerError, RedisError, OSError) as error:
             log.warning(Event.REDIS_UNAVAILABLE, error=type(error).__name__)
@@ -109,10 +109,11 @@ class BoundedTask(Task):  # type: ignore[misc]  # Celery has no types
         return super().apply_async(*args, **options)
 
 
-def add_to(app: Celery, queues: Queues) -> None:
+def add_to(app: Celery) -> None:
     """Registers the tasks with an app, whatever its own defaults for tasks are."""
     options = {
         "bind": True,
+        "shared": False,  # with no other app of the process
         "acks_late": True,
         "reject_on_worker_lost": False,
         "ignore_result": True,
@@ -124,7 +125,7 @@ def add_to(app: Celery, queues: Queues) -> None:
         "time_limit": LONGEST_TASK_SECONDS,
         "soft_time_limit": LONGEST_TASK_SECONDS - 10,
     }
-    app.task(name=EMBED_BATCH, queue=queues.of(Lane.LIVE), **options)(embed_batch)
-    app.task(name=RUN, queue=queues.of(Lane.BULK), **options)(run)
-    app.task(name=REEMBED, queue=queues.maintenance, **options)(reembed)
-    app.task(name=TICK, queue=queues.maintenance, base=BoundedTask, **options)(tick)
+    app.task(name=EMBED_BATCH, **options)(embed_batch)
+    app.task(name=RUN, **options)(run)
+    app.task(name=REEMBED, **options)(reembed)
+    app.task(name=TICK, base=BoundedTask, **options)(tick)

@@ -209,6 +209,10 @@ class _Stderr(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
+_handlers: list[logging.Handler] = []
+"""Those that `configure_logging` has made: what else there is belongs to an application."""
+
+
 def configure_logging(settings: LogSettings) -> None:
     """Send our lines and those of all libraries to stderr, in one form and through one guard.
 
@@ -227,13 +231,22 @@ def configure_logging(settings: LogSettings) -> None:
         )
     )
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = _handlers[:] = [handler]
     root.setLevel(settings.log_level)
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     for name in _PER_MESSAGE:
         quiet = logging.DEBUG if root.level == logging.DEBUG else max(logging.WARNING, root.level)
         logging.getLogger(name).setLevel(quiet)
+
+
+def _hand_over(logger: WrappedLogger, method: str, fields: EventDict) -> Any:
+    """To our own handler as it is; to an application's, which has a format of its own, as a line of text."""
+    if _handlers:
+        return ProcessorFormatter.wrap_for_formatter(logger, method, fields)
+    added = ("event", "level", "timestamp")
+    pairs = [f"{name}={value}" for name, value in fields.items() if name not in added and value is not None]
+    return " ".join([str(fields["event"]), *pairs])
 
 
 class _Logger(BoundLogger):
@@ -250,7 +263,7 @@ def get_logger() -> BoundLogger:
     """
     logger = structlog.wrap_logger(
         logging.getLogger("pgvector_sync"),
-        processors=[structlog.stdlib.filter_by_level, *_SHARED, ProcessorFormatter.wrap_for_formatter],
+        processors=[structlog.stdlib.filter_by_level, *_SHARED, _hand_over],
         wrapper_class=_Logger,
     )
     return cast("BoundLogger", logger)

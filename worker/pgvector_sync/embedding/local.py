@@ -25,9 +25,6 @@ SLICE = 64
 """Texts between two looks at the deadline."""
 ONNX_PREFIX = "onnx:"
 
-# Its threads would not survive a worker's fork, and Celery's processes already use every core.
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
 
 class Model(Protocol):
     """A loaded model; `encode` may be called from several threads at once."""
@@ -100,6 +97,8 @@ def load_model(name: str) -> Model:
 
             return WordLlamaModel()
         if name.startswith(ONNX_PREFIX):
+            # its threads would not survive a worker's fork, and Celery's processes already use every core
+            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
             from pgvector_sync.embedding.onnx_model import OnnxModel
 
             return OnnxModel(name.removeprefix(ONNX_PREFIX))

@@ -66,7 +66,8 @@ def _shared(client: Redis, settings: Settings) -> Iterator[Finding]:
         yield warning(
             "another pgvector-sync uses this Redis database: queues have the same names, so one's workers "
             "take the other's messages (or its workers know this database by another DATABASE_URL)",
-            "give each a Redis database of its own (REDIS_URL=redis://host:6379/1) or a PGVECTOR_SYNC_REDIS_PREFIX",
+            "give each a Redis database of its own (REDIS_URL=redis://host:6379/1), "
+            "or a PGVECTOR_SYNC_REDIS_PREFIX of its own",
         )
 
 
