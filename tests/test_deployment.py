@@ -12,7 +12,7 @@ import pytest
 import typer
 import yaml
 
-from pgvector_sync.cli import app
+from pgvector_sync.cli.app import app
 from pgvector_sync.settings import load_settings
 
 ROOT = Path(__file__).parent.parent

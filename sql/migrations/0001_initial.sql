@@ -157,5 +157,13 @@ CREATE TABLE pgvector_sync.tick (
     last_at    timestamptz
 );
 
+-- A row per worker and `sync` that runs, renewed every few seconds; one that died stays for a while, and counts for nothing.
+CREATE TABLE pgvector_sync.worker (
+    id      uuid PRIMARY KEY,
+    name    text NOT NULL,
+    slots   int NOT NULL,                                      -- batches at once
+    seen_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
+
 REVOKE ALL ON SCHEMA pgvector_sync FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA pgvector_sync FROM PUBLIC;

@@ -209,7 +209,7 @@ def test_who_waits_hears_what_is_in_the_way(synced: Synced, typed: Typed) -> Non
     run = find_run(synced.runtime, second)
     assert what_holds_up(synced.runtime, run).startswith(f"run {first} goes first")
     typed("runs", "cancel", str(first))
-    assert what_holds_up(synced.runtime, run).startswith("nobody seems to embed them")
+    assert what_holds_up(synced.runtime, run).startswith("no worker is running; start one")
     typed("pause", "docs")
     assert what_holds_up(synced.runtime, run) == "docs is paused: pgvector-sync resume docs"
 

@@ -29,6 +29,7 @@ from pgvector_sync.settings import load_settings
 from pgvector_sync.store import runs, work
 from pgvector_sync.store.database import OUTAGE, Database
 from pgvector_sync.sync.drain import Drain
+from pgvector_sync.sync.presence import Presence
 from pgvector_sync.telemetry import Event, log
 
 ELECTED_FOR = timedelta(seconds=2)
@@ -96,8 +97,10 @@ class Relay(threading.Thread):
         with open_database(settings, max_connections=1, working=True) as database:
             drain = Drain(database, settings.drain_rows, settings.burst_rows)
             watching = Watching(database)
+            presence = Presence(database, self._worker, self._slots)
             while not self._stopping.is_set():
                 pause = settings.poll
+                presence.note()
                 try:
                     self._announce()
                     if self._is_elected():
@@ -118,6 +121,7 @@ class Relay(threading.Thread):
                     log.exception(Event.RELAY_FAILED)  # a bug of ours must not silence the doorbells
                     pause = AFTER_AN_ERROR
                 self._stopping.wait(pause.total_seconds())
+            presence.leave()
         self._step_down()
 
     def _announce(self) -> None:

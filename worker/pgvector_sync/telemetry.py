@@ -31,6 +31,8 @@ class Event(StrEnum):
     """Pools are open and the first claim may come."""
     DATABASE_UNAVAILABLE = "database_unavailable"
     """No connection to Postgres; tried again for as long as it takes."""
+    PRESENCE_FAILED = "presence_failed"
+    """The database didn't take that this worker is alive; `status` may count one too few."""
     REDIS_UNAVAILABLE = "redis_unavailable"
     """No connection to Redis; costs latency, loses nothing (G7)."""
 

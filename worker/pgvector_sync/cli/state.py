@@ -9,12 +9,21 @@ import typer
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
-from pgvector_sync.cli import environment
+from pgvector_sync.cli import environment, health
 from pgvector_sync.cli.console import out, print_json
-from pgvector_sync.operate.status import PipelineStatus, as_json, read_status
+from pgvector_sync.operate.status import (
+    START_ONE,
+    PipelineStatus,
+    as_json,
+    nobody,
+    nobody_works,
+    read_status,
+    read_workers,
+)
 from pgvector_sync.store import pipelines
-from pgvector_sync.sync.runtime import Runtime
+from pgvector_sync.store.workers import Workers
 
 COUNTS = ("rows", "fresh", "unfilled", "waiting", "in_flight", "dead")
 PipelineName = Annotated[str, typer.Argument(help="Its name.")]
@@ -22,6 +31,7 @@ PipelineName = Annotated[str, typer.Argument(help="Its name.")]
 
 def register(app: typer.Typer) -> None:
     app.command()(status)
+    app.command("health", help=health.HELP)(check_health)
     app.command()(pause)
     app.command()(resume)
 
@@ -36,24 +46,32 @@ def status(
 ) -> None:
     """A row a pipeline: how many rows are fresh, waiting, in flight or dead, and why it waits."""
     with environment.runtime() as runtime:
-        if not watch:
-            found = _read(runtime, pipeline, exact=exact)
-            print_json(as_json(found)) if json else out.print(table(found))
-            return
-        if json or not out.is_terminal:
-            while True:
-                found = _read(runtime, pipeline, exact=exact)
-                print_json(as_json(found)) if json else out.print(table(found))
-                time.sleep(1)
-        with Live(console=out, auto_refresh=False) as live:
-            while True:
-                live.update(table(_read(runtime, pipeline, exact=exact)), refresh=True)
-                time.sleep(1)
+
+        def show() -> Group | None:
+            limit = runtime.settings.text_limit_bytes if exact else None
+            found = read_status(runtime.database, pipeline, exact_text_limit=limit)
+            alive = read_workers(runtime.database)
+            if not json:
+                return with_workers(found, alive)
+            print_json(as_json(found, alive))
+            return None
+
+        if watch and out.is_terminal and not json:
+            with Live(console=out, auto_refresh=False) as live:
+                while True:
+                    live.update(show() or "", refresh=True)
+                    time.sleep(1)
+        while True:
+            lines = show()
+            if lines is not None:
+                out.print(lines)
+            if not watch:
+                return
+            time.sleep(1)
 
 
-def _read(runtime: Runtime, pipeline: str | None, *, exact: bool) -> list[PipelineStatus]:
-    limit = runtime.settings.text_limit_bytes if exact else None
-    return read_status(runtime.database, pipeline, exact_text_limit=limit)
+def with_workers(statuses: list[PipelineStatus], alive: Workers) -> Group:
+    return Group(table(statuses), _workers(statuses, alive))
 
 
 def table(statuses: list[PipelineStatus]) -> Group:
@@ -71,8 +89,34 @@ def table(statuses: list[PipelineStatus]) -> Group:
         shown.add_row(item.name, item.state.value, *numbers, lag, rate, saved)
     if not statuses:
         shown.add_row("no pipeline yet: write pgvector-sync.toml, then `pgvector-sync apply`")
-    reasons = [f"{item.name}: {item.reason}" for item in statuses if item.reason]
-    return Group(shown, *reasons)
+    # as Text: a name in brackets is no markup
+    lines = [Text(f"{item.name}: {item.reason}") for item in statuses if item.reason]
+    return Group(shown, *lines)
+
+
+def _workers(statuses: list[PipelineStatus], alive: Workers) -> Text:
+    if nobody_works(statuses, alive):
+        return Text(f"{nobody(alive)}, and rows wait; {START_ONE}", "bold red")
+    if not alive.alive:
+        return Text("no worker is running")
+    tick = (
+        "no beat has ticked"
+        if alive.last_tick_seconds is None
+        else f"last tick {alive.last_tick_seconds:,.0f} s ago"
+    )
+    return Text(f"{_count(alive.alive, 'worker')}, {_count(alive.slots, 'slot')}; {tick}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def check_health(
+    max_lag: Annotated[float | None, typer.Option("--max-lag", min=0, help=health.MAX_LAG_HELP)] = None,
+    json: Annotated[bool, typer.Option("--json", help=health.JSON_HELP)] = False,
+) -> None:
+    """For `--help`: `main` answers the command before it imports this."""
+    health.run([*([] if max_lag is None else ["--max-lag", str(max_lag)]), *(["--json"] if json else [])])
 
 
 def pause(

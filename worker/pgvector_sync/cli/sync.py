@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from pgvector_sync.errors import ConfigError
 from pgvector_sync.operate import watch
 from pgvector_sync.operate.loop import Loop, Progress
 from pgvector_sync.operate.status import PipelineStatus, nothing_to_wait_for, read_status
+from pgvector_sync.sync.presence import present
 from pgvector_sync.sync.runtime import Runtime
 from pgvector_sync.telemetry import configure_logging
 
@@ -38,12 +40,13 @@ def sync(
             )
         watch.look_now(runtime.database)  # at once, whenever the last look was
         loop = Loop(runtime, pipeline)
-        if not once:
-            configure_logging(runtime.settings)  # here the log is the output
-            say("syncing until Ctrl-C")
-            loop.run(finished=lambda: False)
-            return
-        _once(runtime, loop, pipeline, statuses, timeout_seconds=timeout)
+        with present(runtime.database, f"sync@{socket.gethostname()}", 1):
+            if not once:
+                configure_logging(runtime.settings)  # here the log is the output
+                say("syncing until Ctrl-C")
+                loop.run(finished=lambda: False)
+                return
+            _once(runtime, loop, pipeline, statuses, timeout_seconds=timeout)
 
 
 def _once(

@@ -6,10 +6,13 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pgvector_sync.model import Key, Pipeline, State
-from pgvector_sync.store import pipelines
+from pgvector_sync.store import pipelines, workers
 from pgvector_sync.store.database import Connection, Database, one
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.statements import statement
+from pgvector_sync.store.workers import Workers
+
+START_ONE = "start one: pgvector-sync worker (or, without Redis: pgvector-sync sync)"
 
 COUNT_LIMIT_ROWS = 100_000
 """Waiting rows are counted up to here; beyond, the figure is a lower bound and marked as an estimate."""
@@ -58,9 +61,29 @@ def read_status(
         return [_exact(connection, database, status, exact_text_limit) for status in found]
 
 
-def as_json(statuses: list[PipelineStatus]) -> dict[str, Any]:
+def read_workers(database: Database) -> Workers:
+    """Who works, whatever the pipelines."""
+    with database.transaction(read_only=True) as connection:
+        return workers.alive(connection)
+
+
+def nobody_works(statuses: list[PipelineStatus], alive: Workers) -> bool:
+    """Whether rows wait that only a worker can embed, and none is there; a paused pipeline waits for a person."""
+    return not alive.slots and any(not status.settled for status in statuses if status.state is not State.PAUSED)
+
+
+def nobody(alive: Workers) -> str:
+    """Why nothing is embedded, where no worker can."""
+    return "no running worker serves the queues live and bulk" if alive.alive else "no worker is running"
+
+
+def as_json(statuses: list[PipelineStatus], alive: Workers) -> dict[str, Any]:
     """The documented, stable shape."""
-    return {"version": VERSION, "pipelines": [asdict(status) for status in statuses]}
+    return {
+        "version": VERSION,
+        "workers": asdict(alive),
+        "pipelines": [asdict(status) for status in statuses],
+    }
 
 
 def settled(database: Database, name: str | None) -> bool:

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import State
-from pgvector_sync.operate.status import read_status
+from pgvector_sync.operate.status import START_ONE, nobody, read_status, read_workers
 from pgvector_sync.store import pipelines, runs
 from pgvector_sync.store.runs import Kind, Run
 from pgvector_sync.sync.run import carry_out
@@ -18,7 +18,9 @@ LOOK_EVERY = timedelta(milliseconds=200)
 WALK_FOR = timedelta(seconds=2)
 """Between two looks: its pages grow from small ones each time."""
 SILENCE = timedelta(seconds=15)
-"""Without any progress for so long, nobody seems to work."""
+"""Without any progress for so long, something is in the way."""
+NOBODY = timedelta(seconds=3)
+"""The same where no worker is running: one that was just started has noted so by then."""
 
 
 def refuse_to_wait_for_paused(runtime: Runtime, names: Iterable[str]) -> None:
@@ -47,10 +49,14 @@ def wait_for(
         now = (run.rows_seen, run.waiting)
         if now != last:
             heard, last, silent = time.monotonic(), now, False
-        elif not silent and time.monotonic() - heard > SILENCE.total_seconds():
+        elif not silent and _is_too_long(runtime, timedelta(seconds=time.monotonic() - heard)):
             on_silence(run)
             silent = True
         time.sleep(LOOK_EVERY.total_seconds())
+
+
+def _is_too_long(runtime: Runtime, silence: timedelta) -> bool:
+    return silence > SILENCE or (silence > NOBODY and not read_workers(runtime.database).slots)
 
 
 def what_holds_up(runtime: Runtime, run: Run) -> str:
@@ -65,7 +71,10 @@ def what_holds_up(runtime: Runtime, run: Run) -> str:
         return f"{name}: {status.reason}"
     if earlier:
         return f"run {min(earlier)} goes first: see `pgvector-sync runs show {min(earlier)}`"
-    return "nobody seems to embed them: start `pgvector-sync worker` or `pgvector-sync sync`"
+    alive = read_workers(runtime.database)
+    if not alive.slots:
+        return f"{nobody(alive)}; {START_ONE}"
+    return "the workers that are running make no progress: see `pgvector-sync doctor`"
 
 
 def _goes_first(other: Run, run: Run) -> bool:

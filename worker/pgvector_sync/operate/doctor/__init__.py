@@ -50,6 +50,7 @@ OF_THE_SCHEMA = {
     "leases": backlog.leases,
     "vacuum": vacuum.hot_tables,
     "transactions": vacuum.held_back,
+    "workers": workers.alive,
     "beat": workers.beat,
 }
 """Need our tables as well."""

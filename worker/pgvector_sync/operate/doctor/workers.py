@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from pgvector_sync.operate.doctor.check import Finding, ok, warning
+from pgvector_sync.operate.doctor.check import Finding, error, ok, warning
 from pgvector_sync.operate.doctor.messages import opened
+from pgvector_sync.operate.status import START_ONE, nobody, nobody_works, read_status, read_workers
 from pgvector_sync.settings import Settings
 from pgvector_sync.store.statements import statement
 from pgvector_sync.sync.runtime import Runtime
@@ -28,6 +29,23 @@ def relay(settings: Settings) -> Iterator[Finding]:
             "no worker with this DATABASE_URL and REDIS_URL polls the outbox",
             "pgvector-sync worker (or, without Redis: pgvector-sync sync)",
         )
+
+
+def alive(runtime: Runtime) -> Iterator[Finding]:
+    """By what workers note in the database."""
+    found, waiting = read_workers(runtime.database), read_status(runtime.database)
+    if found.slots:
+        yield ok(f"alive: {found.alive}, with {found.slots} slots")
+        return
+    ago = "" if found.last_seen_seconds is None else f"; the last was seen {_ago(found.last_seen_seconds)} ago"
+    if nobody_works(waiting, found):
+        yield error(f"{nobody(found)}, and rows wait{ago}", START_ONE)
+    else:
+        yield warning(f"{nobody(found)}{ago}", START_ONE)
+
+
+def _ago(seconds: float) -> timedelta:
+    return timedelta(seconds=int(seconds))
 
 
 def beat(runtime: Runtime) -> Iterator[Finding]:
