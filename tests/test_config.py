@@ -14,7 +14,7 @@ from pgvector_sync import config
 from pgvector_sync.config import MINIMAL, load_config
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Metric, Provider, Schedule, VectorType
-from pgvector_sync.settings import Settings
+from pgvector_sync.settings import Settings, load_settings, unknown_variables
 
 DOCS = Path(__file__).parent.parent / "docs" / "configuration.md"
 
@@ -408,3 +408,24 @@ def test_the_docs_have_every_default_in_the_form_that_the_environment_takes(name
     monkeypatch.setenv(variable(name), documented.strip("`"))
     assert getattr(Settings(_env_file=None), name) == default
     assert default or isinstance(default, timedelta)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("PGVECTOR_SYNC_ALLOWED_HOST", "PGVECTOR_SYNC_ALLOWED_HOSTS"), ("PGVECTOR_SYNC_REDIS_URL", "REDIS_URL")],
+)
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_a_misspelled_variable_is_refused_with_the_nearest_name(name, meant, place, monkeypatch):
+    monkeypatch.setenv(name, "x") if place == "environment" else Path(".env").write_text(f"{name}=x\n")
+    load_settings.cache_clear()
+    with pytest.raises(ConfigError, match=rf"{name}.*did you mean {meant}\?"):
+        load_settings()
+
+
+def test_what_resembles_no_setting_is_left_to_doctor_and_what_others_set_is_no_concern(monkeypatch):
+    for name in ("SERVICE_HOST", "PORT", "PORT_80_TCP_ADDR", "WORKER_SERVICE_PORT", "FAILPOINT", "TEST_EXAMPLES"):
+        monkeypatch.setenv(f"PGVECTOR_SYNC_{name}", "x")
+    monkeypatch.setenv("PGVECTOR_SYNC_QUANTUM", "x")
+    load_settings.cache_clear()
+    assert load_settings().attempts == 5
+    assert unknown_variables() == ["PGVECTOR_SYNC_QUANTUM"]

@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import re
 from datetime import timedelta
+from difflib import get_close_matches
 from functools import cache
 from typing import Annotated
 
 from annotated_types import Gt
+from dotenv import dotenv_values
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -139,9 +143,37 @@ class Settings(BaseSettings):
         return f"{self.redis_prefix}pgvector-sync:" + hashlib.sha256(self.database().encode()).hexdigest()[:12]
 
 
+PREFIX = "PGVECTOR_SYNC_"
+_OTHERS = re.compile(
+    r"^(FAILPOINT|TEST_\w+|REWRITE_SNAPSHOT|(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_\w+)?))$"
+)
+"""What isn't a setting and carries our prefix all the same: tests' variables, and those that Kubernetes makes for a
+service called pgvector-sync."""
+
+
+def unknown_variables() -> list[str]:
+    """Variables with our prefix, of the environment or `.env`, that mean nothing."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields if name.upper() not in _UNPREFIXED}
+    given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    return sorted(
+        name for name in given - known if name.startswith(PREFIX) and not _OTHERS.match(name.removeprefix(PREFIX))
+    )
+
+
+def _refuse_misspelled() -> None:
+    """Raises ConfigError. What resembles no setting may be of another version: `doctor` lists it."""
+    for name in unknown_variables():
+        known = [field.upper() for field in Settings.model_fields]
+        nearest = get_close_matches(name.removeprefix(PREFIX), known, n=1, cutoff=0.8)
+        if nearest:
+            meant = nearest[0] if nearest[0] in _UNPREFIXED else f"{PREFIX}{nearest[0]}"
+            raise ConfigError(f"unknown variable; did you mean {meant}?", where="environment", key=name)
+
+
 @cache
 def load_settings() -> Settings:
     """The process's settings. Raises ConfigError that names the variable and what was expected."""
+    _refuse_misspelled()
     try:
         return Settings()
     except ValidationError as error:

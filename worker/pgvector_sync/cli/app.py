@@ -19,6 +19,7 @@ from pgvector_sync.cli import (
     dead_letters,
     demo,
     doctor,
+    flags,
     reconcile,
     reembed,
     runs,
@@ -35,6 +36,7 @@ from pgvector_sync.telemetry import configure_logging
 
 app = typer.Typer(
     name="pgvector-sync",
+    cls=flags.Group,
     help="Keeps pgvector embeddings in step with the rows they describe.",
     no_args_is_help=True,
     add_completion=False,

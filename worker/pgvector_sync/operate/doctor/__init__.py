@@ -14,6 +14,7 @@ from pgvector_sync.operate.doctor import (
     capture,
     connection,
     drift,
+    environment,
     grants,
     index,
     messages,
@@ -71,6 +72,7 @@ def examine(settings: Settings, *, offline: bool = False) -> list[Check]:
     if _sound(found):
         with open_runtime(settings) as runtime:
             found += _with_database(runtime, offline=offline)
+    found += guarded("environment", environment.variables)
     found += guarded("redis", partial(messages.redis, settings))
     found += guarded("broker", partial(messages.broker, settings))
     found += guarded("relay", partial(workers.relay, settings))

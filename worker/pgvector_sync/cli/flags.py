@@ -1,0 +1,33 @@
+"""Flags that `--help` shows as flags: typer prints `--once <bool>`, which reads as if it took a value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperGroup, TyperOption
+
+
+class Group(TyperGroup):
+    """The commands, and those of their groups."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _without_types(super().get_params(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            _show_as_flags(command, ctx)
+        return command
+
+
+def _show_as_flags(command: Any, ctx: Any) -> None:
+    _without_types(command.get_params(ctx))
+    for inner in getattr(command, "commands", {}).values():
+        _show_as_flags(inner, ctx)
+
+
+def _without_types(params: list[Any]) -> list[Any]:
+    for param in params:
+        if isinstance(param, TyperOption) and param.is_flag:
+            param.metavar = ""
+    return params
