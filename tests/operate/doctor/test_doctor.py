@@ -12,7 +12,7 @@ from synced import Synced
 def test_all_is_well(docs: Synced, redis_url: str) -> None:
     checks = look(docs.database.url, REDIS_URL=redis_url, offline=False)
     assert errors(checks) == []
-    assert {check.name for check in warnings(checks)} == {"beat", "relay"}, "nobody works here"
+    assert {check.name for check in warnings(checks)} == {"beat", "relay", "workers"}, "nobody works here"
     assert "8 dimensions" in the("provider", checks).seen
     assert the("pooler", checks).seen.startswith("none")
     assert {check.pipeline for check in checks} == {None, "docs"}

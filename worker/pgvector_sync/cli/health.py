@@ -62,20 +62,22 @@ def check(*, max_lag: float | None = None) -> Health:
     import psycopg
     from psycopg.rows import dict_row
 
+    from pgvector_sync.database_url import libpq_url
+    from pgvector_sync.errors import ConfigError
     from pgvector_sync.store import workers
     from pgvector_sync.store.statements import statement
 
     try:
         with psycopg.connect(
-            url, connect_timeout=CONNECT_SECONDS, row_factory=dict_row, prepare_threshold=None,
+            libpq_url(url), connect_timeout=CONNECT_SECONDS, row_factory=dict_row, prepare_threshold=None,
             application_name="pgvector-sync health", autocommit=True,
         ) as connection:  # fmt: skip
             params = {"name": None, "limit": COUNT_LIMIT_ROWS}
             pipelines = connection.execute(statement("status.pipelines"), params).fetchall()
             alive = workers.alive(connection)
+    except ConfigError as error:
+        return Health((str(error),), exit_code=2)
     except psycopg.ProgrammingError as error:
-        if error.sqlstate is None:  # the connection string itself
-            return Health(("DATABASE_URL can't be parsed",), exit_code=2)
         if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
             return Health(("the schema is missing or older: run `pgvector-sync migrate`",), exit_code=1)
         return Health((f"the database refuses the query ({error.sqlstate})",), exit_code=1)
