@@ -34,7 +34,6 @@ from waiting import eventually
 
 CALL = 0.3
 ROWS = 10
-SHORT_LEASE = {"PGVECTOR_SYNC_LEASE": "6", "PGVECTOR_SYNC_DEADLINE": "4.5"}
 PATIENCE = 150.0
 OURS = "application_name = 'pgvector-sync' AND datname = current_database()"
 
@@ -50,14 +49,14 @@ class World:
     workers: list[Process] = field(default_factory=list)
     last_key: int = 0
 
-    def start(self, count: int, **env: str) -> None:
-        """That many workers, and no other: those there are go on if their settings are the same."""
+    def start(self, count: int) -> None:
+        """That many workers, and no other."""
         self.workers = [worker for worker in self.workers if worker.exit_code is None]
         for worker in self.workers[count:]:
             worker.kill()
         del self.workers[count:]
         while len(self.workers) < count:
-            self.workers.append(self.cluster.worker("prefork", concurrency=2, **env))
+            self.workers.append(self.cluster.worker("prefork", concurrency=2))
         self.workers[0].wait_for("relay_elected")
 
     def end(self) -> None:
@@ -81,7 +80,7 @@ class World:
     def quiet(self) -> None:
         """Everything is done; leases of whoever was killed end now."""
         self.database.execute(
-            "UPDATE pgvector_sync.work SET visible_at = statement_timestamp() WHERE lease IS NOT NULL"
+            "UPDATE pgvector_sync.lease SET lost_at = statement_timestamp() WHERE lost_at IS NULL"
         )
         eventually(lambda: settled(self.cluster.synced.runtime.database, None), 60)
 
@@ -197,16 +196,13 @@ class Fault:
     strike: Callable[[World], object]
     rounds: int = 3
     workers: int = 1
-    env: dict[str, str] = field(default_factory=dict)
-    waits_for_lease: bool = False
-    """The batch that was hit would take 120 seconds: it is not waited for."""
 
 
 FAULTS = [
     Fault("none", nothing),
-    Fault("kill -9 of a worker's children", kill_children, waits_for_lease=True),
-    Fault("kill -9 of a worker, another runs", kill_worker, workers=2, waits_for_lease=True),
-    Fault("kill -9 of the only worker, started again", kill_and_start_worker, waits_for_lease=True),
+    Fault("kill -9 of a worker's children", kill_children),
+    Fault("kill -9 of a worker, another runs", kill_worker, workers=2),
+    Fault("kill -9 of the only worker, started again", kill_and_start_worker),
     Fault("SIGTERM of a worker, another runs", terminate_worker, workers=2),
     Fault("pg_terminate_backend of all our connections", terminate_backends),
     Fault("immediate restart of Postgres", restart_postgres),
@@ -218,13 +214,12 @@ FAULTS = [
     Fault("connections to Valkey cut", cut_valkey),
     Fault("connections to Valkey half-open", silence_valkey, rounds=1),
     Fault("provider down for 10 s", stop_provider, rounds=2),
-    Fault("kill -9 of a worker's children, lease 6 s", kill_children, rounds=2, env=SHORT_LEASE),
 ]
 
 
-def measure(world: World, fault: Fault) -> tuple[float, float, float | None]:
+def measure(world: World, fault: Fault) -> tuple[float, float, float]:
     """Seconds from the end of the fault: to the first and the last change, and to the batch that was hit."""
-    world.start(fault.workers, **fault.env)
+    world.start(fault.workers)
     world.quiet()
     calls = world.cluster.calls()
     hit = world.change(at_once=True)
@@ -238,14 +233,12 @@ def measure(world: World, fault: Fault) -> tuple[float, float, float | None]:
         return time.monotonic() - ended
 
     first, last = wait_for(waiting, 1), wait_for(waiting, ROWS)
-    return first, last, None if fault.waits_for_lease else wait_for(hit, ROWS)
+    return first, last, wait_for(hit, ROWS)
 
 
-def report(fault: Fault, rounds: list[tuple[float, float, float | None]]) -> str:
-    first, last = (statistics.median(r[i] for r in rounds if r[i] is not None) for i in (0, 1))
-    hits = [r[2] for r in rounds if r[2] is not None]
-    hit = f"{statistics.median(hits):6.1f} s" if hits else "   lease"
-    return f"{fault.name:46}{first:6.1f} s{last:9.1f} s{hit:>14}{len(rounds):8}"
+def report(fault: Fault, rounds: list[tuple[float, float, float]]) -> str:
+    first, last, hit = map(statistics.median, zip(*rounds, strict=True))
+    return f"{fault.name:46}{first:6.1f} s{last:9.1f} s{hit:10.1f} s{len(rounds):8}"
 
 
 def main() -> None:
@@ -269,14 +262,8 @@ def main() -> None:
         began = time.monotonic()
         print(f"{'after':46}{'first':>8}{'last change':>13}{'batch hit':>12}{'rounds':>8}")
         for fault in FAULTS:
-            if fault.env:
-                world.end()
             print(report(fault, [measure(world, fault) for _ in range(fault.rounds)]), flush=True)
-        print(
-            "\nDefault settings except where a lease is named. A batch whose worker was killed (lease) goes on\n"
-            "when its lease of 120 s has run out: the last line shows the same with 6 s.\n"
-            f"Took {time.monotonic() - began:.0f} s."
-        )
+        print(f"\nDefault settings. Took {time.monotonic() - began:.0f} s.")
 
 
 if __name__ == "__main__":

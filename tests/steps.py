@@ -119,15 +119,17 @@ class Steps:
         def embedder(provider: Provider) -> Embedder:
             return Interrupted(self.runtime.embedder(provider), during)
 
-        return replace(self.runtime, embedder=embedder)
+        interrupted = replace(self.runtime, embedder=embedder)
+        object.__setattr__(interrupted, "keeper", self.runtime.keeper)
+        return interrupted
 
     # -- time, and what is there ---------------------------------------------------------------------------
 
     def expire_leases(self) -> None:
         """As if the worker had died a lease ago."""
         self.synced.run(
-            "UPDATE pgvector_sync.work SET visible_at = statement_timestamp() - interval '1 second' "
-            "WHERE lease IS NOT NULL"
+            "UPDATE pgvector_sync.lease SET expires_at = taken_at, suspected_at = taken_at, lost_at = statement_timestamp() "
+            "WHERE lost_at IS NULL"
         )
 
     def end_backoffs(self) -> None:

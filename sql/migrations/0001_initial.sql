@@ -88,7 +88,7 @@ CREATE TABLE pgvector_sync.work (
     visible_at            timestamptz NOT NULL,
     attempts              smallint NOT NULL DEFAULT 0,
     superseded            smallint NOT NULL DEFAULT 0,         -- in a row; from the second on it backs off
-    lease                 uuid,
+    lease                 uuid,                                -- held by `lease`, until that is lost
     run_id                bigint,
     force                 boolean NOT NULL DEFAULT false,
     parked_at             timestamptz,                         -- NULL: alive
@@ -104,9 +104,27 @@ CREATE TABLE pgvector_sync.work (
         autovacuum_analyze_scale_factor = 0.2, autovacuum_vacuum_cost_delay = 0);
 
 CREATE INDEX work_due ON pgvector_sync.work (pipeline_id, lane, visible_at) WHERE lease IS NULL AND parked_at IS NULL;
-CREATE INDEX work_leased ON pgvector_sync.work (pipeline_id, lane, visible_at) WHERE lease IS NOT NULL;
+CREATE INDEX work_leased ON pgvector_sync.work (pipeline_id, lane, lease) WHERE lease IS NOT NULL;
 CREATE INDEX work_parked ON pgvector_sync.work (pipeline_id) WHERE parked_at IS NOT NULL;
 CREATE INDEX work_run ON pgvector_sync.work (run_id) WHERE run_id IS NOT NULL AND parked_at IS NULL;
+
+-- One row per batch, and per run that a worker carries out: who holds its rows, and for how long. It is renewed while the
+-- batch lives, never beyond `ends_at`. A lease that wasn't renewed is suspected first: after an outage of the database a
+-- living worker has time to renew it. Once lost it stays lost. It outlives the rows that name it.
+CREATE TABLE pgvector_sync.lease (
+    id           uuid PRIMARY KEY,
+    pipeline_id  int NOT NULL,
+    lane         text NOT NULL,                                -- as it was claimed; or the kind of a run
+    holder       text NOT NULL,                                -- host:family:pid, see sync/keeper.py
+    taken_at     timestamptz NOT NULL DEFAULT statement_timestamp(),
+    expires_at   timestamptz NOT NULL,
+    ends_at      timestamptz NOT NULL,
+    suspected_at timestamptz,
+    lost_at      timestamptz
+) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
+        autovacuum_vacuum_cost_delay = 0);
+
+CREATE INDEX lease_pipeline ON pgvector_sync.lease (pipeline_id);
 
 -- Fills, bulk re-embeds and reconciliations, past and present. Whoever asks writes the row; a message holds its id.
 CREATE TABLE pgvector_sync.run (

@@ -104,9 +104,10 @@ SELECT (SELECT clock_timestamp() - at FROM pgvector_sync.outbox WHERE error_clas
 
 -- name: leases
 -- Rows that are held, and rows whose lease ran out long ago.
-SELECT count(*) FILTER (WHERE visible_at > statement_timestamp()) AS in_flight,
-       count(*) FILTER (WHERE visible_at <= statement_timestamp() - %(abandoned_after)s) AS abandoned
-FROM pgvector_sync.work WHERE lease IS NOT NULL;
+SELECT count(*) FILTER (WHERE l.lost_at IS NULL AND l.expires_at > statement_timestamp()) AS in_flight,
+       count(*) FILTER (WHERE l.id IS NULL OR l.expires_at <= statement_timestamp() - %(abandoned_after)s) AS abandoned
+FROM pgvector_sync.work w LEFT JOIN pgvector_sync.lease l ON l.id = w.lease
+WHERE w.lease IS NOT NULL;
 
 -- name: last_tick
 -- When beat last ticked; the schedule has a tick of its own, which `sync` takes as well.
@@ -119,7 +120,7 @@ SELECT current_setting('autovacuum')::boolean AS on;
 -- name: hot_tables
 -- What is dead in the tables that are written all the time.
 SELECT relname AS table, n_dead_tup AS dead_tuples, greatest(last_vacuum, last_autovacuum) AS last_vacuum
-FROM pg_catalog.pg_stat_user_tables WHERE schemaname = 'pgvector_sync' AND relname IN ('outbox', 'work')
+FROM pg_catalog.pg_stat_user_tables WHERE schemaname = 'pgvector_sync' AND relname IN ('outbox', 'work', 'lease')
 ORDER BY relname;
 
 -- name: holders

@@ -80,17 +80,22 @@ SELECT EXISTS (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = %(pipeline
 -- Work that is beyond any lease: held by nobody who is left, or due later than any back-off would have it.
 SELECT w.key FROM pgvector_sync.work w
 WHERE w.pipeline_id = %(pipeline_id)s AND w.parked_at IS NULL
-  AND (w.lease IS NOT NULL AND w.visible_at < statement_timestamp() - %(lease)s
+  AND (w.lease IS NOT NULL
+           AND NOT EXISTS (SELECT FROM pgvector_sync.lease l
+                           WHERE l.id = w.lease AND l.expires_at >= statement_timestamp() - %(lease)s)
            -- else they wait for their provider, or for tomorrow's tokens
            AND EXISTS (SELECT FROM pgvector_sync.pipeline p WHERE p.id = w.pipeline_id AND p.state = 'active')
        OR w.visible_at > statement_timestamp() + %(longest)s)
 ORDER BY w.key LIMIT %(limit)s;
 
 -- name: free
--- Due now, with the lane and the attempts that it has. A lease stays: whoever takes over takes few at a time.
-UPDATE pgvector_sync.work w SET visible_at = statement_timestamp()
+-- Due now, with the lane and the attempts that it has. A lease stays, so that few rows at a time are taken over; one that
+-- isn't known (a restored table, say) goes.
+UPDATE pgvector_sync.work w SET visible_at = least(w.visible_at, statement_timestamp()),
+    lease = (SELECT l.id FROM pgvector_sync.lease l WHERE l.id = w.lease)
 WHERE w.pipeline_id = %(pipeline_id)s AND w.key = ANY (%(keys)s::jsonb[]) AND w.parked_at IS NULL
-  AND w.visible_at > statement_timestamp() + %(longest)s;
+  AND (w.visible_at > statement_timestamp() + %(longest)s
+       OR w.lease IS NOT NULL AND NOT EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = w.lease));
 
 -- name: take_orphans
 -- The next of the orphans that were kept until their number was known; they leave the list as they are enqueued.

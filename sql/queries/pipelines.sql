@@ -159,6 +159,7 @@ SELECT FROM pgvector_sync.run WHERE pipeline_id = %(id)s AND state = 'running' F
 -- The pipeline and all that is ours of it; the target is dropped apart, if at all.
 WITH gone AS (DELETE FROM pgvector_sync.pipeline WHERE id = %(id)s RETURNING id),
      work_ AS (DELETE FROM pgvector_sync.work WHERE pipeline_id IN (SELECT id FROM gone)),
+     lease_ AS (DELETE FROM pgvector_sync.lease WHERE pipeline_id IN (SELECT id FROM gone)),
      run_ AS (DELETE FROM pgvector_sync.run WHERE pipeline_id IN (SELECT id FROM gone)),
      usage_ AS (DELETE FROM pgvector_sync.usage WHERE pipeline_id IN (SELECT id FROM gone)),
      rate_ AS (DELETE FROM pgvector_sync.throughput WHERE pipeline_id IN (SELECT id FROM gone)),

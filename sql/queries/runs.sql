@@ -44,22 +44,31 @@ WHERE pipeline_id = %(pipeline_id)s AND kind = %(kind)s AND state = 'running';
 -- not buy what the first is just buying.
 SELECT r.id, r.kind, p.name AS pipeline FROM pgvector_sync.run r JOIN pgvector_sync.pipeline p ON p.id = r.pipeline_id
 WHERE r.state = 'running' AND r.visible_at <= statement_timestamp() AND p.state NOT IN ('paused', 'removing') AND NOT p.problem_stops
+  AND NOT EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = r.lease AND l.lost_at IS NULL)
   AND NOT (r.kind = 'reembed' AND EXISTS (
       SELECT FROM pgvector_sync.run o WHERE o.pipeline_id = r.pipeline_id AND o.kind = 'reembed'
       AND o.state = 'running' AND o.id < r.id))
 ORDER BY r.id;
 
 -- name: claim
--- One worker a run.
-UPDATE pgvector_sync.run r SET lease = %(lease)s, visible_at = statement_timestamp() + %(lease_for)s
-FROM pgvector_sync.pipeline p
-WHERE r.id = %(id)s AND r.state = 'running' AND r.visible_at <= statement_timestamp() AND p.id = r.pipeline_id
-  AND p.state NOT IN ('paused', 'removing') AND NOT p.problem_stops
-  AND NOT (r.kind = 'reembed' AND EXISTS (
-      SELECT FROM pgvector_sync.run o WHERE o.pipeline_id = r.pipeline_id AND o.kind = 'reembed'
-      AND o.state = 'running' AND o.id < r.id))
-RETURNING r.id, r.kind, r.options, r.watermark, r.walked, r.counts, r.samples, r.started_at, p.name AS pipeline,
-          p.spec_version, statement_timestamp() AS claimed_at;
+-- One worker per run.
+WITH taken AS (
+    UPDATE pgvector_sync.run r SET lease = %(lease)s
+    FROM pgvector_sync.pipeline p
+    WHERE r.id = %(id)s AND r.state = 'running' AND r.visible_at <= statement_timestamp() AND p.id = r.pipeline_id
+      AND p.state NOT IN ('paused', 'removing') AND NOT p.problem_stops
+      AND NOT EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = r.lease AND l.lost_at IS NULL)
+      AND NOT (r.kind = 'reembed' AND EXISTS (
+          SELECT FROM pgvector_sync.run o WHERE o.pipeline_id = r.pipeline_id AND o.kind = 'reembed'
+          AND o.state = 'running' AND o.id < r.id))
+    RETURNING r.id, r.pipeline_id, r.kind, r.options, r.watermark, r.walked, r.counts, r.samples, r.started_at,
+              p.name AS pipeline, p.spec_version, statement_timestamp() AS claimed_at
+), held AS (
+    INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at)
+    SELECT %(lease)s, pipeline_id, kind, %(holder)s, statement_timestamp() + %(expires_after)s,
+           statement_timestamp() + %(ends_after)s
+    FROM taken)
+SELECT * FROM taken;
 
 -- name: bulk_depth
 -- How far a run is ahead of the workers, up to `limit`.
@@ -71,7 +80,7 @@ SELECT (SELECT count(*) FROM (
      + (SELECT count(*) FROM (
             SELECT FROM pgvector_sync.work
             WHERE pipeline_id = %(pipeline_id)s AND lane = 'bulk' AND lease IS NOT NULL
-            ORDER BY visible_at LIMIT %(limit)s) AS leased) AS depth;
+            ORDER BY lease LIMIT %(limit)s) AS leased) AS depth;
 
 -- name: enqueue
 -- A page of keys into the bulk lane. Rows that wait anyway are left alone: their content is read when they are
@@ -93,8 +102,7 @@ WHERE w.parked_at IS NOT NULL OR (excluded.force AND NOT w.force);
 -- pipeline is the one that the page was read for.
 UPDATE pgvector_sync.run SET watermark = coalesce(%(watermark)s::jsonb, watermark), walked = %(walked)s,
     rows_seen = rows_seen + %(seen)s, rows_enqueued = rows_enqueued + %(enqueued)s,
-    counts = coalesce(%(counts)s, counts), samples = coalesce(%(samples)s, samples),
-    visible_at = statement_timestamp() + %(lease_for)s
+    counts = coalesce(%(counts)s, counts), samples = coalesce(%(samples)s, samples)
 WHERE id = %(id)s AND lease = %(lease)s AND state = 'running'
   AND EXISTS (SELECT FROM pgvector_sync.pipeline p WHERE p.id = pipeline_id AND p.spec_version = %(spec_version)s);
 

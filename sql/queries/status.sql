@@ -20,8 +20,9 @@ SELECT p.name, s.schema_name || '.' || s.table_name AS source, p.target_schema |
              OR leaf.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)
         WHERE n.nspname = s.schema_name AND c.relname = s.table_name) AS estimated_rows,
        depth.alive,
-       (SELECT count(*) FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.lease IS NOT NULL
-        AND w.visible_at > statement_timestamp()) AS in_flight,
+       (SELECT count(*) FROM pgvector_sync.work w
+        WHERE w.pipeline_id = p.id AND w.lane IN ('live', 'bulk') AND w.lease = ANY (ARRAY(
+            SELECT l.id FROM pgvector_sync.lease l WHERE l.pipeline_id = p.id AND l.lost_at IS NULL))) AS in_flight,
        (SELECT count(*) FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.parked_at IS NOT NULL
         AND w.verdict = 'dead')
          + (SELECT count(*) FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id AND o.error_class IS NOT NULL

@@ -1,15 +1,16 @@
--- Claims, leases and what becomes of them. The database's clock decides, as statement_timestamp().
+-- Claims and what becomes of them. The database's clock decides, as statement_timestamp().
 
 -- name: claims_lock
 -- Claims of one pipeline come one after the other.
 SELECT pg_advisory_xact_lock(%(classid)s, %(objid)s);
 
 -- name: in_flight
--- How many batches of a pipeline are held right now, of both lanes; the index wants the lane. One that has been held for
--- longer than a provider may hang is most likely a dead worker's: `unlikely` is what its lease has left by then.
-SELECT count(DISTINCT lease) AS batches FROM pgvector_sync.work
-WHERE pipeline_id = %(pipeline_id)s AND lane IN ('live', 'bulk') AND lease IS NOT NULL
-  AND visible_at > statement_timestamp() + %(unlikely)s;
+-- How many batches of a pipeline are held right now, of both lanes; the index wants the lane (OFFSET 0: looked up
+-- lease by lease).
+SELECT count(*) AS batches FROM pgvector_sync.lease l
+WHERE l.pipeline_id = %(pipeline_id)s AND l.lost_at IS NULL
+  AND EXISTS (SELECT FROM pgvector_sync.work w
+              WHERE w.pipeline_id = %(pipeline_id)s AND w.lane IN ('live', 'bulk') AND w.lease = l.id OFFSET 0);
 
 -- name: claim
 -- Takes due rows that nobody holds; the attempt counts from here, and is refunded when it was nobody's fault.
@@ -17,42 +18,51 @@ WITH due AS MATERIALIZED (
     SELECT pipeline_id, key FROM pgvector_sync.work
     WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND parked_at IS NULL AND lease IS NULL
       AND visible_at <= statement_timestamp()
-    ORDER BY visible_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED)
-UPDATE pgvector_sync.work w
-SET lease = %(lease)s, visible_at = statement_timestamp() + %(lease_for)s, attempts = w.attempts + 1
+    ORDER BY visible_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), held AS (
+    INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at)
+    SELECT %(lease)s, %(pipeline_id)s, %(lane)s, %(holder)s, statement_timestamp() + %(expires_after)s,
+           statement_timestamp() + %(ends_after)s
+    WHERE EXISTS (SELECT FROM due))
+UPDATE pgvector_sync.work w SET lease = %(lease)s, attempts = w.attempts + 1
 FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
 RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.error_class, w.error_message;
 
 -- name: claim_expired
--- Takes rows whose lease ran out, fewer with every attempt (256, 64, 16, 4, 1 for five): one of them may be what
+-- Takes rows whose lease is lost, fewer with every attempt (256, 64, 16, 4, 1 for five): one of them may be what
 -- kills the worker, and on its last attempt it is alone.
-WITH oldest AS MATERIALIZED (
-    SELECT attempts FROM pgvector_sync.work
-    WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND lease IS NOT NULL
-      AND visible_at <= statement_timestamp() AND attempts < %(max_attempts)s
-    ORDER BY visible_at LIMIT 1
+WITH lost AS MATERIALIZED (
+    SELECT ARRAY(SELECT id FROM pgvector_sync.lease WHERE pipeline_id = %(pipeline_id)s AND lost_at IS NOT NULL) AS ids
+), tried AS MATERIALIZED (
+    SELECT max(attempts) AS attempts FROM pgvector_sync.work
+    WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND lease = ANY ((SELECT ids FROM lost)::uuid[])
+      AND attempts < %(max_attempts)s
 ), due AS MATERIALIZED (
     SELECT w.pipeline_id, w.key FROM pgvector_sync.work w
-    WHERE w.pipeline_id = %(pipeline_id)s AND w.lane = %(lane)s AND w.lease IS NOT NULL
-      AND w.visible_at <= statement_timestamp() AND w.attempts = (SELECT attempts FROM oldest)
+    WHERE w.pipeline_id = %(pipeline_id)s AND w.lane = %(lane)s AND w.lease = ANY ((SELECT ids FROM lost)::uuid[])
+      AND w.attempts = (SELECT attempts FROM tried)
     ORDER BY w.visible_at
     LIMIT (SELECT ceil(power(%(limit)s::float8,
                              greatest(%(max_attempts)s - attempts - 1, 0)::float8 / greatest(%(max_attempts)s - 1, 1)))
-           FROM oldest)
-    FOR UPDATE SKIP LOCKED)
-UPDATE pgvector_sync.work w
-SET lease = %(lease)s, visible_at = statement_timestamp() + %(lease_for)s, attempts = w.attempts + 1
+           FROM tried)
+    FOR UPDATE SKIP LOCKED
+), held AS (
+    INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at)
+    SELECT %(lease)s, %(pipeline_id)s, %(lane)s, %(holder)s, statement_timestamp() + %(expires_after)s,
+           statement_timestamp() + %(ends_after)s
+    WHERE EXISTS (SELECT FROM due))
+UPDATE pgvector_sync.work w SET lease = %(lease)s, attempts = w.attempts + 1
 FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
 RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.error_class, w.error_message;
 
 -- name: park_crashed
--- Rows whose lease ran out on their last attempt: the worker died on them, alone.
+-- Rows whose lease was lost on their last attempt: the worker died on them, alone.
 UPDATE pgvector_sync.work
 SET parked_at = statement_timestamp(), verdict = 'dead', lease = NULL,
     failed_fingerprint = attempted_fingerprint, error_class = 'worker_crashed',
     error_message = 'the worker died or ran out of time on this row, on every attempt'
-WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND lease IS NOT NULL
-  AND visible_at <= statement_timestamp() AND attempts >= %(max_attempts)s;
+WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND attempts >= %(max_attempts)s
+  AND lease = ANY (ARRAY(SELECT id FROM pgvector_sync.lease WHERE pipeline_id = %(pipeline_id)s AND lost_at IS NOT NULL));
 
 -- name: note_attempt
 -- From the second attempt on: which content is about to be tried, before it is. Attempts belong to content, so
@@ -66,10 +76,12 @@ WHERE w.pipeline_id = %(pipeline_id)s AND w.key = a.key AND w.lease = %(lease)s
 RETURNING w.key, w.attempts;
 
 -- name: lock_claimed
--- Our rows, if they still are: whoever is missing was taken, is being changed right now, or is gone. The generation
--- comes back to be compared with the claimed one (joined here, the planner pairs all leased rows with all keys).
+-- Our rows, if they still are and our lease isn't lost: one that is missing was taken, is being changed right now, or is
+-- gone. The generation comes back to be compared with the claimed one (joined here, the planner pairs all leased rows
+-- with all keys). A lease that is lost a moment later changes nothing: the rows are locked until we have committed.
 SELECT key, generation FROM pgvector_sync.work
 WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s
+  AND EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = %(lease)s AND l.lost_at IS NULL)
 FOR UPDATE SKIP LOCKED;
 
 -- name: ack
@@ -87,6 +99,7 @@ WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease 
 -- The content changed while we embedded: due at once the first time, then 2 s doubling (`backoff_first`, up to
 -- `backoff_longest`), else a row that changes faster than the provider answers would be paid for for ever. Without
 -- `refund` where the event of the change has not come yet: if none comes, the expression is unsteady.
+-- Where the lease is lost the rows are left to the next claim, which counts the attempt: it may have been paid for.
 UPDATE pgvector_sync.work
 SET lease = NULL, attempts = CASE WHEN %(refund)s THEN greatest(attempts - 1, 0) ELSE attempts END,
     attempted_fingerprint = CASE WHEN %(refund)s THEN attempted_fingerprint ELSE '' END,
@@ -94,7 +107,8 @@ SET lease = NULL, attempts = CASE WHEN %(refund)s THEN greatest(attempts - 1, 0)
     superseded = least(superseded + 1, 30000),
     visible_at = statement_timestamp() + CASE WHEN superseded = 0 THEN interval '0'
         ELSE least(%(backoff_first)s * power(2, least(superseded - 1, 20)), %(backoff_longest)s) END
-WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s;
+WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s
+  AND EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = %(lease)s AND l.lost_at IS NULL);
 
 -- name: back_off
 -- An attempt that failed and was used up: 2 s doubling to 10 min, with jitter of half.
@@ -125,11 +139,12 @@ SELECT p.name, p.state, p.batch_size, lane.lane,
               AND w.visible_at <= statement_timestamp()
             ORDER BY w.visible_at LIMIT %(limit)s) AS fresh)
        + (SELECT count(*) FROM pgvector_sync.work w
-          WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NOT NULL
-            AND w.visible_at <= statement_timestamp()) AS due,
-       (SELECT count(DISTINCT w.lease) FROM pgvector_sync.work w
-        WHERE w.pipeline_id = p.id AND w.lane IN ('live', 'bulk') AND w.lease IS NOT NULL
-          AND w.visible_at > statement_timestamp() + %(unlikely)s) AS in_flight
+          WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease = ANY (ARRAY(
+              SELECT l.id FROM pgvector_sync.lease l WHERE l.pipeline_id = p.id AND l.lost_at IS NOT NULL))) AS due,
+       (SELECT count(*) FROM pgvector_sync.lease l
+        WHERE l.pipeline_id = p.id AND l.lost_at IS NULL AND EXISTS (
+            SELECT FROM pgvector_sync.work w
+            WHERE w.pipeline_id = p.id AND w.lane IN ('live', 'bulk') AND w.lease = l.id OFFSET 0)) AS in_flight
 FROM pgvector_sync.pipeline p CROSS JOIN (VALUES (1, 'live'), (2, 'bulk')) AS lane (rank, lane)
 WHERE (p.state = 'active' OR (p.state IN ('cooling_down', 'misconfigured') AND p.retry_at <= statement_timestamp()))
   AND NOT p.problem_stops

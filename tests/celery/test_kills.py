@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import psutil
 import pytest
@@ -17,10 +18,10 @@ pytestmark = pytest.mark.slow
 SHORT = {"PGVECTOR_SYNC_LEASE": "3", "PGVECTOR_SYNC_DEADLINE": "2"}
 
 
-def busy(cluster: Cluster, pool: str = "prefork") -> Process:
+def busy(cluster: Cluster, pool: str = "prefork", env: dict[str, str] = SHORT) -> Process:
     """A worker of one child, in the middle of a call that will never be answered."""
     cluster.synced.endpoint.fail("hang", seconds=60)
-    worker = cluster.worker(pool, concurrency=1, **SHORT)
+    worker = cluster.worker(pool, concurrency=1, **env)
     cluster.insert(10)
     cluster.in_call()
     assert cluster.synced.database.value("SELECT count(*) FROM pgvector_sync.work WHERE lease IS NOT NULL") == 10
@@ -35,6 +36,29 @@ def test_a_child_killed_in_mid_call_is_replaced_and_its_rows_are_embedded(cluste
     cluster.synced.endpoint.heal()
     cluster.settles()
     assert worker.exit_code is None
+
+
+def test_rows_of_a_killed_child_are_taken_up_at_once_and_their_attempt_counts(cluster: Cluster) -> None:
+    worker = busy(cluster, env={})  # with a lease of 15 s
+    for child in children(worker):
+        child.kill()
+    killed = time.monotonic()
+    attempts = "SELECT max(attempts) FROM pgvector_sync.work"
+    eventually(lambda: cluster.synced.database.value(attempts) == 2, what="claimed again")
+    assert time.monotonic() - killed < 5, "a second or two on a machine that isn't busy"
+    cluster.synced.endpoint.heal()
+    cluster.settles()
+
+
+def test_rows_of_a_killed_worker_are_taken_up_after_a_lease_of_15_seconds(cluster: Cluster) -> None:
+    busy(cluster, env={}).kill()
+    killed = time.monotonic()
+    cluster.worker(concurrency=1)
+    attempts = "SELECT max(attempts) FROM pgvector_sync.work"
+    eventually(lambda: cluster.synced.database.value(attempts) == 2, 30, what="claimed again")
+    assert time.monotonic() - killed < 20
+    cluster.synced.endpoint.heal()
+    cluster.settles()
 
 
 def test_a_parent_killed_in_mid_call_leaves_no_child_behind_and_another_worker_goes_on(cluster: Cluster) -> None:

@@ -24,12 +24,12 @@ def test_a_re_embed_and_a_reconciliation_are_carried_out_and_survive_a_kill(clus
     cluster.synced.settle()
     cluster.synced.endpoint.latency = 0.05
     paid = cluster.synced.paid()
-    first = cluster.worker(PGVECTOR_SYNC_LEASE="2", PGVECTOR_SYNC_DEADLINE="1")
+    first = cluster.worker(PGVECTOR_SYNC_LEASE="2")
     database = cluster.synced.runtime.database
     run_id = request_reembed(database, "docs", force=True).run_id
     eventually(lambda: cluster.synced.paid() > paid + 500, 20)
     os.killpg(first.pid, signal.SIGKILL)
-    cluster.worker(PGVECTOR_SYNC_LEASE="2", PGVECTOR_SYNC_DEADLINE="1")
+    cluster.worker(PGVECTOR_SYNC_LEASE="2")
     eventually(lambda: ended(cluster, run_id), 30)
     assert paid + 3_000 <= cluster.synced.paid() <= paid + 3_000 + 3 * 512, "only what was in flight is paid twice"
     cluster.synced.run("SET session_replication_role = replica; DELETE FROM docs WHERE id <= 100")

@@ -146,6 +146,8 @@ class Arena(Steps):
             """
             BEGIN;
             UPDATE pgvector_sync.work SET visible_at = statement_timestamp() - interval '1 second';
+            UPDATE pgvector_sync.lease SET expires_at = taken_at, suspected_at = taken_at,
+                lost_at = statement_timestamp() WHERE lost_at IS NULL;
             UPDATE pgvector_sync.run SET visible_at = statement_timestamp() WHERE state = 'running';
             UPDATE pgvector_sync.pipeline SET retry_at = statement_timestamp() WHERE retry_at IS NOT NULL;
             COMMIT;
@@ -183,8 +185,8 @@ class Arena(Steps):
     def expire_leases(self) -> None:
         """As if the worker had died a lease ago."""
         self.application.execute(
-            "UPDATE pgvector_sync.work SET visible_at = statement_timestamp() - interval '1 second' "
-            "WHERE lease IS NOT NULL"
+            "UPDATE pgvector_sync.lease SET expires_at = taken_at, suspected_at = taken_at, lost_at = statement_timestamp() "
+            "WHERE lost_at IS NULL"
         )
 
     def delete(self, key: int) -> None:
@@ -225,6 +227,7 @@ class Arena(Steps):
             SET LOCAL session_replication_role = replica;
             DELETE FROM docs; DELETE FROM docs_embedding; DELETE FROM witnessed;
             DELETE FROM pgvector_sync.outbox; DELETE FROM pgvector_sync.work; DELETE FROM pgvector_sync.run;
+            DELETE FROM pgvector_sync.lease;
             DELETE FROM pgvector_sync.usage; DELETE FROM pgvector_sync.throughput;
             UPDATE pgvector_sync.pipeline SET state = 'active', reason = NULL, retry_at = NULL, failures = 0;
             COMMIT;

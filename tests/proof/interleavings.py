@@ -122,7 +122,7 @@ def once(actor: str, name: str) -> Step:
 
 
 LATE = (("A: claim", "B: claim"),)
-"""B comes when A's lease, which is as short as can be, has run out."""
+"""B comes when A's lease is lost, see `Stage`."""
 
 
 def drains(times: int) -> list[Step]:
@@ -187,7 +187,7 @@ class Stage:
     def __init__(self, arena: Arena, kept: ExitStack) -> None:
         self.arena = arena
         self.workers = {
-            "A": kept.enter_context(arena.another(lease=timedelta(microseconds=1))),
+            "A": kept.enter_context(arena.another()),
             "B": kept.enter_context(arena.another()),
         }
         for steps in self.workers.values():
@@ -222,7 +222,9 @@ class Stage:
         """What takes the steps of one order, and returns those that had to wait for a lock."""
         names = {own[0].actor: [step.name for step in own] for own in play.steps}
         actors = {
-            name: Actor(name, names[name], worker(steps)) for name, steps in self.workers.items() if name in names
+            name: Actor(name, names[name], worker(steps, late=name == "B"))
+            for name, steps in self.workers.items()
+            if name in names
         }
         if "application" in names:
             script = application(self.session, names["application"][::2])

@@ -97,13 +97,15 @@ class Actor(threading.Thread):
             self._arrived.release()
 
 
-def worker(steps: Arena) -> Callable[[Actor], None]:
-    """One batch; `stops_in_writes` makes its write stop inside the transaction."""
+def worker(steps: Arena, *, late: bool = False) -> Callable[[Actor], None]:
+    """One batch; `stops_in_writes` makes its write stop inside the transaction. `late`: every lease is lost by then."""
 
     def script(actor: Actor) -> None:
         # a worker that gives up a lock leaves its rows to their lease, as one that dies does
         with suppress(*IN_THE_WAY):
             actor.before("claim")
+            if late:
+                steps.expire_leases()
             batch = steps.try_claim(Lane.BULK)
             if batch is not None:
                 actor.before("embed")

@@ -1,7 +1,6 @@
 """A load of the application, a fill or another pipeline's backlog must not hold up a single change."""
 
 from collections.abc import Callable
-from datetime import timedelta
 
 import pytest
 
@@ -73,21 +72,6 @@ def test_a_lease_that_ran_out_doesnt_count_as_in_flight(docs: Steps, worker: Cal
     docs.claim()
     docs.expire_leases()
     assert claim(worker().runtime, "docs", Lane.LIVE, share=1) is not None
-
-
-def test_a_batch_held_longer_than_a_provider_may_hang_is_taken_for_a_dead_workers(
-    docs: Steps, worker: Callable[..., Steps]
-) -> None:
-    docs.synced.declare(batch_size=1)
-    docs.synced.apply()
-    docs.insert(_1="one", _2="two")
-    docs.claim()
-    left = docs.runtime.settings.unlikely
-    assert left == timedelta(seconds=70), "of 120 s, after a call of 30 s and a probe"
-    other = worker().runtime
-    assert claim(other, "docs", Lane.LIVE, share=1) is None
-    docs.synced.run(f"UPDATE pgvector_sync.work SET visible_at = now() + '{left}' WHERE lease IS NOT NULL")
-    assert claim(other, "docs", Lane.LIVE, share=1) is not None
 
 
 def test_a_bulk_claim_takes_live_rows_first(docs: Steps) -> None:

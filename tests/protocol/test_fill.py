@@ -12,6 +12,7 @@ from pgvector_sync.operate.status import read_status
 from pgvector_sync.store import database as database_module
 from pgvector_sync.store import usage
 from pgvector_sync.sync import bulk, run
+from pgvector_sync.sync.keeper import new_lease
 from processes import Processes
 from steps import Steps, another_worker
 from synced import DOCS, Synced, session
@@ -102,6 +103,7 @@ FILL = """
 import sys, time
 from pgvector_sync.bootstrap import open_runtime
 from pgvector_sync.sync import bulk, run
+from pgvector_sync.sync.keeper import new_lease
 
 bulk.PAGE_ROWS = 10
 with open_runtime() as runtime:
@@ -130,7 +132,7 @@ def test_two_workers_carry_out_a_fill_once(waiting: Synced) -> None:
         run_id = run_of(waiting)[0]
         claimed = bulk.runs.claim
         with first.runtime.database.transaction() as connection:
-            assert claimed(connection, run_id, uuid4(), lease_for=timedelta(seconds=60)) is not None
+            assert claimed(connection, run_id, new_lease(first.runtime.settings)) is not None
         assert run.carry_out(second.runtime, run_id, until=time.monotonic() + 5) is False
         assert depth(waiting) == 0
         waiting.covered()

@@ -16,8 +16,9 @@ import pytest
 
 from explained import Explained, Plan
 from pgvector_sync.model import Key, Lane, Pipeline
-from pgvector_sync.store import drift, locks, outbox, rows, runs, work
+from pgvector_sync.store import drift, leases, locks, outbox, rows, runs, work
 from pgvector_sync.store.database import begin
+from pgvector_sync.store.leases import Lease
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.work import ClaimedRow, Holding
 from servers import Database, Postgres, new_database
@@ -41,7 +42,7 @@ WAIT = f"""
            now() - i * interval '1 millisecond', 0, NULL::uuid, NULL::timestamptz, NULL
     FROM generate_series(1, 90000) AS i, pgvector_sync.pipeline p
     UNION ALL  -- twenty batches in flight, all of the live lane
-    SELECT p.id, jsonb_build_array(90000 + i), 'live', now(), now() + interval '1 hour', 2,
+    SELECT p.id, jsonb_build_array(90000 + i), 'live', now(), now(), 2,
            ('00000000-0000-0000-0000-' || lpad(to_hex(7 + (i - 1) / {BATCH}), 12, '0'))::uuid, NULL, NULL
     FROM generate_series(1, {20 * BATCH}) AS i, pgvector_sync.pipeline p
     UNION ALL  -- four that have died
@@ -51,6 +52,15 @@ WAIT = f"""
     UNION ALL  -- dead letters
     SELECT p.id, jsonb_build_array(98000 + i), 'live', now(), now(), 5, NULL, now(), 'dead'
     FROM generate_series(1, 2000) AS i, pgvector_sync.pipeline p
+"""
+LEASES = """
+    INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at, lost_at)
+    SELECT ('00000000-0000-0000-0000-' || lpad(to_hex(7 + i), 12, '0'))::uuid, p.id, 'live', 'host:family:1',
+           now() + interval '1 hour', now() + interval '1 hour', NULL
+    FROM generate_series(0, 19) AS i, pgvector_sync.pipeline p
+    UNION ALL
+    SELECT 'ffffffff-0000-0000-0000-000000000000', p.id, 'live', 'host:family:2', now(), now(), now()
+    FROM pgvector_sync.pipeline p
 """
 EVENTS = f"""
     INSERT INTO pgvector_sync.outbox (source_id, key)
@@ -65,6 +75,7 @@ DEAD = [
     f"UPDATE pgvector_sync.work SET key = jsonb_build_array((key ->> 0)::int + {ROWS})",
     "DELETE FROM pgvector_sync.work",
     "DELETE FROM pgvector_sync.outbox",
+    "DELETE FROM pgvector_sync.lease",
     "ALTER TABLE docs DISABLE TRIGGER USER",
     "UPDATE docs SET note = 'x'",
     "ALTER TABLE docs ENABLE TRIGGER USER",
@@ -103,12 +114,12 @@ def crowd(
             shape = synced.shape()
         for table in ("docs", "docs_embedding"):
             database.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = false)")
-        for statement in (WAIT, EVENTS, VECTORS):
+        for statement in (WAIT, LEASES, EVENTS, VECTORS):
             database.execute(statement)
         if "dead" in request.param:
             held.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
             held.execute("SELECT 1")  # from here on nothing can be vacuumed, and no index entry forgotten
-            for statement in (*DEAD, WAIT, EVENTS):
+            for statement in (*DEAD, WAIT, LEASES, EVENTS):
                 database.execute(statement)
         analyzed = request.param in ("analyzed", "dead tuples, analyzed")
         if analyzed:
@@ -136,7 +147,7 @@ def drain(connection: psycopg.Connection[Any], after: int) -> object:
 
 def claim(lane: Lane) -> Run:
     return lambda c, crowd: work.claim(
-        c, crowd.pipeline, lane, UUID(int=1), limit=BATCH, lease_for=MINUTE, max_attempts=5
+        c, crowd.pipeline, lane, Lease(UUID(int=1), "host:family:3", MINUTE, MINUTE), limit=BATCH, max_attempts=5
     )
 
 
@@ -167,7 +178,10 @@ HOT: dict[str, Run] = {
     "work.release_superseded": held(lambda h, c: h.release_superseded(c, KEYS, first=MINUTE, longest=MINUTE)),
     "work.back_off": held(lambda h, c: h.back_off(c, KEYS, first=MINUTE, longest=MINUTE, max_attempts=5, **WORDS)),
     "work.park": held(lambda h, c: h.park(c, [(row, None) for row in CLAIMED], **WORDS)),
-    "work.in_flight": lambda c, crowd: work.in_flight(c, crowd.pipeline, unlikely=MINUTE),
+    "work.in_flight": lambda c, crowd: work.in_flight(c, crowd.pipeline),
+    "leases.end": held(lambda h, c: h.end(c)),
+    "leases.expire": lambda c, _: leases.expire(c, grace=MINUTE),
+    "leases.renew": lambda c, _: leases.renew(c, [LEASE], expires_after=MINUTE),
     "work.due": lambda c, _: work.due(c, limit=4_096),
     "runs.enqueue": lambda c, crowd: runs.enqueue(c, crowd.pipeline, 1, [(key,) for key in range(89_500, 90_500)]),
     "runs.bulk_depth": lambda c, crowd: runs.bulk_depth(c, crowd.pipeline, limit=20_000),

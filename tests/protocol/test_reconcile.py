@@ -212,17 +212,24 @@ def test_work_beyond_any_lease_is_freed(filled: Steps) -> None:
     filled.change(2, "due in a year")
     filled.change(3, "in flight")
     filled.change(4, "backed off")
+    filled.change(5, "held by a lease that a restore has lost")
     filled.drain()
     filled.synced.run(
-        "UPDATE pgvector_sync.work SET lease = gen_random_uuid(), visible_at = now() - interval '1 hour' WHERE key = '[1]'",
+        "UPDATE pgvector_sync.work SET lease = gen_random_uuid() WHERE key IN ('[1]', '[5]')",
+        "INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at) "
+        "SELECT lease, pipeline_id, lane, 'host:family:1', now() - interval '1 hour', now() FROM pgvector_sync.work "
+        "WHERE key = '[1]'",
         "UPDATE pgvector_sync.work SET visible_at = now() + interval '1 year' WHERE key = '[2]'",
-        "UPDATE pgvector_sync.work SET lease = gen_random_uuid(), visible_at = now() + interval '1 min' WHERE key = '[3]'",
+        "UPDATE pgvector_sync.work SET lease = gen_random_uuid() WHERE key = '[3]'",
+        "INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at) "
+        "SELECT lease, pipeline_id, lane, 'host:family:1', now() + interval '1 min', now() + interval '1 min' "
+        "FROM pgvector_sync.work WHERE key = '[3]'",
         "UPDATE pgvector_sync.work SET visible_at = now() + interval '10 min' WHERE key = '[4]'",
     )
-    assert found(reconciled(filled, dry_run=True)) == {"stuck": [1, 2]}
-    assert found(reconciled(filled)) == {"stuck": [1, 2]}
-    due = "SELECT key->>0 FROM pgvector_sync.work WHERE visible_at <= now() ORDER BY 1"
-    assert filled.synced.database.execute(due) == [("1",), ("2",)]
+    assert found(reconciled(filled, dry_run=True)) == {"stuck": [1, 2, 5]}
+    assert found(reconciled(filled)) == {"stuck": [1, 2, 5]}
+    due = "SELECT key->>0 FROM pgvector_sync.work WHERE visible_at <= now() AND lease IS NULL ORDER BY 1"
+    assert filled.synced.database.execute(due) == [("2",), ("5",)]
 
 
 def test_a_run_that_is_killed_between_its_pages_goes_on_where_it_was(

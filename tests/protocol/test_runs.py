@@ -240,7 +240,7 @@ def test_work_that_only_waits_for_its_provider_is_not_stuck(filled: Steps) -> No
     filled.change(1, "live")
     filled.claim()
     filled.synced.run(
-        "UPDATE pgvector_sync.work SET visible_at = now() - interval '1 hour', attempts = 5",
+        "UPDATE pgvector_sync.lease SET expires_at = now() - interval '1 hour'",
         "UPDATE pgvector_sync.pipeline SET state = 'cooling_down', retry_at = now() + interval '5 min'",
     )
     ended = reconciled(filled)

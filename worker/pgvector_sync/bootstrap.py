@@ -7,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from dotenv import dotenv_values
 
@@ -40,16 +39,13 @@ class Embedders:
             self._open.clear()
 
 
-SHORTEST_SILENCE = timedelta(seconds=5)
-
-
 def open_database(settings: Settings, *, max_connections: int = 4, working: bool = False) -> Database:
     """A pool on DATABASE_URL. Raises ConfigError where none is set; connects when first used.
 
-    `working`: for workers, whose statements are short. One that gets no answer is given up after what the lease
-    leaves beyond the deadline, so that a batch with a statement outstanding at its deadline still ends in time.
+    `working`: for workers, whose statements are short. One that gets no answer is given up, so that a batch with a
+    statement outstanding at its deadline still ends before its lease.
     """
-    silence = max(settings.lease - settings.deadline, SHORTEST_SILENCE) if working else None
+    silence = settings.silence if working else None
     return Database(
         settings.database(), lock_timeout=settings.lock_timeout, max_connections=max_connections, silence=silence
     )

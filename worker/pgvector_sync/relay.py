@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -29,6 +30,7 @@ from pgvector_sync.settings import load_settings
 from pgvector_sync.store import runs, work
 from pgvector_sync.store.database import OUTAGE, Database
 from pgvector_sync.sync.drain import Drain
+from pgvector_sync.sync.keeper import Expiry, bury
 from pgvector_sync.sync.presence import Presence
 from pgvector_sync.telemetry import Event, log
 
@@ -38,13 +40,14 @@ AFTER_AN_ERROR = timedelta(seconds=1)
 DRAIN_FOR = timedelta(milliseconds=500)
 
 
-def look(database: Database, drain: Drain, doorbell: Doorbell) -> int:
+def look(database: Database, drain: Drain, doorbell: Doorbell, expiry: Expiry) -> int:
     """One look: drain, then ring for what is due; returns events moved. The relay and the beat's tick share it."""
     moved = drain(until=time.monotonic() + DRAIN_FOR.total_seconds())
     reach(Failpoint.RELAY_DRAINED)
+    expiry()
     limit = doorbell.settings.in_flight_batches * doorbell.settings.bulk_batch_size
     with database.transaction(read_only=True) as connection:
-        found = work.due(connection, limit=limit, unlikely=doorbell.settings.unlikely)
+        found = work.due(connection, limit=limit)
         waiting = runs.due_runs(connection)
     due = [item for item in found if item.rows]
     others = len({item.pipeline for item in found}) - 1
@@ -76,11 +79,23 @@ class Watching:
 class Relay(threading.Thread):
     """Polls until `stop`. Errors are said and slept over: the database and Redis come back, or beat takes over."""
 
-    def __init__(self, doorbell: Doorbell, worker: str, slots: int) -> None:
-        """`worker` is its name, the same after a restart; `slots` how many batches it can carry at once."""
+    def __init__(
+        self,
+        doorbell: Doorbell,
+        worker: str,
+        slots: int,
+        children: Callable[[], Iterable[int]] = tuple,
+    ) -> None:
+        """`worker` is its name, the same after a restart; `slots` how many batches it can carry at once.
+
+        `children` gives the process ids of the living children that carry them.
+        """
         super().__init__(name="pgvector-sync-relay", daemon=True)
         self._doorbell = doorbell
         self._worker, self._slots = worker, slots
+        self._children = children
+        self._living: set[int] = set()
+        self._dead: set[int] = set()
         self._announced_at = 0.0
         self._me = uuid4().hex
         self._lock = f"{doorbell.prefix}:relay"
@@ -98,13 +113,15 @@ class Relay(threading.Thread):
             drain = Drain(database, settings.drain_rows, settings.burst_rows)
             watching = Watching(database)
             presence = Presence(database, self._worker, self._slots)
+            expiry = Expiry(database, settings)
             while not self._stopping.is_set():
                 pause = settings.poll
                 presence.note()
                 try:
+                    self._bury(database)
                     self._announce()
                     if self._is_elected():
-                        moved = look(database, drain, self._doorbell)
+                        moved = look(database, drain, self._doorbell, expiry)
                         watching()
                         if moved >= settings.drain_rows:
                             continue
@@ -123,6 +140,15 @@ class Relay(threading.Thread):
                 self._stopping.wait(pause.total_seconds())
             presence.leave()
         self._step_down()
+
+    def _bury(self, database: Database) -> None:
+        """A child that has died holds nothing any more; the pool has replaced it by now."""
+        living = set(self._children())
+        self._dead |= self._living - living
+        self._living = living
+        for pid in tuple(self._dead):
+            bury(database, pid)
+            self._dead.discard(pid)
 
     def _announce(self) -> None:
         if time.monotonic() - self._announced_at > ANNOUNCE_EVERY.total_seconds():
@@ -189,7 +215,13 @@ class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
             log.error(Event.MISCONFIGURED, error=str(error), hint=error.hint)
             raise WorkerShutdown(error.exit_code) from None
         slots = int(parent.concurrency) if self._serves_a_lane else 0
-        self._relay = Relay(doorbell, parent.hostname, slots)
+        pool = parent.pool
+
+        def children() -> Iterable[int]:
+            # prefork has children; in a threads pool the leases are this process's own
+            return tuple(pool.info.get("processes", ()))
+
+        self._relay = Relay(doorbell, parent.hostname, slots, children)
         self._relay.start()
 
     def stop(self, _parent: Any) -> None:

@@ -22,6 +22,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pgvector_sync.database_url import libpq_url
 from pgvector_sync.errors import ConfigError
 
+SHORTEST_SILENCE, LONGEST_SILENCE = timedelta(seconds=5), timedelta(seconds=30)
+
 
 def _named(name: str) -> AliasChoices:
     """A variable without our prefix: the names that every Postgres, Redis, Celery and openai user knows."""
@@ -65,10 +67,10 @@ class Settings(BaseSettings):
     log_format: str = Field("console", pattern="^(console|json)$")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
-    lease: Duration = timedelta(seconds=120)
-    """A claim not finished by then may be taken by another worker."""
+    lease: Duration = timedelta(seconds=15)
+    """Rows of a worker that hasn't renewed its lease for this long are taken by another."""
     deadline: Duration = timedelta(seconds=90)
-    """A batch gives up by then, well before its lease ends."""
+    """A batch gives up by then, and its lease ends soon after."""
     attempts: int = Field(5, ge=1, le=50)
     backoff_first: Duration = timedelta(seconds=2)
     backoff_longest: Duration = timedelta(minutes=10)
@@ -100,11 +102,34 @@ class Settings(BaseSettings):
         return min(self.provider_timeout, self.deadline / 3)
 
     @property
-    def unlikely(self) -> timedelta:
-        """What a lease has left when its batch has been held for longer than a provider may hang: until a call has
-        hung and a probe, with a share of the time left, has as well. Most likely its worker is dead.
-        """
-        return max(timedelta(0), self.lease - self.longest_call * 1.5 - timedelta(seconds=5))
+    def renew_every(self) -> timedelta:
+        """Several times before a lease is suspected."""
+        return self.lease / 5
+
+    @property
+    def grace(self) -> timedelta:
+        """How long a lease that wasn't renewed is suspected before it is lost; the end of `lease`."""
+        return self.lease / 3
+
+    @property
+    def expires_after(self) -> timedelta:
+        """When a lease that isn't renewed is suspected."""
+        return self.lease - self.grace
+
+    @property
+    def ends_after(self) -> timedelta:
+        """When a lease ends however alive its worker is: what was paid for by the deadline is still written."""
+        return self.deadline + self.deadline / 3
+
+    @property
+    def silence(self) -> timedelta:
+        """After which a worker gives up an unanswered statement, so that a batch ends before its lease does."""
+        return min(max(self.deadline / 3, SHORTEST_SILENCE), LONGEST_SILENCE)
+
+    @property
+    def probe(self) -> timedelta:
+        """What a pipeline's probe may take: a call that hangs and one with the harmless text."""
+        return self.longest_call * 1.5 + self.lease
 
     def database(self) -> str:
         """The connection string, as libpq reads it. Raises ConfigError where there is none, or it isn't one."""

@@ -28,6 +28,7 @@ from pgvector_sync.store import usage
 from pgvector_sync.store.database import OUTAGE
 from pgvector_sync.sync.batch import process
 from pgvector_sync.sync.drain import Drain
+from pgvector_sync.sync.keeper import Expiry
 from pgvector_sync.sync.run import carry_out
 from pgvector_sync.telemetry import Event, log
 
@@ -90,7 +91,7 @@ def tick(self: Any) -> None:
         watch.look(runtime.database)
         schedule.look(runtime.database, runtime.settings)
         drain = Drain(runtime.database, runtime.settings.drain_rows, runtime.settings.burst_rows)
-        look(runtime.database, drain, open_doorbell(self.app))
+        look(runtime.database, drain, open_doorbell(self.app), Expiry(runtime.database, runtime.settings))
 
 
 class BoundedTask(Task):  # type: ignore[misc]  # Celery has no types

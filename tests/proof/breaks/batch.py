@@ -9,6 +9,7 @@ LOCK = "store.work:Holding.lock"
 SLICE = "sync.batch.write:_slice"
 DECIDE = "sync.batch.write:decide"
 FENCE = " AND lease = %(lease)s"
+ALIVE = "\n  AND EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = %(lease)s AND l.lost_at IS NULL)"
 
 NO_GENERATION = Edit(LOCK, " if claimed[key] == generation", "")
 NO_FINGERPRINT = (
@@ -26,6 +27,8 @@ LOOK_BEFORE_LOCK = (
     Edit(SLICE, LOOK, "{key: early[key] for key in locked}"),
 )
 NO_LEASE_AT_LOCK = Edit("work.lock_claimed", FENCE, "")
+LOST_AT_LOCK = Edit("work.lock_claimed", ALIVE, "")
+LOST_AT_RELEASE = Edit("work.release_superseded", ALIVE, "")
 NO_LEASE_AT_ACK = Edit("work.ack", FENCE, "")
 
 MUTANTS = (
@@ -71,13 +74,13 @@ MUTANTS = (
     ),
     Mutant(
         "no lease fence at lock and ack",
-        (NO_LEASE_AT_LOCK, NO_LEASE_AT_ACK),
+        (NO_LEASE_AT_LOCK, LOST_AT_LOCK, NO_LEASE_AT_ACK),
         "a late worker writes",
         "scenario",
     ),
     Mutant(
         "no lease fence at lock and ack, no fingerprint recheck",
-        (NO_LEASE_AT_LOCK, NO_LEASE_AT_ACK, *NO_FINGERPRINT),
+        (NO_LEASE_AT_LOCK, LOST_AT_LOCK, NO_LEASE_AT_ACK, *NO_FINGERPRINT),
         "a late worker whose row has left work and come back",
         "G1",
     ),
@@ -85,7 +88,7 @@ MUTANTS = (
         "no lease fence at the lock",
         (NO_LEASE_AT_LOCK,),
         "a late worker writes",
-        covered_by="the ack by lease, whose count rolls the slice back",
+        covered_by="the lease itself, which is lost before another worker has its rows",
         together_with="no lease fence at lock and ack",
     ),
     Mutant(
@@ -103,7 +106,7 @@ MUTANTS = (
     ),
     Mutant(
         "no lease fence at the release of what was superseded",
-        (Edit("work.release_superseded", FENCE, ""),),
+        (Edit("work.release_superseded", FENCE, ""), LOST_AT_RELEASE),
         "a late worker writes",
         "scenario",
     ),
@@ -140,19 +143,45 @@ MUTANTS = (
     # -- claim and attempts
     Mutant(
         "a claim takes what is leased",
-        (
-            Edit("work.claim", "AND lease IS NULL", ""),
-            Edit("work.claim", "AND visible_at <= statement_timestamp()", ""),
-        ),
+        (Edit("work.claim", "AND lease IS NULL", ""),),
         "two workers want the same row",
         "scenario",
     ),
     Mutant(
-        "a claim looks at visible_at alone",
-        (Edit("work.claim", "AND lease IS NULL", ""),),
-        "two workers want the same row",
-        covered_by="visible_at, which is the lease's end while there is one, and claim_expired, which goes first",
-        together_with="a claim takes what is leased",
+        "a claim takes rows of leases that are only suspected",
+        (Edit("work.claim_expired", "AND lost_at IS NOT NULL", "AND suspected_at IS NOT NULL"),),
+        "a living worker renews a suspected lease",
+        "scenario",
+    ),
+    Mutant(
+        "a lease is lost as soon as it runs out",
+        (
+            Edit(
+                "leases.expire",
+                "CASE WHEN suspected_at <= statement_timestamp() - %(grace)s THEN statement_timestamp() END",
+                "statement_timestamp()",
+            ),
+        ),
+        "a living worker renews a suspected lease",
+        "scenario",
+    ),
+    Mutant(
+        "a lost lease is renewed",
+        (Edit("leases.renew", " AND lost_at IS NULL", ""),),
+        "a worker renews a lease that is lost",
+        "scenario",
+    ),
+    Mutant(
+        "a lost lease may write",
+        (LOST_AT_LOCK,),
+        "a worker whose lease is lost writes before its rows are taken",
+        "scenario",
+    ),
+    Mutant(
+        "a lost lease gives its attempt back after it has paid",
+        (LOST_AT_RELEASE,),
+        "a worker whose lease is lost writes before its rows are taken",
+        "scenario",
     ),
     Mutant(
         "a claim waits for locked rows",

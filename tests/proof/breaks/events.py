@@ -186,8 +186,7 @@ MUTANTS = (
             Edit(
                 "sync.bulk:_enqueue",
                 "    enqueued = ",
-                "    runs.advance(connection, moved, seen=0, enqueued=0, lease_for=runtime.settings.lease)\n"
-                f"    {LOST_COMMIT}\n    enqueued = ",
+                f"    runs.advance(connection, moved, seen=0, enqueued=0)\n    {LOST_COMMIT}\n    enqueued = ",
             ),
         ),
         "killed in the middle of a page",
@@ -195,14 +194,7 @@ MUTANTS = (
     ),
     Mutant(
         "a fill that doesn't leave waiting rows alone",
-        (
-            Edit("runs.enqueue", "\nWHERE w.parked_at IS NOT NULL OR (excluded.force AND NOT w.force)", ""),
-            Edit(
-                "runs.enqueue",
-                "visible_at = CASE WHEN w.parked_at IS NULL THEN w.visible_at ELSE excluded.visible_at END",
-                "visible_at = excluded.visible_at",
-            ),
-        ),
+        (Edit("runs.enqueue", "\nWHERE w.parked_at IS NOT NULL OR (excluded.force AND NOT w.force)", ""),),
         "a fill comes by a row that is being embedded",
         "scenario",
     ),

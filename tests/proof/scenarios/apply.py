@@ -71,7 +71,8 @@ def a_fill_comes_by_a_row_that_is_being_embedded(arena: Arena) -> None:
     with arena.another() as second:
         taken = [second.try_claim(lane) for lane in Lane]
     assert taken == [None, None], "a fill has taken a row away from its worker"
-    arena.write(batch, arena.embed(batch))
+    written = arena.write(batch, arena.embed(batch))
+    assert written.stored == {(1,)}, "a fill has made a worker's answer worthless"
     arena.at_rest()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import psycopg
 
+from pgvector_sync.store import leases
+from pgvector_sync.sync.batch.claim import Batch
 from pgvector_sync.sync.batch.read import read
 from proof.arena import REFUSED, Arena, writer
 from proof.meanwhile import before
@@ -196,6 +198,56 @@ def two_workers_claim_at_the_same_time(arena: Arena) -> None:
     assert batch is not None
     assert set(batch.rows) == {(2,)}
     arena.at_rest()
+
+
+# -- leases -------------------------------------------------------------------------------------------------
+
+
+@scenario
+def a_worker_whose_lease_is_lost_writes_before_its_rows_are_taken(arena: Arena) -> None:
+    arena.insert(_1="text")
+    late = arena.claim()
+    prepared = arena.embed(late)
+    arena.expire_leases()
+    arena.write(late, prepared)
+    assert arena.synced.vectors() == {}, "written by a worker whose lease is lost"
+    again = arena.claim()
+    assert again.rows[(1,)].attempts == 2, "an attempt that was paid for isn't counted"
+    arena.write(again, arena.embed(again))
+    arena.at_rest()
+
+
+@scenario
+def a_living_worker_renews_a_suspected_lease(arena: Arena) -> None:
+    arena.insert(_1="text")
+    batch = arena.claim()
+    arena.sql("UPDATE pgvector_sync.lease SET expires_at = taken_at")
+    _look(arena)
+    with arena.another() as second:
+        assert second.try_claim() is None, "taken before its worker could renew it"
+    assert _renews(arena, batch)
+    arena.write(batch, arena.embed(batch))
+    arena.at_rest()
+
+
+@scenario
+def a_worker_renews_a_lease_that_is_lost(arena: Arena) -> None:
+    arena.insert(_1="text")
+    batch = arena.claim()
+    arena.expire_leases()
+    assert not _renews(arena, batch), "a lost lease came back"
+    arena.at_rest()
+
+
+def _look(arena: Arena) -> None:
+    grace = arena.runtime.settings.grace
+    arena.runtime.database.patiently(lambda connection: leases.expire(connection, grace=grace))
+
+
+def _renews(arena: Arena, batch: Batch) -> bool:
+    lease, after = batch.holding.lease, arena.runtime.settings.expires_after
+    renewed = arena.runtime.database.patiently(lambda c: leases.renew(c, [lease], expires_after=after))
+    return lease in renewed
 
 
 # -- workers that die --------------------------------------------------------------------------------------

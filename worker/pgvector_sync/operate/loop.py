@@ -13,6 +13,7 @@ from pgvector_sync.store import runs, work
 from pgvector_sync.store.database import OUTAGE
 from pgvector_sync.sync.batch import Outcome, process
 from pgvector_sync.sync.drain import Drain
+from pgvector_sync.sync.keeper import Expiry
 from pgvector_sync.sync.run import carry_out
 from pgvector_sync.sync.runtime import Runtime
 from pgvector_sync.telemetry import Event, log
@@ -55,6 +56,7 @@ class Loop:
         self.only = only
         self.progress = Progress()
         self._schedule_at = 0.0
+        self._expiry = Expiry(runtime.database, runtime.settings)
         self._drain = Drain(runtime.database, runtime.settings.drain_rows, runtime.settings.burst_rows)
 
     def turn(self) -> bool:
@@ -63,6 +65,7 @@ class Loop:
             watch.look(self.runtime.database)
             schedule.look(self.runtime.database, self.runtime.settings)
             self._schedule_at = time.monotonic() + watch.EVERY.total_seconds()
+        self._expiry()
         moved = self._drain(until=time.monotonic() + SLICE.total_seconds()) > 0
         with self.runtime.database.transaction() as connection:
             waiting = runs.due_runs(connection)

@@ -165,6 +165,8 @@ class Database:
             min_size=0,
             max_size=max_connections,
             timeout=CONNECT_TIMEOUT.total_seconds(),
+            # the pauses between its attempts double: after a long outage the pool would wait for minutes
+            reconnect_timeout=CONNECT_TIMEOUT.total_seconds(),
             max_idle=300,
             kwargs={
                 "autocommit": True,
@@ -213,10 +215,14 @@ class Database:
             self._vectors.register(connection)
             connection.taught = self._vectors
 
+    @property
+    def closed(self) -> bool:
+        return self._pool.closed
+
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
+    def connection(self, *, silence: timedelta | None = None) -> Iterator[Connection]:
         """A connection in autocommit. Raises psycopg.OperationalError, or PoolTimeout, which is one."""
-        with self._pool.connection() as connection, connection.waiting_at_most(self.silence):
+        with self._pool.connection() as connection, connection.waiting_at_most(silence or self.silence):
             self._teach(connection)
             try:
                 yield connection
@@ -232,10 +238,11 @@ class Database:
         durable: bool = False,
         read_only: bool = False,
         force_rollback: bool = False,
+        silence: timedelta | None = None,
     ) -> Iterator[Connection]:
-        """One short transaction of ours, see `begin`."""
+        """One short transaction of ours, see `begin`; `silence` in place of the database's own."""
         with (
-            self.connection() as connection,
+            self.connection(silence=silence) as connection,
             begin(
                 connection,
                 lock_timeout=lock_timeout or self.lock_timeout,

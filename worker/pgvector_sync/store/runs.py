@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from pgvector_sync.model import Key, Pipeline
 from pgvector_sync.store.database import Connection, one
+from pgvector_sync.store.leases import Lease
 from pgvector_sync.store.statements import statement
 from pgvector_sync.store.work import jsonb_keys
 
@@ -119,9 +120,9 @@ def due_runs(connection: Connection) -> list[tuple[int, Kind, str]]:
     return [(row["id"], Kind(row["kind"]), row["pipeline"]) for row in connection.execute(statement("runs.due"))]
 
 
-def claim(connection: Connection, run_id: int, lease: UUID, *, lease_for: timedelta) -> ClaimedRun | None:
+def claim(connection: Connection, run_id: int, lease: Lease) -> ClaimedRun | None:
     """None if it is held, done, or its pipeline paused."""
-    params = {"id": run_id, "lease": lease, "lease_for": lease_for}
+    params = {**lease.params, "id": run_id}
     row = connection.execute(statement("runs.claim"), params).fetchone()
     if row is None:
         return None
@@ -134,7 +135,7 @@ def claim(connection: Connection, run_id: int, lease: UUID, *, lease_for: timede
         walked=row["walked"],
         started_at=row["started_at"],
         claimed_at=row["claimed_at"],
-        lease=lease,
+        lease=lease.id,
         spec_version=row["spec_version"],
         counts=row["counts"],
         samples=row["samples"],
@@ -154,7 +155,7 @@ def enqueue(
     return connection.execute(statement("runs.enqueue"), params).rowcount
 
 
-def advance(connection: Connection, run: ClaimedRun, *, seen: int, enqueued: int, lease_for: timedelta) -> bool:
+def advance(connection: Connection, run: ClaimedRun, *, seen: int, enqueued: int) -> bool:
     """Stores how far `run` is. False if it was cancelled or taken over, or its pipeline's spec is another by now;
     the page must then not commit.
     """
@@ -168,7 +169,6 @@ def advance(connection: Connection, run: ClaimedRun, *, seen: int, enqueued: int
         "enqueued": enqueued,
         "counts": Jsonb(run.counts) if run.counts else None,
         "samples": Jsonb(run.samples) if run.samples else None,
-        "lease_for": lease_for,
     }
     return connection.execute(statement("runs.advance"), params).rowcount == 1
 

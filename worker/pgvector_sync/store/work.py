@@ -1,4 +1,4 @@
-"""Claims, leases and what becomes of them."""
+"""Claims and what becomes of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from pgvector_sync.model import Key, Lane, Pipeline
+from pgvector_sync.store import leases
 from pgvector_sync.store.database import Connection, one
+from pgvector_sync.store.leases import Lease
 from pgvector_sync.store.statements import statement
 
 
@@ -51,29 +53,29 @@ def jsonb_keys(keys: Sequence[Key]) -> list[Jsonb]:
     return [Jsonb(list(key)) for key in keys]
 
 
-def in_flight(connection: Connection, pipeline: Pipeline, *, unlikely: timedelta) -> int:
-    """Batches that are held right now, of both lanes; not those whose lease has only `unlikely` left."""
-    params = {"pipeline_id": pipeline.id, "unlikely": unlikely}
-    return int(one(connection, statement("work.in_flight"), params)["batches"])
+def in_flight(connection: Connection, pipeline: Pipeline) -> int:
+    """Batches that are held right now, of both lanes."""
+    return int(one(connection, statement("work.in_flight"), {"pipeline_id": pipeline.id})["batches"])
 
 
 def claim(
     connection: Connection,
     pipeline: Pipeline,
     lane: Lane,
-    lease: UUID,
+    lease: Lease,
     *,
     limit: int,
-    lease_for: timedelta,
     max_attempts: int,
 ) -> list[ClaimedRow]:
-    """Takes up to `limit` due rows: first those whose lease ran out, alone or few at a time, else fresh ones."""
+    """Takes up to `limit` due rows: first those whose lease is lost, alone or few at a time, else fresh ones.
+
+    The lease is made with them, and not where there are none.
+    """
     params = {
+        **lease.params,
         "pipeline_id": pipeline.id,
         "lane": lane,
-        "lease": lease,
         "limit": limit,
-        "lease_for": lease_for,
         "max_attempts": max_attempts,
     }
     rows = connection.execute(statement("work.claim_expired"), params).fetchall()
@@ -95,7 +97,7 @@ def claim(
 
 
 def park_crashed(connection: Connection, pipeline: Pipeline, lane: Lane, *, max_attempts: int) -> int:
-    """Parks rows on which every attempt ended in a lease that ran out; returns how many."""
+    """Parks rows on which every attempt ended in a lost lease; returns how many."""
     params = {"pipeline_id": pipeline.id, "lane": lane, "max_attempts": max_attempts}
     return connection.execute(statement("work.park_crashed"), params).rowcount
 
@@ -125,6 +127,10 @@ class Holding:
 
     def ack(self, connection: Connection, keys: Sequence[Key]) -> int:
         return connection.execute(statement("work.ack"), self._params(keys)).rowcount
+
+    def end(self, connection: Connection) -> None:
+        """The batch has ended: nothing is held any more."""
+        leases.end(connection, self.pipeline.id, self.lease)
 
     def release(
         self,
@@ -194,7 +200,7 @@ class Holding:
         return {tuple(row["key"]) for row in connection.execute(statement("work.park"), params)}
 
 
-def due(connection: Connection, *, limit: int, unlikely: timedelta = timedelta(0)) -> list[Due]:
+def due(connection: Connection, *, limit: int) -> list[Due]:
     """What waits, live lane first, for every pipeline that may call its provider now."""
     return [
         Due(
@@ -206,5 +212,5 @@ def due(connection: Connection, *, limit: int, unlikely: timedelta = timedelta(0
             row["in_flight"],
             row["remote"],
         )
-        for row in connection.execute(statement("work.due"), {"limit": limit, "unlikely": unlikely})
+        for row in connection.execute(statement("work.due"), {"limit": limit})
     ]

@@ -43,7 +43,7 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Wa
             continue
         if page is None:
             return Walked(ended=False)
-        run, enqueued = runtime.database.patiently(partial(_enqueue, runtime, run, shape, *page))
+        run, enqueued = runtime.database.patiently(partial(_enqueue, run, shape, *page))
         reach(Failpoint.FILL_COMMITTED)
         if rate is not None and enqueued:
             # the lease goes back meanwhile: no worker waits for a run that is slow on purpose
@@ -131,7 +131,7 @@ def _conditions(run: ClaimedRun, shape: Shape, *, stale_only: bool, filtered: bo
 
 
 def _enqueue(
-    runtime: Runtime, run: ClaimedRun, shape: Shape, page: Asked, walked: bool, connection: Connection
+    run: ClaimedRun, shape: Shape, page: Asked, walked: bool, connection: Connection
 ) -> tuple[ClaimedRun, int]:
     """Enqueues one page and moves the watermark, together or not at all.
 
@@ -141,8 +141,7 @@ def _enqueue(
     asked = [key for key, wanted in page if wanted]
     force = run.kind is Kind.REEMBED and bool(run.options.get("force"))
     enqueued = enqueue(connection, shape.pipeline, run, asked, force=force)
-    lease_for = runtime.settings.lease
-    if not runs.advance(connection, moved, seen=len(page), enqueued=enqueued, lease_for=lease_for):
+    if not runs.advance(connection, moved, seen=len(page), enqueued=enqueued):
         raise LeaseLost(f"run {run.id} is no longer ours")  # cancelled or taken over: this page must not commit
     reach(Failpoint.FILL_ENQUEUED)
     log.debug(Event.RUN_PAGE, pipeline=run.pipeline, run=run.id, rows=len(page), enqueued=enqueued)

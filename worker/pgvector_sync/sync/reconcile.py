@@ -75,7 +75,7 @@ def _finish(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) ->
         run = runtime.database.patiently(partial(_close, runtime, run, shape))
     if reason := _suspicion(run):
         return Walked(ended=runtime.database.patiently(partial(runs.fail, run=run, reason=reason)))
-    while runtime.database.patiently(partial(_enqueue_orphans, runtime, run, shape)):
+    while runtime.database.patiently(partial(_enqueue_orphans, run, shape)):
         if time.monotonic() >= until or _behind(runtime, run, shape):
             return Walked(ended=False)
     return Walked(ended=runtime.database.patiently(partial(runs.finish, run=run)))
@@ -124,7 +124,7 @@ def _step(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int, connectio
         counts=_counted(run.counts, page, len(unplaced)),
         samples=_sampled(run.samples, page.drifted.items()),
     )
-    _advance(runtime, moved, connection, seen=page.rows, enqueued=enqueued)
+    _advance(moved, connection, seen=page.rows, enqueued=enqueued)
     reach(Failpoint.RECONCILE_COMPARED)
     log.debug(Event.RECONCILE_PAGE, pipeline=run.pipeline, run=run.id, rows=page.rows, drifted=len(page.drifted))
     return moved
@@ -196,7 +196,7 @@ def _close(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connecti
     drift.note(connection, shape, run.id, deep=bool(run.options.get("deep")), counts=closed.counts)
     if not run.options.get("dry_run") and _suspicion(closed) is None:
         partitions.remember(connection, shape)
-    _advance(runtime, closed, connection, seen=0, enqueued=0)
+    _advance(closed, connection, seen=0, enqueued=0)
     log.info(Event.RECONCILED, pipeline=run.pipeline, run=run.id, **closed.counts)
     return closed
 
@@ -217,14 +217,14 @@ def _suspicion(run: ClaimedRun) -> str | None:
     )
 
 
-def _enqueue_orphans(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection) -> int:
+def _enqueue_orphans(run: ClaimedRun, shape: Shape, connection: Connection) -> int:
     keys = drift.take_orphans(connection, run.id, limit=USUAL.page_rows)
     if keys:
         enqueued = enqueue(connection, shape.pipeline, run, keys)
-        _advance(runtime, run, connection, seen=0, enqueued=enqueued)
+        _advance(run, connection, seen=0, enqueued=enqueued)
     return len(keys)
 
 
-def _advance(runtime: Runtime, run: ClaimedRun, connection: Connection, *, seen: int, enqueued: int) -> None:
-    if not runs.advance(connection, run, seen=seen, enqueued=enqueued, lease_for=runtime.settings.lease):
+def _advance(run: ClaimedRun, connection: Connection, *, seen: int, enqueued: int) -> None:
+    if not runs.advance(connection, run, seen=seen, enqueued=enqueued):
         raise LeaseLost(f"run {run.id} is no longer ours")  # cancelled or taken over

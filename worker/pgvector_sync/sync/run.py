@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from datetime import timedelta
 from functools import partial
-from uuid import uuid4
 
 import psycopg
 
 from pgvector_sync.errors import DatabaseRefuses, LeaseLost, Refused
 from pgvector_sync.failpoint import Failpoint, reach
-from pgvector_sync.store import pipelines, runs
-from pgvector_sync.store.database import IN_THE_WAY, OUTAGE
+from pgvector_sync.model import Pipeline
+from pgvector_sync.store import leases, pipelines, runs
+from pgvector_sync.store.database import IN_THE_WAY, OUTAGE, Connection
 from pgvector_sync.store.runs import ClaimedRun, Kind
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.sync import bulk, reconcile
+from pgvector_sync.sync.keeper import RUN_ENDS_AFTER, new_lease
 from pgvector_sync.sync.runtime import Runtime, Walked
 from pgvector_sync.telemetry import Event, log
 
@@ -30,10 +31,15 @@ def carry_out(runtime: Runtime, run_id: int, *, until: float) -> bool:
     True when it has ended. A kill at any point costs at most one page.
     """
     with runtime.database.transaction() as connection:
-        run = runs.claim(connection, run_id, uuid4(), lease_for=runtime.settings.lease)
+        run = runs.claim(connection, run_id, new_lease(runtime.settings, ends_after=RUN_ENDS_AFTER))
         pipeline = None if run is None else pipelines.find_pipeline(connection, run.pipeline)
     if run is None or pipeline is None:
         return False
+    with runtime.keeper.keeping(run.lease):
+        return _carry_out(runtime, run, pipeline, until=until)
+
+
+def _carry_out(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, *, until: float) -> bool:
     reach(Failpoint.RUN_CLAIMED)
     with runtime.database.transaction(read_only=True) as connection:
         runtime.database.refresh_vectors(connection)
@@ -44,11 +50,10 @@ def carry_out(runtime: Runtime, run_id: int, *, until: float) -> bool:
     except LeaseLost:
         return False
     finally:
-        if not walked.ended:
-            delay = AGAIN if walked.again is None else walked.again
-            runtime.database.patiently(partial(runs.give_back, run=run, delay=delay))
+        delay = AGAIN if walked.again is None else walked.again
+        _let_go(runtime, run, pipeline, delay)
     if walked.ended:
-        log.info(Event.RUN_ENDED, pipeline=pipeline.name, run=run_id)
+        log.info(Event.RUN_ENDED, pipeline=pipeline.name, run=run.id)
     return walked.ended
 
 
@@ -76,6 +81,20 @@ def _walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> W
         log.exception(Event.RUN_FAILED, pipeline=run.pipeline, run=run.id)
         kind = type(error).__name__
         return _give_up(runtime, run, f"an unexpected error ({kind}): see the worker's log, then ask for it again")
+
+
+def _let_go(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, delay: timedelta) -> None:
+    """The next may carry it on after `delay`, if it hasn't ended. Raises OUTAGE where that is said later."""
+
+    def let_go(connection: Connection) -> None:
+        runs.give_back(connection, run, delay=delay)
+        leases.end(connection, pipeline.id, run.lease)
+
+    try:
+        runtime.database.patiently(let_go)
+    except OUTAGE:
+        runtime.keeper.say_later(run.lease, let_go)
+        raise
 
 
 def _refused(runtime: Runtime, run: ClaimedRun, error: psycopg.Error) -> Walked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import psycopg
@@ -12,6 +12,7 @@ from pgvector_sync.embedding.embedder import Embedder
 from pgvector_sync.model import Lane, Pipeline, Provider
 from pgvector_sync.settings import Settings
 from pgvector_sync.store.database import Database
+from pgvector_sync.sync.keeper import Keeper
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class Runtime:
     settings: Settings
     database: Database
     embedder: Callable[[Provider], Embedder]
+    keeper: Keeper = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "keeper", Keeper(self.database, self.settings))
 
     def batch_size(self, pipeline: Pipeline, lane: Lane) -> int:
         """Rows: the pipeline's own size, else the lane's default."""
@@ -41,10 +46,10 @@ LONGEST_PAGE = timedelta(seconds=10)
 
 
 def page_limit(runtime: Runtime) -> timedelta:
-    """What a statement of a page may take, below the lease and below what is taken for a silent server; then
+    """What a statement of a page may take, well below what is taken for a silent server; then
     psycopg.errors.QueryCanceled asks for a smaller page.
     """
-    return min(LONGEST_PAGE, runtime.settings.lease / 3)
+    return min(LONGEST_PAGE, runtime.settings.silence / 3)
 
 
 _ROW_STATES = ("22", "23", "54", "38", "39", "P0")

@@ -89,12 +89,7 @@ def timeouts(runtime: Runtime) -> Iterator[Finding]:
     settings = runtime.settings
     with runtime.database.transaction(read_only=True) as connection:
         deadlock: timedelta = one(connection, statement("doctor.deadlock_timeout"))["deadlock_timeout"]
-    if settings.deadline >= settings.lease:
-        yield error(
-            f"a batch may take {_seconds(settings.deadline)}, longer than its lease of {_seconds(settings.lease)}",
-            "set PGVECTOR_SYNC_DEADLINE well below PGVECTOR_SYNC_LEASE",
-        )
-    elif settings.lock_timeout * 2 > deadlock:
+    if settings.lock_timeout * 2 > deadlock:
         yield warning(
             f"a worker waits {_seconds(settings.lock_timeout)} for a lock, and Postgres looks for deadlocks after "
             f"{_seconds(deadlock)}: the application's transaction could be the one that it cancels",
@@ -102,7 +97,8 @@ def timeouts(runtime: Runtime) -> Iterator[Finding]:
         )
     else:
         yield ok(
-            f"batch {_seconds(settings.deadline)} < lease {_seconds(settings.lease)}, "
+            f"call {_seconds(settings.longest_call)} < batch {_seconds(settings.deadline)}, "
+            f"lease {_seconds(settings.lease)}, renewed every {_seconds(settings.renew_every)}, "
             f"lock {_seconds(settings.lock_timeout)} < deadlock_timeout {_seconds(deadlock)}"
         )
 

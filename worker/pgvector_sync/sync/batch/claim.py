@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from uuid import uuid4
 
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Lane, Pipeline, State
@@ -12,6 +11,7 @@ from pgvector_sync.store import locks, pipelines, usage, work
 from pgvector_sync.store.database import Connection
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.work import ClaimedRow, Holding
+from pgvector_sync.sync.keeper import new_lease
 from pgvector_sync.sync.runtime import Runtime
 from pgvector_sync.telemetry import Event, log
 
@@ -32,7 +32,7 @@ class Batch:
     size: int
     """What was asked for; a full batch means there may be more."""
     until: float
-    """time.monotonic() by which everything ends, well before the lease does."""
+    """time.monotonic() by which everything ends, before the lease does."""
 
 
 def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) -> Batch | None:
@@ -48,12 +48,10 @@ def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) 
         if pipeline is None or pipeline.state in (State.PAUSED, State.REMOVING) or pipeline.problem_stops:
             return None
         locks.lock_claims(connection, pipeline)
-        if work.in_flight(connection, pipeline, unlikely=settings.unlikely) >= (
-            share or settings.in_flight_batches
-        ):
+        if work.in_flight(connection, pipeline) >= (share or settings.in_flight_batches):
             return None
         probe = pipeline.state in (State.COOLING_DOWN, State.MISCONFIGURED)
-        if probe and not pipelines.take_probe(connection, pipeline, hold_for=settings.lease):
+        if probe and not pipelines.take_probe(connection, pipeline, hold_for=settings.probe):
             return None
         batch = _take(runtime, connection, pipeline, Lane.LIVE, probe=probe, started=started)
         if batch is None and lane is Lane.BULK and not _day_is_spent(connection, pipeline):
@@ -78,7 +76,7 @@ def _take(
     parked = work.park_crashed(connection, pipeline, lane, max_attempts=settings.attempts)
     if parked:
         log.warning(Event.PARKED, pipeline=pipeline.name, rows=parked, error_class="worker_crashed")
-    lease = uuid4()
+    lease = new_lease(settings)
     size = PROBE_ROWS if probe else runtime.batch_size(pipeline, lane)
     rows = work.claim(
         connection,
@@ -86,7 +84,6 @@ def _take(
         lane,
         lease,
         limit=size,
-        lease_for=settings.lease,
         max_attempts=settings.attempts,
     )
     if not rows:
@@ -98,7 +95,7 @@ def _take(
         Shape(pipeline, runtime.database.vector_schema),
         lane,
         {row.key: row for row in rows},
-        Holding(pipeline, lease),
+        Holding(pipeline, lease.id),
         probe,
         size,
         started + settings.deadline.total_seconds(),

@@ -51,6 +51,11 @@ def process(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None
     batch = _claim(runtime, name, lane, share)
     if batch is None:
         return None
+    with runtime.keeper.keeping(batch.holding.lease):
+        return _carry_or_give_back(runtime, batch)
+
+
+def _carry_or_give_back(runtime: Runtime, batch: Batch) -> Outcome:
     carried = Carried()
     try:
         return _carry(runtime, batch, carried)
@@ -192,6 +197,7 @@ def _account(runtime: Runtime, batch: Batch, embedded: Embedded, written: Writte
             saved_inputs=embedded.saved_inputs + len(written.unchanged),
             rows=written.acknowledged,
         )
+        batch.holding.end(connection)
 
     runtime.database.patiently(count)
     if not batch.probe or embedded.stopped_by is not None:

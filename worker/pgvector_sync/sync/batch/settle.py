@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ from pgvector_sync.errors import DatabaseRefuses, ProviderError, RateLimited, Sy
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, State
 from pgvector_sync.store import pipelines
-from pgvector_sync.store.database import Connection
+from pgvector_sync.store.database import OUTAGE, Connection
 from pgvector_sync.sync.batch.claim import Batch
 from pgvector_sync.sync.batch.read import Failure
 from pgvector_sync.sync.batch.refusal import name_of
@@ -129,7 +129,7 @@ def stop(runtime: Runtime, batch: Batch, error: DatabaseRefuses) -> None:
 def failed(runtime: Runtime, batch: Batch, error: Exception) -> None:
     """After an exception that nothing expects: without a pause it would come as often as there are workers."""
     reason = f"a worker failed ({name_of(error)}): see its log"
-    with _logged(batch):
+    with suppress(*OUTAGE), _logged(batch):
         _wait(runtime, batch, State.COOLING_DOWN, reason)
 
 
@@ -149,18 +149,37 @@ def give_back(
 ) -> None:
     """After an exception: what was `paid` for loses its attempt and backs off (G14), the rest is refunded.
 
-    Raises nothing: where it fails the lease runs out, and the claim has counted the attempt.
+    Raises nothing: while the database is away it is said later; where it fails the lease runs out, and the claim has
+    counted the attempt.
     """
-    with _logged(batch):
-        fail(runtime, batch, {key: replace(failure, fingerprint=mark) for key, mark in paid.items()})
-        release(runtime, batch, batch.rows.keys() - paid.keys(), delay=delay)
+    failures = {key: replace(failure, fingerprint=mark) for key, mark in paid.items()}
+    others = list(batch.rows.keys() - paid.keys())
+
+    def end(connection: Connection) -> None:
+        batch.holding.release(connection, others, delay=delay)
+        batch.holding.end(connection)
         if batch.probe:
-            runtime.database.patiently(lambda connection: pipelines.release_probe(connection, batch.pipeline))
+            pipelines.release_probe(connection, batch.pipeline)
+
+    def say(connection: Connection) -> None:
+        _settle(runtime, batch, failures, connection)
+        end(connection)
+
+    try:
+        with _logged(batch):
+            fail(runtime, batch, failures)
+            reach(Failpoint.RELEASING)
+            runtime.database.patiently(end)
+    except OUTAGE:
+        runtime.keeper.say_later(batch.holding.lease, say)
 
 
 @contextmanager
 def _logged(batch: Batch) -> Iterator[None]:
+    """Raises OUTAGE, and nothing else."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001 - another is on its way
+    except Exception as error:  # another is on its way
         log.warning(Event.RELEASE_FAILED, pipeline=batch.pipeline.name, error=name_of(error))
+        if isinstance(error, OUTAGE):
+            raise
