@@ -14,14 +14,24 @@ SELECT pg_advisory_xact_lock(%(classid)s, %(objid)s);
 -- Moves the oldest events into work, in key order, one work row a (pipeline, key). `after_id` is only a hint that
 -- skips dead tuples; ids become visible out of order, so the caller also starts from the beginning now and then.
 -- A transaction with `burst` events in the slice is a load: it waits in the bulk lane, so that the single changes
--- behind it don't. Live promotes bulk, never the reverse.
-WITH event AS (
+-- behind it don't. Live promotes bulk, never the reverse. Events of a key whose work row is locked, by a frozen worker
+-- perhaps, stay in the outbox: nobody waits for them. The rows are locked before any event is deleted (OFFSET 0 and FOR
+-- UPDATE: looked up key by key). Events are told by their place, since ids may repeat.
+WITH seen AS MATERIALIZED (
+    SELECT ctid AS place, id, source_id, key FROM pgvector_sync.outbox
+    WHERE id > %(after_id)s AND key IS NOT NULL AND error_class IS NULL
+    ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), blocked AS MATERIALIZED (
+    SELECT DISTINCT k.source_id, k.key
+    FROM (SELECT DISTINCT source_id, key FROM seen) AS k
+    JOIN pgvector_sync.pipeline p ON p.source_id = k.source_id AND p.state <> 'removing'
+    CROSS JOIN LATERAL (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.key = k.key OFFSET 0) AS there
+    LEFT JOIN LATERAL (SELECT true AS ours FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.key = k.key
+                       FOR UPDATE SKIP LOCKED) AS locked ON true
+    WHERE locked.ours IS NULL
+), event AS (
     DELETE FROM pgvector_sync.outbox
-    WHERE id = ANY (ARRAY(
-        SELECT id FROM pgvector_sync.outbox
-        WHERE id > %(after_id)s AND key IS NOT NULL AND error_class IS NULL
-        ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
-      AND key IS NOT NULL AND error_class IS NULL  -- ids may repeat
+    WHERE ctid = ANY (ARRAY(SELECT place FROM seen WHERE (source_id, key) NOT IN (SELECT source_id, key FROM blocked)))
     RETURNING id, source_id, key, xid, at
 ), counted AS (
     SELECT source_id, key, at, count(*) OVER (PARTITION BY xid) >= %(burst)s AS burst FROM event
@@ -46,8 +56,9 @@ WITH event AS (
         run_id = NULL
     RETURNING 1
 )
-SELECT (SELECT count(*) FROM event) AS events, (SELECT max(id) FROM event) AS last_id,
-       (SELECT count(*) FROM moved) AS rows;
+SELECT (SELECT count(*) FROM event) AS events, (SELECT count(*) FROM moved) AS rows,
+       (SELECT count(*) FROM seen) AS seen, (SELECT max(id) FROM seen) AS last_id,
+       (SELECT min(id) FROM seen WHERE (source_id, key) IN (SELECT source_id, key FROM blocked)) AS first_left;
 
 -- name: lock_first
 -- The event that a drain of one would take, held until commit.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import string
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 import pytest
@@ -69,6 +71,83 @@ def test_events_in_slices_are_moved_to_the_last_one(docs: Steps) -> None:
     docs.synced.run("INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, 95) AS i")
     assert drain_once(docs, limit=10) == 95
     assert docs.synced.events() == []
+    docs.synced.sync()
+
+
+# -- work rows that somebody has locked ------------------------------------------------------------------------
+
+
+@contextmanager
+def locked(docs: Steps, *keys: int) -> Iterator[None]:
+    """A worker, frozen in its write, holds the work rows of these keys."""
+    with session(docs.synced.database) as frozen:
+        query = "SELECT FROM pgvector_sync.work WHERE (key ->> 0)::int = ANY (%s) FOR UPDATE"
+        assert frozen.execute(query, [list(keys)]).rowcount == len(keys)
+        yield
+        frozen.rollback()
+
+
+def test_events_of_locked_work_rows_stay_and_all_others_move(docs: Steps) -> None:
+    docs.insert(_1="one", _2="two")
+    docs.drain()
+    drain = Drain(docs.runtime.database, 1_000)
+    with locked(docs, 1):
+        docs.change(1, "changed")
+        docs.change(2, "changed")
+        docs.change(1, "changed again")
+        docs.insert(_3="three")
+        began = time.monotonic()
+        assert drain(until=began + 5) == 2
+        assert time.monotonic() - began < 1, "nobody is waited for"
+        assert docs.synced.events() == [[1], [1]]
+        docs.covered()
+        assert drain(until=time.monotonic() + 5) == 0
+    assert drain(until=time.monotonic() + 5) == 2, "by the next drain, not by the next look at all of it"
+    assert docs.work(1, "generation") == 2
+    docs.synced.sync()
+
+
+def test_more_events_of_locked_rows_than_a_slice_holds_keep_no_other_from_moving(docs: Steps) -> None:
+    docs.insert(_1="one", _2="two")
+    docs.drain()
+    drain = Drain(docs.runtime.database, 3)
+    with locked(docs, 1):
+        for turn in range(7):
+            docs.change(1, f"text {turn}")
+        docs.change(2, "changed")
+        assert drain(until=time.monotonic() + 5) == 1
+        docs.insert(_3="three")
+        assert drain(until=time.monotonic() + 5) == 1
+        docs.covered()
+    assert drain(until=time.monotonic() + 5) == 7
+    docs.synced.sync()
+
+
+def test_a_key_locked_for_one_pipeline_waits_for_all_of_its_source(docs: Steps) -> None:
+    docs.synced.declare("notes", text=["note"])
+    docs.synced.apply()
+    docs.synced.sync()
+    docs.synced.run("INSERT INTO docs VALUES (1, 'body', 'note')")
+    docs.drain()
+    with session(docs.synced.database) as frozen:
+        frozen.execute("SELECT FROM pgvector_sync.work ORDER BY pipeline_id LIMIT 1 FOR UPDATE")
+        docs.synced.run("UPDATE docs SET body = 'changed', note = 'changed'")
+        assert drain_once(docs) == 0
+        docs.covered()
+        frozen.rollback()
+    assert drain_once(docs) == 1
+    docs.synced.sync()
+
+
+def test_an_event_whose_id_another_one_has_as_well_is_moved_once(docs: Steps) -> None:
+    docs.insert(_1="one")
+    first = docs.synced.database.value("SELECT id FROM pgvector_sync.outbox")
+    docs.synced.run(f"ALTER TABLE pgvector_sync.outbox ALTER id RESTART WITH {first}")
+    docs.insert(_2="two")
+    assert docs.synced.database.value("SELECT count(DISTINCT id) FROM pgvector_sync.outbox") == 1
+    drain = Drain(docs.runtime.database, 1)
+    eventually(lambda: drain(until=time.monotonic() + 1) == 0 and docs.synced.events() == [])
+    assert docs.in_work() == [1, 2]
     docs.synced.sync()
 
 

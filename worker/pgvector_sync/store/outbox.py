@@ -14,14 +14,18 @@ from pgvector_sync.store.statements import statement
 @dataclass(frozen=True, slots=True)
 class Drained:
     events: int
+    """Those that were moved."""
     rows: int
+    seen: int
+    """With those that were left because the work row of their key is locked."""
     last_id: int
+    first_left: int | None
 
 
 def move(connection: Connection, *, after_id: int, limit: int, burst: int) -> Drained:
     """Moves up to `limit` events beyond `after_id` into work; `burst` of one transaction go to the bulk lane."""
     row = one(connection, statement("outbox.drain"), {"after_id": after_id, "limit": limit, "burst": burst})
-    return Drained(row["events"], row["rows"], row["last_id"] or after_id)
+    return Drained(row["events"], row["rows"], row["seen"], row["last_id"] or after_id, row["first_left"])
 
 
 def lock_first(connection: Connection, *, after_id: int) -> int | None:

@@ -12,7 +12,7 @@ from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Pipeline
 from pgvector_sync.store import locks, outbox, pipelines, rows
 from pgvector_sync.store.database import KEY_REFUSED, Database
-from pgvector_sync.store.outbox import EventId
+from pgvector_sync.store.outbox import Drained, EventId
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.telemetry import Event, log
 
@@ -41,31 +41,37 @@ class Drain:
     _sweeps: dict[int, Sweep] = field(default_factory=dict)
 
     def __call__(self, *, until: float) -> int:
-        """Drains until the outbox is empty, another drains, or `until` (time.monotonic); returns events moved."""
+        """Drains until the outbox is empty, another drains, or `until` (time.monotonic); returns events moved.
+
+        Events whose work rows are locked are passed by once per call.
+        """
         total = 0
         limit = self.limit
+        start, left = self._start(), None
         while time.monotonic() < until:
-            start = self._start()
             try:
-                moved = self._slice(start, limit)
+                drained = self._slice(start, limit)
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
-                break  # a writer holds a work row for a moment; the next poll comes soon
+                break  # somebody is just inserting a work row; the next poll comes soon
             except KEY_REFUSED:
                 if limit > 1:
                     limit //= 2
                 else:
                     self._alone(start)
                 continue
-            if moved is None:
+            if drained is None:
                 break
-            total += moved
-            if moved < limit:
+            total += drained.events
+            left = drained.first_left if left is None else left
+            start = drained.last_id
+            self._hint = max(self._hint, start) if left is None else left - 1
+            if drained.seen < limit:
                 break
         self._sweep(until=until)
         return total
 
-    def _slice(self, start: int, limit: int) -> int | None:
-        """Events moved in one transaction; None while another drains."""
+    def _slice(self, start: int, limit: int) -> Drained | None:
+        """What one transaction has moved; None while another drains."""
         with self.database.transaction() as connection:
             if not locks.try_lock_drain(connection):
                 return None
@@ -75,10 +81,9 @@ class Drain:
         reach(Failpoint.DRAIN_COMMITTED)
         if start == 0:
             self._full_look_at = time.monotonic()
-        self._hint = max(self._hint, drained.last_id)
         if drained.events:
             log.debug(Event.DRAIN, events=drained.events, rows=drained.rows)
-        return drained.events
+        return drained
 
     def _start(self) -> int:
         stale = time.monotonic() - self._full_look_at > FULL_LOOK_EVERY.total_seconds()
