@@ -9,6 +9,21 @@ from proof.mutant import Mutant
 IGNORED_CONFLICT = Edit("outbox.drain", "        run_id = NULL\n", "        run_id = NULL WHERE false\n")
 OLD_KEY_EVENT = "INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, old_key)"
 LOST_COMMIT = 'connection.execute("COMMIT"); connection.execute("BEGIN")'
+WAITS_FOR_LOCKED = Edit("outbox.drain", "WHERE locked.ours IS NULL", "WHERE false")
+AS_OPERATIONS = (
+    Edit(
+        "capture.create_function",
+        OLD_KEY_EVENT,
+        "INSERT INTO pgvector_sync.outbox (source_id, key, at) VALUES ({source_id}, old_key, '-infinity')",
+    ),
+    Edit("outbox.drain", "AS burst FROM event\n", "AS burst FROM event WHERE at > '-infinity'\n"),
+    Edit(
+        "outbox.drain",
+        "), moved AS (",
+        "), gone AS (DELETE FROM public.docs_embedding t USING event e "
+        "WHERE e.at = '-infinity' AND t.id = (e.key ->> 0)::bigint), moved AS (",
+    ),
+)
 
 MUTANTS = (
     # -- the drain
@@ -18,8 +33,14 @@ MUTANTS = (
             Edit("outbox.drain", "ON CONFLICT (pipeline_id, key) DO UPDATE SET", "ON CONFLICT DO NOTHING /*"),
             Edit("outbox.drain", "    RETURNING 1\n", "    */ RETURNING 1\n"),
         ),
-        "changed and drained between look and write",
-        "G1",
+        "a dead letter gets another text",
+        "dead letter",
+    ),
+    Mutant(
+        "a drain that waits for locked rows",
+        (WAITS_FOR_LOCKED,),
+        "drained while a frozen worker holds a row",
+        "scenario",
     ),
     Mutant(
         "a drain that locks conflicts and then ignores them",
@@ -47,20 +68,14 @@ MUTANTS = (
     ),
     Mutant(
         "events read as operations",
-        (
-            Edit(
-                "capture.create_function",
-                OLD_KEY_EVENT,
-                "INSERT INTO pgvector_sync.outbox (source_id, key, at) VALUES ({source_id}, old_key, '-infinity')",
-            ),
-            Edit("outbox.drain", "AS burst FROM event\n", "AS burst FROM event WHERE at > '-infinity'\n"),
-            Edit(
-                "outbox.drain",
-                "), moved AS (",
-                "), gone AS (DELETE FROM public.docs_embedding t USING event e "
-                "WHERE e.at = '-infinity' AND t.id = (e.key ->> 0)::bigint), moved AS (",
-            ),
-        ),
+        AS_OPERATIONS,
+        "deleted and drained between look and write",
+        covered_by="the drain leaves events of rows that a write has locked",
+        together_with="events read as operations, of locked rows as well",
+    ),
+    Mutant(
+        "events read as operations, of locked rows as well",
+        (*AS_OPERATIONS, WAITS_FOR_LOCKED),
         "deleted and drained between look and write",
         "G1",
     ),
@@ -72,7 +87,7 @@ MUTANTS = (
     ),
     Mutant(
         "events of a pipeline in cool-down are dropped",
-        (Edit("outbox.drain", "p.state <> 'removing'", "p.state = 'active'"),),
+        (Edit("outbox.drain", "= e.source_id AND p.state <> 'removing'", "= e.source_id AND p.state = 'active'"),),
         "drained while the provider is down",
         "G1",
     ),

@@ -23,6 +23,20 @@ def an_event_that_becomes_visible_late(arena: Arena) -> None:
 
 
 @scenario
+def drained_while_a_frozen_worker_holds_a_row(arena: Arena) -> None:
+    arena.insert(_1="one", _2="two")
+    arena.drain()
+    with writer(arena) as frozen:
+        frozen.execute("SELECT FROM pgvector_sync.work WHERE key = '[1]' FOR UPDATE")
+        arena.change(1, "changed")
+        arena.change(2, "changed")
+        arena.drain()
+        assert arena.work(2, "generation") == 2, "a locked row holds up another one"
+        frozen.rollback()
+    arena.at_rest()
+
+
+@scenario
 def drained_while_the_provider_is_down(arena: Arena) -> None:
     arena.synced.run("UPDATE pgvector_sync.pipeline SET state = 'cooling_down', retry_at = now()")
     arena.insert(_1="text")

@@ -82,9 +82,10 @@ def begin(
     lock_timeout: timedelta,
     durable: bool = False,
     read_only: bool = False,
+    by_key: bool = False,
     force_rollback: bool = False,
 ) -> Iterator[Connection]:
-    """One short transaction on `connection`.
+    """One short transaction on `connection`; `by_key` where it looks rows up by their keys.
 
     Not `durable`: the commit doesn't wait for the disk. All that we write is derived and each transaction
     is whole, so a crash of the server loses at most work that is then done again (docs/decisions/0002).
@@ -96,6 +97,7 @@ def begin(
             statement("session.begin"),
             {
                 "lock_timeout": f"{int(lock_timeout / timedelta(milliseconds=1))}ms",
+                "enable_seqscan": "off" if by_key else None,
                 "synchronous_commit": "on" if durable else "off",
                 "idle_in_transaction": f"{int(IDLE_IN_TRANSACTION / timedelta(milliseconds=1))}ms",
             },
@@ -237,6 +239,7 @@ class Database:
         lock_timeout: timedelta | None = None,
         durable: bool = False,
         read_only: bool = False,
+        by_key: bool = False,
         force_rollback: bool = False,
         silence: timedelta | None = None,
     ) -> Iterator[Connection]:
@@ -248,6 +251,7 @@ class Database:
                 lock_timeout=lock_timeout or self.lock_timeout,
                 durable=durable,
                 read_only=read_only,
+                by_key=by_key,
                 force_rollback=force_rollback,
             ) as begun,
         ):

@@ -43,7 +43,7 @@ def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) 
     """
     settings = runtime.settings
     started = time.monotonic()
-    with runtime.database.transaction() as connection:
+    with runtime.database.transaction(by_key=True) as connection:
         pipeline = pipelines.find_pipeline(connection, name)
         if pipeline is None or pipeline.state in (State.PAUSED, State.REMOVING) or pipeline.problem_stops:
             return None

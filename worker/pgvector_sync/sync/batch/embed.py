@@ -19,7 +19,7 @@ def embed(runtime: Runtime, batch: Batch, reading: Reading, done: Embedded | Non
     }
     known = [fingerprint for fingerprint in texts if fingerprint not in forced]
     if known:
-        with runtime.database.transaction(read_only=True) as connection:
+        with runtime.database.transaction(read_only=True, by_key=True) as connection:
             done.vectors |= rows.reusable(connection, batch.shape, known)
     wanted = [(fingerprint, text) for fingerprint, text in texts.items() if fingerprint not in done.vectors]
     done.saved_inputs = len(reading.to_embed) - len(wanted)

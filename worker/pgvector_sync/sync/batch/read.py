@@ -87,7 +87,7 @@ class _Reader:
     def rows(self, keys: Sequence[Key]) -> list[SourceRow]:
         """Raises DatabaseRefuses where it is the expression's fault and no row's."""
         try:
-            with self.runtime.database.transaction(read_only=True) as connection:
+            with self.runtime.database.transaction(read_only=True, by_key=True) as connection:
                 rows.require_open_to_writes(connection, self.batch.shape)  # before anything is bought
                 text_limit = self.runtime.settings.text_limit_bytes
                 found = rows.read(connection, self.batch.shape, keys, text_limit=text_limit)

@@ -267,7 +267,7 @@ def _slice(
     settings = runtime.settings
     took: tuple[int, timedelta] | None = None
     unsteady: dict[Key, Failure] = {}
-    with runtime.database.transaction(force_rollback=rehearsal) as connection:
+    with runtime.database.transaction(by_key=True, force_rollback=rehearsal) as connection:
         seen: dict[Key, Look] = {}
         started = time.monotonic()
         held = pipelines.hold(connection, batch.pipeline)
