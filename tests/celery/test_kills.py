@@ -15,7 +15,7 @@ from waiting import eventually
 
 pytestmark = pytest.mark.slow
 
-SHORT = {"PGVECTOR_SYNC_LEASE": "3", "PGVECTOR_SYNC_DEADLINE": "2"}
+SHORT = {"PGVECTOR_SYNC_LEASE": "2", "PGVECTOR_SYNC_DEADLINE": "2"}
 
 
 def busy(cluster: Cluster, pool: str = "prefork", env: dict[str, str] = SHORT) -> Process:

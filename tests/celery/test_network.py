@@ -12,11 +12,11 @@ from proxy import Proxy
 from waiting import eventually
 
 SHORT = {
-    "PGVECTOR_SYNC_LEASE": "3",
+    "PGVECTOR_SYNC_LEASE": "2",
     "PGVECTOR_SYNC_DEADLINE": "2",
     "PGVECTOR_SYNC_BACKOFF_FIRST": "0.2",
     "PGVECTOR_SYNC_BACKOFF_LONGEST": "1",
-    "PGVECTOR_SYNC_PROVIDER_TIMEOUT": "1",
+    "PGVECTOR_SYNC_PROVIDER_TIMEOUT": "0.6",
 }
 PATIENT = SHORT | {"PGVECTOR_SYNC_LEASE": "30", "PGVECTOR_SYNC_DEADLINE": "25"}
 POOLS = pytest.mark.parametrize("pool", ["prefork", "threads"])

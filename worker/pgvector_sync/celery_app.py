@@ -16,16 +16,14 @@ from celery import Celery
 from celery.app.log import Logging
 from kombu import Exchange, Queue
 
+from pgvector_sync import limits
 from pgvector_sync.broker import broker_settings
 from pgvector_sync.doorbell import Queues
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.registration import register
 from pgvector_sync.settings import Settings, load_settings
-from pgvector_sync.tasks import LONGEST_TASK_SECONDS
 from pgvector_sync.telemetry import configure_logging
 
-SOFT_SHUTDOWN_SECONDS = 45.0
-"""Longer than one provider call (30 s); containers are given 60 s to stop."""
 QUEUES = Queues()
 
 
@@ -48,13 +46,13 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_serializer": "json",
         "task_ignore_result": True,
         "task_acks_late": True,
-        "task_time_limit": LONGEST_TASK_SECONDS,
-        "task_soft_time_limit": LONGEST_TASK_SECONDS - 10,
+        "task_time_limit": limits.hard_task_limit(settings).total_seconds(),
+        "task_soft_time_limit": limits.soft_task_limit(settings).total_seconds(),
         "task_create_missing_queues": False,
         "task_default_queue": QUEUES.maintenance,
         "task_queues": [Queue(name, Exchange(name, type="direct"), routing_key=name) for name in QUEUES.all],
         "worker_prefetch_multiplier": 1,
-        "worker_soft_shutdown_timeout": SOFT_SHUTDOWN_SECONDS,
+        "worker_soft_shutdown_timeout": limits.soft_shutdown(settings).total_seconds(),
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_redirect_stdouts": False,
         "broker_connection_retry": True,
@@ -71,7 +69,9 @@ class _Environment(Mapping[str, Any]):
     @cached_property
     def _read(self) -> dict[str, Any]:
         try:
-            return celery_settings(load_settings())
+            settings = load_settings()
+            limits.require(settings)
+            return celery_settings(settings)
         except ConfigError as error:
             raise Unusable(error) from None
 

@@ -25,6 +25,7 @@ EMBED_BATCH = "pgvector_sync.embed_batch"
 RUN = "pgvector_sync.run"
 REEMBED = "pgvector_sync.reembed"
 TICK = "pgvector_sync.tick"
+TASKS = (EMBED_BATCH, RUN, REEMBED, TICK)
 """Task names are pinned: moving a module orphans no message."""
 
 MAINTENANCE = "maintenance"

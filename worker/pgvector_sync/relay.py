@@ -19,14 +19,15 @@ from celery.exceptions import WorkerShutdown
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
+from pgvector_sync import limits
 from pgvector_sync.bootstrap import close_process_runtime, open_database
 from pgvector_sync.broker import check_redis
-from pgvector_sync.doorbell import Doorbell, Queues, bulk_share, fair_share, open_doorbell, queues_of
+from pgvector_sync.doorbell import TASKS, Doorbell, Queues, bulk_share, fair_share, open_doorbell, queues_of
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Lane
 from pgvector_sync.operate import watch
-from pgvector_sync.settings import load_settings
+from pgvector_sync.settings import Settings, load_settings
 from pgvector_sync.store import runs, work
 from pgvector_sync.store.database import OUTAGE, Database
 from pgvector_sync.sync.drain import Drain
@@ -209,11 +210,13 @@ class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         try:
             settings = load_settings()
             settings.database()
+            limits.require(settings)
             check_redis(settings)
             doorbell = open_doorbell(parent.app)
         except ConfigError as error:
             log.error(Event.MISCONFIGURED, error=str(error), hint=error.hint)
             raise WorkerShutdown(error.exit_code) from None
+        self._limit_tasks(parent.app, settings)
         slots = int(parent.concurrency) if self._serves_a_lane else 0
         pool = parent.pool
 
@@ -223,6 +226,12 @@ class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
 
         self._relay = Relay(doorbell, parent.hostname, slots, children)
         self._relay.start()
+
+    def _limit_tasks(self, app: Any, settings: Settings) -> None:
+        """By our settings, whatever limits the app or a command line has: a batch must end by its deadline."""
+        for name in TASKS:
+            app.tasks[name].soft_time_limit = limits.soft_task_limit(settings).total_seconds()
+            app.tasks[name].time_limit = limits.hard_task_limit(settings).total_seconds()
 
     def stop(self, _parent: Any) -> None:
         if self._relay is not None:

@@ -36,7 +36,6 @@ RUN_FOR = timedelta(seconds=20)
 """How long one message keeps a run going; the relay rings again for the rest."""
 TICK_SECONDS = 10.0
 TICK_EXPIRES_SECONDS = 30
-LONGEST_TASK_SECONDS = 110
 
 
 @contextmanager
@@ -123,8 +122,6 @@ def add_to(app: Celery) -> None:
         "serializer": "json",
         "max_retries": 0,
         "rate_limit": None,
-        "time_limit": LONGEST_TASK_SECONDS,
-        "soft_time_limit": LONGEST_TASK_SECONDS - 10,
     }
     app.task(name=EMBED_BATCH, **options)(embed_batch)
     app.task(name=RUN, **options)(run)

@@ -111,6 +111,7 @@ def worker_role_of_bare(bare_database: Database) -> Iterator[str]:
 
 
 def test_time_outs_that_do_not_fit(docs: Synced) -> None:
+    assert the("timeouts", look(docs.database.url, provider_timeout="180")).level == "error"
     assert the("timeouts", look(docs.database.url, lock_timeout="0.09")).level == "warning"
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pgvector_sync import limits
 from pgvector_sync.cli import environment
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.settings import load_settings
@@ -61,6 +62,7 @@ def _check() -> None:
 
     environment.use_embedded_if_running()
     settings = load_settings()
+    limits.require(settings)
     settings.redis()
     broker_settings(settings)
     check_redis(settings)

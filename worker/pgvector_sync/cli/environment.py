@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pgvector_sync import limits
 from pgvector_sync.bootstrap import open_runtime
 from pgvector_sync.cli.console import say
 from pgvector_sync.operate import embedded
@@ -33,9 +34,14 @@ def use_embedded_if_running() -> None:
 
 @contextmanager
 def runtime(*, working: bool = False) -> Iterator[Runtime]:
-    """A runtime on a database whose schema is this program's. Raises ConfigError, MigrationRefused."""
+    """A runtime on a database whose schema is this program's; `working` for `sync`, whose limits must be able to work.
+
+    Raises ConfigError, MigrationRefused.
+    """
     use_embedded_if_running()
     settings = load_settings()
+    if working:
+        limits.require(settings)
     with connect(settings.database()) as connection:  # before the pool, which would try for seconds
         check_schema(connection)
     with open_runtime(settings, working=working) as opened:

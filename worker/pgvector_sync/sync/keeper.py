@@ -26,8 +26,6 @@ from pgvector_sync.telemetry import Event, log
 
 AFTER_A_FAILURE = timedelta(seconds=1)
 EXPIRE_EVERY = timedelta(seconds=1)
-RUN_ENDS_AFTER = timedelta(minutes=2)
-"""A run is carried on for some 20 seconds at a time."""
 
 _FAMILY = f"{platform.node()}:{uuid4().hex[:8]}"
 """Made before a worker forks: its children have it from their parent, which so knows their leases."""

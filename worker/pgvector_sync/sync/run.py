@@ -9,13 +9,14 @@ import psycopg
 
 from pgvector_sync.errors import DatabaseRefuses, LeaseLost, Refused
 from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.limits import LONGEST_RUN
 from pgvector_sync.model import Pipeline
 from pgvector_sync.store import leases, pipelines, runs
 from pgvector_sync.store.database import IN_THE_WAY, OUTAGE, Connection
 from pgvector_sync.store.runs import ClaimedRun, Kind
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.sync import bulk, reconcile
-from pgvector_sync.sync.keeper import RUN_ENDS_AFTER, new_lease
+from pgvector_sync.sync.keeper import new_lease
 from pgvector_sync.sync.runtime import Runtime, Walked
 from pgvector_sync.telemetry import Event, log
 
@@ -31,7 +32,7 @@ def carry_out(runtime: Runtime, run_id: int, *, until: float) -> bool:
     True when it has ended. A kill at any point costs at most one page.
     """
     with runtime.database.transaction() as connection:
-        run = runs.claim(connection, run_id, new_lease(runtime.settings, ends_after=RUN_ENDS_AFTER))
+        run = runs.claim(connection, run_id, new_lease(runtime.settings, ends_after=LONGEST_RUN))
         pipeline = None if run is None else pipelines.find_pipeline(connection, run.pipeline)
     if run is None or pipeline is None:
         return False

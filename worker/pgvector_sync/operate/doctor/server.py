@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from pgvector_sync import limits
 from pgvector_sync.operate.doctor.check import Finding, error, ok, quoted, warning
 from pgvector_sync.store.database import one
 from pgvector_sync.store.migrations import MINIMUM_PGVECTOR, MINIMUM_POSTGRES, check_schema
@@ -89,13 +90,16 @@ def timeouts(runtime: Runtime) -> Iterator[Finding]:
     settings = runtime.settings
     with runtime.database.transaction(read_only=True) as connection:
         deadlock: timedelta = one(connection, statement("doctor.deadlock_timeout"))["deadlock_timeout"]
+    wrong = limits.problems(settings)
+    for problem in wrong:
+        yield error(str(problem), problem.hint or "see docs/configuration.md")
     if settings.lock_timeout * 2 > deadlock:
         yield warning(
             f"a worker waits {_seconds(settings.lock_timeout)} for a lock, and Postgres looks for deadlocks after "
             f"{_seconds(deadlock)}: the application's transaction could be the one that it cancels",
             "set PGVECTOR_SYNC_LOCK_TIMEOUT to a tenth of the server's deadlock_timeout",
         )
-    else:
+    elif not wrong:
         yield ok(
             f"call {_seconds(settings.longest_call)} < batch {_seconds(settings.deadline)}, "
             f"lease {_seconds(settings.lease)}, renewed every {_seconds(settings.renew_every)}, "
