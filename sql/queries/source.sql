@@ -22,8 +22,11 @@ FROM (SELECT row_.text, octet_length(row_.text) AS octets FROM ({row}) AS row_ O
 WHERE rendered.octets > %(text_limit)s OR rendered.text ~ '\S';
 
 -- name: read
--- Text and fingerprint of the claimed rows, and what is stored. No row, `where` not true or a blank text: NULL.
-SELECT pgvector_sync_key.key, now_.octets, now_.text, now_.fingerprint,
+-- Text and fingerprint of the claimed rows, and what is stored. No row, `where` not true or a blank text: NULL. Of texts
+-- that have more than `bytes` together the rest comes without text: another batch takes them.
+SELECT pgvector_sync_key.key, now_.octets, now_.fingerprint,
+       CASE WHEN coalesce(sum(octet_length(now_.text)) OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)
+                 < %(bytes)s THEN now_.text END AS text,
        pgvector_sync_target.fingerprint AS stored_fingerprint
 FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
 LEFT JOIN LATERAL ({now}) AS now_ ON true

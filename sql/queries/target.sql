@@ -6,14 +6,18 @@ LOCK TABLE {target} IN ROW EXCLUSIVE MODE;
 
 -- name: reusable
 -- Vectors already stored for the same fingerprint, that is for the same spec and text: nothing to buy. None that a
--- running re-embed by force is about to replace (borrowed now, it would look new), and none that is broken.
-SELECT DISTINCT ON (fingerprint) fingerprint, embedding::{vector} AS embedding
-FROM {target} AS pgvector_sync_target WHERE fingerprint = ANY (%(fingerprints)s::bytea[]) AND chunk_no = 0
-  AND NOT (embedding {equals} {zeros})
-  AND NOT EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = %(pipeline_id)s AND r.kind = 'reembed'
-                  AND r.state = 'running' AND r.options @> '{{"force": true}}'
-                  AND pgvector_sync_target.embedded_at < r.started_at)
-ORDER BY fingerprint;
+-- running re-embed by force is about to replace (borrowed now, it would look new), and none that is broken. Looked up one
+-- by one, and not by their chunk's number (+ 0): before a new target is analyzed the planner takes that for rare, and reads
+-- all of the target for every batch.
+SELECT wanted.fingerprint, stored.embedding FROM unnest(%(fingerprints)s::bytea[]) AS wanted (fingerprint)
+CROSS JOIN LATERAL (
+    SELECT embedding::{vector} AS embedding FROM {target} AS pgvector_sync_target
+    WHERE pgvector_sync_target.fingerprint = wanted.fingerprint AND chunk_no + 0 = 0
+      AND NOT (embedding {equals} {zeros})
+      AND NOT EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = %(pipeline_id)s AND r.kind = 'reembed'
+                      AND r.state = 'running' AND r.options @> '{{"force": true}}'
+                      AND pgvector_sync_target.embedded_at < r.started_at)
+    LIMIT 1) AS stored;
 
 -- name: write
 -- The vectors of rows whose fingerprint was just seen to match; {key_values} reads the key's columns out of v.key.

@@ -44,8 +44,8 @@ def _call(settings: Settings) -> ConfigError | None:
     if "provider_timeout" not in settings.model_fields_set or call <= deadline / 3:
         return None  # left at its default, it follows the deadline
     return ConfigError(
-        f"a call may take {_words(call)}, but its batch gives up after {_words(deadline)}, and must outlive a call "
-        "that hangs to find out whose fault it is",
+        f"a call may take {_words(call)}, but its batch gives up after {_words(deadline)}, and must outlive a "
+        "call that hangs to find out whose fault it is",
         where="PGVECTOR_SYNC_PROVIDER_TIMEOUT, PGVECTOR_SYNC_DEADLINE",
         hint=f"set PGVECTOR_SYNC_DEADLINE to {_words(call * 3)} or more, or PGVECTOR_SYNC_PROVIDER_TIMEOUT to "
         f"{_words(deadline / 3)} or less",

@@ -34,7 +34,7 @@ def use_embedded_if_running() -> None:
 
 @contextmanager
 def runtime(*, working: bool = False) -> Iterator[Runtime]:
-    """A runtime on a database whose schema is this program's; `working` for `sync`, whose limits must be able to work.
+    """A runtime on a database whose schema is this program's; `working`: with limits that can work.
 
     Raises ConfigError, MigrationRefused.
     """

@@ -24,7 +24,9 @@ Vector32 = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A row as it was read. `fingerprint` None: gone, not wanted, or blank; `text` None besides: too large."""
+    """A row as it was read. `fingerprint` None: gone, not wanted, or blank; `text` None besides: not fetched,
+    too large itself or one too many beside the others.
+    """
 
     key: Key
     fingerprint: bytes | None
@@ -49,9 +51,21 @@ class Look:
     stored_fingerprint: bytes | None
 
 
+BATCH_BYTES = 16 * 2**20
+"""Of text in one batch: a worker holds each of them several times over, while a request is built and sent."""
+
+
 def read(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limit: int) -> list[SourceRow]:
-    """Reads text and fingerprint. Raises psycopg.DataError and its like where a row makes the expression fail."""
-    params = {"keys": jsonb_keys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
+    """Reads text and fingerprint, and of texts no more than BATCH_BYTES and one.
+
+    Raises psycopg.DataError and its like where a row makes the expression fail.
+    """
+    params = {
+        "keys": jsonb_keys(keys),
+        "spec": shape.pipeline.spec.digest,
+        "text_limit": text_limit,
+        "bytes": BATCH_BYTES,
+    }
     return [
         SourceRow(tuple(row["key"]), row["fingerprint"], row["text"], row["octets"], row["stored_fingerprint"])
         for row in connection.execute(shape.read, params)

@@ -34,7 +34,7 @@ class Failure:
 
 @dataclass
 class Reading:
-    """Every claimed key is in exactly one of these."""
+    """Every claimed key is in at most one of these; those in none are given back, for want of memory."""
 
     to_embed: dict[Key, SourceRow] = field(default_factory=dict)
     settled: set[Key] = field(default_factory=set)
@@ -61,13 +61,12 @@ def read(runtime: Runtime, batch: Batch) -> Reading:
                 row.fingerprint,
                 verdict=claimed.verdict,
             )
-        elif row.text is None:
-            limit = runtime.settings.text_limit_bytes
+        elif row.text is not None:
+            reading.to_embed[row.key] = row
+        elif row.octets is not None and row.octets > (limit := runtime.settings.text_limit_bytes):
             reading.failed[row.key] = Failure(
                 "too_large", f"the text has {row.octets:,} bytes, the limit is {limit:,}", row.fingerprint
             )
-        else:
-            reading.to_embed[row.key] = row
     _count_attempts(runtime, batch, reading)
     reach(Failpoint.READ_DONE)
     return reading
