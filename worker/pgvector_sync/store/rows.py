@@ -51,8 +51,8 @@ class Look:
     stored_fingerprint: bytes | None
 
 
-BATCH_BYTES = 16 * 2**20
-"""Of text in one batch: a worker holds each of them several times over, while a request is built and sent."""
+BATCH_BYTES = 4 * 2**20
+"""Of text in one batch: a worker holds it many times over, while tokens are counted and a request is built."""
 
 
 def read(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limit: int) -> list[SourceRow]:

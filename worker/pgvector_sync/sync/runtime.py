@@ -14,6 +14,9 @@ from pgvector_sync.settings import Settings
 from pgvector_sync.store.database import Database
 from pgvector_sync.sync.keeper import Keeper
 
+LARGEST = 10_000
+"""Rows of a batch."""
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -23,6 +26,8 @@ class Runtime:
     database: Database
     embedder: Callable[[Provider], Embedder]
     keeper: Keeper = field(init=False)
+    fitting: dict[int, int] = field(default_factory=dict)
+    """Rows of a pipeline whose texts fit into one batch, where that was fewer than were claimed."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keeper", Keeper(self.database, self.settings))
@@ -30,7 +35,14 @@ class Runtime:
     def batch_size(self, pipeline: Pipeline, lane: Lane) -> int:
         """Rows: the pipeline's own size, else the lane's default."""
         default = self.settings.live_batch_size if lane is Lane.LIVE else self.settings.bulk_batch_size
-        return pipeline.batch_size or default
+        return min(pipeline.batch_size or default, self.fitting.get(pipeline.id, LARGEST))
+
+    def learn_size(self, pipeline: Pipeline, fitting: int, left: int) -> None:
+        """After a batch was read: the next one claims no more rows than will fit, and more again when all have."""
+        if left:
+            self.fitting[pipeline.id] = max(1, fitting)
+        elif pipeline.id in self.fitting:
+            self.fitting[pipeline.id] = min(LARGEST, self.fitting[pipeline.id] * 2)
 
 
 @dataclass(frozen=True, slots=True)

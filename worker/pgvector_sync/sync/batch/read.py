@@ -67,9 +67,14 @@ def read(runtime: Runtime, batch: Batch) -> Reading:
             reading.failed[row.key] = Failure(
                 "too_large", f"the text has {row.octets:,} bytes, the limit is {limit:,}", row.fingerprint
             )
+    runtime.learn_size(batch.pipeline, len(reading.to_embed), _left(batch, reading))
     _count_attempts(runtime, batch, reading)
     reach(Failpoint.READ_DONE)
     return reading
+
+
+def _left(batch: Batch, reading: Reading) -> int:
+    return len(batch.rows) - len(reading.to_embed) - len(reading.settled) - len(reading.failed)
 
 
 @dataclass
