@@ -55,7 +55,9 @@ def test_one_text_that_is_longer_than_all_of_them_may_be_is_embedded(
 
 
 @pytest.mark.slow
-@pytest.mark.xfail(strict=True, reason="390 MB so far (122 with 4 such texts): something grows with every long text")
+@pytest.mark.xfail(
+    strict=True, reason="390 MB so far (122 with 4 such texts): something grows with every long text"
+)
 def test_a_process_stays_under_300_megabytes_with_texts_of_900_kilobytes(docs: Steps, tmp_path: Path) -> None:
     docs.synced.run(LONG.format(words=60_000, count=600))
     # VmHWM and not ru_maxrss, which begins with what the forking process had

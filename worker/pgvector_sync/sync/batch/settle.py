@@ -149,8 +149,8 @@ def give_back(
 ) -> None:
     """After an exception: what was `paid` for loses its attempt and backs off (G14), the rest is refunded.
 
-    Raises nothing: while the database is away it is said later; where it fails the lease runs out, and the claim has
-    counted the attempt.
+    Raises nothing: while the database is away it is said later; where it fails the lease runs out, and the claim
+    has counted the attempt.
     """
     failures = {key: replace(failure, fingerprint=mark) for key, mark in paid.items()}
     others = list(batch.rows.keys() - paid.keys())
