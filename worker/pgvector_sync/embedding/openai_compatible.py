@@ -164,11 +164,17 @@ class OpenAICompatibleEmbedder:
             )
         except openai.APITimeoutError as error:
             if seconds < limit:
-                raise Unavailable("the batch's deadline passed during the call", code="deadline") from None
-            raise sort_failure(error, self._provider, self._setting) from None
+                failure: ProviderError = Unavailable(
+                    "the batch's deadline passed during the call", code="deadline"
+                )
+            else:
+                failure = sort_failure(error, self._provider, self._setting)
         except openai.OpenAIError as error:
-            raise sort_failure(error, self._provider, self._setting) from None
-        return read_answer(response.http_response.content, count=len(texts), dimensions=spec.dimensions)
+            failure = sort_failure(error, self._provider, self._setting)
+        else:
+            return read_answer(response.http_response.content, count=len(texts), dimensions=spec.dimensions)
+        # Not in the handlers: the SDK's error, as the context of ours, would keep the request with all its texts.
+        raise failure
 
     def _connect(self) -> openai.OpenAI:
         address = address_of(self._provider, self._settings)

@@ -51,7 +51,7 @@ class Look:
     stored_fingerprint: bytes | None
 
 
-BATCH_BYTES = 4 * 2**20
+BATCH_BYTES = 16 * 2**20
 """Of text in one batch: a worker holds it many times over, while tokens are counted and a request is built."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass, field
 
 import psycopg
@@ -22,6 +23,9 @@ from pgvector_sync.sync.batch.write import Prepared, Written, write
 from pgvector_sync.sync.runtime import Runtime
 from pgvector_sync.telemetry import Event, log
 
+LONG_TEXTS_BYTES = 2**20
+"""From here on garbage is collected at the end of a batch: an error and the frames that it came through hold one
+another, and the texts, until the collector comes, which counts objects and not bytes."""
 CLAIM_TRIES = 5
 """Each waits for a lock for 50 ms at most."""
 WAITED = Failure("write_failed", "source or target was locked when this row had been paid for", final=False)
@@ -51,12 +55,17 @@ def process(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None
     batch = _claim(runtime, name, lane, share)
     if batch is None:
         return None
-    with runtime.keeper.keeping(batch.holding.lease):
-        return _carry_or_give_back(runtime, batch)
-
-
-def _carry_or_give_back(runtime: Runtime, batch: Batch) -> Outcome:
     carried = Carried()
+    with runtime.keeper.keeping(batch.holding.lease):
+        try:
+            return _carry_or_give_back(runtime, batch, carried)
+        finally:
+            if carried.reading.octets > LONG_TEXTS_BYTES:
+                del carried
+                gc.collect()
+
+
+def _carry_or_give_back(runtime: Runtime, batch: Batch, carried: Carried) -> Outcome:
     try:
         return _carry(runtime, batch, carried)
     except DatabaseRefuses as error:

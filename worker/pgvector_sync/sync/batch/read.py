@@ -41,6 +41,11 @@ class Reading:
     """Nothing to buy: gone, not wanted, blank, or stored already. The look under the lock decides which."""
     failed: dict[Key, Failure] = field(default_factory=dict)
 
+    @property
+    def octets(self) -> int:
+        """Of the texts to embed, in bytes."""
+        return sum(row.octets or 0 for row in self.to_embed.values())
+
 
 def read(runtime: Runtime, batch: Batch) -> Reading:
     """Reads the batch after its claim has committed.
