@@ -73,4 +73,4 @@ def test_as_a_process_it_is_controlled_over_http():
             process.terminate()
     assert statuses == [503, 200]
     assert np.allclose(answer["data"][0]["embedding"], vector_of("a", 1536))
-    assert calls == {"requests": 3, "answered": 2, "inputs": 3, "tokens": 3}
+    assert calls == {"requests": 3, "answered": 2, "inputs": 3, "tokens": 3, "most_per_text": 3}

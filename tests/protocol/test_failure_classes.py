@@ -109,7 +109,7 @@ STOPPING = {
         answers(404, "model_not_found"),
         State.MISCONFIGURED,
         "the provider knows no such model or address (404 model_not_found); "
-        "check the pipeline's model and the provider's base_url",
+        "check the pipeline's model and base_url of test",
     ),
     **{
         answer: Case(
@@ -239,7 +239,7 @@ def test_a_refused_connection_stops_it(docs: Steps) -> None:
 def test_a_certificate_that_nobody_trusts_stops_it(docs: Steps, tmp_path: Path) -> None:
     reason = (
         "the provider's TLS certificate is not trusted; "
-        "check base_url; for a private authority, point SSL_CERT_FILE to its certificate"
+        "check base_url of test; for a private authority, point SSL_CERT_FILE to its certificate"
     )
     with Endpoint(certificate=self_signed(tmp_path)) as untrusted, another_address(docs, untrusted.base_url):
         stops(docs, Case("certificate", state=State.MISCONFIGURED, reason=reason))

@@ -168,7 +168,6 @@ def give_back(
     try:
         with _logged(batch):
             fail(runtime, batch, failures)
-            reach(Failpoint.RELEASING)
             runtime.database.patiently(end)
     except OUTAGE:
         runtime.keeper.say_later(batch.holding.lease, say)
