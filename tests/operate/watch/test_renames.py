@@ -120,7 +120,10 @@ def test_no_statement_of_the_application_fails_after_the_key_gets_another_type(
 
 def test_no_statement_of_the_application_fails_after_the_targets_key_is_renamed(docs: Synced, seen: Look):
     docs.run("ALTER TABLE docs_embedding RENAME id TO doc_id", "DELETE FROM docs WHERE id = 1")
-    assert seen() == ("misconfigured", "public.docs_embedding has no column id any more: rename it back")
+    assert seen() == (
+        "misconfigured",
+        "public.docs_embedding has no column id any more: run `pgvector-sync apply`",
+    )
     docs.run("ALTER TABLE docs_embedding RENAME doc_id TO id")
     assert seen() == ("active", None)
     docs.sync()
@@ -200,3 +203,24 @@ def test_another_vector_type_in_the_target_is_noticed(docs: Synced, seen: Look):
     state, reason = seen()
     assert state == "misconfigured"
     assert (reason or "").startswith("public.docs_embedding holds halfvec(9), and the pipeline makes vector(8)")
+
+
+def test_a_target_that_refuses_every_write_stops_the_pipeline_before_anything_is_bought(docs: Synced, seen: Look):
+    docs.run(
+        "ALTER TABLE docs_embedding ADD tenant_id int NOT NULL DEFAULT 1",
+        "ALTER TABLE docs_embedding ALTER tenant_id DROP DEFAULT",
+        "INSERT INTO docs VALUES (50, 'fifty')",
+    )
+    paid = docs.paid()
+    assert seen() == (
+        "misconfigured",
+        (
+            "public.docs_embedding refuses every write: column tenant_id is NOT NULL without a default: run "
+            '`ALTER TABLE "public"."docs_embedding" ALTER COLUMN "tenant_id" SET DEFAULT …; or: … DROP NOT NULL;`'
+        ),
+    )
+    docs.turns(2)
+    assert docs.paid() == paid
+    docs.run("ALTER TABLE docs_embedding ALTER tenant_id SET DEFAULT 1")
+    assert seen() == ("active", None)
+    docs.sync()

@@ -18,6 +18,7 @@ from pgvector_sync.operate.requests import request_reconcile
 from pgvector_sync.operate.watch.problems import Problem, Verdict, judge
 from pgvector_sync.store import locks, pipelines, usage, watch
 from pgvector_sync.store.database import IN_THE_WAY, OUTAGE, Connection, Database
+from pgvector_sync.store.demands import demands
 from pgvector_sync.sync import capture
 from pgvector_sync.telemetry import Event, log
 
@@ -26,6 +27,10 @@ __all__ = ["Problem", "Verdict", "judge", "look", "look_now", "note", "verdict_o
 EVERY = timedelta(seconds=20)
 REPAIR_LOCK_TIMEOUT = timedelta(milliseconds=200)
 """How long installing a trigger waits for writers of a source, and they behind it; the next look tries again."""
+
+
+REFUSING = ("column", "identity", "rule")
+"""Demands of a target that no write satisfies; what else is wrong with one has words of its own."""
 
 
 def look(database: Database) -> None:
@@ -61,7 +66,12 @@ def look_now(database: Database, pipeline: str | None = None) -> list[Verdict]:
 
 def verdicts(connection: Connection) -> list[Verdict]:
     """What is wrong with every pipeline, now. Changes nothing."""
-    return judge(watch.read_facts(connection), connection.info.server_version)
+    found = watch.read_facts(connection)
+    refusing = {
+        pipeline.id: [demand for demand in demands(connection, pipeline) if demand.kind in REFUSING]
+        for pipeline in pipelines.all_pipelines(connection)
+    }
+    return judge(found, connection.info.server_version, refusing)
 
 
 def verdict_of(connection: Connection, pipeline: Pipeline) -> Verdict | None:

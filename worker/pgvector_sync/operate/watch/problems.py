@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from psycopg import sql
 
 from pgvector_sync.model import State
+from pgvector_sync.store.demands import Demand
 from pgvector_sync.store.shape import same_keys
 from pgvector_sync.store.watch import Facts
 from pgvector_sync.sync.capture import Capture, of_stored
@@ -65,8 +67,13 @@ class Verdict:
         return self.capture is not None and sound and bool(kinds & wanted) and FaultKind.SILENT not in kinds
 
 
-def judge(every: Sequence[Facts], server_version: int) -> list[Verdict]:
-    """`every` holds all pipelines of each source that is in it; those that are being removed are passed over."""
+def judge(
+    every: Sequence[Facts], server_version: int, refusing: Mapping[int, Sequence[Demand]] = MappingProxyType({})
+) -> list[Verdict]:
+    """`every` holds all pipelines of each source that is in it; those that are being removed are passed over.
+
+    `refusing` holds, by pipeline, what makes a target refuse every write.
+    """
     verdicts = []
     for facts in every:
         if facts.state is State.REMOVING:
@@ -77,7 +84,7 @@ def judge(every: Sequence[Facts], server_version: int) -> list[Verdict]:
             Verdict(
                 facts,
                 of_source=(*_of_table(facts), *_of_key(facts), *_of_columns(facts)),
-                of_target=tuple(_of_target(facts)),
+                of_target=tuple(_of_target(facts, refusing.get(facts.id, ()))),
                 of_triggers=tuple(_of_triggers(facts, capture, found)),
                 capture=capture,
                 faults=found,
@@ -136,7 +143,7 @@ def _of_columns(facts: Facts) -> Iterator[Problem]:
     )
 
 
-def _of_target(facts: Facts) -> Iterator[Problem]:
+def _of_target(facts: Facts, refusing: Sequence[Demand]) -> Iterator[Problem]:
     label, types = ".".join(facts.target), facts.target_types
     if not facts.vector_installed:
         yield Problem("the extension vector is not installed in this database", "CREATE EXTENSION vector;")
@@ -152,7 +159,9 @@ def _of_target(facts: Facts) -> Iterator[Problem]:
         )
     gone = [column.name for column in facts.source.key if column.name not in types]
     if gone:
-        yield Problem(f"{label} has no column {', '.join(gone)} any more", "rename it back")
+        yield Problem(f"{label} has no column {', '.join(gone)} any more", APPLY)
+    for demand in () if gone else refusing:
+        yield Problem(f"{label} refuses every write: {demand.words}", demand.advice)
 
 
 def _of_triggers(facts: Facts, capture: Capture | None, found: Sequence[Fault]) -> Iterator[Problem]:
