@@ -22,8 +22,8 @@ SQL_TESTS := tests/capture tests/apply tests/schema tests/protocol tests/proof t
 
 # More processes than cores: many tests wait for processes that start.
 test: .venv/dev.stamp ## the tests on PostgreSQL 18, and those of the SQL on 16 as well
-	$(BIN)/pytest --numprocesses 3 --postgres 18 -m "not slow"
-	$(BIN)/pytest --numprocesses 3 --postgres 16 -m "not slow" $(SQL_TESTS)
+	$(BIN)/pytest --numprocesses 4 --postgres 18 -m "not slow"
+	$(BIN)/pytest --numprocesses 4 --postgres 16 -m "not slow" $(SQL_TESTS)
 
 test-slow: .venv/dev.stamp ## the long ones: workers, ups and demos that are killed or interrupted
 	$(BIN)/pytest --numprocesses 2 --postgres 18 -m slow --ignore tests/proof

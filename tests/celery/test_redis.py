@@ -101,6 +101,7 @@ def test_a_valkey_that_is_killed_and_comes_back_loses_nothing(cluster: Cluster, 
     assert worker.terminate() == 0
 
 
+@pytest.mark.slow
 def test_while_no_worker_runs_the_beat_leaves_one_message(cluster: Cluster) -> None:
     beat = cluster.processes.python(BEAT)
     cluster.insert(10)
@@ -112,6 +113,7 @@ def test_while_no_worker_runs_the_beat_leaves_one_message(cluster: Cluster) -> N
     assert cluster.lengths() == {"live": 0, "bulk": 0, "maintenance": 0}
 
 
+@pytest.mark.slow
 def test_while_every_child_is_stuck_the_queues_dont_grow(cluster: Cluster) -> None:
     cluster.synced.declare(batch_size=5)
     cluster.synced.apply()
@@ -129,6 +131,7 @@ def tick_of(cluster: Cluster) -> Any:
     return cluster.synced.database.execute("SELECT last_at FROM pgvector_sync.tick WHERE name = 'tick'")
 
 
+@pytest.mark.slow
 def test_two_beats_are_one_in_effect(cluster: Cluster) -> None:
     cluster.worker()
     beats = [cluster.processes.python(BEAT), cluster.processes.python(BEAT)]

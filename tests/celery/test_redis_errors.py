@@ -152,6 +152,7 @@ def test_a_database_that_is_away_at_the_start_ends_it_with_a_line(cluster: Clust
     assert ends(process) == (1, 2)
 
 
+@pytest.mark.slow
 def test_a_redis_that_is_away_at_the_start_is_waited_for(cluster: Cluster) -> None:
     cluster.valkey.kill()
     worker = cluster.processes.command("worker", "--concurrency", "1")

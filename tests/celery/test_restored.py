@@ -99,6 +99,7 @@ def test_types_with_other_oids_while_a_batch_is_at_the_provider(cluster: Cluster
     assert most_paid(cluster) == 1, "the vectors are kept and written"
 
 
+@pytest.mark.slow
 def test_a_pipeline_that_a_restore_has_put_back_is_worked_as_it_was(cluster: Cluster, tmp_path: Path) -> None:
     """Spec version and configuration go back together; what a batch had claimed meanwhile is fenced off."""
     database, synced = cluster.synced.database, cluster.synced

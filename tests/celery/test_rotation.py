@@ -11,6 +11,7 @@ from synced import role
 from waiting import eventually
 
 
+@pytest.mark.slow
 def test_a_providers_key_that_was_replaced_stops_the_pipeline_until_a_worker_has_the_new_one(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -28,6 +29,7 @@ def test_a_providers_key_that_was_replaced_stops_the_pipeline_until_a_worker_has
     cluster.settles()
 
 
+@pytest.mark.slow
 def test_a_database_password_that_was_replaced_is_waited_out_and_given_to_the_next_worker(
     cluster: Cluster,
 ) -> None:

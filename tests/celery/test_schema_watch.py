@@ -31,7 +31,10 @@ def test_a_worker_installs_lost_triggers_and_finds_what_was_missed(cluster: Clus
 
 def test_a_worker_says_what_it_can_not_repair_and_stops_buying(cluster: Cluster):
     cluster.insert(3)
-    cluster.synced.run("DROP TABLE docs_embedding")
+    cluster.synced.run(
+        "DROP TABLE docs_embedding",
+        "UPDATE pgvector_sync.tick SET visible_at = now() WHERE name = 'watch'",  # the next look, at once
+    )
     worker = cluster.worker()
     worker.wait_for(r"schema_problem.*there is no table public.docs_embedding")
     assert cluster.calls() == 0

@@ -64,6 +64,7 @@ def elected(*workers: Process) -> list[Process]:
     return [w for w in workers if w.printed.count("relay_elected") > w.printed.count("relay_lost")]
 
 
+@pytest.mark.slow
 def test_of_two_workers_exactly_one_is_the_relay_and_the_other_takes_over(cluster: Cluster) -> None:
     first, second = cluster.worker(), cluster.worker()
     [relay] = eventually(lambda: elected(first, second))
@@ -83,6 +84,7 @@ def test_a_relay_that_stops_in_order_hands_over_at_once(cluster: Cluster) -> Non
     second.wait_for("relay_elected", timeout=2)
 
 
+@pytest.mark.slow
 def test_inspect_ping_is_answered(cluster: Cluster) -> None:
     cluster.worker(pool="threads")
     ping = cluster.processes.start(*CELERY, "inspect", "ping", "--timeout", "5")

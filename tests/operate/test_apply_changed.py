@@ -101,3 +101,12 @@ def test_a_key_that_cannot_be_carried_over_is_refused_with_the_way_out(docs: Syn
     assert code == 1
     assert "was (id integer) and is (id text)" in " ".join(err.split())
     assert "pgvector-sync remove docs" in " ".join(err.split())
+
+
+def test_resume_says_what_still_stops_the_pipeline(docs: Synced, typed: Typed) -> None:
+    docs.run("ALTER TABLE docs RENAME body TO content")
+    code, out, err = typed("resume", "docs")
+    assert (code, out) == (1, "docs was running already\n")
+    assert "docs: public.docs has no column body any more" in err
+    docs.run("ALTER TABLE docs RENAME content TO body")
+    assert typed("resume", "docs")[0] == 0

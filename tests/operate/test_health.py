@@ -162,6 +162,7 @@ def test_a_reason_in_brackets_is_shown_as_it_is(docs: Synced, processes: Process
     assert "docs: pip install 'x[local]'" in ended(processes.command("status"))[1]
 
 
+@pytest.mark.slow
 def test_doctor_fails_where_rows_wait_for_nobody(docs: Synced, processes: Processes) -> None:
     def found() -> tuple[int, str, str]:
         code, printed = ended(processes.command("doctor", "--offline", "--json"))

@@ -72,9 +72,9 @@ STOPPING = {
     ),
     "429 with a date": Case(
         "rate limit",
-        answers(429, "rate_limit_exceeded", Retry_After=in_seconds(3_600)),
+        answers(429, "rate_limit_exceeded", Retry_After=in_seconds(36_000)),
         reason=RATE,
-        pause=(3_300, 3_600),
+        pause=(32_400, 36_000),
     ),
     "429 without a time": Case("rate limit", answers(429, "rate_limit_exceeded"), reason=RATE),
     **{

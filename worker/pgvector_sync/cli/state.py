@@ -12,7 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pgvector_sync.cli import environment, health
-from pgvector_sync.cli.console import out, print_json
+from pgvector_sync.cli.console import complain, out, print_json
+from pgvector_sync.operate import watch as schema
 from pgvector_sync.operate.status import (
     START_ONE,
     PipelineStatus,
@@ -132,9 +133,17 @@ def pause(
 
 
 def resume(pipeline: PipelineName) -> None:
-    """Go on, whatever had stopped it: a pause, a cool-down, a mended configuration."""
+    """Go on, whatever had stopped it: a pause, a cool-down, a repaired configuration.
+
+    Exits 1 where source, target or triggers are still not as the pipeline needs them.
+    """
     with environment.runtime() as runtime:
         with runtime.database.transaction(read_only=True) as connection:
             pipelines.require_pipeline(connection, pipeline)
         resumed = runtime.database.patiently(lambda c: pipelines.resume(c, pipeline))
+        problems = [verdict.problem for verdict in schema.look_now(runtime.database, pipeline) if verdict.problem]
     out.print(f"{pipeline} goes on" if resumed else f"{pipeline} was running already", markup=False)
+    for problem in problems:
+        complain(f"{pipeline}: {problem}")
+    if problems:
+        raise typer.Exit(1)
