@@ -18,7 +18,7 @@ demo: .venv/demo.stamp ## embedded Postgres and Valkey, a worker, and real text 
 	@$(BIN)/pgvector-sync demo
 
 # What differs between the versions is SQL: the processes around it are tested on one of them.
-SQL_TESTS := tests/capture tests/apply tests/schema tests/protocol tests/proof tests/blackbox
+SQL_TESTS := tests/capture tests/apply tests/schema tests/protocol
 
 # More processes than cores: many tests wait for processes that start.
 test: .venv/dev.stamp ## the tests on PostgreSQL 18, and those of the SQL on 16 as well

@@ -40,6 +40,7 @@ def messages(cluster: Cluster, queue: str) -> list[dict[str, Any]]:
         return [json.loads(message) for message in client.lrange(queue, 0, -1)]  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_messages_are_json_and_hold_names_and_numbers_only(cluster: Cluster) -> None:
     cluster.processes.command("worker", "--queues", "maintenance").wait_for(READY)  # its relay rings, nobody comes
     cluster.insert(20)
@@ -61,6 +62,7 @@ def test_messages_are_json_and_hold_names_and_numbers_only(cluster: Cluster) -> 
         assert "text" not in message["headers"]["argsrepr"]
 
 
+@pytest.mark.slow
 def test_flushing_redis_all_the_time_loses_nothing(cluster: Cluster) -> None:
     cluster.synced.declare(batch_size=20)
     cluster.synced.apply()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from cluster import Cluster
 from waiting import eventually, never
 
@@ -9,6 +11,7 @@ ROWS = 300
 QUICK = {"PGVECTOR_SYNC_BACKOFF_FIRST": "0.1", "PGVECTOR_SYNC_BACKOFF_LONGEST": "0.5"}
 
 
+@pytest.mark.slow
 def test_a_column_that_nothing_fills_costs_one_batch_and_no_row(cluster: Cluster) -> None:
     synced = cluster.synced
     worker = cluster.worker(concurrency=1, **QUICK)

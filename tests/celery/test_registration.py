@@ -71,7 +71,7 @@ def kept_its_logging(worker: Process) -> None:
     worker.wait_for(LOGGED)
 
 
-@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_one_worker_serves_its_own_tasks_and_ours(shop: Cluster, pool: str) -> None:
     worker = shop.processes.start(*CELERY, "worker", "-l", "INFO", "--pool", pool, "-c", "2")
     worker.wait_for("worker_ready")
@@ -88,6 +88,7 @@ def test_one_worker_serves_its_own_tasks_and_ours(shop: Cluster, pool: str) -> N
     assert (worker.terminate(), beat.terminate()) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_worker_for_other_queues_has_no_relay_and_needs_no_setting_of_ours(shop: Cluster) -> None:
     del shop.processes.env["DATABASE_URL"], shop.processes.env["REDIS_URL"]
     worker = shop.processes.start(*CELERY, "worker", "-l", "INFO", "-c", "1", "-Q", "shop")

@@ -48,6 +48,7 @@ def test_a_fill_is_carried_out_by_the_worker(cluster: Cluster) -> None:
     assert len(cluster.synced.vectors()) == 1_500
 
 
+@pytest.mark.slow
 def test_a_backlog_is_worked_on_by_all_children_at_once(cluster: Cluster) -> None:
     cluster.synced.declare(batch_size=5)
     cluster.synced.apply()
@@ -76,6 +77,7 @@ def test_of_two_workers_exactly_one_is_the_relay_and_the_other_takes_over(cluste
     cluster.settles()
 
 
+@pytest.mark.slow
 def test_a_relay_that_stops_in_order_hands_over_at_once(cluster: Cluster) -> None:
     first = cluster.worker()
     first.wait_for("relay_elected")

@@ -195,6 +195,7 @@ def test_a_row_that_changes_while_it_is_refused_is_not_parked_but_tried_again(do
     assert docs.has_vector_of(1, "harmless")
 
 
+@pytest.mark.slow
 def test_a_text_of_hundreds_of_megabytes_is_parked_and_holds_up_nobody(docs: Steps) -> None:
     # beyond 256 MB not even a regular expression can look at it
     docs.synced.run("INSERT INTO docs VALUES (1, repeat('huge ', 60000000)), (2, 'small')")

@@ -49,7 +49,7 @@ def test_a_rate_limit_that_hits_one_text_only_starves_nobody(docs: Steps, worker
     docs.synced.endpoint.fail(status=429, code="odd", marker="poison")
     docs.synced.run(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {ROWS}) AS i")
     docs.change(1, "poison")
-    for _ in range(20):
+    for _ in range(100):
         quick.end_backoffs()
         quick.process()
         if docs.synced.dead():

@@ -113,6 +113,7 @@ with open_runtime() as runtime:
 """
 
 
+@pytest.mark.slow
 def test_a_fill_whose_process_is_killed_is_finished_by_another(waiting: Synced, processes: Processes) -> None:
     waiting.run("INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1001, 4000) AS i")
     processes.env |= {"DATABASE_URL": waiting.database.url, "PGVECTOR_SYNC_LEASE": "0.5"}

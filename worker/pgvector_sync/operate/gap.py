@@ -143,8 +143,8 @@ def holders(database: Database, site: Site) -> list[Holder]:
 def _wait_past_autovacuum(database: Database, site: Site, holder: Holder) -> None:
     """Waits for one table just longer than the time after which autovacuum gives it up; holds it for no time.
 
-    In a transaction that holds nothing else: whoever waited for us while we wait for him would be the one that the
-    server cancels as a deadlock's victim. An autovacuum against wraparound stays, and the tries go on.
+    In a transaction that holds nothing else: otherwise the server might take our long wait for a deadlock, and
+    cancel a statement of the application. An autovacuum against wraparound stays, and the tries go on.
     """
     try:
         with database.connection() as connection:
