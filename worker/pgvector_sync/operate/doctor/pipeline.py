@@ -12,12 +12,14 @@ from pgvector_sync.sync.runtime import Runtime
 
 def state(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
     status = read_status(runtime.database, pipeline.name)[0]
+    if pipeline.problem is not None and status.state is State.MISCONFIGURED:
+        return  # the checks of source, target and triggers say so, with what to do
     because = f"{status.state.value}: {status.reason}" if status.reason else status.state.value
     waiting = f"; {status.waiting:,} rows wait"
     resume = f"pgvector-sync resume {pipeline.name}"
     match status.state:
         case State.MISCONFIGURED:
-            yield error(because + waiting, f"mend that, then: {resume}")
+            yield error(because + waiting, f"repair that, then: {resume}")
         case State.COOLING_DOWN:
             at = f"{pipeline.retry_at:%H:%M:%S} UTC" if pipeline.retry_at else "its next probe"
             yield warning(because + waiting, f"it tries again by itself at {at}; at once: {resume}")
