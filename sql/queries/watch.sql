@@ -58,8 +58,9 @@ WHERE id = %(id)s AND state <> 'removing'
   AND (problem IS DISTINCT FROM %(problem)s OR problem_stops <> %(stops)s OR %(missed)s AND NOT recheck);
 
 -- name: rechecked
--- The deep reconciliation that was owed has begun, in the same transaction.
-UPDATE pgvector_sync.pipeline SET recheck = false WHERE id = %(id)s AND recheck;
+-- The deep reconciliation that was owed has begun, in the same transaction. While a problem is known, changes may still be
+-- missed behind it, so that another will be owed.
+UPDATE pgvector_sync.pipeline SET recheck = false WHERE id = %(id)s AND recheck AND problem IS NULL;
 
 -- name: forget_unread
 -- Events without a readable key, once every pipeline of their source has been compared since.

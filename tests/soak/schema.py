@@ -20,7 +20,10 @@ from waiting import eventually
 REPAIRED_WITHIN = 60.0
 """Seconds: a look of the watch, a deep reconciliation, and kills all the while."""
 REPAIRED = """
-    SELECT NOT EXISTS (SELECT FROM pgvector_sync.pipeline WHERE problem IS NOT NULL OR recheck)
+    SELECT (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = 'docs'::regclass
+            AND (t.tgname IN ('pgvector_sync_insert', 'pgvector_sync_delete', 'pgvector_sync_truncate')
+                 OR t.tgname = 'pgvector_sync_update' AND pg_get_triggerdef(t.oid) LIKE '%%old.body)%%')) = 4
+       AND NOT EXISTS (SELECT FROM pgvector_sync.pipeline WHERE problem IS NOT NULL OR recheck)
        AND NOT EXISTS (SELECT FROM pgvector_sync.run WHERE kind = 'reconcile' AND state = 'running')
        AND EXISTS (SELECT FROM pgvector_sync.run WHERE kind = 'reconcile' AND state = 'finished' AND horizon >= %s::xid8
                    AND options @> '{"deep": true}')
@@ -39,6 +42,8 @@ class SchemaChanges(threading.Thread):
         self.failures: list[str] = []
         self.drift_meant = 0
         """Rows that reconciliations have found because changes were really missed."""
+        self.stale_meant = 0
+        """Vectors that were stale at their commit for the same reason."""
 
     def run(self) -> None:
         kinds = [self._swap_columns, self._drop_trigger, self._refuse_writes, self._dump_and_restore]
@@ -67,12 +72,13 @@ class SchemaChanges(threading.Thread):
 
     def _missing(self, change: str) -> None:
         """Changes are missed from here until the watch has repaired it and everything is compared."""
-        before = self.drift()
+        before, stale = self.drift(), self.witnessed()
         with self.watch.excused():
             since = self._patiently(f"{change}; SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
             eventually(lambda: self._repaired(since), REPAIRED_WITHIN, what="noticed, repaired and compared")
             eventually(lambda: self.covered(self.database), REPAIRED_WITHIN, what="G1 holds again")
         self.drift_meant += self.drift() - before
+        self.stale_meant += self.witnessed() - stale
 
     def _repaired(self, since: str) -> bool:
         with suppress(psycopg.OperationalError):
@@ -101,6 +107,9 @@ class SchemaChanges(threading.Thread):
         with database.connect() as connection:
             connection.row_factory = psycopg.rows.dict_row  # type: ignore[assignment]
             return not_covered(connection, self.watch.shape, text_limit=TEXT_LIMIT) == []
+
+    def witnessed(self) -> int:
+        return int(self.database.value("SELECT count(*) FROM witnessed"))
 
     def drift(self) -> int:
         kinds = "missing + stale + orphaned + wrong_model + broken + incomplete"

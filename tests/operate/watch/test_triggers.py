@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pgvector_sync.operate import watch
+from pgvector_sync.operate.requests import request_reconcile
 from synced import DOCS, OURS, Synced
 
 Look = Callable[..., tuple[str, str | None]]
@@ -139,3 +140,15 @@ def test_the_watch_leaves_a_source_alone_whose_pipelines_are_being_removed(docs:
 def test_a_table_named_like_a_source_of_another_schema_is_not_taken_for_it(docs: Synced, seen: Look):
     docs.run("CREATE SCHEMA other", DOCS.replace("docs", "other.docs"), "DROP TABLE docs CASCADE")
     assert seen()[0] == "misconfigured"
+
+
+def test_a_deep_reconciliation_that_somebody_asks_for_meanwhile_makes_up_for_nothing(docs: Synced, seen: Look):
+    docs.run("ALTER TABLE docs DISABLE TRIGGER pgvector_sync_update")
+    assert seen()[0] == "misconfigured"
+    request_reconcile(docs.runtime.database, "docs", deep=True)
+    docs.settle_capture()
+    docs.run("UPDATE docs SET body = 'uno' WHERE id = 1", "ALTER TABLE docs ENABLE TRIGGER pgvector_sync_update")
+    assert seen() == ("active", None)
+    docs.settle()
+    docs.exact()
+    assert deep_runs(docs) == 2
