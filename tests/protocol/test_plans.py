@@ -196,7 +196,8 @@ HOT: dict[str, Run] = {
     "target.remove_orphans": lambda c, crowd: rows.remove_orphans(c, crowd.shape, KEYS),
 }
 
-TOUCHES = {"work.due": 20_000, "runs.bulk_depth": 20_000}
+TOUCHES = {"work.due": 20_000, "runs.bulk_depth": 20_000, "work.claim_expired": 13_000}
+"""Rows. PostgreSQL 16 reads all rows in flight for the lost ones, twice, until the table is analyzed for the first time."""
 """Rows of a table that a statement may look at, where it is not 7,000: those that are leased, and a few."""
 PAIRS = BATCH * BATCH
 BY_KEY = {"target.reusable"}
@@ -230,10 +231,11 @@ def test_a_page_of_a_reconciliation_reads_that_page_and_the_outbox_once(crowd: C
 def test_the_hint_spares_the_drain_the_dead_tuples_before_it(crowd: Crowd) -> None:
     if crowd.after == 0:
         pytest.skip("nothing has died")
+    explain(crowd, HOT["outbox.drain"])  # the first look at new events reads more than later ones
     _, without = explain(crowd, HOT["outbox.drain"])
     _, with_hint = explain(crowd, HOT["outbox.drain after its hint"])
     spared = without.buffers("outbox") - with_hint.buffers("outbox")
-    assert spared > ROWS / 200, "at least the pages of the dead events"
+    assert spared > ROWS / 200, (without.buffers("outbox"), with_hint.buffers("outbox"))
 
 
 def test_a_batch_of_a_first_fill_reads_no_table_from_end_to_end(synced: Synced) -> None:
