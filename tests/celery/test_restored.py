@@ -68,6 +68,7 @@ def test_the_extension_moved_to_another_schema_under_a_running_worker(cluster: C
     assert cluster.synced.dead() == []
 
 
+@pytest.mark.slow
 def test_the_extension_moved_while_a_batch_is_at_the_provider(cluster: Cluster) -> None:
     cluster.worker(concurrency=1)
     cluster.insert(1)
@@ -81,6 +82,7 @@ def test_the_extension_moved_while_a_batch_is_at_the_provider(cluster: Cluster) 
     assert most_paid(cluster) == 1, "the vectors are kept and written"
 
 
+@pytest.mark.slow
 def test_types_with_other_oids_while_a_batch_is_at_the_provider(cluster: Cluster) -> None:
     """As a pooler that is pointed at another server does it."""
     cluster.worker(concurrency=1)

@@ -178,6 +178,7 @@ def test_doctor_fails_where_rows_wait_for_nobody(docs: Synced, processes: Proces
     assert found()[:2] == (0, "ok")
 
 
+@pytest.mark.slow
 def test_waiting_says_soon_that_nobody_works(docs: Synced, processes: Processes) -> None:
     waiting = processes.command("reembed", "docs", "--force", "--yes", "--wait")
     waiting.wait_for("no worker is running; start one", timeout=15)

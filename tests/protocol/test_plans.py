@@ -238,6 +238,7 @@ def test_the_hint_spares_the_drain_the_dead_tuples_before_it(crowd: Crowd) -> No
     assert spared > ROWS / 200, (without.buffers("outbox"), with_hint.buffers("outbox"))
 
 
+@pytest.mark.slow
 def test_a_batch_of_a_first_fill_reads_no_table_from_end_to_end(synced: Synced) -> None:
     synced.run(DOCS, "INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, 3000) AS i")
     synced.declare()
