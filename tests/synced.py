@@ -254,6 +254,13 @@ def open_synced(
 
 
 @contextmanager
+def continued(docs: Synced, database: Database) -> Iterator[Synced]:
+    """The same pipelines, in another database."""
+    with runtime_of(database.url, docs.runtime.embedder) as runtime:
+        yield Synced(database, docs.endpoint, runtime, docs.file, docs.declared)
+
+
+@contextmanager
 def role(database: Database, name: str, *grants: str) -> Iterator[str]:
     """A login role for one test, with these grants; `{role}` in them is its name. Roles outlive databases."""
     label = f"{name}_{database.name.removeprefix('test_')}"

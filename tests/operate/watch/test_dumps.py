@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from pgvector_sync.operate.watch import look_now, verdicts
 from programs import dump, restore
 from servers import Database, Postgres, new_database
-from synced import Synced, runtime_of
+from synced import Synced, continued
 
 DEFINITIONS = """
     SELECT pg_get_triggerdef(t.oid) FROM pg_trigger t WHERE t.tgname LIKE 'pgvector\\_sync\\_%' AND t.tgparentid = 0
@@ -25,13 +24,6 @@ def elsewhere(postgres: Postgres) -> Iterator[Database]:
     """An empty database of the same server."""
     with new_database(postgres) as database:
         yield database
-
-
-@contextmanager
-def continued(docs: Synced, database: Database) -> Iterator[Synced]:
-    """The same pipelines, in another database."""
-    with runtime_of(database.url, docs.runtime.embedder) as runtime:
-        yield Synced(database, docs.endpoint, runtime, docs.file, docs.declared)
 
 
 def captures_everything(there: Synced) -> None:

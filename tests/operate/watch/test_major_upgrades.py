@@ -12,17 +12,10 @@ from pgvector_sync.operate.watch import verdicts
 from pgvector_sync.store.migrations import migrate
 from programs import dump, restore, upgrade
 from servers import Database, Postgres, new_database, running_postgres
-from synced import DOCS, Synced, runtime_of
+from synced import DOCS, Synced, continued
 from waiting import eventually
 
 pytestmark = pytest.mark.slow
-
-
-@contextmanager
-def continued(docs: Synced, database: Database) -> Iterator[Synced]:
-    """The same pipelines, in another database."""
-    with runtime_of(database.url, docs.runtime.embedder) as runtime:
-        yield Synced(database, docs.endpoint, runtime, docs.file, docs.declared)
 
 
 @contextmanager

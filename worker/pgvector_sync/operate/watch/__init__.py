@@ -81,25 +81,18 @@ def verdict_of(connection: Connection, pipeline: Pipeline) -> Verdict | None:
 
 def note(connection: Connection, verdict: Verdict) -> bool:
     """Stores what was found, in a transaction of the caller's; False if it was known already."""
-    problem = verdict.problem
     return watch.note(
-        connection,
-        verdict.facts,
-        problem=None if problem is None else str(problem),
-        stops=problem is not None and problem.stops,
-        missed=verdict.missed,
+        connection, verdict.facts, problem=verdict.reason, stops=verdict.stops, missed=verdict.missed
     )
 
 
 def _note(database: Database, verdict: Verdict) -> None:
-    known, problem = verdict.facts, verdict.problem
-    words = None if problem is None else str(problem)
-    stops = problem is not None and problem.stops
-    if (known.problem, known.problem_stops) == (words, stops) and (known.recheck or not verdict.missed):
+    known, found = verdict.facts, (verdict.reason, verdict.stops)
+    if (known.problem, known.problem_stops) == found and (known.recheck or not verdict.missed):
         return
     if database.patiently(lambda connection: note(connection, verdict)):
-        if problem is not None:
-            log.warning(Event.SCHEMA_PROBLEM, pipeline=known.name, reason=words)
+        if verdict.reason is not None:
+            log.warning(Event.SCHEMA_PROBLEM, pipeline=known.name, reason=verdict.reason)
         elif known.problem is not None:
             log.info(Event.SCHEMA_REPAIRED, pipeline=known.name)
 

@@ -54,6 +54,16 @@ class Verdict:
         return next((problem for problem in every if problem.stops), next(iter(every), None))
 
     @property
+    def reason(self) -> str | None:
+        """As the pipeline's state shows it."""
+        return None if self.problem is None else str(self.problem)
+
+    @property
+    def stops(self) -> bool:
+        """Nothing can be embedded until the problem is repaired."""
+        return self.problem is not None and self.problem.stops
+
+    @property
     def missed(self) -> bool:
         """Changes may have been missed, or were captured without their key: all texts have to be compared."""
         return self.facts.unread or any(fault.kind in MISSING for fault in self.faults)
