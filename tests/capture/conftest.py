@@ -1,34 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from pathlib import Path
+from synced_fixtures import role, shared, synced
 
-import pytest
-
-import synced as with_endpoint
-from endpoint import Endpoint
-from pgvector_sync.bootstrap import Embedders
-from servers import Database
-from synced import Synced
-
-
-@pytest.fixture(scope="session")
-def shared() -> Iterator[tuple[Endpoint, Embedders]]:
-    with with_endpoint.running_endpoint() as shared:
-        yield shared
-
-
-@pytest.fixture
-def synced(
-    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Synced]:
-    with with_endpoint.open_synced(database, shared, tmp_path, monkeypatch) as synced:
-        yield synced
-
-
-@pytest.fixture
-def role(database: Database) -> Iterator[Callable[..., str]]:
-    """Makes a role with grants, and takes it away again."""
-    with ExitStack() as roles:
-        yield lambda name, *grants: roles.enter_context(with_endpoint.role(database, name, *grants))
+__all__ = ["role", "shared", "synced"]
