@@ -17,6 +17,7 @@ from pgvector_sync.bootstrap import Embedders
 from pgvector_sync.failpoint import Failpoint
 from pgvector_sync.operate.status import settled
 from processes import Process, Processes
+from roles import WORKER
 from servers import Database, Valkey
 from synced import DOCS, TEXT_LIMIT, Synced, open_synced
 from waiting import eventually
@@ -90,7 +91,7 @@ def open_cluster(
 ) -> Iterator[Cluster]:
     """The usual source with its pipeline; no worker and no beat yet."""
     processes.env |= {
-        "DATABASE_URL": database.url,
+        "DATABASE_URL": database.url_as(WORKER),
         "REDIS_URL": valkey.url,
         "TEST_KEY": "test-key",
         "PGVECTOR_SYNC_TEXT_LIMIT_BYTES": str(TEXT_LIMIT),

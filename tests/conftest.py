@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from processes import Processes
+from roles import GRANTS_OF_SOURCES, OWNER, set_up_roles
 from servers import PACKAGES, Database, Postgres, Valkey, new_database, running_postgres, running_valkey
 
 
@@ -68,10 +69,14 @@ def valkey() -> Iterator[Valkey]:
 
 @pytest.fixture(scope="session")
 def template(postgres: Postgres) -> Iterator[Database]:
-    """What `database` is copied from: the vector extension and our migrations. Nobody stays connected to it."""
+    """What `database` is copied from: the vector extension, our migrations, and the roles of `sql/roles.sql`.
+    Nobody stays connected to it.
+    """
     with new_database(postgres) as database:
-        database.execute("CREATE EXTENSION vector")
-        importlib.import_module("pgvector_sync.store.migrations").migrate(database.url)
+        set_up_roles(database)
+        importlib.import_module("pgvector_sync.store.migrations").migrate(database.url_as(OWNER))
+        set_up_roles(database)
+        database.execute(GRANTS_OF_SOURCES)
         yield database
 
 

@@ -30,6 +30,7 @@ from pgvector_sync.store.pipelines import all_pipelines, require_pipeline
 from pgvector_sync.store.shape import Shape, key_json
 from pgvector_sync.sync import run
 from pgvector_sync.sync.runtime import Runtime
+from roles import OWNER, WORKER
 from servers import Database
 
 DIMENSIONS = 8
@@ -54,6 +55,9 @@ class Synced:
     database: Database
     endpoint: Endpoint
     runtime: Runtime
+    """Of a worker, with a worker's rights."""
+    owner: Runtime
+    """Of whoever applies."""
     file: Path
     declared: dict[str, dict[str, Any]] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
@@ -71,6 +75,10 @@ class Synced:
         with self.database.connect() as connection:
             for one in statements:
                 connection.execute(one)
+
+    def owns(self, *tables: str) -> None:
+        """The role that applies owns these sources, too."""
+        self.run(*(f"ALTER TABLE {table} OWNER TO {OWNER}" for table in tables))
 
     # -- declare, apply, sync ------------------------------------------------------------------------------
 
@@ -91,13 +99,13 @@ class Synced:
         sections = [("providers.test", provider)]
         sections += [(f"pipelines.{name}", values) for name, values in self.declared.items()]
         self.file.write_text("\n".join(_section(name, values) for name, values in sections), "utf-8")
-        with (runtime or self.runtime).database.transaction() as connection:
+        with (runtime or self.owner).database.transaction() as connection:
             return make_plan(connection, load_config(self.file))
 
     def apply(self, runtime: Runtime | None = None) -> Plan:
         """The plan, carried out."""
         plan = self.plan(runtime)
-        apply_plan((runtime or self.runtime).database, plan, say=self.said.append)
+        apply_plan((runtime or self.owner).database, plan, say=self.said.append)
         return plan
 
     def pipeline(self, name: str = "docs", **values: Any) -> None:
@@ -107,7 +115,7 @@ class Synced:
         self.sync()
 
     def remove(self, name: str = "docs", *, keep_vectors: bool = False, runtime: Runtime | None = None) -> None:
-        remove((runtime or self.runtime).database, name, keep_vectors=keep_vectors, say=self.said.append)
+        remove((runtime or self.owner).database, name, keep_vectors=keep_vectors, say=self.said.append)
         self.declared.pop(name, None)
 
     def settle(self, *, seconds: float = 20.0, runtime: Runtime | None = None) -> None:
@@ -249,15 +257,22 @@ def open_synced(
     endpoint.heal()
     monkeypatch.setenv("TEST_KEY", "test-key")
     monkeypatch.setattr(run, "AGAIN", timedelta(milliseconds=5))  # a run looks again a hundred times as soon
-    with runtime_of(database.url, embedders) as runtime:
-        yield Synced(database, endpoint, runtime, folder / "pgvector-sync.toml")
+    with (
+        runtime_of(database.url_as(WORKER), embedders) as runtime,
+        runtime_of(database.url_as(OWNER), embedders) as owner,
+    ):
+        yield Synced(database, endpoint, runtime, owner, folder / "pgvector-sync.toml")
 
 
 @contextmanager
 def continued(docs: Synced, database: Database) -> Iterator[Synced]:
     """The same pipelines, in another database."""
-    with runtime_of(database.url, docs.runtime.embedder) as runtime:
-        yield Synced(database, docs.endpoint, runtime, docs.file, docs.declared)
+    embedder = docs.runtime.embedder
+    with (
+        runtime_of(database.url_as(WORKER), embedder) as runtime,
+        runtime_of(database.url_as(OWNER), embedder) as owner,
+    ):
+        yield Synced(database, docs.endpoint, runtime, owner, docs.file, docs.declared)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ SELECT c.oid, n.nspname AS schema, c.relname AS table, current_user AS role,
        (SELECT i.inhparent::regclass::text FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid LIMIT 1) AS parent,
        has_schema_privilege(n.oid, 'USAGE') AS may_use, has_table_privilege(c.oid, 'SELECT') AS may_select,
        has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
-       row_security_active(c.oid) AS filtered, pg_has_role(c.relowner, 'USAGE') AS owned,
+       row_security_active(c.oid) AS filtered,
        pg_get_userbyid(c.relowner)::text AS owner,
        (SELECT coalesce(sum(greatest(leaf.reltuples, 0)), 0)::bigint FROM pg_catalog.pg_class leaf
         WHERE leaf.oid = c.oid OR leaf.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)) AS estimated_rows
@@ -88,6 +88,13 @@ SELECT n.nspname AS schema, c.relname AS table
 FROM pg_partition_tree(%(oid)s) t JOIN pg_catalog.pg_class c ON c.oid = t.relid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE t.relid <> %(oid)s ORDER BY 1, 2;
+
+-- name: owned_by_another
+-- A table, or the first of its partitions, whose owner this role can't act as.
+SELECT n.nspname::text AS schema, c.relname::text AS table, pg_get_userbyid(c.relowner)::text AS owner, current_user::text AS role
+FROM (SELECT %(oid)s::oid AS relid UNION SELECT relid FROM pg_partition_tree(%(oid)s)) t
+JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT pg_has_role(c.relowner, 'USAGE') ORDER BY c.oid <> %(oid)s, 1, 2 LIMIT 1;
 
 -- name: relation
 -- What stands at a name, if anything.

@@ -37,23 +37,6 @@ FROM pg_catalog.pg_roles WHERE rolname = current_user;
 SELECT current_user AS role, has_schema_privilege(oid, 'USAGE') AS usable
 FROM pg_catalog.pg_namespace WHERE nspname = 'pgvector_sync';
 
--- name: own_grants
--- What this role lacks of what a worker does, the tables grouped by it. A table that isn't listed needs everything.
-WITH less (name, privileges) AS (
-    VALUES ('applied_migration', '{SELECT}'::text[]), ('provider', '{SELECT}'), ('source', '{SELECT}'),
-           ('pipeline', '{SELECT,UPDATE}'), ('outbox', '{SELECT,UPDATE,DELETE}')
-), lacking AS (
-    SELECT c.relname::text AS name, array_agg(p.privilege ORDER BY p.position) AS privileges
-    FROM pg_catalog.pg_class c
-    LEFT JOIN less ON less.name = c.relname
-    CROSS JOIN unnest(coalesce(less.privileges, '{SELECT,INSERT,UPDATE,DELETE}')) WITH ORDINALITY
-        AS p (privilege, position)
-    WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'pgvector_sync')
-      AND c.relkind IN ('r', 'p') AND NOT has_table_privilege(c.oid, p.privilege)
-    GROUP BY c.relname
-)
-SELECT privileges, array_agg(name ORDER BY name) AS tables FROM lacking GROUP BY privileges ORDER BY min(name);
-
 -- name: closed_to_triggers
 -- Owners of trigger functions of ours that may not do what the function does first: every write to the source fails.
 SELECT DISTINCT r.rolname AS owner
@@ -63,6 +46,15 @@ JOIN pg_catalog.pg_roles r ON r.oid = p.proowner
 JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'outbox'
 WHERE n.nspname = 'pgvector_sync' AND p.prorettype = 'trigger'::regtype
   AND NOT (has_schema_privilege(r.oid, n.oid, 'USAGE') AND has_table_privilege(r.oid, c.oid, 'INSERT'))
+ORDER BY 1;
+
+-- name: trigger_superusers
+-- Superusers that own trigger functions of ours: every write to a source calls a function with their rights.
+SELECT DISTINCT r.rolname AS owner
+FROM pg_catalog.pg_proc p
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+JOIN pg_catalog.pg_roles r ON r.oid = p.proowner
+WHERE n.nspname = 'pgvector_sync' AND p.prosecdef AND r.rolsuper
 ORDER BY 1;
 
 -- name: access

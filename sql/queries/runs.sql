@@ -39,11 +39,21 @@ UPDATE pgvector_sync.run SET state = 'cancelled', reason = 'superseded by a newe
     finished_at = statement_timestamp()
 WHERE pipeline_id = %(pipeline_id)s AND kind = %(kind)s AND state = 'running';
 
+-- name: may_carry_out
+-- A part of others: a condition that somebody has typed runs with the rights of the role that carries the run out, so it
+-- must have been typed by the owner of our schema or by a role that could act as this one.
+(NOT r.options ? 'where' OR EXISTS (
+    SELECT FROM pg_catalog.pg_roles q WHERE q.rolname = r.requested_by
+    AND (pg_has_role(q.oid, quote_ident(current_user)::regrole, 'MEMBER')
+         OR pg_has_role(q.oid, (SELECT c.relowner FROM pg_catalog.pg_class c WHERE c.oid = 'pgvector_sync.run'::regclass),
+                        'MEMBER'))))
+
 -- name: due
 -- Running runs that nobody carries out at the moment. Of a pipeline's re-embeds one after the other: the second must
 -- not buy what the first is just buying.
 SELECT r.id, r.kind, p.name AS pipeline FROM pgvector_sync.run r JOIN pgvector_sync.pipeline p ON p.id = r.pipeline_id
 WHERE r.state = 'running' AND r.visible_at <= statement_timestamp() AND p.state NOT IN ('paused', 'removing') AND NOT p.problem_stops
+  AND {may_carry_out}
   AND NOT EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = r.lease AND l.lost_at IS NULL)
   AND NOT (r.kind = 'reembed' AND EXISTS (
       SELECT FROM pgvector_sync.run o WHERE o.pipeline_id = r.pipeline_id AND o.kind = 'reembed'
@@ -56,7 +66,7 @@ WITH taken AS (
     UPDATE pgvector_sync.run r SET lease = %(lease)s
     FROM pgvector_sync.pipeline p
     WHERE r.id = %(id)s AND r.state = 'running' AND r.visible_at <= statement_timestamp() AND p.id = r.pipeline_id
-      AND p.state NOT IN ('paused', 'removing') AND NOT p.problem_stops
+      AND p.state NOT IN ('paused', 'removing') AND NOT p.problem_stops AND {may_carry_out}
       AND NOT EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = r.lease AND l.lost_at IS NULL)
       AND NOT (r.kind = 'reembed' AND EXISTS (
           SELECT FROM pgvector_sync.run o WHERE o.pipeline_id = r.pipeline_id AND o.kind = 'reembed'

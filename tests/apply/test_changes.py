@@ -177,6 +177,7 @@ def test_a_second_pipeline_has_a_target_named_after_it_and_keeps_it(docs: Synced
 
 def test_an_unlisted_pipeline_keeps_capturing_what_replication_brings(synced: Synced):
     synced.run(DOCS)
+    synced.owns("docs")
     synced.pipeline(capture_replicated=True)
     synced.declared.clear()
     synced.declare("notes", text=["note"])

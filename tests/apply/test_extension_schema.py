@@ -10,6 +10,7 @@ import synced as with_endpoint
 from endpoint import Endpoint
 from pgvector_sync.bootstrap import Embedders
 from pgvector_sync.store.migrations import migrate
+from roles import GRANTS_OF_SOURCES, OWNER, set_up_roles
 from servers import Database
 from synced import DOCS
 
@@ -24,7 +25,11 @@ def test_everything_works_with_the_extension_off_the_search_path(
 ):
     bare_database.execute("CREATE SCHEMA extensions")
     bare_database.execute("CREATE EXTENSION vector WITH SCHEMA extensions")
-    migrate(bare_database.url)
+    set_up_roles(bare_database)
+    migrate(bare_database.url_as(OWNER))
+    set_up_roles(bare_database)
+    bare_database.execute(GRANTS_OF_SOURCES)
+    bare_database.execute("GRANT USAGE ON SCHEMA extensions TO PUBLIC")
     with with_endpoint.open_synced(bare_database, shared, tmp_path, monkeypatch) as synced:
         synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one'), (2, 'two')")
         synced.declare(vector_type=vector_type)

@@ -14,6 +14,7 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.operate import gap as gap_module
 from pgvector_sync.operate.apply import apply_plan
 from pgvector_sync.operate.plan import Plan
+from roles import OWNER
 from synced import DOCS, OURS, Synced, session
 from waiting import eventually
 
@@ -25,7 +26,7 @@ def in_the_background(synced: Synced, plan: Plan) -> Iterator[list[BaseException
 
     def work() -> None:
         try:
-            apply_plan(synced.runtime.database, plan, say=synced.said.append)
+            apply_plan(synced.owner.database, plan, say=synced.said.append)
         except BaseException as error:  # noqa: BLE001 - for the test to look at
             errors.append(error)
 
@@ -129,6 +130,7 @@ def test_when_no_gap_comes_it_gives_up_leaves_nothing_and_says_what_to_do(synced
 
 
 def test_what_is_in_the_way_is_named_with_what_to_do(synced: Synced, monkeypatch):
+    synced.run(f"GRANT pg_read_all_stats TO {OWNER}")
     monkeypatch.setattr(gap_module, "DDL_PATIENCE", timedelta(seconds=0.3))
     monkeypatch.setattr(gap_module, "DDL_LOCK_TIMEOUT", timedelta(milliseconds=50))
     synced.run(DOCS)
@@ -142,6 +144,7 @@ def test_what_is_in_the_way_is_named_with_what_to_do(synced: Synced, monkeypatch
     assert "with ShareUpdateExclusiveLock on public.docs" in str(refused.value)
     assert f"SELECT pg_terminate_backend({pid});" in refused.value.hint
     assert f"pid {pid}, nightly" in synced.said[0]
+    synced.run(f"REVOKE pg_read_all_stats FROM {OWNER}")
 
 
 def test_a_prepared_transaction_in_the_way_is_named(synced: Synced, monkeypatch):

@@ -181,7 +181,7 @@ def synced(database: Database, processes: Processes, redis_url: str, tmp_path: P
     database.execute(DOCS)
     assert processes.command("apply", "--yes").wait() == 0
     with runtime_of(database.url, _no_embedder) as runtime:
-        yield Synced(database, None, runtime, tmp_path / "pgvector-sync.toml")  # type: ignore[arg-type]
+        yield Synced(database, None, runtime, runtime, tmp_path / "pgvector-sync.toml")  # type: ignore[arg-type]
 
 
 def _no_embedder(_: object) -> Any:

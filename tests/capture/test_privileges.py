@@ -7,6 +7,7 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
+from pgvector_sync.errors import Refused
 from synced import DOCS, Synced
 
 
@@ -80,6 +81,7 @@ def test_changes_that_replication_brings_are_not_captured_by_default(docs: Synce
 
 def test_a_subscriber_that_embeds_for_itself_captures_replicated_changes_and_local_ones(synced: Synced):
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one'), (2, 'two')")
+    synced.owns("docs")
     synced.pipeline(capture_replicated=True)
     for replication_role in ("replica", "origin"):
         with synced.database.connect() as writer:
@@ -98,6 +100,7 @@ def test_a_subscriber_that_embeds_for_itself_captures_replicated_changes_and_loc
 
 def test_applying_again_does_not_reset_what_fires_always(synced: Synced):
     synced.run(DOCS)
+    synced.owns("docs")
     synced.pipeline(capture_replicated=True)
     synced.declare(text=["body", "note"], capture_replicated=True)  # another definition of the update trigger
     synced.apply()
@@ -114,6 +117,11 @@ def test_a_partitioned_subscriber_captures_what_is_written_into_its_partitions(s
         "CREATE TABLE docs (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)",
         "CREATE TABLE docs_1 PARTITION OF docs FOR VALUES FROM (0) TO (100)",
     )
+    synced.owns("docs")
+    synced.declare(capture_replicated=True)
+    with pytest.raises(Refused, match=r"needs the owner of public\.docs_1"):
+        synced.apply()
+    synced.owns("docs_1")
     synced.pipeline(capture_replicated=True)
     with synced.database.connect() as subscriber:  # the apply worker writes into partitions
         subscriber.execute("SET session_replication_role = replica")
@@ -136,9 +144,11 @@ def test_a_policy_on_the_source_that_binds_only_the_application_leaves_deletes_a
     docs: Synced, role: Callable[..., str]
 ):
     writer = role("writer", "GRANT SELECT, DELETE ON docs TO {role}")
+    docs.owns("docs")
     docs.run("ALTER TABLE docs ENABLE ROW LEVEL SECURITY", "CREATE POLICY p ON docs USING (id = 1)")
     with docs.database.connect_as(writer) as connection:
         connection.execute("DELETE FROM docs")
     assert docs.events() == [[1]]
     assert set(docs.vectors()) == {(2,)}
+    docs.run("ALTER TABLE docs DISABLE ROW LEVEL SECURITY")
     docs.sync()

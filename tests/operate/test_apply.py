@@ -157,7 +157,7 @@ def test_a_table_too_large_to_be_counted_is_sampled_by_blocks(
     assert exact.rows == 5_000
     assert sampled.rows == pytest.approx(5_000, rel=0.2)
     assert sampled.tokens == pytest.approx(exact.tokens, rel=0.3)
-    with synced.runtime.database.transaction() as connection:
+    with synced.owner.database.transaction() as connection:
         assert make_plan(connection, load_config(synced.file)).pending[0].matching_exact is False
 
 

@@ -256,7 +256,7 @@ def open_arena(database: Database, folder: Path) -> Iterator[Arena]:
     ):
         observer.execute("SET plan_cache_mode = force_generic_plan")
         runtime = Runtime(settings, pool, lambda _: model)
-        synced = Synced(database, endpoint, runtime, folder / "pgvector-sync.toml")
+        synced = Synced(database, endpoint, runtime, runtime, folder / "pgvector-sync.toml")
         synced.run(DOCS)
         synced.declare()
         synced.apply()

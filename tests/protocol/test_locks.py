@@ -149,6 +149,7 @@ BEGIN
 END
 $slow$;
 CREATE TABLE written (xact text, at timestamptz);
+GRANT INSERT ON written TO PUBLIC;
 CREATE TRIGGER slow BEFORE INSERT ON docs_embedding FOR EACH ROW EXECUTE FUNCTION slow()
 """
 """As if each row went into a large HNSW index."""

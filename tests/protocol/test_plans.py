@@ -108,7 +108,7 @@ def crowd(
         with runtime_of(database.url, lambda _: None) as runtime:  # type: ignore[arg-type, return-value]
             endpoint = SimpleNamespace(base_url="http://127.0.0.1:9/v1")
             file = tmp_path_factory.mktemp("plans") / "pgvector-sync.toml"
-            synced = Synced(database, endpoint, runtime, file)  # type: ignore[arg-type]
+            synced = Synced(database, endpoint, runtime, runtime, file)  # type: ignore[arg-type]
             synced.declare()
             synced.apply()
             shape = synced.shape()

@@ -42,7 +42,7 @@ def docs(synced: Synced) -> Synced:
 
 
 def reconciled(synced: Synced, runtime: Runtime | None = None, **options: Any) -> Run:
-    requested = request_reconcile(synced.runtime.database, "docs", **options)
+    requested = request_reconcile(synced.owner.database, "docs", **options)
     run.carry_out(runtime or synced.runtime, requested.run_id, until=time.monotonic() + 20)
     return find_run(synced.runtime, requested.run_id)
 
@@ -153,6 +153,7 @@ def test_a_table_that_is_restored_in_part_keeps_the_vectors(docs: Synced, again:
     "closed", ["REVOKE SELECT ON docs FROM {role}", "ALTER TABLE docs ENABLE ROW LEVEL SECURITY"]
 )
 def test_what_a_role_may_not_read_is_not_taken_for_dropped(docs: Synced, closed: str) -> None:
+    docs.owns("docs")
     grants = (*OURS, "GRANT SELECT ON docs TO {role}", "GRANT ALL ON docs_embedding TO {role}")
     with role(docs.database, "worker", *grants) as worker, docs.acting_as(worker) as runtime:
         assert reconciled(docs, runtime).samples == {}
@@ -160,6 +161,7 @@ def test_what_a_role_may_not_read_is_not_taken_for_dropped(docs: Synced, closed:
         ended = reconciled(docs, runtime)
     assert ended.state == "failed"
     assert "42501" in (ended.reason or "")
+    docs.run("ALTER TABLE docs DISABLE ROW LEVEL SECURITY")
     docs.settle()
     assert len(docs.vectors()) == ROWS * 4
 

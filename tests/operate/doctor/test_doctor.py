@@ -6,11 +6,12 @@ import json
 
 from examined import errors, look, the, warnings
 from processes import Processes
+from roles import WORKER
 from synced import Synced
 
 
 def test_all_is_well(docs: Synced, redis_url: str) -> None:
-    checks = look(docs.database.url, REDIS_URL=redis_url, offline=False)
+    checks = look(docs.database.url_as(WORKER), REDIS_URL=redis_url, offline=False)
     assert errors(checks) == []
     assert {check.name for check in warnings(checks)} == {"beat", "relay", "workers"}, "nobody works here"
     assert "8 dimensions" in the("provider", checks).seen

@@ -26,7 +26,7 @@ def seen(synced: Synced) -> Callable[..., tuple[str, str | None]]:
     """Lets the watch look, and returns state and reason as `status` shows them."""
 
     def look(name: str = "docs") -> tuple[str, str | None]:
-        watch.look_now(synced.runtime.database)
+        watch.look_now(synced.owner.database)
         [status] = read_status(synced.runtime.database, name)
         return status.state.value, status.reason
 

@@ -60,6 +60,7 @@ def test_what_postgres_prints_of_triggers_and_functions_can_be_executed_again(do
         "CREATE TABLE parts (id int, at date, body text, PRIMARY KEY (id, at)) PARTITION BY RANGE (at)",
         "CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM ('2026-01-01') TO ('2027-01-01')",
     )
+    docs.owns("parts", "parts_1")
     docs.pipeline("parts", source="parts", text={"sql": "body || at"}, capture_replicated=True)
     printed = [text for (text,) in docs.database.execute(DEFINITIONS)]
     assert len(printed) > 10

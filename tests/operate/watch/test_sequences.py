@@ -32,7 +32,7 @@ def test_a_sweep_that_ends_takes_no_other_event_of_the_same_id_along(docs: Synce
 def test_the_watch_sets_sequences_that_are_behind(docs: Synced):
     docs.run(*map(RESTART.format, ("source", "pipeline", "run", "outbox")))
     docs.run("UPDATE docs SET body = 'uno' WHERE id = 1")
-    watch.look_now(docs.runtime.database)
+    watch.look_now(docs.owner.database)
     docs.run("CREATE TABLE others (id int PRIMARY KEY, body text)")
     docs.pipeline("others", source="others")
     request_reembed(docs.runtime.database, "docs")

@@ -11,6 +11,7 @@ from pgvector_sync.cli import environment
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.settings import load_settings
 from pgvector_sync.store.database import connect
+from pgvector_sync.store.grants import require_sole_author
 from pgvector_sync.store.migrations import check_schema
 
 QUEUES = ("live", "bulk", "maintenance")
@@ -68,3 +69,4 @@ def _check() -> None:
     check_redis(settings)
     with connect(settings.database()) as connection:
         check_schema(connection)
+        require_sole_author(connection)

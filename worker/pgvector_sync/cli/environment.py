@@ -13,6 +13,7 @@ from pgvector_sync.cli.console import say
 from pgvector_sync.operate import embedded
 from pgvector_sync.settings import load_settings
 from pgvector_sync.store.database import connect
+from pgvector_sync.store.grants import require_sole_author
 from pgvector_sync.store.migrations import check_schema
 from pgvector_sync.sync.runtime import Runtime
 
@@ -44,5 +45,7 @@ def runtime(*, working: bool = False) -> Iterator[Runtime]:
         limits.require(settings)
     with connect(settings.database()) as connection:  # before the pool, which would try for seconds
         check_schema(connection)
+        if working:
+            require_sole_author(connection)
     with open_runtime(settings, working=working) as opened:
         yield opened

@@ -14,7 +14,7 @@ from pgvector_sync.operate import rekey, watch
 from pgvector_sync.operate.gap import Say, Site, in_a_gap
 from pgvector_sync.operate.plan import PipelinePlan, Plan
 from pgvector_sync.operate.target import TakeOver
-from pgvector_sync.store import locks, outbox, partitions, pipelines, runs, target_table
+from pgvector_sync.store import grants, locks, outbox, partitions, pipelines, runs, target_table
 from pgvector_sync.store.database import Connection, Database, one
 from pgvector_sync.store.statements import statement
 from pgvector_sync.store.watch import read_facts
@@ -71,6 +71,7 @@ def _apply(database: Database, made: PipelinePlan, connection: Connection) -> in
             vector_schema=database.vector_schema,
             pipeline=made.name,
         )
+        grants.grant_target(connection, target)
     elif made.retype:
         connection.execute(
             statement("apply.retype_target").format(
@@ -102,6 +103,7 @@ def _take_over(connection: Connection, made: PipelinePlan, taken: TakeOver, sour
     capture.adopt_target(
         connection, made.target, source, pipeline=made.name, indexed=taken.standing.fingerprint_indexed
     )
+    grants.grant_target(connection, made.target)
     outbox.add_sweep(connection, source.id)
 
 

@@ -19,7 +19,7 @@ from pgvector_sync.embedding.prices import price_of
 from pgvector_sync.embedding.tokens import count_tokens
 from pgvector_sync.model import Key, Lane, Pipeline
 from pgvector_sync.operate.requests import check_condition
-from pgvector_sync.store import pipelines, rows, usage
+from pgvector_sync.store import grants, pipelines, rows, usage
 from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.rows import Text
 from pgvector_sync.store.shape import Shape, expression, key_json, name
@@ -85,6 +85,7 @@ def estimate(
     """Raises Refused for an unknown pipeline or a condition that isn't one."""
     with runtime.database.transaction(read_only=True) as connection:
         found = pipelines.require_pipeline(connection, pipeline)
+        grants.require_sole_author(connection)
         asked = Asked(where, keys, stale_only=stale_only, force=force)
         return estimate_of(connection, runtime, found, asked)
 

@@ -20,8 +20,7 @@ from pgvector_sync.store.demands import Demand, demands
 from pgvector_sync.store.shape import expression, name, text_of_columns
 from pgvector_sync.store.statements import statement
 from pgvector_sync.store.watch import installed
-from pgvector_sync.sync import capture
-from pgvector_sync.sync.capture import Capture, Target
+from pgvector_sync.sync.capture import Capture, Target, partitions
 from pgvector_sync.sync.faults import faults
 
 COUNT_LIMIT_ROWS = 100_000
@@ -296,6 +295,6 @@ def _capture(
         toastable=frozenset(column.name for column in table.columns if column.can_toast),
         targets=targets,
         replicated=replicated,
-        partitions=capture.partitions(connection, table),
+        partitions=partitions(connection, table),
         server_version=connection.info.server_version,
     )

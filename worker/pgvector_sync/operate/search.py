@@ -10,7 +10,7 @@ from pgvector import Vector
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Metric
-from pgvector_sync.store import pipelines
+from pgvector_sync.store import grants, pipelines
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.statements import statement
 from pgvector_sync.sync.runtime import Runtime
@@ -52,6 +52,7 @@ def nearest(runtime: Runtime, name: str, query: str, *, k: int) -> list[Hit]:
         raise Refused("the query is blank", hint="say in words what to look for")
     with runtime.database.transaction(read_only=True) as connection:
         pipeline = pipelines.require_pipeline(connection, name)
+        grants.require_sole_author(connection)
     embedder = runtime.embedder(pipeline.provider)
     deadline = time.monotonic() + runtime.settings.provider_timeout.total_seconds()
     vector = embedder.embed([query], pipeline.spec, deadline=deadline).vectors[0]

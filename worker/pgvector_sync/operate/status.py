@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from pgvector_sync.model import Key, Pipeline, State
-from pgvector_sync.store import pipelines, workers
+from pgvector_sync.store import grants, pipelines, workers
 from pgvector_sync.store.database import Connection, Database, one
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.statements import statement
@@ -132,6 +132,7 @@ def _estimated(row: dict[str, Any]) -> PipelineStatus:
 
 def _exact(connection: Connection, database: Database, status: PipelineStatus, text_limit: int) -> PipelineStatus:
     pipeline = pipelines.require_pipeline(connection, status.name)
+    grants.require_sole_author(connection)
     query = Shape(pipeline, database.vector_schema).exact
     counted = one(connection, query, _coverage_params(pipeline, text_limit))
     kept = tuple(name for name in status.estimated if name in ("waiting", "lag_seconds"))

@@ -60,8 +60,6 @@ class Table:
     columns: tuple[Column, ...]
     estimated_rows: int
     owner: str
-    owned: bool
-    """Whether our role owns it, itself or as a member of the owner."""
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)
@@ -164,17 +162,16 @@ def _table(connection: Connection, row: DictRow) -> Table:
         columns,
         row["estimated_rows"],
         row["owner"],
-        row["owned"],
     )
 
 
 def require_owner(connection: Connection, table: Table, purpose: str) -> None:
-    """Raises Refused unless our role owns the table, itself or as a member of the owner."""
-    if not table.owned:
-        role = one(connection, sql.SQL("SELECT current_user AS role"))["role"]
+    """Raises Refused unless our role owns the table and its partitions, itself or as a member of their owners."""
+    other = connection.execute(statement("catalog.owned_by_another"), {"oid": table.oid}).fetchone()
+    if other is not None:
         raise Refused(
-            f"{purpose} needs the owner of {table.schema}.{table.table}, which role {role} is not",
-            hint=f"GRANT {_quoted(table.owner)} TO {_quoted(role)};",
+            f"{purpose} needs the owner of {other['schema']}.{other['table']}, which role {other['role']} is not",
+            hint=f"GRANT {_quoted(other['owner'])} TO {_quoted(other['role'])};",
         )
 
 

@@ -15,7 +15,7 @@ from psycopg import sql
 from psycopg.rows import DictRow
 
 from pgvector_sync.errors import MigrationRefused, Refused
-from pgvector_sync.store import locks, watch
+from pgvector_sync.store import grants, locks, watch
 from pgvector_sync.store.database import Connection, begin, connect, one
 from pgvector_sync.store.statements import sql_folder, statement
 
@@ -112,6 +112,8 @@ def _apply(connection: Connection, known: list[Migration]) -> list[Migration]:
                 {"number": migration.number, "name": migration.name, "checksum": migration.checksum},
             )
             connection.execute(sql.SQL(migration.body))
+        if pending:
+            grants.repeat(connection)
     except psycopg.errors.InsufficientPrivilege as error:
         if state["schema_exists"]:
             raise _not_ours(state) from None

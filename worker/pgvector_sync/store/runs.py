@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pgvector_sync.model import Key, Pipeline
@@ -76,6 +77,10 @@ class Run:
         return self.state == "running"
 
 
+def _composed(name: str) -> sql.Composed:
+    return statement(name).format(may_carry_out=statement("runs.may_carry_out"))
+
+
 def start(
     connection: Connection,
     pipeline_id: int,
@@ -117,13 +122,13 @@ def same(connection: Connection, pipeline_id: int, kind: Kind, options: dict[str
 
 def due_runs(connection: Connection) -> list[tuple[int, Kind, str]]:
     """(run id, kind, pipeline) of running runs that nobody carries out at the moment."""
-    return [(row["id"], Kind(row["kind"]), row["pipeline"]) for row in connection.execute(statement("runs.due"))]
+    return [(row["id"], Kind(row["kind"]), row["pipeline"]) for row in connection.execute(_composed("runs.due"))]
 
 
 def claim(connection: Connection, run_id: int, lease: Lease) -> ClaimedRun | None:
     """None if it is held, done, or its pipeline paused."""
     params = {**lease.params, "id": run_id}
-    row = connection.execute(statement("runs.claim"), params).fetchone()
+    row = connection.execute(_composed("runs.claim"), params).fetchone()
     if row is None:
         return None
     return ClaimedRun(

@@ -47,6 +47,7 @@ OF_THE_SERVER = {
 }
 """Need a connection only."""
 OF_THE_SCHEMA = {
+    "excess_grants": grants.too_much,
     "outbox": backlog.outbox,
     "leases": backlog.leases,
     "vacuum": vacuum.hot_tables,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pgvector_sync.operate.doctor.check import Finding, error, ok, quoted
+from pgvector_sync.operate.doctor.check import Finding, error, ok, quoted, warning
+from pgvector_sync.store import grants
 from pgvector_sync.store.statements import statement
 from pgvector_sync.sync.runtime import Runtime
 
@@ -17,9 +18,9 @@ def role(runtime: Runtime) -> Iterator[Finding]:
         found = connection.execute(statement("doctor.role")).fetchone() or {}
     name = found.get("role", "unknown")
     if found.get("superuser"):
-        yield ok(
-            f"{name}, a superuser",
-            "it works; in production a role with the grants of docs/operations.md is enough",
+        yield warning(
+            f"{name} is a superuser, so everything that a pipeline runs has all rights on the server",
+            "make roles with only the rights they need: psql -f sql/roles.sql, see docs/operations.md",
         )
     elif found.get("bypasses"):
         yield ok(f"{name}, which row-level security doesn't apply to (BYPASSRLS)")
@@ -31,7 +32,7 @@ def own(runtime: Runtime) -> Iterator[Finding]:
     """In the schema pgvector_sync, and for the owners of the trigger functions."""
     with runtime.database.transaction(read_only=True) as connection:
         there = connection.execute(statement("doctor.own_schema")).fetchone()
-        lacking = connection.execute(statement("doctor.own_grants")).fetchall()
+        lacking = grants.lacking(connection)
         owners = connection.execute(statement("doctor.closed_to_triggers")).fetchall()
     if there is None:
         return  # the check `schema` says so
@@ -40,11 +41,11 @@ def own(runtime: Runtime) -> Iterator[Finding]:
         yield error(
             f"role {there['role']} may not use schema {SCHEMA}", f"GRANT USAGE ON SCHEMA {SCHEMA} TO {grantee};"
         )
-    for row in lacking:
-        privileges = ", ".join(row["privileges"])
-        tables = ", ".join(quoted(SCHEMA, table) for table in row["tables"])
+    for missing in lacking:
+        privileges = ", ".join(missing.privileges)
+        tables = ", ".join(quoted(SCHEMA, table) for table in missing.tables)
         yield error(
-            f"role {there['role']} lacks {privileges} on {', '.join(row['tables'])}",
+            f"role {there['role']} lacks {privileges} on {', '.join(missing.tables)}",
             f"GRANT {privileges} ON {tables} TO {grantee};",
         )
     for row in owners:
@@ -55,6 +56,26 @@ def own(runtime: Runtime) -> Iterator[Finding]:
         )
     if there["usable"] and not lacking and not owners:
         yield ok(f"{there['role']} may do in schema {SCHEMA} what a worker does")
+
+
+def too_much(runtime: Runtime) -> Iterator[Finding]:
+    """What other roles may do beyond what they need, and triggers that run as a superuser."""
+    with runtime.database.transaction(read_only=True) as connection:
+        beyond = grants.excess(connection)
+        superusers = [row["owner"] for row in connection.execute(statement("doctor.trigger_superusers"))]
+    for grant in beyond:
+        yield warning(
+            f"{grant.role} has more rights than a worker needs on {grant.schema}.{grant.table}: "
+            f"{', '.join(grant.privileges)}",
+            grant.revoke,
+        )
+    for owner in superusers:
+        yield warning(
+            f"the trigger functions belong to {owner}, a superuser: every write to a source calls them",
+            "give the schema pgvector_sync, its functions and the targets to another role: docs/operations.md",
+        )
+    if not beyond and not superusers:
+        yield ok("no role has more rights than it needs")
 
 
 def on_source(access: dict[str, Any]) -> Iterator[Finding]:

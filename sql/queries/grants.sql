@@ -1,0 +1,126 @@
+-- Who may do what in our schema. `sql/roles.sql` spells the same grants for psql, and a test holds the two together.
+
+-- name: needed
+-- A part of others: what a worker's role needs, one row per table. `inserted` and `updated` are the columns that it may
+-- set, where it may not set all of them: a worker decides neither what is embedded nor where it is sent, nor in whose
+-- name a run was asked for. A table that a migration adds must be listed here.
+SELECT * FROM (VALUES
+    ('applied_migration', '{SELECT}'::text[], NULL::text[], NULL::text[]),
+    ('provider', '{SELECT}', NULL, NULL),
+    ('source', '{SELECT}', NULL, NULL),
+    ('pipeline', '{SELECT}', NULL, '{state,reason,retry_at,failures,problem,problem_stops,recheck,known_table}'),
+    ('outbox', '{SELECT,DELETE}', '{source_id,key,error_class}', '{error_class}'),
+    ('work', '{SELECT,INSERT,UPDATE,DELETE}', NULL, NULL),
+    ('lease', '{SELECT,INSERT,UPDATE,DELETE}', NULL, NULL),
+    ('run', '{SELECT,DELETE}', '{pipeline_id,kind,options,rows_total}',
+     '{state,watermark,walked,rows_total,rows_seen,rows_enqueued,counts,samples,lease,visible_at,reason,finished_at}'),
+    ('run_key', '{SELECT,INSERT,DELETE}', NULL, NULL),
+    ('usage', '{SELECT,INSERT,UPDATE}', NULL, NULL),
+    ('throughput', '{SELECT,INSERT,UPDATE,DELETE}', NULL, NULL),
+    ('tick', '{SELECT,INSERT,UPDATE}', NULL, NULL),
+    ('worker', '{SELECT,INSERT,UPDATE,DELETE}', NULL, NULL),
+    ('drift', '{SELECT,INSERT,DELETE}', NULL, NULL)
+) AS needed_ (name, privileges, inserted, updated)
+
+-- name: spelled
+-- A part of others: the same, one row per privilege, as GRANT spells it.
+SELECT c.oid, n.name, p.privilege, p.columns, p.position,
+       p.privilege || CASE WHEN p.columns IS NULL THEN '' ELSE ' (' || array_to_string(p.columns, ', ') || ')' END AS spelled
+FROM ({needed}) AS n
+JOIN pg_catalog.pg_class c ON c.relname = n.name
+     AND c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'pgvector_sync')
+CROSS JOIN LATERAL (
+    SELECT u.privilege, NULL::text[] AS columns, u.place::int AS position
+    FROM unnest(n.privileges) WITH ORDINALITY AS u (privilege, place)
+    UNION ALL SELECT 'INSERT', n.inserted, 11 WHERE n.inserted IS NOT NULL
+    UNION ALL SELECT 'UPDATE', n.updated, 12 WHERE n.updated IS NOT NULL
+) AS p
+
+-- name: lacking
+-- What this role lacks of what a worker needs, the tables grouped by it.
+WITH lacking AS (
+    SELECT s.name, array_agg(s.spelled ORDER BY s.position) AS privileges
+    FROM ({spelled}) AS s
+    WHERE NOT CASE WHEN s.columns IS NULL THEN has_table_privilege(s.oid, s.privilege)
+                   ELSE (SELECT bool_and(has_column_privilege(s.oid, k.name, s.privilege)) FROM unnest(s.columns) AS k (name))
+              END
+    GROUP BY s.name
+)
+SELECT privileges, array_agg(name ORDER BY name) AS tables FROM lacking GROUP BY privileges ORDER BY min(name);
+
+-- name: granted
+-- A part of others: what was granted on some tables to anybody but their owner, one row per privilege of a table or of a
+-- column.
+SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relowner AS owner, a.grantee, a.privilege, a.column,
+       coalesce(r.rolname::text, 'PUBLIC') AS role, coalesce(r.rolsuper, false) AS superuser
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL (
+    SELECT x.grantee, x.privilege_type AS privilege, NULL::text AS column FROM aclexplode(c.relacl) AS x
+    UNION ALL
+    SELECT x.grantee, x.privilege_type, t.attname::text FROM pg_catalog.pg_attribute t CROSS JOIN aclexplode(t.attacl) AS x
+    WHERE t.attrelid = c.oid AND t.attacl IS NOT NULL AND NOT t.attisdropped
+) AS a
+LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
+WHERE {tables} AND a.grantee <> c.relowner
+
+-- name: ours_and_targets
+-- A part of `granted`.
+c.relkind IN ('r', 'p') AND (n.nspname = 'pgvector_sync'
+    OR (n.nspname, c.relname) IN (SELECT target_schema, target_table FROM pgvector_sync.pipeline))
+
+-- name: declarations
+-- A part of `granted`: the tables that say what is embedded, and where it is sent.
+c.oid IN ('pgvector_sync.pipeline'::regclass, 'pgvector_sync.source'::regclass, 'pgvector_sync.provider'::regclass)
+
+-- name: excess
+-- What was granted beyond what a worker needs. Reading is harmless, everything else is named; on a target that is
+-- everything but reading and writing its rows. To revoke a privilege on a table revokes it on its columns, too: what a
+-- worker needs of that has to be granted again.
+SELECT g.role, g.schema, g.name,
+       array_agg(DISTINCT g.privilege || coalesce(' (' || quote_ident(g.column) || ')', '')) AS privileges,
+       ARRAY(SELECT s.spelled FROM ({spelled}) AS s JOIN ({workers}) AS w ON w.oid = g.grantee
+             WHERE s.oid = g.oid AND s.columns IS NOT NULL
+             AND s.privilege = ANY (array_agg(g.privilege) FILTER (WHERE g.column IS NULL))) AS needed
+FROM ({granted}) AS g
+WHERE g.privilege <> 'SELECT' AND NOT g.superuser
+  AND NOT CASE WHEN g.schema <> 'pgvector_sync' THEN g.privilege IN ('INSERT', 'UPDATE', 'DELETE', 'MAINTAIN') ELSE EXISTS (
+      SELECT FROM ({spelled}) AS s WHERE s.oid = g.oid AND s.privilege = g.privilege
+      AND (s.columns IS NULL OR g.column = ANY (s.columns))) END
+GROUP BY g.role, g.schema, g.name, g.grantee, g.oid ORDER BY 1, 2, 3;
+
+-- name: writers
+-- A part of others: the roles besides the owner that may change what is embedded or where it is sent, where this role
+-- could do more than they: it must not run what they may have written.
+SELECT DISTINCT g.role FROM ({granted}) AS g
+WHERE g.privilege IN ('INSERT', 'UPDATE', 'TRIGGER') AND pg_has_role(g.owner, 'MEMBER') AND NOT g.superuser
+  AND (g.grantee = 0 OR NOT pg_has_role(g.grantee, g.owner, 'MEMBER'))
+  AND NOT EXISTS (SELECT FROM ({spelled}) AS s WHERE s.oid = g.oid AND s.privilege = g.privilege AND g.column = ANY (s.columns))
+
+-- name: workers
+-- A part of others: the roles that do a worker's work, which shows in what they were granted.
+SELECT DISTINCT r.oid, r.rolname::text AS name
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'pgvector_sync'
+CROSS JOIN aclexplode(c.relacl) AS a JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
+WHERE c.relname = 'work' AND a.privilege_type = 'DELETE' AND a.grantee <> c.relowner AND NOT r.rolsuper
+
+-- name: repeat
+-- The statements that give those roles what they need, and readers of our tables what is new: after a migration.
+SELECT format('GRANT %%s ON pgvector_sync.%%I TO %%I', string_agg(s.spelled, ', ' ORDER BY s.position), s.name, w.name) AS grant
+FROM ({spelled}) AS s CROSS JOIN ({workers}) AS w GROUP BY s.name, w.name
+UNION ALL
+SELECT DISTINCT format('GRANT SELECT ON pgvector_sync.%%I TO %%I', t.relname, r.rolname)
+FROM pg_catalog.pg_class c CROSS JOIN aclexplode(c.relacl) AS a JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
+JOIN pg_catalog.pg_class t ON t.relnamespace = c.relnamespace AND t.relkind IN ('r', 'p', 'S')
+WHERE c.oid = 'pgvector_sync.work'::regclass AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner AND NOT r.rolsuper
+  AND r.oid NOT IN (SELECT oid FROM ({workers}) AS w)
+ORDER BY 1;
+
+-- name: on_target
+-- What the roles of workers need on a target that has just been made.
+SELECT format('GRANT SELECT, INSERT, UPDATE, DELETE ON %%s TO %%I', %(target)s::text, w.name) AS grant FROM ({workers}) AS w ORDER BY 1;
+
+-- name: closed_to_workers
+-- Roles of workers that may not read a source.
+SELECT w.name AS role FROM ({workers}) AS w JOIN pg_catalog.pg_class c ON c.oid = %(oid)s
+WHERE NOT (has_schema_privilege(w.oid, c.relnamespace, 'USAGE') AND has_any_column_privilege(w.oid, c.oid, 'SELECT'))
+ORDER BY 1;

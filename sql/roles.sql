@@ -1,0 +1,83 @@
+-- The roles of a deployment in which no role has more rights than it needs. For psql, by a role that may create roles:
+--
+--   psql "$ADMIN_DATABASE_URL" -v owner=sync_owner -v worker=sync_worker -v application=shop -v monitor=grafana -f roles.sql
+--
+-- Run it before the first `pgvector-sync migrate`, and once more after it, then as the owner if you like. What is there
+-- already stays as it is.
+-- Later migrations and new pipelines pass these grants on by themselves. Roles that it creates have no password yet.
+--
+-- owner        runs `migrate`, `apply` and `remove`; owns the schema pgvector_sync, the targets and the trigger functions
+-- worker       runs `worker`, `beat` and `sync`, and may pause, reconcile and re-embed
+-- application  writes the sources, reads the targets, and may ask for single rows: pgvector_sync.enqueue
+-- monitor      runs `status`, `runs`, `dead-letters list`, `health` and `doctor`; dumps the database
+
+\set ON_ERROR_STOP on
+\if :{?owner}
+\else
+  \set owner sync_owner
+\endif
+\if :{?worker}
+\else
+  \set worker sync_worker
+\endif
+\if :{?application}
+\else
+  \set application sync_application
+\endif
+\if :{?monitor}
+\else
+  \set monitor sync_monitor
+\endif
+
+SELECT format('CREATE ROLE %I LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE', wanted.name)
+FROM unnest(ARRAY[:'owner', :'worker', :'application', :'monitor']) AS wanted (name)
+WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = wanted.name)
+\gexec
+
+-- pgvector needs a superuser, or the provider's own administrator, once per database.
+CREATE EXTENSION IF NOT EXISTS vector;
+
+-- Once, to create the schema pgvector_sync; it can be revoked after `migrate`.
+SELECT format('GRANT CREATE ON DATABASE %I TO %I', current_database(), :'owner')
+WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'pgvector_sync')
+\gexec
+
+SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'pgvector_sync') AS migrated \gset
+\if :migrated
+
+GRANT USAGE ON SCHEMA pgvector_sync TO :"worker", :"application", :"monitor";
+
+-- A worker reads what is declared, and changes a pipeline's state only.
+GRANT SELECT ON pgvector_sync.applied_migration, pgvector_sync.provider, pgvector_sync.source, pgvector_sync.pipeline
+    TO :"worker";
+GRANT UPDATE (state, reason, retry_at, failures, problem, problem_stops, recheck, known_table) ON pgvector_sync.pipeline
+    TO :"worker";
+GRANT SELECT, DELETE, INSERT (source_id, key, error_class), UPDATE (error_class) ON pgvector_sync.outbox TO :"worker";
+GRANT SELECT, INSERT, UPDATE, DELETE ON pgvector_sync.work, pgvector_sync.lease, pgvector_sync.throughput,
+    pgvector_sync.worker TO :"worker";
+GRANT SELECT, INSERT, UPDATE ON pgvector_sync.usage, pgvector_sync.tick TO :"worker";
+GRANT SELECT, INSERT, DELETE ON pgvector_sync.run_key, pgvector_sync.drift TO :"worker";
+-- Not `requested_by`, nor `options` of a run that is there: nobody asks for a run in another's name.
+GRANT SELECT, DELETE, INSERT (pipeline_id, kind, options, rows_total), UPDATE (state, watermark, walked, rows_total,
+    rows_seen, rows_enqueued, counts, samples, lease, visible_at, reason, finished_at) ON pgvector_sync.run TO :"worker";
+
+GRANT EXECUTE ON FUNCTION pgvector_sync.enqueue(text, anyelement) TO :"application";
+
+GRANT SELECT ON ALL TABLES IN SCHEMA pgvector_sync TO :"monitor";
+GRANT SELECT ON ALL SEQUENCES IN SCHEMA pgvector_sync TO :"monitor";
+
+-- Targets that were made before these roles.
+SELECT format('GRANT %s ON %I.%I TO %I', g.privileges, p.target_schema, p.target_table, g.grantee)
+FROM pgvector_sync.pipeline p
+JOIN pg_catalog.pg_class c ON c.oid = to_regclass(format('%I.%I', p.target_schema, p.target_table))
+CROSS JOIN (VALUES ('SELECT, INSERT, UPDATE, DELETE', :'worker'), ('SELECT', :'application')) AS g (privileges, grantee)
+\gexec
+
+\endif
+
+-- On each source, by its owner (and USAGE on its schema):
+--   GRANT SELECT, TRIGGER ON articles TO sync_owner;
+--   GRANT SELECT ON articles TO sync_worker;
+-- Where targets go, by that schema's owner:
+--   GRANT USAGE, CREATE ON SCHEMA public TO sync_owner;
+--   GRANT USAGE ON SCHEMA public TO sync_worker;
