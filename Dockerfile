@@ -2,17 +2,17 @@
 #   docker build -t pgvector-sync .
 #   docker build -t pgvector-sync --build-arg EXTRAS=[local] .      with the in-process model
 
-FROM python:3.12-slim AS build
+FROM python:3.12-slim@sha256:78387bc3881b8273120a12ebe6c1ab22b018ccc2c9adf565ae1ac9b536e184ea AS build
 ARG EXTRAS=""
 WORKDIR /src
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY worker ./worker
 COPY sql ./sql
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist . \
  && python -m venv /opt/venv \
- && /opt/venv/bin/pip install --no-cache-dir "$(ls /dist/*.whl)${EXTRAS}"
+ && /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt "$(ls /dist/*.whl)${EXTRAS}"
 
-FROM python:3.12-slim
+FROM python:3.12-slim@sha256:78387bc3881b8273120a12ebe6c1ab22b018ccc2c9adf565ae1ac9b536e184ea
 # A passwd entry as well as a number: libpq asks for the user's name, Kubernetes' runAsNonRoot for a number.
 RUN useradd --system --uid 10001 --user-group --create-home --home-dir /var/lib/pgvector-sync pgvector-sync
 COPY --from=build /opt/venv /opt/venv

@@ -34,6 +34,24 @@ FROM unnest(ARRAY[:'owner', :'worker', :'application', :'monitor']) AS wanted (n
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = wanted.name)
 \gexec
 
+-- Passwords, where the environment names them: OWNER_PASSWORD, WORKER_PASSWORD, APPLICATION_PASSWORD, MONITOR_PASSWORD.
+\getenv owner_password OWNER_PASSWORD
+\getenv worker_password WORKER_PASSWORD
+\getenv application_password APPLICATION_PASSWORD
+\getenv monitor_password MONITOR_PASSWORD
+\if :{?owner_password}
+  ALTER ROLE :"owner" PASSWORD :'owner_password';
+\endif
+\if :{?worker_password}
+  ALTER ROLE :"worker" PASSWORD :'worker_password';
+\endif
+\if :{?application_password}
+  ALTER ROLE :"application" PASSWORD :'application_password';
+\endif
+\if :{?monitor_password}
+  ALTER ROLE :"monitor" PASSWORD :'monitor_password';
+\endif
+
 -- pgvector needs a superuser, or the provider's own administrator, once per database.
 CREATE EXTENSION IF NOT EXISTS vector;
 

@@ -7,13 +7,16 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import typer
 import yaml
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgvector_sync.cli.app import app
 from pgvector_sync.settings import load_settings
+from programs import folder
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "docker-compose.yml"
@@ -46,7 +49,7 @@ def seconds(duration: str) -> float:
 
 
 def test_the_services_are_there(services):
-    assert set(services) == {"db", "valkey", *PROGRAM}
+    assert set(services) == {"db", "valkey", "roles", "grants", *PROGRAM}
 
 
 def test_whoever_waits_waits_for_something_that_can_happen(services):
@@ -61,8 +64,9 @@ def test_whoever_waits_waits_for_something_that_can_happen(services):
 
 
 def test_the_worker_does_not_start_before_the_schema_is_there(services):
-    for name in ("apply", "worker", "beat"):
-        assert services[name]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
+    order = {"migrate": "roles", "grants": "migrate", "apply": "grants", "worker": "grants", "beat": "grants"}
+    for name, before in order.items():
+        assert services[name]["depends_on"][before]["condition"] == "service_completed_successfully"
 
 
 def test_no_secret_stands_in_the_file(services):
@@ -96,7 +100,7 @@ def test_the_commands_exist(services):
 
 def test_postgres_keeps_its_data(services, compose):
     # From 18 on the image declares the parent as its volume; one mounted at …/data would stay empty.
-    assert services["db"]["image"] == "pgvector/pgvector:pg18"
+    assert services["db"]["image"].startswith("pgvector/pgvector:pg18@")
     assert services["db"]["volumes"] == ["db:/var/lib/postgresql"]
     assert "db" in compose["volumes"]
 
@@ -126,12 +130,13 @@ def test_the_composition_is_one(tmp_path):
     if subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("the docker client has no compose plugin")
     command = [docker, "compose", "-f", str(COMPOSE), "config", "--quiet"]
-    secrets = {"POSTGRES_PASSWORD": "p", "OPENAI_API_KEY": "k"}
+    secrets = {f"{name}_PASSWORD": "p" for name in ("POSTGRES", "SYNC_OWNER", "SYNC_WORKER", "VALKEY")}
+    secrets["OPENAI_API_KEY"] = "k"
     bare = {name: value for name, value in os.environ.items() if name not in secrets}
     subprocess.run(command, env=bare | secrets, cwd=tmp_path, check=True)
     without = subprocess.run(command, env=bare, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert without.returncode != 0
-    assert "export" in without.stderr
+    assert "set " in without.stderr
 
 
 def test_the_dockerfiles_instructions_are_known(instructions):
@@ -145,7 +150,65 @@ def test_the_dockerfiles_instructions_are_known(instructions):
 
 def test_the_image_is_built_in_two_stages_of_the_same_python(instructions):
     stages = [rest.split() for instruction, rest in instructions if instruction == "FROM"]
-    assert stages == [["python:3.12-slim", "AS", "build"], ["python:3.12-slim"]]
+    image = stages[1][0]
+    assert image.startswith("python:3.12-slim@")
+    assert stages == [[image, "AS", "build"], [image]]
+
+
+def test_every_image_is_pinned_by_its_digest(services, instructions):
+    images = [service["image"] for service in services.values() if "build" not in service]
+    images += [rest.split()[0] for instruction, rest in instructions if instruction == "FROM"]
+    for image in images:
+        assert re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", image), image
+
+
+def test_the_image_holds_the_versions_that_were_tested(instructions):
+    installs = [rest for what, rest in instructions if what == "RUN" and "pip install" in rest]
+    assert all("--constraint constraints.txt" in rest for rest in installs)
+
+
+def test_only_what_changes_tables_has_the_owners_password(services):
+    for name, service in services.items():
+        variables = set(re.findall(r"\$\{(\w+)", json.dumps(service)))
+        owner, administrator = "SYNC_OWNER_PASSWORD" in variables, "POSTGRES_PASSWORD" in variables
+        assert owner == (name in {"migrate", "apply", "roles", "grants"}), name
+        assert administrator == (name in {"db", "roles", "grants"}), name
+
+
+def test_the_roles_of_the_composition_are_enough(services, bare_database, processes):
+    """What the services do, one after the other, against a real server: their own commands and roles."""
+    passwords = {"OWNER_PASSWORD": "owner-secret", "WORKER_PASSWORD": "worker-secret"}
+    parts = conninfo_to_dict(bare_database.url)
+
+    def administrate(name):
+        psql, *words = services[name]["command"]
+        words = [word.replace("/roles.sql", str(ROOT / "sql/roles.sql")) for word in words]
+        program = folder(bare_database.server.version) / psql
+        subprocess.run([program, "-d", bare_database.url, *words], env=os.environ | passwords, check=True)
+
+    def log_in(name, password):
+        url = urlsplit(services[name]["environment"]["DATABASE_URL"])
+        processes.env["DATABASE_URL"] = make_conninfo("", **parts | {"user": url.username, "password": password})
+
+    administrate("roles")
+    log_in("migrate", "owner-secret")
+    assert processes.command("migrate").wait() == 0
+    administrate("grants")
+    bare_database.execute("CREATE TABLE docs (id int PRIMARY KEY, body text)")
+    bare_database.execute("INSERT INTO docs VALUES (1, 'one')")
+    processes.folder.joinpath("pgvector-sync.toml").write_text(
+        '[pipelines.docs]\nsource = "docs"\ntext = ["body"]\nprovider = "local"\nmodel = "wordllama"\ndimensions = 256\n'
+    )
+    log_in("apply", "owner-secret")
+    applied = processes.command("apply", "--yes")
+    assert applied.wait() == 0, applied.printed
+    log_in("worker", "worker-secret")
+    synced = processes.command("sync", "--once")
+    assert synced.wait() == 0, synced.printed
+    assert bare_database.value("SELECT count(*) FROM docs_embedding") == 1
+    doctor = processes.command("doctor", "--all")
+    doctor.wait()
+    assert "no role has more rights than it needs" in doctor.printed
 
 
 def test_the_program_is_no_root_and_gets_the_signal(instructions):
