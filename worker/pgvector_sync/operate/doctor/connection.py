@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from ipaddress import ip_address
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from pgvector_sync.operate.doctor.check import Finding, error, ok, quoted
+from pgvector_sync.operate.doctor.check import Finding, error, ok, quoted, warning
 from pgvector_sync.settings import Settings
 from pgvector_sync.store.database import begin, connect
 
@@ -25,7 +26,11 @@ def reach(settings: Settings) -> Iterator[Finding]:
             with begin(connection, lock_timeout=settings.lock_timeout, read_only=True):
                 pass
             place = f"{info.host or 'a local socket'}:{info.port}, database {info.dbname}, as {info.user}"
-            yield ok(f"{place} ({took:.0f} ms)")
+            encrypted, mode = (
+                bool(info.pgconn.ssl_in_use),
+                given.get("sslmode", info.get_parameters().get("sslmode", "")),
+            )
+            yield _transport(f"{place} ({took:.0f} ms)", info.hostaddr, encrypted=encrypted, mode=mode)
     except psycopg.errors.ProtocolViolation:
         yield error(
             "a pooler in statement mode stands between, and it allows no transactions",
@@ -33,6 +38,18 @@ def reach(settings: Settings) -> Iterator[Finding]:
         )
     except psycopg.OperationalError as failure:
         yield _why(str(failure), given)
+
+
+def _transport(place: str, address: str, *, encrypted: bool, mode: str) -> Finding:
+    """How private the way to a server is; `address` is its numeric one, or empty for a local socket."""
+    advice = "append ?sslmode=verify-full&sslrootcert=system to DATABASE_URL, or name your authority's certificate"
+    if not address or ip_address(address).is_loopback or mode.startswith("verify-"):
+        return ok(place)
+    if not encrypted:
+        return warning(f"{place}: not encrypted, so that anyone on the way can read texts and vectors", advice)
+    return warning(
+        f"{place}: encrypted, but the server's certificate isn't checked, so that another could answer", advice
+    )
 
 
 def _why(message: str, given: dict[str, str]) -> Finding:

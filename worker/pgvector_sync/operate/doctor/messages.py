@@ -19,7 +19,7 @@ from redis.retry import Retry
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.operate.doctor.check import Finding, error, ok, warning
-from pgvector_sync.redis_client import is_redis, open_client, place_of
+from pgvector_sync.redis_client import is_plain, is_redis, open_client, place_of
 from pgvector_sync.settings import Settings
 
 PATIENCE_SECONDS = 5.0
@@ -37,7 +37,14 @@ def redis(settings: Settings) -> Iterator[Finding]:
         started = time.monotonic()
         client.ping()
         took = (time.monotonic() - started) * 1000
-        yield ok(f"{place} ({took:.0f} ms)")
+        seen = f"{place} ({took:.0f} ms)"
+        if is_plain(settings.redis()):
+            yield warning(
+                f"{seen}: not encrypted, so that anyone on the way can read its password and send messages",
+                "write rediss:// in REDIS_URL, where the server speaks TLS",
+            )
+        else:
+            yield ok(seen)
         yield from _eviction(client)
         if settings.broker() == settings.redis():
             yield from _shared(client, settings)

@@ -1,0 +1,81 @@
+"""TLS in front of a real server, since the servers of the tests' wheels are built without it: what a pooler or a
+load balancer is in production. Certificates are made by the test.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from contextlib import suppress
+from typing import Self
+
+from trustme import CA
+
+CHUNK = 1 << 16
+SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
+"""How a client asks Postgres for TLS; the answer is one letter."""
+
+
+class TlsFront:
+    """Speaks TLS with clients and plainly with the server at `port`; `tls=None` passes bytes on, as a server without
+    TLS would. `address`: where it listens.
+    """
+
+    def __init__(
+        self, port: int, tls: ssl.SSLContext | None, *, postgres: bool, address: str = "127.0.0.1"
+    ) -> None:
+        self._behind = port
+        self._tls = tls
+        self._postgres = postgres
+        self.first: list[bytes] = []
+        """What each client has sent before it spoke TLS."""
+        self._listener = socket.create_server((address, 0))
+        self.port: int = self._listener.getsockname()[1]
+
+    def __enter__(self) -> Self:
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with suppress(OSError), client, socket.create_connection(("127.0.0.1", self._behind)) as server:
+            if self._postgres:
+                first = client.recv(len(SSL_REQUEST), socket.MSG_WAITALL)
+                self.first.append(first)
+                if first == SSL_REQUEST:
+                    client.sendall(b"S" if self._tls else b"N")
+                else:
+                    server.sendall(first)
+            if self._tls is not None:
+                client = self._tls.wrap_socket(client, server_side=True)
+            pump = threading.Thread(target=_pump, args=(server, client), daemon=True)
+            pump.start()
+            _pump(client, server)
+            pump.join()
+
+
+def _pump(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(CHUNK):
+            sink.sendall(data)
+    for end in (source, sink):
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
+
+
+def server_context(authority: CA, *names: str) -> ssl.SSLContext:
+    """For a server with a certificate of these names or addresses."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(*names).configure_cert(context)
+    return context
