@@ -73,7 +73,7 @@ GRANT UPDATE (state, reason, retry_at, failures, problem, problem_stops, recheck
 GRANT SELECT, DELETE, INSERT (source_id, key, error_class), UPDATE (error_class) ON pgvector_sync.outbox TO :"worker";
 GRANT SELECT, INSERT, UPDATE, DELETE ON pgvector_sync.work, pgvector_sync.lease, pgvector_sync.throughput,
     pgvector_sync.worker TO :"worker";
-GRANT SELECT, INSERT, UPDATE ON pgvector_sync.usage, pgvector_sync.tick TO :"worker";
+GRANT SELECT, INSERT, UPDATE ON pgvector_sync.usage, pgvector_sync.tick, pgvector_sync.lock TO :"worker";
 GRANT SELECT, INSERT, DELETE ON pgvector_sync.run_key, pgvector_sync.drift TO :"worker";
 -- Not `requested_by`, nor `options` of a run that is there: nobody asks for a run in another's name.
 GRANT SELECT, DELETE, INSERT (pipeline_id, kind, options, rows_total), UPDATE (state, watermark, walked, rows_total,

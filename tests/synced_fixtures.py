@@ -11,6 +11,8 @@ import pytest
 import synced as with_endpoint
 from endpoint import Endpoint
 from pgvector_sync.bootstrap import Embedders
+from pgvector_sync.cli import main
+from pgvector_sync.settings import load_settings
 from servers import Database
 from synced import Synced
 
@@ -35,3 +37,22 @@ def role(database: Database) -> Iterator[Callable[..., str]]:
     """Makes a role with grants, and takes it away again."""
     with ExitStack() as roles:
         yield lambda name, *grants: roles.enter_context(with_endpoint.role(database, name, *grants))
+
+
+@pytest.fixture
+def typed(
+    synced: Synced, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., tuple[int, str, str]]]:
+    """Runs `pgvector-sync …`: exit code, output and complaints."""
+    monkeypatch.setenv("DATABASE_URL", synced.database.url)
+    load_settings.cache_clear()
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out, said.err
+
+    yield run
+    load_settings.cache_clear()

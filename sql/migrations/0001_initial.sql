@@ -72,16 +72,28 @@ CREATE TABLE pgvector_sync.outbox (
 -- Without a key of its own the table could not be drained while it is published.
 ALTER TABLE pgvector_sync.outbox REPLICA IDENTITY FULL;
 
-CREATE INDEX outbox_id ON pgvector_sync.outbox (id);
+-- What the drain reads in this order: parked events, however many, are not in its way.
+CREATE INDEX outbox_id ON pgvector_sync.outbox (id) WHERE error_class IS NULL;
 
 -- Sweeps: few or none, and every drain asks for them.
 CREATE INDEX outbox_sweep ON pgvector_sync.outbox (id) WHERE key IS NULL AND error_class IS NULL;
 
 CREATE INDEX outbox_parked ON pgvector_sync.outbox (source_id) WHERE error_class IS NOT NULL;
 
+-- What a key is: an array of whole numbers and strings. With it on every table that a key is read from, whoever wrote it, no
+-- program of ours meets another.
+CREATE FUNCTION pgvector_sync.is_key(key jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN key::text COLLATE "C" ~ '^\[(-?[0-9]{1,19}|"([^"\\]|\\.)*")(, (-?[0-9]{1,19}|"([^"\\]|\\.)*"))*\]$';
+
+-- Why an event's key can't become work; NULL where it can. 2,692 bytes, as it is stored, leave room for the rest of an
+-- entry in the index of work. Never looked into before its length is known.
+CREATE FUNCTION pgvector_sync.key_fault(key jsonb, parts int) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
+RETURN CASE WHEN pg_column_size(key) > 2692 THEN 'key_refused_54000'
+            WHEN NOT pgvector_sync.is_key(key) OR jsonb_array_length(key) <> parts THEN 'key_malformed' END;
+
 CREATE TABLE pgvector_sync.work (
     pipeline_id           int NOT NULL,
-    key                   jsonb NOT NULL,
+    key                   jsonb NOT NULL CHECK (pgvector_sync.is_key(key)),
     generation            bigint NOT NULL DEFAULT 1,
     lane                  text NOT NULL CHECK (lane IN ('live', 'bulk')),
     waiting_since         timestamptz NOT NULL,
@@ -99,7 +111,9 @@ CREATE TABLE pgvector_sync.work (
     error_class           text,
     error_message         text,
     PRIMARY KEY (pipeline_id, key),
-    CHECK (parked_at IS NULL OR (verdict IS NOT NULL AND lease IS NULL))
+    CHECK (parked_at IS NULL OR (verdict IS NOT NULL AND lease IS NULL)),
+    -- else what is computed from them fails, for all rows at once
+    CHECK (isfinite(waiting_since) AND isfinite(visible_at) AND (parked_at IS NULL OR isfinite(parked_at)))
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_analyze_scale_factor = 0.2, autovacuum_vacuum_cost_delay = 0);
 
@@ -134,7 +148,7 @@ CREATE TABLE pgvector_sync.run (
     state         text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'finished', 'cancelled', 'failed')),
     requested_by  text NOT NULL DEFAULT session_user,
     options       jsonb NOT NULL DEFAULT '{}',
-    watermark     jsonb,                                       -- the last key that was enqueued
+    watermark     jsonb CHECK (pgvector_sync.is_key(watermark)),  -- the last key that was enqueued
     walked        boolean NOT NULL DEFAULT false,              -- the watermark has reached the end
     rows_total    bigint,                                      -- an estimate, at the start
     rows_seen     bigint NOT NULL DEFAULT 0,
@@ -182,6 +196,12 @@ CREATE TABLE pgvector_sync.worker (
     slots   int NOT NULL,                                      -- batches at once
     seen_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
+
+-- Rows to be locked: 0 by the drain, and by `apply` and `remove`, which keep it out; the id of a pipeline by its claims. Not
+-- advisory locks, which anybody who can connect may hold: these need UPDATE on this table.
+CREATE TABLE pgvector_sync.lock (id int PRIMARY KEY);
+
+INSERT INTO pgvector_sync.lock VALUES (0);
 
 REVOKE ALL ON SCHEMA pgvector_sync FROM PUBLIC;
 REVOKE ALL ON ALL TABLES IN SCHEMA pgvector_sync FROM PUBLIC;

@@ -15,7 +15,7 @@ CREATE UNIQUE INDEX run_reconcile ON pgvector_sync.run (pipeline_id) WHERE kind 
 -- The keys of a run that was given a list, and the orphans that a reconciliation keeps until it knows how many there are.
 CREATE TABLE pgvector_sync.run_key (
     run_id bigint NOT NULL,
-    key    jsonb NOT NULL,
+    key    jsonb NOT NULL CHECK (pgvector_sync.is_key(key)),
     PRIMARY KEY (run_id, key)
 );
 
@@ -48,6 +48,7 @@ DECLARE
     wanted record;
     part   text;
     parts  jsonb[] := '{}';
+    place  tid;
 BEGIN
     -- to_jsonb calls a cast to json that the caller may have made for a type of his own, and here with our rights
     IF pg_typeof(key) <> ALL (
@@ -71,9 +72,15 @@ BEGIN
         IF part IS NULL THEN
             RAISE EXCEPTION 'a key holds no NULL' USING ERRCODE = 'null_value_not_allowed';
         END IF;
+        IF jsonb_typeof(given -> (i - 1)) IN ('array', 'object') THEN
+            RAISE EXCEPTION 'a key holds no %', jsonb_typeof(given -> (i - 1)) USING ERRCODE = 'invalid_parameter_value',
+                HINT = 'pass several columns as jsonb_build_array(a, b)';
+        END IF;
         -- the same canonical forms that the triggers write
         parts := parts || CASE
-            WHEN wanted.key_types[i] IN ('smallint', 'integer', 'bigint') THEN to_jsonb(part::bigint)
+            WHEN wanted.key_types[i] = 'smallint' THEN to_jsonb(part::smallint)
+            WHEN wanted.key_types[i] = 'integer' THEN to_jsonb(part::integer)
+            WHEN wanted.key_types[i] = 'bigint' THEN to_jsonb(part::bigint)
             WHEN wanted.key_types[i] = 'uuid' THEN to_jsonb(part::uuid::text)
             WHEN wanted.key_types[i] = 'date' THEN to_jsonb(part::date::text)
             WHEN wanted.key_types[i] LIKE 'numeric%' THEN to_jsonb(trim_scale(part::numeric)::text)
@@ -84,7 +91,13 @@ BEGIN
                 to_jsonb(timezone(make_interval(), part::timestamptz)) #>> '{}', '([0-9])( BC)?$', E'\\1Z\\2'))
             ELSE to_jsonb(part) END;
     END LOOP;
-    INSERT INTO pgvector_sync.outbox (source_id, key) VALUES (wanted.id, to_jsonb(parts));
+    INSERT INTO pgvector_sync.outbox (source_id, key) VALUES (wanted.id, to_jsonb(parts)) RETURNING ctid INTO place;
+    -- as it is stored, a long key may be compressed, and fit
+    IF pg_column_size(parts) > 2000 AND EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.ctid = place
+                                                AND pgvector_sync.key_fault(o.key, cardinality(parts)) IS NOT NULL) THEN
+        RAISE EXCEPTION 'this key of % is too long: % bytes', enqueue.pipeline, octet_length(to_jsonb(parts)::text)
+            USING ERRCODE = 'program_limit_exceeded', HINT = 'a key holds at most 2,692 bytes, as it is stored';
+    END IF;
 END
 $enqueue$;
 

@@ -1,15 +1,19 @@
 -- Dead letters: rows that can't be embedded as they are, and events that can't become work.
 
 -- name: list
--- Oldest first; without source text: class, our own words, attempts and age.
+-- Oldest first; without source text: class, our own words, attempts and age. A key that can't become work is its JSON as
+-- a string, cut off where it is long.
 SELECT p.name AS pipeline, w.key, w.verdict, w.error_class, w.error_message, w.attempts, w.parked_at,
        extract(epoch FROM statement_timestamp() - w.parked_at)::float8 AS age_seconds
 FROM pgvector_sync.work w JOIN pgvector_sync.pipeline p ON p.id = w.pipeline_id
 WHERE w.parked_at IS NOT NULL AND (%(pipeline)s::text IS NULL OR p.name = %(pipeline)s)
 UNION ALL
-SELECT p.name, o.key, 'dead', o.error_class, 'this key can''t become work', 0, o.at,
-       extract(epoch FROM statement_timestamp() - o.at)::float8
+SELECT p.name, CASE WHEN pgvector_sync.key_fault(o.key, cardinality(s.key_columns)) IS NULL THEN o.key
+                    ELSE to_jsonb(left(o.key::text, 200) || CASE WHEN length(o.key::text) > 200 THEN ' …' ELSE '' END) END,
+       'dead', o.error_class, 'this key can''t become work', 0, o.at,
+       CASE WHEN isfinite(o.at) THEN extract(epoch FROM statement_timestamp() - o.at)::float8 ELSE 0 END
 FROM pgvector_sync.outbox o JOIN pgvector_sync.pipeline p ON p.source_id = o.source_id
+JOIN pgvector_sync.source s ON s.id = o.source_id
 WHERE o.error_class IS NOT NULL AND o.key IS NOT NULL AND (%(pipeline)s::text IS NULL OR p.name = %(pipeline)s)
 ORDER BY parked_at, pipeline
 LIMIT %(limit)s;
@@ -43,6 +47,13 @@ UPDATE pgvector_sync.work w SET verdict = 'discarded'
 FROM pgvector_sync.pipeline p
 WHERE p.id = w.pipeline_id AND p.name = %(pipeline)s AND w.parked_at IS NOT NULL AND w.verdict = 'dead'
   AND (%(keys)s::jsonb[] IS NULL OR w.key = ANY (%(keys)s::jsonb[]));
+
+-- name: discard_events
+-- Events that couldn't become work go, for all pipelines of their source.
+DELETE FROM pgvector_sync.outbox o
+USING pgvector_sync.pipeline p
+WHERE p.source_id = o.source_id AND p.name = %(pipeline)s AND o.error_class IS NOT NULL AND o.key IS NOT NULL
+  AND (%(keys)s::jsonb[] IS NULL OR o.key = ANY (%(keys)s::jsonb[]));
 
 -- name: discard_old
 -- The same for those that nobody has looked at for long.

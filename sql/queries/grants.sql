@@ -19,7 +19,8 @@ SELECT * FROM (VALUES
     ('throughput', '{SELECT,INSERT,UPDATE,DELETE}', NULL, NULL),
     ('tick', '{SELECT,INSERT,UPDATE}', NULL, NULL),
     ('worker', '{SELECT,INSERT,UPDATE,DELETE}', NULL, NULL),
-    ('drift', '{SELECT,INSERT,DELETE}', NULL, NULL)
+    ('drift', '{SELECT,INSERT,DELETE}', NULL, NULL),
+    ('lock', '{SELECT,INSERT,UPDATE}', NULL, NULL)
 ) AS needed_ (name, privileges, inserted, updated)
 
 -- name: spelled

@@ -1,9 +1,5 @@
 -- The ledger of migrations.
 
--- name: lock_migrations
--- One migration at a time, in however many processes; the second waits and then finds nothing to do.
-SELECT pg_advisory_xact_lock(%(classid)s, %(objid)s);
-
 -- name: schema_exists
 -- Whether this database has met us before.
 SELECT n.oid IS NOT NULL AS schema_exists, c.oid IS NOT NULL AS ledger_exists,
@@ -14,7 +10,7 @@ LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'appli
 
 -- name: create_ledger
 -- The ledger itself, which no migration can create.
-CREATE TABLE IF NOT EXISTS pgvector_sync.applied_migration (
+CREATE TABLE pgvector_sync.applied_migration (
     number     int PRIMARY KEY,
     name       text NOT NULL,
     checksum   text NOT NULL,

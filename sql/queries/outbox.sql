@@ -1,14 +1,13 @@
 -- From the outbox into work: the drain.
 
--- name: try_drain_lock
--- One drain at a time; `apply` and `remove` take the same lock, so that a fan-out never sees half a change. Before
--- the outbox is analyzed for the first time, the planner would read and sort all of it for every slice.
-SELECT pg_try_advisory_xact_lock(%(classid)s, %(objid)s) AS locked,
+-- name: waits
+-- Whether there is an event to be moved: without one nothing is locked, since that would use up a transaction id at every
+-- look of an idle machine. On a server that is read-only the lock says so. For the statements that follow: before the
+-- outbox is analyzed for the first time, the planner would read and sort all of it for every slice.
+SELECT current_setting('transaction_read_only')::boolean OR (
+           SELECT id FROM pgvector_sync.outbox WHERE id > %(after_id)s AND key IS NOT NULL AND error_class IS NULL
+           ORDER BY id LIMIT 1) IS NOT NULL AS waits,
        set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true);
-
--- name: drain_lock
--- The same lock, waited for (apply, pause, remove).
-SELECT pg_advisory_xact_lock(%(classid)s, %(objid)s);
 
 -- name: drain
 -- Moves the oldest events into work, in key order, one work row a (pipeline, key). `after_id` is only a hint that
@@ -16,14 +15,21 @@ SELECT pg_advisory_xact_lock(%(classid)s, %(objid)s);
 -- A transaction with `burst` events in the slice is a load: it waits in the bulk lane, so that the single changes
 -- behind it don't. Live promotes bulk, never the reverse. Events of a key whose work row is locked, by a frozen worker
 -- perhaps, stay in the outbox: nobody waits for them. The rows are locked before any event is deleted (OFFSET 0 and FOR
--- UPDATE: looked up key by key). Events are told by their place, since ids may repeat.
+-- UPDATE: looked up key by key). Events are told by their place, since ids may repeat. Those whose key can't become
+-- work, all at once, stay as dead letters, however many somebody has written.
 WITH seen AS MATERIALIZED (
     SELECT ctid AS place, id, source_id, key FROM pgvector_sync.outbox
     WHERE id > %(after_id)s AND key IS NOT NULL AND error_class IS NULL
     ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+), judged AS MATERIALIZED (
+    SELECT seen.*, pgvector_sync.key_fault(seen.key, cardinality(s.key_columns)) AS fault
+    FROM seen LEFT JOIN pgvector_sync.source s ON s.id = seen.source_id
+), parked AS (
+    UPDATE pgvector_sync.outbox o SET error_class = j.fault FROM judged j WHERE o.ctid = j.place AND j.fault IS NOT NULL
+    RETURNING o.error_class
 ), blocked AS MATERIALIZED (
     SELECT DISTINCT k.source_id, k.key
-    FROM (SELECT DISTINCT source_id, key FROM seen) AS k
+    FROM (SELECT DISTINCT source_id, key FROM judged WHERE fault IS NULL) AS k
     JOIN pgvector_sync.pipeline p ON p.source_id = k.source_id AND p.state <> 'removing'
     CROSS JOIN LATERAL (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.key = k.key OFFSET 0) AS there
     LEFT JOIN LATERAL (SELECT true AS ours FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.key = k.key
@@ -31,13 +37,14 @@ WITH seen AS MATERIALIZED (
     WHERE locked.ours IS NULL
 ), event AS (
     DELETE FROM pgvector_sync.outbox
-    WHERE ctid = ANY (ARRAY(SELECT place FROM seen WHERE (source_id, key) NOT IN (SELECT source_id, key FROM blocked)))
+    WHERE ctid = ANY (ARRAY(SELECT place FROM judged WHERE fault IS NULL
+                            AND (source_id, key) NOT IN (SELECT source_id, key FROM blocked)))
     RETURNING id, source_id, key, xid, at
 ), counted AS (
     SELECT source_id, key, at, count(*) OVER (PARTITION BY xid) >= %(burst)s AS burst FROM event
 ), moved AS (
     INSERT INTO pgvector_sync.work AS w (pipeline_id, key, lane, waiting_since, visible_at)
-    SELECT p.id, e.key, CASE WHEN bool_and(e.burst) THEN 'bulk' ELSE 'live' END, min(e.at), statement_timestamp()
+    SELECT p.id, e.key, CASE WHEN bool_and(e.burst) THEN 'bulk' ELSE 'live' END, least(min(e.at) FILTER (WHERE isfinite(e.at)), statement_timestamp()), statement_timestamp()
     FROM counted e JOIN pgvector_sync.pipeline p ON p.source_id = e.source_id AND p.state <> 'removing'
     GROUP BY p.id, e.key
     ORDER BY p.id, e.key
@@ -58,7 +65,9 @@ WITH seen AS MATERIALIZED (
 )
 SELECT (SELECT count(*) FROM event) AS events, (SELECT count(*) FROM moved) AS rows,
        (SELECT count(*) FROM seen) AS seen, (SELECT max(id) FROM seen) AS last_id,
-       (SELECT min(id) FROM seen WHERE (source_id, key) IN (SELECT source_id, key FROM blocked)) AS first_left;
+       (SELECT count(*) FROM parked) AS parked, (SELECT array_agg(DISTINCT error_class) FROM parked) AS faults,
+       (SELECT min(id) FROM judged WHERE fault IS NULL AND (source_id, key) IN (SELECT source_id, key FROM blocked))
+           AS first_left;
 
 -- name: lock_first
 -- The event that a drain of one would take, held until commit.
@@ -67,7 +76,7 @@ WHERE id > %(after_id)s AND key IS NOT NULL AND error_class IS NULL
 ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED;
 
 -- name: park_event
--- The one event that can't become work (its key is too long for the index, say) stays behind, and is shown as dead.
+-- The one event that can't become work though its key looks as if it could stays behind, and is shown as dead.
 UPDATE pgvector_sync.outbox SET error_class = %(error_class)s WHERE id = %(id)s;
 
 -- name: add_parked

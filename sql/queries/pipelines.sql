@@ -164,6 +164,7 @@ WITH gone AS (DELETE FROM pgvector_sync.pipeline WHERE id = %(id)s RETURNING id)
      usage_ AS (DELETE FROM pgvector_sync.usage WHERE pipeline_id IN (SELECT id FROM gone)),
      rate_ AS (DELETE FROM pgvector_sync.throughput WHERE pipeline_id IN (SELECT id FROM gone)),
      drift_ AS (DELETE FROM pgvector_sync.drift WHERE pipeline_id IN (SELECT id FROM gone)),
+     lock_ AS (DELETE FROM pgvector_sync.lock WHERE id IN (SELECT id FROM gone)),
      keys_ AS (DELETE FROM pgvector_sync.run_key WHERE run_id IN (
                    SELECT r.id FROM pgvector_sync.run r WHERE r.pipeline_id = %(id)s))
 SELECT count(*) AS gone FROM gone;

@@ -40,7 +40,7 @@ SELECT p.name, s.schema_name || '.' || s.table_name AS source, p.target_schema |
                      WHERE o.pipeline_id = p.id AND o.lane = lane.lane AND o.lease IS NULL AND o.parked_at IS NULL
                      ORDER BY o.visible_at LIMIT 1000) AS w) END,
            (SELECT o.at FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id AND o.error_class IS NULL
-            ORDER BY o.id LIMIT 1)))::float8 AS lag_seconds,
+            AND isfinite(o.at) ORDER BY o.id LIMIT 1)))::float8 AS lag_seconds,
        (SELECT coalesce(sum(CASE WHEN t.minute = date_trunc('minute', statement_timestamp()) THEN t.rows
                                  ELSE t.rows * (1 - extract(second FROM statement_timestamp()) / 60) END), 0)::float8 / 60
         FROM pgvector_sync.throughput t WHERE t.pipeline_id = p.id

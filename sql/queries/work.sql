@@ -1,9 +1,5 @@
 -- Claims and what becomes of them. The database's clock decides, as statement_timestamp().
 
--- name: claims_lock
--- Claims of one pipeline come one after the other.
-SELECT pg_advisory_xact_lock(%(classid)s, %(objid)s);
-
 -- name: in_flight
 -- How many batches of a pipeline are held right now, of both lanes; the index wants the lane (OFFSET 0: looked up
 -- lease by lease).

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from endpoint import Endpoint
 from pgvector_sync.bootstrap import Embedders
-from pgvector_sync.cli import main
 from pgvector_sync.operate import embedded
-from pgvector_sync.settings import load_settings
 from servers import Database
 from synced import Synced, open_synced, running_endpoint
+from synced_fixtures import typed
+
+__all__ = ["typed"]
 
 
 @pytest.fixture
@@ -47,22 +48,3 @@ def synced(
     """A migrated database without a table."""
     with open_synced(database, shared, tmp_path, monkeypatch) as synced:
         yield synced
-
-
-@pytest.fixture
-def typed(
-    synced: Synced, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., tuple[int, str, str]]]:
-    """Runs `pgvector-sync …`: exit code, output and complaints."""
-    monkeypatch.setenv("DATABASE_URL", synced.database.url)
-    load_settings.cache_clear()
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main(list(arguments))
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
-
-    yield run
-    load_settings.cache_clear()

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from synced_fixtures import role, shared, synced
+from synced_fixtures import role, shared, synced, typed
 
-__all__ = ["role", "shared", "synced"]
+__all__ = ["role", "shared", "synced", "typed"]

@@ -21,6 +21,7 @@ from pgvector_sync.store.database import Connection
 Keys = Annotated[
     list[str] | None, typer.Option("--key", help="A key as `list` prints it: 42 or '[\"eu\", 7]'. Repeatable.")
 ]
+BadKeys = Annotated[bool, typer.Option("--bad-keys", help="Those whose key can't become work.")]
 All = Annotated[bool, typer.Option("--all", help="All of the pipeline.")]
 Name = Annotated[str, typer.Argument(help="The pipeline's name.")]
 
@@ -55,7 +56,7 @@ def show(
     for letter in found:
         cells = (
             letter.pipeline,
-            show_key(letter.key),
+            letter.key if isinstance(letter.key, str) else show_key(letter.key),
             letter.verdict,
             letter.error_class,
             str(letter.attempts),
@@ -74,8 +75,19 @@ def requeue(pipeline: Name, key: Keys = None, everything: All = False) -> None:
     out.print(f"{count:,} of {pipeline} are tried again" if count else f"{pipeline} has none", markup=False)
 
 
-def discard(pipeline: Name, key: Keys = None, everything: All = False) -> None:
-    """Set them aside until their content changes."""
+def discard(pipeline: Name, key: Keys = None, bad_keys: BadKeys = False, everything: All = False) -> None:
+    """Set them aside until their content changes; remove keys that can't become work."""
+    if bad_keys:
+        if key or everything:
+            raise ConfigError("give one of --key, --bad-keys and --all", where="dead-letters")
+        with environment.runtime() as runtime:
+            with runtime.database.transaction(read_only=True) as connection:
+                pipelines.require_pipeline(connection, pipeline)
+            removed = runtime.database.patiently(
+                lambda connection: dead_letters.discard_events(connection, pipeline)
+            )
+        out.print(f"removed {removed:,} keys of {pipeline}", markup=False)
+        return
     count = _change(pipeline, key, everything=everything, action=dead_letters.discard)
     done = f"{count:,} of {pipeline} are set aside until their content changes"
     out.print(done if count else f"{pipeline} has none to set aside", markup=False)
@@ -100,7 +112,7 @@ def _change(
         raise Refused(
             "no dead letter has that key" if len(keys) == 1 else "no dead letter has one of these keys",
             hint=f"`pgvector-sync dead-letters list {pipeline}` shows those that there are; one that is set aside "
-            "already stays so, and one whose key can't become work can't be set aside",
+            "already stays so; keys that can't become work: `discard --bad-keys`",
         )
     if keys is not None and count < len(keys):
         say(f"{len(keys) - count:,} of the {len(keys):,} keys have no dead letter")

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import MAXYEAR, UTC, date, datetime
 from decimal import Decimal
 from uuid import UUID
 
 from pgvector_sync.model import Key, KeyColumn
 from pgvector_sync.store.shape import base_type
 
-_FAR_DATE = re.compile(r"-?infinity|\d{5,7}-\d\d-\d\d|\d{4,}-\d\d-\d\d BC")
-_CLOCK = r"T\d\d:\d\d:\d\d(?:\.\d{0,5}[1-9])?"
-_FAR_TIME = re.compile(
-    rf"-?infinity|\d{{5,6}}-\d\d-\d\d{_CLOCK}(?P<zone>Z?)|\d{{4,}}-\d\d-\d\d{_CLOCK}(?P<zone_bc>Z?) BC"
-)
+_ENDLESS = ("infinity", "-infinity")
+_DAY = r"(?P<year>\d{4,7})-(?P<month>\d\d)-(?P<day>\d\d)"
+_CLOCK = r"T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{0,5}[1-9])?"
+_FAR_DATE = re.compile(rf"{_DAY}(?P<bc> BC)?", re.ASCII)
+_FAR_TIME = re.compile(rf"{_DAY}{_CLOCK}(?P<zone>Z?)(?P<bc> BC)?", re.ASCII)
+_LAST_DATE, _LAST_TIME = 5_874_897, 294_276
+_FIRST_DAY = (-4713, 11, 24)
+"""Of the calendar that Postgres knows; the year before 1 is 0."""
+NUMERIC_DIGITS = 131_072
+"""That Postgres stores before the point; fewer behind it."""
 _ZONE_NEEDED = "it needs a time zone, such as 2026-01-31T12:00:00Z"
 
 
@@ -24,6 +29,15 @@ def canonical_key(values: Sequence[object], columns: Sequence[KeyColumn]) -> Key
     if len(values) != len(columns):
         raise ValueError(f"it needs {len(columns)} values")
     return tuple(_part(value, base_type(column.type)) for value, column in zip(values, columns, strict=True))
+
+
+def is_usable(key: Key, columns: Sequence[KeyColumn]) -> bool:
+    """Whether a stored key is one that our triggers could have written: no statement fails on its values."""
+    try:
+        canonical = canonical_key(key, columns)
+    except (ValueError, ArithmeticError):
+        return False
+    return canonical == key and [type(part) for part in canonical] == [type(part) for part in key]
 
 
 def _part(value: object, kind: str) -> int | str:
@@ -37,21 +51,51 @@ def _part(value: object, kind: str) -> int | str:
     return _FORMS.get(kind, str)(text)
 
 
+def _integer(bits: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        number = int(text)
+        if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
+            raise ValueError(f"it has more than {bits} bits")
+        return number
+
+    return parse
+
+
 def _numeric(text: str) -> str:
-    number = format(Decimal(text), "f")
+    value = Decimal(text)
+    if value.is_finite() and not -NUMERIC_DIGITS < value.adjusted() < NUMERIC_DIGITS:
+        raise ValueError("Postgres stores no number of so many digits")
+    if not value.is_finite() and str(value) not in ("NaN", "Infinity", "-Infinity"):
+        raise ValueError("Postgres stores no such number")
+    number = format(value, "f")
     number = number.rstrip("0").rstrip(".") if "." in number else number
     return "0" if number == "-0" else number
 
 
 def _date(text: str) -> str:
     """As Postgres prints it; years beyond Python's pass as they are."""
-    return text if _FAR_DATE.fullmatch(text) else date.fromisoformat(text).isoformat()
+    if text in _ENDLESS or ((far := _FAR_DATE.fullmatch(text)) and _is_far(far, last=_LAST_DATE)):
+        return text
+    return date.fromisoformat(text).isoformat()
+
+
+def _is_far(match: re.Match[str], *, last: int) -> bool:
+    """A day of a year that Python doesn't have. Raises ValueError where no calendar has it."""
+    year, month, day = int(match["year"]), int(match["month"]), int(match["day"])
+    if match["bc"] is None and year <= MAXYEAR:
+        return False
+    date(2000 + (1 - year if match["bc"] else year) % 400, month, day)  # 400 years are one round of the calendar
+    when = (1 - year if match["bc"] else year, month, day)
+    if year == 0 or not _FIRST_DAY <= when < (last + 1, 1, 1):
+        raise ValueError("Postgres knows no such year")
+    return True
 
 
 def _timestamp(text: str) -> str:
     """ISO 8601 without a zone; years beyond Python's pass where they are in that form."""
-    if far := _FAR_TIME.fullmatch(text):
-        if far["zone"] or far["zone_bc"]:
+    far = _FAR_TIME.fullmatch(text)
+    if text in _ENDLESS or (far and _is_far(far, last=_LAST_TIME)):
+        if far and far["zone"]:
             raise ValueError("it has no time zone")
         return text
     moment = datetime.fromisoformat(text)
@@ -62,8 +106,9 @@ def _timestamp(text: str) -> str:
 
 def _timestamptz(text: str) -> str:
     """ISO 8601 in UTC with a Z; years beyond Python's pass where they are in that form."""
-    if far := _FAR_TIME.fullmatch(text):
-        if "T" in text and not (far["zone"] or far["zone_bc"]):
+    far = _FAR_TIME.fullmatch(text)
+    if text in _ENDLESS or (far and _is_far(far, last=_LAST_TIME)):
+        if far and not far["zone"]:
             raise ValueError(_ZONE_NEEDED)
         return text
     moment = datetime.fromisoformat(text)
@@ -88,9 +133,9 @@ def _boolean(text: str) -> str:
 
 
 _FORMS: Mapping[str, Callable[[str], int | str]] = {
-    "smallint": int,
-    "integer": int,
-    "bigint": int,
+    "smallint": _integer(16),
+    "integer": _integer(32),
+    "bigint": _integer(64),
     "numeric": _numeric,
     "date": _date,
     "timestamp without time zone": _timestamp,

@@ -19,6 +19,7 @@ from psycopg_pool import ConnectionPool
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from pgvector_sync.errors import Refused
+from pgvector_sync.store.loaders import tolerate
 from pgvector_sync.store.silence import ListeningConnection, check_connection
 from pgvector_sync.store.statements import statement
 
@@ -72,6 +73,7 @@ def connect(conninfo: str) -> Connection:
         **KEEPALIVE,
     )
     connection.isolation_level = IsolationLevel.READ_COMMITTED
+    tolerate(connection)
     return connection
 
 
@@ -185,6 +187,7 @@ class Database:
 
     def _configure(self, connection: Connection) -> None:
         connection.isolation_level = IsolationLevel.READ_COMMITTED
+        tolerate(connection)
         connection.taught = self._vectors = register_vectors(connection)
 
     @property

@@ -18,7 +18,8 @@ class DeadLetter:
     """A row that can't be embedded as it is; never with its text."""
 
     pipeline: str
-    key: Key
+    key: Key | str
+    """A string: JSON, perhaps cut off, that is no key of the source, or too long."""
     verdict: str
     """`dead`, or `discarded` by a person."""
     error_class: str
@@ -34,7 +35,7 @@ def dead_letters(connection: Connection, pipeline: str | None, *, limit: int) ->
     return [
         DeadLetter(
             row["pipeline"],
-            tuple(row["key"]),
+            row["key"] if isinstance(row["key"], str) else tuple(row["key"]),
             row["verdict"],
             row["error_class"],
             row["error_message"],
@@ -59,8 +60,14 @@ def wake_failed(connection: Connection, pipeline_id: int) -> int:
 
 
 def discard(connection: Connection, pipeline: str, keys: Sequence[Key] | None) -> int:
-    """These keys, or all of the pipeline; returns how many were dead."""
-    return connection.execute(statement("dead_letters.discard"), _params(pipeline, keys)).rowcount
+    """These keys, or all of the pipeline; returns how many. Events that couldn't become work are removed."""
+    rows = connection.execute(statement("dead_letters.discard"), _params(pipeline, keys)).rowcount
+    return rows + discard_events(connection, pipeline, keys)
+
+
+def discard_events(connection: Connection, pipeline: str, keys: Sequence[Key] | None = None) -> int:
+    """Only those that couldn't become work; returns how many."""
+    return connection.execute(statement("dead_letters.discard_events"), _params(pipeline, keys)).rowcount
 
 
 def discard_old(connection: Connection, *, older_than: timedelta) -> int:

@@ -1,4 +1,8 @@
-"""The advisory locks we take, all of them transaction locks: session locks don't pass PgBouncer."""
+"""The locks we take, on rows and tables of our schema: a role needs UPDATE on them, while any that can connect can
+hold an advisory lock. All of them last to the end of the transaction, so that they pass PgBouncer.
+
+See docs/decisions/0031.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +10,35 @@ from pgvector_sync.model import Pipeline
 from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.statements import statement
 
-_CLASS = 0x70677673  # "pgvs"
-_MIGRATE = 1
-_DRAIN = 2
-_CLAIMS = 0x70677663  # "pgvc", for each pipeline
+_DRAIN = 0
+"""Ids of pipelines begin at 1."""
 
 
-def lock_migrations(connection: Connection) -> None:
-    """Waits, up to the transaction's lock_timeout. Raises psycopg.errors.LockNotAvailable."""
-    connection.execute(statement("migrations.lock_migrations"), {"classid": _CLASS, "objid": _MIGRATE})
+def lock_ledger(connection: Connection) -> None:
+    """One migration at a time. Waits up to lock_timeout. Raises psycopg.errors.LockNotAvailable."""
+    connection.execute(statement("locks.lock_ledger"))
 
 
 def try_lock_drain(connection: Connection) -> bool:
-    """True if this transaction may drain."""
-    return bool(
-        one(connection, statement("outbox.try_drain_lock"), {"classid": _CLASS, "objid": _DRAIN})["locked"]
-    )
+    """True if this transaction may drain. To take the lock is a write: look first whether there is an event."""
+    row = one(connection, statement("locks.try_lock"), {"id": _DRAIN})
+    if not row["known"]:
+        _lock(connection, _DRAIN)
+    return bool(row["locked"]) or not row["known"]
 
 
 def lock_drain(connection: Connection) -> None:
     """Keeps the drain out until commit. Raises psycopg.errors.LockNotAvailable."""
-    connection.execute(statement("outbox.drain_lock"), {"classid": _CLASS, "objid": _DRAIN})
+    _lock(connection, _DRAIN)
 
 
 def lock_claims(connection: Connection, pipeline: Pipeline) -> None:
     """One claim of a pipeline at a time, so that those in flight can be counted. Raises LockNotAvailable."""
-    connection.execute(statement("work.claims_lock"), {"classid": _CLAIMS, "objid": pipeline.id})
+    _lock(connection, pipeline.id)
+
+
+def _lock(connection: Connection, lock: int) -> None:
+    """The row is added where there is none yet: a new pipeline, or a table that was restored empty."""
+    if not connection.execute(statement("locks.lock"), {"id": lock}).rowcount:
+        connection.execute(statement("locks.add"), {"id": lock})
+        connection.execute(statement("locks.lock"), {"id": lock})

@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 from psycopg.rows import DictRow
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from pgvector_sync.errors import MigrationRefused, Refused
 from pgvector_sync.store import grants, locks, watch
@@ -23,6 +24,15 @@ MINIMUM_POSTGRES = 150000
 MINIMUM_PGVECTOR = (0, 7)
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
 _WAIT = timedelta(minutes=2)
+_TRIES = 3
+_CREATED_MEANWHILE = (
+    psycopg.errors.DuplicateSchema,
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateObject,
+    psycopg.errors.UniqueViolation,
+)
+"""Before the ledger exists there is nothing of ours to lock. A second process that creates the same schema waits
+for the first, fails with one of these, and finds everything when it tries again."""
 
 
 @dataclass(frozen=True)
@@ -58,20 +68,29 @@ def migrate(conninfo: str, *, folder: Path | None = None) -> list[Migration]:
     """
     known = migrations(folder)
     with connect(conninfo) as connection:
+        _require_versions(connection)
         try:
-            with begin(connection, lock_timeout=_WAIT, durable=True):
-                locks.lock_migrations(connection)
-                _require_versions(connection)
-                _require_extension(connection)
-                applied = _apply(connection, known)
-                with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
-                    watch.sequences(connection, repair=True)
-                return applied
+            for attempt in Retrying(
+                retry=retry_if_exception_type(_CREATED_MEANWHILE), stop=stop_after_attempt(_TRIES), reraise=True
+            ):
+                with attempt, begin(connection, lock_timeout=_WAIT, durable=True):
+                    return _migrate(connection, known)
         except psycopg.errors.LockNotAvailable:
             raise Refused(
                 "another migration has been running for two minutes",
                 hint="look at pg_stat_activity, then run `pgvector-sync migrate` again",
             ) from None
+    raise AssertionError("unreachable")  # pragma: no cover - reraise=True
+
+
+def _migrate(connection: Connection, known: list[Migration]) -> list[Migration]:
+    """In one transaction. What it creates first is what keeps a second one waiting, see `_CREATED_MEANWHILE`."""
+    _create_ledger(connection)
+    _require_extension(connection)
+    applied = _apply(connection, known)
+    with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+        watch.sequences(connection, repair=True)
+    return applied
 
 
 def check_schema(connection: Connection, *, folder: Path | None = None) -> None:
@@ -95,17 +114,37 @@ def check_schema(connection: Connection, *, folder: Path | None = None) -> None:
         )
 
 
+def _create_ledger(connection: Connection) -> None:
+    """Schema and ledger, where they don't exist yet."""
+    state = one(connection, statement("migrations.schema_exists"))
+    if state["ledger_exists"]:
+        return
+    try:
+        with connection.transaction():
+            # IF NOT EXISTS would ask for CREATE on the database even where the schema is there already
+            if not state["schema_exists"]:
+                connection.execute("CREATE SCHEMA pgvector_sync")
+            connection.execute(statement("migrations.create_ledger"))
+    except psycopg.errors.InsufficientPrivilege as error:
+        if state["schema_exists"]:
+            raise _not_ours(state) from None
+        _require_extension(connection)  # if that is lacking too, it comes first
+        who = one(connection, statement("migrations.extension"))
+        raise Refused(
+            f"role {who['role']} may not create the schema pgvector_sync ({error.sqlstate})",
+            hint=f'GRANT CREATE ON DATABASE "{who["database"]}" TO "{who["role"]}";',
+        ) from None
+
+
 def _apply(connection: Connection, known: list[Migration]) -> list[Migration]:
     state = one(connection, statement("migrations.schema_exists"))
-    who = one(connection, statement("migrations.extension"))
-    _require_grants(state)
+    if not state["may_read"]:
+        raise _not_ours(state)
+    if not _pending(connection, known):
+        return []
     try:
-        # IF NOT EXISTS would ask for CREATE on the database even where the schema is there already
-        if not state["schema_exists"]:
-            connection.execute("CREATE SCHEMA pgvector_sync")
-        if not state["ledger_exists"]:
-            connection.execute(statement("migrations.create_ledger"))
-        pending = _pending(connection, known)
+        locks.lock_ledger(connection)
+        pending = _pending(connection, known)  # while we waited another may have applied them
         for migration in pending:
             connection.execute(
                 statement("migrations.record"),
@@ -114,19 +153,9 @@ def _apply(connection: Connection, known: list[Migration]) -> list[Migration]:
             connection.execute(sql.SQL(migration.body))
         if pending:
             grants.repeat(connection)
-    except psycopg.errors.InsufficientPrivilege as error:
-        if state["schema_exists"]:
-            raise _not_ours(state) from None
-        raise Refused(
-            f"role {who['role']} may not create the schema pgvector_sync ({error.sqlstate})",
-            hint=f'GRANT CREATE ON DATABASE "{who["database"]}" TO "{who["role"]}";',
-        ) from None
+    except psycopg.errors.InsufficientPrivilege:
+        raise _not_ours(state) from None
     return pending
-
-
-def _require_grants(state: DictRow) -> None:
-    if not state["may_read"]:
-        raise _not_ours(state)
 
 
 def _not_ours(state: DictRow) -> Refused:

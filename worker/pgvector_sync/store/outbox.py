@@ -17,15 +17,32 @@ class Drained:
     """Those that were moved."""
     rows: int
     seen: int
-    """With those that were left because the work row of their key is locked."""
+    """With those that were left because the work row of their key is locked, and those that were parked."""
     last_id: int
     first_left: int | None
+    parked: int = 0
+    """Their key can't become work."""
+    faults: tuple[str, ...] = ()
+    """The error classes of those."""
+
+
+def waits(connection: Connection, *, after_id: int) -> bool:
+    """Whether there is an event beyond `after_id`. Comes before the lock of the drain, see the statement."""
+    return bool(one(connection, statement("outbox.waits"), {"after_id": after_id})["waits"])
 
 
 def move(connection: Connection, *, after_id: int, limit: int, burst: int) -> Drained:
     """Moves up to `limit` events beyond `after_id` into work; `burst` of one transaction go to the bulk lane."""
     row = one(connection, statement("outbox.drain"), {"after_id": after_id, "limit": limit, "burst": burst})
-    return Drained(row["events"], row["rows"], row["seen"], row["last_id"] or after_id, row["first_left"])
+    return Drained(
+        row["events"],
+        row["rows"],
+        row["seen"],
+        row["last_id"] or after_id,
+        row["first_left"],
+        row["parked"],
+        tuple(row["faults"] or ()),
+    )
 
 
 def lock_first(connection: Connection, *, after_id: int) -> int | None:

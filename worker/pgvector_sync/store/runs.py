@@ -135,16 +135,38 @@ def claim(connection: Connection, run_id: int, lease: Lease) -> ClaimedRun | Non
         id=row["id"],
         kind=Kind(row["kind"]),
         pipeline=row["pipeline"],
-        options=row["options"],
+        options=_object(row["options"]),
         watermark=None if row["watermark"] is None else tuple(row["watermark"]),
         walked=row["walked"],
         started_at=row["started_at"],
         claimed_at=row["claimed_at"],
         lease=lease.id,
         spec_version=row["spec_version"],
-        counts=row["counts"],
-        samples=row["samples"],
+        counts=_counts(row["counts"]),
+        samples=_samples(row["samples"]),
     )
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _counts(value: Any) -> dict[str, int]:
+    """Numbers by name, whoever has written the run."""
+    return {name: count for name, count in _object(value).items() if type(count) is int}
+
+
+def _samples(value: Any) -> dict[str, list[Any]]:
+    """Keys by kind."""
+    return {
+        kind: [key for key in keys if _is_key(key)]
+        for kind, keys in _object(value).items()
+        if isinstance(keys, list)
+    }
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(part) in (int, str) for part in value)
 
 
 def bulk_depth(connection: Connection, pipeline: Pipeline, *, limit: int) -> int:
@@ -230,7 +252,16 @@ def list_runs(
     """Newest first."""
     params = {"pipeline": pipeline, "id": run_id, "limit": limit}
     return [
-        Run(**{**row, "kind": Kind(row["kind"])}) for row in connection.execute(statement("runs.list"), params)
+        Run(
+            **{
+                **row,
+                "kind": Kind(row["kind"]),
+                "options": _object(row["options"]),
+                "counts": _counts(row["counts"]),
+                "samples": _samples(row["samples"]),
+            }
+        )
+        for row in connection.execute(statement("runs.list"), params)
     ]
 
 

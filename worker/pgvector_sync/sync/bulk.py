@@ -18,6 +18,7 @@ from pgvector_sync.errors import LeaseLost, Refused
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key
 from pgvector_sync.store import rows, runs
+from pgvector_sync.store.canonical import is_usable
 from pgvector_sync.store.database import Connection, limit_statements
 from pgvector_sync.store.runs import ClaimedRun, Kind
 from pgvector_sync.store.shape import Shape, expression
@@ -70,12 +71,12 @@ def _read(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int) -> tuple[
         limit_statements(connection, page_limit(runtime))
         if run.options.get("keys"):
             keys = runs.key_page(connection, run.id, run.watermark, limit=limit)
-            asked = set(keys)
+            asked = {key for key in keys if is_usable(key, shape.pipeline.source.key)}
             stale_only = bool(run.options.get("stale_only"))
             if conditions := _conditions(run, shape, stale_only=stale_only, filtered=False):
                 text_limit = runtime.settings.text_limit_bytes
                 asked = rows.asked(
-                    connection, shape, keys, conditions, text_limit=text_limit, since=run.started_at
+                    connection, shape, list(asked), conditions, text_limit=text_limit, since=run.started_at
                 )
             return [(key, key in asked) for key in keys], len(keys) < limit
         try:

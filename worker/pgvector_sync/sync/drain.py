@@ -41,7 +41,8 @@ class Drain:
     _sweeps: dict[int, Sweep] = field(default_factory=dict)
 
     def __call__(self, *, until: float) -> int:
-        """Drains until the outbox is empty, another drains, or `until` (time.monotonic); returns events moved.
+        """Drains until the outbox is empty, another drains, or `until` (time.monotonic); returns events moved
+        or parked.
 
         Events whose work rows are locked are passed by once per call.
         """
@@ -49,8 +50,9 @@ class Drain:
         limit = self.limit
         start, left = self._start(), None
         while time.monotonic() < until:
+            asked = limit
             try:
-                drained = self._slice(start, limit)
+                drained = self._slice(start, asked)
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
                 break  # somebody is just inserting a work row; the next poll comes soon
             except KEY_REFUSED:
@@ -61,29 +63,38 @@ class Drain:
                 continue
             if drained is None:
                 break
-            total += drained.events
+            limit = min(limit * 2, self.limit)
+            total += drained.events + drained.parked
             left = drained.first_left if left is None else left
             start = drained.last_id
             self._hint = max(self._hint, start) if left is None else left - 1
-            if drained.seen < limit:
+            if drained.seen < asked:
                 break
         self._sweep(until=until)
         return total
 
     def _slice(self, start: int, limit: int) -> Drained | None:
-        """What one transaction has moved; None while another drains."""
-        with self.database.transaction() as connection:
+        """What one transaction has moved; None while another drains, or where there is nothing."""
+        with self.database.transaction(by_key=True) as connection:
+            if not outbox.waits(connection, after_id=start):
+                self._looked(start)
+                return None
             if not locks.try_lock_drain(connection):
                 return None
             reach(Failpoint.DRAIN_LOCKED)
             drained = outbox.move(connection, after_id=start, limit=limit, burst=self.burst)
             reach(Failpoint.DRAIN_MOVED)
         reach(Failpoint.DRAIN_COMMITTED)
-        if start == 0:
-            self._full_look_at = time.monotonic()
+        self._looked(start)
         if drained.events:
             log.debug(Event.DRAIN, events=drained.events, rows=drained.rows)
+        if drained.parked:
+            log.warning(Event.PARKED, events=drained.parked, error_class=", ".join(drained.faults))
         return drained
+
+    def _looked(self, start: int) -> None:
+        if start == 0:
+            self._full_look_at = time.monotonic()
 
     def _start(self) -> int:
         stale = time.monotonic() - self._full_look_at > FULL_LOOK_EVERY.total_seconds()

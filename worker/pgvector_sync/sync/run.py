@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
@@ -12,6 +13,7 @@ from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.limits import LONGEST_RUN
 from pgvector_sync.model import Pipeline
 from pgvector_sync.store import leases, pipelines, runs
+from pgvector_sync.store.canonical import is_usable
 from pgvector_sync.store.database import IN_THE_WAY, OUTAGE, Connection
 from pgvector_sync.store.runs import ClaimedRun, Kind
 from pgvector_sync.store.shape import Shape
@@ -36,6 +38,8 @@ def carry_out(runtime: Runtime, run_id: int, *, until: float) -> bool:
         pipeline = None if run is None else pipelines.find_pipeline(connection, run.pipeline)
     if run is None or pipeline is None:
         return False
+    if run.watermark is not None and not is_usable(run.watermark, pipeline.source.key):
+        run = replace(run, watermark=None)  # somebody else's writing: from the beginning, which is only slower
     with runtime.keeper.keeping(run.lease):
         return _carry_out(runtime, run, pipeline, until=until)
 

@@ -10,6 +10,7 @@ import psycopg
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key
 from pgvector_sync.store import rows
+from pgvector_sync.store.canonical import is_usable
 from pgvector_sync.store.rows import SourceRow
 from pgvector_sync.sync.batch.claim import Batch
 from pgvector_sync.sync.expression import fault_on_every_row, fault_without_rows
@@ -30,6 +31,10 @@ class Failure:
     """False: the attempt is used up, and the row is tried again until none is left."""
     verdict: str | None = None
     """Carried over when a row that was parked before shows the same content again."""
+
+
+MALFORMED = Failure("key_malformed", "this can't be a key of the source")
+"""Any statement with such a key would fail, for the whole batch."""
 
 
 @dataclass
@@ -54,7 +59,10 @@ def read(runtime: Runtime, batch: Batch) -> Reading:
     every row.
     """
     reading = Reading()
-    for row in _Reader(runtime, batch, reading).rows(list(batch.rows)):
+    columns = batch.pipeline.source.key
+    reading.failed = {key: MALFORMED for key in batch.rows if not is_usable(key, columns)}
+    keys = [key for key in batch.rows if key not in reading.failed]
+    for row in _Reader(runtime, batch, reading).rows(keys) if keys else ():
         claimed = batch.rows[row.key]
         if row.fingerprint is None or (row.fingerprint == row.stored_fingerprint and not claimed.force):
             reading.settled.add(row.key)
@@ -92,6 +100,7 @@ class _Reader:
     seen: bool = False
     """A row's text was rendered: the expression is sound."""
     planned: bool = False
+    culprits: set[Key] = field(default_factory=set)
 
     def rows(self, keys: Sequence[Key]) -> list[SourceRow]:
         """Raises DatabaseRefuses where it is the expression's fault and no row's."""
@@ -118,9 +127,10 @@ class _Reader:
         # DETAIL and the message may quote the row: SQLSTATE and our own words (G13)
         words = f"text or where failed on this row ({error.sqlstate})"
         self.reading.failed[keys[0]] = Failure("expression_failed", words)
-        failed = self.reading.failed.keys()
-        if not self.seen and len(failed) in (SEVERAL, len(self.batch.rows)):
-            fault = fault_on_every_row(self.runtime, self.batch.shape, error, failed)
+        self.culprits.add(keys[0])
+        every = len(self.reading.failed) == len(self.batch.rows)
+        if not self.seen and (every or len(self.culprits) == SEVERAL):
+            fault = fault_on_every_row(self.runtime, self.batch.shape, error, self.culprits)
             if fault is not None:
                 raise fault
         return []

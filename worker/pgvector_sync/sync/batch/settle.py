@@ -37,12 +37,15 @@ def fail(runtime: Runtime, batch: Batch, failures: dict[Key, Failure]) -> int:
 def _settle(runtime: Runtime, batch: Batch, failures: dict[Key, Failure], connection: Connection) -> int:
     settings = runtime.settings
     total = 0
+    alike: dict[tuple[Failure, bool], list[Key]] = {}
     for key, failure in failures.items():
-        row = batch.rows[key]
-        if not failure.final and row.attempts < settings.attempts:
+        again = not failure.final and batch.rows[key].attempts < settings.attempts
+        alike.setdefault((replace(failure, fingerprint=None), again), []).append(key)
+    for (failure, again), keys in alike.items():
+        if again:
             batch.holding.back_off(
                 connection,
-                [key],
+                keys,
                 error_class=failure.error_class,
                 error_message=failure.message,
                 first=settings.backoff_first,
@@ -52,14 +55,15 @@ def _settle(runtime: Runtime, batch: Batch, failures: dict[Key, Failure], connec
             continue
         parked = batch.holding.park(
             connection,
-            [(row, failure.fingerprint)],
+            [(batch.rows[key], failures[key].fingerprint) for key in keys],
             error_class=failure.error_class,
             error_message=failure.message,
             verdict=failure.verdict,
         )
         total += len(parked)
-        if not parked:  # another generation by now: its content may be another
-            batch.holding.release(connection, [key], refund=False)
+        if changed := [key for key in keys if key not in parked]:
+            # another generation by now: its content may be another
+            batch.holding.release(connection, changed, refund=False)
     reach(Failpoint.FAILURES_SETTLED)
     return total
 
