@@ -1,10 +1,12 @@
 -- The triggers on a user's table. DDL takes no parameters: everything in braces is composed as literal or identifier.
 
 -- name: create_function
--- Appends the key of a changed row to the outbox, and deletes a gone row's vectors where that is safe. A key column
--- may have been renamed or given another type since this was installed: no statement of the application may fail for
--- that, so the key is read in a block that writes nothing (it gets no subtransaction id, and costs about 2 µs per row).
--- Where it can't be read, the event says so, and the schema watch has the whole table compared once it is repaired.
+-- Appends the key of a changed row to the outbox, and deletes a deleted row's vectors where that is safe. It runs with its
+-- owner's rights, in statements of other roles and on tables of other roles, so it evaluates nothing that they can
+-- define: it never reads the source, and touches a column only after its type was compared. A key column may also have been
+-- renamed or retyped by accident, and no statement of the application may fail for that: the key is read in a block that
+-- writes nothing (it gets no subtransaction id, and costs about 2 µs per row). Where it can't be read, the event says so,
+-- and the schema watch has the whole table compared once it is repaired.
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $capture$
 DECLARE
@@ -37,6 +39,8 @@ BEGIN
     END IF;
     IF old_key IS NOT NULL THEN
         INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, old_key);
+    END IF;
+    IF TG_OP = 'DELETE' AND current_setting('transaction_isolation') = 'read committed' THEN
         {delete};
     END IF;
     RETURN NULL;
@@ -44,50 +48,70 @@ END
 $capture$;
 
 -- name: key_readable
--- A part of `create_function`: the column still has a type whose values make the same keys.
-pg_typeof({column}) = ANY ({types}::regtype[])
-
--- name: delete_vectors
--- Only where the NOT EXISTS can be trusted; elsewhere the event does it.
--- A source or target that was renamed, dropped or closed to us must not fail the application: every look-up by name
--- answers NULL then, and the schema's privilege comes first, since to_regclass raises without it.
-        IF (CASE WHEN current_setting('transaction_isolation') = 'read committed'
-                     AND has_schema_privilege(to_regnamespace({source_schema}), 'USAGE')
-                THEN has_table_privilege(to_regclass({source_name}), 'SELECT')
-                     AND NOT row_security_active(to_regclass({source_name})) END) THEN
-            {deletes};
-        END IF;
+-- A part of `create_function`: the column has a value, and still a type whose values make the same keys. Any other type may
+-- have a cast of its owner's making, which reading it would call.
+pg_typeof({column}) = ANY ({types}::regtype[]) AND {column} IS NOT NULL
 
 -- name: delete_from_target
--- One target of the source; it may have been dropped by hand. The aliases keep clear of a table named old.
--- It may be locked as a whole, too: a plain CREATE INDEX takes minutes, and the application must not wait for it. The
--- block is a subtransaction, but one that writes nothing as a rule: the DELETE is planned in it, which fails where a
--- column was renamed or retyped, and executed behind it. Only a target with triggers or foreign keys of somebody else,
--- which may fail too, has the DELETE itself inside, at the price of a subtransaction id per row.
-            IF (CASE WHEN has_schema_privilege(to_regnamespace({target_schema}), 'USAGE')
-                    THEN has_table_privilege(to_regclass({target_name}), 'DELETE') END) THEN
-                BEGIN
+-- One target of the source. Everything happens in a block, since it must not fail the application's statement: the target may
+-- have been dropped, renamed or closed to us, or be locked as a whole by a plain CREATE INDEX, which takes minutes. What
+-- isn't deleted here is deleted by the event. The block is a subtransaction, but one that writes nothing as a rule: the
+-- DELETE is planned in it, which fails where a column was renamed or retyped, and executed behind it. Only a target
+-- with triggers or foreign keys, which may fail too, has the DELETE itself inside, for a subtransaction id per row.
+            plain := NULL;
+            BEGIN
+                IF {from_source} THEN
                     LOCK TABLE {target} IN ROW EXCLUSIVE MODE NOWAIT;
-                    SELECT NOT c.relhastriggers INTO plain FROM pg_class c
-                    WHERE c.oid = to_regclass({target_name}) AND NOT EXISTS (
-                        SELECT FROM {target} AS pgvector_sync_target, {source} AS pgvector_sync_source
-                        WHERE false AND {target_matches_old} AND {source_matches_old});
+                    {trust};
+                    PERFORM FROM ONLY {target} AS pgvector_sync_target WHERE false AND {target_matches_old};
                     IF NOT plain THEN
                         {delete_row};
                     END IF;
-                EXCEPTION WHEN OTHERS THEN
-                    plain := false;
-                END;
-                IF plain THEN
-                    {delete_row};
                 END IF;
-            END IF;
+            EXCEPTION WHEN OTHERS THEN
+                plain := NULL;
+            END;
+            IF plain THEN
+                {delete_row};
+            END IF
+
+-- name: from_source
+-- A part of `delete_from_target`: the row was deleted from the table that has the source's name now. The function may be on
+-- other tables: the source before it was swapped, or one that its owner chose, see `grant_to_owner`.
+TG_RELID = {source}::regclass
+
+-- name: from_partition
+-- The same for a partitioned source: from a partition of it, at any level.
+{source}::regclass = ANY (ARRAY(SELECT relid FROM pg_partition_ancestors(TG_RELID)))
+
+-- name: trust
+-- A part of `delete_from_target`: raises, and so lets go of the lock, unless the target is a plain table of our own. Planning
+-- a statement on a table calls what its owner has defined (the expression of an index), and executing it calls its triggers,
+-- all with our rights. So the table is ours, and so are the functions of its triggers, without a condition, which may
+-- call others. An internal trigger is a foreign key, whose queries have the rights of the other table's owner; a deferred one
+-- would fail at the application's commit. The lock keeps all that as it is, except for the name: the owner of a schema may
+-- rename it at any moment. So a superuser's rights are used only where that owner has them anyway (10 is the first
+-- superuser, of which every other is a member). One look-up each, and the two that are rare apart: the planner would
+-- prepare them for each row.
+SELECT NOT c.relhastriggers INTO STRICT plain FROM pg_class c
+                    WHERE c.oid = {target_name}::regclass AND c.relkind = 'r'
+                      AND pg_get_userbyid(c.relowner) = current_user AND has_table_privilege(c.oid, 'DELETE');
+                    IF NOT plain THEN
+                        SELECT false INTO STRICT plain WHERE NOT EXISTS (
+                            SELECT FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
+                            WHERE t.tgrelid = {target_name}::regclass AND CASE WHEN t.tgisinternal THEN t.tgdeferrable
+                                ELSE pg_get_userbyid(f.proowner) <> current_user OR t.tgqual IS NOT NULL END);
+                    END IF;
+                    IF pg_has_role(10::oid, 'MEMBER') THEN
+                        SELECT plain INTO STRICT plain FROM pg_namespace n WHERE n.nspname = {target_schema}
+                          AND pg_has_role(CASE n.nspowner WHEN 'pg_database_owner'::regrole THEN
+                                  (SELECT datdba FROM pg_database WHERE datname = current_database())
+                                  ELSE n.nspowner END, current_user, 'MEMBER');
+                    END IF
 
 -- name: delete_row
 -- A part of `delete_from_target`.
-DELETE FROM {target} AS pgvector_sync_target
-WHERE {target_matches_old}
-  AND NOT EXISTS (SELECT FROM {source} AS pgvector_sync_source WHERE {source_matches_old})
+DELETE FROM ONLY {target} AS pgvector_sync_target WHERE {target_matches_old}
 
 -- name: create_sweep_function
 -- A TRUNCATE leaves one event; the drain sweeps the targets.
@@ -104,8 +128,20 @@ $sweep$;
 REVOKE ALL ON FUNCTION {function}() FROM PUBLIC;
 
 -- name: grant_to_owner
--- Except the owner of the source: whoever makes a partition of it clones our triggers, which asks for EXECUTE.
+-- Except the owner of a partitioned source: making a partition clones our triggers, which asks for EXECUTE. It lets the owner
+-- put the function on other tables as well, where it leaves events of this source, and no more.
 GRANT EXECUTE ON FUNCTION {function}() TO {owner};
+
+-- name: executors
+-- Roles besides the owner that may execute a function: CREATE OR REPLACE keeps what was granted before.
+SELECT DISTINCT pg_get_userbyid(a.grantee)::text AS role
+FROM pg_catalog.pg_proc f, aclexplode(f.proacl) AS a
+WHERE f.pronamespace = 'pgvector_sync'::regnamespace AND f.proname = ANY (%(functions)s) AND f.pronargs = 0
+  AND a.grantee NOT IN (0, f.proowner);
+
+-- name: revoke_from
+-- Takes EXECUTE away again, from an owner that the source had before.
+REVOKE ALL ON FUNCTION {function}() FROM {role};
 
 -- name: sign
 -- What was installed, so that `apply` sees whether anything differs.

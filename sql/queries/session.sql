@@ -24,6 +24,10 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
 -- Waits for several locks together, too, which lock_timeout bounds one by one.
 SELECT set_config('statement_timeout', %(limit)s, true);
 
+-- name: read_only
+-- To the end of the transaction or savepoint; nothing that runs in it can set it back.
+SET LOCAL transaction_read_only = on;
+
 -- name: vector_type
 -- Where the extension lives and the OIDs of its array types, which differ from database to database.
 SELECT n.nspname AS schema, e.extversion AS version, t.typname AS name, t.oid, t.typarray AS array_oid

@@ -7,7 +7,7 @@ SELECT p.id, p.name, p.state, p.problem, p.problem_stops, p.recheck, p.read_colu
        s.capture_replicated, source_.oid AS source_oid, source_.kind AS source_kind, source_.owner AS source_owner,
        coalesce(source_.columns, '[]') AS columns, coalesce(source_.keyed, false) AS keyed,
        coalesce(source_.partitions, '[]') AS partitions, coalesce(installed.triggers, '[]') AS triggers,
-       target_.oid AS target_oid, coalesce(target_.columns, '{{}}') AS target_columns,
+       target_.stranger, target_.oid AS target_oid, coalesce(target_.columns, '{{}}') AS target_columns,
        EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extname = 'vector') AS vector_installed,
        -- writes whose key could not be read, and that no deep reconciliation has begun after
        EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = s.id AND o.error_class = 'key_unreadable'
@@ -36,7 +36,12 @@ LEFT JOIN LATERAL (
 ) AS source_ ON true
 LEFT JOIN LATERAL (SELECT jsonb_agg(to_jsonb(t)) AS triggers FROM ({installed}) AS t) AS installed ON true
 LEFT JOIN LATERAL (
-    SELECT c.oid, (SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, a.atttypmod))
+    SELECT c.oid,
+           -- its triggers, and all else that its owner defines, are executed with the rights of those who write to it
+           (SELECT jsonb_build_array(pg_get_userbyid(c.relowner), pg_get_userbyid(f.proowner)) FROM pg_catalog.pg_proc f
+            WHERE f.pronamespace = 'pgvector_sync'::regnamespace AND f.proname = 'capture_' || s.id AND f.pronargs = 0
+              AND NOT pg_has_role(c.relowner, f.proowner, 'MEMBER')) AS stranger,
+           (SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, a.atttypmod))
                    FROM pg_catalog.pg_attribute a
                    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns
     FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

@@ -30,7 +30,7 @@ def test_a_role_without_any_right_on_our_schema_writes_to_the_source_as_before(
         connection.execute("UPDATE docs SET id = 10 WHERE id = 1")
         connection.execute("DELETE FROM docs WHERE id = 2")
         assert docs.events() == [[3], [1], [10], [1], [2]]
-        assert docs.vectors() == {}
+        assert set(docs.vectors()) == {(1,)}
         docs.sync()
         connection.execute("TRUNCATE docs")
         docs.sync()

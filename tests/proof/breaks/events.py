@@ -117,12 +117,12 @@ MUTANTS = (
         "scenario",
     ),
     Mutant(
-        "a delete trigger without NOT EXISTS",
+        "a key change takes vectors along as a delete does",
         (
             Edit(
-                "capture.delete_row",
-                "\n  AND NOT EXISTS (SELECT FROM {source} AS pgvector_sync_source WHERE {source_matches_old})",
-                "",
+                "capture.create_function",
+                "TG_OP = 'DELETE' AND current_setting",
+                "old_key IS NOT NULL AND current_setting",
             ),
         ),
         "keys that move up by one",
@@ -131,9 +131,9 @@ MUTANTS = (
     Mutant(
         "a delete trigger that acts under REPEATABLE READ",
         (
-            Edit("capture.delete_vectors", "current_setting('transaction_isolation') = 'read committed'", "true"),
+            Edit("capture.create_function", "current_setting('transaction_isolation') = 'read committed'", "true"),
             # the witness is a trigger on the target, and a DELETE from such a target can't fail the application
-            Edit("capture.delete_from_target", "NOT c.relhastriggers", "true"),
+            Edit("capture.trust", "SELECT NOT c.relhastriggers", "SELECT true"),
         ),
         "a delete under repeatable read",
         "scenario",

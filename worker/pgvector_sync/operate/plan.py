@@ -15,7 +15,7 @@ from pgvector_sync.operate.rekey import Rekey, plan_rekey, require_carried_over
 from pgvector_sync.operate.target import TakeOver, as_it_stands, choose_target, stand
 from pgvector_sync.store import catalog, pipelines
 from pgvector_sync.store.catalog import Expressions, Table
-from pgvector_sync.store.database import Connection, limit_statements, one
+from pgvector_sync.store.database import Connection, limit_statements, one, reading
 from pgvector_sync.store.demands import Demand, demands
 from pgvector_sync.store.shape import expression, name, text_of_columns
 from pgvector_sync.store.statements import statement
@@ -237,7 +237,7 @@ def _count(connection: Connection, source: Source, table: Table, where: str | No
     """Rows that `where` accepts, and whether they were counted; else the planner has estimated them."""
     parts = {"source": name(source.schema, source.table), "wanted": expression(where or "true")}
     try:
-        with connection.transaction(force_rollback=True):  # which takes the limit back as well
+        with reading(connection):  # which takes the limit back as well
             limit_statements(connection, COUNT_TIME)
             query = statement("apply.count_up_to").format(**parts)
             counted = int(one(connection, query, {"limit": COUNT_LIMIT_ROWS + 1})["rows"])
@@ -248,7 +248,8 @@ def _count(connection: Connection, source: Source, table: Table, where: str | No
             return counted, True
     if where is None:
         return max(counted, table.estimated_rows), False
-    plan = one(connection, statement("apply.estimate").format(**parts), {})["QUERY PLAN"]
+    with reading(connection):
+        plan = one(connection, statement("apply.estimate").format(**parts), {})["QUERY PLAN"]
     return max(counted, int(plan[0]["Plan"]["Plan Rows"])), False
 
 
@@ -295,6 +296,7 @@ def _capture(
         toastable=frozenset(column.name for column in table.columns if column.can_toast),
         targets=targets,
         replicated=replicated,
+        partitioned=table.partitioned,
         partitions=partitions(connection, table),
         server_version=connection.info.server_version,
     )

@@ -13,7 +13,7 @@ from psycopg import sql
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Pipeline
 from pgvector_sync.store import catalog, pipelines, runs, watch
-from pgvector_sync.store.database import Connection, Database, one
+from pgvector_sync.store.database import Connection, Database, one, reading
 from pgvector_sync.store.runs import Kind
 from pgvector_sync.store.shape import Shape, expression, name
 from pgvector_sync.store.statements import statement
@@ -119,11 +119,11 @@ def _pipeline(connection: Connection, wanted: str) -> Pipeline:
 
 
 def check_condition(connection: Connection, shape: Shape, where: str) -> None:
-    """Raises Refused unless it is a boolean expression over the source. Nothing of it is executed."""
+    """Raises Refused unless it is a boolean expression over the source. It is planned, and not executed."""
     # in our parentheses it can't go on with another clause, without them it can't close them: "a) OR (b"
     forms = (expression(where), sql.SQL(where.replace("%", "%%")))
     try:
-        with connection.transaction(force_rollback=True):
+        with reading(connection):
             for condition in forms:
                 query = statement("source.explain").format(source=shape.source, condition=condition)
                 # binary: by the extended protocol, which takes one statement only
@@ -143,7 +143,8 @@ def count_rows(connection: Connection, pipeline: Pipeline) -> int:
     """Rows of the source: counted where they are few, the planner's estimate beyond."""
     source = pipeline.source
     query = statement("apply.count_up_to").format(source=name(source.schema, source.table), wanted=sql.SQL("true"))
-    counted = int(one(connection, query, {"limit": COUNT_LIMIT_ROWS + 1})["rows"])
+    with reading(connection):
+        counted = int(one(connection, query, {"limit": COUNT_LIMIT_ROWS + 1})["rows"])
     if counted <= COUNT_LIMIT_ROWS:
         return counted
     return max(counted, catalog.find_table(connection, source.schema, source.table).estimated_rows)

@@ -113,6 +113,16 @@ def limit_statements(connection: Connection, limit: timedelta) -> None:
     connection.execute(statement("session.limit_statements"), {"limit": f"{milliseconds}ms"})
 
 
+@contextmanager
+def reading(connection: Connection) -> Iterator[None]:
+    """A part of a transaction in which nothing can be written, settings included: reading a source, and even
+    planning to, may call functions of its owner's with our rights.
+    """
+    with connection.transaction(force_rollback=True):
+        connection.execute(statement("session.read_only"))
+        yield
+
+
 @dataclass(frozen=True, slots=True)
 class VectorTypes:
     """What the catalog says about pgvector: its schema and OIDs, which a restore or `SET SCHEMA` changes."""

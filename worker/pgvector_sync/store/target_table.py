@@ -12,7 +12,7 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.model import KeyColumn, Source, Spec, VectorType
 from pgvector_sync.store import catalog
 from pgvector_sync.store.catalog import Table
-from pgvector_sync.store.database import Connection, one
+from pgvector_sync.store.database import Connection, one, reading
 from pgvector_sync.store.key_change import KeyChange, key_changes
 from pgvector_sync.store.shape import TARGET_COLUMNS, base_type, name
 from pgvector_sync.store.statements import statement
@@ -171,7 +171,8 @@ def count_orphans(connection: Connection, standing: Standing, source: Source) ->
             for mine, theirs in pairs
         ),
     )
-    return int(one(connection, query)["rows"])
+    with reading(connection):
+        return int(one(connection, query)["rows"])
 
 
 def retype_keys(connection: Connection, target: Target, table: Table, changes: Sequence[KeyChange]) -> None:

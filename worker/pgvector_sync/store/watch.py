@@ -67,6 +67,8 @@ class Facts:
     target: tuple[str, str]
     target_types: Mapping[str, str] | None
     """Column → type; None where there is no such table."""
+    target_stranger: tuple[str, str] | None
+    """Its owner and the triggers' owner, where the first hasn't the rights of the second."""
     vector_type: str
     """As the target should have it, such as `vector(1536)`."""
     vector_installed: bool
@@ -140,6 +142,7 @@ def _facts(row: Mapping[str, Any]) -> Facts:
         triggers=tuple(_installed(trigger) for trigger in row["triggers"]),
         target=(row["target_schema"], row["target_table"]),
         target_types=None if row["target_oid"] is None else row["target_columns"],
+        target_stranger=None if row["stranger"] is None else tuple(row["stranger"]),
         vector_type=f"{row['vector_type']}({row['dimensions']})",
         vector_installed=row["vector_installed"],
     )

@@ -21,6 +21,8 @@ from pgvector_sync.store.watch import Facts, installed
 
 TOAST_CHUNK_ID_SINCE = 170000
 ROW_TRIGGERS = ("insert", "update", "delete")
+FUNCTIONS = ("capture", "sweep")
+"""Of row triggers, and of those on TRUNCATE."""
 _TOAST_CHUNK_ID = sql.SQL("pg_catalog.pg_column_toast_chunk_id")
 _OLD, _NEW = sql.SQL("old"), sql.SQL("new")
 
@@ -41,16 +43,17 @@ class Capture:
     """Columns whose values may be stored out of line."""
     targets: tuple[Target, ...]
     replicated: bool
+    partitioned: bool
     partitions: tuple[Target, ...]
     server_version: int
 
     @property
     def function(self) -> sql.Identifier:
-        return sql.Identifier("pgvector_sync", f"capture_{self.source.id}")
+        return sql.Identifier("pgvector_sync", _function_name("capture", self.source))
 
     @property
     def sweep_function(self) -> sql.Identifier:
-        return sql.Identifier("pgvector_sync", f"sweep_{self.source.id}")
+        return sql.Identifier("pgvector_sync", _function_name("sweep", self.source))
 
     @property
     def _relation(self) -> sql.Identifier:
@@ -65,23 +68,21 @@ class Capture:
     def _delete(self) -> sql.Composable:
         if not self.targets:
             return sql.SQL("NULL")
-        return statement("capture.delete_vectors").format(
-            source_schema=_quoted(self.source.schema),
-            source_name=_quoted(*self.home),
-            deletes=sql.SQL(";\n").join(self._delete_from(target) for target in self.targets),
-        )
+        return sql.SQL(";\n").join(self._delete_from(target) for target in self.targets)
 
     def _delete_from(self, target: Target) -> sql.Composed:
         parts: dict[str, sql.Composable] = {
             "target": sql.Identifier(*target),
             "target_matches_old": self._matches_old(sql.SQL("pgvector_sync_target")),
-            "source": self._relation,
-            "source_matches_old": self._matches_old(sql.SQL("pgvector_sync_source")),
         }
         return statement("capture.delete_from_target").format(
             **parts,
-            target_schema=_quoted(target[0]),
-            target_name=_quoted(*target),
+            from_source=statement(f"capture.from_{'partition' if self.partitioned else 'source'}").format(
+                source=_quoted(*self.home)
+            ),
+            trust=statement("capture.trust").format(
+                target_name=_quoted(*target), target_schema=sql.Literal(target[0])
+            ),
             delete_row=statement("capture.delete_row").format(**parts),
         )
 
@@ -127,12 +128,18 @@ class Capture:
                 delete=self._delete(),
             ),
             statement("capture.revoke").format(function=self.function),
-            statement("capture.grant_to_owner").format(function=self.function, owner=sql.Identifier(self.owner)),
             statement("capture.create_sweep_function").format(
                 function=self.sweep_function, source_id=sql.Literal(self.source.id)
             ),
             statement("capture.revoke").format(function=self.sweep_function),
+            *self._grants(),
         ]
+
+    def _grants(self) -> list[sql.Composed]:
+        if not self.partitioned:
+            return []
+        owner = sql.Identifier(self.owner)
+        return [statement("capture.grant_to_owner").format(function=self.function, owner=owner)]
 
     def _triggers(self, partitions: tuple[Target, ...]) -> list[sql.Composed]:
         made = [
@@ -184,6 +191,10 @@ class Capture:
         return "A" if self.replicated else "O"
 
 
+def _function_name(kind: str, source: Source) -> str:
+    return f"{kind}_{source.id}"
+
+
 def _trigger(event: str) -> sql.Identifier:
     return sql.Identifier(f"pgvector_sync_{event}")
 
@@ -218,6 +229,7 @@ def of_stored(facts: Sequence[Facts], server_version: int) -> Capture | None:
         toastable=table.toastable,
         targets=tuple(sorted(pipeline.target for pipeline in living)),
         replicated=living[0].replicated,
+        partitioned=table.kind == "p",
         partitions=table.partitions,
         server_version=server_version,
     )
@@ -229,8 +241,21 @@ def install(connection: Connection, capture: Capture) -> None:
     if any((t.schema, t.table) not in places for t in installed(connection, capture.source.id)):
         # The table that had the source's name before goes on as any other; DROP TRIGGER would need its owner.
         uninstall(connection, capture.source)
+    _revoke(connection, capture)
     for part in capture.statements():
         connection.execute(part)
+
+
+def _revoke(connection: Connection, capture: Capture) -> None:
+    """Takes back what former owners of the source were granted."""
+    names = [_function_name(kind, capture.source) for kind in FUNCTIONS]
+    for row in connection.execute(statement("capture.executors"), {"functions": names}).fetchall():
+        for name in names:
+            connection.execute(
+                statement("capture.revoke_from").format(
+                    function=sql.Identifier("pgvector_sync", name), role=sql.Identifier(row["role"])
+                )
+            )
 
 
 def touch(connection: Connection, relation: Target) -> None:
@@ -243,10 +268,9 @@ def uninstall(connection: Connection, source: Source) -> None:
     """Drops our functions, and with them every trigger that calls one: on the source, on its partitions, on what
     was renamed or detached meanwhile. DROP TRIGGER would need the table's owner.
     """
-    for name in (f"capture_{source.id}", f"sweep_{source.id}"):
-        connection.execute(
-            statement("capture.drop_function").format(function=sql.Identifier("pgvector_sync", name))
-        )
+    for kind in FUNCTIONS:
+        name = sql.Identifier("pgvector_sync", _function_name(kind, source))
+        connection.execute(statement("capture.drop_function").format(function=name))
 
 
 def create_target(

@@ -161,6 +161,14 @@ def _of_target(facts: Facts, refusing: Sequence[Demand]) -> Iterator[Problem]:
     if types is None:
         yield Problem(f"there is no table {label}", APPLY)
         return
+    if facts.target_stranger is not None:
+        # writing to it would execute triggers of its owner's, with a worker's rights
+        stranger, owner = facts.target_stranger
+        table = sql.Identifier(*facts.target).as_string()
+        yield Problem(
+            f"{label} belongs to {stranger}, and the triggers of {facts.source.label} run as {owner}",
+            f"ALTER TABLE {table} OWNER TO {sql.Identifier(owner).as_string()};",
+        )
     vector = types.get("embedding", "nothing").rpartition(".")[2]
     if vector != facts.vector_type:
         yield Problem(
