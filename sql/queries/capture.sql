@@ -133,14 +133,15 @@ REVOKE ALL ON FUNCTION {function}() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION {function}() TO {owner};
 
 -- name: executors
--- Roles besides the owner that may execute a function: CREATE OR REPLACE keeps what was granted before.
-SELECT DISTINCT pg_get_userbyid(a.grantee)::text AS role
+-- Roles besides the owner that may execute our functions: CREATE OR REPLACE keeps what was granted before, and ALTER DEFAULT
+-- PRIVILEGES grants more.
+SELECT f.proname::text AS function, pg_get_userbyid(a.grantee)::text AS role
 FROM pg_catalog.pg_proc f, aclexplode(f.proacl) AS a
 WHERE f.pronamespace = 'pgvector_sync'::regnamespace AND f.proname = ANY (%(functions)s) AND f.pronargs = 0
   AND a.grantee NOT IN (0, f.proowner);
 
 -- name: revoke_from
--- Takes EXECUTE away again, from an owner that the source had before.
+-- Takes EXECUTE away from another role, such as an owner that the source had before.
 REVOKE ALL ON FUNCTION {function}() FROM {role};
 
 -- name: sign

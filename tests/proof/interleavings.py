@@ -108,10 +108,10 @@ def whole_batch(name: str) -> list[Step]:
 
 
 def writes(*statements: str) -> list[Step]:
-    """Each statement, then its commit; a DELETE and a key change read and lock the target."""
+    """Each statement, then its commit; a DELETE reads and locks the target."""
     made = []
     for number, statement in enumerate(statements, start=1):
-        removes = "DELETE" in statement or "SET id" in statement
+        removes = "DELETE" in statement
         made.append(Step("application", statement, looks=removes, locks=TARGET if removes else frozenset()))
         made.append(Step("application", f"commit {number}", commits=True))
     return made

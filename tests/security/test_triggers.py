@@ -394,6 +394,13 @@ def test_a_former_owner_of_a_source_may_no_longer_use_the_functions(synced: Sync
     synced.apply()
 
 
+def test_default_privileges_let_nobody_use_the_functions(synced: Synced, owner: str):
+    synced.run(f"ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO {owner}")
+    serve(synced, owner)
+    query = "SELECT bool_or(has_function_privilege(%s, oid, 'EXECUTE')) FROM pg_proc WHERE proname IN ('capture_1', 'sweep_1')"
+    assert not synced.database.value(query, owner)
+
+
 def test_enqueue_calls_no_cast_of_the_callers(
     synced: Synced, attacker: Connection, owner: str, robbed: Callable[[], set[str]]
 ):

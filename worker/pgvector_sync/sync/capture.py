@@ -241,21 +241,19 @@ def install(connection: Connection, capture: Capture) -> None:
     if any((t.schema, t.table) not in places for t in installed(connection, capture.source.id)):
         # The table that had the source's name before goes on as any other; DROP TRIGGER would need its owner.
         uninstall(connection, capture.source)
-    _revoke(connection, capture)
     for part in capture.statements():
         connection.execute(part)
+    _revoke_from_others(connection, capture)
 
 
-def _revoke(connection: Connection, capture: Capture) -> None:
-    """Takes back what former owners of the source were granted."""
+def _revoke_from_others(connection: Connection, capture: Capture) -> None:
+    """Whatever was granted before, only the roles that need it may execute our functions."""
+    needed = {(_function_name("capture", capture.source), capture.owner)} if capture.partitioned else set()
     names = [_function_name(kind, capture.source) for kind in FUNCTIONS]
     for row in connection.execute(statement("capture.executors"), {"functions": names}).fetchall():
-        for name in names:
-            connection.execute(
-                statement("capture.revoke_from").format(
-                    function=sql.Identifier("pgvector_sync", name), role=sql.Identifier(row["role"])
-                )
-            )
+        if (row["function"], row["role"]) not in needed:
+            function, role = sql.Identifier("pgvector_sync", row["function"]), sql.Identifier(row["role"])
+            connection.execute(statement("capture.revoke_from").format(function=function, role=role))
 
 
 def touch(connection: Connection, relation: Target) -> None:
