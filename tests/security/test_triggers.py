@@ -7,6 +7,7 @@ leaves the name of the role that executed the attacker's code in `shop.loot`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import psycopg
@@ -14,7 +15,8 @@ import pytest
 
 from pgvector_sync.operate import watch
 from pgvector_sync.operate.status import read_status
-from synced import DIMENSIONS, OURS, Synced
+from pgvector_sync.sync.runtime import Runtime
+from synced import DIMENSIONS, OURS, Synced, runtime_of
 
 Role = Callable[..., str]
 Connection = psycopg.Connection[Any]
@@ -55,7 +57,21 @@ def serve(synced: Synced, owner: str, *tables: str) -> None:
         for statement in tables or ("CREATE TABLE shop.docs (id bigint PRIMARY KEY, body text)",):
             connection.execute(statement)
         connection.execute(ROWS)
-    synced.pipeline(source="shop.docs")
+        connection.execute("GRANT SELECT ON shop.docs TO public")
+    synced.declare(source="shop.docs")
+    apply(synced)
+    with superuser(synced) as runtime:
+        synced.settle(runtime=runtime)
+
+
+def superuser(synced: Synced) -> AbstractContextManager[Runtime]:
+    """Whose functions the triggers call."""
+    return runtime_of(synced.database.url, synced.runtime.embedder)
+
+
+def apply(synced: Synced) -> None:
+    with superuser(synced) as runtime:
+        synced.apply(runtime)
 
 
 @pytest.fixture
@@ -323,7 +339,8 @@ def test_a_superusers_delete_is_left_to_the_drain_where_the_schemas_owner_could_
 ):
     attacker.execute("DELETE FROM shop.docs WHERE id = 1")
     assert (1,) in synced.vectors()
-    synced.sync()
+    with superuser(synced) as runtime:
+        synced.settle(runtime=runtime)
     assert (1,) not in synced.vectors()
 
 
@@ -386,12 +403,11 @@ def test_a_former_owner_of_a_source_may_no_longer_use_the_functions(synced: Sync
     serve(synced, owner, *PARTITIONS)
     heir = role("heir")
     synced.run(f"ALTER TABLE shop.docs OWNER TO {heir}")
-    synced.apply()
+    apply(synced)
     query = "SELECT has_function_privilege(%s, 'pgvector_sync.capture_1()', 'EXECUTE')"
     assert not synced.database.value(query, owner)
     assert synced.database.value(query, heir)
-    synced.run(f"ALTER TABLE shop.docs OWNER TO {owner}", "ALTER TABLE shop.docs_1 OWNER TO CURRENT_USER")
-    synced.apply()
+    synced.run(f"ALTER TABLE shop.docs OWNER TO {owner}")
 
 
 def test_default_privileges_let_nobody_use_the_functions(synced: Synced, owner: str):
