@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import redis
 
-from endpoint import Endpoint, Limit
+from endpoint import ALLOWED_HOSTS, ENVIRONMENT, Endpoint, Limit
 from pgvector_sync.embedding.embedder import open_embedder
 from pgvector_sync.errors import RateLimited, Unavailable
 from pgvector_sync.model import Lane, Provider, Spec
@@ -62,13 +62,18 @@ CASES = (
 
 def provider_of(case: Case, base_url: str) -> Provider:
     limit = {"requests_per_minute" if case.requests else "tokens_per_minute": case.limit}
-    return Provider(f"bench-{case.name}", base_url=base_url, api_key_env="KEY", **limit)
+    return Provider(f"bench-{case.name}", base_url=base_url, api_key_env="TEST_KEY", **limit)
 
 
 def work(case: Case, base_url: str, redis_url: str, until: float) -> dict[Lane, list[float]]:
     """One process: seconds that each call took, by lane. `until` is a value of `time.time()`."""
-    settings = Settings(_env_file=None, REDIS_URL=redis_url, DATABASE_URL="postgresql:///benchmark")
-    embedder = open_embedder(provider_of(case, base_url), settings, {"KEY": "test-key"})
+    settings = Settings(
+        _env_file=None,
+        REDIS_URL=redis_url,
+        DATABASE_URL="postgresql:///benchmark",
+        allowed_hosts=ALLOWED_HOSTS,
+    )
+    embedder = open_embedder(provider_of(case, base_url), settings, ENVIRONMENT)
     took: dict[Lane, list[float]] = {Lane.LIVE: [], Lane.BULK: []}
 
     def loop(lane: Lane) -> None:

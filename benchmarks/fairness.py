@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from lag import lags, percentile
 
+from endpoint import ENVIRONMENT
 from pgvector_sync.store.migrations import migrate
 from processes import Process, Processes
 from servers import Database, new_database, running_postgres, running_valkey
@@ -152,9 +153,7 @@ def main() -> None:
         valkey = stack.enter_context(running_valkey())
         database = stack.enter_context(new_database(postgres))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        processes = Processes(
-            folder, {"DATABASE_URL": database.url, "REDIS_URL": valkey.url, "TEST_KEY": "test-key"}
-        )
+        processes = Processes(folder, {"DATABASE_URL": database.url, "REDIS_URL": valkey.url, **ENVIRONMENT})
         stack.callback(lambda: [process.kill() for process in processes.started])
         urls = {}
         for provider in ("one", "two"):

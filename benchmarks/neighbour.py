@@ -39,6 +39,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import numpy as np
 import psycopg
 
+from endpoint import ENVIRONMENT
 from pgvector_sync.bootstrap import open_database
 from pgvector_sync.operate.status import settled
 from pgvector_sync.settings import Settings
@@ -299,7 +300,7 @@ def bench(rows: int, pool: str, major: int) -> Iterator[tuple[Bench, float]]:
         valkey = stack.enter_context(running_valkey())
         database = stack.enter_context(new_database(postgres))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        environment = {"DATABASE_URL": database.url, "REDIS_URL": valkey.url, "TEST_KEY": "test-key"}
+        environment = {"DATABASE_URL": database.url, "REDIS_URL": valkey.url, **ENVIRONMENT}
         processes = Processes(folder, environment)
         stack.callback(lambda: [process.kill() for process in processes.started])
         script = str(Path(__file__).parents[1] / "tests" / "endpoint.py")

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from lag import lags, percentile
 
+from endpoint import ENVIRONMENT
 from pgvector_sync.bootstrap import open_runtime
 from pgvector_sync.operate.requests import request_reconcile, request_reembed
 from pgvector_sync.operate.waiting import find_run
@@ -165,9 +166,7 @@ def main() -> None:
         valkey = stack.enter_context(running_valkey())
         database = stack.enter_context(new_database(postgres))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        processes = Processes(
-            folder, {"DATABASE_URL": database.url, "REDIS_URL": valkey.url, "TEST_KEY": "test-key"}
-        )
+        processes = Processes(folder, {"DATABASE_URL": database.url, "REDIS_URL": valkey.url, **ENVIRONMENT})
         stack.callback(lambda: [process.kill() for process in processes.started])
         endpoint = processes.start(
             sys.executable,

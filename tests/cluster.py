@@ -12,7 +12,7 @@ import psutil
 import pytest
 import redis
 
-from endpoint import Calls, Endpoint
+from endpoint import ENVIRONMENT, Calls, Endpoint
 from pgvector_sync.bootstrap import Embedders
 from pgvector_sync.failpoint import Failpoint
 from pgvector_sync.operate.status import settled
@@ -93,7 +93,7 @@ def open_cluster(
     processes.env |= {
         "DATABASE_URL": database.url_as(WORKER),
         "REDIS_URL": valkey.url,
-        "TEST_KEY": "test-key",
+        **ENVIRONMENT,
         "PGVECTOR_SYNC_TEXT_LIMIT_BYTES": str(TEXT_LIMIT),
     }
     with open_synced(database, shared, processes.folder, monkeypatch) as synced:

@@ -62,6 +62,11 @@ class Calls:
         return {name: getattr(self, name) for name in names}
 
 
+ALLOWED_HOSTS = "http://127.0.0.1=TEST_KEY"
+ENVIRONMENT = {"TEST_KEY": "test-key", "PGVECTOR_SYNC_ALLOWED_HOSTS": ALLOWED_HOSTS}
+"""Of a worker that may call any endpoint of this file, with the key that all of them take."""
+
+
 class Endpoint:
     """Listens from the start; `close`, or the end of the `with`, ends it. Safe to control while it serves."""
 
@@ -69,11 +74,11 @@ class Endpoint:
         self,
         *,
         port: int = 0,
-        api_key: str = "test-key",
+        api_key: str | None = "test-key",
         latency: float = 0.0,
         certificate: Path | None = None,
     ) -> None:
-        """`latency` in seconds; `certificate` is a PEM file with key and certificate, for https."""
+        """`api_key`: None if it wants none, and takes none. `latency` in seconds; `certificate` is a PEM file with key and certificate, for https."""
         self.api_key = api_key
         self.latency = latency
         self.calls = Calls()

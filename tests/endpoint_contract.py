@@ -94,9 +94,9 @@ class Limit:
         return None
 
 
-def check_request(body: bytes, authorization: str, api_key: str) -> dict[str, Any]:
+def check_request(body: bytes, authorization: str, api_key: str | None) -> dict[str, Any]:
     """The request's parameters, `input` always a list. Raises RefusalError where the real endpoint would refuse."""
-    if authorization != f"Bearer {api_key}":
+    if authorization != (f"Bearer {api_key}" if api_key else ""):
         raise RefusalError(401, "invalid_api_key", "incorrect API key provided")
     try:
         request = json.loads(body)

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from endpoint import Endpoint, vector_of
+from endpoint import ALLOWED_HOSTS, ENVIRONMENT, Endpoint, vector_of
 from pgvector_sync.bootstrap import Embedders, open_database
 from pgvector_sync.config import load_config
 from pgvector_sync.embedding.embedder import Embedder
@@ -242,7 +242,7 @@ def runtime_of(url: str, embedder: Callable[[Provider], Embedder]) -> Iterator[R
 @contextmanager
 def running_endpoint() -> Iterator[tuple[Endpoint, Embedders]]:
     """An endpoint and its clients, whose making takes longer than many a test."""
-    embedders = Embedders(Settings(_env_file=None))
+    embedders = Embedders(Settings(_env_file=None, allowed_hosts=ALLOWED_HOSTS))
     with Endpoint() as endpoint:
         yield endpoint, embedders
     embedders.close()
@@ -255,7 +255,8 @@ def open_synced(
     """Opens everything that `Synced` holds."""
     endpoint, embedders = shared
     endpoint.heal()
-    monkeypatch.setenv("TEST_KEY", "test-key")
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(run, "AGAIN", timedelta(milliseconds=5))  # a run looks again a hundred times as soon
     with (
         runtime_of(database.url_as(WORKER), embedders) as runtime,

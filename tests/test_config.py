@@ -230,6 +230,19 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(refusal, text, place):
         assert "secrets belong in the environment: name the variable in api_key_env" in str(error)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "PGPASSWORD"),
+        *("OPENAI_BASE_URL", "PGVECTOR_SYNC_REDIS_PREFIX", "AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_a_variable_that_holds_no_providers_key_is_refused_as_one(refusal, name):
+    error = refusal(f"[providers.openai]\napi_key_env = '{name}'")
+    assert error.key == "providers.openai.api_key_env"
+    assert f"{name} holds something else, and is never sent" in str(error)
+
+
 @pytest.mark.parametrize("url", ["ftp://host", "host/v1", "https://", "https:///v1", "https://h o", "https://h#f"])
 def test_what_is_no_endpoint_is_refused(refusal, url):
     assert refusal(f"[providers.openai]\nbase_url = '{url}'").key == "providers.openai.base_url"

@@ -21,6 +21,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from endpoint import ENVIRONMENT
 from pgvector_sync.operate.status import settled
 from processes import Processes
 from servers import Database
@@ -177,7 +178,7 @@ def synced(database: Database, processes: Processes, redis_url: str, tmp_path: P
     endpoint = processes.start(sys.executable, server, "--latency-ms", "300")
     endpoint.wait_for("base_url")
     (tmp_path / "pgvector-sync.toml").write_text(CONFIG.format(**json.loads(endpoint.printed)))
-    processes.env |= {"DATABASE_URL": database.url, "REDIS_URL": redis_url, "TEST_KEY": "test-key"}
+    processes.env |= {"DATABASE_URL": database.url, "REDIS_URL": redis_url, **ENVIRONMENT}
     database.execute(DOCS)
     assert processes.command("apply", "--yes").wait() == 0
     with runtime_of(database.url, _no_embedder) as runtime:

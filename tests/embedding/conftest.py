@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from endpoint import Endpoint
+from endpoint import ALLOWED_HOSTS, Endpoint
 from pgvector_sync.embedding.embedder import Embedder, Embeddings, open_embedder
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.settings import Settings
@@ -40,7 +40,12 @@ def open_caller() -> Iterator[Callable[..., Caller]]:
     opened: list[Embedder] = []
 
     def open_one(base_url: str, *, environ: Any = None, timeout: float = 10.0, **fields: Any) -> Caller:
-        settings = Settings(_env_file=None, openai_base_url=None, provider_timeout=timedelta(seconds=timeout))
+        settings = Settings(
+            _env_file=None,
+            openai_base_url=None,
+            allowed_hosts=f"{ALLOWED_HOSTS},https://127.0.0.1=TEST_KEY",
+            provider_timeout=timedelta(seconds=timeout),
+        )
         provider = replace(Provider("test", base_url=base_url, api_key_env="TEST_KEY"), **fields)
         opened.append(open_embedder(provider, settings, {"TEST_KEY": "test-key"} if environ is None else environ))
         return Caller(opened[-1])

@@ -2,14 +2,26 @@ from __future__ import annotations
 
 import pytest
 
-from pgvector_sync.embedding.hosts import address_of, allowed_hosts, check_address
+from pgvector_sync.embedding.hosts import address_of, allowed_hosts, check_provider, is_loopback, takes_sdk_headers
 from pgvector_sync.errors import Misconfigured
 from pgvector_sync.model import Provider
 from pgvector_sync.settings import Settings
 
+OPENAI = Provider("openai", base_url="https://api.openai.com/v1", api_key_env="OPENAI_API_KEY")
+
 
 def settings(**values):
-    return Settings(_env_file=None, **{"openai_base_url": None, **values})
+    return Settings(_env_file=None, **{"openai_base_url": None, "allowed_hosts": "", **values})
+
+
+def check(address, allowed="", key=None, **values):
+    check_provider(Provider("test", base_url=address, api_key_env=key), settings(allowed_hosts=allowed, **values))
+
+
+def refusal(address, allowed="", key=None, **values):
+    with pytest.raises(Misconfigured) as caught:
+        check(address, allowed, key, **values)
+    return caught.value
 
 
 @pytest.mark.parametrize(
@@ -22,21 +34,25 @@ def settings(**values):
         "https://two.example",
         "http://localhost:11434/v1",
         "http://127.0.0.1:8080/v1",
-        "http://[::1]:8080/v1",
+        "http://[0:0::1]:8080/v1",
     ],
 )
-def test_openai_the_base_url_the_named_hosts_and_loopback_are_allowed(address):
-    named = settings(
-        openai_base_url="https://proxy.example:8443/openai/v1", allowed_hosts="one.example, Two.example"
+def test_openai_the_base_url_and_the_named_hosts_are_allowed(address):
+    check(
+        address,
+        "one.example, Two.example, http://localhost:11434, http://127.0.0.1, http://[::1]:8080",
+        openai_base_url="https://proxy.example:8443/openai/v1",
     )
-    check_address(address, allowed_hosts(named))
 
 
-def test_any_other_host_is_refused_with_the_way_to_allow_it():
-    with pytest.raises(Misconfigured) as caught:
-        check_address("https://evil.example/v1", allowed_hosts(settings()))
-    assert "evil.example" in str(caught.value)
-    assert "PGVECTOR_SYNC_ALLOWED_HOSTS" in (caught.value.hint or "")
+def test_any_other_host_is_refused_with_the_line_that_allows_it():
+    error = refusal("https://evil.example/v1", "http://ollama:11434, two.example", key="EVIL_KEY")
+    assert error.code == "host_not_allowed"
+    assert "evil.example" in str(error)
+    assert error.hint == (
+        "if evil.example may see your texts and the key in EVIL_KEY: "
+        "export PGVECTOR_SYNC_ALLOWED_HOSTS=http://ollama:11434,two.example,evil.example=EVIL_KEY"
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,68 +66,148 @@ def test_any_other_host_is_refused_with_the_way_to_allow_it():
         "https://user:secret@api.openai.com/v1",
         "https://api.openai.com /v1",
         "https://api.openai.com/v1\n",
+        "https://api.openai.com./v1",
+        "https://api.openai.com:8443/v1",
         "https://\uff41pi.openai.com/v1",
         "ftp://api.openai.com/v1",
         "file:///etc/passwd",
         "api.openai.com",
-        "https://127.1/v1",
-        "http://2130706433/v1",
         "",
     ],
 )
 def test_no_spelling_smuggles_a_host_in(address):
-    with pytest.raises(Misconfigured) as caught:
-        check_address(address, allowed_hosts(settings()))
-    assert "secret" not in str(caught.value)
+    assert "secret" not in str(refusal(address))
 
 
-def test_http_is_for_loopback_and_hosts_named_with_it():
-    with pytest.raises(Misconfigured) as caught:
-        check_address("http://api.openai.com/v1", allowed_hosts(settings(allowed_hosts="ollama")))
-    assert caught.value.code == "https_required"
-    named = allowed_hosts(settings(allowed_hosts="ollama, http://tei:8080, https://vllm, HTTP://Model.Local/"))
+@pytest.mark.parametrize(
+    "host",
+    [
+        *("localhost", "LOCALHOST", "127.0.0.1", "127.0.0.2", "127.255.255.254", "[::1]", "[0:0::1]", "0.0.0.0"),
+        *("[::]", "127.1", "2130706433", "0x7f000001", "0177.0.0.1", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"),
+    ],
+)
+def test_this_machine_is_allowed_only_as_it_is_named(host):
+    for scheme in ("http", "https"):
+        refusal(f"{scheme}://{host}:8080/v1", "http://10.0.0.1")
+    named = f"http://{host}:8080"
+    check(f"http://{host}:8080/v1", named)
+    refusal(f"http://{host}:8081/v1", named)
+    refusal("http://127.0.0.9:8080/v1", named)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "127.0.0.1", "127.9.9.9", "::1", "0.0.0.0", "::ffff:127.0.0.1", "::"]
+)
+def test_all_of_loopback_is_loopback(host):
+    assert is_loopback(host)
+    assert not is_loopback("10.0.0.1")
+
+
+def test_this_machine_needs_no_encryption_to_be_named():
+    error = refusal("http://127.0.0.1:8080/v1")
+    assert error.code == "host_not_allowed"
+    assert error.hint.endswith("export PGVECTOR_SYNC_ALLOWED_HOSTS=http://127.0.0.1:8080")
+
+
+def test_http_is_for_hosts_named_with_it():
+    assert refusal("http://api.openai.com/v1", "ollama").code == "https_required"
+    named = "ollama, http://tei:8080, https://vllm, HTTP://Model.Local/"
     for address in ("http://tei:8080/v1", "https://tei:8080", "http://model.local/v1", "http://model.local:99/v1"):
-        check_address(address, named)
+        check(address, named)
     for address in ("http://ollama:11434/v1", "http://vllm/v1"):
-        with pytest.raises(Misconfigured, match="over http") as caught:
-            check_address(address, named)
-        assert "PGVECTOR_SYNC_ALLOWED_HOSTS=http://" in caught.value.hint
+        error = refusal(address, named)
+        assert "over http" in str(error)
+        assert error.hint.endswith(f",{address.removesuffix('/v1')}")
 
 
 def test_a_port_that_is_named_is_the_only_one():
-    named = allowed_hosts(settings(allowed_hosts="one.example:8443, http://tei:8080"))
-    check_address("https://one.example:8443/v1", named)
+    named = "one.example:8443, http://tei:8080"
+    check("https://one.example:8443/v1", named)
     for address in ("https://one.example/v1", "http://tei/v1", "http://tei:8081"):
-        with pytest.raises(Misconfigured):
-            check_address(address, named)
+        refusal(address, named)
 
 
-def test_the_base_url_of_the_environment_names_its_host_with_its_scheme():
-    named = allowed_hosts(settings(openai_base_url="http://ollama:11434/v1"))
-    check_address("http://ollama:11434/v1", named)
-    check_address("http://ollama/other", named)
-
-
-@pytest.mark.parametrize("address", ["http://127.0.0.2:1/v1", "http://127.255.255.254/v1", "http://[0:0::1]/v1"])
-def test_all_of_loopback_is_loopback(address):
-    check_address(address, allowed_hosts(settings()))
+def test_the_base_url_of_the_environment_names_its_host_with_its_scheme_and_port():
+    named = "http://ollama:11434/v1"
+    check("http://ollama:11434/other", openai_base_url=named)
+    for address in ("http://ollama/v1", "http://ollama:22/v1"):
+        refusal(address, openai_base_url=named)
 
 
 @pytest.mark.parametrize("address", ["https://h.example/v1/embeddings", "http://127.0.0.1/embeddings/"])
 def test_an_address_without_the_endpoint_is_wanted(address):
-    with pytest.raises(Misconfigured, match="OPENAI_BASE_URL ends in /embeddings"):
-        check_address(address, allowed_hosts(settings()), setting="OPENAI_BASE_URL")
+    assert str(refusal(address, "h.example")).startswith("base_url of test ends in /embeddings")
 
 
-def test_a_nonsense_entry_allows_nothing():
-    default = allowed_hosts(settings())
-    assert allowed_hosts(settings(allowed_hosts=", ,[", openai_base_url="https://[")) == default
+def test_a_nonsense_entry_allows_nothing_and_is_not_repeated():
+    nonsense = ", ,[,https://me:secret@host,a=b=c,x.example=,x.example=A B"
+    assert allowed_hosts(settings(allowed_hosts=nonsense, openai_base_url="https://[")) == allowed_hosts(
+        settings()
+    )
+    assert refusal("https://y.example", nonsense).hint.endswith("PGVECTOR_SYNC_ALLOWED_HOSTS=y.example")
 
 
 def test_the_base_url_of_the_environment_wins_for_the_default_key_only():
     elsewhere = settings(openai_base_url="https://proxy.example/v1")
-    default = Provider("openai", base_url="https://api.openai.com/v1", api_key_env="OPENAI_API_KEY")
     other = Provider("voyage", base_url="https://api.voyage.example/v1", api_key_env="VOYAGE_API_KEY")
-    assert address_of(default, elsewhere) == "https://proxy.example/v1"
-    assert address_of(default, settings()) == "https://api.openai.com/v1"
+    assert address_of(OPENAI, elsewhere) == "https://proxy.example/v1"
+    assert address_of(OPENAI, settings()) == "https://api.openai.com/v1"
     assert address_of(other, elsewhere) == "https://api.voyage.example/v1"
+
+
+# -- keys ----------------------------------------------------------------------------------------------------
+
+
+def test_openais_key_goes_to_openai_and_to_the_base_url_of_the_environment():
+    assert check_provider(OPENAI, settings()) == "https://api.openai.com/v1"
+    local = settings(openai_base_url="http://127.0.0.1:4000/v1")
+    assert check_provider(OPENAI, local) == "http://127.0.0.1:4000/v1"
+
+
+def test_a_key_goes_only_where_the_environment_binds_it():
+    named = "api.voyageai.com=VOYAGE_API_KEY, http://ollama:11434, http://litellm:4000=A, http://litellm:4000=B"
+    check("https://api.voyageai.com/v1", named, "VOYAGE_API_KEY")
+    check("https://api.voyageai.com/v1", named)
+    check("http://ollama:11434/v1", named)
+    for key in "AB":
+        check("http://litellm:4000/v1", named, key)
+    for address, key in [
+        ("http://ollama:11434/v1", "VOYAGE_API_KEY"),
+        ("http://litellm:4000/v1", "VOYAGE_API_KEY"),
+        ("https://api.voyageai.com/v1", "voyage_api_key"),
+        ("https://api.voyageai.com/v1", "OPENAI_API_KEY"),
+        ("https://api.openai.com/v1", "VOYAGE_API_KEY"),
+        ("https://api.openai.com/v1", "OPENAI_ADMIN_KEY"),
+    ]:
+        error = refusal(address, named, key)
+        assert error.code == "key_not_bound"
+        assert f"={key}" in error.hint
+
+
+def test_the_line_replaces_the_entry_that_lacks_the_key():
+    error = refusal("https://api.voyageai.com/v1", "http://ollama:11434,api.voyageai.com", "VOYAGE_API_KEY")
+    assert error.hint == (
+        "if api.voyageai.com may have the key in VOYAGE_API_KEY: "
+        "export PGVECTOR_SYNC_ALLOWED_HOSTS=http://ollama:11434,api.voyageai.com=VOYAGE_API_KEY"
+    )
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *("DATABASE_URL", "database_url", "REDIS_URL", "PGPASSWORD", "PGSSLKEY", "CELERY_BROKER_URL"),
+        *("PGVECTOR_SYNC_REDIS_PREFIX", "OPENAI_BASE_URL", "AWS_SECRET_ACCESS_KEY", "sk-hunter2", "", "A\nB"),
+    ],
+)
+def test_what_holds_no_providers_key_is_never_sent_whatever_is_bound(key):
+    error = refusal("https://x.example/v1", f"x.example, x.example={key}", key)
+    assert error.code == "not_a_key"
+    assert "hunter2" not in f"{error} {error.hint}"
+
+
+def test_what_the_sdk_reads_from_the_environment_is_for_openai():
+    assert takes_sdk_headers("https://api.openai.com/v1", settings())
+    assert not takes_sdk_headers("https://x.example/v1", settings(allowed_hosts="x.example=OPENAI_API_KEY"))
+    local = settings(openai_base_url="http://127.0.0.1:4000/v1")
+    assert takes_sdk_headers("http://127.0.0.1:4000/v1", local)
+    assert not takes_sdk_headers("http://127.0.0.1:4001/v1", local)

@@ -105,7 +105,7 @@ def test_a_closed_embedder_opens_again_when_it_is_needed(embed):
 
 
 def test_an_endpoint_without_authentication_needs_no_key(open_caller, endpoint):
-    endpoint.api_key = "none"
+    endpoint.api_key = None
     embed = open_caller(endpoint.base_url, api_key_env=None)
     assert len(embed(TEXTS).vectors) == 3
 
@@ -152,7 +152,11 @@ def test_a_wrong_address_is_blamed_on_what_decided_it(endpoint, variable):
     """A worker's state and `doctor` show the message; a person has to know which of the two to correct."""
     given = endpoint.base_url + "/nowhere"
     elsewhere = "https://api.openai.com/v1" if variable == "OPENAI_BASE_URL" else given
-    settings = Settings(_env_file=None, openai_base_url=given if variable == "OPENAI_BASE_URL" else None)
+    settings = Settings(
+        _env_file=None,
+        openai_base_url=given if variable == "OPENAI_BASE_URL" else None,
+        allowed_hosts="http://127.0.0.1=OPENAI_API_KEY",
+    )
     provider = Provider("openai", base_url=elsewhere, api_key_env="OPENAI_API_KEY")
     embedder = open_embedder(provider, settings, {"OPENAI_API_KEY": "test-key"})
     try:

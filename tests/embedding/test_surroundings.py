@@ -24,8 +24,8 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def failure() -> Misconfigured:
     """Of one text for a host that isn't asked, since no client can be made."""
-    provider = Provider("test", base_url="https://api.openai.com/v1", api_key_env="KEY")
-    embedder = open_embedder(provider, Settings(_env_file=None), {"KEY": "key"})
+    provider = Provider("test", base_url="https://api.openai.com/v1", api_key_env="OPENAI_API_KEY")
+    embedder = open_embedder(provider, Settings(_env_file=None), {"OPENAI_API_KEY": "key"})
     with pytest.raises(Misconfigured) as caught:
         embedder.embed(["text"], Spec("text-embedding-3-small", 8), deadline=time.monotonic() + 5)
     return caught.value

@@ -84,6 +84,17 @@ def test_a_host_that_only_the_workers_may_allow_is_a_warning(tmp_path: Path) -> 
     assert declared(tmp_path, REMOTE.format("http://ollama:11434"), allowed_hosts="http://ollama:11434") == []
 
 
+def test_a_key_that_only_the_workers_may_bind_to_its_host_is_a_warning(tmp_path: Path) -> None:
+    text = REMOTE.format("https://x.example/v1").replace(
+        "[providers.mine]", '[providers.mine]\napi_key_env = "X_KEY"'
+    )
+    [warning] = declared(tmp_path, text, allowed_hosts="http://ollama:11434,x.example")
+    assert "providers.mine.api_key_env: this environment does not bind X_KEY to x.example" in warning
+    line = "PGVECTOR_SYNC_ALLOWED_HOSTS=http://ollama:11434,x.example=X_KEY"
+    assert warning.endswith(f"export {line}")
+    assert declared(tmp_path, text, allowed_hosts=line.partition("=")[2]) == []
+
+
 def test_a_folder_that_only_the_workers_may_have_is_a_warning(tmp_path: Path) -> None:
     [warning] = declared(tmp_path, LOCAL + 'model = "onnx:/models/there"\ndimensions = 384')
     assert warning.startswith("pipelines.docs.model:")

@@ -26,7 +26,7 @@ from faults import Faults
 from watch import WITNESS, Watch
 from writers import Writer
 
-from endpoint import vector_of
+from endpoint import ENVIRONMENT, vector_of
 from pgvector_sync.bootstrap import open_database
 from pgvector_sync.operate.status import settled
 from pgvector_sync.settings import Settings
@@ -104,7 +104,7 @@ def main() -> int:
         valkey = stack.enter_context(running_valkey())
         database = stack.enter_context(new_database(postgres))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        environment = {"DATABASE_URL": database.url, "REDIS_URL": valkey.url, "TEST_KEY": "test-key", **SHORT}
+        environment = {"DATABASE_URL": database.url, "REDIS_URL": valkey.url, **ENVIRONMENT, **SHORT}
         processes = Processes(folder, environment)
         stack.callback(lambda: [process.kill() for process in processes.started])
         return soak(arguments, postgres, valkey, database, processes, folder)

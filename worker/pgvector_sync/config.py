@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidato
 
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Metric, Provider, Schedule, VectorType
+from pgvector_sync.settings import is_never_a_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,6 +181,10 @@ def _variable(value: str) -> str:
     # Upper case only: a pasted key has lower-case letters, and would otherwise end up in a table of ours.
     if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
         raise ValueError("expected the name of an environment variable, such as OPENAI_API_KEY, never a key")
+    if is_never_a_key(value):
+        raise ValueError(
+            f"expected the variable of a provider's key; {value} holds something else, and is never sent"
+        )
     return value
 
 

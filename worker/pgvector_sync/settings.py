@@ -62,8 +62,8 @@ class Settings(BaseSettings):
     """Of every key and queue, where deployments share a Redis database."""
     openai_base_url: str | None = Field(None, validation_alias=_named("OPENAI_BASE_URL"))
     allowed_hosts: str = ""
-    """Comma-separated hosts that a worker may send texts and keys to, besides api.openai.com, the host of
-    OPENAI_BASE_URL and loopback: `host`, `host:port`, or with the scheme, which allows http."""
+    """Comma-separated hosts that a worker may send texts to, besides api.openai.com and that of OPENAI_BASE_URL:
+    `host`, `host:port`, or with the scheme, which allows http; `=VARIABLE` after it binds a key to the host."""
     log_format: str = Field("console", pattern="^(console|json)$")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
@@ -216,3 +216,12 @@ def _expected(problem: ErrorDetails) -> str:
 
 
 _UNPREFIXED = {"DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "OPENAI_BASE_URL"}
+_NEVER_KEYS = {*_UNPREFIXED, "REDISCLI_AUTH", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+_NEVER_KEYS_BEGIN = (PREFIX, "PG", "CELERY_")
+
+
+def is_never_a_key(name: str) -> bool:
+    """Whether a variable holds what no embedding provider takes as a key: our connections and settings, libpq's
+    variables, and what signs requests to a cloud.
+    """
+    return name.upper() in _NEVER_KEYS or name.upper().startswith(_NEVER_KEYS_BEGIN)

@@ -23,8 +23,14 @@ def test_a_key_that_is_not_set(docs: Synced, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_host_that_is_not_allowed(docs: Synced) -> None:
     docs.run("UPDATE pgvector_sync.provider SET base_url = 'https://example.com/v1'")
     [error] = errors(look(docs.database.url))
-    assert "PGVECTOR_SYNC_ALLOWED_HOSTS" in (error.advice or "")
-    assert errors(look(docs.database.url, allowed_hosts="example.com")) == []
+    assert "export PGVECTOR_SYNC_ALLOWED_HOSTS=http://127.0.0.1=TEST_KEY,example.com=TEST_KEY" in (
+        error.advice or ""
+    )
+    [error] = errors(look(docs.database.url, allowed_hosts="example.com"))
+    assert error.advice == (
+        "if example.com may have the key in TEST_KEY: export PGVECTOR_SYNC_ALLOWED_HOSTS=example.com=TEST_KEY"
+    )
+    assert errors(look(docs.database.url, allowed_hosts="example.com=TEST_KEY")) == []
 
 
 @pytest.mark.parametrize(

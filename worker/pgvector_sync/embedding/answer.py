@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import binascii
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pgvector_sync.embedding.bounds import FIXED_BYTES
 from pgvector_sync.errors import BrokenContract
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
+
+
+_NUMBERS = {int, float}
+_BRACKETS, _QUOTES, _COMMAS = 4, 40, 20
+"""Of each vector besides the commas between its numbers; honest answers have 2, 10 and 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,7 @@ def read_answer(body: bytes, *, count: int, dimensions: int) -> Answer:
     Some endpoints answer lists though base64 was asked for, so the answer itself decides how it is read.
     Raises BrokenContract.
     """
+    _check_parts(body, count=count, dimensions=dimensions)
     try:
         answer = json.loads(body)
         items = answer["data"]
@@ -67,17 +75,35 @@ def check_vectors(rows: Sequence[NDArray[np.float32]], *, dimensions: int) -> ND
     return vectors
 
 
+def _check_parts(body: bytes, *, count: int, dimensions: int) -> None:
+    """Raises BrokenContract where the answer has more parts than the vectors that were asked for.
+
+    Three bytes of JSON (`{},`) become seventy in Python, so the length alone doesn't bound what they become.
+    """
+    if len(body) <= FIXED_BYTES:
+        return
+    parts = count + 100
+    if (
+        body.count(b"{") + body.count(b"[") > _BRACKETS * parts
+        or body.count(b'"') > _QUOTES * parts
+        or body.count(b",") > _COMMAS * parts + count * dimensions
+    ):
+        raise BrokenContract(
+            f"the answer holds more than {count} vectors of {dimensions} dimensions",
+            code="oversized",
+            hint="check the pipeline's `dimensions`; a model that has only one size needs exactly that",
+        )
+
+
 def _read_vector(embedding: Any) -> NDArray[np.float32]:
-    try:
+    with suppress(ValueError, OverflowError):
         if isinstance(embedding, str):
             return np.frombuffer(binascii.a2b_base64(embedding, strict_mode=True), dtype="<f4")
-        numbers = np.array(embedding)
-    except ValueError:
-        raise BrokenContract("a vector is neither base64 nor a list of numbers", code="malformed") from None
-    if numbers.dtype.kind not in "iuf":
-        raise BrokenContract("a vector is neither base64 nor a list of numbers", code="malformed")
-    with np.errstate(over="ignore"):  # what float32 can't hold becomes infinity, and is refused as that
-        return numbers.astype(np.float32)
+        # Looked at before numpy does: it would make room for the longest string in every place.
+        if isinstance(embedding, list) and _NUMBERS.issuperset(map(type, embedding)):
+            with np.errstate(over="ignore"):  # what float32 can't hold becomes infinity, and is refused as that
+                return np.array(embedding, dtype=np.float64).astype(np.float32)
+    raise BrokenContract("a vector is neither base64 nor a list of numbers", code="malformed")
 
 
 def _read_tokens(answer: Any) -> int | None:

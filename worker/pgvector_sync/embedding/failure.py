@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import openai
 
@@ -21,22 +21,31 @@ from pgvector_sync.errors import InputRejected, Misconfigured, ProviderError, Ra
 if TYPE_CHECKING:
     from pgvector_sync.model import Provider
 
-_CODE = re.compile(r"[a-z0-9_.-]{1,64}", re.ASCII)
+_CODE = re.compile(r"(?=.{1,64}$)(?:[a-z]{1,30}\d{0,3}|\d{1,6})(?:[_.-](?:[a-z]{1,30}\d{0,3}|\d{1,6}))*", re.ASCII)
+"""Words and short numbers. What mixes letters and digits otherwise may be a key."""
+_PART_OF_A_KEY = 8
+"""Characters that a code may not share with the key."""
+_E = TypeVar("_E", bound=BaseException)
 _QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 _INPUT = {400, 413, 422}
 _LONGEST_WAIT = timedelta(days=1)
 
 
-def sort_failure(error: openai.OpenAIError, provider: Provider, setting: str = "base_url") -> ProviderError:
+def sort_failure(
+    error: openai.OpenAIError, provider: Provider, setting: str = "base_url", *, key: str | None = None
+) -> ProviderError:
     """Our error for the SDK's. Raise it `from None`: the SDK's own message holds the provider's prose.
 
-    `setting` is what decided the provider's address: what to correct, where that is wrong.
+    `setting` is what decided the provider's address: what to correct, where that is wrong. No part of `key`
+    is shown.
     """
     if isinstance(error, openai.APIStatusError):
-        return _sort_status(error, provider, setting)
+        return _sort_status(error, provider, setting, key)
+    if ours := _cause(error, ProviderError):
+        return ours
     if isinstance(error, openai.APITimeoutError):
         return Unavailable("the provider did not answer in time", code="timeout")
-    if _certificate_failed(error):
+    if _cause(error, ssl.SSLCertVerificationError):
         return Misconfigured(
             "the provider's TLS certificate is not trusted",
             code="certificate",
@@ -66,9 +75,9 @@ def retry_after(headers: Mapping[str, str], *, now: datetime) -> timedelta | Non
     return max(timedelta(0), min(wait, _LONGEST_WAIT))
 
 
-def _sort_status(error: openai.APIStatusError, provider: Provider, setting: str) -> ProviderError:
+def _sort_status(error: openai.APIStatusError, provider: Provider, setting: str, key: str | None) -> ProviderError:
     status = error.status_code
-    codes = _codes(error.body)
+    codes = [code for code in _codes(error.body) if not _shares(code, key or "")]
     code = codes[0] if codes else None
     answer = f"{status} {code}" if code else f"{status}"
     wait = retry_after(error.response.headers, now=datetime.now(UTC))
@@ -112,10 +121,18 @@ def _codes(body: object) -> list[str]:
     return [word for word in words if _CODE.fullmatch(word)]
 
 
-def _certificate_failed(error: BaseException) -> bool:
+def _shares(code: str, key: str) -> bool:
+    """Whether a code shows a part of the key, in whatever case and with whatever between its letters."""
+    code, key = (re.sub(r"[^a-z0-9]", "", word.lower()) for word in (code, key))
+    length = min(_PART_OF_A_KEY, len(key))
+    return length > 0 and any(key[i : i + length] in code for i in range(len(key) - length + 1))
+
+
+def _cause(error: BaseException, kind: type[_E]) -> _E | None:
+    """The first error of a kind that led to this one."""
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return True
+        if isinstance(cause, kind):
+            return cause
         cause = cause.__cause__ or cause.__context__
-    return False
+    return None

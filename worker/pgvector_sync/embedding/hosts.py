@@ -1,22 +1,27 @@
-"""Which hosts a worker may send texts and keys to: its environment decides, never a row in the database."""
+"""Which hosts a worker may send texts to, and which key goes where: its environment decides, never a row in the
+database.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+import shlex
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from pgvector_sync.errors import Misconfigured
-from pgvector_sync.settings import Settings
+from pgvector_sync.settings import Settings, is_never_a_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pgvector_sync.model import Provider
 
 OPENAI_HOST = "api.openai.com"
 OPENAI_KEY = "OPENAI_API_KEY"
 OPENAI_BASE_URL = "OPENAI_BASE_URL"
+ALLOWED_HOSTS = "PGVECTOR_SYNC_ALLOWED_HOSTS"
 ENDPOINT = "/embeddings"
 """What the client appends to an address."""
 
@@ -24,7 +29,8 @@ ENDPOINT = "/embeddings"
 # isn't ASCII) is no address at all.
 _HOST = r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:(?P<port>\d{1,5}))?"
 _ADDRESS = re.compile(rf"(?P<scheme>https?)://{_HOST}(?P<path>/[^\s@\\]*)?", re.ASCII | re.IGNORECASE)
-_ENTRY = re.compile(rf"((?P<scheme>https?)://)?{_HOST}/?", re.ASCII | re.IGNORECASE)
+_VARIABLE = r"[a-z_][a-z0-9_]*"
+_ENTRY = re.compile(rf"((?P<scheme>https?)://)?{_HOST}/?(=(?P<key>{_VARIABLE}))?", re.ASCII | re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -38,6 +44,8 @@ class Allowed:
     """None: every port."""
     plain: bool = False
     """Named with the scheme http: calls needn't be encrypted."""
+    key: str | None = None
+    """The variable whose value may be sent there."""
 
     def covers(self, scheme: str, host: str, port: int) -> bool:
         return host == self.host and self.port in (None, port) and (scheme == "https" or self.plain)
@@ -59,24 +67,18 @@ def setting_of_address(provider: Provider, settings: Settings) -> str:
 
 
 def allowed_hosts(settings: Settings) -> frozenset[Allowed]:
-    """What the environment allows besides loopback: api.openai.com, the host of OPENAI_BASE_URL with its scheme,
-    and the entries of PGVECTOR_SYNC_ALLOWED_HOSTS: `host`, `host:port`, and either of them with its scheme.
+    """What the environment allows: api.openai.com and the address of OPENAI_BASE_URL, both with OPENAI_API_KEY,
+    and the entries of PGVECTOR_SYNC_ALLOWED_HOSTS: `host` or `host:port`, with or without a scheme, and with
+    `=VARIABLE` for a key that may be sent there.
     """
-    named = [_ENTRY.fullmatch(entry.strip()) for entry in settings.allowed_hosts.split(",")]
-    own = _ADDRESS.fullmatch(settings.openai_base_url or "")
-    found = {_allowed(match, port=match["port"]) for match in named if match}
-    return frozenset({Allowed(OPENAI_HOST), *found} | ({_allowed(own, port=None)} if own else set()))
+    return frozenset([*_own(settings), *(_allowed(entry) for entry in _entries(settings))])
 
 
-def _allowed(match: re.Match[str], *, port: str | None) -> Allowed:
-    plain = (match["scheme"] or "").lower() == "http"
-    return Allowed(_host(match), None if port is None else int(port), plain)
-
-
-def check_address(address: str, allowed: Collection[Allowed], *, setting: str = "base_url") -> None:
-    """Raises Misconfigured unless the address is on loopback or a host that is allowed, by https or, where the
-    environment names the host with its scheme, by http. `setting` is what the address comes from, for the message.
+def check_provider(provider: Provider, settings: Settings) -> str:
+    """The provider's address. Raises Misconfigured unless the environment allows it (http only where it names the
+    host with that scheme) and binds the provider's key to it.
     """
+    address, setting = address_of(provider, settings), setting_of_address(provider, settings)
     match = _ADDRESS.fullmatch(address)
     if match is None:
         # Not quoted: a malformed address may well hold a password.
@@ -87,34 +89,115 @@ def check_address(address: str, allowed: Collection[Allowed], *, setting: str = 
             code="bad_address",
             hint=f"leave {ENDPOINT} out",
         )
-    host, scheme = _host(match), match["scheme"].lower()
-    if is_loopback(host):
-        return
-    port = int(match["port"] or _PORTS[scheme])
-    if any(entry.covers(scheme, host, port) for entry in allowed):
-        return
-    place = f"{host}:{match['port']}" if match["port"] else host
-    if scheme == "http":
-        raise Misconfigured(
-            f"{setting} calls {place} over http, where anyone on the way can read texts and key",
-            code="https_required",
-            hint=f"use https, or, where the network between is your own, name the host with its scheme: "
-            f"PGVECTOR_SYNC_ALLOWED_HOSTS=http://{place}",
-        )
-    raise Misconfigured(
-        f"this environment does not allow calls to {place}, the host of {setting}",
-        code="host_not_allowed",
-        hint=f"if {host} may see your texts and its key, add it to PGVECTOR_SYNC_ALLOWED_HOSTS",
-    )
+    _check_key_name(provider)
+    _check_destination(provider.api_key_env, _Destination.of(match), setting, settings)
+    return address
+
+
+def takes_sdk_headers(address: str, settings: Settings) -> bool:
+    """Whether an address is OpenAI's own or that of OPENAI_BASE_URL. Only those get what the openai SDK reads from
+    the environment besides the key (organization, project and custom headers).
+    """
+    match = _ADDRESS.fullmatch(address)
+    return match is not None and _Destination.of(match).among(_own(settings))
 
 
 def is_loopback(host: str) -> bool:
-    """`localhost`, ::1 and all of 127.0.0.0/8, in lower case and without brackets."""
+    """`localhost`, ::1, all of 127.0.0.0/8 and the unspecified address, also as IPv6; without brackets."""
     try:
-        return host == "localhost" or ip_address(host).is_loopback
+        address = ip_address(host)
     except ValueError:
-        return False
+        return host.lower() == "localhost"
+    if isinstance(address, IPv6Address) and address.ipv4_mapped:
+        address = address.ipv4_mapped
+    return address.is_loopback or address.is_unspecified
+
+
+@dataclass(frozen=True, slots=True)
+class _Destination:
+    scheme: str
+    host: str
+    port: int
+    place: str
+    """Host and port as they are written."""
+
+    @classmethod
+    def of(cls, match: re.Match[str]) -> _Destination:
+        scheme, written = match["scheme"].lower(), match["host"].lower()
+        port = int(match["port"] or _PORTS[scheme])
+        return cls(scheme, _host(match), port, f"{written}:{match['port']}" if match["port"] else written)
+
+    def among(self, allowed: Iterator[Allowed]) -> bool:
+        return any(entry.covers(self.scheme, self.host, self.port) for entry in allowed)
+
+
+def _check_key_name(provider: Provider) -> None:
+    name = provider.api_key_env
+    if name is None or (re.fullmatch(_VARIABLE, name, re.ASCII | re.IGNORECASE) and not is_never_a_key(name)):
+        return
+    # Not quoted: it may be a key that was written in place of the name.
+    raise Misconfigured(
+        f"api_key_env of {provider.name} doesn't name a provider's key, and is not sent",
+        code="not_a_key",
+        hint="name the variable that holds the provider's key, then: pgvector-sync apply",
+    )
+
+
+def _check_destination(key: str | None, to: _Destination, setting: str, settings: Settings) -> None:
+    covering = [entry for entry in allowed_hosts(settings) if entry.covers(to.scheme, to.host, to.port)]
+    if covering and (key is None or key in {entry.key for entry in covering}):
+        return
+    line = f"export {ALLOWED_HOSTS}={shlex.quote(_with(to, key, settings))}"
+    if covering:
+        raise Misconfigured(
+            f"this environment does not bind {key} to {to.place}, the host of {setting}, so it is not sent there",
+            code="key_not_bound",
+            hint=f"if {to.place} may have the key in {key}: {line}",
+        )
+    if to.scheme == "http" and not is_loopback(to.host):
+        raise Misconfigured(
+            f"{setting} calls {to.place} over http, where anyone on the way can read texts and key",
+            code="https_required",
+            hint=f"use https, or, where the network between is your own, name the host with its scheme: {line}",
+        )
+    sees = "your texts" if key is None else f"your texts and the key in {key}"
+    raise Misconfigured(
+        f"this environment does not allow calls to {to.place}, the host of {setting}",
+        code="host_not_allowed",
+        hint=f"if {to.place} may see {sees}: {line}",
+    )
+
+
+def _with(to: _Destination, key: str | None, settings: Settings) -> str:
+    """The value of PGVECTOR_SYNC_ALLOWED_HOSTS that allows this as well. What isn't an entry may be a secret."""
+    scheme = "http://" if to.scheme == "http" else ""
+    more = f"{scheme}{to.place}" + (f"={key}" if key else "")
+    entries = [match[0] for match in _entries(settings)]
+    return ",".join([*(entry for entry in entries if entry.rstrip("/") != f"{scheme}{to.place}"), more])
+
+
+def _own(settings: Settings) -> Iterator[Allowed]:
+    yield Allowed(OPENAI_HOST, _PORTS["https"], key=OPENAI_KEY)
+    if match := _ADDRESS.fullmatch(settings.openai_base_url or ""):
+        to = _Destination.of(match)
+        yield Allowed(to.host, to.port, plain=to.scheme == "http", key=OPENAI_KEY)
+
+
+def _entries(settings: Settings) -> Iterator[re.Match[str]]:
+    for entry in settings.allowed_hosts.split(","):
+        if match := _ENTRY.fullmatch(entry.strip()):
+            yield match
+
+
+def _allowed(match: re.Match[str]) -> Allowed:
+    port = None if match["port"] is None else int(match["port"])
+    return Allowed(_host(match), port, plain=(match["scheme"] or "").lower() == "http", key=match["key"])
 
 
 def _host(match: re.Match[str]) -> str:
-    return match["host"].strip("[]").lower()
+    """In lower case and without brackets; an IP address in its shortest form."""
+    host = match["host"].strip("[]").lower()
+    try:
+        return str(ip_address(host))
+    except ValueError:
+        return host

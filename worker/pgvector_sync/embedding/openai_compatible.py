@@ -18,16 +18,11 @@ import openai
 import tenacity
 
 from pgvector_sync.embedding.answer import Answer, read_answer
+from pgvector_sync.embedding.bounds import bounded, most_bytes
 from pgvector_sync.embedding.budget import open_budget
 from pgvector_sync.embedding.embedder import Embeddings
 from pgvector_sync.embedding.failure import sort_failure
-from pgvector_sync.embedding.hosts import (
-    address_of,
-    allowed_hosts,
-    check_address,
-    is_loopback,
-    setting_of_address,
-)
+from pgvector_sync.embedding.hosts import check_provider, is_loopback, setting_of_address, takes_sdk_headers
 from pgvector_sync.embedding.packing import MAX_INPUT_TOKENS, MAX_TOKENS, fit_one_request, pack
 from pgvector_sync.embedding.per_process import PerProcess
 from pgvector_sync.embedding.surroundings import open_client
@@ -45,6 +40,8 @@ TRIES = 3
 PARALLEL_REQUESTS = 4
 """Of one batch. Long texts go one a request, and a batch of them must end before its deadline."""
 CONNECT_TIMEOUT = 5.0
+TOKENS_A_TEXT = 100
+"""That a provider may add to each text: marks of begin and end, an instruction."""
 SHORTEST_CALL = 0.05
 """Seconds; with less than this left, a call would only be paid for and thrown away."""
 
@@ -154,14 +151,16 @@ class OpenAICompatibleEmbedder:
         seconds = min(limit, self._time_left(call))
         spec = call.spec
         encoding: Literal["base64", "float"] = "float" if self._provider.encoding == "float" else "base64"
+        most = most_bytes(count=len(texts), dimensions=spec.dimensions)
         try:
-            response = client.embeddings.with_raw_response.create(
-                input=texts,
-                model=spec.model,
-                dimensions=spec.dimensions if self._provider.send_dimensions else openai.omit,
-                encoding_format=encoding,
-                timeout=httpx2.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT)),
-            )
+            with bounded(seconds=seconds, answer_bytes=most):
+                response = client.embeddings.with_raw_response.create(
+                    input=texts,
+                    model=spec.model,
+                    dimensions=spec.dimensions if self._provider.send_dimensions else openai.omit,
+                    encoding_format=encoding,
+                    timeout=httpx2.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT)),
+                )
         except openai.APITimeoutError as error:
             if seconds < limit:
                 failure: ProviderError = Unavailable(
@@ -170,28 +169,29 @@ class OpenAICompatibleEmbedder:
             else:
                 failure = sort_failure(error, self._provider, self._setting)
         except openai.OpenAIError as error:
-            failure = sort_failure(error, self._provider, self._setting)
+            failure = sort_failure(error, self._provider, self._setting, key=client.api_key)
         else:
-            return read_answer(response.http_response.content, count=len(texts), dimensions=spec.dimensions)
+            answer = read_answer(response.http_response.content, count=len(texts), dimensions=spec.dimensions)
+            return _believable(answer, texts)
         # Not in the handlers: the SDK's error, as the context of ours, would keep the request with all its texts.
         raise failure
 
     def _connect(self) -> openai.OpenAI:
-        address = address_of(self._provider, self._settings)
-        check_address(address, allowed_hosts(self._settings), setting=self._setting)
-        # A proxy can't reach our loopback, so its variables don't apply there.
-        loopback = is_loopback(httpx2.URL(address).host)
-        return openai.OpenAI(
-            api_key=self._key(),
-            base_url=address,
-            max_retries=0,
-            http_client=open_client(trust_env=not loopback),
+        address = check_provider(self._provider, self._settings)
+        key = self._key()
+        http_client = open_client(
+            key=key,
+            # A proxy can't reach our loopback, so its variables don't apply there.
+            trust_env=not is_loopback(httpx2.URL(address).host),
+            sdk_headers=takes_sdk_headers(address, self._settings),
         )
+        # The SDK insists on a key; where there is none, the HTTP client sends none.
+        return openai.OpenAI(api_key=key or "none", base_url=address, max_retries=0, http_client=http_client)
 
-    def _key(self) -> str:
+    def _key(self) -> str | None:
         name = self._provider.api_key_env
         if name is None:
-            return "none"  # the SDK insists on a key; an endpoint without authentication ignores it
+            return None
         key = self._environ.get(name, "").strip()
         if not key:
             raise Misconfigured(
@@ -206,6 +206,12 @@ class OpenAICompatibleEmbedder:
 
 def _succeeded(future: Future[tuple[Answer, int]]) -> bool:
     return not future.cancelled() and future.exception() is None
+
+
+def _believable(answer: Answer, texts: Sequence[str]) -> Answer:
+    """Without a count of tokens that these texts can't have: what we book would be the endpoint's to decide."""
+    most = TOKENS_A_TEXT * len(texts) + sum(map(byte_bound, texts))
+    return answer if answer.tokens is None or answer.tokens <= most else Answer(answer.vectors, tokens=None)
 
 
 def _gathered(

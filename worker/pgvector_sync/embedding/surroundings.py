@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import httpx2
 
-from pgvector_sync.embedding.whole_answer import WholeAnswerClient
+from pgvector_sync.embedding.bounded_client import BoundedClient
 from pgvector_sync.errors import Misconfigured
 
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
@@ -17,10 +17,10 @@ _WRONG = (OSError, ImportError, ValueError, httpx2.InvalidURL)
 """What a client raises: no such file, no certificate in it, a package missing for SOCKS, not an address."""
 
 
-def open_client(*, trust_env: bool) -> WholeAnswerClient:
+def open_client(*, key: str | None, trust_env: bool, sdk_headers: bool) -> BoundedClient:
     """A client. Raises Misconfigured that names the variable; never its value, which may hold a password."""
     try:
-        return WholeAnswerClient(trust_env=trust_env)
+        return BoundedClient(key=key, trust_env=trust_env, sdk_headers=sdk_headers)
     except _WRONG as error:
         raise _misconfigured(error) from None
 

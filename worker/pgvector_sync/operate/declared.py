@@ -7,16 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 
 from pgvector_sync.config import Config
-from pgvector_sync.embedding.hosts import (
-    OPENAI_BASE_URL,
-    address_of,
-    allowed_hosts,
-    check_address,
-    setting_of_address,
-)
+from pgvector_sync.embedding.hosts import OPENAI_BASE_URL, check_provider, setting_of_address
 from pgvector_sync.embedding.local import ONNX_PREFIX, WRONG_DIMENSIONS, check_dimensions, sizes_of
 from pgvector_sync.errors import ConfigError, Misconfigured
 from pgvector_sync.settings import Settings
+
+_OF_THE_KEY = {"key_not_bound", "not_a_key"}
+_ELSEWHERE = {"host_not_allowed", "key_not_bound"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +44,17 @@ def check_declared(config: Config, settings: Settings) -> list[str]:
 
 
 def _of_providers(config: Config, settings: Settings) -> Iterator[_Problem]:
-    allowed = allowed_hosts(settings)
     for name in sorted({pipeline.provider for pipeline in config.pipelines.values()}):
         provider = config.providers[name]
         if provider.base_url is None:
             continue
         setting = setting_of_address(provider, settings)
         try:
-            check_address(address_of(provider, settings), allowed, setting=setting)
+            check_provider(provider, settings)
         except Misconfigured as failure:
-            key = f"providers.{name}" + ("" if setting == OPENAI_BASE_URL else ".base_url")
-            yield _Problem(key, failure, elsewhere=failure.code == "host_not_allowed")
+            field = ".api_key_env" if failure.code in _OF_THE_KEY else ".base_url"
+            key = f"providers.{name}" + ("" if setting == OPENAI_BASE_URL else field)
+            yield _Problem(key, failure, elsewhere=failure.code in _ELSEWHERE)
 
 
 def _of_local_models(config: Config) -> Iterator[_Problem]:

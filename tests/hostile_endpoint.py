@@ -1,0 +1,168 @@
+"""An endpoint that does harm: each attack writes raw bytes on a real socket."""
+
+from __future__ import annotations
+
+import base64
+import bz2
+import json
+import socket
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import count
+from typing import Self
+
+import numpy as np
+
+MEGABYTE = 1 << 20
+Attack = Callable[[socket.socket], None]
+"""What it does with a connection once it has the request."""
+
+
+class Hostile:
+    """Answers every request with one attack; `requests` holds the head of each."""
+
+    def __init__(self, attack: Attack, *, reads: bool = True) -> None:
+        """`reads`: whether it reads the request before it attacks."""
+        self.requests: list[str] = []
+        self._attack = attack
+        self._reads = reads
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.base_url = f"http://127.0.0.1:{self._listener.getsockname()[1]}/v1"
+        self._open = True
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._open = False
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+    @property
+    def keys(self) -> list[str]:
+        """The Authorization header of each request; empty where there was none."""
+        lines = [head.lower().split("\r\n") for head in self.requests]
+        return [
+            next((line.partition(": ")[2] for line in one if line.startswith("authorization:")), "")
+            for one in lines
+        ]
+
+    def _serve(self) -> None:
+        while self._open:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: socket.socket) -> None:
+        # The victim hangs up: that is how most attacks end.
+        with connection, suppress(OSError):
+            while self._reads and (head := _read_request(connection)):
+                self.requests.append(head)
+                self._attack(connection)
+            if not self._reads:
+                self._attack(connection)
+
+
+def _read_request(connection: socket.socket) -> str:
+    """The head of a request, which has been read as a whole. Empty: the client hung up."""
+    read = b""
+    while b"\r\n\r\n" not in read:
+        if not (some := connection.recv(65_536)):
+            return ""
+        read += some
+    head, _, body = read.partition(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    left = length - len(body)
+    while left > 0:
+        left -= len(connection.recv(min(left, MEGABYTE)))
+    return head.decode("latin-1")
+
+
+def head(status: int = 200, **headers: object) -> bytes:
+    lines = [f"HTTP/1.1 {status} OK", "Content-Type: application/json"]
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def whole(body: bytes, status: int = 200, **headers: object) -> Attack:
+    """An ordinary answer with this body."""
+    return lambda connection: connection.sendall(head(status, Content_Length=len(body), **headers) + body)
+
+
+def answer(texts: int, dimensions: int, **more: object) -> bytes:
+    """What an honest endpoint answers."""
+    vector = base64.b64encode(np.ones(dimensions, dtype="<f4").tobytes()).decode()
+    items = [{"object": "embedding", "index": i, "embedding": vector} for i in range(texts)]
+    return json.dumps({"object": "list", "data": items, "usage": {"total_tokens": texts}, **more}).encode()
+
+
+def gzip_bomb(megabytes: int) -> bytes:
+    """A gzip stream of so many megabytes of blanks, about a thousandth of that long."""
+    packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+    first, again = (packer.compress(b" " * MEGABYTE) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
+    return first + again * (megabytes - 1)  # a full flush forgets, so that the same bytes fit anywhere
+
+
+def bz2_bomb(megabytes: int) -> bytes:
+    return bz2.compress(b" " * (megabytes * MEGABYTE))
+
+
+def chunks(megabytes: int, status: int = 200) -> Attack:
+    """A body in chunks, of so many megabytes."""
+
+    def attack(connection: socket.socket) -> None:
+        connection.sendall(head(status, Transfer_Encoding="chunked"))
+        for _ in range(megabytes):
+            connection.sendall(b"100000\r\n" + b" " * MEGABYTE + b"\r\n")
+        connection.sendall(b"0\r\n\r\n")
+
+    return attack
+
+
+def dripping(pieces: Callable[[], Iterator[bytes]], every: float = 0.05) -> Attack:
+    """One piece after the other, each well within what a client waits for one."""
+
+    def attack(connection: socket.socket) -> None:
+        for piece in pieces():
+            connection.sendall(piece)
+            time.sleep(every)
+
+    return attack
+
+
+def header_bytes() -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\nX: "
+    yield from (b"x" for _ in count())
+
+
+def early_hints() -> Iterator[bytes]:
+    yield from (b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" for _ in count())
+
+
+def body_bytes() -> Iterator[bytes]:
+    yield head(Transfer_Encoding="chunked")
+    yield from (b"1\r\n \r\n" for _ in count())
+
+
+def error_body_bytes() -> Iterator[bytes]:
+    yield head(400, Transfer_Encoding="chunked")
+    yield from (b"1\r\n \r\n" for _ in count())
+
+
+def flood_of_hints(connection: socket.socket) -> None:
+    while True:
+        connection.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1_000)
+
+
+def slow_reader(connection: socket.socket) -> None:
+    """Takes a request at a few kilobytes a second."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    while connection.recv(2_048):
+        time.sleep(0.05)

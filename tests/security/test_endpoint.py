@@ -1,0 +1,178 @@
+"""A hostile endpoint: what its answer may cost is bounded, in memory and in time, whatever it sends."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import threading
+import zlib
+from collections.abc import Callable
+
+import pytest
+
+import hostile_endpoint as hostile
+import victim
+from hostile_endpoint import Hostile, answer, dripping, whole
+from victim import DIMENSIONS, KEY, TEXTS, Cost, call
+
+MOST = 150
+"""Megabytes. The largest honest answer to what is asked here, as numbers in JSON, takes about 60."""
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(short_pauses: None) -> None:
+    """For all tests of this file."""
+
+
+def attacked(attack: hostile.Attack, *, reads: bool = True, **how: object) -> Cost:
+    with Hostile(attack, reads=reads) as endpoint:
+        return call(endpoint.base_url, **how)  # type: ignore[arg-type]
+
+
+# -- memory --------------------------------------------------------------------------------------------------
+
+
+def test_compression_does_not_fill_the_memory() -> None:
+    cost = attacked(whole(hostile.gzip_bomb(1_500), Content_Encoding="gzip"), timeout=20)
+    assert (cost.error, cost.growth < MOST) == ("BrokenContract oversized", True), cost
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "deflate, gzip", "x"])
+def test_a_compression_that_was_not_asked_for_is_not_unpacked(coding: str) -> None:
+    cost = attacked(whole(answer(len(TEXTS), DIMENSIONS), Content_Encoding=coding), timeout=20)
+    assert (cost.error, cost.growth < MOST) == ("BrokenContract compressed", True), cost
+
+
+@pytest.mark.parametrize("attack", [hostile.chunks(600), whole(b" " * (600 << 20))], ids=["chunks", "length"])
+def test_a_long_answer_does_not_fill_the_memory(attack: hostile.Attack) -> None:
+    cost = attacked(attack, timeout=20)
+    assert (cost.error, cost.growth < MOST) == ("BrokenContract oversized", True), cost
+
+
+def test_the_body_of_an_error_does_not_fill_the_memory() -> None:
+    cost = attacked(hostile.chunks(600, status=400), timeout=20)
+    assert (cost.error, cost.growth < MOST) == ("InputRejected None", True), cost
+
+
+@pytest.mark.parametrize("charset", ["bz2_codec", "zlib_codec"])
+def test_the_charset_of_an_error_is_no_decompressor(charset: str) -> None:
+    bomb = hostile.bz2_bomb(8) if charset == "bz2_codec" else zlib.compress(b" " * (60 << 20))
+    cost = attacked(whole(bomb, 400, Content_type=f"text/html; charset={charset}"), timeout=20)
+    assert (cost.error, cost.growth < MOST) == ("InputRejected None", True), cost
+
+
+@pytest.mark.parametrize(
+    "item",
+    ["{}", '{"a":1}', "[]", '"āb"', "[" * 900 + "]" * 900],
+    ids=["objects", "pairs", "lists", "words", "nests"],
+)
+def test_a_short_json_does_not_become_a_large_object(item: str) -> None:
+    body = '{"data":[' + ",".join([item] * (15_000_000 // (len(item.encode()) + 1))) + "]}"
+    cost = attacked(whole(body.encode()), timeout=20)
+    assert (cost.error, cost.growth < MOST) == ("BrokenContract oversized", True), cost
+
+
+def test_a_list_of_words_in_place_of_a_vector_does_not_fill_the_memory() -> None:
+    words = ["x" * 20_000, *[""] * 5_000]  # numpy makes room for the longest in each
+    items = [{"index": i, "embedding": words if i == 0 else "AAAA"} for i in range(len(TEXTS))]
+    cost = attacked(whole(json.dumps({"data": items}).encode()), timeout=20)
+    assert (cost.error, cost.growth < MOST) == ("BrokenContract malformed", True), cost
+
+
+def test_an_endpoint_leaves_nothing_behind_for_the_next_call() -> None:
+    body = answer(1, DIMENSIONS)
+    with Hostile(whole(body, Set_Cookie="id=" + "x" * 4_000)) as endpoint:
+        embedder = victim.embedder_at(endpoint.base_url)
+        for _ in range(2):
+            embedder.embed(["text"], victim.SPEC, deadline=float("inf"))
+        embedder.close()
+    assert len(endpoint.requests) == 2
+    assert "cookie" not in endpoint.requests[1].lower()
+
+
+# -- time ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        dripping(hostile.header_bytes),
+        dripping(hostile.early_hints),
+        hostile.flood_of_hints,
+        dripping(hostile.body_bytes),
+        dripping(hostile.error_body_bytes),
+    ],
+    ids=["headers", "early hints", "flood of early hints", "body", "body of an error"],
+)
+def test_an_answer_that_never_ends_ends_at_the_deadline_of_the_call(attack: hostile.Attack) -> None:
+    cost = attacked(attack, timeout=0.5, gives_up=5)
+    assert cost.error == "Unavailable timeout"
+    assert 0.4 < cost.seconds < 2.0
+    assert cost.growth < MOST
+
+
+def test_a_request_that_is_read_slowly_ends_at_the_deadline_of_the_call() -> None:
+    texts = [f"{i} {'x' * 12_000}" for i in range(80)]
+    cost = attacked(hostile.slow_reader, reads=False, texts=texts, timeout=0.5, gives_up=8)
+    assert cost.error in {"Unavailable timeout", "Unavailable deadline"}
+    assert cost.seconds < 3.0
+
+
+def test_a_name_that_is_not_resolved_ends_at_the_deadline_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    ever = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: ever.wait(30))
+    cost = call("http://localhost:9/v1", timeout=0.5, gives_up=5)
+    assert cost.error == "Unavailable timeout"
+    assert cost.seconds < 2.0
+
+
+# -- what is said ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        KEY,
+        KEY.lower(),
+        KEY[8:],
+        f"invalid_key.{KEY[8:]}",
+        KEY.replace("-", "_"),
+        "550e8400-e29b-41d4-a716-446655440000",
+    ],
+)
+def test_a_key_in_place_of_a_code_is_shown_to_nobody(code: str) -> None:
+    error = {"error": {"code": code, "type": code, "message": f"{code} isn't a valid key"}}
+    cost = attacked(whole(json.dumps(error).encode(), 401))
+    assert cost.error == "Misconfigured None"
+    assert KEY[8:].lower() not in cost.message.lower()
+
+
+@pytest.mark.parametrize("claimed", [10**30, 10**12, -5, "many"])
+def test_an_endpoint_does_not_decide_what_a_call_has_cost(claimed: object) -> None:
+    cost = attacked(whole(answer(len(TEXTS), DIMENSIONS, usage={"total_tokens": claimed})))
+    assert cost.error == ""
+    assert 0 < cost.tokens < 10_000
+
+
+# -- what is still understood ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, zlib.compress], ids=["gzip", "deflate"])
+def test_an_honest_answer_that_is_compressed_is_understood(pack: Callable[[bytes], bytes]) -> None:
+    body = pack(answer(len(TEXTS), DIMENSIONS))
+    cost = attacked(whole(body, Content_Encoding="gzip" if pack is gzip.compress else "deflate"), timeout=5)
+    assert cost.error == ""
+
+
+def test_the_longest_honest_answer_is_understood() -> None:
+    vector = [-1.2345678901234567e-05] * DIMENSIONS
+    items = [{"object": "embedding", "index": i, "embedding": vector} for i in range(len(TEXTS))]
+    cost = attacked(whole(json.dumps({"data": items}, indent=4).encode()), timeout=20)
+    assert (cost.error, cost.growth < MOST) == ("", True), cost
+
+
+def test_a_compressed_answer_is_not_asked_for() -> None:
+    with Hostile(whole(answer(1, DIMENSIONS))) as endpoint:
+        call(endpoint.base_url, ["text"])
+    assert "accept-encoding: identity" in endpoint.requests[0].lower()

@@ -1,0 +1,148 @@
+"""Which secret is sent where is decided by the worker's environment. Who may only write the provider's row doesn't."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+
+from hostile_endpoint import Hostile, answer, whole
+from pgvector_sync.bootstrap import Embedders
+from pgvector_sync.operate.doctor import examine
+from pgvector_sync.operate.loop import Loop
+from pgvector_sync.settings import Settings
+from pgvector_sync.sync.runtime import Runtime
+from synced import DIMENSIONS, DOCS, Synced
+
+SECRET = "hunter2"
+VARIABLES = {
+    "DATABASE_URL": f"postgresql://app:{SECRET}@db/app",
+    "REDIS_URL": f"redis://:{SECRET}@valkey/0",
+    "PGPASSWORD": SECRET,
+    "CELERY_BROKER_URL": f"redis://:{SECRET}@valkey/1",
+    "AWS_SECRET_ACCESS_KEY": SECRET,
+    "STRIPE_API_KEY": SECRET,
+    "VOYAGE_API_KEY": SECRET,
+    "OPENAI_API_KEY": SECRET,
+    "OPENAI_ADMIN_KEY": SECRET,
+}
+AMBIENT = {
+    "OPENAI_ORG_ID": f"org-{SECRET}",
+    "OPENAI_PROJECT_ID": f"proj-{SECRET}",
+    "OPENAI_ADMIN_KEY": SECRET,
+    "OPENAI_WEBHOOK_SECRET": SECRET,
+    "OPENAI_CUSTOM_HEADERS": f"X-Gateway: {SECRET}\nAuthorization: Bearer {SECRET}",
+}
+GRANTS = (
+    "GRANT USAGE ON SCHEMA pgvector_sync TO {role}",
+    "GRANT SELECT, UPDATE ON pgvector_sync.provider TO {role}",
+)
+Point = Callable[..., None]
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Hostile]:
+    """A server of the attacker's, which answers as an endpoint does and keeps what it is sent."""
+    with Hostile(whole(answer(1, DIMENSIONS))) as server:
+        yield server
+
+
+@pytest.fixture
+def point(synced: Synced, role: Callable[..., str]) -> Point:
+    """Points the provider elsewhere, as a role that may do nothing but update the provider's row."""
+    synced.run(DOCS)
+    synced.pipeline()
+    attacker = role("attacker", *GRANTS)
+
+    def update(base_url: str, key: str | None) -> None:
+        with psycopg.connect(synced.database.url_as(attacker)) as connection:
+            connection.execute(
+                "UPDATE pgvector_sync.provider SET base_url = %s, api_key_env = %s", (base_url, key)
+            )
+        synced.run("INSERT INTO docs VALUES (1, 'text') ON CONFLICT (id) DO UPDATE SET body = docs.body || 'x'")
+
+    return update
+
+
+def works(synced: Synced, *, allowed: str = "http://127.0.0.1=TEST_KEY", base_url: str | None = None) -> str:
+    """Some turns of a worker with such an environment; the pipeline's reason afterwards."""
+    settings = Settings(_env_file=None, allowed_hosts=allowed, openai_base_url=base_url)
+    embedders = Embedders(settings)
+    loop = Loop(Runtime(synced.runtime.settings, synced.runtime.database, embedders))
+    try:
+        for _ in range(3):
+            loop.turn()
+    finally:
+        embedders.close()
+    return str(synced.database.value("SELECT reason FROM pgvector_sync.pipeline") or "")
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_who_may_update_the_provider_gets_no_secret_of_the_workers_environment(
+    synced: Synced, point: Point, elsewhere: Hostile, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    for variable, value in VARIABLES.items():
+        monkeypatch.setenv(variable, value)
+    point(elsewhere.base_url, name)
+    reason = works(synced)
+    assert elsewhere.requests == []
+    assert "is not sent" in reason
+    assert SECRET not in reason
+
+
+@pytest.mark.parametrize(
+    "spelling", ["127.0.0.1", "localhost", "0.0.0.0", "127.1", "2130706433", "[::ffff:127.0.0.1]"]
+)
+def test_who_may_update_the_provider_reaches_no_server_beside_the_worker(
+    synced: Synced, point: Point, elsewhere: Hostile, spelling: str
+) -> None:
+    point(elsewhere.base_url.replace("127.0.0.1", spelling), None)
+    works(synced, allowed="http://127.0.0.1:1=TEST_KEY,http://localhost:1")
+    assert elsewhere.requests == []
+
+
+def test_a_key_that_is_bound_to_one_host_goes_to_no_other_that_is_allowed(
+    synced: Synced, point: Point, elsewhere: Hostile
+) -> None:
+    point(elsewhere.base_url, "TEST_KEY")
+    reason = works(synced, allowed=f"{elsewhere.base_url.removesuffix('/v1')},{synced.endpoint.root}=TEST_KEY")
+    assert elsewhere.requests == []
+    assert "does not bind TEST_KEY to 127.0.0.1" in reason
+
+
+@pytest.mark.parametrize("key", [None, "TEST_KEY"])
+def test_what_the_sdk_reads_from_the_environment_goes_to_openai_alone(
+    synced: Synced, point: Point, elsewhere: Hostile, monkeypatch: pytest.MonkeyPatch, key: str | None
+) -> None:
+    for variable, value in AMBIENT.items():
+        monkeypatch.setenv(variable, value)
+    point(elsewhere.base_url, key)
+    works(synced)
+    assert SECRET not in "".join(elsewhere.requests)
+    assert elsewhere.keys == ["" if key is None else "bearer test-key"]
+
+
+def test_openais_own_headers_still_reach_the_base_url_of_the_environment(
+    synced: Synced, point: Point, elsewhere: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-ours")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway: ours")
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-ours")
+    point("https://api.openai.com/v1", "OPENAI_API_KEY")
+    works(synced, allowed="", base_url=elsewhere.base_url)
+    [head] = elsewhere.requests
+    assert "openai-organization: org-ours" in head.lower()
+    assert "x-gateway: ours" in head.lower()
+    assert elsewhere.keys == ["bearer sk-ours"]
+
+
+def test_doctor_says_which_line_binds_a_key_before_anything_is_sent(
+    synced: Synced, point: Point, elsewhere: Hostile
+) -> None:
+    point(elsewhere.base_url, "VOYAGE_API_KEY")
+    settings = Settings(DATABASE_URL=synced.database.url, _env_file=None, allowed_hosts="")
+    [found] = [check for check in examine(settings, offline=False) if check.name == "provider"]
+    root = elsewhere.base_url.removesuffix("/v1")
+    assert (found.advice or "").endswith(f"export PGVECTOR_SYNC_ALLOWED_HOSTS={root}=VOYAGE_API_KEY")
+    assert elsewhere.requests == []

@@ -1,0 +1,95 @@
+"""A call to an endpoint in a process of its own, with what it cost: real memory, real time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from pgvector_sync.embedding.embedder import open_embedder
+from pgvector_sync.embedding.openai_compatible import OpenAICompatibleEmbedder
+from pgvector_sync.errors import ProviderError
+from pgvector_sync.model import Provider, Spec
+from pgvector_sync.settings import Settings
+
+KEY = "sk-proj-Zq81hT0vBnM4xW7c"
+TEXTS = [f"text {i}" for i in range(256)]
+DIMENSIONS = 1536
+SPEC = Spec("text-embedding-3-small", DIMENSIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """How a call ended, and what it took."""
+
+    error: str
+    """The class of our error and its code; empty where vectors came back."""
+    message: str
+    seconds: float
+    growth: int
+    """Megabytes by which the process's peak lies above where it began."""
+    tokens: int
+
+
+def embedder_at(base_url: str, *, timeout: float = 0.5, **settings: object) -> OpenAICompatibleEmbedder:
+    made = Settings(
+        _env_file=None,
+        openai_base_url=None,
+        allowed_hosts="http://127.0.0.1=TEST_KEY,http://localhost=TEST_KEY",
+        provider_timeout=timedelta(seconds=timeout),
+        **settings,
+    )
+    embedder = open_embedder(Provider("test", base_url=base_url, api_key_env="TEST_KEY"), made, {"TEST_KEY": KEY})
+    assert isinstance(embedder, OpenAICompatibleEmbedder)
+    return embedder
+
+
+def call(base_url: str, texts: Sequence[str] = TEXTS, *, timeout: float = 0.5, gives_up: float = 20.0) -> Cost:
+    """One call, as a worker makes it. Fails where it takes longer than `gives_up` seconds."""
+    forking = multiprocessing.get_context("fork")
+    ours, theirs = forking.Pipe(duplex=False)
+    child = forking.Process(target=_call, args=(theirs, base_url, texts, timeout))
+    child.start()
+    theirs.close()
+    try:
+        assert ours.poll(gives_up), (
+            f"still at it after {gives_up:g} s, with {_peak(child.pid or 0)} MB at its peak"
+        )
+        cost = ours.recv()
+    finally:
+        child.kill()
+        child.join()
+    assert isinstance(cost, Cost)
+    return cost
+
+
+def _call(report: Connection, base_url: str, texts: Sequence[str], timeout: float) -> None:
+    embedder = embedder_at(base_url, timeout=timeout)
+    before = _resident()
+    started = time.monotonic()
+    error, message, tokens = "", "", 0
+    try:
+        tokens = embedder.embed(texts, SPEC, deadline=started + 4 * timeout).tokens
+    except ProviderError as failure:
+        error, message = f"{type(failure).__name__} {failure.code}", f"{failure}; {failure.hint}"
+    report.send(Cost(error, message, time.monotonic() - started, _peak() - before, tokens))
+    os._exit(0)
+
+
+def _status(name: str, pid: int | str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(found[1]) // 1024 if found else 0
+
+
+def _resident() -> int:
+    return _status("VmRSS", "self")
+
+
+def _peak(pid: int | str = "self") -> int:
+    return _status("VmHWM", pid)
