@@ -78,7 +78,7 @@ def _read_request(connection: socket.socket) -> str:
             return ""
         read += some
     head, _, body = read.partition(b"\r\n\r\n")
-    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0])
+    length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
     left = length - len(body)
     while left > 0:
         left -= len(connection.recv(min(left, MEGABYTE)))

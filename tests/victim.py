@@ -41,7 +41,7 @@ def embedder_at(base_url: str, *, timeout: float = 0.5, **settings: object) -> O
     made = Settings(
         _env_file=None,
         openai_base_url=None,
-        allowed_hosts="http://127.0.0.1=TEST_KEY,http://localhost=TEST_KEY",
+        allowed_hosts="http://127.0.0.1=TEST_KEY,http://localhost=TEST_KEY,http://models.example=TEST_KEY",
         provider_timeout=timedelta(seconds=timeout),
         **settings,
     )

@@ -6,14 +6,19 @@ import gzip
 import json
 import socket
 import threading
+import time
 import zlib
 from collections.abc import Callable
 
+import httpcore2
 import pytest
 
 import hostile_endpoint as hostile
 import victim
 from hostile_endpoint import Hostile, answer, dripping, whole
+from pgvector_sync.embedding.bounded_network import BoundedStream
+from pgvector_sync.embedding.bounds import bounded
+from synced import DOCS, Synced
 from victim import DIMENSIONS, KEY, TEXTS, Cost, call
 
 MOST = 150
@@ -112,11 +117,37 @@ def test_an_answer_that_never_ends_ends_at_the_deadline_of_the_call(attack: host
     assert cost.growth < MOST
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_that_never_ends_its_answer_is_left_at_the_deadline_of_the_call(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    with Hostile(dripping(hostile.header_bytes)) as proxy:
+        monkeypatch.setenv(f"{scheme}_proxy", proxy.base_url.removesuffix("/v1"))
+        cost = call(f"{scheme}://models.example/v1", timeout=0.5, gives_up=5)
+    assert cost.error == "Unavailable timeout"
+    assert 0.4 < cost.seconds < 2.0
+
+
 def test_a_request_that_is_read_slowly_ends_at_the_deadline_of_the_call() -> None:
-    texts = [f"{i} {'x' * 12_000}" for i in range(80)]
-    cost = attacked(hostile.slow_reader, reads=False, texts=texts, timeout=0.5, gives_up=8)
-    assert cost.error in {"Unavailable timeout", "Unavailable deadline"}
-    assert cost.seconds < 3.0
+    ours, theirs = socket.socketpair()
+    for one, option in ((ours, socket.SO_SNDBUF), (theirs, socket.SO_RCVBUF)):
+        one.setsockopt(socket.SOL_SOCKET, option, 4_096)  # a network's window; loopback takes a request at once
+    threading.Thread(target=hostile.slow_reader, args=(theirs,), daemon=True).start()
+    stream = BoundedStream(_Plain(ours))
+    started = time.monotonic()
+    with ours, bounded(seconds=0.5, answer_bytes=0), pytest.raises(httpcore2.WriteTimeout):
+        stream.write(b"x" * 1_000_000, timeout=0.5)
+    assert 0.4 < time.monotonic() - started < 1.0
+
+
+class _Plain(httpcore2.NetworkStream):
+    """A stream that gives away its socket."""
+
+    def __init__(self, plain: socket.socket) -> None:
+        self._plain = plain
+
+    def get_extra_info(self, info: str) -> socket.socket | None:
+        return self._plain if info == "socket" else None
 
 
 def test_a_name_that_is_not_resolved_ends_at_the_deadline_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +156,39 @@ def test_a_name_that_is_not_resolved_ends_at_the_deadline_of_the_call(monkeypatc
     cost = call("http://localhost:9/v1", timeout=0.5, gives_up=5)
     assert cost.error == "Unavailable timeout"
     assert cost.seconds < 2.0
+
+
+# -- what it costs the pipelines ------------------------------------------------------------------------------
+
+
+def test_a_hostile_endpoint_costs_its_own_pipeline_one_batch_and_the_other_pipelines_nothing(
+    synced: Synced,
+) -> None:
+    synced.run(DOCS, "CREATE TABLE notes (id bigint PRIMARY KEY, body text)")
+    synced.declare("notes", source="notes")
+    synced.pipeline()
+    with Hostile(whole(hostile.gzip_bomb(1_500), Content_Encoding="gzip")) as endpoint:
+        synced.run(
+            "INSERT INTO pgvector_sync.provider (name, base_url, api_key_env) "
+            f"VALUES ('hostile', '{endpoint.base_url}', 'TEST_KEY')",
+            "UPDATE pgvector_sync.pipeline SET provider = 'hostile' WHERE name = 'docs'",
+            "INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 50) AS n",
+            "INSERT INTO notes VALUES (1, 'a note')",
+        )
+        synced.turns(5)
+        state, reason = synced.database.execute(
+            "SELECT state, reason FROM pgvector_sync.pipeline WHERE name = 'docs'"
+        )[0]
+        assert state == "misconfigured"
+        assert reason.startswith("the answer is longer than the vectors that were asked for can be")
+        assert set(synced.vectors("notes")) == {(1,)}
+        assert synced.database.value("SELECT max(attempts) FROM pgvector_sync.work") == 0
+        assert len(endpoint.requests) <= 5
+    synced.run(
+        "UPDATE pgvector_sync.pipeline SET provider = 'test', state = 'active', retry_at = NULL WHERE name = 'docs'"
+    )
+    synced.sync()
+    assert synced.dead() == []
 
 
 # -- what is said ---------------------------------------------------------------------------------------------
