@@ -100,7 +100,7 @@ def _sort_status(error: openai.APIStatusError, provider: Provider, setting: str,
 
 def _misconfigured(status: int, provider: Provider, setting: str) -> tuple[str, str]:
     """What happened, and what to do next."""
-    if status < 400:
+    if 300 <= status < 400:
         return "the provider redirects, and redirects are not followed", f"set {setting} to the final address"
     if status == 401:
         key = provider.api_key_env or "api_key_env of the provider"
