@@ -11,7 +11,7 @@ from uuid import UUID
 
 import numpy as np
 
-from endpoint import vector_of
+from endpoint import ALLOWED_HOSTS, vector_of
 from pgvector_sync.bootstrap import Embedders, open_database
 from pgvector_sync.embedding.embedder import Embedder, Embeddings
 from pgvector_sync.model import Lane, Provider, Spec
@@ -177,7 +177,7 @@ def another_worker(synced: Synced, **settings: Any) -> Iterator[Steps]:
     made = Settings(
         DATABASE_URL=synced.database.url,
         _env_file=None,
-        **{"text_limit_bytes": TEXT_LIMIT, "poll": 0.005, **settings},
+        **{"text_limit_bytes": TEXT_LIMIT, "poll": 0.005, "allowed_hosts": ALLOWED_HOSTS, **settings},
     )
     with open_database(made) as database, closing(Embedders(made)) as own:
         embedders = own if "provider_timeout" in settings else synced.runtime.embedder

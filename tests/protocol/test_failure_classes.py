@@ -336,6 +336,7 @@ def documented(case: Case) -> bool:
 def test_the_docs_list_every_failure_of_the_provider_and_no_other() -> None:
     tested = {case.row for case in STOPPING.values()} | {"timeout", "certificate"}
     tested |= {"environment"}  # tests/embedding/test_surroundings.py
+    tested |= {"host", "binding"}  # tests/embedding/test_hosts.py
     assert set(table("Failures of the provider")) == tested
 
 

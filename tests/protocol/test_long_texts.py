@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from endpoint import ENVIRONMENT
 from pgvector_sync.store import rows
 from steps import Steps
 
@@ -71,7 +72,7 @@ def test_a_process_stays_under_300_megabytes_with_long_texts(
         "except SystemExit as end: print('ended', end.code)\n"
         "print('peak', int(re.search(r'VmHWM:\\s+(\\d+)', Path('/proc/self/status').read_text())[1]) * 1024)"
     )
-    env = os.environ | {"DATABASE_URL": docs.synced.database.url, "TEST_KEY": "test-key"}
+    env = os.environ | {"DATABASE_URL": docs.synced.database.url} | ENVIRONMENT
     ended = subprocess.run(
         [sys.executable, "-c", script],
         check=True,
