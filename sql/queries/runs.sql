@@ -9,10 +9,12 @@ ON CONFLICT (pipeline_id) WHERE kind = 'reconcile' AND state = 'running' DO NOTH
 RETURNING id;
 
 -- name: same
--- A running run that was asked for the very same: asking twice doesn't do it twice.
+-- A run that was asked for the very same, and is running or began within the last `within`: asking twice doesn't do it
+-- twice.
 SELECT id FROM pgvector_sync.run
-WHERE pipeline_id = %(pipeline_id)s AND kind = %(kind)s AND state = 'running' AND options = %(options)s
-ORDER BY id LIMIT 1;
+WHERE pipeline_id = %(pipeline_id)s AND kind = %(kind)s AND options = %(options)s
+  AND (state = 'running' OR started_at > statement_timestamp() - %(within)s)
+ORDER BY (state = 'running') DESC, id LIMIT 1;
 
 -- name: add_keys
 -- The keys of a run that was given a list.

@@ -11,7 +11,7 @@ import pytest
 import redis
 
 from cluster import READY, Cluster
-from pgvector_sync.doorbell import EMBED_BATCH, RUN, TICK
+from pgvector_sync.messages import EMBED_BATCH, RUN, TICK
 from processes import Process
 from waiting import eventually, never
 

@@ -10,8 +10,8 @@ from celery import Celery
 
 import pgvector_sync
 from cluster import Cluster
-from pgvector_sync.doorbell import EMBED_BATCH, REEMBED, RUN, TICK
 from pgvector_sync.errors import Refused
+from pgvector_sync.messages import EMBED_BATCH, REEMBED, RUN, TICK
 from processes import Process
 from waiting import eventually
 

@@ -86,14 +86,6 @@ def test_a_relay_that_stops_in_order_hands_over_at_once(cluster: Cluster) -> Non
     second.wait_for("relay_elected", timeout=2)
 
 
-@pytest.mark.slow
-def test_inspect_ping_is_answered(cluster: Cluster) -> None:
-    cluster.worker(pool="threads")
-    ping = cluster.processes.start(*CELERY, "inspect", "ping", "--timeout", "5")
-    assert ping.wait() == 0
-    assert "pong" in ping.printed
-
-
 def test_pools_are_opened_after_the_fork(cluster: Cluster) -> None:
     worker = cluster.worker(concurrency=2)
     cluster.insert(10)

@@ -3,33 +3,91 @@
 kombu tells errors of the connection, after which a worker connects anew, from errors of a channel, which end it:
 whatever Redis answers (that it is a replica by now, out of memory, loading, moved) is one of the latter. Nothing
 that it says is a reason to end: here all of it is an error of the connection.
+
+Nor is anything that lies in a queue: kombu and Celery get to see only messages that `messages` has written anew.
 """
 
 from __future__ import annotations
 
 import ssl
+import time
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from kombu.transport import get_transport_cls
 from kombu.transport import redis as kombu_redis
-from redis.exceptions import AuthenticationError, RedisError
+from redis import Redis
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-from pgvector_sync.errors import ConfigError
+from pgvector_sync import messages
+from pgvector_sync.errors import ConfigError, MessageRefused
 from pgvector_sync.redis_client import (
+    ESCAPED,
     EXPECTED,
     SENTINEL,
     is_redis,
     open_client,
     place_of,
     plain_url,
+    require_whole_account,
     scheme_of,
     sentinels,
 )
 from pgvector_sync.settings import Settings
+from pgvector_sync.telemetry import Event, log
 
 SOCKET_TIMEOUT = 10
 CONNECT_TIMEOUT = 5
+
+
+class _Client:
+    """Takes messages out of a queue only as `messages` has read them: others are None, as after a time-out."""
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        reply = super().parse_response(connection, command_name, **options)  # type: ignore[misc]
+        if command_name != "BRPOP":
+            return reply
+        match reply:
+            case [bytes(queue), bytes(raw)]:
+                return _checked(queue, raw)
+        return None
+
+
+class _PlainClient(_Client, Redis):
+    """Without a prefix."""
+
+
+class _PrefixedClient(_Client, kombu_redis.PrefixedStrictRedis):  # type: ignore[misc]
+    """With one."""
+
+
+def _checked(queue: bytes, raw: bytes) -> tuple[bytes, bytes] | None:
+    try:
+        call = messages.read(raw)
+    except MessageRefused as refused:
+        _refusals.say(str(refused))
+        return None
+    return queue, messages.write(call, queue.decode())
+
+
+class _Refusals:
+    """Said at once, and then every ten seconds at most: a flood of messages is no flood of lines."""
+
+    EVERY = 10.0
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._next_at = 0.0
+
+    def say(self, reason: str) -> None:
+        self._count += 1
+        if time.monotonic() >= self._next_at:
+            log.warning(Event.MESSAGE_REFUSED, reason=reason, messages=self._count)
+            self._count, self._next_at = 0, time.monotonic() + self.EVERY
+
+
+_refusals = _Refusals()
 
 
 class _Channel:
@@ -41,6 +99,32 @@ class _Channel:
     def _has_queue(self, _queue: str, **_: Any) -> bool:
         """A list without messages isn't there, and kombu asks for it without `global_keyprefix`."""
         return True
+
+    def _get_client(self) -> Any:
+        super()._get_client()  # type: ignore[misc]  # which refuses a redis-py that is too old
+        prefix = self.global_keyprefix  # type: ignore[attr-defined]
+        return partial(_PrefixedClient, global_keyprefix=prefix) if prefix else _PlainClient
+
+    def _size(self, queue: str) -> int:
+        """Messages in a queue. A key of another type in its place isn't ours, and would keep it shut for ever."""
+        try:
+            return int(super()._size(queue))  # type: ignore[misc]
+        except ResponseError as error:
+            if "WRONGTYPE" not in str(error):
+                raise
+        with self.conn_or_acquire() as client:  # type: ignore[attr-defined]
+            client.delete(queue)
+        log.warning(Event.KEY_REPLACED, queue=queue)
+        return 0
+
+    def _brpop_read(self, **options: Any) -> Any:
+        try:
+            return super()._brpop_read(**options)  # type: ignore[misc]
+        except ResponseError as error:
+            if "WRONGTYPE" in str(error):
+                for queue in self.active_queues:  # type: ignore[attr-defined]
+                    self._size(queue)
+            raise
 
 
 class Channel(_Channel, kombu_redis.Channel):  # type: ignore[misc]  # kombu has no types
@@ -86,6 +170,7 @@ def broker_settings(settings: Settings) -> dict[str, Any]:
     url, variable = settings.broker(), settings.broker_variable
     if not is_redis(url) and settings.celery_broker_url is not None:
         _require_known(scheme_of(url))
+        _require_readable(url)
         return {"broker_url": url}
     options = {
         "ack_emulation": False,
@@ -137,6 +222,17 @@ def _require_known(scheme: str) -> None:
             where="CELERY_BROKER_URL",
             hint=f"expected {EXPECTED}, or another kind that Celery knows; unset it to use REDIS_URL",
         ) from None
+
+
+def _require_readable(url: str) -> None:
+    """Raises ConfigError where a piece of the password would be taken for something else."""
+    try:
+        for one in url.split(";"):
+            require_whole_account(one)
+            urlsplit(one).port  # noqa: B018 - raises
+    except ValueError:
+        hint = f"expected {scheme_of(url)}://user:password@host:port/…, {ESCAPED}"
+        raise ConfigError("not the URL of a broker", where="CELERY_BROKER_URL", hint=hint) from None
 
 
 def check_redis(settings: Settings) -> None:

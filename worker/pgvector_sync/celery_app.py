@@ -14,12 +14,14 @@ from typing import IO, Any
 import click
 from celery import Celery
 from celery.app.log import Logging
+from celery.apps.worker import Worker
 from kombu import Exchange, Queue
 
 from pgvector_sync import limits
 from pgvector_sync.broker import broker_settings
 from pgvector_sync.doorbell import Queues
 from pgvector_sync.errors import ConfigError
+from pgvector_sync.printable import printable
 from pgvector_sync.registration import register
 from pgvector_sync.settings import Settings, load_settings
 from pgvector_sync.telemetry import configure_logging
@@ -36,7 +38,8 @@ class Unusable(click.ClickException):
         self.exit_code = error.exit_code  # type: ignore[misc]  # click reads it from the instance as well
 
     def show(self, file: IO[Any] | None = None) -> None:
-        (file or sys.stderr).write(f"pgvector-sync: {self.message}\n" + (f"  {self.hint}\n" if self.hint else ""))
+        words = f"pgvector-sync: {self.message}\n" + (f"  {self.hint}\n" if self.hint else "")
+        (file or sys.stderr).write(printable(words, lines=True))
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
@@ -50,11 +53,12 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "task_soft_time_limit": limits.soft_task_limit(settings).total_seconds(),
         "task_create_missing_queues": False,
         "task_default_queue": QUEUES.maintenance,
-        "task_queues": [Queue(name, Exchange(name, type="direct"), routing_key=name) for name in QUEUES.all],
+        "task_queues": [Queue(name, Exchange("", type="direct"), routing_key=name) for name in QUEUES.all],
         "worker_prefetch_multiplier": 1,
         "worker_soft_shutdown_timeout": limits.soft_shutdown(settings).total_seconds(),
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_redirect_stdouts": False,
+        "worker_enable_remote_control": False,  # or anybody who can write to the broker ends every worker
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
@@ -93,8 +97,19 @@ class _Log(Logging):  # type: ignore[misc]  # Celery has no types
         return True
 
 
+class _Worker(Worker):  # type: ignore[misc]
+    """Listens to no other worker, and to nobody who says that he is one, however it is started."""
+
+    def __init__(self, app: Any = None, hostname: str | None = None, **options: Any) -> None:
+        super().__init__(app, hostname, **options | {"without_gossip": True, "without_mingle": True})
+
+
 class _App(Celery):  # type: ignore[misc]
     log_cls = _Log
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: N802
+        return self.subclass_with_self(_Worker)
 
 
 app = _App("pgvector_sync", set_as_current=False)

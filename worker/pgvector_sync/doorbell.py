@@ -3,36 +3,83 @@
 A bell rings only if its token is free (a Redis key that the task gives back when it starts, or that runs out) and
 the queue is short, so that bells don't pile up while workers are away: Celery's `expires` alone leaves expired
 messages in the list.
+
+Whatever lies in Redis may have been written by somebody else. Each script looks at a key's type and life before it
+believes it: what we can't have written counts as absent, and is overwritten.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from typing import Any
 
 from celery import Celery
 from kombu.exceptions import ChannelError
 from redis import Redis
 
+from pgvector_sync.messages import EMBED_BATCH, LARGEST_SLOT, RUN
 from pgvector_sync.model import Lane
 from pgvector_sync.redis_client import open_client
 from pgvector_sync.settings import Settings, load_settings
 from pgvector_sync.store.runs import Kind
 from pgvector_sync.store.work import Due
 
-EMBED_BATCH = "pgvector_sync.embed_batch"
-RUN = "pgvector_sync.run"
-REEMBED = "pgvector_sync.reembed"
-TICK = "pgvector_sync.tick"
-TASKS = (EMBED_BATCH, RUN, REEMBED, TICK)
-"""Task names are pinned: moving a module orphans no message."""
-
 MAINTENANCE = "maintenance"
 BELL_LIFE = timedelta(seconds=10)
 SOCKET_TIMEOUT = timedelta(seconds=5)
 ANNOUNCED_FOR = timedelta(seconds=3)
 """How long a worker counts after it was last heard of."""
+MOST_WORKERS = 1_000
+"""That are read: more are somebody's invention."""
+_SLOTS = re.compile(rb"(?:.*):(\d{1,4})", re.DOTALL)
+
+# A key lives for ARGV[2] ms at most: one that would live longer, or for ever, is not ours.
+_HELD = """
+local left = redis.call('PTTL', KEYS[1])
+local held = left >= 0 and left <= tonumber(ARGV[2])
+"""
+RING = (
+    _HELD
+    + """
+if held then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+)
+TAKE = (
+    _HELD
+    + """
+local whose = redis.call('TYPE', KEYS[1])['ok'] == 'string' and redis.call('GET', KEYS[1])
+if held and whose ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+"""
+)
+LET_GO = """
+local whose = redis.call('TYPE', KEYS[1])['ok'] == 'string' and redis.call('GET', KEYS[1])
+if whose == ARGV[1] then redis.call('DEL', KEYS[1]) end
+"""
+# By the clock of Redis alone. Nobody has announced anything in the future.
+_HEARD = """
+if redis.call('TYPE', KEYS[1])['ok'] ~= 'zset' then redis.call('DEL', KEYS[1]) end
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local first = string.format('%.6f', now - ARGV[1] / 1000)
+local last = string.format('%.6f', now + 1)
+"""
+ANNOUNCE = (
+    _HEARD
+    + """
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', first)
+redis.call('ZREMRANGEBYSCORE', KEYS[1], last, '+inf')
+redis.call('ZADD', KEYS[1], string.format('%.6f', now), ARGV[2])
+redis.call('PEXPIRE', KEYS[1], ARGV[1])
+"""
+)
+HEARD = _HEARD + "return redis.call('ZRANGEBYSCORE', KEYS[1], first, last, 'LIMIT', 0, ARGV[2])"
 
 
 def fair_share(slots: int, others: int, *, most: int) -> int:
@@ -82,7 +129,7 @@ def queues_of(app: Celery) -> Queues | None:
 def open_redis(url: str) -> Redis:
     """One client per process and URL. Raises ConfigError."""
     timeout = SOCKET_TIMEOUT.total_seconds()
-    return open_client(url, timeout=timeout, health_check_interval=30, decode_responses=True)
+    return open_client(url, timeout=timeout, health_check_interval=30)
 
 
 def queue_depth(app: Celery, queue: str) -> int:
@@ -139,12 +186,7 @@ class Doorbell:
 
     def announce(self, worker: str, slots: int) -> None:
         """A worker says how many batches it can carry at once; forgotten by FLUSHALL, it says so again."""
-        now = self._seconds()
-        with self.redis.pipeline(transaction=False) as pipe:
-            pipe.zadd(self._slots, {f"{worker}:{slots}": now})
-            pipe.zremrangebyscore(self._slots, 0, now - ANNOUNCED_FOR.total_seconds())
-            pipe.expire(self._slots, ANNOUNCED_FOR)
-            pipe.execute()
+        self._script(ANNOUNCE, self._slots, _milliseconds(ANNOUNCED_FOR), f"{worker}:{slots}")
 
     def withdraw(self, worker: str, slots: int) -> None:
         """A worker that ends no longer counts."""
@@ -152,26 +194,37 @@ class Doorbell:
 
     def slots(self) -> int:
         """Batches that all workers heard of lately can carry at once."""
-        heard = self.redis.zrangebyscore(self._slots, self._seconds() - ANNOUNCED_FOR.total_seconds(), "+inf")
-        return sum(int(str(member).rpartition(":")[2]) for member in heard)
+        heard = self._script(HEARD, self._slots, _milliseconds(ANNOUNCED_FOR), MOST_WORKERS)
+        said = [_SLOTS.fullmatch(member) for member in heard if isinstance(member, bytes)]
+        return sum(min(int(slots[1]), LARGEST_SLOT) for slots in said if slots)
+
+    def take(self, office: str, who: str, life: timedelta) -> bool:
+        """Whether `who` holds an office of which there is one, for `life` from now on."""
+        return bool(self._script(TAKE, f"{self.prefix}:{office}", who, _milliseconds(life)) == 1)
+
+    def let_go(self, office: str, who: str) -> None:
+        """The next may take it at once."""
+        self._script(LET_GO, f"{self.prefix}:{office}", who)
 
     @property
     def _slots(self) -> str:
         return f"{self.prefix}:slots"
 
-    def _seconds(self) -> float:
-        seconds, microseconds = self.redis.time()
-        return float(seconds) + microseconds / 1e6
-
     def _token(self, bell: str) -> str:
         return f"{self.prefix}:bell:{bell}"
 
     def _send(self, bell: str, task: str, args: list[object], queue: str) -> bool:
-        life = int(BELL_LIFE / timedelta(milliseconds=1))
-        if not self.redis.set(self._token(bell), "1", nx=True, px=life):
+        if self._script(RING, self._token(bell), 1, _milliseconds(BELL_LIFE)) != 1:
             return False
         self.app.send_task(task, args=args, queue=queue, expires=BELL_LIFE.total_seconds(), ignore_result=True)
         return True
+
+    def _script(self, script: str, key: str, *arguments: str | int) -> Any:
+        return self.redis.register_script(script)(keys=[key], args=arguments)
+
+
+def _milliseconds(duration: timedelta) -> int:
+    return int(duration / timedelta(milliseconds=1))
 
 
 def open_doorbell(app: Celery) -> Doorbell:

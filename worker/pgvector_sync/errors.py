@@ -4,6 +4,7 @@
     ├── ConfigError            the file or the environment is wrong (exit 2)
     ├── Refused                what was asked for can't or must not be done (exit 1)
     │   └── MigrationRefused   the database's schema and this program don't fit
+    ├── MessageRefused         a message in a queue isn't one of ours; it is dropped
     ├── LeaseLost              another worker holds the rows by now; nothing was written
     ├── DatabaseRefuses        source, target or an expression fail for every row (waits for a person)
     └── ProviderError
@@ -52,6 +53,10 @@ class Refused(SyncError):
 
 class MigrationRefused(Refused):
     """The database's schema is newer than the program, or an applied migration was edited."""
+
+
+class MessageRefused(SyncError):
+    """A message names no task of ours, or has arguments that it doesn't take. Holds nothing that it says."""
 
 
 class LeaseLost(SyncError):

@@ -26,6 +26,7 @@ SENTINEL_PORT = 26379
 MASTER_NAME = "mymaster"
 """The name in Redis' own examples of sentinel.conf."""
 EXPECTED = "redis://user:password@host:6379/0 (rediss:// for TLS, or sentinel://host:26379,host:26379/0)"
+ESCAPED = "with @ : / ? # and % in the password written as %40 %3A %2F %3F %23 %25"
 _LIKELY_MEANT = re.compile(r"^[\w.\[\]-]+:\d+(/\d+)?$")
 
 
@@ -71,6 +72,15 @@ def is_redis(url: str) -> bool:
     return scheme_of(url) in (*SCHEMES, SENTINEL)
 
 
+def require_whole_account(url: str) -> None:
+    """Raises ValueError where `/`, `?` or `#` in a password ends the host's part early: what would then be taken
+    for the host and the port, and be shown in messages, is a piece of the password.
+    """
+    rest = url.partition("://")[2]
+    if any("@" in part for part in re.split(r"[/?#]", rest)[1:]):
+        raise ValueError
+
+
 def plain_url(url: str, variable: str) -> str:
     """The URL of a single server as redis-py and kombu take it. Raises ConfigError; never shows the URL."""
     scheme = scheme_of(url)
@@ -80,10 +90,11 @@ def plain_url(url: str, variable: str) -> str:
         raise ConfigError(f"not the URL of a Redis: {unknown}", where=variable, hint=hint)
     plain = SCHEMES[scheme] + url[len(scheme) :]
     try:
+        require_whole_account(url)
         urlsplit(plain).port  # noqa: B018 - raises
         Redis.from_url(plain).close()
     except ValueError:
-        hint = f"expected {EXPECTED}, with @ : / and % in the password written as %40 %3A %2F %25"
+        hint = f"expected {EXPECTED}, {ESCAPED}"
         raise ConfigError("not the URL of a Redis", where=variable, hint=hint) from None
     return plain
 
@@ -96,6 +107,8 @@ def sentinels(url: str, variable: str) -> Sentinels:
     expected = "expected sentinel://user:password@host:26379,host:26379/0?master_name=mymaster"
     hosts: list[tuple[str, int]] = []
     try:
+        for each in url.split(";"):
+            require_whole_account(each)
         parts = [urlsplit(one) for one in url.split(";")]
         for part in parts:
             for place in part.netloc.rpartition("@")[2].split(","):

@@ -12,8 +12,9 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 from pgvector_sync import tasks
-from pgvector_sync.doorbell import TICK, Queues, attach_queues, queues_of
+from pgvector_sync.doorbell import Queues, attach_queues, queues_of
 from pgvector_sync.errors import Refused
+from pgvector_sync.messages import TICK
 from pgvector_sync.relay import RelayStep
 
 
@@ -43,6 +44,6 @@ def _add_to_settings(sender: Celery, **_: Any) -> None:
     known = sender.amqp.queues
     for name in queues.all:
         if name not in known:
-            known.select_add(Queue(name, Exchange(name, type="direct"), routing_key=name))
+            known.select_add(Queue(name, Exchange("", type="direct"), routing_key=name))
     options = {"queue": queues.maintenance, "expires": tasks.TICK_EXPIRES_SECONDS}
     sender.add_periodic_task(tasks.TICK_SECONDS, sender.signature(TICK), name=TICK, **options)

@@ -22,9 +22,10 @@ from redis.exceptions import RedisError
 from pgvector_sync import limits
 from pgvector_sync.bootstrap import close_process_runtime, open_database
 from pgvector_sync.broker import check_redis
-from pgvector_sync.doorbell import TASKS, Doorbell, Queues, bulk_share, fair_share, open_doorbell, queues_of
+from pgvector_sync.doorbell import Doorbell, Queues, bulk_share, fair_share, open_doorbell, queues_of
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.messages import TASKS
 from pgvector_sync.model import Lane
 from pgvector_sync.operate import watch
 from pgvector_sync.settings import Settings, load_settings
@@ -35,6 +36,7 @@ from pgvector_sync.sync.keeper import Expiry, bury
 from pgvector_sync.sync.presence import Presence
 from pgvector_sync.telemetry import Event, log
 
+OFFICE = "relay"
 ELECTED_FOR = timedelta(seconds=2)
 ANNOUNCE_EVERY = timedelta(seconds=1)
 AFTER_AN_ERROR = timedelta(seconds=1)
@@ -99,7 +101,6 @@ class Relay(threading.Thread):
         self._dead: set[int] = set()
         self._announced_at = 0.0
         self._me = uuid4().hex
-        self._lock = f"{doorbell.prefix}:relay"
         self._stopping = threading.Event()
         self._elected = False
 
@@ -157,10 +158,7 @@ class Relay(threading.Thread):
             self._announced_at = time.monotonic()
 
     def _is_elected(self) -> bool:
-        redis, life = self._doorbell.redis, int(ELECTED_FOR / timedelta(milliseconds=1))
-        mine = bool(redis.set(self._lock, self._me, nx=True, px=life)) or redis.get(self._lock) == self._me
-        if mine:
-            redis.pexpire(self._lock, life)
+        mine = self._doorbell.take(OFFICE, self._me, ELECTED_FOR)
         if mine != self._elected:
             log.info(Event.RELAY_ELECTED if mine else Event.RELAY_LOST)
             self._elected = mine
@@ -170,8 +168,8 @@ class Relay(threading.Thread):
         """Lets the next relay start at once."""
         try:
             self._doorbell.withdraw(self._worker, self._slots)
-            if self._elected and self._doorbell.redis.get(self._lock) == self._me:
-                self._doorbell.redis.delete(self._lock)
+            if self._elected:
+                self._doorbell.let_go(OFFICE, self._me)
         except RedisError:
             return  # the lock runs out by itself
 

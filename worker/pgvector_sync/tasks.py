@@ -14,12 +14,16 @@ from typing import Any
 from uuid import uuid4
 
 from celery import Celery, Task
+from celery.worker.strategy import default as default_strategy
 from kombu.exceptions import OperationalError as BrokerError
+from kombu.serialization import dumps
 from redis.exceptions import RedisError
 
 from pgvector_sync.bootstrap import process_runtime
-from pgvector_sync.doorbell import EMBED_BATCH, REEMBED, RUN, TICK, open_doorbell, queue_depth
+from pgvector_sync.doorbell import open_doorbell, queue_depth
+from pgvector_sync.errors import MessageRefused, Refused
 from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.messages import EMBED_BATCH, REEMBED, RUN, TICK, body_of, call, headers_of
 from pgvector_sync.model import Lane
 from pgvector_sync.operate import schedule, watch
 from pgvector_sync.operate.requests import request_reembed
@@ -34,6 +38,7 @@ from pgvector_sync.telemetry import Event, log
 
 RUN_FOR = timedelta(seconds=20)
 """How long one message keeps a run going; the relay rings again for the rest."""
+REEMBED_EVERY = timedelta(hours=1)
 TICK_SECONDS = 10.0
 TICK_EXPIRES_SECONDS = 30
 
@@ -57,8 +62,11 @@ def embed_batch(self: Any, pipeline: str, lane: str, slot: int = 0, share: int |
         doorbell.answered(f"{pipeline}:{lane}:{slot}")
     reach(Failpoint.TASK_ANSWERED)
     with _outages_pass():
-        outcome = process(process_runtime(), pipeline, Lane(lane), share=share)
-        if outcome is not None and outcome.full:
+        runtime = process_runtime()
+        most = runtime.settings.in_flight_batches
+        share = min(share or most, most)
+        outcome = process(runtime, pipeline, Lane(lane), share=share)
+        if outcome is not None and outcome.full and slot < share:
             doorbell.ring_slot(pipeline, Lane(lane), slot, share)
 
 
@@ -71,10 +79,16 @@ def run(self: Any, run_id: int) -> None:
 
 
 def reembed(self: Any, pipeline: str) -> None:
-    """Asks for a run over every row, for a schedule of the user's own; only what differs is paid for."""
+    """Asks for a run over every row, for a schedule of the user's own; only what differs is paid for.
+
+    Anybody who can write to the broker can send this, so that it is done once an hour at most.
+    """
     del self
     with _outages_pass():
-        request_reembed(process_runtime().database, pipeline)
+        try:
+            request_reembed(process_runtime().database, pipeline, not_within=REEMBED_EVERY)
+        except Refused as refused:
+            log.warning(Event.MESSAGE_REFUSED, reason=str(refused))
 
 
 def tick(self: Any) -> None:
@@ -109,6 +123,28 @@ class BoundedTask(Task):  # type: ignore[misc]  # Celery has no types
         return super().apply_async(*args, **options)
 
 
+def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Any:
+    """Celery's own, for messages that are written anew from what they may say: of any app, by any broker."""
+    handle = default_strategy(task, app, consumer, **options)
+
+    def checked(message: Any, _body: Any, ack: Any, reject: Any, callbacks: Any, **more: Any) -> Any:
+        headers, payload = message.headers, message.payload
+        if isinstance(payload, dict):  # an app that is set to protocol 1
+            headers, payload = payload, [payload.get("args"), payload.get("kwargs")]
+        try:
+            found = call(headers, payload)
+        except MessageRefused as refused:
+            log.warning(Event.MESSAGE_REFUSED, reason=str(refused))
+            reject()
+            return None
+        message.headers = headers_of(found, str(uuid4()))
+        message.content_type, message.content_encoding, message.body = dumps(body_of(found), serializer="json")
+        message._decoded_cache = body_of(found)  # noqa: SLF001  or the old one would be used
+        return handle(message, None, ack, reject, callbacks, **more)
+
+    return checked
+
+
 def add_to(app: Celery) -> None:
     """Registers the tasks with an app, whatever its own defaults for tasks are."""
     options = {
@@ -122,6 +158,7 @@ def add_to(app: Celery) -> None:
         "serializer": "json",
         "max_retries": 0,
         "rate_limit": None,
+        "Strategy": f"{__name__}:strategy",
     }
     app.task(name=EMBED_BATCH, **options)(embed_batch)
     app.task(name=RUN, **options)(run)

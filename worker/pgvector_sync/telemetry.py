@@ -17,6 +17,7 @@ import structlog
 from structlog.stdlib import BoundLogger, ProcessorFormatter
 
 from pgvector_sync.errors import SyncError
+from pgvector_sync.printable import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -35,6 +36,11 @@ class Event(StrEnum):
     """The database didn't take that this worker is alive; `status` may count one too few."""
     REDIS_UNAVAILABLE = "redis_unavailable"
     """No connection to Redis; costs latency, loses nothing (G7)."""
+
+    MESSAGE_REFUSED = "message_refused"
+    """Messages in our queues that say something else than one of our tasks and its arguments were dropped."""
+    KEY_REPLACED = "key_replaced"
+    """A key of ours in Redis held something else than we write, and was deleted."""
 
     RELAY_ELECTED = "relay_elected"
     """This worker polls the outbox from now on."""
@@ -143,7 +149,7 @@ def _cleaned(value: object) -> object:
     match value:
         case str():
             value = _KEY.sub(WITHHELD, _CREDENTIALS.sub(f"{WITHHELD}@", value))
-            return _DETAIL.sub("", _ASSIGNED.sub(rf"\1\2{WITHHELD}", value))
+            return printable(_DETAIL.sub("", _ASSIGNED.sub(rf"\1\2{WITHHELD}", value)))
         case bytes() | bytearray() | memoryview():
             return f"{len(value)} bytes"
         case dict():

@@ -44,7 +44,7 @@ def worker(
 
     code = app.start(
         ["--quiet", "worker", "--concurrency", str(concurrency), "--pool", pool, "--queues", queues,
-         "--without-gossip", "--without-mingle", *context.args]
+         *context.args]
     )  # fmt: skip
     raise typer.Exit(code or 0)
 

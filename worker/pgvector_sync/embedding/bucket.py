@@ -5,6 +5,10 @@ passes once every gauge stands at its `floor`, and takes its `cost`, which may l
 is larger than the capacity could never pass. A bucket that nobody has touched for long is full, so that one may
 be forgotten. `State.at` in the future means blocked until then.
 
+What is read from Redis may have been written by anybody: a time that `block` can't have written counts as no
+bucket, a debt is cut at `deepest`, and what isn't a number counts as full. So no bucket asks for a longer wait
+than an honest one can, and each wait ends by the clock.
+
 The arithmetic is written twice, here and in Lua (`redis_buckets`): one suite of cases holds the two together.
 """
 
@@ -18,6 +22,10 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+
+LONGEST_PAUSE = 60.0
+"""Seconds of a `block`. What a provider asks for beyond that stands in the pipelines' own state."""
 
 
 class Verb(StrEnum):
@@ -41,6 +49,8 @@ class Draw:
     floor: float = 0.0
     cost: float = 0.0
     """Negative: given back."""
+    deepest: float = 1e15
+    """A debt that is larger counts as this much."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,20 +74,22 @@ def draw(
     state: State | None, verb: Verb, draws: Sequence[Draw], *, now: float, pause: float = 0.0
 ) -> tuple[State | None, float]:
     """The bucket afterwards, and the seconds to wait; above 0 nothing has changed."""
+    if state is not None and not state.at <= now + LONGEST_PAUSE:
+        state = None  # nobody has written that
     at = now if state is None else state.at
     levels = {} if state is None else dict(state.levels)
     passed = max(now - at, 0.0)
     wait = max(at - now, 0.0)
     short = 0.0
     for one in draws:
-        level = min(levels.get(one.gauge, one.capacity) + passed * one.rate, one.capacity)
+        level = min(max(levels.get(one.gauge, one.capacity), -one.deepest) + passed * one.rate, one.capacity)
         short = max(short, (one.floor - level) / one.rate)
         if verb is Verb.BLOCK:
             level = min(level, 0.0)
         levels[one.gauge] = min(level - one.cost, one.capacity)
     if verb is Verb.TAKE and wait + short > 0:
         return state, wait + short
-    return State(max(at, now + pause), levels), 0.0
+    return State(max(at, now + min(pause, LONGEST_PAUSE)), levels), 0.0
 
 
 class LocalBuckets:

@@ -36,6 +36,8 @@ ask at the same moment."""
 MOMENTS = 20.0
 """Seconds. The burst and the largest debt are paid off sooner; a longer wait is a 429's, or a tiny limit's, and
 a pipeline had better cool down for it than claim and release rows all the time."""
+LONGEST_DEBT = 600.0
+"""Seconds until a debt is paid off, at most: that of a request of 8,000 tokens with 800 a minute."""
 UNSAID = timedelta(seconds=1)
 """How long a 429 without Retry-After blocks."""
 
@@ -122,7 +124,8 @@ def open_budget(provider: Provider, settings: Settings) -> Budget:
 
 def _gauge(name: str, limit: int) -> Draw:
     """At least one request must fit; the rounding-down of whole requests keeps even that within the limit."""
-    return Draw(name, capacity=max(limit * BURST, 1.0), rate=limit * (1 - BURST) / 60)
+    rate = limit * (1 - BURST) / 60
+    return Draw(name, capacity=max(limit * BURST, 1.0), rate=rate, deepest=rate * LONGEST_DEBT)
 
 
 def _wanted(gauge: Draw, cost: int, lane: Lane) -> Draw:

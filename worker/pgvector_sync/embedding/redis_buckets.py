@@ -9,7 +9,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from pgvector_sync.embedding.bucket import Draw, LocalBuckets, Verb
+from pgvector_sync.embedding.bucket import LONGEST_PAUSE, Draw, LocalBuckets, Verb
 from pgvector_sync.redis_client import open_client
 from pgvector_sync.telemetry import Event, log
 
@@ -26,17 +26,23 @@ ASK_AGAIN = 5.0
 SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local verb, pause = ARGV[1], tonumber(ARGV[2])
-local at = tonumber(redis.call('HGET', KEYS[1], 'at') or now)
+local verb, pause, longest = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local is_hash = redis.call('TYPE', KEYS[1])['ok'] == 'hash'
+local at = is_hash and tonumber(redis.call('HGET', KEYS[1], 'at'))
+if not (at and at >= 0 and at <= now + longest) then
+  redis.call('DEL', KEYS[1])
+  at = now
+end
 local passed = math.max(now - at, 0)
 local wait = math.max(at - now, 0)
 local short, full_in = 0, 0
 local after = {}
-for i = 3, #ARGV, 5 do
+for i = 4, #ARGV, 6 do
   local gauge, capacity, rate = ARGV[i], tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2])
-  local floor, cost = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
-  local level = tonumber(redis.call('HGET', KEYS[1], gauge) or capacity)
-  level = math.min(level + passed * rate, capacity)
+  local floor, cost, deepest = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4]), tonumber(ARGV[i + 5])
+  local level = tonumber(redis.call('HGET', KEYS[1], gauge))
+  if not level or level ~= level then level = capacity end
+  level = math.min(math.max(level, -deepest) + passed * rate, capacity)
   short = math.max(short, (floor - level) / rate)
   if verb == 'block' then level = math.min(level, 0) end
   level = math.min(level - cost, capacity)
@@ -45,7 +51,7 @@ for i = 3, #ARGV, 5 do
   after[#after + 1] = string.format('%.6f', level)
 end
 if verb == 'take' and wait + short > 0 then return string.format('%.6f', wait + short) end
-at = math.max(at, now + pause)
+at = math.max(at, now + math.min(pause, longest))
 redis.call('HSET', KEYS[1], 'at', string.format('%.6f', at), unpack(after))
 redis.call('PEXPIRE', KEYS[1], math.ceil((at - now + full_in) * 1000) + 1)
 return '0'
@@ -67,13 +73,14 @@ class RedisBuckets:
         if alone is not None and time.monotonic() < self._ask_again_at:
             return alone.draw(verb, name, draws, pause=pause)
         try:
-            wait = float(
+            wait = _seconds(
                 self._script(
                     keys=[f"{self._prefix}:budget:{name}"],
-                    args=[verb.value, pause, *(x for one in draws for x in _arguments(one))],
-                )
+                    args=[verb.value, pause, LONGEST_PAUSE, *(x for one in draws for x in _arguments(one))],
+                ),
+                draws,
             )
-        except RedisError as error:
+        except (RedisError, ValueError) as error:
             if alone is None:
                 log.warning(Event.REDIS_UNAVAILABLE, error=type(error).__name__)
                 # Empty: the common bucket may have just been spent, and every process begins one now.
@@ -88,4 +95,13 @@ class RedisBuckets:
 
 
 def _arguments(draw: Draw) -> tuple[str | float, ...]:
-    return draw.gauge, draw.capacity, draw.rate, draw.floor, draw.cost
+    return draw.gauge, draw.capacity, draw.rate, draw.floor, draw.cost, draw.deepest
+
+
+def _seconds(reply: object, draws: Sequence[Draw]) -> float:
+    """What the script answered. Raises ValueError for what it can't have answered."""
+    wait = float(reply) if isinstance(reply, bytes) else -1.0
+    longest = LONGEST_PAUSE + max(((one.floor + one.deepest) / one.rate for one in draws), default=0.0)
+    if not 0 <= wait <= longest + 1:
+        raise ValueError("this isn't the script's answer")
+    return wait

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -42,10 +43,12 @@ def request_reembed(
     stale_only: bool = False,
     force: bool = False,
     rows_per_second: float | None = None,
+    not_within: timedelta = timedelta(0),
 ) -> Requested:
     """Every row, or those for which the SQL condition `where` is true, or those of `keys`, is read again.
 
-    Only what differs is paid for, unless `force`. `stale_only` enqueues only rows whose fingerprint differs.
+    Only what differs is paid for, unless `force`. `stale_only` enqueues only rows whose fingerprint differs. What
+    is the very same as a run that began within the last `not_within` is that run.
     Raises Refused for an unknown pipeline, a condition that isn't one, or no key.
     """
     if where is not None and keys is not None:
@@ -66,7 +69,8 @@ def request_reembed(
         found = _pipeline(connection, pipeline)
         if where is not None:
             check_condition(connection, Shape(found, database.vector_schema), where)
-        if keys is None and (same := runs.same(connection, found.id, Kind.REEMBED, options)) is not None:
+        same = runs.same(connection, found.id, Kind.REEMBED, options, within=not_within) if keys is None else None
+        if same is not None:
             return Requested(same, None, joined=True)
         total = None if keys is not None else count_rows(connection, found)
         run_id = runs.start(connection, found.id, Kind.REEMBED, options=options, rows_total=total)

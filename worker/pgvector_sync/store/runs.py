@@ -113,9 +113,16 @@ def supersede(connection: Connection, pipeline_id: int, kind: Kind) -> None:
     connection.execute(statement("runs.supersede"), {"pipeline_id": pipeline_id, "kind": kind})
 
 
-def same(connection: Connection, pipeline_id: int, kind: Kind, options: dict[str, Any]) -> int | None:
-    """The id of a running run with the very same options."""
-    params = {"pipeline_id": pipeline_id, "kind": kind, "options": Jsonb(options)}
+def same(
+    connection: Connection,
+    pipeline_id: int,
+    kind: Kind,
+    options: dict[str, Any],
+    *,
+    within: timedelta = timedelta(0),
+) -> int | None:
+    """The id of a run with the very same options that is running, or began within the last `within`."""
+    params = {"pipeline_id": pipeline_id, "kind": kind, "options": Jsonb(options), "within": within}
     row = connection.execute(statement("runs.same"), params).fetchone()
     return None if row is None else int(row["id"])
 

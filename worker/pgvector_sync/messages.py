@@ -1,0 +1,190 @@
+"""What a message may say: one of our tasks and its arguments. Nothing else of it is used.
+
+Anybody who can write to the broker can write anything. A message is therefore read here, with a limit on its size,
+before Celery sees it, and written anew from what was read: its time limits, callbacks, chords, retries and ids
+reach nothing. Decision 0035.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from pgvector_sync.errors import MessageRefused
+from pgvector_sync.model import Lane
+
+EMBED_BATCH = "pgvector_sync.embed_batch"
+RUN = "pgvector_sync.run"
+REEMBED = "pgvector_sync.reembed"
+TICK = "pgvector_sync.tick"
+TASKS = (EMBED_BATCH, RUN, REEMBED, TICK)
+"""Task names are pinned: moving a module orphans no message."""
+
+LARGEST_BYTES = 16_384
+"""Of a whole message; ours have about a thousand."""
+LONGEST_NAME = 200
+"""Characters of a pipeline's name."""
+LARGEST_SLOT = 1_000
+"""What PGVECTOR_SYNC_IN_FLIGHT_BATCHES may be at most."""
+_UTF8 = re.compile(r"utf-?8", re.IGNORECASE)
+
+Arguments = tuple[str | int | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A task of ours with arguments that it takes."""
+
+    task: str
+    args: Arguments
+    expires: datetime | None = None
+
+
+def read(raw: bytes) -> Call:
+    """A message as it lies in a queue of Redis. Raises MessageRefused."""
+    if len(raw) > LARGEST_BYTES:
+        raise MessageRefused(f"it has {len(raw):,} bytes, more than {LARGEST_BYTES:,}")
+    match _json(raw):
+        case {
+            "body": str(body),
+            "content-type": "application/json",
+            "content-encoding": str(encoding),
+            "headers": dict(headers),
+            "properties": {"body_encoding": "base64"},
+        } if _UTF8.fullmatch(encoding) and not headers.get("compression"):
+            return call(headers, _json(_decoded(body)))
+    raise MessageRefused("it isn't a Celery message in JSON")
+
+
+def call(headers: Mapping[str, Any], body: object) -> Call:
+    """The same from a message's headers and its decoded body, by whatever broker it came."""
+    task = headers.get("task")
+    if not isinstance(task, str) or task not in _CHECKS:
+        raise MessageRefused("it names no task of ours")
+    if headers.get("eta") is not None:
+        raise MessageRefused("it has an eta, which our tasks don't take")
+    match body:
+        case [list(args), dict(named), *_]:
+            return Call(task, arguments(task, args, named), _moment(headers.get("expires")))
+    raise MessageRefused("its body isn't a list of arguments")
+
+
+def arguments(task: str, args: list[Any] | tuple[Any, ...], named: Mapping[str, Any]) -> Arguments:
+    """What the task is called with. Raises MessageRefused for anything that it doesn't take."""
+    try:
+        return _CHECKS[task](*args, **named)
+    except (TypeError, ValueError):
+        raise MessageRefused(f"{task} doesn't take its arguments") from None
+
+
+def write(call: Call, queue: str) -> bytes:
+    """The message as Celery and kombu write it, with nothing that anybody else has chosen."""
+    number = str(uuid4())
+    body = json.dumps(body_of(call)).encode()
+    message = {
+        "body": base64.b64encode(body).decode(),
+        "content-encoding": "utf-8",
+        "content-type": "application/json",
+        "headers": headers_of(call, number),
+        "properties": {
+            "correlation_id": number,
+            "delivery_mode": 2,
+            "delivery_info": {"exchange": "", "routing_key": queue},
+            "priority": 0,
+            "body_encoding": "base64",
+            "delivery_tag": str(uuid4()),
+        },
+    }
+    return json.dumps(message).encode()
+
+
+def body_of(call: Call) -> list[Any]:
+    """Celery's, of protocol 2."""
+    return [list(call.args), {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+
+
+def headers_of(call: Call, number: str) -> dict[str, Any]:
+    """Celery's, of protocol 2; `number` is the task's id."""
+    return {
+        "lang": "py",
+        "task": call.task,
+        "id": number,
+        "root_id": number,
+        "parent_id": None,
+        "group": None,
+        "shadow": None,
+        "eta": None,
+        "expires": None if call.expires is None else call.expires.isoformat(),
+        "retries": 0,
+        "timelimit": [None, None],
+        "argsrepr": repr(call.args),
+        "kwargsrepr": "{}",
+        "ignore_result": True,
+    }
+
+
+def _json(raw: bytes) -> object:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        raise MessageRefused("it isn't JSON") from None
+
+
+def _decoded(body: str) -> bytes:
+    try:
+        return base64.b64decode(body, validate=True)
+    except ValueError:
+        raise MessageRefused("its body isn't base64") from None
+
+
+def _moment(expires: object) -> datetime | None:
+    if expires is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(expires)  # type: ignore[arg-type]  # TypeError where it isn't a string
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (TypeError, ValueError, OverflowError):
+        raise MessageRefused("its `expires` isn't a time") from None
+
+
+def _embed_batch(pipeline: object, lane: object, slot: object = 0, share: object = None) -> Arguments:
+    share = None if share is None else _whole(share, 1, LARGEST_SLOT)
+    return _name(pipeline), Lane(str(lane)).value, _whole(slot, 0, LARGEST_SLOT), share
+
+
+def _run(run_id: object) -> Arguments:
+    return (_whole(run_id, 1, 2**63 - 1),)
+
+
+def _reembed(pipeline: object) -> Arguments:
+    return (_name(pipeline),)
+
+
+def _tick() -> Arguments:
+    return ()
+
+
+_CHECKS: dict[str, Callable[..., Arguments]] = {
+    EMBED_BATCH: _embed_batch,
+    RUN: _run,
+    REEMBED: _reembed,
+    TICK: _tick,
+}
+
+
+def _name(value: object) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= LONGEST_NAME or "\0" in value:
+        raise ValueError
+    return value
+
+
+def _whole(value: object, least: int, most: int) -> int:
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError
+    return value
