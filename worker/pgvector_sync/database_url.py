@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from difflib import get_close_matches
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import Conninfo
 
 from pgvector_sync.errors import ConfigError
 
 VARIABLE = "DATABASE_URL"
 SHAPE = (
     "expected postgresql://user:password@host:5432/database, "
-    "with @ : / and % in the password written as %40 %3A %2F %25"
+    "with @ : / ? # and % in the password written as %40 %3A %2F %3F %23 %25"
 )
 _SCHEME = re.compile(r"(?P<name>[a-z][a-z0-9]*)(\+[a-z0-9_]+)?://", re.ASCII | re.IGNORECASE)
 """A name, and a driver as SQLAlchemy writes it: `postgresql+asyncpg://`."""
@@ -20,6 +22,12 @@ POSTGRES = {"postgresql", "postgres", "pgsql", "psql", "postgis", "timescale", "
 """Schemes that SQLAlchemy, django-environ and dj-database-url take for Postgres."""
 _PARAMETER = re.compile(r'invalid (?:URI query parameter|connection option)[:]? "(\w+)"', re.ASCII)
 _TLS = ("ssl", "ssl_mode", "sslcontext")
+_OTHER_PROGRAMS = {
+    *_TLS, "schema", "charset", "encoding", "driver", "pgbouncer", "connection_limit", "pool_timeout", "pool_size",
+    "prepared_statement_cache_size", "statement_cache_size", "server_settings", "timeout", "command_timeout",
+    "async_fallback", "conn_max_age", "prepare_threshold", "workaround", "role", "search_path",
+}  # fmt: skip
+"""Parameters that URLs of SQLAlchemy, asyncpg, Prisma and Django carry."""
 
 
 def libpq_url(url: str) -> str:
@@ -30,7 +38,11 @@ def libpq_url(url: str) -> str:
             raise ConfigError(
                 f"expected postgresql://, got {match['name'].lower()}://", where=VARIABLE, hint=SHAPE
             )
-        url = "postgresql://" + url[match.end() :]
+        rest = url[match.end() :]
+        if "@" in re.split(r"[/?#]", rest, maxsplit=1)[-1] and re.search(r"[/?#]", rest):
+            # `/`, `?` or `#` inside of a password ends the host's part: what comes before is a piece of it
+            raise ConfigError("can't be told apart into user, password, host and port", where=VARIABLE, hint=SHAPE)
+        url = "postgresql://" + rest
     try:
         values = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
     except psycopg.ProgrammingError as error:
@@ -42,9 +54,12 @@ def libpq_url(url: str) -> str:
 
 
 def _unreadable(message: str) -> ConfigError:
-    """Libpq quotes what it doesn't understand, and that may be the password: only a parameter's name is shown."""
+    """Libpq quotes what it doesn't understand, and that may be the password: only a parameter's name is shown, and
+    only if it is one that somebody uses, or almost one.
+    """
     found = _PARAMETER.search(message)
-    if found is None:
+    known = [*_OTHER_PROGRAMS, *(option.keyword.decode() for option in Conninfo.get_defaults())]
+    if found is None or not get_close_matches(found[1].lower(), known, n=1, cutoff=0.8):
         return ConfigError("is not a connection string", where=VARIABLE, hint=SHAPE)
     name = found[1]
     hint = f"leave {name} out: only parameters of libpq serve here, such as sslmode and connect_timeout"

@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pgvector_sync.database_url import libpq_url
+from pgvector_sync.env_file import ENV_FILE, require_own_env_file
 from pgvector_sync.errors import ConfigError
 
 SHORTEST_SILENCE, LONGEST_SILENCE = timedelta(seconds=5), timedelta(seconds=30)
@@ -48,7 +49,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix="PGVECTOR_SYNC_",
-        env_file=".env",
+        env_file=ENV_FILE,
         frozen=True,
         extra="ignore",
         populate_by_name=True,
@@ -179,7 +180,7 @@ called pgvector-sync."""
 def unknown_variables() -> list[str]:
     """Variables with our prefix, of the environment or `.env`, that mean nothing."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields if name.upper() not in _UNPREFIXED}
-    given = {name.upper() for name in (*os.environ, *dotenv_values(".env"))}
+    given = {name.upper() for name in (*os.environ, *dotenv_values(ENV_FILE))}
     return sorted(
         name for name in given - known if name.startswith(PREFIX) and not _OTHERS.match(name.removeprefix(PREFIX))
     )
@@ -198,6 +199,7 @@ def _refuse_misspelled() -> None:
 @cache
 def load_settings() -> Settings:
     """The process's settings. Raises ConfigError that names the variable and what was expected."""
+    require_own_env_file()
     _refuse_misspelled()
     try:
         return Settings()

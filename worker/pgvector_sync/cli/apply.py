@@ -36,7 +36,7 @@ def migrate() -> None:
     environment.use_embedded_if_running()
     applied = migrate_schema(load_settings().database())
     for migration in applied:
-        out.print(f"applied {migration.number:04d}_{migration.name}", markup=False)
+        out.print(f"applied {migration.number:04d}_{migration.name}")
     if not applied:
         out.print("the schema is up to date")
 
@@ -79,8 +79,7 @@ def carry_out(runtime: Runtime, plan: Plan, *, prune: bool = False) -> None:
     if fills:
         out.print(
             f"started {len(fills)} fill{'s' if len(fills) > 1 else ''}: a worker or `pgvector-sync sync` carries "
-            "it out; `pgvector-sync status --watch` shows how far it is",
-            markup=False,
+            "it out; `pgvector-sync status --watch` shows how far it is"
         )
 
 
@@ -101,4 +100,4 @@ def remove(
             ask(f"{pipeline} and all its vectors are removed")
         removed = remove_pipeline(runtime.database, pipeline, keep_vectors=keep_vectors, say=say)
     kept = f"; {removed.target_label} stays" if keep_vectors else f", with {removed.target_label}"
-    out.print(f"removed {pipeline}{kept}", markup=False)
+    out.print(f"removed {pipeline}{kept}")

@@ -1,26 +1,50 @@
-"""What is printed: results on stdout, everything else on stderr; colour and progress only on a terminal."""
+"""What is printed: results on stdout, everything else on stderr; colour and progress only on a terminal.
+
+All of it passes here, and most of it holds text from outside: no markup is read in it, and what would act on the
+terminal is shown escaped (`printable`). A string, as in a cell or a message, is one line; a `Text` may have more.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions
 from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
+from rich.style import Style
 from rich.table import Table
+from rich.text import Text
+
+from pgvector_sync.printable import printable, printable_json
 
 WIDTH_ELSEWHERE = 160
 """Columns where there is no terminal to ask: a table in a log file is not cut."""
 WIDEST = 1_000
 
 
+class _Console(Console):
+    """No string is markup, and no text reaches the terminal as anything but text."""
+
+    def render_str(self, text: str, *, style: str | Style = "", **options: Any) -> Text:
+        """What a string in a `print` or in a cell becomes."""
+        shown: dict[str, Any] = {name: options[name] for name in ("justify", "overflow") if options.get(name)}
+        return Text(printable(text), style=style, **shown)
+
+    def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        """The last place: texts that were put together elsewhere come by here as well."""
+        for segment in super().render(renderable, options):
+            text = segment.text if segment.control else printable(segment.text, lines=True)
+            yield segment if text == segment.text else Segment(text, segment.style)
+
+
 def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, soft_wrap=True)
+    console = _Console(stderr=stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = WIDTH_ELSEWHERE
     return console
@@ -30,17 +54,23 @@ out = _console(stderr=False)
 err = _console(stderr=True)
 
 
+def indented(label: str, text: str, *, style: str = "") -> Text:
+    """A label with a text of several lines, of which none can be taken for a line of ours."""
+    return Text(label + printable(text, lines=True).replace("\n", "\n" + " " * len(label)), style)
+
+
 def complain(message: str, hint: str | None = None) -> None:
     """An error in our words, and what to do next."""
-    err.print("error:", message, style="bold red", markup=False)
+    err.print(indented("error: ", message, style="bold red"))
     if hint:
         for line in hint.splitlines():
-            err.print("  →", line, markup=False)
+            err.print("  →", line)
 
 
 def say(message: str) -> None:
-    """A remark that is not the result."""
-    err.print(message, markup=False)
+    """A remark that is not the result: one line, which may begin with line breaks."""
+    words = message.lstrip("\n")
+    err.print(Text("\n" * (len(message) - len(words)) + printable(words)))
 
 
 def print_table(table: Table) -> None:
@@ -55,7 +85,8 @@ def print_table(table: Table) -> None:
 
 def print_json(value: Any) -> None:
     """Times in ISO 8601."""
-    sys.stdout.write(json.dumps(value, indent=2, default=_plain, ensure_ascii=False) + "\n")
+    document = json.dumps(value, indent=2, default=_plain, ensure_ascii=False)
+    sys.stdout.write(printable_json(document) + "\n")
 
 
 def _plain(value: object) -> str:

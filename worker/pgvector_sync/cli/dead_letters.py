@@ -7,7 +7,6 @@ from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from pgvector_sync.cli import environment
@@ -63,7 +62,7 @@ def show(
             f"{letter.age_seconds:,.0f} s",
             letter.message,
         )
-        table.add_row(*map(escape, cells))
+        table.add_row(*cells)
     out.print(table)
     if len(found) == limit:
         out.print(f"the {limit:,} oldest; --limit shows more")
@@ -72,7 +71,7 @@ def show(
 def requeue(pipeline: Name, key: Keys = None, everything: All = False) -> None:
     """Try them again, as if for the first time."""
     count = _change(pipeline, key, everything=everything, action=dead_letters.requeue)
-    out.print(f"{count:,} of {pipeline} are tried again" if count else f"{pipeline} has none", markup=False)
+    out.print(f"{count:,} of {pipeline} are tried again" if count else f"{pipeline} has none")
 
 
 def discard(pipeline: Name, key: Keys = None, bad_keys: BadKeys = False, everything: All = False) -> None:
@@ -90,7 +89,7 @@ def discard(pipeline: Name, key: Keys = None, bad_keys: BadKeys = False, everyth
         return
     count = _change(pipeline, key, everything=everything, action=dead_letters.discard)
     done = f"{count:,} of {pipeline} are set aside until their content changes"
-    out.print(done if count else f"{pipeline} has none to set aside", markup=False)
+    out.print(done if count else f"{pipeline} has none to set aside")
 
 
 def _change(

@@ -51,7 +51,7 @@ def demo(
         if stop:
             shown.take_kept()
             shown.remove()
-            out.print(f"stopped, and removed {folder}", markup=False)
+            out.print(f"stopped, and removed {folder}")
             return
         shown.take()
         try:
@@ -79,7 +79,9 @@ def demo(
 
 
 def _play(demo: Demo) -> Embedded:
-    out.print("\nReal text, real processes, and nothing leaves this machine.\n")
+    out.print()
+    out.print("Real text, real processes, and nothing leaves this machine.")
+    out.print()
     with _step("servers") as said:
         servers, settings = demo.start_servers()
         said.append(_versions(servers.database_url))
@@ -137,7 +139,7 @@ def _declare(demo: Demo, runtime: Runtime) -> None:
         migrate(runtime.settings.database())
     out.print()
     for line in steps.CONFIG.splitlines():
-        out.print(" " * INDENT + line, style="green", markup=False)
+        out.print(" " * INDENT + line, style="green")
     out.print()
     with _step("apply") as said:
         with runtime.database.transaction(force_rollback=True) as connection:
@@ -202,17 +204,20 @@ def _change(demo: Demo, runtime: Runtime, servers: Embedded) -> None:
 
 
 def _say_kept(demo: Demo, servers: Embedded) -> None:
-    out.print("everything goes on running:\n", style="bold")
-    out.print(f"  export DATABASE_URL={servers.database_url}", style="cyan", markup=False)
-    out.print(f"  export REDIS_URL={servers.redis_url}", style="cyan", markup=False)
+    out.print("everything goes on running:", style="bold")
+    out.print()
+    out.print(f"  export DATABASE_URL={servers.database_url}", style="cyan")
+    out.print(f"  export REDIS_URL={servers.redis_url}", style="cyan")
     out.print()
     for command in (
         "pgvector-sync status --watch",
         f'pgvector-sync search {steps.PIPELINE} "a folder that is removed afterwards"',
         'psql "$DATABASE_URL" -c "UPDATE docstrings SET doc = \'something else\' WHERE id = 1"',
     ):
-        out.print(f"  {command}", markup=False)
-    out.print(f"\nstop and remove it: {demo.stop_command}\n", markup=False)
+        out.print(f"  {command}")
+    out.print()
+    out.print(f"stop and remove it: {demo.stop_command}")
+    out.print()
 
 
 def _say_logs(demo: Demo) -> None:

@@ -12,6 +12,7 @@ from rich.text import Text
 from pgvector_sync.cli import environment
 from pgvector_sync.cli.console import out, print_json
 from pgvector_sync.operate.doctor import Check, Level, as_json, examine
+from pgvector_sync.printable import printable
 from pgvector_sync.settings import load_settings
 
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
@@ -56,13 +57,13 @@ def _show(checks: list[Check], *, every: bool) -> None:
             out.print(table)
     else:
         for check in shown:
-            out.print(f"{check.level:<8} {_name(check)}: {check.seen}", markup=False)
+            out.print(f"{check.level:<8} {_name(check)}: {check.seen}")
             if check.advice:
-                out.print(f"         → {check.advice}", markup=False)
+                out.print(f"         → {check.advice}")
     counted = Counter(check.level for check in checks)
     summary = ", ".join(_count(level, counted[level]) for level in (Level.ERROR, Level.WARNING))
     hidden = "" if every else " (--all shows them)"
-    out.print(f"{summary}, {counted[Level.OK]} ok{hidden}", markup=False)
+    out.print(f"{summary}, {counted[Level.OK]} ok{hidden}")
 
 
 def _name(check: Check) -> str:
@@ -70,9 +71,9 @@ def _name(check: Check) -> str:
 
 
 def _said(check: Check) -> Text:
-    said = Text(check.seen, overflow="fold")
+    said = Text(printable(check.seen), overflow="fold")
     if check.advice:
-        said.append(f"\n→ {check.advice}", "dim" if check.level is Level.OK else "bold")
+        said.append(f"\n→ {printable(check.advice)}", "dim" if check.level is Level.OK else "bold")
     return said
 
 

@@ -24,7 +24,7 @@ def show(found: Estimate) -> None:
         ("time", _time(found)),
     ]
     for label, value in lines:
-        out.print(f"{label:8}{value}", markup=False)
+        out.print(f"{label:8}{value}")
 
 
 def in_short(found: Estimate | None) -> str:

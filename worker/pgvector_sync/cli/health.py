@@ -13,6 +13,8 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
+from pgvector_sync.printable import printable, printable_json
+
 CONNECT_SECONDS = 3
 COUNT_LIMIT_ROWS = 1_000
 """Whether something waits is all that matters, and the lag is of the oldest."""
@@ -41,9 +43,9 @@ def run(arguments: list[str]) -> NoReturn:
     found = check(max_lag=given.max_lag)
     if given.json:
         fields = {name: value for name, value in asdict(found).items() if name != "exit_code"}
-        print(json.dumps({"version": 1, "healthy": not found.problems, **fields}))  # noqa: T201
+        print(printable_json(json.dumps({"version": 1, "healthy": not found.problems, **fields})))  # noqa: T201
     else:
-        print(_line(found))  # noqa: T201
+        print(printable(_line(found)))  # noqa: T201
     sys.exit(found.exit_code)
 
 
@@ -56,7 +58,12 @@ def _line(found: Health) -> str:
 
 def check(*, max_lag: float | None = None) -> Health:
     """Asks the database, once."""
-    url = _database_url()
+    from pgvector_sync.errors import SyncError
+
+    try:
+        url = _database_url()
+    except SyncError as error:  # a `.env` or a `.pgvector-sync` of somebody else
+        return Health((str(error),), exit_code=2)
     if url is None:
         return Health(("DATABASE_URL is not set",), exit_code=2)
     import psycopg
@@ -117,6 +124,9 @@ def _database_url() -> str | None:
     if os.path.exists(".env"):  # noqa: PTH110 - pathlib alone costs as much as the query
         from dotenv import dotenv_values
 
+        from pgvector_sync.env_file import require_own_env_file
+
+        require_own_env_file()
         found = {name.upper(): value for name, value in dotenv_values(".env").items()}.get("DATABASE_URL")
         if found:
             return found

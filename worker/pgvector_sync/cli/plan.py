@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 import typer
 
-from pgvector_sync.cli.console import out
+from pgvector_sync.cli.console import indented, out
 from pgvector_sync.cli.estimates import in_short
 from pgvector_sync.errors import Refused
 from pgvector_sync.operate.estimate import Estimate
@@ -22,58 +22,55 @@ def show(plan: Plan, estimates: Estimates, *, prune: bool = False) -> None:
     """The plan, for a person."""
     for provider in plan.providers:
         where = provider.base_url or "in this process"
-        out.print(f"~ provider {provider.name}: {where}", markup=False)
+        out.print(f"~ provider {provider.name}: {where}")
     for rekey in plan.rekeys:
         _show_rekey(rekey)
     for made in plan.pipelines:
         _show_pipeline(made, estimates)
     for name in plan.unlisted:
         if prune:
-            out.print(f"- pipeline {name}: removed, with its vectors", style="red", markup=False)
+            out.print(f"- pipeline {name}: removed, with its vectors", style="red")
         else:
             out.print(
-                f"  pipeline {name} is not in the file and left alone (--prune, or `pgvector-sync remove {name}`)",
-                markup=False,
+                f"  pipeline {name} is not in the file and left alone (--prune, or `pgvector-sync remove {name}`)"
             )
     if plan.empty and not (prune and plan.unlisted):
         out.print("nothing to do: the database matches the file")
 
 
 def _show_rekey(rekey: Rekey) -> None:
-    out.print(f"~ source {rekey.source.label}: {', '.join(rekey.pipelines)}", style="yellow", markup=False)
+    out.print(f"~ source {rekey.source.label}: {', '.join(rekey.pipelines)}", style="yellow")
     if rekey.words:
-        out.print(f"    key       {', '.join(rekey.words)}", markup=False)
+        out.print(f"    key       {', '.join(rekey.words)}")
     for target in rekey.targets:
-        out.print(f"    target    {target.words}", markup=False)
-    out.print("    check     afterwards every row is compared with its vectors", markup=False)
+        out.print(f"    target    {target.words}")
+    out.print("    check     afterwards every row is compared with its vectors")
 
 
 def _show_new(made: PipelinePlan, target: str) -> None:
-    out.print(f"+ pipeline {made.name}: {made.source.label} → {target}", style="green", markup=False)
-    out.print(f"    key       {', '.join(column.name for column in made.source.key)}", markup=False)
-    out.print(f"    text      {made.config.text_sql or ', '.join(made.config.text_columns or ())}", markup=False)
+    out.print(f"+ pipeline {made.name}: {made.source.label} → {target}", style="green")
+    out.print(f"    key       {', '.join(column.name for column in made.source.key)}")
+    out.print(indented("    text      ", made.config.text_sql or ", ".join(made.config.text_columns or ())))
     if made.config.where:
-        out.print(f"    where     {made.config.where}", markup=False)
+        out.print(indented("    where     ", made.config.where))
     kind = f"{made.config.vector_type.value}({made.spec.dimensions}), {made.config.metric.value}"
-    out.print(f"    embedding {made.provider.name}: {made.spec.model}, {kind}", markup=False)
+    out.print(f"    embedding {made.provider.name}: {made.spec.model}, {kind}")
 
 
 def _show_pipeline(made: PipelinePlan, estimates: Estimates) -> None:
     target = f"{made.target[0]}.{made.target[1]}"
     for demand in made.demands:
-        out.print(
-            f"! pipeline {made.name}: {target}: {demand.words}; {demand.advice}", style="yellow", markup=False
-        )
+        out.print(f"! pipeline {made.name}: {target}: {demand.words}; {demand.advice}", style="yellow")
     if made.idle:
         return
     if made.existing is None:
         _show_new(made, target)
     else:
-        out.print(f"~ pipeline {made.name}: {made.source.label} → {target}", style="yellow", markup=False)
+        out.print(f"~ pipeline {made.name}: {made.source.label} → {target}", style="yellow")
         for change in made.changes:
-            out.print(f"    {change.what}: {change.before} → {change.after}", markup=False)
+            out.print(f"    {change.what}: {change.before} → {change.after}")
     for label, words in _details(made, target, estimates):
-        out.print(f"    {label:<9} {words}", markup=False)
+        out.print(f"    {label:<9} {words}")
 
 
 def _details(made: PipelinePlan, target: str, estimates: Estimates) -> Iterator[tuple[str, str]]:

@@ -113,8 +113,7 @@ def _announce(requested: dict[str, int], *, as_json: bool) -> None:
     for name, run_id in requested.items():
         out.print(
             f"{name}: run {run_id}; a worker or `pgvector-sync sync` carries it out, "
-            f"`pgvector-sync runs show {run_id}` shows what it finds",
-            markup=False,
+            f"`pgvector-sync runs show {run_id}` shows what it finds"
         )
 
 
@@ -161,13 +160,11 @@ def _show(ended: list[Run]) -> None:
             if keys := run.samples.get(kind):
                 shown = ", ".join(show_key(key) for key in keys)
                 more = " …" if run.counts[kind] > len(keys) else ""
-                out.print(f"{run.pipeline}: {kind.replace('_', ' ')}: {shown}{more}", markup=False)
+                out.print(f"{run.pipeline}: {kind.replace('_', ' ')}: {shown}{more}")
         if unplaced := run.counts.get(UNPLACED):
-            out.print(
-                f"{run.pipeline}: {unplaced:,} of the orphaned are of partitions that are gone", markup=False
-            )
+            out.print(f"{run.pipeline}: {unplaced:,} of the orphaned are of partitions that are gone")
         if not run.options.get("deep"):
-            out.print(f"{run.pipeline}: texts and vectors were not compared: --deep does that", markup=False)
+            out.print(f"{run.pipeline}: texts and vectors were not compared: --deep does that")
 
 
 def _conclude(ended: list[Run]) -> None:

@@ -142,8 +142,7 @@ def _announce(run_id: int, *, as_json: bool) -> None:
         return
     out.print(
         f"run {run_id}: a worker or `pgvector-sync sync` carries it out; "
-        f"`pgvector-sync runs show {run_id}` shows how far it is",
-        markup=False,
+        f"`pgvector-sync runs show {run_id}` shows how far it is"
     )
 
 
@@ -175,9 +174,7 @@ def _report(run: Run, *, as_json: bool) -> None:
         print_json({"version": 1, "run": run.id, "state": run.state, "reason": run.reason, "rows": run.rows_seen,
                     "enqueued": run.rows_enqueued, "dead": run.dead})  # fmt: skip
     else:
-        out.print(
-            f"run {run.id} {run.state}: {run.rows_seen:,} rows seen, {run.rows_enqueued:,} enqueued", markup=False
-        )
+        out.print(f"run {run.id} {run.state}: {run.rows_seen:,} rows seen, {run.rows_enqueued:,} enqueued")
     if run.dead:
         complain(f"{run.dead:,} became dead letters", f"see `pgvector-sync dead-letters list {run.pipeline}`")
     if run.state != "finished":

@@ -80,7 +80,7 @@ def show(run: Number, as_json: Json = False) -> None:
         if kind in found.counts
     ]
     for label, value in lines:
-        out.print(f"{label:12}{value}", markup=False)
+        out.print(f"{label:12}{value}")
 
 
 def cancel(run: Number) -> None:
@@ -94,7 +94,7 @@ def cancel(run: Number) -> None:
             )
         if not runtime.database.patiently(lambda connection: runs.cancel(connection, run)):
             raise Refused(f"run {run} has ended already", hint=f"see `pgvector-sync runs show {run}`")
-    out.print(f"run {run} is cancelled", markup=False)
+    out.print(f"run {run} is cancelled")
 
 
 def _sample(run: Run, kind: str) -> str:

@@ -90,8 +90,7 @@ def table(statuses: list[PipelineStatus]) -> Group:
         shown.add_row(item.name, item.state.value, *numbers, lag, rate, saved)
     if not statuses:
         shown.add_row("no pipeline yet: write pgvector-sync.toml, then `pgvector-sync apply`")
-    # as Text: a name in brackets is no markup
-    lines = [Text(f"{item.name}: {item.reason}") for item in statuses if item.reason]
+    lines = [f"{item.name}: {item.reason}" for item in statuses if item.reason]
     return Group(shown, *lines)
 
 
@@ -129,7 +128,7 @@ def pause(
         with runtime.database.transaction(read_only=True) as connection:
             pipelines.require_pipeline(connection, pipeline)
         paused = runtime.database.patiently(lambda c: pipelines.pause(c, pipeline, reason))
-    out.print(f"{pipeline} is paused" if paused else f"{pipeline} was paused already", markup=False)
+    out.print(f"{pipeline} is paused" if paused else f"{pipeline} was paused already")
 
 
 def resume(pipeline: PipelineName) -> None:
@@ -142,7 +141,7 @@ def resume(pipeline: PipelineName) -> None:
             pipelines.require_pipeline(connection, pipeline)
         resumed = runtime.database.patiently(lambda c: pipelines.resume(c, pipeline))
         problems = [verdict.problem for verdict in schema.look_now(runtime.database, pipeline) if verdict.problem]
-    out.print(f"{pipeline} goes on" if resumed else f"{pipeline} was running already", markup=False)
+    out.print(f"{pipeline} goes on" if resumed else f"{pipeline} was running already")
     for problem in problems:
         complain(f"{pipeline}: {problem}")
     if problems:

@@ -71,8 +71,7 @@ def _once(
         )
     done, seconds = loop.progress, time.monotonic() - started
     out.print(
-        f"{done.stored:,} embedded, {done.unchanged:,} unchanged, {done.removed:,} removed in {seconds:.1f} s",
-        markup=False,
+        f"{done.stored:,} embedded, {done.unchanged:,} unchanged, {done.removed:,} removed in {seconds:.1f} s"
     )
     left = read_status(runtime.database, pipeline)
     problems = [line for status in left for line in _problems(status)]

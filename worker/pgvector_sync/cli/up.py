@@ -107,9 +107,9 @@ def _use_servers(running: Up) -> None:
         servers = running.start_servers()
         exports = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
         exports = {name: url for name, url in exports.items() if name not in os.environ}
-        out.print(f"embedded servers run, with their data in {servers.folder}/", markup=False)
+        out.print(f"embedded servers run, with their data in {servers.folder}/")
         for name, url in exports.items():
-            out.print(f"  export {name}={url}", style="cyan", markup=False)
+            out.print(f"  export {name}={url}", style="cyan")
         os.environ.update(exports)
     load_settings.cache_clear()
 
@@ -117,7 +117,7 @@ def _use_servers(running: Up) -> None:
 def _prepare(config: Config | None, *, yes: bool) -> None:
     """Migrates and applies, and says what can be done now."""
     for migration in migrate(load_settings().database()):
-        out.print(f"applied {migration.number:04d}_{migration.name}", markup=False)
+        out.print(f"applied {migration.number:04d}_{migration.name}")
     if config is None:
         out.print("no pgvector-sync.toml here yet: write one, then run `pgvector-sync apply`")
     else:
@@ -130,13 +130,15 @@ def _prepare(config: Config | None, *, yes: bool) -> None:
             if not plan.empty:
                 plans.confirm(plan, estimates, yes=yes)
                 apply.carry_out(runtime, plan)
-    out.print(
-        "\nin a second terminal, in this folder:\n"
-        "  pgvector-sync status --watch\n"
-        "  pgvector-sync search PIPELINE QUERY\n"
-        "Ctrl-C stops everything\n",
-        markup=False,
-    )
+    for line in (
+        "",
+        "in a second terminal, in this folder:",
+        "  pgvector-sync status --watch",
+        "  pgvector-sync search PIPELINE QUERY",
+        "Ctrl-C stops everything",
+        "",
+    ):
+        out.print(line)
 
 
 def _stream(running: Up) -> None:

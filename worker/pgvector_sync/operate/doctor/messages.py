@@ -19,7 +19,14 @@ from redis.retry import Retry
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.operate.doctor.check import Finding, error, ok, warning
-from pgvector_sync.redis_client import is_plain, is_redis, open_client, place_of
+from pgvector_sync.redis_client import (
+    ESCAPED,
+    is_plain,
+    is_redis,
+    open_client,
+    place_of,
+    require_whole_account,
+)
 from pgvector_sync.settings import Settings
 
 PATIENCE_SECONDS = 5.0
@@ -92,10 +99,11 @@ def broker(settings: Settings) -> Iterator[Finding]:
             yield from _eviction(client)
         return
     try:
+        require_whole_account(url)
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)
     except ValueError:
-        yield error("CELERY_BROKER_URL is no URL", "expected one such as redis://host:6379/0")
+        yield error("CELERY_BROKER_URL isn't a URL", f"expected one such as redis://host:6379/0, {ESCAPED}")
         return
     if host is None or port is None:
         yield ok(f"a broker of the kind {parts.scheme or 'unknown'}, which is not looked at")
@@ -115,7 +123,12 @@ def broker(settings: Settings) -> Iterator[Finding]:
 def opened(url: str, variable: str) -> Iterator[tuple[Redis, str]]:
     """A client, and how to call its server. Raises SyncError with what to do, and never shows the URL."""
     client = open_client(
-        url, timeout=PATIENCE_SECONDS, variable=variable, decode_responses=True, retry=Retry(NoBackoff(), 0)
+        url,
+        timeout=PATIENCE_SECONDS,
+        variable=variable,
+        decode_responses=True,
+        encoding_errors="replace",
+        retry=Retry(NoBackoff(), 0),
     )
     place = place_of(url, variable)
     try:

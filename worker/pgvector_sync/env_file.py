@@ -1,0 +1,31 @@
+"""The `.env` of the current folder: whether it may be believed.
+
+It names the database, the hosts that may be called and the keys that are sent there. Like every program that reads
+a `.env`, we believe the folder in which we are started, but not a file that any user could have put there.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+from pgvector_sync.errors import ConfigError
+
+ENV_FILE = ".env"
+
+
+def require_own_env_file() -> None:
+    """Raises ConfigError where any user may write to it, or another user has put it into a folder open to all."""
+    path = Path(ENV_FILE)
+    try:
+        status, folder = path.stat(), Path.cwd().stat()
+    except OSError:
+        return  # there is none
+    hint = f"take it away, or make it yours: chown {os.geteuid()} .env && chmod 600 .env"
+    if stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IWOTH:
+        raise ConfigError("every user of this machine can write to it", where=ENV_FILE, hint=hint)
+    if folder.st_mode & stat.S_IWOTH and status.st_uid not in (os.geteuid(), 0):
+        raise ConfigError(
+            "another user has put it into this folder, which is open to all", where=ENV_FILE, hint=hint
+        )
