@@ -59,8 +59,8 @@ class Child:
         if descriptor is None:
             raise Refused(f"a {self.name} of this folder runs already")
         try:
-            self.log.write_bytes(b"")
-            with self.log.open("ab") as log:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(self.log, flags, 0o600), "ab") as log:
                 command = [sys.executable, *_QUIET, "-m", "pgvector_sync", self.name, *arguments]
                 self._popen = subprocess.Popen(
                     ["/bin/sh", "-c", _WRITE_PID, "sh", self._running.path.resolve(), *command],

@@ -17,6 +17,7 @@ from pgvector_sync.model import State
 from pgvector_sync.operate import embedded
 from pgvector_sync.operate.demo_corpus import Docstring
 from pgvector_sync.operate.embedded import Embedded
+from pgvector_sync.operate.embedded.ownership import make_folder, require_own
 from pgvector_sync.operate.search import nearest
 from pgvector_sync.operate.status import read_status
 from pgvector_sync.operate.up import Up
@@ -87,7 +88,8 @@ class Demo:
 
         Raises Refused where it is something else's, in use, or a kept demo runs in it.
         """
-        if self.folder.is_dir() and any(self.folder.iterdir()) and not self._ours.exists():
+        make_folder(self.folder)
+        if any(self.folder.iterdir()) and not self._ours.exists():
             raise Refused(
                 f"{self.folder} isn't a demo's, and the demo removes its folder",
                 hint="name one that isn't there yet: pgvector-sync demo --folder PATH",
@@ -105,11 +107,12 @@ class Demo:
         """Makes the folder of a demo that was kept ours. Raises Refused where there is none."""
         if not self._ours.exists():
             raise Refused(f"there is no demo in {self.folder}")
+        require_own(self.folder)
         self._take()
 
     def _take(self) -> None:
+        make_folder(self.folder)
         try:
-            self.folder.mkdir(exist_ok=True)
             self._ours.write_text("Made by `pgvector-sync demo`, and removed by it.\n")
         except OSError as error:
             raise Refused(

@@ -48,5 +48,6 @@ class Running:
         """Of whoever took it, None where nobody holds it or the pid isn't written yet."""
         if self.is_held:
             with suppress(OSError, ValueError):
-                return int(self.path.read_text())
+                pid = int(self.path.read_text())
+                return pid if pid > 1 else None  # 0 and less are groups and everybody
         return None

@@ -11,6 +11,7 @@ from pgvector_sync.errors import Refused, SyncError
 from pgvector_sync.operate import embedded
 from pgvector_sync.operate.children import BEAT_PATIENCE, WORKER_PATIENCE, Child, stop_all
 from pgvector_sync.operate.embedded import Embedded
+from pgvector_sync.operate.embedded.ownership import make_folder
 from pgvector_sync.operate.running import Running
 
 
@@ -37,9 +38,9 @@ class Up:
         return self.worker, self.beat
 
     def take(self) -> Self:
-        """Makes the folder ours until `let_go`. Raises Refused where another process holds it."""
+        """Makes the folder ours until `let_go`. Raises Refused where another process or another user holds it."""
+        make_folder(self.folder)
         try:
-            self.folder.mkdir(mode=0o755, exist_ok=True)
             (self.folder / ".gitignore").write_text("*\n")
             self._held = self._running.take()
         except OSError as error:

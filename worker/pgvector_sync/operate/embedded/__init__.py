@@ -22,14 +22,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from pgvector_sync.errors import Refused
-from pgvector_sync.operate.embedded.account import Account, make_home
+from pgvector_sync.operate.embedded import account as accounts
+from pgvector_sync.operate.embedded.account import HOME, Account, make_home
+from pgvector_sync.operate.embedded.ownership import make_folder, read_own, require_own
 from pgvector_sync.operate.embedded.postgres import NOT_DURABLE, PostgresServer
 from pgvector_sync.operate.embedded.server import DEADLINE, Server, start_somewhere, wait_until
 from pgvector_sync.operate.embedded.valkey import ValkeyServer
 
 FOLDER = Path(".pgvector-sync")
 """In the current directory, where nothing else is asked for."""
+STATE = "state.json"
 
 __all__ = ["FOLDER", "Embedded", "PostgresServer", "ValkeyServer", "find", "remove", "start", "stop"]
 
@@ -46,7 +51,7 @@ class Embedded:
 
 
 def find(folder: Path = FOLDER) -> Embedded | None:
-    """The folder's servers if both run and answer. Raises Refused where another user owns the folder."""
+    """The folder's servers if both run and answer. Raises Refused where the folder can't be believed."""
     servers = _Servers.read(folder)
     return servers.embedded if servers and servers.are_ready else None
 
@@ -59,10 +64,7 @@ def start(
     `durable=False` lets Postgres lose data with the machine, for speed. Neither that nor the options touch
     a server that runs already. Raises Refused: the extra isn't installed, or a server doesn't start.
     """
-    try:
-        folder.mkdir(mode=0o755, exist_ok=True)
-    except OSError as error:
-        raise Refused(f"can't create {folder}: {error.strerror}", hint="go to a folder of your own") from error
+    make_folder(folder)
     with _lock(folder):
         servers = _Servers.read(folder) or _Servers.create(folder)
         servers.postgres.options = {**({} if durable else NOT_DURABLE), **(postgres_options or {})}
@@ -77,7 +79,9 @@ def stop(folder: Path = FOLDER) -> bool:
 
     Raises Refused where a process doesn't end.
     """
-    if not folder.is_dir():
+    try:
+        require_own(folder)
+    except FileNotFoundError:
         return False
     with _lock(folder):
         servers = _Servers.read(folder)
@@ -98,6 +102,40 @@ def remove(folder: Path = FOLDER) -> None:
             raise Refused(f"can't remove {place}", hint="remove it as its owner")
 
 
+class _Server(BaseModel):
+    """What is known of one server. Strict: a line break in a password would be a line of its configuration."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    port: int = Field(ge=0, le=65_535)
+    password: str = Field(pattern=r"^[A-Za-z0-9_-]{16,128}\z")
+
+
+class State(BaseModel):
+    """`state.json`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    home: str = Field(min_length=1, max_length=4_096)
+    postgres: _Server
+    valkey: _Server
+
+    @property
+    def servers(self) -> dict[str, dict[str, Any]]:
+        """By name, what their constructors take."""
+        return {"postgres": self.postgres.model_dump(), "valkey": self.valkey.model_dump()}
+
+
+def _home(folder: Path, said: str) -> Path:
+    """One of the two places where `make_home` makes one. Raises ValueError for any other."""
+    if said == HOME:  # it moves with its folder
+        return folder.resolve() / HOME
+    home = Path(said)
+    if os.geteuid() == 0 and home.parent == accounts.OWN_PLACE and home.name not in ("", ".", "..", "programs"):
+        return home
+    raise ValueError("not a place for servers")
+
+
 @dataclass(frozen=True, slots=True)
 class _Servers:
     """A folder's two servers, as `state.json` describes them."""
@@ -109,9 +147,9 @@ class _Servers:
 
     @classmethod
     def create(cls, folder: Path) -> _Servers:
-        if (folder / "servers").exists():
+        if (folder / HOME).exists():
             raise Refused(
-                f"{folder}/servers holds data, but {folder}/state.json with its password is gone",
+                f"{folder}/{HOME} holds data, but {folder}/{STATE} with its password is gone",
                 hint=f"remove {folder} to begin anew",
             )
         (folder / ".gitignore").write_text("*\n")
@@ -123,20 +161,18 @@ class _Servers:
 
     @classmethod
     def read(cls, folder: Path) -> _Servers | None:
-        path = folder / "state.json"
         try:
-            state = json.loads(path.read_text())
-            # A home inside the folder moves with it.
-            return cls._from(folder, folder.resolve() / state["home"], state)
-        except (FileNotFoundError, NotADirectoryError):
+            state = State.model_validate_json(read_own(folder, STATE))
+            return cls._from(folder, _home(folder, state.home), state.servers)
+        except FileNotFoundError:
             return None
-        except PermissionError as error:
-            raise Refused(f"{path} belongs to another user", hint="run this as that user") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise Refused(f"{path} is damaged", hint=f"stop its servers and remove {folder}") from error
+        except ValueError:
+            path = folder / STATE
+            raise Refused(f"{path} is damaged", hint=f"stop its servers and remove {folder}") from None
 
     @classmethod
-    def _from(cls, folder: Path, home: Path, state: dict[str, Any]) -> _Servers:
+    def _from(cls, folder: Path, home: Path, state: dict[str, dict[str, Any]]) -> _Servers:
+        require_own(home, owners={os.geteuid(), Account.for_servers().uid})
         account = Account.owner_of(home)
         return cls(
             folder,
@@ -153,14 +189,12 @@ class _Servers:
             "home": str(home),
             **{server.name: {"port": server.port, "password": server.password} for server in self.both},
         }
-        new = folder / "state.json.new"
+        new = folder / f"{STATE}.new"
         new.unlink(missing_ok=True)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w") as file:
             json.dump(state, file, indent=2)
-            if os.geteuid() == 0:  # a sudo mustn't lock the folder's owner out
-                Account.owner_of(folder).owns(descriptor)
-        new.replace(folder / "state.json")
+        new.replace(folder / STATE)
 
     @property
     def both(self) -> tuple[Server, Server]:

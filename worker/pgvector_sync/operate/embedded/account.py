@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -20,6 +21,8 @@ from pathlib import Path
 
 from pgvector_sync.errors import Refused
 
+HOME = "servers"
+"""In the folder."""
 OWN_PLACE = Path("/var/lib/pgvector-sync")
 """Root's place for what `nobody` must reach; whoever isn't root never needs it."""
 
@@ -89,6 +92,16 @@ class Account:
         else:
             os.chown(descriptor_or_path, self.uid, self.gid, follow_symlinks=False)
 
+    def signal(self, pid: int, number: int) -> None:
+        """Sends a signal, with no right but the account's: the number may come from a file that it has written."""
+        if pid <= 1:
+            return
+        if self.is_another:
+            self.run(["/bin/sh", "-c", 'kill -"$1" "$2"', "sh", str(number), str(pid)], folder=Path("/"))
+        else:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def can_run(self, program: Path) -> bool:
         """Whether the program starts for the account: tried, since modes, mounts and ACLs all have a say."""
         try:
@@ -109,7 +122,7 @@ def make_home(folder: Path, account: Account) -> Path:
     It is `folder/servers`, or one in `OWN_PLACE` where the account can't reach the folder. Raises Refused
     where neither is possible.
     """
-    home = folder / "servers"
+    home = folder / HOME
     home.mkdir(mode=0o700)
     account.owns(home)
     if account.can_enter(home):

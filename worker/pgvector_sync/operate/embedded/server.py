@@ -142,8 +142,7 @@ class Server(ABC):
         wait_until(lambda: self.pid is not None or not self.is_running, 5)  # it has just been launched
         pid = self.pid
         if pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+            self.account.signal(pid, number)
 
     def _open_running(self, flags: int) -> int:
         path = self.home / f"{self.name}.running"
