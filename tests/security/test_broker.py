@@ -22,6 +22,7 @@ from pgvector_sync.embedding.redis_buckets import RedisBuckets
 from pgvector_sync.errors import RateLimited
 from pgvector_sync.messages import EMBED_BATCH, REEMBED, RUN, TICK
 from pgvector_sync.model import Lane, Provider
+from pgvector_sync.settings import Settings
 from processes import Process, Processes
 from servers import Database, Valkey
 
@@ -292,6 +293,15 @@ def test_a_message_does_not_start_work_that_postgres_does_not_have(
     cluster.settles()
     assert cluster.calls() == calls, "nothing is bought"
     assert cluster.synced.database.value(runs) == 1, "a message asks for one an hour at most"
+
+
+def test_the_names_of_keys_tell_nothing_about_the_password() -> None:
+    names = {
+        Settings(_env_file=None, DATABASE_URL=f"postgresql://{account}@db.example:5432/app").namespace()
+        for account in ("worker:secret", "worker:another", "owner:secret", "worker")
+    }
+    assert len(names) == 1
+    assert Settings(_env_file=None, DATABASE_URL="postgresql://db.example/other").namespace() not in names
 
 
 # -- the budget ------------------------------------------------------------------------------------------------

@@ -53,6 +53,12 @@ def libpq_url(url: str) -> str:
     return url
 
 
+def place_of(url: str) -> list[str]:
+    """Where the database of a connection string is, without user, password and options."""
+    values = conninfo_to_dict(url)
+    return [str(values.get(name, "")) for name in ("service", "host", "hostaddr", "port", "dbname")]
+
+
 def _unreadable(message: str) -> ConfigError:
     """Libpq quotes what it doesn't understand, and that may be the password: only a parameter's name is shown, and
     only if it is one that somebody uses, or almost one.

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 from datetime import timedelta
@@ -19,7 +20,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, Validation
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from pgvector_sync.database_url import libpq_url
+from pgvector_sync.database_url import libpq_url, place_of
 from pgvector_sync.env_file import ENV_FILE, require_own_env_file
 from pgvector_sync.errors import ConfigError
 
@@ -165,8 +166,12 @@ class Settings(BaseSettings):
         return "REDIS_URL" if self.celery_broker_url is None else "CELERY_BROKER_URL"
 
     def namespace(self) -> str:
-        """Prefix of our Redis keys: databases that share a Redis don't share tokens. Raises ConfigError."""
-        return f"{self.redis_prefix}pgvector-sync:" + hashlib.sha256(self.database().encode()).hexdigest()[:12]
+        """Prefix of our Redis keys: databases that share a Redis don't share tokens. Raises ConfigError.
+
+        Whoever reads it can guess what it was made from, at leisure: the account is no part of it.
+        """
+        place = json.dumps(place_of(self.database()))
+        return f"{self.redis_prefix}pgvector-sync:" + hashlib.sha256(place.encode()).hexdigest()[:12]
 
 
 PREFIX = "PGVECTOR_SYNC_"
