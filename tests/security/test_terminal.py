@@ -18,6 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from endpoint import ENVIRONMENT
 from pgvector_sync import telemetry
 from pgvector_sync.cli import console, main
 from pgvector_sync.cli.search import table
@@ -77,8 +78,8 @@ def command(
 
     def run(*arguments: str, terminal: bool = True) -> str:
         env = {
-            **os.environ, "DATABASE_URL": synced.database.url, "TEST_KEY": "test-key", "COLUMNS": "300", "NO_COLOR": "1",
-            "PGVECTOR_SYNC_ALLOWED_HOSTS": "127.0.0.1", "TERM": "dumb",
+            **os.environ, "DATABASE_URL": synced.database.url, "COLUMNS": "300", "NO_COLOR": "1",
+            **ENVIRONMENT, "TERM": "dumb",
         }  # fmt: skip
         if not terminal:
             capfd.readouterr()
