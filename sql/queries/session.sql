@@ -1,8 +1,9 @@
 -- What every transaction starts with.
 
 -- name: begin
--- One statement pins what renders values, bounds our waits and refuses to read through row-level security. Where rows are
--- looked up by their keys, `enable_seqscan` is off: until a new table is analyzed for the first time the planner takes 256
+-- One statement pins what renders values, bounds our waits and refuses to read through row-level security. Names are looked
+-- up in pg_catalog alone: in a schema where others may create, they could make functions and operators that fit better than
+-- its own, which would then run with our rights. Where rows are looked up by their keys, `enable_seqscan` is off: until a new table is analyzed for the first time the planner takes 256
 -- keys for half of it, and reads all of it for every batch.
 SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('row_security', 'off', true),
@@ -15,7 +16,7 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('lc_numeric', 'C', true),
        set_config('lc_time', 'C', true),
        set_config('xmloption', 'content', true),
-       set_config('search_path', 'public, pg_temp', true),
+       set_config('search_path', 'pg_catalog, pg_temp', true),
        set_config('enable_seqscan', coalesce(%(enable_seqscan)s, current_setting('enable_seqscan')), true),
        set_config('synchronous_commit', %(synchronous_commit)s, true),
        set_config('idle_in_transaction_session_timeout', %(idle_in_transaction)s, true);

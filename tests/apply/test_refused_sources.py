@@ -87,7 +87,7 @@ def test_an_enum_is_refused_as_a_key_with_a_way_out_that_works(synced: Synced):
     )
     synced.declare()
     refused = refusal(synced)
-    assert "key column kind of public.docs is the enum color" in str(refused)
+    assert "key column kind of public.docs is the enum public.color" in str(refused)
     synced.run(refused.hint.partition("without one: ")[2].partition(";")[0])
     synced.pipeline(key=["row_id"])
     synced.run("ALTER TYPE color RENAME VALUE 'red' TO 'rouge'", "UPDATE docs SET body = 'uno'")
@@ -139,8 +139,8 @@ def test_a_partition_is_refused_and_its_parent_is_named(synced: Synced):
     )
     synced.declare(source="docs_1")
     refused = refusal(synced)
-    assert "public.docs_1 is a partition of docs" in str(refused)
-    assert 'source = "docs"' in refused.hint
+    assert "public.docs_1 is a partition of public.docs" in str(refused)
+    assert 'source = "public.docs"' in refused.hint
 
 
 def test_a_misspelt_table_is_refused_with_the_near_ones(synced: Synced):
