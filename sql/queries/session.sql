@@ -22,8 +22,9 @@ SELECT set_config('lock_timeout', %(lock_timeout)s, true),
        set_config('idle_in_transaction_session_timeout', %(idle_in_transaction)s, true);
 
 -- name: limit_statements
--- Waits for several locks together, too, which lock_timeout bounds one by one.
-SELECT set_config('statement_timeout', %(limit)s, true);
+-- Waits for several locks together, too, which lock_timeout bounds one by one. A lower limit of the role's own stays.
+SELECT set_config('statement_timeout', %(limit)s, true)
+WHERE current_setting('statement_timeout') = '0' OR current_setting('statement_timeout')::interval > %(limit)s::interval;
 
 -- name: read_only
 -- To the end of the transaction or savepoint; nothing that runs in it can set it back.

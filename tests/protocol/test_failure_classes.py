@@ -25,6 +25,7 @@ from pgvector_sync.errors import BrokenContract, InputRejected, RateLimited, Una
 from pgvector_sync.model import State
 from pgvector_sync.operate.status import read_status
 from pgvector_sync.store import dead_letters
+from pgvector_sync.sync.batch.read import TOO_SLOW
 from servers import Database, Postgres, new_database
 from steps import Steps, another_worker
 from synced import DOCS, open_synced
@@ -345,5 +346,5 @@ def test_the_docs_list_every_class_of_dead_letters_and_no_other() -> None:
     source = "".join(path.read_text("utf-8") for path in worker.rglob("*.py"))
     classes = set(re.findall(r'Failure\(\s*"(\w+)"', source))
     classes |= {error.name for error in (InputRejected, Unavailable, BrokenContract, RateLimited)}
-    classes |= {"worker_crashed", "key_refused_…"}
+    classes |= {"worker_crashed", "key_refused_…", TOO_SLOW}
     assert {name.strip("`") for name in table("Dead letters")} == classes

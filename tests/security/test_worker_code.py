@@ -84,7 +84,7 @@ def attack(synced: Synced, role: Callable[..., str]) -> Attack:
 
 def documents(attack: Attack, **values: object) -> None:
     """A source of the superuser's, its target, and the worker's grants on both."""
-    synced, worker = attack.synced, attack.worker
+    synced = attack.synced
     synced.run(
         "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text)",
         "INSERT INTO docs VALUES (1, 'one', 'n')",

@@ -73,6 +73,8 @@ class Settings(BaseSettings):
     """Rows of a worker that hasn't renewed its lease for this long are taken by another."""
     deadline: Duration = timedelta(seconds=90)
     """A batch gives up by then, and its lease ends soon after."""
+    row_timeout: Duration = timedelta(seconds=5)
+    """What text and `where` may take on one row."""
     attempts: int = Field(5, ge=1, le=50)
     backoff_first: Duration = timedelta(seconds=2)
     backoff_longest: Duration = timedelta(minutes=10)

@@ -17,14 +17,15 @@ from psycopg import sql
 from pgvector_sync.embedding.budget import BURST
 from pgvector_sync.embedding.prices import price_of
 from pgvector_sync.embedding.tokens import count_tokens
+from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Lane, Pipeline
 from pgvector_sync.operate.requests import check_condition
 from pgvector_sync.store import grants, pipelines, rows, usage
-from pgvector_sync.store.database import Connection, one
+from pgvector_sync.store.database import Connection, limit_statements, one
 from pgvector_sync.store.rows import Text
 from pgvector_sync.store.shape import Shape, expression, key_json, name
 from pgvector_sync.store.statements import statement
-from pgvector_sync.sync.runtime import Runtime, is_of_a_row
+from pgvector_sync.sync.runtime import Runtime, is_of_a_row, page_limit
 
 SAMPLE_ROWS = 2_000
 BLOCK_ROWS = 10_000
@@ -105,7 +106,17 @@ class Asked:
 
 
 def estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, asked: Asked) -> Estimate:
-    """Raises Refused for a condition that isn't one."""
+    """Raises Refused for a condition that isn't one, and where the rows can't be read in time."""
+    try:
+        return _estimate_of(connection, runtime, pipeline, asked)
+    except psycopg.errors.QueryCanceled:
+        raise Refused(
+            "reading rows for the estimate took too long (57014)",
+            hint="see what text, where and the condition cost: EXPLAIN (ANALYZE) SELECT …",
+        ) from None
+
+
+def _estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, asked: Asked) -> Estimate:
     shape = Shape(pipeline, runtime.database.vector_schema)
     if asked.where is not None:
         check_condition(connection, shape, asked.where)
@@ -165,6 +176,7 @@ def _read(connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence
     """Without the rows on which text or where fails: they become dead letters, and cost nothing."""
     try:
         with connection.transaction():
+            limit_statements(connection, page_limit(runtime))
             return rows.texts(connection, shape, keys, text_limit=runtime.settings.text_limit_bytes)
     except psycopg.Error as error:
         if not is_of_a_row(error):

@@ -27,6 +27,8 @@ def _estimate(runtime: Runtime, made: PipelinePlan) -> Estimate | None:
     try:
         with runtime.database.transaction(read_only=True) as connection:
             return estimate_of(connection, runtime, pipeline_of(made), asked)
+    except Refused:
+        return None  # a slow expression: as one that fails
     except OUTAGE:
         raise
     except psycopg.Error:

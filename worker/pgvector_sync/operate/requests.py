@@ -23,6 +23,9 @@ COUNT_LIMIT_ROWS = 100_000
 SLOWEST = 0.01
 """Rows a second."""
 KEYS_AT_ONCE = 5_000
+_UNKNOWN = ("42883", "42704")
+"""SQLSTATE of an unknown function, operator or type."""
+_QUALIFY = "a worker looks names up in pg_catalog alone: write public.f(x), a OPERATOR(public.=) b, x::public.t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,9 @@ def check_condition(connection: Connection, shape: Shape, where: str) -> None:
         primary = error.diag.message_primary or "it does not parse"
         raise Refused(
             f"the condition is not valid for {shape.pipeline.source.label}: {primary}",
-            hint="""write one over the row's columns, such as "updated_at < '2026-01-01'" """.strip(),
+            hint=_QUALIFY
+            if error.sqlstate in _UNKNOWN
+            else """write one over the row's columns, such as "updated_at < '2026-01-01'" """.strip(),
         ) from None
 
 

@@ -6,14 +6,17 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 from pgvector import Vector
+from psycopg.rows import DictRow
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Metric
 from pgvector_sync.store import grants, pipelines
+from pgvector_sync.store.database import limit_statements
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.statements import statement
-from pgvector_sync.sync.runtime import Runtime
+from pgvector_sync.sync.runtime import Runtime, page_limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +60,14 @@ def nearest(runtime: Runtime, name: str, query: str, *, k: int) -> list[Hit]:
     deadline = time.monotonic() + runtime.settings.provider_timeout.total_seconds()
     vector = embedder.embed([query], pipeline.spec, deadline=deadline).vectors[0]
     shape = Shape(pipeline, runtime.database.vector_schema)
-    with runtime.database.transaction(read_only=True) as connection:
-        # where rows are filtered, pgvector 0.8 goes on scanning its index until k are found
-        connection.execute(statement("session.scan_on"))
-        rows = connection.execute(shape.search, {"query": Vector(vector), "limit": k}).fetchall()
+    try:
+        rows = _read(runtime, shape, {"query": Vector(vector), "limit": k})
+    except psycopg.errors.QueryCanceled:
+        raise Refused(
+            f"the search of {name} took longer than {page_limit(runtime).total_seconds():g} s",
+            hint="build an index on its target (`pgvector-sync doctor` shows the statement); if a row's text is "
+            "slow, see PGVECTOR_SYNC_ROW_TIMEOUT in docs/configuration.md",
+        ) from None
     return [
         Hit(
             tuple(row["key"]),
@@ -71,3 +78,11 @@ def nearest(runtime: Runtime, name: str, query: str, *, k: int) -> list[Hit]:
         )
         for row in rows
     ]
+
+
+def _read(runtime: Runtime, shape: Shape, params: dict[str, Any]) -> list[DictRow]:
+    with runtime.database.transaction(read_only=True) as connection:
+        limit_statements(connection, page_limit(runtime))
+        # where rows are filtered, pgvector 0.8 goes on scanning its index until k are found
+        connection.execute(statement("session.scan_on"))
+        return connection.execute(shape.search, params).fetchall()

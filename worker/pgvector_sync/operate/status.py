@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import psycopg
+
+from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Pipeline, State
 from pgvector_sync.store import grants, pipelines, workers
 from pgvector_sync.store.database import Connection, Database, one
@@ -134,7 +137,13 @@ def _exact(connection: Connection, database: Database, status: PipelineStatus, t
     pipeline = pipelines.require_pipeline(connection, status.name)
     grants.require_sole_author(connection)
     query = Shape(pipeline, database.vector_schema).exact
-    counted = one(connection, query, _coverage_params(pipeline, text_limit))
+    try:
+        counted = one(connection, query, _coverage_params(pipeline, text_limit))
+    except psycopg.errors.QueryCanceled:
+        raise Refused(
+            f"counting the rows of {status.name} took longer than the role's statement_timeout, or was cancelled",
+            hint="leave out --exact, or run it with a longer one: ALTER ROLE … SET statement_timeout = …",
+        ) from None
     kept = tuple(name for name in status.estimated if name in ("waiting", "lag_seconds"))
     return replace(
         status, rows=counted["rows"], fresh=counted["fresh"], unfilled=counted["unfilled"], estimated=kept

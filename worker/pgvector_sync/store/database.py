@@ -108,7 +108,10 @@ def begin(
 
 
 def limit_statements(connection: Connection, limit: timedelta) -> None:
-    """To the end of the transaction, what takes longer raises psycopg.errors.QueryCanceled."""
+    """To the end of the transaction, what takes longer raises psycopg.errors.QueryCanceled.
+
+    A limit is never raised again, and a lower one that database or role have stays.
+    """
     milliseconds = int(limit / timedelta(milliseconds=1))
     connection.execute(statement("session.limit_statements"), {"limit": f"{milliseconds}ms"})
 

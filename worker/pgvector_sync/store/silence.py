@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
+from threading import Thread
 from typing import Any, TypeVar
 
 import psycopg
@@ -18,6 +19,10 @@ from psycopg.rows import Row
 
 CHECK = timedelta(seconds=5)
 """What the check of a connection that comes out of the pool may take: it asks for nothing."""
+CANCEL = timedelta(seconds=5)
+"""What a request to cancel may take."""
+BEFORE_CLOSING = timedelta(milliseconds=300)
+"""How long it is waited for; it goes on by itself."""
 T = TypeVar("T")
 
 
@@ -44,11 +49,26 @@ class ListeningConnection(psycopg.Connection[Row]):
                 if ready:
                     heard = time.monotonic()
                 elif time.monotonic() - heard > seconds:
-                    self.pgconn.finish()  # no goodbye and no cancel: they would not arrive either
+                    self._cancel_without_waiting()
+                    self.pgconn.finish()  # no goodbye: it would not arrive either
                     raise psycopg.OperationalError(f"the server has been silent for {seconds:g} s")
                 wanted = gen.send(ready)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
+
+    def _cancel_without_waiting(self) -> None:
+        """A server that works in silence would go on with the statement, and keep its connection, for no one.
+
+        The request goes by a connection of its own, which may hang as this one does: in a thread of its own.
+        """
+
+        def cancel() -> None:
+            with suppress(psycopg.Error):
+                self.cancel_safe(timeout=CANCEL.total_seconds())
+
+        thread = Thread(target=cancel, name="cancel", daemon=True)
+        thread.start()
+        thread.join(BEFORE_CLOSING.total_seconds())
 
     @contextmanager
     def waiting_at_most(self, silence: timedelta | None) -> Iterator[None]:

@@ -88,8 +88,8 @@ def _read(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int) -> tuple[
 def _page(
     runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection, limit: int, *, look: bool = True
 ) -> tuple[Asked, bool]:
-    """A row whose text or `where` fails is found by smaller and smaller pages, and asked for: a worker says what
-    is wrong. Raises DatabaseRefuses where they fail without any row.
+    """A row whose text or `where` fails or takes too long is found by smaller and smaller pages, and asked for: a
+    worker says what is wrong. Raises DatabaseRefuses where they fail without any row.
     """
     stale_only = look and bool(run.options.get("stale_only"))
     filtered = look and shape.pipeline.where_sql is not None
@@ -105,6 +105,9 @@ def _page(
                 since=run.started_at,
             )
             return found, len(found) < limit
+    except psycopg.errors.QueryCanceled:
+        if limit > 1 or not (stale_only or filtered):
+            raise  # the next page is smaller
     except psycopg.Error as error:
         if not (stale_only or filtered) or not is_of_a_row(error):
             raise

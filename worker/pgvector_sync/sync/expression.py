@@ -11,7 +11,7 @@ from pgvector_sync.model import Key
 from pgvector_sync.store import rows
 from pgvector_sync.store.database import limit_statements
 from pgvector_sync.store.shape import Shape
-from pgvector_sync.sync.runtime import Runtime, is_of_a_row, page_limit
+from pgvector_sync.sync.runtime import Runtime, is_of_a_row, page_limit, probe_limit
 
 FEW = 3
 """Rows that have to fail, with none that is read, before the expression is to blame."""
@@ -44,6 +44,42 @@ def fault_on_every_row(
     return DatabaseRefuses(f"`{name}` fails on every row ({error.sqlstate})", sqlstate=error.sqlstate, hint=HINT)
 
 
+def fault_of_slowness(
+    runtime: Runtime, shape: Shape, slow: Collection[Key], quick: Sequence[Key]
+) -> DatabaseRefuses | None:
+    """Where these rows are `slow` and now a few others are, too, even those that were `quick` before: then the
+    server is, or the expression on all rows.
+    """
+    try:
+        others = [*quick[:FEW], *(key for key in _sample(runtime, shape) if key not in slow)]
+    except psycopg.errors.QueryCanceled:
+        others = list(quick[:FEW])
+    for key in (tried := others[:SAMPLE_ROWS]):
+        if _answers(runtime, shape, key):
+            return None
+    if len(slow) + len(tried) < FEW:
+        return None
+    return DatabaseRefuses(
+        "`text` or `where` takes too long on every row (57014)",
+        sqlstate="57014",
+        hint="it goes on by itself once they are read in time; see PGVECTOR_SYNC_ROW_TIMEOUT",
+    )
+
+
+def _answers(runtime: Runtime, shape: Shape, key: Key) -> bool:
+    """Whether the row is read in time, whatever it says."""
+    try:
+        with runtime.database.transaction(read_only=True, by_key=True) as connection:
+            limit_statements(connection, probe_limit(runtime))
+            rows.look(connection, shape, [key], text_limit=runtime.settings.text_limit_bytes)
+    except psycopg.errors.QueryCanceled:
+        return False
+    except psycopg.Error as error:
+        if not is_of_a_row(error):
+            raise
+    return True
+
+
 def _sample(runtime: Runtime, shape: Shape) -> list[Key]:
     with runtime.database.transaction(read_only=True) as connection:
         limit_statements(connection, page_limit(runtime))
@@ -65,6 +101,7 @@ def _reads(runtime: Runtime, shape: Shape, keys: Sequence[Key]) -> bool | None:
 def _where_fails(runtime: Runtime, shape: Shape, keys: Sequence[Key]) -> bool:
     try:
         with runtime.database.transaction(read_only=True) as connection:
+            limit_statements(connection, page_limit(runtime))
             rows.asked(
                 connection,
                 shape,

@@ -131,7 +131,7 @@ def _step(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int, connectio
 
 
 def _page(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection, *, limit: int) -> Page:
-    """A row on which text or where fails is found by smaller and smaller pages.
+    """A row on which text or where fails or takes too long is found by smaller and smaller pages.
 
     Unless it is in outbox or work by now, as a dead letter perhaps, it counts as stale: enqueued, it becomes one.
     Raises DatabaseRefuses where an expression fails without any row.
@@ -146,6 +146,12 @@ def _page(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connectio
                 deep=bool(run.options.get("deep")),
                 text_limit=runtime.settings.text_limit_bytes,
             )
+    except psycopg.errors.QueryCanceled:
+        if limit > 1:
+            raise  # the next page is smaller
+        key = drift.first(connection, shape, run.watermark)
+        if key is None:
+            raise
     except psycopg.Error as error:
         if not is_of_a_row(error):
             raise

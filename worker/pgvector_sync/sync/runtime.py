@@ -64,6 +64,21 @@ def page_limit(runtime: Runtime) -> timedelta:
     return min(LONGEST_PAGE, runtime.settings.silence / 3)
 
 
+def row_limit(runtime: Runtime) -> timedelta:
+    """What text and `where` may take on one row, before the row is held responsible."""
+    return min(runtime.settings.row_timeout, page_limit(runtime))
+
+
+def batch_limit(runtime: Runtime) -> timedelta:
+    """What reading a whole batch may take, before it is read in parts."""
+    return min(2 * row_limit(runtime), page_limit(runtime))
+
+
+def probe_limit(runtime: Runtime) -> timedelta:
+    """What a part of a batch may take, so that a slow row is found in time for the others."""
+    return row_limit(runtime) / 5
+
+
 _ROW_STATES = ("22", "23", "54", "38", "39", "P0")
 """SQLSTATE classes that one row's content can cause: data exception, constraint, limit, failing functions."""
 _OUT_OF_MEMORY = "53200"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections import deque
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 import psycopg
 
@@ -11,13 +13,15 @@ from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key
 from pgvector_sync.store import rows
 from pgvector_sync.store.canonical import is_usable
+from pgvector_sync.store.database import limit_statements
 from pgvector_sync.store.rows import SourceRow
 from pgvector_sync.sync.batch.claim import Batch
-from pgvector_sync.sync.expression import fault_on_every_row, fault_without_rows
-from pgvector_sync.sync.runtime import Runtime, is_of_a_row
+from pgvector_sync.sync.expression import FEW, fault_of_slowness, fault_on_every_row, fault_without_rows
+from pgvector_sync.sync.runtime import Runtime, batch_limit, is_of_a_row, probe_limit, row_limit
 
 SEVERAL = 8
 """Rows on which an expression fails, with none that is read, before it is asked whether any row would pass."""
+TOO_SLOW = "expression_too_slow"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,8 @@ def read(runtime: Runtime, batch: Batch) -> Reading:
     columns = batch.pipeline.source.key
     reading.failed = {key: MALFORMED for key in batch.rows if not is_usable(key, columns)}
     keys = [key for key in batch.rows if key not in reading.failed]
-    for row in _Reader(runtime, batch, reading).rows(keys) if keys else ():
+    reader = _Reader(runtime, batch, reading)
+    for row in reader.all_rows(keys) if keys else ():
         claimed = batch.rows[row.key]
         if row.fingerprint is None or (row.fingerprint == row.stored_fingerprint and not claimed.force):
             reading.settled.add(row.key)
@@ -80,7 +85,13 @@ def read(runtime: Runtime, batch: Batch) -> Reading:
             reading.failed[row.key] = Failure(
                 "too_large", f"the text has {row.octets:,} bytes, the limit is {limit:,}", row.fingerprint
             )
-    runtime.learn_size(batch.pipeline, len(reading.to_embed), _left(batch, reading))
+    left = _left(batch, reading)
+    if reader.fits is not None and TOO_SLOW not in {failure.error_class for failure in reading.failed.values()}:
+        runtime.learn_size(
+            batch.pipeline, reader.fits, len(batch.rows)
+        )  # no single row: all of them take their time
+    else:
+        runtime.learn_size(batch.pipeline, len(reading.to_embed), left)
     _count_attempts(runtime, batch, reading)
     reach(Failpoint.READ_DONE)
     return reading
@@ -92,7 +103,9 @@ def _left(batch: Batch, reading: Reading) -> int:
 
 @dataclass
 class _Reader:
-    """Reads the keys; one on which an expression fails is found by halving, unless it fails on every row."""
+    """Reads the keys; one on which an expression fails or takes too long is found by halving, unless it does so on
+    every row.
+    """
 
     runtime: Runtime
     batch: Batch
@@ -101,29 +114,75 @@ class _Reader:
     """A row's text was rendered: the expression is sound."""
     planned: bool = False
     culprits: set[Key] = field(default_factory=set)
+    slow: deque[list[Key]] = field(default_factory=deque)
+    """Halves of what took too long, the largest first: each is read with less time than the whole batch."""
+    quick: list[Key] = field(default_factory=list)
+    """Some rows that were read in time."""
+    fits: int | None = None
+    """Rows of the largest part that was read in time, once one was not."""
 
-    def rows(self, keys: Sequence[Key]) -> list[SourceRow]:
-        """Raises DatabaseRefuses where it is the expression's fault and no row's."""
+    def all_rows(self, keys: list[Key]) -> list[SourceRow]:
+        """Raises DatabaseRefuses where it is the expression's fault and no row's.
+
+        In half of the batch's time: what is left then is given back, and the next batch claims no more than fits.
+        """
+        deadline = self.runtime.settings.deadline.total_seconds()
+        until = min(self.batch.until, time.monotonic() + deadline / 2)
+        found = self._rows(keys, batch_limit(self.runtime))
+        while self.slow and time.monotonic() < until:
+            found += self._rows(self.slow.popleft(), probe_limit(self.runtime))
+        return found
+
+    def _rows(self, keys: list[Key], limit: timedelta) -> list[SourceRow]:
         try:
-            with self.runtime.database.transaction(read_only=True, by_key=True) as connection:
-                rows.require_open_to_writes(connection, self.batch.shape)  # before anything is bought
-                text_limit = self.runtime.settings.text_limit_bytes
-                found = rows.read(connection, self.batch.shape, keys, text_limit=text_limit)
+            found = self._read(keys, limit)
+        except psycopg.errors.QueryCanceled:
+            if len(keys) == 1:
+                return self._read_alone(keys[0])
+            self.fits = self.fits or 1
+            middle = len(keys) // 2
+            self.slow += keys[:middle], keys[middle:]
+            return []
         except psycopg.Error as error:
             if not is_of_a_row(error):
                 raise
-            return self._find_culprits(keys, error)
+            return self._find_culprits(keys, limit, error)
         self.seen |= any(row.fingerprint is not None for row in found)
+        self.quick = [row.key for row in found[:FEW]] or self.quick
+        self.fits = None if self.fits is None else max(self.fits, len(found))
         return found
 
-    def _find_culprits(self, keys: Sequence[Key], error: psycopg.Error) -> list[SourceRow]:
+    def _read(self, keys: list[Key], limit: timedelta) -> list[SourceRow]:
+        with self.runtime.database.transaction(read_only=True, by_key=True) as connection:
+            limit_statements(connection, limit)
+            rows.require_open_to_writes(connection, self.batch.shape)  # before anything is bought
+            text_limit = self.runtime.settings.text_limit_bytes
+            return rows.read(connection, self.batch.shape, keys, text_limit=text_limit)
+
+    def _read_alone(self, key: Key) -> list[SourceRow]:
+        """With all the time that a row may take, while others are read in time: else the server is to blame."""
+        slow = {key, *(k for k, failure in self.reading.failed.items() if failure.error_class == TOO_SLOW)}
+        if (fault := fault_of_slowness(self.runtime, self.batch.shape, slow, self.quick)) is not None:
+            raise fault
+        try:
+            return self._read([key], row_limit(self.runtime))
+        except psycopg.errors.QueryCanceled as error:
+            words = f"text or where takes too long on this row ({error.sqlstate})"
+            self.reading.failed[key] = Failure(TOO_SLOW, words)
+        except psycopg.Error as error:
+            if not is_of_a_row(error):
+                raise
+            return self._find_culprits([key], row_limit(self.runtime), error)
+        return []
+
+    def _find_culprits(self, keys: list[Key], limit: timedelta, error: psycopg.Error) -> list[SourceRow]:
         if not self.planned:
             self.planned = True
             if (fault := fault_without_rows(self.runtime, self.batch.shape)) is not None:
                 raise fault
         if len(keys) > 1:
             middle = len(keys) // 2
-            return [*self.rows(keys[:middle]), *self.rows(keys[middle:])]
+            return [*self._rows(keys[:middle], limit), *self._rows(keys[middle:], limit)]
         # DETAIL and the message may quote the row: SQLSTATE and our own words (G13)
         words = f"text or where failed on this row ({error.sqlstate})"
         self.reading.failed[keys[0]] = Failure("expression_failed", words)

@@ -17,14 +17,14 @@ import psycopg
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key
 from pgvector_sync.store import pipelines, rows
-from pgvector_sync.store.database import IN_THE_WAY, OUTAGE, limit_statements
+from pgvector_sync.store.database import IN_THE_WAY, OUTAGE, Connection, limit_statements
 from pgvector_sync.store.rows import Look, Vector32
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.sync.batch.claim import Batch
-from pgvector_sync.sync.batch.read import Failure
+from pgvector_sync.sync.batch.read import TOO_SLOW, Failure
 from pgvector_sync.sync.batch.refusal import SEVERAL, name_of, refused_as_a_whole, target_refuses
 from pgvector_sync.sync.expression import fault_without_rows
-from pgvector_sync.sync.runtime import Runtime, is_of_a_row
+from pgvector_sync.sync.runtime import Runtime, is_of_a_row, probe_limit, row_limit
 
 SLICE_TIME = timedelta(milliseconds=20)
 """What a slice should take, so that it stays under ~50 ms when the machine is busy or the index is cold."""
@@ -116,6 +116,7 @@ class Writing:
         self.done = Written()
         self.size = _SIZES.setdefault(batch.pipeline.target_label, SliceSize())
         self.limit = self.size.rows
+        self.slow: set[Key] = set()
         self.give_up = min(batch.until, time.monotonic() + CONTENTION.total_seconds())
 
     def run(self) -> Written:
@@ -134,6 +135,8 @@ class Writing:
             took = _slice(self.runtime, self.batch, part, self.done, rehearsal=self.rehearsal)
         except IN_THE_WAY:
             self._make_way(part)
+        except _LookedTooLongError:
+            self._looked_too_long(part)
         except psycopg.errors.QueryCanceled:
             self._cancelled(part)
         except Exception as error:  # noqa: BLE001 - a bug, a time limit: whatever it is, it was paid for
@@ -163,13 +166,24 @@ class Writing:
         else:
             self._hold_up(part, "the application held this row's vectors locked")
 
-    def _hold_up(self, part: Iterable[Prepared], words: str) -> None:
+    def _hold_up(self, part: Iterable[Prepared], words: str, error_class: str = "write_failed") -> None:
         """What was paid for uses up its attempt; its next write is rehearsed before it is bought again."""
         for row in list(part):
             if row.bought:
-                self.done.failed[row.key] = Failure("write_failed", words, row.fingerprint, final=False)
+                self.done.failed[row.key] = Failure(error_class, words, row.fingerprint, final=False)
             else:
                 self.done.held_up.add(row.key)
+
+    def _looked_too_long(self, part: list[Prepared]) -> None:
+        """In halves; a row whose text takes too long by now gets one more look, after the others."""
+        self.limit = max(1, len(part) // 2)
+        if len(part) > 1:
+            self.waiting.extendleft(reversed(part))
+        elif part[0].key not in self.slow:
+            self.slow.add(part[0].key)
+            self.waiting.extend(part)
+        else:
+            self._hold_up(part, "text or where took too long before this row could be written", TOO_SLOW)
 
     def _cancelled(self, part: list[Prepared]) -> None:
         """In far smaller slices. A single row has no limit of ours: it may be the role's, or somebody's cancel."""
@@ -260,6 +274,21 @@ def decide(part: Sequence[Prepared], seen: Mapping[Key, Look]) -> Decision:
     return Decision(stored, removed, unchanged)
 
 
+class _LookedTooLongError(Exception):
+    """The look under the lock was cancelled."""
+
+
+def _look(runtime: Runtime, batch: Batch, keys: Sequence[Key], connection: Connection) -> dict[Key, Look]:
+    """Only with the work rows locked: whatever commits after it is in the outbox. The drain passes over locked
+    rows, and yet they are held no longer than a row may take.
+    """
+    limit_statements(connection, row_limit(runtime) if len(keys) == 1 else probe_limit(runtime))
+    try:
+        return rows.look(connection, batch.shape, keys, text_limit=runtime.settings.text_limit_bytes)
+    except psycopg.errors.QueryCanceled:
+        raise _LookedTooLongError from None
+
+
 def _slice(
     runtime: Runtime, batch: Batch, part: Sequence[Prepared], done: Written, *, rehearsal: bool = False
 ) -> tuple[int, timedelta] | None:
@@ -280,8 +309,7 @@ def _slice(
                 # Before any weaker lock on the target: if we read it and then waited to write, a migration that
                 # locks it weakly and then strongly would die of us, at once.
                 rows.require_open_to_writes(connection, batch.shape)
-                # only now, with the work rows locked: whatever commits after this look is in the outbox
-                seen = rows.look(connection, batch.shape, list(locked), text_limit=settings.text_limit_bytes)
+                seen = _look(runtime, batch, list(locked), connection)
         reach(Failpoint.WRITE_LOOKED)
         decision = decide(part, seen)
         if len(part) > 1:
