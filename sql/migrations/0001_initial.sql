@@ -34,6 +34,7 @@ CREATE TABLE pgvector_sync.pipeline (
     text_given    text NOT NULL,                               -- as the file spells them
     where_given   text,
     read_columns  text[] NOT NULL,                             -- what key, text and where read
+    needs         jsonb NOT NULL DEFAULT '[]',                 -- what text and where name outside of pg_catalog
     provider      text NOT NULL REFERENCES pgvector_sync.provider,
     model         text NOT NULL,
     dimensions    int NOT NULL CHECK (dimensions BETWEEN 1 AND 16000),

@@ -2,7 +2,7 @@
 
 -- name: all
 -- Every pipeline with its source and provider.
-SELECT p.id, p.name, p.target_schema, p.target_table, p.text_columns, p.text_sql, p.where_sql, p.text_given, p.where_given, p.read_columns,
+SELECT p.id, p.name, p.target_schema, p.target_table, p.text_columns, p.text_sql, p.where_sql, p.text_given, p.where_given, p.read_columns, p.needs,
        p.model, p.dimensions, p.chunking, p.metric, p.vector_type, p.batch_size, p.spec_version, p.state, p.reason,
        p.retry_at, p.problem, p.problem_stops, p.tokens_per_day, p.usd_per_million_tokens, p.reconcile,
        s.id AS source_id, s.schema_name, s.table_name, s.key_columns, s.key_types, s.tracked_columns,
@@ -70,10 +70,10 @@ RETURNING id, name;
 -- name: add
 -- A new pipeline.
 INSERT INTO pgvector_sync.pipeline (name, source_id, target_schema, target_table, text_columns, text_sql, where_sql, text_given, where_given,
-    read_columns, provider, model, dimensions, metric, vector_type, batch_size, tokens_per_day, usd_per_million_tokens,
-    reconcile)
+    read_columns, needs, provider, model, dimensions, metric, vector_type, batch_size, tokens_per_day,
+    usd_per_million_tokens, reconcile)
 VALUES (%(name)s, %(source_id)s, %(target_schema)s, %(target_table)s, %(text_columns)s, %(text_sql)s, %(where_sql)s, %(text_given)s, %(where_given)s,
-    %(read_columns)s, %(provider)s, %(model)s, %(dimensions)s, %(metric)s, %(vector_type)s, %(batch_size)s,
+    %(read_columns)s, %(needs)s, %(provider)s, %(model)s, %(dimensions)s, %(metric)s, %(vector_type)s, %(batch_size)s,
     %(tokens_per_day)s, %(usd_per_million_tokens)s, %(reconcile)s)
 RETURNING id;
 
@@ -82,7 +82,7 @@ RETURNING id;
 -- batch claimed before. A state that the old configuration was to blame for ends.
 UPDATE pgvector_sync.pipeline SET text_columns = %(text_columns)s, text_sql = %(text_sql)s, where_sql = %(where_sql)s,
     text_given = %(text_given)s, where_given = %(where_given)s,
-    read_columns = %(read_columns)s, provider = %(provider)s, model = %(model)s, dimensions = %(dimensions)s,
+    read_columns = %(read_columns)s, needs = %(needs)s, provider = %(provider)s, model = %(model)s, dimensions = %(dimensions)s,
     metric = %(metric)s, vector_type = %(vector_type)s, batch_size = %(batch_size)s,
     tokens_per_day = %(tokens_per_day)s,
     usd_per_million_tokens = %(usd_per_million_tokens)s, reconcile = %(reconcile)s,

@@ -2,7 +2,7 @@
 
 -- name: facts
 -- One row per pipeline: its source and target as they are now, and our triggers wherever they are.
-SELECT p.id, p.name, p.state, p.problem, p.problem_stops, p.recheck, p.read_columns, p.target_schema, p.target_table,
+SELECT p.id, p.name, p.state, p.problem, p.problem_stops, p.recheck, p.read_columns, p.needs, p.target_schema, p.target_table,
        p.vector_type, p.dimensions, s.id AS source_id, s.schema_name, s.table_name, s.key_columns, s.key_types,
        s.capture_replicated, source_.oid AS source_oid, source_.kind AS source_kind, source_.owner AS source_owner,
        coalesce(source_.columns, '[]') AS columns, coalesce(source_.keyed, false) AS keyed,

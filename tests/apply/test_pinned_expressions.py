@@ -55,7 +55,7 @@ def test_an_operator_that_resolves_differently_chooses_the_rows_that_the_applica
     articles.declare(where="status === 'published'")
     [made] = articles.plan().pipelines
     assert made.matching == ROWS
-    assert "operator extensions.===(text,text)" in made.expressions.depends
+    assert "operator extensions.===(text,text)" in map(str, made.expressions.depends)
     articles.apply()
     articles.sync()
     assert len(articles.vectors()) == ROWS
@@ -133,3 +133,41 @@ def test_what_is_pinned_gives_the_same_text(articles: Synced, expression: str) -
     told = dict(articles.database.execute(f"SELECT id, ({expression})::text FROM docs"))
     assert {key: text for (key,), text in articles.texts().items()} == told
     assert articles.plan().empty
+
+
+@pytest.fixture
+def public_only(synced: Synced) -> Synced:
+    """The usual search_path, and a function whose body finds another by it."""
+    synced.run(
+        f"ALTER DATABASE {synced.database.name} SET search_path = '$user', public",
+        "CREATE FUNCTION public.inner_(t text) RETURNS text LANGUAGE sql IMMUTABLE RETURN upper(t)",
+        "CREATE FUNCTION public.outer_(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN inner_(t); END'",
+        "CREATE FUNCTION public.plain(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN upper(t); END'",
+        "CREATE TABLE docs (id bigint PRIMARY KEY, body text)",
+    )
+    return synced
+
+
+def test_a_function_whose_body_fails_under_a_workers_search_path_is_found_by_running_it(
+    public_only: Synced,
+) -> None:
+    public_only.run("INSERT INTO docs VALUES (1, 'one')")
+    public_only.declare(text={"sql": "outer_(body)"})
+    with pytest.raises(Refused, match=r"public\.outer_\(text\) fails \(42883\)") as refused:
+        public_only.plan()
+    public_only.run(str(refused.value.hint))
+    public_only.apply()
+    public_only.sync()
+
+
+def test_a_function_whose_body_needs_no_search_path_is_taken_as_it_is(public_only: Synced) -> None:
+    public_only.run("INSERT INTO docs VALUES (1, 'one')")
+    public_only.declare(text={"sql": "plain(body)"})
+    public_only.apply()
+    public_only.sync()
+
+
+def test_a_plan_names_the_functions_that_no_row_could_try(public_only: Synced) -> None:
+    public_only.declare(text={"sql": "plain(body)"})
+    [made] = public_only.plan().pipelines
+    assert made.untried == ("public.plain(text)",)

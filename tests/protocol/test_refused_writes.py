@@ -183,7 +183,7 @@ def test_what_the_target_demands_is_named_by_apply_and_refused_where_no_write_ca
     assert {(demand.kind, demand.name) for demand in made.demands} == {
         ("check", "positive"),
         ("foreign key", "source"),
-        ("unique", "each_once"),
+        ("unique", "public.each_once"),
     }
     docs.synced.run(*NOT_NULL)
     with pytest.raises(Refused, match="column tenant_id is NOT NULL without a default") as refused:

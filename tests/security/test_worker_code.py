@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from pgvector_sync.errors import Refused
+from pgvector_sync.operate.loop import Loop
+from pgvector_sync.operate.watch import look_now
+from pgvector_sync.sync.runtime import Runtime
 from synced import TEXT_LIMIT, Synced
 
 WORKER = (
@@ -54,12 +58,16 @@ class Attack:
                 "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s", MARK
             )
 
-    def _turns(self, runtime: object) -> None:
-        from pgvector_sync.operate.loop import Loop
-
-        loop = Loop(runtime)  # type: ignore[arg-type]
+    def _turns(self, runtime: Runtime) -> None:
+        loop = Loop(runtime)
         for _ in range(12):
             loop.turn()
+
+    def stopped(self, words: str) -> None:
+        """The pipeline says why."""
+        look_now(self.synced.runtime.database)
+        [(reason, problem)] = self.synced.database.execute("SELECT reason, problem FROM pgvector_sync.pipeline")
+        assert words.replace("attacker", self.attacker) in f"{reason} {problem}"
 
     def nothing_ran(self) -> None:
         assert self.holders == 0
@@ -119,3 +127,157 @@ def test_an_operator_in_public_does_not_run_as_the_worker(attack: Attack) -> Non
     attack.sync()
     attack.nothing_ran()
     assert attack.synced.dead() == [([1], "too_large")]
+
+
+def test_a_function_of_somebody_elses_is_refused_by_apply_with_the_way_out(attack: Attack) -> None:
+    attack.as_attacker(attack.function("public.shout", "t text", "text", "upper(t)", "IMMUTABLE"))
+    with pytest.raises(Refused, match=r"public\.shout\(text\) belongs to role attacker") as refused:
+        documents(attack, text={"sql": "public.shout(body)"})
+    assert "ALTER FUNCTION public.shout(text) OWNER TO" in str(refused.value.hint)
+    assert attack.synced.database.execute("SELECT who FROM loot.ran") == []
+
+
+def test_a_function_that_is_made_anew_by_another_does_not_run_as_the_worker(attack: Attack) -> None:
+    owns_schema(attack)
+    attack.synced.run("CREATE FUNCTION app.shout(t text) RETURNS text LANGUAGE sql IMMUTABLE RETURN upper(t)")
+    documents(attack, text={"sql": "app.shout(body)"})
+    attack.as_attacker(
+        "DROP FUNCTION app.shout", attack.function("app.shout", "t text", "text", "upper(t)", "IMMUTABLE")
+    )
+    attack.sync()
+    attack.nothing_ran()
+    attack.stopped("the function app.shout(text) belongs to role attacker")
+
+
+def test_an_overload_that_fits_better_does_not_run_as_the_worker(attack: Attack) -> None:
+    attack.synced.run(
+        "CREATE FUNCTION public.shout(t text, n integer DEFAULT 1) RETURNS text LANGUAGE sql IMMUTABLE RETURN upper(t)"
+    )
+    documents(attack, text={"sql": "public.shout(body)"})
+    attack.as_attacker(attack.function("public.shout", "t text", "text", "upper(t)", "IMMUTABLE"))
+    attack.sync()
+    attack.nothing_ran()
+    attack.stopped("the function public.shout(text) belongs to role attacker")
+
+
+def test_a_column_retyped_to_a_type_with_a_cast_of_its_owners_does_not_run_as_the_worker(attack: Attack) -> None:
+    documents(attack, text=["body", "note"])
+    attack.synced.run(f"ALTER TABLE docs OWNER TO {attack.attacker}")
+    attack.as_attacker(
+        "CREATE TYPE loot.mood AS ENUM ('n', 'm')",
+        attack.function("loot.as_text", "m loot.mood", "text", "'as text'"),
+        "CREATE CAST (loot.mood AS text) WITH FUNCTION loot.as_text(loot.mood)",
+        "DROP TRIGGER pgvector_sync_update ON docs",
+        "ALTER TABLE docs ALTER note TYPE loot.mood USING note::loot.mood",
+    )
+    attack.sync()
+    attack.nothing_ran()
+    attack.stopped("behind the cast (loot.mood AS text)")
+
+
+def test_an_enum_of_somebody_elses_is_read_until_it_has_a_cast(attack: Attack) -> None:
+    attack.as_attacker("CREATE TYPE loot.mood AS ENUM ('n', 'm')", "GRANT USAGE ON TYPE loot.mood TO PUBLIC")
+    attack.synced.run(
+        "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note loot.mood)",
+        "INSERT INTO docs VALUES (1, 'one', 'n')",
+    )
+    attack.synced.declare(text=["body", "note"], where="note = 'n'")
+    attack.synced.apply()
+    grant(attack)
+    attack.sync()
+    attack.synced.exact()
+    attack.as_attacker(
+        attack.function("loot.as_text", "m loot.mood", "text", "'as text'"),
+        "CREATE CAST (loot.mood AS text) WITH FUNCTION loot.as_text(loot.mood) AS IMPLICIT",
+    )
+    attack.synced.run("UPDATE docs SET body = 'two'")
+    attack.sync()
+    attack.nothing_ran()
+    attack.stopped("behind the cast (loot.mood AS text)")
+
+
+def test_a_source_swapped_for_a_view_does_not_run_its_function(attack: Attack) -> None:
+    documents(attack)
+    attack.synced.run(f"ALTER TABLE docs OWNER TO {attack.attacker}")
+    attack.as_attacker(
+        "ALTER TABLE docs RENAME TO docs_before",
+        attack.function("loot.body", "t text", "text", "t"),
+        "CREATE VIEW public.docs AS SELECT id, loot.body(body) AS body, note FROM docs_before",
+        f"GRANT SELECT ON docs TO {attack.worker}",
+        f"GRANT SELECT ON docs_before TO {attack.worker}",
+    )
+    attack.sync()
+    attack.nothing_ran()
+    attack.stopped("a view")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "CREATE INDEX ON docs ((loot.planned(1) || body))",
+        "CREATE INDEX ON docs (id) WHERE loot.planned(1) = body",
+        "CREATE STATISTICS loot.s ON (loot.planned(1) || body), id FROM docs",
+    ],
+)
+def test_what_the_planner_evaluates_does_not_run_as_the_worker(attack: Attack, made: str) -> None:
+    documents(attack)
+    attack.synced.run(f"ALTER TABLE docs OWNER TO {attack.attacker}")
+    attack.as_attacker(attack.function("loot.planned", "n integer", "text", "n::text", "IMMUTABLE"), made)
+    attack.sync()
+    attack.nothing_ran()
+    attack.stopped("the function loot.planned(integer), in an index or statistics")
+
+
+def test_a_target_made_anew_with_a_trigger_gets_no_write_and_nothing_is_bought(attack: Attack) -> None:
+    owns_schema(attack)
+    attack.synced.run(
+        "CREATE TABLE app.docs (id bigint PRIMARY KEY, body text)", "INSERT INTO app.docs VALUES (1, 'one')"
+    )
+    attack.synced.declare(source="app.docs")
+    attack.synced.apply()
+    attack.synced.run(f"GRANT SELECT ON app.docs TO {attack.worker}")
+    paid = attack.synced.paid()
+    attack.as_attacker(
+        "CREATE TABLE app.remade (LIKE app.docs_embedding INCLUDING ALL)",
+        "DROP TABLE app.docs_embedding",
+        "ALTER TABLE app.remade RENAME TO docs_embedding",
+        attack.function("app.on_write", "", "trigger", "new"),
+        "CREATE TRIGGER t BEFORE INSERT OR UPDATE OR DELETE ON app.docs_embedding FOR EACH ROW EXECUTE FUNCTION app.on_write()",
+        f"GRANT ALL ON app.docs_embedding TO {attack.worker}",
+    )
+    attack.sync()
+    attack.nothing_ran()
+    assert attack.synced.paid() == paid
+    attack.stopped("app.docs_embedding belongs to role attacker")
+
+
+def test_a_sweep_writes_no_target_that_was_made_anew(attack: Attack) -> None:
+    owns_schema(attack)
+    attack.synced.run(
+        "CREATE TABLE app.docs (id bigint PRIMARY KEY, body text)", "INSERT INTO app.docs VALUES (1, 'one')"
+    )
+    attack.synced.declare(source="app.docs")
+    attack.synced.apply()
+    attack.synced.settle()
+    attack.synced.run(f"GRANT SELECT ON app.docs TO {attack.worker}")
+    attack.as_attacker(
+        "CREATE TABLE app.remade (LIKE app.docs_embedding INCLUDING ALL)",
+        "INSERT INTO app.remade SELECT * FROM app.docs_embedding",
+        "DROP TABLE app.docs_embedding",
+        "ALTER TABLE app.remade RENAME TO docs_embedding",
+        attack.function("app.on_write", "", "trigger", "old"),
+        "CREATE TRIGGER t BEFORE DELETE ON app.docs_embedding FOR EACH ROW EXECUTE FUNCTION app.on_write()",
+        f"GRANT ALL ON app.docs_embedding TO {attack.worker}",
+    )
+    attack.synced.run("TRUNCATE app.docs")
+    attack.sync()
+    attack.nothing_ran()
+
+
+def owns_schema(attack: Attack) -> None:
+    """The attacker owns the schema where a table of the superuser's, and its target, lie: he may drop what is in it."""
+    attack.synced.run(
+        f"CREATE SCHEMA app AUTHORIZATION {attack.attacker}",
+        f"GRANT USAGE ON SCHEMA app TO {attack.worker}",
+        f"ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES TO {attack.attacker}",
+    )

@@ -130,6 +130,24 @@ def in_window(window: tuple[time, time], now: datetime) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
+class Need:
+    """What text and `where` name outside of pg_catalog."""
+
+    kind: str
+    """As pg_identify_object says: `function`, `operator`, `type`, `collation`."""
+    schema: str
+    name: str
+    identity: str
+    """`public.f(text)`"""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.identity}"
+
+    def as_json(self) -> list[str]:
+        return [self.kind, self.schema, self.name, self.identity]
+
+
+@dataclass(frozen=True, slots=True)
 class Pipeline:
     """One source, one text, one spec, one target."""
 
@@ -149,6 +167,9 @@ class Pipeline:
     batch_size: int | None
     """None: the defaults, 256 live and 512 bulk."""
     state: State
+    read_columns: tuple[str, ...] = ()
+    """What key, text and `where` read."""
+    needs: tuple[Need, ...] = ()
     text_given: str = ""
     where_given: str | None = None
     """As the file spells them."""

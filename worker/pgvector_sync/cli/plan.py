@@ -75,7 +75,9 @@ def _show_pipeline(made: PipelinePlan, estimates: Estimates) -> None:
 
 def _details(made: PipelinePlan, target: str, estimates: Estimates) -> Iterator[tuple[str, str]]:
     if made.expressions.depends:
-        yield "needs", ", ".join(made.expressions.depends)
+        yield "needs", ", ".join(map(str, made.expressions.depends))
+    for function in made.untried:
+        yield "note", f"{function} was not tried, for want of rows: a worker runs it with search_path = pg_catalog"
     if made.take_over is not None:
         yield "target", made.take_over.words
     if made.recreate:

@@ -136,6 +136,7 @@ def _put_pipeline(connection: Connection, made: PipelinePlan, source: Source) ->
         "text_given": made.text_given,
         "where_given": config.where,
         "read_columns": list(made.read_columns),
+        "needs": Jsonb([need.as_json() for need in made.expressions.depends]),
         "provider": config.provider,
         "model": config.model,
         "dimensions": config.dimensions,

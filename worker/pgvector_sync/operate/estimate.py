@@ -25,6 +25,7 @@ from pgvector_sync.store.database import Connection, limit_statements, one
 from pgvector_sync.store.rows import Text
 from pgvector_sync.store.shape import Shape, expression, key_json, name
 from pgvector_sync.store.statements import statement
+from pgvector_sync.store.trust import require_trusted
 from pgvector_sync.sync.runtime import Runtime, is_of_a_row, page_limit
 
 SAMPLE_ROWS = 2_000
@@ -118,6 +119,7 @@ def estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, as
 
 def _estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, asked: Asked) -> Estimate:
     shape = Shape(pipeline, runtime.database.vector_schema)
+    require_trusted(connection, pipeline)
     if asked.where is not None:
         check_condition(connection, shape, asked.where)
     total, sample = _sample(connection, runtime, shape, asked)

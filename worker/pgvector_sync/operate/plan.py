@@ -13,7 +13,7 @@ from pgvector_sync.model import Pipeline, Provider, Source, Spec, State
 from pgvector_sync.operate.changes import REFILLING, Change, changes_of
 from pgvector_sync.operate.rekey import Rekey, plan_rekey, require_carried_over
 from pgvector_sync.operate.target import TakeOver, as_it_stands, choose_target, stand
-from pgvector_sync.store import catalog, pipelines
+from pgvector_sync.store import catalog, expressions, pipelines, trust
 from pgvector_sync.store.catalog import Expressions, Table
 from pgvector_sync.store.database import Connection, limit_statements, one, reading
 from pgvector_sync.store.demands import Demand, demands
@@ -60,6 +60,8 @@ class PipelinePlan:
     missing_triggers: tuple[str, ...]
     demands: tuple[Demand, ...] = ()
     """What may make the target refuse a write: constraints and triggers of the user's own."""
+    untried: tuple[str, ...] = ()
+    """Functions that look names up when they run, and no row to try them on under a worker's search_path."""
 
     @property
     def name(self) -> str:
@@ -183,7 +185,11 @@ def _plan(
         catalog.require_columns(table, wanted.text_columns)
     text_given = wanted.text_sql or text_of_columns(wanted.text_columns or ())
     meant = catalog.understand(connection, source, table, text_given, wanted.where)
+    read_columns = tuple(dict.fromkeys([*(c.name for c in key), *meant.columns]))
     target = choose_target(wanted, existing, source, taken)
+    if strange := trust.strangers(connection, source, read_columns, meant.depends, target):
+        raise Refused("; ".join(each.words for each in strange), hint="\n".join(each.advice for each in strange))
+    tried = expressions.require_same_results(connection, source, meant.text, meant.where, meant.loose)
     # first, since it says more; its key columns may be about to get the names of the source's
     found = () if existing is None else _require_writable(connection, as_it_stands(connection, existing))
     take_over, recreate = stand(connection, target, wanted, existing, source, table)
@@ -206,7 +212,7 @@ def _plan(
         target=target,
         text_given=text_given,
         expressions=meant,
-        read_columns=tuple(dict.fromkeys([*(c.name for c in key), *meant.columns])),
+        read_columns=read_columns,
         rows=rows,
         matching=matching[0],
         matching_exact=matching[1],
@@ -218,6 +224,7 @@ def _plan(
         capture=_capture(connection, source, table, (), wanted.capture_replicated),
         missing_triggers=(),
         demands=found,
+        untried=() if tried else meant.loose,
     )
 
 

@@ -55,6 +55,8 @@ def pipeline_of(made: PipelinePlan) -> Pipeline:
         target_table=made.target[1],
         text_sql=made.expressions.text,
         where_sql=made.expressions.where,
+        read_columns=made.read_columns,
+        needs=made.expressions.depends,
         provider=made.provider,
         spec=made.spec,
         spec_version=existing.spec_version if existing else 1,

@@ -16,6 +16,7 @@ from pgvector_sync.store import grants, pipelines
 from pgvector_sync.store.database import limit_statements
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.statements import statement
+from pgvector_sync.store.trust import require_trusted
 from pgvector_sync.sync.runtime import Runtime, page_limit
 
 
@@ -83,6 +84,7 @@ def nearest(runtime: Runtime, name: str, query: str, *, k: int) -> list[Hit]:
 def _read(runtime: Runtime, shape: Shape, params: dict[str, Any]) -> list[DictRow]:
     with runtime.database.transaction(read_only=True) as connection:
         limit_statements(connection, page_limit(runtime))
+        require_trusted(connection, shape.pipeline)
         # where rows are filtered, pgvector 0.8 goes on scanning its index until k are found
         connection.execute(statement("session.scan_on"))
         return connection.execute(shape.search, params).fetchall()

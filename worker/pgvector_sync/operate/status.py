@@ -13,6 +13,7 @@ from pgvector_sync.store import grants, pipelines, workers
 from pgvector_sync.store.database import Connection, Database, one
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.statements import statement
+from pgvector_sync.store.trust import require_trusted
 from pgvector_sync.store.workers import Workers
 
 START_ONE = "start one: pgvector-sync worker (or, without Redis: pgvector-sync sync)"
@@ -136,6 +137,7 @@ def _estimated(row: dict[str, Any]) -> PipelineStatus:
 def _exact(connection: Connection, database: Database, status: PipelineStatus, text_limit: int) -> PipelineStatus:
     pipeline = pipelines.require_pipeline(connection, status.name)
     grants.require_sole_author(connection)
+    require_trusted(connection, pipeline)
     query = Shape(pipeline, database.vector_schema).exact
     try:
         counted = one(connection, query, _coverage_params(pipeline, text_limit))

@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.rows import DictRow
 
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import KeyColumn, Source
+from pgvector_sync.model import KeyColumn, Need, Source
 from pgvector_sync.store import expressions
 from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.shape import KEY_TYPES, TARGET_COLUMNS, base_type
@@ -252,8 +252,10 @@ class Expressions:
     text: str
     where: str | None
     """With every name qualified, so that they mean the same whatever the search_path is."""
-    depends: tuple[str, ...]
+    depends: tuple[Need, ...]
     """What they need besides the row and what every Postgres has."""
+    loose: tuple[str, ...]
+    """Functions among it that look names up when they run."""
 
 
 def understand(
@@ -270,10 +272,10 @@ def understand(
             paths = expressions.begin(connection)
             columns = _probe(connection, source, table, text_sql, where_sql)
             depends = expressions.depends(connection)
-            expressions.require_same_bodies(connection, paths)
+            loose = expressions.require_same_bodies(connection, paths)
             text = expressions.pin(connection, source, text_sql, paths)
             where = None if where_sql is None else expressions.pin(connection, source, where_sql, paths)
-            return Expressions(tuple(columns), text, where, depends)
+            return Expressions(tuple(columns), text, where, depends, loose)
     except psycopg.Error as error:
         if (error.sqlstate or "")[:2] not in _EXPRESSION_STATES:
             raise

@@ -15,6 +15,7 @@ from pgvector_sync.model import Key
 from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.shape import Shape, key_json, name
 from pgvector_sync.store.statements import statement
+from pgvector_sync.store.trust import require_trusted
 from pgvector_sync.store.work import jsonb_keys
 
 CHUNKS = 1
@@ -79,6 +80,7 @@ def page(
 ) -> Page:
     """The next page after a key. Raises psycopg.DataError and its like where a row makes the expression fail."""
     pipeline = shape.pipeline
+    require_trusted(connection, pipeline)
     params = {
         "after": None if after is None else Jsonb(list(after)),
         "limit": limit,

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 import psycopg
 from psycopg import sql
+from psycopg.rows import DictRow
 
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import Source
-from pgvector_sync.store.database import Connection, one
+from pgvector_sync.model import Need, Source
+from pgvector_sync.store.database import Connection, limit_statements, one
+from pgvector_sync.store.shape import expression
 from pgvector_sync.store.statements import statement
 
 PROBE, PIN = "expression_probe", "expression_pin"
 """Views in our schema that are rolled back."""
 _COLUMN = "pgvector_sync_text"
+TRY_TIME = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +67,75 @@ def same_meaning(connection: Connection, source: Source, stored: str, pinned: st
         return False
 
 
-def depends(connection: Connection) -> tuple[str, ...]:
+def depends(connection: Connection) -> tuple[Need, ...]:
     """What the probing view needs outside pg_catalog: functions, operators, types, collations."""
     rows = connection.execute(statement("expressions.depends"), {"view": f"pgvector_sync.{PROBE}"})
-    return tuple(row["needed"] for row in rows)
+    return tuple(Need(**row) for row in rows)
 
 
-def require_same_bodies(connection: Connection, paths: Paths) -> None:
-    """Raises Refused for functions whose bodies look names up by a search_path that a worker doesn't have."""
-    if not paths.differ:
-        return
+def require_same_bodies(connection: Connection, paths: Paths) -> tuple[str, ...]:
+    """Functions whose bodies look names up when they run, and have no search_path of their own.
+
+    Raises Refused where the default search_path leads them to schemas beside public, whose operators may decide
+    what a comparison means.
+    """
     rows = connection.execute(statement("expressions.loose"), {"view": f"pgvector_sync.{PROBE}"})
-    if loose := [row["function"] for row in rows]:
-        path = ", ".join(sql.Identifier(schema).as_string() for schema in (*paths.differ, "public"))
+    loose = tuple(row["function"] for row in rows)
+    if loose and (others := [schema for schema in paths.differ if schema != "public"]):
+        path = ", ".join(sql.Identifier(schema).as_string() for schema in (*others, "public"))
         raise Refused(
-            f"{', '.join(loose)} would look names up without {', '.join(paths.differ)}, which the default "
+            f"{', '.join(loose)} would look names up without {', '.join(others)}, which the default "
             "search_path has and a worker's hasn't",
-            hint="\n".join(f"ALTER FUNCTION {function} SET search_path = {path};" for function in loose),
+            hint=_pinned_by(loose, path),
         )
+    return loose
+
+
+def require_same_results(
+    connection: Connection, source: Source, text: str, where: str | None, loose: tuple[str, ...]
+) -> bool:
+    """Runs the expressions on the first rows as the application would, then as a worker does; False where there
+    is no row to try. Only what is trusted may come here.
+
+    Raises Refused where a function of `loose` says something else then, or fails.
+    """
+    if not loose:
+        return True
+    before = one(connection, statement("expressions.paths"))
+    try:
+        meant = _some(connection, source, text, where, before["default_path"])
+    except psycopg.Error:
+        return False  # a row that fails anyway, or takes too long: it says nothing
+    try:
+        same = _some(connection, source, text, where, before["our_path"]) == meant
+        words = "gives another result"
+    except psycopg.errors.QueryCanceled:
+        return False
+    except psycopg.Error as error:
+        same, words = False, f"fails ({error.sqlstate})"
+    if not same:
+        raise Refused(
+            f"{', '.join(loose)} {words} under the search_path of a worker, which is pg_catalog alone",
+            hint=_pinned_by(loose, "public, pg_temp"),
+        )
+    return bool(meant)
+
+
+def _pinned_by(functions: tuple[str, ...], path: str) -> str:
+    return "\n".join(f"ALTER FUNCTION {function} SET search_path = {path};" for function in functions)
+
+
+def _some(connection: Connection, source: Source, text: str, where: str | None, path: str) -> list[DictRow]:
+    query = statement("expressions.some").format(
+        text=expression(text),
+        wanted=expression(where or "true"),
+        source=sql.Identifier(source.schema, source.table),
+        key_columns=sql.SQL(", ").join(sql.Identifier(column.name) for column in source.key),
+    )
+    with connection.transaction(force_rollback=True):
+        limit_statements(connection, TRY_TIME)
+        _look_up(connection, path)
+        return connection.execute(query, {}).fetchall()
 
 
 def _look_up(connection: Connection, path: str) -> None:

@@ -7,7 +7,18 @@ from datetime import time, timedelta
 from typing import Any
 
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import KeyColumn, Metric, Pipeline, Provider, Schedule, Source, Spec, State, VectorType
+from pgvector_sync.model import (
+    KeyColumn,
+    Metric,
+    Need,
+    Pipeline,
+    Provider,
+    Schedule,
+    Source,
+    Spec,
+    State,
+    VectorType,
+)
 from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.statements import statement
 
@@ -43,6 +54,8 @@ def _pipeline(row: dict[str, Any]) -> Pipeline:
         target_table=row["target_table"],
         text_sql=row["text_sql"],
         where_sql=row["where_sql"],
+        read_columns=tuple(row["read_columns"]),
+        needs=tuple(Need(*need) for need in row["needs"]),
         text_given=row["text_given"],
         where_given=row["where_given"],
         provider=_provider({**row, "name": row["provider"]}),

@@ -17,6 +17,7 @@ from pgvector_sync.model import Key
 from pgvector_sync.store.database import Connection
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.statements import statement
+from pgvector_sync.store.trust import require_trusted
 from pgvector_sync.store.work import jsonb_keys
 
 Vector32 = NDArray[np.float32]
@@ -58,8 +59,9 @@ BATCH_BYTES = 16 * 2**20
 def read(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limit: int) -> list[SourceRow]:
     """Reads text and fingerprint, and of texts no more than BATCH_BYTES and one.
 
-    Raises psycopg.DataError and its like where a row makes the expression fail.
+    Raises psycopg.DataError and its like where a row makes the expression fail, and DatabaseRefuses.
     """
+    require_trusted(connection, shape.pipeline)
     params = {
         "keys": jsonb_keys(keys),
         "spec": shape.pipeline.spec.digest,
@@ -75,14 +77,16 @@ def read(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limi
 def texts(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limit: int) -> list[Text]:
     """Of the rows that should have a vector. Reads the source alone, so that the target needn't be there yet.
 
-    Raises psycopg.DataError and its like where a row makes the expression fail.
+    Raises psycopg.DataError and its like where a row makes the expression fail, and DatabaseRefuses.
     """
+    require_trusted(connection, shape.pipeline)
     params = {"keys": jsonb_keys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
     return [Text(row["fingerprint"], row["text"]) for row in connection.execute(shape.texts, params)]
 
 
 def look(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limit: int) -> dict[Key, Look]:
-    """The fingerprints as they are now."""
+    """The fingerprints as they are now. Raises DatabaseRefuses."""
+    require_trusted(connection, shape.pipeline)
     params = {"keys": jsonb_keys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
     return {
         tuple(row["key"]): Look(row["fingerprint"], row["stored_fingerprint"])
@@ -92,6 +96,7 @@ def look(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limi
 
 def explain(connection: Connection, shape: Shape, condition: sql.Composable) -> None:
     """Plans a condition on a row of the source, and executes nothing. Raises psycopg.Error where it isn't one."""
+    require_trusted(connection, shape.pipeline)
     connection.execute(statement("source.explain").format(source=shape.source, condition=condition), {})
 
 
@@ -151,6 +156,7 @@ def page(
     since: datetime | None = None,
 ) -> list[tuple[Key, bool]]:
     """The next keys of the source, in its own key order, each with whether it meets all conditions."""
+    require_trusted(connection, shape.pipeline)
     query = shape.page(from_start=after is None, conditions=conditions)
     params = {
         "after": None if after is None else Jsonb(list(after)),
@@ -173,6 +179,7 @@ def asked(
     since: datetime | None,
 ) -> set[Key]:
     """Those of the keys whose row meets all conditions, or is gone."""
+    require_trusted(connection, shape.pipeline)
     params = {
         "keys": jsonb_keys(keys),
         "since": since,
@@ -186,6 +193,7 @@ def asked(
 
 def lock_page(connection: Connection, shape: Shape, after: Key | None, *, limit: int) -> list[Key]:
     """The next keys of the target (a key with several chunks comes several times), their rows locked."""
+    require_trusted(connection, shape.pipeline)
     query = shape.lock_page(from_start=after is None)
     params = {"after": None if after is None else Jsonb(list(after)), "limit": limit}
     return [tuple(row["key"]) for row in connection.execute(query, params)]

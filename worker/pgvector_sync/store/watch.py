@@ -8,7 +8,7 @@ from typing import Any
 
 from psycopg import sql
 
-from pgvector_sync.model import KeyColumn, Source, State
+from pgvector_sync.model import KeyColumn, Need, Source, State
 from pgvector_sync.store.database import Connection
 from pgvector_sync.store.statements import statement
 
@@ -60,6 +60,7 @@ class Facts:
     unread: bool
     """Changes were captured without a readable key, and nothing has compared the tables since."""
     read_columns: tuple[str, ...]
+    needs: tuple[Need, ...]
     source: Source
     replicated: bool
     table: SourceTable | None
@@ -136,6 +137,7 @@ def _facts(row: Mapping[str, Any]) -> Facts:
         recheck=row["recheck"],
         unread=row["unread"],
         read_columns=tuple(row["read_columns"]),
+        needs=tuple(Need(*need) for need in row["needs"]),
         source=Source(row["source_id"], row["schema_name"], row["table_name"], key),
         replicated=row["capture_replicated"],
         table=None if row["source_oid"] is None else _table(row),

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 import psycopg
 
+from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Pipeline
 from pgvector_sync.store import locks, outbox, pipelines, rows
@@ -148,8 +149,8 @@ class Drain:
                     # a second statement: its snapshot is younger than our locks, so a row inserted again is seen
                     removed += rows.remove_orphans(connection, shape, list(dict.fromkeys(keys)))
                     reach(Failpoint.SWEEP_REMOVED)
-            except psycopg.errors.LockNotAvailable:
-                return False
+            except (psycopg.errors.LockNotAvailable, DatabaseRefuses):
+                return False  # the watch says why, where source or target may not be touched
             except psycopg.errors.UndefinedTable:
                 return True  # the target was dropped by hand: nothing is left to sweep
             sweep.reached[pipeline.id] = keys[-1]

@@ -19,6 +19,7 @@ from pgvector_sync.operate.watch.problems import Problem, Verdict, judge
 from pgvector_sync.store import locks, pipelines, usage, watch
 from pgvector_sync.store.database import IN_THE_WAY, OUTAGE, Connection, Database
 from pgvector_sync.store.demands import demands
+from pgvector_sync.store.trust import strangers
 from pgvector_sync.sync import capture
 from pgvector_sync.telemetry import Event, log
 
@@ -71,7 +72,11 @@ def verdicts(connection: Connection) -> list[Verdict]:
         pipeline.id: [demand for demand in demands(connection, pipeline) if demand.kind in REFUSING]
         for pipeline in pipelines.all_pipelines(connection)
     }
-    return judge(found, connection.info.server_version, refusing)
+    strange = {
+        facts.id: strangers(connection, facts.source, facts.read_columns, facts.needs, facts.target)
+        for facts in found
+    }
+    return judge(found, connection.info.server_version, refusing, strange)
 
 
 def verdict_of(connection: Connection, pipeline: Pipeline) -> Verdict | None:

@@ -11,6 +11,7 @@ from psycopg import sql
 from pgvector_sync.model import State
 from pgvector_sync.store.demands import Demand
 from pgvector_sync.store.shape import same_keys
+from pgvector_sync.store.trust import Stranger
 from pgvector_sync.store.watch import Facts
 from pgvector_sync.sync.capture import Capture, of_stored
 from pgvector_sync.sync.faults import MISSING, Fault, FaultKind, faults
@@ -78,11 +79,14 @@ class Verdict:
 
 
 def judge(
-    every: Sequence[Facts], server_version: int, refusing: Mapping[int, Sequence[Demand]] = MappingProxyType({})
+    every: Sequence[Facts],
+    server_version: int,
+    refusing: Mapping[int, Sequence[Demand]] = MappingProxyType({}),
+    strangers: Mapping[int, Sequence[Stranger]] = MappingProxyType({}),
 ) -> list[Verdict]:
     """`every` holds all pipelines of each source that is in it; those that are being removed are passed over.
 
-    `refusing` holds, by pipeline, what makes a target refuse every write.
+    `refusing` holds, by pipeline, what makes a target refuse every write, `strangers` whose code would run.
     """
     verdicts = []
     for facts in every:
@@ -93,8 +97,16 @@ def judge(
         verdicts.append(
             Verdict(
                 facts,
-                of_source=(*_of_table(facts), *_of_key(facts), *_of_columns(facts)),
-                of_target=tuple(_of_target(facts, refusing.get(facts.id, ()))),
+                of_source=(
+                    *_of_table(facts),
+                    *_of_key(facts),
+                    *_of_columns(facts),
+                    *_of_strangers(strangers.get(facts.id, ()), of_target=False),
+                ),
+                of_target=(
+                    *_of_target(facts, refusing.get(facts.id, ())),
+                    *_of_strangers(strangers.get(facts.id, ()), of_target=True),
+                ),
                 of_triggers=tuple(_of_triggers(facts, capture, found)),
                 capture=capture,
                 faults=found,
@@ -117,6 +129,12 @@ def _of_table(facts: Facts) -> Iterator[Problem]:
             yield Problem(f"there is no table {label}", f"restore it, or {remove}")
     elif facts.table.kind in _KINDS:
         yield Problem(f"{label} is {_KINDS[facts.table.kind]} now", f"put the table back, or {remove}")
+
+
+def _of_strangers(found: Sequence[Stranger], *, of_target: bool) -> Iterator[Problem]:
+    for stranger in found:
+        if stranger.of_target is of_target:
+            yield Problem(stranger.words, stranger.advice)
 
 
 def _of_key(facts: Facts) -> Iterator[Problem]:

@@ -14,6 +14,7 @@ from pgvector_sync.store import rows
 from pgvector_sync.store.database import IN_THE_WAY, limit_statements
 from pgvector_sync.store.demands import Demand, demands
 from pgvector_sync.store.rows import Vector32
+from pgvector_sync.store.trust import require_trusted
 from pgvector_sync.sync.batch.claim import Batch
 from pgvector_sync.sync.runtime import Runtime, is_of_a_row
 
@@ -79,6 +80,7 @@ def _passes(runtime: Runtime, batch: Batch, key: Key, name: str) -> bool | None:
     try:
         with runtime.database.transaction(force_rollback=True) as connection:
             limit_statements(connection, runtime.settings.lock_timeout)
+            require_trusted(connection, batch.pipeline)
             rows.remove(connection, batch.shape, [key])  # as new: what refuses inserts may let updates pass
             rows.write(connection, batch.shape, written)
     except (*IN_THE_WAY, psycopg.errors.QueryCanceled):

@@ -14,6 +14,7 @@ from datetime import timedelta
 
 import psycopg
 
+from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key
 from pgvector_sync.store import pipelines, rows
@@ -135,6 +136,8 @@ class Writing:
             took = _slice(self.runtime, self.batch, part, self.done, rehearsal=self.rehearsal)
         except IN_THE_WAY:
             self._make_way(part)
+        except DatabaseRefuses:
+            raise  # neither source nor target may be touched
         except _LookedTooLongError:
             self._looked_too_long(part)
         except psycopg.errors.QueryCanceled:

@@ -1,0 +1,89 @@
+-- Whose code a statement of ours would run. Trusted are superusers and the roles that may create in our schema, its owner
+-- among them: they decide what a worker runs anyway. Whatever belongs to another role could be replaced by it at any time.
+
+-- name: trusts
+-- A part of others: whether a role is trusted.
+(has_schema_privilege({role}, 'pgvector_sync', 'CREATE')
+ OR {role} = (SELECT n.nspowner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'pgvector_sync'))
+
+-- name: lock
+-- Parsing takes the lock that the read takes anyway, so that no column's type changes after our look; it needs no grant and
+-- plans nothing, which would evaluate expressions of indexes.
+PREPARE pgvector_sync_lock AS SELECT FROM {source};
+DEALLOCATE pgvector_sync_lock
+
+-- name: strangers
+-- What belongs to roles that aren't trusted: what the expressions name (functions by their names alone, since an overload
+-- could fit better), casts of the types that are read, what the planner evaluates because an index or statistics of the
+-- source has it, and the target, whose owner could put a trigger on it. No row: nothing.
+WITH RECURSIVE source_ AS (
+    SELECT c.oid, c.relkind::text AS kind, c.reltype FROM pg_catalog.pg_class c
+    JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = {source_schema} AND c.relname = {source_table}
+), tree AS (
+    SELECT source_.oid FROM source_
+    UNION SELECT t.relid FROM source_, pg_partition_tree(source_.oid) AS t WHERE source_.kind = 'p'
+), need AS (
+    SELECT n ->> 0 AS kind, n ->> 1 AS schema, n ->> 2 AS name, n ->> 3 AS identity
+    FROM jsonb_array_elements({needs}::jsonb) AS n
+), type_ (oid) AS (
+    SELECT a.atttypid FROM source_ JOIN pg_catalog.pg_attribute a ON a.attrelid = source_.oid
+    WHERE a.attname = ANY ({columns}::name[]) AND NOT a.attisdropped AND a.atttypid >= 16384
+    UNION
+    SELECT to_regtype(need.identity)::oid FROM need WHERE need.kind = 'type'
+    UNION
+    SELECT part.oid FROM type_ JOIN pg_catalog.pg_type t ON t.oid = type_.oid AND t.oid >= 16384
+    CROSS JOIN LATERAL (
+        SELECT t.typelem UNION ALL SELECT t.typbasetype
+        UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
+                  WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+        UNION ALL SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE g.rngtypid = t.oid) AS part (oid)
+    WHERE part.oid >= 16384
+), foreign_type AS (
+    SELECT t.oid, t.typtype, t.typowner FROM pg_catalog.pg_type t
+    WHERE (t.oid IN (SELECT type_.oid FROM type_) OR t.oid IN (SELECT reltype FROM source_)) AND NOT {trusts_type}
+), called AS (
+    SELECT p.oid, p.proowner, 'function' AS kind, NULL AS by FROM need
+    JOIN pg_catalog.pg_namespace n ON n.nspname = need.schema
+    JOIN pg_catalog.pg_proc p ON p.pronamespace = n.oid AND p.proname = need.name
+    WHERE need.kind IN ('function', 'aggregate', 'procedure')
+    UNION ALL
+    SELECT p.oid, p.proowner, 'operator', need.identity FROM need
+    JOIN pg_catalog.pg_operator o ON o.oid = to_regoperator(need.identity)
+    JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode WHERE need.kind = 'operator'
+    UNION ALL
+    SELECT p.oid, p.proowner, 'cast', k.castsource::regtype || ' AS ' || k.casttarget::regtype
+    FROM foreign_type JOIN pg_catalog.pg_cast k ON foreign_type.oid IN (k.castsource, k.casttarget)
+    JOIN pg_catalog.pg_proc p ON p.oid = k.castfunc
+    UNION ALL
+    SELECT p.oid, p.proowner, 'index', evaluated.by FROM (
+        SELECT 'pg_catalog.pg_class'::regclass, i.indexrelid, i.indexrelid::regclass::text
+        FROM tree JOIN pg_catalog.pg_index i ON i.indrelid = tree.oid
+        WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
+        UNION ALL
+        SELECT 'pg_catalog.pg_statistic_ext'::regclass, e.oid, e.stxname::text
+        FROM tree JOIN pg_catalog.pg_statistic_ext e ON e.stxrelid = tree.oid WHERE e.stxexprs IS NOT NULL
+        UNION ALL
+        SELECT 'pg_catalog.pg_class'::regclass, tree.oid, tree.oid::regclass::text FROM tree, source_
+        WHERE source_.kind = 'p') AS evaluated (classid, objid, by)
+    JOIN pg_catalog.pg_depend d ON d.classid = evaluated.classid AND d.objid = evaluated.objid AND d.objsubid = 0
+    LEFT JOIN pg_catalog.pg_operator o ON d.refclassid = 'pg_catalog.pg_operator'::regclass AND o.oid = d.refobjid
+    JOIN pg_catalog.pg_proc p
+        ON p.oid = CASE WHEN d.refclassid = 'pg_catalog.pg_proc'::regclass THEN d.refobjid ELSE o.oprcode END
+)
+SELECT called.kind, called.oid::regprocedure::text AS name, called.by, pg_get_userbyid(called.proowner)::text AS owner
+FROM called WHERE NOT {trusts_function}
+UNION ALL
+SELECT 'gone', need.identity, need.kind, NULL FROM need
+WHERE need.kind = 'operator' AND to_regoperator(need.identity) IS NULL OR need.kind = 'type' AND to_regtype(need.identity) IS NULL
+UNION ALL
+SELECT 'domain', foreign_type.oid::regtype::text, NULL, pg_get_userbyid(foreign_type.typowner)::text FROM foreign_type
+WHERE EXISTS (SELECT FROM need WHERE need.kind = 'type' AND to_regtype(need.identity)::oid = foreign_type.oid)
+  AND EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contypid = foreign_type.oid AND k.contype = 'c')
+UNION ALL
+SELECT 'source', {source_table}, source_.kind, NULL FROM source_ WHERE source_.kind NOT IN ('r', 'p')
+UNION ALL
+SELECT 'target', c.relname::text, c.relkind::text, pg_get_userbyid(c.relowner)::text
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = {target_schema} AND c.relname = {target_table} AND (c.relkind NOT IN ('r', 'p') OR NOT {trusts_target})
+ORDER BY 1, 2, 3;

@@ -1,0 +1,122 @@
+"""Whose code a statement over a source would run: looked up in its own transaction, before it is planned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from pgvector_sync.errors import DatabaseRefuses
+from pgvector_sync.model import Need, Pipeline, Source
+from pgvector_sync.store.database import Connection
+from pgvector_sync.store.statements import statement
+
+_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """One thing whose owner could have his code run by a worker."""
+
+    of_target: bool
+    words: str
+    advice: str
+    """The statement that ends it, or what to do."""
+
+
+def strangers(
+    connection: Connection,
+    source: Source,
+    columns: Sequence[str],
+    needs: Sequence[Need],
+    target: tuple[str, str],
+    *,
+    lock: bool = False,
+) -> list[Stranger]:
+    """What belongs to a role that may not create in our schema. With `lock` the columns' types stay as they are
+    until the transaction ends; the source must exist then.
+    """
+    query = _query(source, tuple(columns), tuple(needs), target)
+    if lock:
+        # one round trip: without parameters, several statements are sent at once
+        query = sql.SQL(";\n").join([_lock(source), query])
+    cursor = connection.execute(query)
+    while cursor.nextset():
+        pass
+    return [_stranger(source, target, **row) for row in cursor]
+
+
+def require_trusted(connection: Connection, pipeline: Pipeline) -> None:
+    """Before the source is read and the target is written to, in the same transaction.
+
+    Raises DatabaseRefuses.
+    """
+    target = (pipeline.target_schema, pipeline.target_table)
+    found = strangers(connection, pipeline.source, pipeline.read_columns, pipeline.needs, target, lock=True)
+    if found:
+        raise DatabaseRefuses(found[0].words, hint=found[0].advice)
+
+
+@lru_cache(maxsize=256)
+def _lock(source: Source) -> sql.Composed:
+    return statement("trust.lock").format(source=sql.Identifier(source.schema, source.table))
+
+
+@lru_cache(maxsize=256)
+def _query(
+    source: Source, columns: tuple[str, ...], needs: tuple[Need, ...], target: tuple[str, str]
+) -> sql.Composed:
+    def trusts(role: str) -> sql.Composed:
+        return statement("trust.trusts").format(role=sql.SQL(role))
+
+    return statement("trust.strangers").format(
+        source_schema=sql.Literal(source.schema),
+        source_table=sql.Literal(source.table),
+        columns=sql.Literal(list(columns)),
+        needs=sql.Literal(Jsonb([need.as_json() for need in needs])),
+        target_schema=sql.Literal(target[0]),
+        target_table=sql.Literal(target[1]),
+        trusts_type=trusts("t.typowner"),
+        trusts_function=trusts("called.proowner"),
+        trusts_target=trusts("c.relowner"),
+    )
+
+
+def _stranger(
+    source: Source, target: tuple[str, str], *, kind: str, name: str, by: str | None, owner: str | None
+) -> Stranger:
+    hand_over = f"ALTER FUNCTION {name} OWNER TO …; -- the owner of schema pgvector_sync"
+    if kind == "source":
+        words = f"{source.label} is {_KINDS.get(by or '', 'no table')} now"
+        return Stranger(False, words, "put the table back")
+    if kind == "target":
+        label = ".".join(target)
+        if by not in ("r", "p"):
+            return Stranger(True, f"{label} is {_KINDS.get(by or '', 'no table')} now", "pgvector-sync apply")
+        return Stranger(
+            True,
+            f"{label} belongs to role {owner}, whose triggers would run with the worker's rights",
+            f"look at its triggers, then ALTER TABLE {sql.Identifier(*target).as_string()} OWNER TO …; "
+            "or drop it and run `pgvector-sync apply`",
+        )
+    if kind == "gone":
+        return Stranger(
+            False, f"there is no {by} {name} any more", "restore it, or change text or where and apply"
+        )
+    if kind == "domain":
+        words = f"the domain {name} belongs to role {owner}, who could replace its check"
+        return Stranger(False, words, f"ALTER DOMAIN {name} OWNER TO …; -- the owner of schema pgvector_sync")
+    reason = {
+        "function": "",
+        "operator": f", behind the operator {by},",
+        "cast": f", behind the cast ({by}),",
+        "index": f", in an index or statistics ({by}) that Postgres looks at when it plans a read,",
+    }[kind]
+    return Stranger(
+        False,
+        f"the function {name}{reason} belongs to role {owner}, whose code would run with the worker's rights",
+        hand_over,
+    )
