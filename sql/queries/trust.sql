@@ -12,6 +12,22 @@
 PREPARE pgvector_sync_lock AS SELECT FROM {source};
 DEALLOCATE pgvector_sync_lock
 
+-- name: closer
+-- Whether there may be strangers: a type that isn't built in, an expression in an index or statistics, partitions, a target
+-- that isn't ours. Of the usual table it is all that has to be asked, by every read and every slice of a write.
+SELECT source_.relkind <> 'r'
+    OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = source_.oid AND a.attname = ANY ({columns}::name[])
+               AND a.atttypid >= 16384 AND NOT a.attisdropped)
+    OR EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = source_.reltype)
+    OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = source_.oid
+               AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL))
+    OR EXISTS (SELECT FROM pg_catalog.pg_statistic_ext e WHERE e.stxrelid = source_.oid AND e.stxexprs IS NOT NULL)
+    OR EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace m ON m.oid = c.relnamespace
+               WHERE m.nspname = {target_schema} AND c.relname = {target_table}
+               AND (c.relkind <> 'r' OR NOT {trusts_target})) AS closer
+FROM pg_catalog.pg_class source_ JOIN pg_catalog.pg_namespace n ON n.oid = source_.relnamespace
+WHERE n.nspname = {source_schema} AND source_.relname = {source_table};
+
 -- name: strangers
 -- What belongs to roles that aren't trusted: what the expressions name (functions by their names alone, since an overload
 -- could fit better), casts of the types that are read, what the planner evaluates because an index or statistics of the

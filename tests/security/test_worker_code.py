@@ -161,18 +161,18 @@ def test_an_overload_that_fits_better_does_not_run_as_the_worker(attack: Attack)
 
 
 def test_a_column_retyped_to_a_type_with_a_cast_of_its_owners_does_not_run_as_the_worker(attack: Attack) -> None:
-    documents(attack, text=["body", "note"])
+    documents(attack, text={"sql": "body || note::name::text"})
     attack.synced.run(f"ALTER TABLE docs OWNER TO {attack.attacker}")
     attack.as_attacker(
         "CREATE TYPE loot.mood AS ENUM ('n', 'm')",
-        attack.function("loot.as_text", "m loot.mood", "text", "'as text'"),
-        "CREATE CAST (loot.mood AS text) WITH FUNCTION loot.as_text(loot.mood)",
+        attack.function("loot.as_name", "m loot.mood", "name", "'as name'"),
+        "CREATE CAST (loot.mood AS name) WITH FUNCTION loot.as_name(loot.mood)",
         "DROP TRIGGER pgvector_sync_update ON docs",
         "ALTER TABLE docs ALTER note TYPE loot.mood USING note::loot.mood",
     )
     attack.sync()
     attack.nothing_ran()
-    attack.stopped("behind the cast (loot.mood AS text)")
+    attack.stopped("behind the cast (loot.mood AS name)")
 
 
 def test_an_enum_of_somebody_elses_is_read_until_it_has_a_cast(attack: Attack) -> None:
@@ -181,7 +181,7 @@ def test_an_enum_of_somebody_elses_is_read_until_it_has_a_cast(attack: Attack) -
         "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note loot.mood)",
         "INSERT INTO docs VALUES (1, 'one', 'n')",
     )
-    attack.synced.declare(text=["body", "note"], where="note = 'n'")
+    attack.synced.declare(text=["body", "note"])
     attack.synced.apply()
     grant(attack)
     attack.sync()

@@ -14,6 +14,7 @@ from pgvector_sync.model import Need, Pipeline, Source
 from pgvector_sync.store.database import Connection
 from pgvector_sync.store.statements import statement
 
+Target = tuple[str, str]
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
 
@@ -28,51 +29,46 @@ class Stranger:
 
 
 def strangers(
-    connection: Connection,
-    source: Source,
-    columns: Sequence[str],
-    needs: Sequence[Need],
-    target: tuple[str, str],
-    *,
-    lock: bool = False,
+    connection: Connection, source: Source, columns: Sequence[str], needs: Sequence[Need], target: Target
 ) -> list[Stranger]:
-    """What belongs to a role that may not create in our schema. With `lock` the columns' types stay as they are
-    until the transaction ends; the source must exist then.
-    """
-    query = _query(source, tuple(columns), tuple(needs), target)
-    if lock:
-        # one round trip: without parameters, several statements are sent at once
-        query = sql.SQL(";\n").join([_lock(source), query])
-    cursor = connection.execute(query)
-    while cursor.nextset():
-        pass
-    return [_stranger(source, target, **row) for row in cursor]
+    """What belongs to a role that may not create in our schema."""
+    query = _query("strangers", source, tuple(columns), tuple(needs), target)
+    return [_stranger(source, target, **row) for row in connection.execute(query)]
 
 
 def require_trusted(connection: Connection, pipeline: Pipeline) -> None:
     """Before the source is read and the target is written to, in the same transaction.
 
-    Raises DatabaseRefuses.
+    The columns' types stay as they are from here until it ends. Raises DatabaseRefuses.
     """
-    target = (pipeline.target_schema, pipeline.target_table)
-    found = strangers(connection, pipeline.source, pipeline.read_columns, pipeline.needs, target, lock=True)
-    if found:
+    source, target = pipeline.source, (pipeline.target_schema, pipeline.target_table)
+    # one round trip: without parameters, several statements are sent at once
+    cursor = connection.execute(_query("closer", source, pipeline.read_columns, (), target, lock=True))
+    while cursor.nextset():
+        pass
+    row = cursor.fetchone()
+    if row is None or not (row["closer"] or pipeline.needs):
+        return
+    if found := strangers(connection, source, pipeline.read_columns, pipeline.needs, target):
         raise DatabaseRefuses(found[0].words, hint=found[0].advice)
 
 
 @lru_cache(maxsize=256)
-def _lock(source: Source) -> sql.Composed:
-    return statement("trust.lock").format(source=sql.Identifier(source.schema, source.table))
-
-
-@lru_cache(maxsize=256)
 def _query(
-    source: Source, columns: tuple[str, ...], needs: tuple[Need, ...], target: tuple[str, str]
-) -> sql.Composed:
+    name: str,
+    source: Source,
+    columns: tuple[str, ...],
+    needs: tuple[Need, ...],
+    target: Target,
+    *,
+    lock: bool = False,
+) -> sql.SQL:
+    """Composed once: it has no parameters."""
+
     def trusts(role: str) -> sql.Composed:
         return statement("trust.trusts").format(role=sql.SQL(role))
 
-    return statement("trust.strangers").format(
+    query: sql.Composable = statement(f"trust.{name}").format(
         source_schema=sql.Literal(source.schema),
         source_table=sql.Literal(source.table),
         columns=sql.Literal(list(columns)),
@@ -83,10 +79,14 @@ def _query(
         trusts_function=trusts("called.proowner"),
         trusts_target=trusts("c.relowner"),
     )
+    if lock:
+        held = statement("trust.lock").format(source=sql.Identifier(source.schema, source.table))
+        query = sql.SQL(";\n").join([held, query])
+    return sql.SQL(query.as_string(None))
 
 
 def _stranger(
-    source: Source, target: tuple[str, str], *, kind: str, name: str, by: str | None, owner: str | None
+    source: Source, target: Target, *, kind: str, name: str, by: str | None, owner: str | None
 ) -> Stranger:
     hand_over = f"ALTER FUNCTION {name} OWNER TO …; -- the owner of schema pgvector_sync"
     if kind == "source":
