@@ -141,7 +141,7 @@ def test_an_application_that_deletes_in_the_other_order_never_deadlocks_with_a_w
 
 
 SLOW_INDEX = """
-CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $slow$
+CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $slow$
 BEGIN
     PERFORM pg_sleep(0.004);
     INSERT INTO written VALUES (pg_current_xact_id()::text, clock_timestamp());
@@ -169,7 +169,7 @@ def test_slices_learned_on_a_quick_target_are_cut_when_it_has_become_slow(docs: 
 
 HALTED = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
 HALTED_AT_TWO = """
-CREATE FUNCTION halt() RETURNS trigger LANGUAGE plpgsql AS $halt$
+CREATE FUNCTION halt() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $halt$
 BEGIN
     FOR tries IN 1 .. 1000 LOOP
         EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE NOT granted AND transactionid = pg_current_xact_id()::xid);
@@ -208,7 +208,7 @@ def test_a_slow_write_is_not_what_the_application_finds_in_a_deadlock(
 
 GATES = """
 CREATE TABLE open_gate (id bigint);
-CREATE FUNCTION halt() RETURNS trigger LANGUAGE plpgsql AS $halt$
+CREATE FUNCTION halt() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $halt$
 BEGIN
     WHILE NOT EXISTS (SELECT FROM open_gate AS gate WHERE gate.id = NEW.id) LOOP
         PERFORM pg_sleep(0.002);

@@ -121,9 +121,9 @@ def test_what_is_no_condition_is_refused_before_anything_is_enqueued(
 
 def test_a_condition_can_change_nothing(filled: Steps) -> None:
     filled.synced.run(
-        "CREATE FUNCTION nasty() RETURNS boolean LANGUAGE sql AS $$ DELETE FROM docs WHERE id = 1 RETURNING true $$"
+        "CREATE FUNCTION nasty() RETURNS boolean LANGUAGE sql AS $$ DELETE FROM public.docs WHERE id = 1 RETURNING true $$"
     )
-    ended = walked(filled, ask(filled, where="nasty()"))
+    ended = walked(filled, ask(filled, where="public.nasty()"))
     assert ended.state == "failed"
     assert ended.reason == "the condition wants to change something"
     assert len(filled.synced.vectors()) == ROWS

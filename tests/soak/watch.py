@@ -17,7 +17,7 @@ TEXT_LIMIT = 1_000_000
 
 WITNESS = """
 CREATE TABLE witnessed (id bigint, at timestamptz DEFAULT clock_timestamp());
-CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql AS $witness$
+CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $witness$
 BEGIN
     -- deferred to the commit: the row is still what was embedded, or its change is in outbox or work
     IF NOT EXISTS (SELECT FROM docs d WHERE d.id = NEW.id

@@ -18,6 +18,7 @@ from pgvector_sync.store.database import Connection, Database, one, reading
 from pgvector_sync.store.runs import Kind
 from pgvector_sync.store.shape import Shape, expression, name
 from pgvector_sync.store.statements import statement
+from pgvector_sync.store.trust import require_trusted
 
 COUNT_LIMIT_ROWS = 100_000
 SLOWEST = 0.01
@@ -122,6 +123,7 @@ def _pipeline(connection: Connection, wanted: str) -> Pipeline:
     found = pipelines.require_pipeline(connection, wanted)
     if found.state == "removing":
         raise Refused(f"{wanted} is being removed", hint=f"finish that: pgvector-sync remove {wanted}")
+    require_trusted(connection, found)
     return found
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 import psycopg
 from cronsim import CronSim
 
-from pgvector_sync.errors import Refused
+from pgvector_sync.errors import DatabaseRefuses, Refused
 from pgvector_sync.model import Schedule, in_window
 from pgvector_sync.operate.requests import request_reconcile
 from pgvector_sync.settings import Settings
@@ -45,7 +45,11 @@ def look(database: Database, settings: Settings) -> list[str]:
                 database_share=schedule.database_share,
                 window=None if schedule.window is None else [at.isoformat() for at in schedule.window],
             )
-        except (Refused, *IN_THE_WAY):  # one is running, the pipeline is being removed, or its source is locked
+        except (
+            Refused,
+            DatabaseRefuses,
+            *IN_THE_WAY,
+        ):  # one is running, the pipeline is being removed, or its source is locked
             continue
         except OUTAGE:
             raise

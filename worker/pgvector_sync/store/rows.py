@@ -109,6 +109,7 @@ def reusable(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]
     """Stored vectors of these fingerprints: same spec, same text."""
     if not fingerprints:
         return {}
+    require_trusted(connection, shape.pipeline)
     params = {"fingerprints": list(fingerprints), "pipeline_id": shape.pipeline.id}
     rows = connection.cursor(binary=True).execute(shape.reusable, params)
     return {row["fingerprint"]: row["embedding"].to_numpy() for row in rows}

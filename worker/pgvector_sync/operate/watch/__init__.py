@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import psycopg
 
-from pgvector_sync.errors import Refused
+from pgvector_sync.errors import DatabaseRefuses, Refused
 from pgvector_sync.model import Pipeline, State
 from pgvector_sync.operate.requests import request_reconcile
 from pgvector_sync.operate.watch.problems import Problem, Verdict, judge
@@ -134,7 +134,7 @@ def _recheck(database: Database, verdict: Verdict) -> None:
     share = found.schedule.database_share
     try:
         started = request_reconcile(database, found.name, deep=True, database_share=share)
-    except (Refused, *IN_THE_WAY):
+    except (Refused, DatabaseRefuses, *IN_THE_WAY):
         return
     except OUTAGE:
         raise
