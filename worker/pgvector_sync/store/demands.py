@@ -74,7 +74,7 @@ def _demand(pipeline: Pipeline, kind: str, name: str, detail: str | None, certai
         "exclusion": (f"exclusion constraint {name} may refuse rows", "see that it holds, or drop it"),
         "trigger": (
             f"trigger {name} may refuse or change what is written",
-            "it runs with the worker's rights: its function should be ours, with its own search_path, and never fail",
+            "it runs with the worker's rights: its function should be ours, and never fail",
         ),
     }[kind]
     return Demand(kind, name, detail, certain, words, advice)
