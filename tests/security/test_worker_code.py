@@ -11,9 +11,10 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.operate.loop import Loop
 from pgvector_sync.operate.watch import look_now
 from pgvector_sync.sync.runtime import Runtime
+from roles import OWNER, WORKER
 from synced import TEXT_LIMIT, Synced
 
-WORKER = (
+WORKERS = (
     "GRANT USAGE ON SCHEMA pgvector_sync TO {role}",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pgvector_sync TO {role}",
     "GRANT USAGE ON ALL SEQUENCES IN SCHEMA pgvector_sync TO {role}",
@@ -77,7 +78,7 @@ class Attack:
 
 @pytest.fixture
 def attack(synced: Synced, role: Callable[..., str]) -> Attack:
-    worker = role("worker", *WORKER)
+    worker = role("worker", *WORKERS)
     attacker = role(
         "attacker", "CREATE SCHEMA loot AUTHORIZATION {role}", "GRANT CREATE ON SCHEMA public TO {role}"
     )
@@ -235,7 +236,7 @@ def test_a_target_made_anew_with_a_trigger_gets_no_write_and_nothing_is_bought(a
     )
     attack.synced.declare(source="app.docs")
     attack.synced.apply()
-    attack.synced.run(f"GRANT SELECT ON app.docs TO {attack.worker}")
+    attack.synced.run(f"GRANT SELECT ON app.docs, app.docs_embedding TO {attack.worker}, {attack.attacker}")
     paid = attack.synced.paid()
     attack.as_attacker(
         "CREATE TABLE app.remade (LIKE app.docs_embedding INCLUDING ALL)",
@@ -259,7 +260,7 @@ def test_a_sweep_writes_no_target_that_was_made_anew(attack: Attack) -> None:
     attack.synced.declare(source="app.docs")
     attack.synced.apply()
     attack.synced.settle()
-    attack.synced.run(f"GRANT SELECT ON app.docs TO {attack.worker}")
+    attack.synced.run(f"GRANT SELECT ON app.docs, app.docs_embedding TO {attack.worker}, {attack.attacker}")
     attack.as_attacker(
         "CREATE TABLE app.remade (LIKE app.docs_embedding INCLUDING ALL)",
         "INSERT INTO app.remade SELECT * FROM app.docs_embedding",
@@ -278,6 +279,6 @@ def owns_schema(attack: Attack) -> None:
     """The attacker owns the schema where a table of the superuser's, and its target, lie: he may drop what is in it."""
     attack.synced.run(
         f"CREATE SCHEMA app AUTHORIZATION {attack.attacker}",
-        f"GRANT USAGE ON SCHEMA app TO {attack.worker}",
-        f"ALTER DEFAULT PRIVILEGES IN SCHEMA app GRANT SELECT ON TABLES TO {attack.attacker}",
+        f"GRANT USAGE ON SCHEMA app TO {attack.worker}, {WORKER}",
+        f"GRANT USAGE, CREATE ON SCHEMA app TO {OWNER}",
     )

@@ -16,7 +16,7 @@ NO_FINGERPRINT = (
     Edit(DECIDE, "row.vector is not None and now.fingerprint == row.fingerprint", "row.vector is not None"),
     Edit(DECIDE, "(now.fingerprint, row.vector)", "(row.fingerprint, row.vector)"),
 )
-LOOK = "rows.look(connection, batch.shape, list(locked), text_limit=settings.text_limit_bytes)"
+LOOK = "_look(runtime, batch, list(locked), connection)"
 LOOK_BEFORE_LOCK = (
     Edit(
         SLICE,

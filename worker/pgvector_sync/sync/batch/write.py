@@ -285,7 +285,8 @@ def _look(runtime: Runtime, batch: Batch, keys: Sequence[Key], connection: Conne
     """Only with the work rows locked: whatever commits after it is in the outbox. The drain passes over locked
     rows, and yet they are held no longer than a row may take.
     """
-    limit_statements(connection, row_limit(runtime) if len(keys) == 1 else probe_limit(runtime))
+    limit = row_limit(runtime) if len(keys) == 1 else probe_limit(runtime)
+    limit_statements(connection, max(limit, runtime.settings.lock_timeout))  # the write behind it has no more
     try:
         return rows.look(connection, batch.shape, keys, text_limit=runtime.settings.text_limit_bytes)
     except psycopg.errors.QueryCanceled:
