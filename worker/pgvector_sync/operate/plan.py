@@ -187,7 +187,8 @@ def _plan(
     meant = catalog.understand(connection, source, table, text_given, wanted.where)
     read_columns = tuple(dict.fromkeys([*(c.name for c in key), *meant.columns]))
     target = choose_target(wanted, existing, source, taken)
-    if strange := trust.strangers(connection, source, read_columns, meant.depends, target):
+    every = trust.strangers(connection, source, read_columns, meant.depends, target)
+    if strange := [each for each in every if not each.no_table]:  # of which `stand` says more
         raise Refused("; ".join(each.words for each in strange), hint="\n".join(each.advice for each in strange))
     tried = expressions.require_same_results(connection, source, meant.text, meant.where, meant.loose)
     # first, since it says more; its key columns may be about to get the names of the source's

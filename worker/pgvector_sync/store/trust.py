@@ -26,6 +26,8 @@ class Stranger:
     words: str
     advice: str
     """The statement that ends it, or what to do."""
+    no_table: bool = False
+    """Something else than a table has its name."""
 
 
 def strangers(
@@ -95,7 +97,8 @@ def _stranger(
     if kind == "target":
         label = ".".join(target)
         if by not in ("r", "p"):
-            return Stranger(True, f"{label} is {_KINDS.get(by or '', 'no table')} now", "pgvector-sync apply")
+            words = f"{label} is {_KINDS.get(by or '', 'no table')} now"
+            return Stranger(True, words, "pgvector-sync apply", no_table=True)
         return Stranger(
             True,
             f"{label} belongs to role {owner}, whose triggers would run with the worker's rights",
