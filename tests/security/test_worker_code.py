@@ -249,7 +249,7 @@ def test_a_target_made_anew_with_a_trigger_gets_no_write_and_nothing_is_bought(a
     attack.sync()
     attack.nothing_ran()
     assert attack.synced.paid() == paid
-    attack.stopped("app.docs_embedding belongs to role attacker")
+    attack.stopped("app.docs_embedding belongs to")
 
 
 def test_a_sweep_writes_no_target_that_was_made_anew(attack: Attack) -> None:
