@@ -13,6 +13,7 @@ from endpoint import Endpoint
 from pgvector_sync.bootstrap import Embedders
 from pgvector_sync.cli import main
 from pgvector_sync.settings import load_settings
+from roles import OWNER
 from servers import Database
 from synced import Synced
 
@@ -44,7 +45,7 @@ def typed(
     synced: Synced, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Callable[..., tuple[int, str, str]]]:
     """Runs `pgvector-sync …`: exit code, output and complaints."""
-    monkeypatch.setenv("DATABASE_URL", synced.database.url)
+    monkeypatch.setenv("DATABASE_URL", synced.database.url_as(OWNER))
     load_settings.cache_clear()
 
     def run(*arguments: str) -> tuple[int, str, str]:

@@ -28,11 +28,12 @@ WHERE p.id = w.pipeline_id AND p.name = %(pipeline)s AND w.parked_at IS NOT NULL
   AND (%(keys)s::jsonb[] IS NULL OR w.key = ANY (%(keys)s::jsonb[]));
 
 -- name: wake_failed
--- Rows that the database failed on, looked at again after a change of the table: what it refuses still is parked again.
+-- Rows that the database failed on, and keys that were none, looked at again after a change of the table: what is refused
+-- still is parked again.
 UPDATE pgvector_sync.work SET generation = generation + 1, parked_at = NULL, attempts = 0,
     waiting_since = statement_timestamp(), visible_at = statement_timestamp()
 WHERE pipeline_id = %(pipeline_id)s AND parked_at IS NOT NULL AND verdict = 'dead'
-  AND error_class = 'expression_failed';
+  AND error_class IN ('expression_failed', 'key_malformed');
 
 -- name: requeue_events
 -- Events that couldn't become work are drained again.

@@ -331,15 +331,15 @@ def test_a_sweep_goes_on_where_it_stopped_and_its_event_stays_until_the_end(
 def test_a_second_truncate_during_the_sweep_is_swept_as_well(docs: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(docs, 10)
     docs.synced.run("TRUNCATE docs")
-    remove, seen = rows.remove_orphans, []
+    begin_page, seen = rows.require_open_to_writes, []
 
-    def truncate_again(*arguments: object) -> int:
+    def truncate_again(*arguments: object) -> None:
         if not seen:
             seen.append(1)
             docs.synced.run("INSERT INTO docs VALUES (1, 'text 1')", "TRUNCATE docs")
-        return remove(*arguments)  # type: ignore[arg-type]
+        begin_page(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(rows, "remove_orphans", truncate_again)
+    monkeypatch.setattr(rows, "require_open_to_writes", truncate_again)
     drain_once(docs)
     assert docs.synced.events() == [[1], None]
     docs.covered()
