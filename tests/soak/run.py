@@ -34,6 +34,7 @@ from pgvector_sync.store import pipelines
 from pgvector_sync.store.database import connect
 from pgvector_sync.store.migrations import migrate
 from processes import Processes
+from roles import GRANTS_OF_SOURCES, OWNER, set_up_roles
 from schema import SchemaChanges
 from servers import Database, new_database, running_postgres, running_valkey
 from waiting import eventually
@@ -104,7 +105,10 @@ def main() -> int:
         valkey = stack.enter_context(running_valkey())
         database = stack.enter_context(new_database(postgres))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        environment = {"DATABASE_URL": database.url, "REDIS_URL": valkey.url, **ENVIRONMENT, **SHORT}
+        set_up_roles(database)
+        database.execute(GRANTS_OF_SOURCES)
+        # as the owner: workers repair triggers that were dropped, which the role of a worker may not
+        environment = {"DATABASE_URL": database.url_as(OWNER), "REDIS_URL": valkey.url, **ENVIRONMENT, **SHORT}
         processes = Processes(folder, environment)
         stack.callback(lambda: [process.kill() for process in processes.started])
         return soak(arguments, postgres, valkey, database, processes, folder)
@@ -116,7 +120,7 @@ def soak(arguments, postgres, valkey, database, processes, folder) -> int:
     )
     endpoint.wait_for(r"base_url")
     base_url = json.loads(endpoint.printed.splitlines()[0])["base_url"]
-    migrate(database.url)
+    migrate(database.url_as(OWNER))
     database.execute("CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text)")
     database.execute("INSERT INTO docs SELECT n, 'row ' || n FROM generate_series(0, 1599, 2) n")
     (folder / "pgvector-sync.toml").write_text(PIPELINE.format(base_url=base_url, dimensions=DIMENSIONS))
@@ -129,7 +133,7 @@ def soak(arguments, postgres, valkey, database, processes, folder) -> int:
     faults = Faults(postgres, valkey, database, processes, control, arguments.seed)
     writers = [Writer(database, number, arguments.seed) for number in range(WRITERS)]
     watch = Watch(database, pipeline)
-    ours = open_database(Settings(DATABASE_URL=database.url), max_connections=1)
+    ours = open_database(Settings(DATABASE_URL=database.url_as(OWNER)), max_connections=1)
     asks = Asks(ours, arguments.seed)
     schema = SchemaChanges(postgres, database, watch, folder, arguments.seed)
     faults.start_workers(WORKERS)
