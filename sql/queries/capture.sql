@@ -140,6 +140,21 @@ FROM pg_catalog.pg_proc f, aclexplode(f.proacl) AS a
 WHERE f.pronamespace = 'pgvector_sync'::regnamespace AND f.proname = ANY (%(functions)s) AND f.pronargs = 0
   AND a.grantee NOT IN (0, f.proowner);
 
+-- name: of_another
+-- What a removal would drop and this role can't act as the owner of: our functions first, then the target.
+SELECT owned.label, pg_get_userbyid(owned.owner)::text AS owner, owned.target, current_user::text AS role
+FROM (
+    SELECT f.oid::regprocedure::text AS label, f.proowner AS owner, false AS target
+    FROM pg_catalog.pg_proc f
+    WHERE f.pronamespace = 'pgvector_sync'::regnamespace AND f.proname = ANY (%(functions)s) AND f.pronargs = 0
+      AND NOT pg_has_role(f.proowner, 'USAGE')
+    UNION ALL
+    SELECT c.oid::regclass::text, c.relowner, true
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %(schema)s AND c.relname = %(table)s AND NOT pg_has_role(c.relowner, 'USAGE')
+      AND NOT pg_has_role(n.nspowner, 'USAGE')
+) AS owned ORDER BY owned.target, owned.label LIMIT 1;
+
 -- name: revoke_from
 -- Takes EXECUTE away from another role, such as an owner that the source had before.
 REVOKE ALL ON FUNCTION {function}() FROM {role};

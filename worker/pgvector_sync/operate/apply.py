@@ -160,10 +160,12 @@ def _put_pipeline(connection: Connection, made: PipelinePlan, source: Source) ->
 def remove(database: Database, name: str, *, keep_vectors: bool, say: Say) -> Pipeline:
     """Takes a pipeline off: triggers, functions, rows of ours, and the target unless it is kept.
 
-    Raises Refused for an unknown name. An interrupted removal is finished by running it again.
+    Raises Refused for an unknown name, and for a role that may not drop what would go. An interrupted removal is
+    finished by running it again.
     """
     with database.transaction(durable=True) as connection:
         pipeline = pipelines.require_pipeline(connection, name)
+        capture.require_owner(connection, pipeline, of_target=not keep_vectors)
     # from this commit on nothing is claimed, and a batch in flight writes nothing
     database.patiently(lambda c: c.execute(statement("pipelines.removing"), {"id": pipeline.id}))
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from pgvector_sync.model import KeyColumn, Source, Spec, State, VectorType
+from pgvector_sync.errors import Refused
+from pgvector_sync.model import KeyColumn, Pipeline, Source, Spec, State, VectorType
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.database import Connection
 from pgvector_sync.store.shape import key_json, same_keys
@@ -260,6 +261,27 @@ def touch(connection: Connection, relation: Target) -> None:
     """Locks a table against its writers until the transaction, which must not commit, ends."""
     connection.execute(statement("capture.touch_function"))
     connection.execute(statement("capture.touch").format(relation=sql.Identifier(*relation)))
+
+
+def require_owner(connection: Connection, pipeline: Pipeline, *, of_target: bool) -> None:
+    """Raises Refused where this role may not drop the pipeline's functions or, `of_target`, its target."""
+    row = connection.execute(
+        statement("capture.of_another"),
+        {
+            "functions": [_function_name(kind, pipeline.source) for kind in FUNCTIONS],
+            "schema": pipeline.target_schema,
+            "table": pipeline.target_table if of_target else None,
+        },
+    ).fetchone()
+    if row is None:
+        return
+    owner, role = (sql.Identifier(row[who]).as_string() for who in ("owner", "role"))
+    raise Refused(
+        f"{row['label']} belongs to role {row['owner']}, and role {row['role']} can't drop it",
+        hint=f"pgvector-sync remove {pipeline.name} --keep-vectors leaves the table"
+        if row["target"]
+        else f"run it as {row['owner']}; or GRANT {owner} TO {role};",
+    )
 
 
 def uninstall(connection: Connection, source: Source) -> None:
