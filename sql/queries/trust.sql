@@ -9,8 +9,8 @@
 -- name: lock
 -- Parsing takes the lock that the read takes anyway, so that no column's type changes after our look; it needs no grant and
 -- plans nothing, which would evaluate expressions of indexes.
-PREPARE pgvector_sync_lock AS SELECT FROM {source};
-DEALLOCATE pgvector_sync_lock
+PREPARE {name} AS SELECT FROM {source};
+DEALLOCATE {name};
 
 -- name: closer
 -- Whether there may be strangers: a type that isn't built in, an expression in an index or statistics, partitions, a target

@@ -10,6 +10,8 @@ import pytest
 from pgvector_sync.errors import Refused
 from pgvector_sync.operate.loop import Loop
 from pgvector_sync.operate.watch import look_now
+from pgvector_sync.store import trust
+from pgvector_sync.store.pipelines import require_pipeline
 from pgvector_sync.sync.runtime import Runtime
 from roles import OWNER, WORKER
 from synced import TEXT_LIMIT, Synced
@@ -282,3 +284,12 @@ def owns_schema(attack: Attack) -> None:
         f"GRANT USAGE ON SCHEMA app TO {attack.worker}, {WORKER}",
         f"GRANT USAGE, CREATE ON SCHEMA app TO {OWNER}",
     )
+
+
+def test_a_cancel_between_the_statements_of_our_lock_closes_no_source_to_its_connection(attack: Attack) -> None:
+    documents(attack)
+    with attack.synced.runtime.database.transaction() as connection:
+        pipeline = require_pipeline(connection, "docs")
+        for _ in range(2):
+            connection.execute(trust.lock(pipeline.source).as_string(connection).partition(";")[0])
+            trust.require_trusted(connection, pipeline)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from secrets import token_hex
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -45,7 +46,8 @@ def require_trusted(connection: Connection, pipeline: Pipeline) -> None:
     """
     source, target = pipeline.source, (pipeline.target_schema, pipeline.target_table)
     # one round trip: without parameters, several statements are sent at once
-    cursor = connection.execute(_query("closer", source, pipeline.read_columns, (), target, lock=True))
+    look = sql.SQL(";\n").join([lock(source), _query("closer", source, pipeline.read_columns, (), target)])
+    cursor = connection.execute(look)
     while cursor.nextset():
         pass
     row = cursor.fetchone()
@@ -55,6 +57,15 @@ def require_trusted(connection: Connection, pipeline: Pipeline) -> None:
         raise DatabaseRefuses(found[0].words, hint=found[0].advice)
 
 
+def lock(source: Source) -> sql.Composed:
+    """Under a name of its own each time: where a cancel arrives between the two statements, the first one outlives
+    the transaction, and would refuse its name to every later one of this connection.
+    """
+    return statement("trust.lock").format(
+        name=sql.Identifier(f"pgvector_sync_{token_hex(8)}"), source=sql.Identifier(source.schema, source.table)
+    )
+
+
 @lru_cache(maxsize=256)
 def _query(
     name: str,
@@ -62,8 +73,6 @@ def _query(
     columns: tuple[str, ...],
     needs: tuple[Need, ...],
     target: Target,
-    *,
-    lock: bool = False,
 ) -> sql.SQL:
     """Composed once: it has no parameters."""
 
@@ -81,9 +90,6 @@ def _query(
         trusts_function=trusts("called.proowner"),
         trusts_target=trusts("c.relowner"),
     )
-    if lock:
-        held = statement("trust.lock").format(source=sql.Identifier(source.schema, source.table))
-        query = sql.SQL(";\n").join([held, query])
     return sql.SQL(query.as_string(None))
 
 
