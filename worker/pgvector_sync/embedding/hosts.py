@@ -160,9 +160,13 @@ def _check_destination(key: str | None, to: _Destination, setting: str, settings
             code="https_required",
             hint=f"use https, or, where the network between is your own, name the host with its scheme: {line}",
         )
+    by_https = to.scheme == "http" and any(
+        entry.covers("https", to.host, to.port) for entry in allowed_hosts(settings)
+    )
+    calls = f"calls over http (only over https) to {to.place}" if by_https else f"calls to {to.place}"
     sees = "your texts" if key is None else f"your texts and the key in {key}"
     raise Misconfigured(
-        f"this environment does not allow calls to {to.place}, the host of {setting}",
+        f"this environment does not allow {calls}, the host of {setting}",
         code="host_not_allowed",
         hint=f"if {to.place} may see {sees}: {line}",
     )
@@ -173,7 +177,8 @@ def _with(to: _Destination, key: str | None, settings: Settings) -> str:
     scheme = "http://" if to.scheme == "http" else ""
     more = f"{scheme}{to.place}" + (f"={key}" if key else "")
     entries = [match[0] for match in _entries(settings)]
-    return ",".join([*(entry for entry in entries if entry.rstrip("/") != f"{scheme}{to.place}"), more])
+    replaced = {f"{scheme}{to.place}", more.removeprefix(scheme)}
+    return ",".join([*(entry for entry in entries if entry.rstrip("/") not in replaced), more])
 
 
 def _own(settings: Settings) -> Iterator[Allowed]:
