@@ -28,8 +28,8 @@ SELECT pg_backend_pid() AS pid;
 SELECT number, name FROM pgvector_sync.applied_migration ORDER BY number DESC LIMIT 1;
 
 -- name: role
--- Who we are, and whether row-level security applies to us.
-SELECT rolname AS role, rolsuper AS superuser, rolbypassrls AS bypasses
+-- Who we are, and whether row-level security applies to us; and whether this is the embedded server, which has one role.
+SELECT rolname AS role, rolsuper AS superuser, rolbypassrls AS bypasses, current_setting('cluster_name') = %(embedded)s AS embedded
 FROM pg_catalog.pg_roles WHERE rolname = current_user;
 
 -- name: own_schema

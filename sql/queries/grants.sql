@@ -49,6 +49,12 @@ WITH lacking AS (
 )
 SELECT privileges, array_agg(name ORDER BY name) AS tables FROM lacking GROUP BY privileges ORDER BY min(name);
 
+-- name: only_reads
+-- Whether this role reads all that a worker's role reads in our schema, and writes nothing: a monitor.
+SELECT bool_and(has_table_privilege(s.oid, 'SELECT'))
+       AND NOT bool_or(has_any_column_privilege(s.oid, 'INSERT, UPDATE') OR has_table_privilege(s.oid, 'DELETE')) AS only_reads
+FROM ({spelled}) AS s;
+
 -- name: granted
 -- A part of others: what was granted on some tables to anybody but their owner, one row per privilege of a table or of a
 -- column.

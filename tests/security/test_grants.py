@@ -13,8 +13,12 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from examined import look, the, warnings
+from examined import errors, look, the, warnings
+from pgvector_sync.config import load_config
 from pgvector_sync.errors import Refused
+from pgvector_sync.operate.apply import remove
+from pgvector_sync.operate.plan import make_plan
+from pgvector_sync.operate.planned import closed_sources
 from pgvector_sync.operate.requests import request_reembed
 from pgvector_sync.operate.search import nearest
 from pgvector_sync.operate.status import read_status, settled
@@ -204,3 +208,33 @@ def test_a_superuser_is_warned_of(docs: Synced):
     assert the("role", look(docs.database.url)).level == "warning"
     docs.run("ALTER FUNCTION pgvector_sync.capture_1 OWNER TO postgres")
     assert "superuser" in the("excess_grants", look(docs.database.url_as(OWNER))).seen
+
+
+def test_a_workers_role_cant_stop_a_pipeline_by_trying_to_remove_it(docs: Synced) -> None:
+    with docs.acting_as(WORKER) as worker, pytest.raises(Refused, match=f"belongs to role {OWNER}") as refused:
+        remove(worker.database, "docs", keep_vectors=False, say=print)
+    assert f"run it as {OWNER}" in str(refused.value.hint)
+    docs.run("UPDATE docs SET body = 'uno' WHERE id = 1")
+    docs.settle()
+    docs.exact()
+
+
+def test_doctor_advises_no_monitor_to_get_a_workers_rights(docs: Synced) -> None:
+    found = look(docs.database.url_as(MONITOR))
+    assert [check for check in errors(found) if "GRANT" in (check.advice or "")] == []
+    assert "as a monitor does" in the("grants", found).seen
+    assert {"source", "target", "capture"} <= {check.name for check in found if check.level == "ok"}
+
+
+def test_apply_names_the_grants_that_a_worker_lacks_on_a_source(docs: Synced) -> None:
+    config = load_config(docs.file)
+    with docs.acting_as(OWNER) as owner, owner.database.transaction(force_rollback=True) as connection:
+        plan = make_plan(connection, config)
+        assert closed_sources(connection, plan) == []
+        docs.run(f"REVOKE SELECT ON docs FROM {WORKER}")
+        [words] = closed_sources(connection, plan)
+    docs.run(words.partition(": ")[2])
+    with docs.acting_as(WORKER) as worker:
+        docs.run("UPDATE docs SET body = 'uno' WHERE id = 1")
+        docs.settle(runtime=worker)
+    docs.exact()

@@ -15,7 +15,7 @@ from pgvector_sync.operate.apply import apply_plan
 from pgvector_sync.operate.apply import remove as remove_pipeline
 from pgvector_sync.operate.declared import check_declared
 from pgvector_sync.operate.plan import Plan, make_plan
-from pgvector_sync.operate.planned import estimates_of
+from pgvector_sync.operate.planned import closed_sources, estimates_of
 from pgvector_sync.settings import load_settings
 from pgvector_sync.store.migrations import migrate as migrate_schema
 from pgvector_sync.sync.runtime import Runtime
@@ -59,6 +59,9 @@ def apply(
     with environment.runtime() as runtime:
         with runtime.database.transaction(force_rollback=True) as connection:
             plan = make_plan(connection, config)
+            closed = closed_sources(connection, plan)
+        for words in closed:
+            say(f"warning: {words}")
         estimates = estimates_of(runtime, plan)
         show(plan, estimates, prune=prune)
         pending = not plan.empty or (prune and bool(plan.unlisted))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import psycopg
+from psycopg import sql
 
 from pgvector_sync.config import Config
 from pgvector_sync.errors import Refused
@@ -12,6 +13,7 @@ from pgvector_sync.model import Pipeline, State
 from pgvector_sync.operate.estimate import Asked, Estimate, estimate_of
 from pgvector_sync.operate.plan import PipelinePlan, Plan, make_plan
 from pgvector_sync.store.database import OUTAGE, Connection
+from pgvector_sync.store.grants import closed_to_workers
 from pgvector_sync.sync.runtime import Runtime
 
 
@@ -33,6 +35,21 @@ def _estimate(runtime: Runtime, made: PipelinePlan) -> Estimate | None:
         raise
     except psycopg.Error:
         return None  # an expression that fails on a row: for the workers to find out which, not for an estimate
+
+
+def closed_sources(connection: Connection, plan: Plan) -> list[str]:
+    """Sources that a worker's role can't read, each with the statement that lets it."""
+    sources = {made.source.label: made for made in plan.pipelines}
+    return [
+        f"role {role}, a worker's, can't read {label}: GRANT USAGE ON SCHEMA {_quoted(made.source.schema)} TO "
+        f"{_quoted(role)}; GRANT SELECT ON {_quoted(made.source.schema, made.source.table)} TO {_quoted(role)};"
+        for label, made in sources.items()
+        for role in closed_to_workers(connection, made.table.oid)
+    ]
+
+
+def _quoted(*name: str) -> str:
+    return sql.Identifier(*name).as_string()
 
 
 def declared(connection: Connection, config: Config, name: str) -> PipelinePlan:

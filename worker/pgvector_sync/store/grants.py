@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from pgvector_sync.errors import Refused
-from pgvector_sync.store.database import Connection
+from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.statements import statement
 
 SCHEMA = "pgvector_sync"
@@ -53,6 +53,11 @@ def lacking(connection: Connection) -> list[Lacking]:
     """What the current role lacks of what a worker needs in our schema; [] where it lacks nothing."""
     rows = connection.execute(statement("grants.lacking").format(spelled=_SPELLED))
     return [Lacking(tuple(row["privileges"]), tuple(row["tables"])) for row in rows]
+
+
+def only_reads(connection: Connection) -> bool:
+    """Whether the current role is a monitor's: it reads our tables and writes to none."""
+    return bool(one(connection, statement("grants.only_reads").format(spelled=_SPELLED))["only_reads"])
 
 
 def excess(connection: Connection) -> list[Grant]:

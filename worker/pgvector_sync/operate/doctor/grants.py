@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from psycopg.rows import DictRow
+
+from pgvector_sync.operate import embedded
 from pgvector_sync.operate.doctor.check import Finding, error, ok, quoted, warning
 from pgvector_sync.store import grants
+from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.statements import statement
 from pgvector_sync.sync.runtime import Runtime
 
@@ -15,24 +19,31 @@ SCHEMA = "pgvector_sync"
 
 def role(runtime: Runtime) -> Iterator[Finding]:
     with runtime.database.transaction(read_only=True) as connection:
-        found = connection.execute(statement("doctor.role")).fetchone() or {}
-    name = found.get("role", "unknown")
-    if found.get("superuser"):
+        found = _role(connection)
+    name = found["role"]
+    if found["superuser"] and found["embedded"]:
+        yield ok(f"{name}, the one role of the embedded server; elsewhere use one that is no superuser")
+    elif found["superuser"]:
         yield warning(
             f"{name} is a superuser, so everything that a pipeline runs has all rights on the server",
             "make roles with only the rights they need: psql -f sql/roles.sql, see docs/operations.md",
         )
-    elif found.get("bypasses"):
+    elif found["bypasses"]:
         yield ok(f"{name}, which row-level security doesn't apply to (BYPASSRLS)")
     else:
         yield ok(f"{name}")
+
+
+def _role(connection: Connection) -> DictRow:
+    return one(connection, statement("doctor.role"), {"embedded": embedded.CLUSTER})
 
 
 def own(runtime: Runtime) -> Iterator[Finding]:
     """In the schema pgvector_sync, and for the owners of the trigger functions."""
     with runtime.database.transaction(read_only=True) as connection:
         there = connection.execute(statement("doctor.own_schema")).fetchone()
-        lacking = grants.lacking(connection)
+        reader = there is not None and there["usable"] and grants.only_reads(connection)
+        lacking = [] if reader else grants.lacking(connection)
         owners = connection.execute(statement("doctor.closed_to_triggers")).fetchall()
     if there is None:
         return  # the check `schema` says so
@@ -54,7 +65,12 @@ def own(runtime: Runtime) -> Iterator[Finding]:
             f"GRANT USAGE ON SCHEMA {SCHEMA} TO {quoted(row['owner'])}; "
             f"GRANT INSERT ON {quoted(SCHEMA, 'outbox')} TO {quoted(row['owner'])};",
         )
-    if there["usable"] and not lacking and not owners:
+    if reader:
+        yield ok(
+            f"{there['role']} reads all tables in schema {SCHEMA} and writes to none, as a monitor does",
+            "what workers may do on sources and targets: run doctor as their role",
+        )
+    elif there["usable"] and not lacking and not owners:
         yield ok(f"{there['role']} may do in schema {SCHEMA} what a worker does")
 
 
@@ -62,7 +78,8 @@ def too_much(runtime: Runtime) -> Iterator[Finding]:
     """What other roles may do beyond what they need, and triggers that run as a superuser."""
     with runtime.database.transaction(read_only=True) as connection:
         beyond = grants.excess(connection)
-        superusers = [row["owner"] for row in connection.execute(statement("doctor.trigger_superusers"))]
+        owners = connection.execute(statement("doctor.trigger_superusers")).fetchall()
+        superusers = [] if _role(connection)["embedded"] else [row["owner"] for row in owners]
     for grant in beyond:
         yield warning(
             f"{grant.role} has more rights than a worker needs on {grant.schema}.{grant.table}: "

@@ -13,6 +13,7 @@ from pgvector_sync.operate.doctor import grants
 from pgvector_sync.operate.doctor.check import Finding, Level, error, ok, warning
 from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.demands import Demand, demands
+from pgvector_sync.store.grants import only_reads
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.statements import statement
 from pgvector_sync.sync.runtime import Runtime
@@ -24,11 +25,15 @@ def source(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
     with runtime.database.transaction(read_only=True) as connection:
         found = watch.verdict_of(connection, pipeline)
         access = _access(connection, place.schema, place.table, pipeline)
+        reader = only_reads(connection)
     if found is None:
         return
     for problem in found.of_source:
         sound = False
         yield error(problem.what, problem.command)
+    if sound and reader:
+        yield ok(f"{place.label}; this role isn't a worker's, so reading it was not tried")
+        return
     for finding in grants.on_source(access) if access is not None else ():
         sound = False
         yield finding
@@ -63,7 +68,7 @@ def target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
             yield error(f"there is no table {pipeline.target_label}", f"rename it back; or {afresh}")
             return
         column = connection.execute(statement("doctor.embedding"), {"oid": access["oid"]}).fetchone()
-        closed = list(grants.on_target(access))
+        closed = [] if only_reads(connection) else list(grants.on_target(access))
         closed += _demands(demands(connection, pipeline))
     yield from closed
     if column is None:

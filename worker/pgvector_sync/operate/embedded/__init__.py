@@ -35,6 +35,8 @@ from pgvector_sync.operate.embedded.valkey import ValkeyServer
 FOLDER = Path(".pgvector-sync")
 """In the current directory, where nothing else is asked for."""
 STATE = "state.json"
+CLUSTER = "pgvector_sync_embedded"
+"""What Postgres calls itself, so that `doctor` recognizes it."""
 
 __all__ = ["FOLDER", "Embedded", "PostgresServer", "ValkeyServer", "find", "remove", "start", "stop"]
 
@@ -67,7 +69,11 @@ def start(
     make_folder(folder)
     with _lock(folder):
         servers = _Servers.read(folder) or _Servers.create(folder)
-        servers.postgres.options = {**({} if durable else NOT_DURABLE), **(postgres_options or {})}
+        servers.postgres.options = {
+            "cluster_name": CLUSTER,
+            **({} if durable else NOT_DURABLE),
+            **(postgres_options or {}),
+        }
         for server in servers.both:
             if not server.is_ready:
                 start_somewhere(server, servers.write)
