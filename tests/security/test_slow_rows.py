@@ -131,6 +131,7 @@ def test_several_slow_rows_are_found_and_hold_up_nobody(naps: Synced, quick_limi
     assert vectors(naps) == set(range(1, ROWS + 1)) - {1, 2, 30}
 
 
+@pytest.mark.slow
 def test_rows_that_only_take_their_time_are_embedded(naps: Synced, quick_limit: Runtime) -> None:
     naps.run("DELETE FROM docs WHERE id > 6", "UPDATE docs SET note = '0.3'")
     batches(quick_limit, 30)
@@ -180,6 +181,7 @@ def _meanwhile(runtime: Runtime, action: Callable[[], object]) -> Runtime:
     return changed
 
 
+@pytest.mark.slow
 def test_a_deep_reconciliation_passes_a_slow_row(
     naps: Synced, quick_limit: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -227,6 +229,7 @@ def test_a_statement_that_is_given_up_is_cancelled(synced: Synced) -> None:
     idle(synced)
 
 
+@pytest.mark.slow
 def test_a_search_over_a_slow_row_says_so(naps: Synced, quick_limit: Runtime) -> None:
     naps.settle()
     naps.run("ALTER TABLE docs DISABLE TRIGGER USER", "UPDATE docs SET note = '60'")
