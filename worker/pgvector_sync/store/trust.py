@@ -47,7 +47,7 @@ def require_trusted(connection: Connection, pipeline: Pipeline) -> None:
     source, target = pipeline.source, (pipeline.target_schema, pipeline.target_table)
     # one round trip: without parameters, several statements are sent at once
     look = sql.SQL(";\n").join([lock(source), _query("closer", source, pipeline.read_columns, (), target)])
-    cursor = connection.execute(look)
+    cursor = connection.execute(sql.SQL(look.as_string(None)))
     while cursor.nextset():
         pass
     row = cursor.fetchone()
