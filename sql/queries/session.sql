@@ -3,23 +3,31 @@
 -- name: begin
 -- One statement pins what renders values, bounds our waits and refuses to read through row-level security. Names are looked
 -- up in pg_catalog alone: in a schema where others may create, they could make functions and operators that fit better than
--- its own, which would then run with our rights. Where rows are looked up by their keys, `enable_seqscan` is off: until a new table is analyzed for the first time the planner takes 256
--- keys for half of it, and reads all of it for every batch.
-SELECT set_config('lock_timeout', %(lock_timeout)s, true),
-       set_config('row_security', 'off', true),
-       set_config('TimeZone', 'UTC', true),
-       set_config('DateStyle', 'ISO, YMD', true),
-       set_config('IntervalStyle', 'postgres', true),
-       set_config('bytea_output', 'hex', true),
-       set_config('extra_float_digits', '1', true),
-       set_config('lc_monetary', 'C', true),
-       set_config('lc_numeric', 'C', true),
-       set_config('lc_time', 'C', true),
-       set_config('xmloption', 'content', true),
-       set_config('search_path', 'pg_catalog, pg_temp', true),
-       set_config('enable_seqscan', coalesce(%(enable_seqscan)s, current_setting('enable_seqscan')), true),
-       set_config('synchronous_commit', %(synchronous_commit)s, true),
-       set_config('idle_in_transaction_session_timeout', %(idle_in_transaction)s, true);
+-- its own, which would then run with our rights; here they are qualified, since this runs under the path that the database's
+-- owner has set. Nor may such settings change what a literal of ours means (other texts would be blank), or which rows are
+-- found. The planner evaluates no CHECK constraint, which a table's owner has written. Where rows are looked up by their
+-- keys, `enable_seqscan` is off: until a new table is analyzed for the first time the planner takes 256 keys for half of it,
+-- and reads all of it for every batch.
+SELECT pg_catalog.set_config('lock_timeout', %(lock_timeout)s, true),
+       pg_catalog.set_config('row_security', 'off', true),
+       pg_catalog.set_config('TimeZone', 'UTC', true),
+       pg_catalog.set_config('DateStyle', 'ISO, YMD', true),
+       pg_catalog.set_config('IntervalStyle', 'postgres', true),
+       pg_catalog.set_config('bytea_output', 'hex', true),
+       pg_catalog.set_config('extra_float_digits', '1', true),
+       pg_catalog.set_config('lc_monetary', 'C', true),
+       pg_catalog.set_config('lc_numeric', 'C', true),
+       pg_catalog.set_config('lc_time', 'C', true),
+       pg_catalog.set_config('xmloption', 'content', true),
+       pg_catalog.set_config('standard_conforming_strings', 'on', true),
+       pg_catalog.set_config('transform_null_equals', 'off', true),
+       pg_catalog.set_config('gin_fuzzy_search_limit', '0', true),
+       pg_catalog.set_config('constraint_exclusion', 'off', true),
+       pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true),
+       pg_catalog.set_config(
+           'enable_seqscan', coalesce(%(enable_seqscan)s, pg_catalog.current_setting('enable_seqscan')), true),
+       pg_catalog.set_config('synchronous_commit', %(synchronous_commit)s, true),
+       pg_catalog.set_config('idle_in_transaction_session_timeout', %(idle_in_transaction)s, true);
 
 -- name: limit_statements
 -- Waits for several locks together, too, which lock_timeout bounds one by one. A lower limit of the role's own stays.
@@ -31,12 +39,14 @@ WHERE current_setting('statement_timeout') = '0' OR current_setting('statement_t
 SET LOCAL transaction_read_only = on;
 
 -- name: vector_type
--- Where the extension lives and the OIDs of its array types, which differ from database to database.
+-- Where the extension lives and the OIDs of its array types, which differ from database to database. Outside of any
+-- transaction of ours, so it looks nothing up either.
 SELECT n.nspname AS schema, e.extversion AS version, t.typname AS name, t.oid, t.typarray AS array_oid
 FROM pg_catalog.pg_extension e
-JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
-LEFT JOIN pg_catalog.pg_type t ON t.typnamespace = n.oid AND t.typname IN ('vector', 'halfvec')
-WHERE e.extname = 'vector';
+JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
+LEFT JOIN pg_catalog.pg_type t ON t.typnamespace OPERATOR(pg_catalog.=) n.oid
+    AND (t.typname OPERATOR(pg_catalog.=) 'vector' OR t.typname OPERATOR(pg_catalog.=) 'halfvec')
+WHERE e.extname OPERATOR(pg_catalog.=) 'vector';
 
 -- name: scan_on
 -- Lets an index scan of this transaction go on until enough rows pass the pipeline's `where` (pgvector 0.8 and later;

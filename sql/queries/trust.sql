@@ -9,13 +9,15 @@
 -- name: lock
 -- Parsing takes the lock that the read takes anyway, so that no column's type changes after our look; it needs no grant and
 -- plans nothing, which would evaluate expressions of indexes.
+-- Partitions are locked by a statement of their own: the look behind it must see what was committed while it waited.
 PREPARE {name} AS SELECT FROM {source};
 DEALLOCATE {name};
+SELECT count(*) FROM pg_partition_tree({source_name}::regclass);
 
 -- name: closer
 -- Whether there may be strangers: a type that isn't built in, an expression in an index or statistics, partitions, a target
 -- that isn't ours. Of the usual table it is all that has to be asked, by every read and every slice of a write.
-SELECT source_.relkind <> 'r'
+SELECT source_.relkind <> 'r' OR source_.relhassubclass
     OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = source_.oid AND a.attname = ANY ({columns}::name[])
                AND a.atttypid >= 16384 AND NOT a.attisdropped)
     OR EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = source_.reltype)
@@ -28,7 +30,14 @@ SELECT source_.relkind <> 'r'
 FROM pg_catalog.pg_class source_ JOIN pg_catalog.pg_namespace n ON n.oid = source_.relnamespace
 WHERE n.nspname = {source_schema} AND source_.relname = {source_table};
 
+-- name: own_target
+-- Whether the target is still a table of ours, or gone.
+SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace m ON m.oid = c.relnamespace
+                   WHERE m.nspname = {target_schema} AND c.relname = {target_table}
+                   AND (c.relkind <> 'r' OR NOT {trusts_target})) AS own;
+
 -- name: strangers
+-- {whole}: any column may be read, by a condition that somebody has typed, say.
 -- What belongs to roles that aren't trusted: what the expressions name (functions by their names alone, since an overload
 -- could fit better), casts of the types that are read, what the planner evaluates because an index or statistics of the
 -- source has it, and the target, whose owner could put a trigger on it. No row: nothing.
@@ -38,13 +47,14 @@ WITH RECURSIVE source_ AS (
     WHERE n.nspname = {source_schema} AND c.relname = {source_table}
 ), tree AS (
     SELECT source_.oid FROM source_
-    UNION SELECT t.relid FROM source_, pg_partition_tree(source_.oid) AS t WHERE source_.kind = 'p'
+    UNION SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid
 ), need AS (
     SELECT n ->> 0 AS kind, n ->> 1 AS schema, n ->> 2 AS name, n ->> 3 AS identity
     FROM jsonb_array_elements({needs}::jsonb) AS n
 ), type_ (oid) AS (
     SELECT a.atttypid FROM source_ JOIN pg_catalog.pg_attribute a ON a.attrelid = source_.oid
-    WHERE a.attname = ANY ({columns}::name[]) AND NOT a.attisdropped AND a.atttypid >= 16384
+    WHERE (a.attname = ANY ({columns}::name[]) OR {whole} OR EXISTS (SELECT FROM need WHERE need.kind = 'row'))
+      AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384
     UNION
     SELECT to_regtype(need.identity)::oid FROM need WHERE need.kind = 'type'
     UNION
@@ -98,6 +108,9 @@ WHERE EXISTS (SELECT FROM need WHERE need.kind = 'type' AND to_regtype(need.iden
   AND EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contypid = foreign_type.oid AND k.contype = 'c')
 UNION ALL
 SELECT 'source', {source_table}, source_.kind, NULL FROM source_ WHERE source_.kind NOT IN ('r', 'p')
+UNION ALL
+SELECT 'child', i.inhrelid::regclass::text, NULL, NULL FROM source_ JOIN pg_catalog.pg_inherits i ON i.inhparent = source_.oid
+WHERE source_.kind <> 'p'
 UNION ALL
 SELECT 'target', c.relname::text, c.relkind::text, pg_get_userbyid(c.relowner)::text
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace

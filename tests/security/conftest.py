@@ -2,6 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import pytest
+
+from attack import WORKERS, Attack
+from synced import Synced
 from synced_fixtures import role, shared, synced, typed
 
 __all__ = ["role", "shared", "synced", "typed"]
+
+
+@pytest.fixture
+def attack(synced: Synced, role: Callable[..., str]) -> Attack:
+    worker = role("worker", *WORKERS)
+    attacker = role(
+        "attacker", "CREATE SCHEMA loot AUTHORIZATION {role}", "GRANT CREATE ON SCHEMA public TO {role}"
+    )
+    made = Attack(synced, attacker, worker)
+    made.as_attacker(
+        "CREATE TABLE loot.ran (who text)",
+        "GRANT USAGE ON SCHEMA loot TO PUBLIC",
+        "GRANT ALL ON loot.ran TO PUBLIC",
+    )
+    return made

@@ -2,114 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 import pytest
 
+from attack import Attack, documents, grant, owns_schema
 from pgvector_sync.errors import Refused
-from pgvector_sync.operate.loop import Loop
-from pgvector_sync.operate.watch import look_now
 from pgvector_sync.store import trust
 from pgvector_sync.store.pipelines import require_pipeline
-from pgvector_sync.sync.runtime import Runtime
-from roles import OWNER, WORKER
-from synced import TEXT_LIMIT, Synced
-
-WORKERS = (
-    "GRANT USAGE ON SCHEMA pgvector_sync TO {role}",
-    "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pgvector_sync TO {role}",
-    "GRANT USAGE ON ALL SEQUENCES IN SCHEMA pgvector_sync TO {role}",
-)
-"""As documented for a worker's role, besides what it needs on source and target."""
-MARK = 666
-"""The attacker's function takes this advisory lock, which a read-only transaction allows and no rollback takes back."""
-
-
-@dataclass
-class Attack:
-    """An attacker with a schema of his own, an application's table, and a worker with no more than its grants."""
-
-    synced: Synced
-    attacker: str
-    worker: str
-
-    def as_attacker(self, *statements: str) -> None:
-        """Each in a transaction of its own, with only his rights."""
-        with self.synced.database.connect() as connection:
-            connection.execute(f"SET SESSION AUTHORIZATION {self.attacker}")
-            for one in statements:
-                connection.execute(one)
-
-    def function(self, name: str, arguments: str, result: str, value: str, more: str = "") -> str:
-        """A function of his that notes who runs it, and then returns what was asked for."""
-        return f"""CREATE OR REPLACE FUNCTION {name}({arguments}) RETURNS {result} LANGUAGE plpgsql {more} AS $f$
-        BEGIN
-            PERFORM pg_catalog.pg_advisory_lock_shared({MARK});
-            BEGIN
-                INSERT INTO loot.ran (who) VALUES (current_user);
-            EXCEPTION WHEN OTHERS THEN NULL;
-            END;
-            RETURN {value};
-        END $f$"""
-
-    def sync(self) -> None:
-        """A worker, with its own rights, until nothing moves."""
-        with self.synced.acting_as(self.worker) as runtime:
-            self._turns(runtime)
-            self.holders = self.synced.database.value(
-                "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s", MARK
-            )
-
-    def _turns(self, runtime: Runtime) -> None:
-        loop = Loop(runtime)
-        for _ in range(12):
-            loop.turn()
-
-    def stopped(self, words: str) -> None:
-        """The pipeline says why."""
-        look_now(self.synced.runtime.database)
-        [(reason, problem)] = self.synced.database.execute("SELECT reason, problem FROM pgvector_sync.pipeline")
-        assert words.replace("attacker", self.attacker) in f"{reason} {problem}"
-
-    def nothing_ran(self) -> None:
-        assert self.holders == 0
-        who = self.synced.database.execute("SELECT who FROM loot.ran")
-        assert [role for (role,) in who if role != self.attacker] == []
-
-
-@pytest.fixture
-def attack(synced: Synced, role: Callable[..., str]) -> Attack:
-    worker = role("worker", *WORKERS)
-    attacker = role(
-        "attacker", "CREATE SCHEMA loot AUTHORIZATION {role}", "GRANT CREATE ON SCHEMA public TO {role}"
-    )
-    made = Attack(synced, attacker, worker)
-    made.as_attacker(
-        "CREATE TABLE loot.ran (who text)",
-        "GRANT USAGE ON SCHEMA loot TO PUBLIC",
-        "GRANT ALL ON loot.ran TO PUBLIC",
-    )
-    return made
-
-
-def documents(attack: Attack, **values: object) -> None:
-    """A source of the superuser's, its target, and the worker's grants on both."""
-    synced = attack.synced
-    synced.run(
-        "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text)",
-        "INSERT INTO docs VALUES (1, 'one', 'n')",
-    )
-    synced.declare(**values)
-    synced.apply()
-    grant(attack)
-
-
-def grant(attack: Attack) -> None:
-    attack.synced.run(
-        f"GRANT SELECT ON docs TO {attack.worker}",
-        f"GRANT SELECT, INSERT, UPDATE, DELETE ON docs_embedding TO {attack.worker}",
-    )
+from synced import TEXT_LIMIT
 
 
 def test_a_better_fitting_convert_to_in_public_does_not_run_as_the_worker(attack: Attack) -> None:
@@ -275,15 +174,6 @@ def test_a_sweep_writes_no_target_that_was_made_anew(attack: Attack) -> None:
     attack.synced.run("TRUNCATE app.docs")
     attack.sync()
     attack.nothing_ran()
-
-
-def owns_schema(attack: Attack) -> None:
-    """The attacker owns the schema where a table of the superuser's, and its target, lie: he may drop what is in it."""
-    attack.synced.run(
-        f"CREATE SCHEMA app AUTHORIZATION {attack.attacker}",
-        f"GRANT USAGE ON SCHEMA app TO {attack.worker}, {WORKER}",
-        f"GRANT USAGE, CREATE ON SCHEMA app TO {OWNER}",
-    )
 
 
 def test_a_cancel_between_the_statements_of_our_lock_closes_no_source_to_its_connection(attack: Attack) -> None:

@@ -134,7 +134,7 @@ class Need:
     """What text and `where` name outside of pg_catalog."""
 
     kind: str
-    """As pg_identify_object says: `function`, `operator`, `type`, `collation`."""
+    """As pg_identify_object says: `function`, `operator`, `type`, `collation`; `row`: every column."""
     schema: str
     name: str
     identity: str

@@ -10,7 +10,7 @@ from pgvector_sync import limits
 from pgvector_sync.cli import environment
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.settings import load_settings
-from pgvector_sync.store.database import connect
+from pgvector_sync.store.database import begin, connect
 from pgvector_sync.store.grants import require_sole_author
 from pgvector_sync.store.migrations import check_schema
 
@@ -67,6 +67,9 @@ def _check() -> None:
     settings.redis()
     broker_settings(settings)
     check_redis(settings)
-    with connect(settings.database()) as connection:
+    with (
+        connect(settings.database()) as connection,
+        begin(connection, lock_timeout=settings.lock_timeout, read_only=True),
+    ):
         check_schema(connection)
         require_sole_author(connection)

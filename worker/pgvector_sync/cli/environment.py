@@ -12,7 +12,7 @@ from pgvector_sync.bootstrap import open_runtime
 from pgvector_sync.cli.console import say
 from pgvector_sync.operate import embedded
 from pgvector_sync.settings import load_settings
-from pgvector_sync.store.database import connect
+from pgvector_sync.store.database import begin, connect
 from pgvector_sync.store.grants import require_sole_author
 from pgvector_sync.store.migrations import check_schema
 from pgvector_sync.sync.runtime import Runtime
@@ -43,7 +43,10 @@ def runtime(*, working: bool = False) -> Iterator[Runtime]:
     settings = load_settings()
     if working:
         limits.require(settings)
-    with connect(settings.database()) as connection:  # before the pool, which would try for seconds
+    with (
+        connect(settings.database()) as connection,  # before the pool, which would try for seconds
+        begin(connection, lock_timeout=settings.lock_timeout, read_only=True),
+    ):
         check_schema(connection)
         if working:
             require_sole_author(connection)

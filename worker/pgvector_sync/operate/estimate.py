@@ -119,7 +119,7 @@ def estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, as
 
 def _estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, asked: Asked) -> Estimate:
     shape = Shape(pipeline, runtime.database.vector_schema)
-    require_trusted(connection, pipeline)
+    require_trusted(connection, pipeline, whole=asked.where is not None)
     if asked.where is not None:
         check_condition(connection, shape, asked.where)
     total, sample = _sample(connection, runtime, shape, asked)

@@ -147,7 +147,7 @@ def _wait_past_autovacuum(database: Database, site: Site, holder: Holder) -> Non
     cancel a statement of the application. An autovacuum against wraparound stays, and the tries go on.
     """
     try:
-        with database.connection() as connection:
+        with database.transaction(read_only=True) as connection:
             patience = timedelta(milliseconds=one(connection, statement("gap.deadlock_timeout"))["milliseconds"])
         with database.transaction(
             lock_timeout=patience + BEYOND_DEADLOCK_TIMEOUT, force_rollback=True

@@ -70,6 +70,6 @@ def _database(url: str | None) -> Iterator[Database]:
     if url is not None:
         settings = settings.model_copy(update={"database_url": SecretStr(url)})
     with open_database(settings, max_connections=1) as database:
-        with database.connection() as connection:
+        with database.transaction(read_only=True) as connection:
             check_schema(connection)
         yield database

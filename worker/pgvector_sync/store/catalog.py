@@ -13,6 +13,7 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.model import KeyColumn, Need, Source
 from pgvector_sync.store import expressions
 from pgvector_sync.store.database import Connection, one
+from pgvector_sync.store.expressions import Paths
 from pgvector_sync.store.shape import KEY_TYPES, TARGET_COLUMNS, base_type
 from pgvector_sync.store.statements import statement
 
@@ -270,8 +271,8 @@ def understand(
     try:
         with connection.transaction(force_rollback=True):
             paths = expressions.begin(connection)
-            columns = _probe(connection, source, table, text_sql, where_sql)
-            depends = expressions.depends(connection)
+            columns, whole = _probe(connection, source, table, text_sql, where_sql, paths)
+            depends = (*expressions.depends(connection), *([Need("row", "", "", "")] if whole else []))
             loose = expressions.require_same_bodies(connection, paths)
             text = expressions.pin(connection, source, text_sql, paths)
             where = None if where_sql is None else expressions.pin(connection, source, where_sql, paths)
@@ -287,20 +288,23 @@ def understand(
 
 
 def _probe(
-    connection: Connection, source: Source, table: Table, text_sql: str, where_sql: str | None
-) -> list[str]:
+    connection: Connection, source: Source, table: Table, text_sql: str, where_sql: str | None, paths: Paths
+) -> tuple[list[str], bool]:
+    """The columns that are read, and whether a whole row is, with columns that come later."""
     view = sql.Identifier("pgvector_sync", expressions.PROBE)
-    # binary: by the extended protocol, which takes one statement only
-    connection.cursor(binary=True).execute(
+    expressions.create_view(
+        connection,
         sql.SQL(
-            "CREATE VIEW {view} AS SELECT ({text}\n)::text AS text FROM {source} "
+            "CREATE VIEW {view} AS SELECT ({text}\n)::pg_catalog.text AS text FROM {source} "
             "WHERE ({text}\n) IS NOT NULL AND ({where}\n)"  # in WHERE, aggregates and sets are refused
         ).format(
             view=view,
             text=sql.SQL(text_sql),
             where=sql.SQL(where_sql or "true"),
             source=sql.Identifier(source.schema, source.table),
-        )
+        ),
+        paths.default,
+        paths.ours,
     )
     found = one(
         connection,
@@ -330,6 +334,7 @@ def _probe(
             hint="its result would change without the row changing, and the vector would be stale unnoticed",
         )
     columns = set(found["columns"])
-    if _WHOLE_ROW.search(tree) or any(c.virtual and c.name in columns for c in table.columns):
+    whole = _WHOLE_ROW.search(tree) is not None
+    if whole or any(c.virtual and c.name in columns for c in table.columns):
         columns = {column.name for column in table.columns if not column.virtual}
-    return [column.name for column in table.columns if column.name in columns]
+    return [column.name for column in table.columns if column.name in columns], whole

@@ -14,6 +14,7 @@ from pgvector_sync.model import Need, Source
 from pgvector_sync.store.database import Connection, limit_statements, one
 from pgvector_sync.store.shape import expression
 from pgvector_sync.store.statements import statement
+from pgvector_sync.store.trust import trusts
 
 PROBE, PIN = "expression_probe", "expression_pin"
 """Views in our schema that are rolled back."""
@@ -32,21 +33,32 @@ class Paths:
 
 
 def begin(connection: Connection) -> Paths:
-    """To the end of the transaction, names are looked up as by default."""
+    """Where names are looked up by default. Only what the user has written is: our own statements never, since
+    somebody who may create in one of those schemas could have them call functions and operators of his own.
+    """
     row = one(connection, statement("expressions.paths"))
     _look_up(connection, row["default_path"])
     theirs = one(connection, statement("expressions.schemas"))["schemas"]
+    _look_up(connection, row["our_path"])
     differ = tuple(schema for schema in theirs if schema not in row["schemas"])
     return Paths(row["default_path"], row["our_path"], differ)
 
 
+def create_view(connection: Connection, query: sql.Composed, path: str, ours: str) -> None:
+    """Has Postgres understand a user's expression as by `path`; executes nothing of it."""
+    _look_up(connection, path)
+    # binary: by the extended protocol, which takes one statement only
+    connection.cursor(binary=True).execute(query)
+    _look_up(connection, ours)
+
+
 def pin(connection: Connection, source: Source, user_sql: str, paths: Paths) -> str:
     """The expression with every name qualified. Raises Refused where it can't be spelled out."""
-    meant = _spelled_out(connection, source, user_sql, paths.default)
+    meant = _spelled_out(connection, source, user_sql, paths.default, paths.ours)
     for spelling in (meant, user_sql):
         try:
             with connection.transaction():
-                if _spelled_out(connection, source, spelling, paths.ours) == meant:
+                if _spelled_out(connection, source, spelling, paths.ours, paths.ours) == meant:
                     return spelling
         except psycopg.Error:
             continue
@@ -62,7 +74,7 @@ def same_meaning(connection: Connection, source: Source, stored: str, pinned: st
         return True
     try:
         with connection.transaction(force_rollback=True):
-            return _spelled_out(connection, source, stored, "") == _spelled_out(connection, source, pinned, "")
+            return _spelled_out(connection, source, stored) == _spelled_out(connection, source, pinned)
     except psycopg.Error:
         return False
 
@@ -95,13 +107,19 @@ def require_same_results(
     connection: Connection, source: Source, text: str, where: str | None, loose: tuple[str, ...]
 ) -> bool:
     """Runs the expressions on the first rows as the application would, then as a worker does; False where there
-    is no row to try. Only what is trusted may come here.
+    is no row to try, or others' functions are on the way. Only what is trusted may come here.
 
     Raises Refused where a function of `loose` says something else then, or fails.
     """
     if not loose:
         return True
     before = one(connection, statement("expressions.paths"))
+    _look_up(connection, before["default_path"])
+    path = one(connection, statement("expressions.schemas"))["schemas"]
+    _look_up(connection, before["our_path"])
+    query = statement("expressions.shared").format(trusts_owner=trusts("made.owner"))
+    if one(connection, query, {"schemas": path})["shared"]:
+        return False  # what a body calls could be of anybody's making
     try:
         meant = _some(connection, source, text, where, before["default_path"])
     except psycopg.Error:
@@ -142,22 +160,22 @@ def _look_up(connection: Connection, path: str) -> None:
     connection.execute(statement("expressions.look_up"), {"path": path})
 
 
-def _spelled_out(connection: Connection, source: Source, user_sql: str, path: str) -> str:
+def _spelled_out(connection: Connection, source: Source, user_sql: str, path: str = "", ours: str = "") -> str:
     """The expression as Postgres prints it where nothing is on the search_path."""
     view = sql.Identifier("pgvector_sync", PIN)
-    _look_up(connection, path)
-    # binary: by the extended protocol, which takes one statement only
-    connection.cursor(binary=True).execute(
+    create_view(
+        connection,
         sql.SQL("CREATE VIEW {view} AS SELECT ({expression}\n) AS {column} FROM {source}").format(
             view=view,
             expression=sql.SQL(user_sql),
             column=sql.Identifier(_COLUMN),
             source=sql.Identifier(source.schema, source.table),
-        )
+        ),
+        path,
+        "",
     )
-    _look_up(connection, "")
     printed: str = one(connection, statement("expressions.printed"), {"view": f"pgvector_sync.{PIN}"})["printed"]
     connection.execute(sql.SQL("DROP VIEW {}").format(view))
-    _look_up(connection, path)
+    _look_up(connection, ours)
     printed = printed.strip().removeprefix("SELECT ")
     return printed[: printed.rindex(f" AS {_COLUMN}\n")].strip()

@@ -17,7 +17,7 @@ from pgvector_sync.model import Key
 from pgvector_sync.store.database import Connection
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.statements import statement
-from pgvector_sync.store.trust import require_trusted
+from pgvector_sync.store.trust import require_own_target, require_trusted
 from pgvector_sync.store.work import jsonb_keys
 
 Vector32 = NDArray[np.float32]
@@ -121,7 +121,7 @@ def known(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]) -
     return {row["fingerprint"] for row in connection.execute(query, {"fingerprints": list(fingerprints)})}
 
 
-WRITE_STATEMENTS = 2
+WRITE_STATEMENTS = 4
 """Round trips of `write`."""
 
 
@@ -134,15 +134,18 @@ def write(connection: Connection, shape: Shape, vectors: Mapping[Key, tuple[byte
         "fingerprints": [fingerprint for fingerprint, _ in vectors.values()],
         "model": shape.pipeline.spec.model,
     }
+    require_own_target(connection, shape.pipeline)
     written = connection.execute(shape.write, params).rowcount
     if written != len(vectors):  # the keys are distinct and locked
         label = shape.pipeline.target_label
         raise DatabaseRefuses(f"{label} swallows what is written: a trigger of its own, perhaps")
+    require_own_target(connection, shape.pipeline)
     connection.execute(shape.trim, {"keys": keys, "chunks": 1})
 
 
 def remove(connection: Connection, shape: Shape, keys: Sequence[Key]) -> set[Key]:
     """Removes all chunks of these rows; returns the keys of those that had any."""
+    require_own_target(connection, shape.pipeline)
     return {tuple(row["key"]) for row in connection.execute(shape.remove, {"keys": jsonb_keys(keys)})}
 
 
@@ -157,7 +160,7 @@ def page(
     since: datetime | None = None,
 ) -> list[tuple[Key, bool]]:
     """The next keys of the source, in its own key order, each with whether it meets all conditions."""
-    require_trusted(connection, shape.pipeline)
+    require_trusted(connection, shape.pipeline, whole=bool(conditions))
     query = shape.page(from_start=after is None, conditions=conditions)
     params = {
         "after": None if after is None else Jsonb(list(after)),
@@ -180,7 +183,7 @@ def asked(
     since: datetime | None,
 ) -> set[Key]:
     """Those of the keys whose row meets all conditions, or is gone."""
-    require_trusted(connection, shape.pipeline)
+    require_trusted(connection, shape.pipeline, whole=True)
     params = {
         "keys": jsonb_keys(keys),
         "since": since,
@@ -202,4 +205,5 @@ def lock_page(connection: Connection, shape: Shape, after: Key | None, *, limit:
 
 def remove_orphans(connection: Connection, shape: Shape, keys: Sequence[Key]) -> int:
     """Of these locked keys, removes the vectors of those without a source row; returns how many."""
+    require_own_target(connection, shape.pipeline)
     return connection.execute(shape.remove_orphans, {"keys": jsonb_keys(keys)}).rowcount

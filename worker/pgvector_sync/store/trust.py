@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.model import Need, Pipeline, Source
-from pgvector_sync.store.database import Connection
+from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.statements import statement
 
 Target = tuple[str, str]
@@ -31,18 +31,30 @@ class Stranger:
     """Something else than a table has its name."""
 
 
+def trusts(role: str) -> sql.Composed:
+    """A condition: a role, given as an expression, may create in our schema."""
+    return statement("trust.trusts").format(role=sql.SQL(role))
+
+
 def strangers(
-    connection: Connection, source: Source, columns: Sequence[str], needs: Sequence[Need], target: Target
+    connection: Connection,
+    source: Source,
+    columns: Sequence[str],
+    needs: Sequence[Need],
+    target: Target,
+    *,
+    whole: bool = False,
 ) -> list[Stranger]:
     """What belongs to a role that may not create in our schema."""
-    query = _query("strangers", source, tuple(columns), tuple(needs), target)
+    query = _query("strangers", source, tuple(columns), tuple(needs), target, whole=whole)
     return [_stranger(source, target, **row) for row in connection.execute(query)]
 
 
-def require_trusted(connection: Connection, pipeline: Pipeline) -> None:
+def require_trusted(connection: Connection, pipeline: Pipeline, *, whole: bool = False) -> None:
     """Before the source is read and the target is written to, in the same transaction.
 
-    The columns' types stay as they are from here until it ends. Raises DatabaseRefuses.
+    `whole` where a condition may read any column. The columns' types stay as they are from here until it ends.
+    Raises DatabaseRefuses.
     """
     source, target = pipeline.source, (pipeline.target_schema, pipeline.target_table)
     # one round trip: without parameters, several statements are sent at once
@@ -51,18 +63,37 @@ def require_trusted(connection: Connection, pipeline: Pipeline) -> None:
     while cursor.nextset():
         pass
     row = cursor.fetchone()
-    if row is None or not (row["closer"] or pipeline.needs):
+    if row is None or not (row["closer"] or pipeline.needs or whole):
         return
-    if found := strangers(connection, source, pipeline.read_columns, pipeline.needs, target):
+    if found := strangers(connection, source, pipeline.read_columns, pipeline.needs, target, whole=whole):
         raise DatabaseRefuses(found[0].words, hint=found[0].advice)
+
+
+def require_own_target(connection: Connection, pipeline: Pipeline) -> None:
+    """Once more before each statement that writes to it. Raises DatabaseRefuses.
+
+    A lock keeps a table, and not its name: the owner of a schema may rename it while we wait for a row, and put
+    another schema and table in its place.
+    """
+    source, target = pipeline.source, (pipeline.target_schema, pipeline.target_table)
+    if one(connection, _query("own_target", source, (), (), target))["own"]:
+        return
+    found = strangers(connection, source, (), (), target)
+    stranger = next((each for each in found if each.of_target), None)
+    label = pipeline.target_label
+    words = f"{label} is another table than before" if stranger is None else stranger.words
+    raise DatabaseRefuses(words, hint="pgvector-sync apply" if stranger is None else stranger.advice)
 
 
 def lock(source: Source) -> sql.Composed:
     """Under a name of its own each time: where a cancel arrives between the two statements, the first one outlives
     the transaction, and would refuse its name to every later one of this connection.
     """
+    home = sql.Identifier(source.schema, source.table)
     return statement("trust.lock").format(
-        name=sql.Identifier(f"pgvector_sync_{token_hex(8)}"), source=sql.Identifier(source.schema, source.table)
+        name=sql.Identifier(f"pgvector_sync_{token_hex(8)}"),
+        source=home,
+        source_name=sql.Literal(home.as_string()),
     )
 
 
@@ -73,17 +104,16 @@ def _query(
     columns: tuple[str, ...],
     needs: tuple[Need, ...],
     target: Target,
+    *,
+    whole: bool = False,
 ) -> sql.SQL:
     """Composed once: it has no parameters."""
-
-    def trusts(role: str) -> sql.Composed:
-        return statement("trust.trusts").format(role=sql.SQL(role))
-
     query: sql.Composable = statement(f"trust.{name}").format(
         source_schema=sql.Literal(source.schema),
         source_table=sql.Literal(source.table),
         columns=sql.Literal(list(columns)),
         needs=sql.Literal(Jsonb([need.as_json() for need in needs])),
+        whole=sql.SQL("true" if whole else "false"),
         target_schema=sql.Literal(target[0]),
         target_table=sql.Literal(target[1]),
         trusts_type=trusts("t.typowner"),
@@ -100,6 +130,9 @@ def _stranger(
     if kind == "source":
         words = f"{source.label} is {_KINDS.get(by or '', 'no table')} now"
         return Stranger(False, words, "put the table back")
+    if kind == "child":
+        words = f"{name} inherits from {source.label} now, and would be read with it"
+        return Stranger(False, words, f"ALTER TABLE {name} NO INHERIT …; -- {source.label}")
     if kind == "target":
         label = ".".join(target)
         if by not in ("r", "p"):

@@ -1,0 +1,156 @@
+"""What Postgres evaluates by itself when a source is read: never with a worker's rights, whatever its owner adds and when."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from attack import HELD, MARK, Attack, documents, grant, owns_schema
+from pgvector_sync.errors import DatabaseRefuses
+from pgvector_sync.sync.batch.read import read
+from pgvector_sync.sync.batch.write import write
+from steps import Steps
+from waiting import eventually
+
+PARTITIONED = (
+    "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text) PARTITION BY RANGE (id)",
+    "CREATE TABLE docs_1 PARTITION OF docs FOR VALUES FROM (0) TO (1000)",
+    "INSERT INTO docs VALUES (1, 'one', 'n')",
+)
+
+
+def partitioned(attack: Attack, **values: object) -> None:
+    """A partitioned source, one partition of which is the attacker's."""
+    attack.synced.run(*PARTITIONED)
+    attack.synced.declare(**values)
+    attack.synced.apply()
+    grant(attack)
+    attack.synced.run(
+        f"ALTER TABLE docs_1 OWNER TO {attack.attacker}", f"GRANT SELECT ON docs_1 TO {attack.worker}"
+    )
+
+
+def planned(attack: Attack) -> str:
+    """A function that the planner evaluates where it finds it in an expression."""
+    return attack.function("loot.planned", "n integer", "text", "n::text", "IMMUTABLE")
+
+
+def test_a_check_of_a_partition_is_not_evaluated_as_the_worker(attack: Attack) -> None:
+    partitioned(attack)
+    attack.as_attacker(planned(attack), "ALTER TABLE docs_1 ADD CHECK (loot.planned(1) <> body)")
+    attack.sync()
+    attack.nothing_ran()
+    attack.synced.exact()
+
+
+def test_a_check_is_not_evaluated_as_the_worker_whatever_the_database_has_set(attack: Attack) -> None:
+    documents(attack)
+    name = attack.synced.database.name
+    attack.synced.run(
+        f"ALTER TABLE docs OWNER TO {attack.attacker}", f"ALTER DATABASE {name} SET constraint_exclusion = on"
+    )
+    attack.as_attacker(planned(attack), "ALTER TABLE docs ADD CHECK (loot.planned(1) <> body)")
+    attack.sync()
+    attack.nothing_ran()
+    attack.synced.exact()
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "CREATE INDEX ON loot.docs_child ((loot.planned(1) || body))",
+        "CREATE STATISTICS loot.s ON (loot.planned(1) || body), id FROM loot.docs_child",
+        "ALTER TABLE loot.docs_child ADD CHECK (loot.planned(1) <> body)",
+    ],
+)
+def test_a_table_that_inherits_from_a_source_is_not_planned_as_the_worker(attack: Attack, made: str) -> None:
+    documents(attack)
+    attack.synced.run(f"ALTER TABLE docs OWNER TO {attack.attacker}")
+    attack.as_attacker(planned(attack), "CREATE TABLE loot.docs_child () INHERITS (docs)", made)
+    attack.sync()
+    attack.nothing_ran()
+
+
+def test_a_column_that_is_added_to_a_row_read_as_a_whole_has_no_cast_called(attack: Attack) -> None:
+    documents(attack, text={"sql": "to_jsonb(docs)::text"})
+    attack.synced.run(f"ALTER TABLE docs OWNER TO {attack.attacker}")
+    attack.as_attacker(
+        "CREATE TYPE loot.mood AS ENUM ('n', 'm')",
+        "GRANT USAGE ON TYPE loot.mood TO PUBLIC",
+        attack.function("loot.as_json", "m loot.mood", "json", "'1'::json"),
+        "CREATE CAST (loot.mood AS json) WITH FUNCTION loot.as_json(loot.mood)",
+        "ALTER TABLE docs ADD mood loot.mood DEFAULT 'n'",
+    )
+    attack.sync()
+    attack.nothing_ran()
+    attack.stopped("behind the cast (loot.mood AS json)")
+
+
+def test_an_index_that_is_made_while_the_worker_waits_for_its_table_is_seen(attack: Attack) -> None:
+    partitioned(attack)
+    attack.as_attacker(planned(attack))
+    attack.synced.settle()
+    attack.synced.run("UPDATE docs SET body = 'two'")
+    with attack.synced.acting_as(attack.worker) as runtime, attack.synced.database.connect() as holder:
+        batch = Steps(attack.synced, runtime).claim()
+        holder.execute(f"SET SESSION AUTHORIZATION {attack.attacker}")
+        holder.execute("BEGIN")
+        holder.execute("LOCK TABLE docs_1 IN ACCESS EXCLUSIVE MODE")
+        holder.execute("CREATE INDEX ON docs_1 ((loot.planned(1) || body))")
+        holder.execute("SELECT pg_advisory_unlock_all()")
+        with ThreadPoolExecutor() as threads:
+            reading = threads.submit(read, runtime, batch)
+            waits = "SELECT count(*) FROM pg_locks WHERE relation = 'docs_1'::regclass AND NOT granted"
+            eventually(lambda: attack.synced.database.value(waits) > 0)
+            holder.execute("COMMIT")
+            with pytest.raises(DatabaseRefuses, match="in an index or statistics"):
+                reading.result()
+        attack.holders = attack.synced.database.value(HELD, MARK)
+    attack.nothing_ran()
+
+
+@pytest.mark.parametrize("waits_for", ["a text", "a row of the target"])
+def test_a_schema_that_is_renamed_under_a_write_gets_none_of_it(attack: Attack, waits_for: str) -> None:
+    """The attacker owns the schema of the target, and may create others."""
+    owns_schema(attack)
+    attack.synced.run(
+        f"GRANT CREATE ON DATABASE {attack.synced.database.name} TO {attack.attacker}",
+        "CREATE FUNCTION public.slowly(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS "
+        "'BEGIN PERFORM pg_catalog.pg_advisory_lock_shared(7), pg_catalog.pg_advisory_unlock_shared(7); RETURN t; END'",
+    )
+    documents(attack, text={"sql": "public.slowly(body)"}, target="app.docs_embedding")
+    attack.synced.settle()
+    attack.synced.run("UPDATE docs SET body = 'two'", f"GRANT SELECT ON app.docs_embedding TO {attack.attacker}")
+    connect = attack.synced.database.connect
+    with attack.synced.acting_as(attack.worker) as runtime, connect() as holder, connect() as owner:
+        steps = Steps(attack.synced, runtime, checks=False)
+        batch = steps.claim()
+        prepared = steps.embed(batch)
+        owner.execute("BEGIN")
+        owner.execute(f"SET SESSION AUTHORIZATION {attack.attacker}")
+        for each in (
+            "ALTER SCHEMA app RENAME TO app_before",
+            "CREATE SCHEMA app",
+            f"GRANT USAGE ON SCHEMA app TO {attack.worker}",
+            "CREATE TABLE app.docs_embedding (LIKE app_before.docs_embedding INCLUDING ALL)",
+            attack.function("app.on_write", "", "trigger", "null"),
+            "CREATE TRIGGER t BEFORE INSERT OR DELETE ON app.docs_embedding EXECUTE FUNCTION app.on_write()",
+            f"GRANT ALL ON app.docs_embedding TO {attack.worker}",
+        ):
+            owner.execute(each)
+        holder.execute("BEGIN")
+        if waits_for == "a text":
+            holder.execute("SELECT pg_advisory_xact_lock(7)")
+        else:
+            holder.execute("SELECT FROM app.docs_embedding FOR UPDATE")
+        with ThreadPoolExecutor() as threads:
+            writing = threads.submit(write, runtime, batch, prepared)
+            waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+            eventually(lambda: attack.synced.database.value(waits) > 0)
+            owner.execute("COMMIT")
+            holder.execute("COMMIT")
+            with pytest.raises(DatabaseRefuses, match="belongs to role attacker"):
+                writing.result()
+        attack.holders = attack.synced.database.value(HELD, MARK)
+    attack.nothing_ran()

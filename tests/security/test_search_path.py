@@ -1,0 +1,96 @@
+"""The search_path and other settings of a database: they decide what a user's words mean, and never what ours do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from attack import Attack, documents
+from pgvector_sync.store.migrations import migrate
+from roles import OWNER
+from synced import DOCS
+
+
+@pytest.fixture
+def hostile(attack: Attack) -> Iterator[Attack]:
+    """The attacker owns the database, and has its sessions look into his schema first."""
+    attack.synced.run(
+        f"ALTER DATABASE {attack.synced.database.name} OWNER TO {attack.attacker}",
+        f"GRANT USAGE ON SCHEMA loot TO {OWNER}",
+    )
+    attack.as_attacker(
+        f"ALTER DATABASE {attack.synced.database.name} SET search_path = loot, pg_catalog, public",
+        # what our statements call and compare by; the originals go on behind them
+        attack.function("loot.set_config", "a text, b text, c boolean", "text", "pg_catalog.set_config(a, b, c)"),
+        attack.function("loot.same", "a oid, b oid", "boolean", "a OPERATOR(pg_catalog.=) b"),
+        "CREATE OPERATOR loot.= (FUNCTION = loot.same, LEFTARG = oid, RIGHTARG = oid)",
+        attack.function("loot.same", "a name, b name", "boolean", "a OPERATOR(pg_catalog.=) b"),
+        "CREATE OPERATOR loot.= (FUNCTION = loot.same, LEFTARG = name, RIGHTARG = name)",
+        attack.function("loot.same", "a name, b text", "boolean", "a OPERATOR(pg_catalog.=) b"),
+        "CREATE OPERATOR loot.= (FUNCTION = loot.same, LEFTARG = name, RIGHTARG = text)",
+        attack.function("loot.replace", "a text, b text, c text", "text", "pg_catalog.replace(a, b, c)"),
+    )
+    yield attack
+    attack.synced.run(
+        f"ALTER DATABASE {attack.synced.database.name} OWNER TO CURRENT_USER",
+        f"ALTER DATABASE {attack.synced.database.name} RESET search_path",
+    )
+
+
+def nothing_ran(attack: Attack) -> None:
+    """Nor as the role that applies."""
+    who = attack.synced.database.execute("SELECT who FROM loot.ran")
+    assert [role for (role,) in who if role != attack.attacker] == []
+
+
+def test_who_may_create_in_public_has_nothing_run_as_the_role_that_applies(attack: Attack) -> None:
+    attack.as_attacker(
+        attack.function("public.same", "a oid, b regclass", "boolean", "a OPERATOR(pg_catalog.=) b"),
+        "CREATE OPERATOR public.= (FUNCTION = public.same, LEFTARG = oid, RIGHTARG = regclass)",
+    )
+    documents(attack)
+    attack.sync()
+    attack.nothing_ran()
+    nothing_ran(attack)
+
+
+def test_the_owner_of_the_database_has_nothing_run_by_its_search_path(hostile: Attack) -> None:
+    synced = hostile.synced
+    with synced.acting_as(OWNER) as owner:
+        synced.run("SET search_path = public; " + DOCS, "INSERT INTO public.docs VALUES (1, 'one', 'n')")
+        synced.declare(source="public.docs")
+        synced.apply(owner)
+    synced.run(
+        f"GRANT SELECT ON public.docs TO {hostile.worker}",
+        f"GRANT SELECT, INSERT, UPDATE, DELETE ON public.docs_embedding TO {hostile.worker}",
+    )
+    hostile.sync()
+    hostile.nothing_ran()
+    nothing_ran(hostile)
+    assert migrate(synced.database.url_as(OWNER)) == []
+    nothing_ran(hostile)
+
+
+def test_a_body_that_looks_names_up_is_not_tried_where_others_may_be_found(attack: Attack) -> None:
+    attack.as_attacker(
+        attack.function("public.join_them", "a text, b integer", "text", "'joined'"),
+        "CREATE OPERATOR public.|| (FUNCTION = public.join_them, LEFTARG = text, RIGHTARG = integer)",
+    )
+    attack.synced.run(
+        "CREATE FUNCTION public.numbered(t text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN t || 1; END'"
+    )
+    documents(attack, text={"sql": "public.numbered(body)"})
+    attack.sync()
+    attack.nothing_ran()
+    nothing_ran(attack)
+
+
+def test_what_a_blank_text_is_no_setting_decides(attack: Attack) -> None:
+    documents(attack)
+    name = attack.synced.database.name
+    attack.synced.run(f"ALTER DATABASE {name} SET standard_conforming_strings = off")
+    attack.sync()
+    with attack.synced.acting_as(attack.worker) as runtime:
+        attack.synced.settle(runtime=runtime)
+    attack.synced.exact()
