@@ -29,6 +29,17 @@ SELECT count(*) AS rows FROM (SELECT FROM {target} LIMIT %(limit)s) AS counted;
 SELECT count(*) AS rows FROM {target} AS pgvector_sync_target
 WHERE NOT EXISTS (SELECT FROM {source} AS pgvector_sync_source WHERE {same_key});
 
+-- name: lock
+-- Before a look at what refers to it: from here on nothing else can.
+LOCK TABLE {target} IN ACCESS EXCLUSIVE MODE;
+
+-- name: referrers
+-- Foreign keys of tables whose owners aren't trusted: when a type changes they are checked anew, with our rights, and the
+-- planner evaluates what the indexes of those tables hold.
+SELECT k.conname::text AS name, k.conrelid::regclass::text AS "table", pg_get_userbyid(c.relowner)::text AS owner
+FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
+WHERE k.contype = 'f' AND k.confrelid = {target_name}::regclass AND NOT {trusts_owner} ORDER BY 2, 1;
+
 -- name: retype_keys
 -- Wider types for key columns: rewrites the table and its indexes where Postgres stores the new type in another way.
 ALTER TABLE {target} {columns};

@@ -68,6 +68,17 @@ WITH RECURSIVE source_ AS (
 ), foreign_type AS (
     SELECT t.oid, t.typtype, t.typowner FROM pg_catalog.pg_type t
     WHERE (t.oid IN (SELECT type_.oid FROM type_) OR t.oid IN (SELECT reltype FROM source_)) AND NOT {trusts_type}
+), checked (oid) AS (
+    -- types that an expression converts to, and the domains in them: their checks run
+    SELECT to_regtype(need.identity)::oid FROM need WHERE need.kind = 'type'
+    UNION
+    SELECT part.oid FROM checked JOIN pg_catalog.pg_type t ON t.oid = checked.oid AND t.oid >= 16384
+    CROSS JOIN LATERAL (
+        SELECT t.typelem UNION ALL SELECT t.typbasetype
+        UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
+                  WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+        UNION ALL SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE g.rngtypid = t.oid) AS part (oid)
+    WHERE part.oid >= 16384
 ), called AS (
     SELECT p.oid, p.proowner, 'function' AS kind, NULL AS by FROM need
     JOIN pg_catalog.pg_namespace n ON n.nspname = need.schema
@@ -82,16 +93,19 @@ WITH RECURSIVE source_ AS (
     FROM foreign_type JOIN pg_catalog.pg_cast k ON foreign_type.oid IN (k.castsource, k.casttarget)
     JOIN pg_catalog.pg_proc p ON p.oid = k.castfunc
     UNION ALL
-    SELECT p.oid, p.proowner, 'index', evaluated.by FROM (
-        SELECT 'pg_catalog.pg_class'::regclass, i.indexrelid, i.indexrelid::regclass::text
+    SELECT p.oid, p.proowner, evaluated.kind, evaluated.by FROM (
+        SELECT 'pg_catalog.pg_class'::regclass, i.indexrelid, i.indexrelid::regclass::text, 'index'
         FROM tree JOIN pg_catalog.pg_index i ON i.indrelid = tree.oid
         WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL
         UNION ALL
-        SELECT 'pg_catalog.pg_statistic_ext'::regclass, e.oid, e.stxname::text
+        SELECT 'pg_catalog.pg_statistic_ext'::regclass, e.oid, e.stxname::text, 'index'
         FROM tree JOIN pg_catalog.pg_statistic_ext e ON e.stxrelid = tree.oid WHERE e.stxexprs IS NOT NULL
         UNION ALL
-        SELECT 'pg_catalog.pg_class'::regclass, tree.oid, tree.oid::regclass::text FROM tree, source_
-        WHERE source_.kind = 'p') AS evaluated (classid, objid, by)
+        SELECT 'pg_catalog.pg_constraint'::regclass, k.oid, checked.oid::regtype::text, 'check'
+        FROM checked JOIN pg_catalog.pg_constraint k ON k.contypid = checked.oid
+        UNION ALL
+        SELECT 'pg_catalog.pg_class'::regclass, tree.oid, tree.oid::regclass::text, 'index' FROM tree, source_
+        WHERE source_.kind = 'p') AS evaluated (classid, objid, by, kind)
     JOIN pg_catalog.pg_depend d ON d.classid = evaluated.classid AND d.objid = evaluated.objid AND d.objsubid = 0
     LEFT JOIN pg_catalog.pg_operator o ON d.refclassid = 'pg_catalog.pg_operator'::regclass AND o.oid = d.refobjid
     JOIN pg_catalog.pg_proc p
@@ -104,7 +118,7 @@ SELECT 'gone', need.identity, need.kind, NULL FROM need
 WHERE need.kind = 'operator' AND to_regoperator(need.identity) IS NULL OR need.kind = 'type' AND to_regtype(need.identity) IS NULL
 UNION ALL
 SELECT 'domain', foreign_type.oid::regtype::text, NULL, pg_get_userbyid(foreign_type.typowner)::text FROM foreign_type
-WHERE EXISTS (SELECT FROM need WHERE need.kind = 'type' AND to_regtype(need.identity)::oid = foreign_type.oid)
+WHERE foreign_type.oid IN (SELECT checked.oid FROM checked)
   AND EXISTS (SELECT FROM pg_catalog.pg_constraint k WHERE k.contypid = foreign_type.oid AND k.contype = 'c')
 UNION ALL
 SELECT 'source', {source_table}, source_.kind, NULL FROM source_ WHERE source_.kind NOT IN ('r', 'p')

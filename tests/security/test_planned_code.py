@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from attack import HELD, MARK, Attack, documents, grant, owns_schema
-from pgvector_sync.errors import DatabaseRefuses
+from pgvector_sync.errors import DatabaseRefuses, Refused
+from pgvector_sync.operate.doctor.tables import _try_to_read
+from pgvector_sync.store.pipelines import require_pipeline
 from pgvector_sync.sync.batch.read import read
 from pgvector_sync.sync.batch.write import write
 from steps import Steps
@@ -153,4 +155,61 @@ def test_a_schema_that_is_renamed_under_a_write_gets_none_of_it(attack: Attack, 
             with pytest.raises(DatabaseRefuses, match="belongs to role attacker"):
                 writing.result()
         attack.holders = attack.synced.database.value(HELD, MARK)
+    attack.nothing_ran()
+
+
+def test_a_role_that_may_refer_to_a_target_has_nothing_evaluated_as_the_owner_when_a_key_is_widened(
+    attack: Attack,
+) -> None:
+    attack.synced.run("CREATE TABLE docs (id int PRIMARY KEY, body text)", "INSERT INTO docs VALUES (1, 'one')")
+    attack.synced.declare()
+    attack.synced.apply()
+    attack.synced.settle()
+    attack.synced.run(f"GRANT REFERENCES ON docs_embedding TO {attack.attacker}")
+    attack.as_attacker(
+        planned(attack),
+        "CREATE TABLE loot.refers (id int, chunk_no int, body text, FOREIGN KEY (id, chunk_no) REFERENCES docs_embedding)",
+        "CREATE INDEX ON loot.refers ((loot.planned(1) || body))",
+        "GRANT SELECT ON loot.refers TO PUBLIC",
+    )
+    attack.synced.run("DROP TRIGGER pgvector_sync_update ON docs", "ALTER TABLE docs ALTER id TYPE bigint")
+    with pytest.raises(Refused, match=r"loot\.refers, which belongs to attacker") as refused:
+        attack.synced.apply()
+    attack.holders = attack.synced.database.value(HELD, MARK)
+    attack.nothing_ran()
+    attack.synced.run(str(refused.value.hint))
+    attack.synced.apply()
+
+
+def test_the_role_that_looks_after_a_pipeline_by_doctor_plans_nothing_of_others(attack: Attack) -> None:
+    documents(attack)
+    attack.synced.run(f"ALTER TABLE docs OWNER TO {attack.attacker}")
+    attack.as_attacker(planned(attack), "CREATE INDEX ON docs ((loot.planned(1) || body))")
+    with attack.synced.owner.database.transaction(read_only=True) as connection:
+        pipeline = require_pipeline(connection, "docs")
+    found = list(_try_to_read(attack.synced.owner, pipeline))
+    attack.holders = attack.synced.database.value(HELD, MARK)
+    attack.nothing_ran()
+    assert "loot.planned(integer), in an index or statistics" in str(found[0])
+
+
+@pytest.mark.parametrize(
+    ("made", "type_"),
+    [
+        ("CREATE DOMAIN loot.word AS text CHECK (loot.planned(1) <> VALUE)", "loot.word[]"),
+        ("CREATE DOMAIN app.word AS loot.word", "app.word"),
+        ("CREATE DOMAIN app.word AS text CHECK (loot.planned(1) <> VALUE)", "app.word"),
+    ],
+)
+def test_the_check_of_a_domain_in_a_domain_or_an_array_does_not_run(attack: Attack, made: str, type_: str) -> None:
+    """Also that of a domain of the owner's, which calls a function of another."""
+    attack.as_attacker(planned(attack))
+    attack.synced.run("CREATE SCHEMA app")
+    if "AS loot.word" in made:
+        attack.as_attacker("CREATE DOMAIN loot.word AS text CHECK (loot.planned(1) <> VALUE)")
+    (attack.as_attacker if "DOMAIN loot" in made else attack.synced.run)(made)
+    value = "string_to_array(body, ',')" if type_.endswith("[]") else "body"
+    with pytest.raises(Refused, match="attacker"):
+        documents(attack, text={"sql": f"({value}::{type_})::text"})
+    attack.holders = attack.synced.database.value(HELD, MARK)
     attack.nothing_ran()

@@ -68,7 +68,8 @@ class Holder:
     def way_out(self) -> str:
         """What a person can do about it."""
         if self.pid is None:
-            return f"COMMIT PREPARED '{self.gid}' or ROLLBACK PREPARED '{self.gid}'"
+            gid = sql.Literal(self.gid).as_string().strip()  # which its owner has chosen
+            return f"COMMIT PREPARED {gid} or ROLLBACK PREPARED {gid}"
         if self.autovacuum:
             return (
                 f"wait until autovacuum is done with {self.schema}.{self.table} (pg_stat_progress_vacuum shows "

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from psycopg import sql
+
 from pgvector_sync.config import PipelineConfig
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Source, Spec
@@ -115,12 +117,18 @@ def _require_may_create(connection: Connection, target: Target) -> None:
     label = f"{target[0]}.{target[1]}"
     may = connection.execute(statement("apply.may_create"), {"schema": target[0]}).fetchone()
     if may is None:
-        raise Refused(f"there is no schema {target[0]} for the target", hint=f'CREATE SCHEMA "{target[0]}";')
+        raise Refused(
+            f"there is no schema {target[0]} for the target", hint=f"CREATE SCHEMA {_quoted(target[0])};"
+        )
     if not may["may_create"]:
         raise Refused(
             f"role {may['role']} may not create {label}",
-            hint=f'GRANT CREATE ON SCHEMA "{target[0]}" TO "{may["role"]}";',
+            hint=f"GRANT CREATE ON SCHEMA {_quoted(target[0])} TO {_quoted(may['role'])};",
         )
+
+
+def _quoted(name: str) -> str:
+    return sql.Identifier(name).as_string()
 
 
 def _take_over(

@@ -107,7 +107,8 @@ def page(
 
 
 def first(connection: Connection, shape: Shape, after: Key | None) -> Key | None:
-    """The first key after another, in either table; None: there is none."""
+    """The first key after another, in either table; None: there is none. Raises DatabaseRefuses."""
+    require_trusted(connection, shape.pipeline)
     params = {"after": None if after is None else Jsonb(list(after)), "limit": 1}
     row = connection.execute(_bound(shape, from_start=after is None), params).fetchone()
     return None if row is None else tuple(row["key"])

@@ -132,7 +132,8 @@ def _create_ledger(connection: Connection) -> None:
         who = one(connection, statement("migrations.extension"))
         raise Refused(
             f"role {who['role']} may not create the schema pgvector_sync ({error.sqlstate})",
-            hint=f'GRANT CREATE ON DATABASE "{who["database"]}" TO "{who["role"]}";',
+            hint=f"GRANT CREATE ON DATABASE {sql.Identifier(who['database']).as_string()} "
+            f"TO {sql.Identifier(who['role']).as_string()};",
         ) from None
 
 

@@ -16,6 +16,7 @@ from pgvector_sync.store.database import Connection, one, reading
 from pgvector_sync.store.key_change import KeyChange, key_changes
 from pgvector_sync.store.shape import TARGET_COLUMNS, base_type, name
 from pgvector_sync.store.statements import statement
+from pgvector_sync.store.trust import trusts
 
 Target = tuple[str, str]
 """(schema, table)"""
@@ -190,10 +191,29 @@ def retype_keys(connection: Connection, target: Target, table: Table, changes: S
                 )
             )
     if columns:
+        _require_no_referrers(connection, target)
         connection.execute(
             statement("target_table.retype_keys").format(
                 target=sql.Identifier(*target), columns=sql.SQL(", ").join(columns)
             )
+        )
+
+
+def _require_no_referrers(connection: Connection, target: Target) -> None:
+    """Raises Refused for a foreign key of a table that a role may fill with code of its own."""
+    relation = sql.Identifier(*target)
+    connection.execute(statement("target_table.lock").format(target=relation))
+    query = statement("target_table.referrers").format(
+        target_name=sql.Literal(relation.as_string()), trusts_owner=trusts("c.relowner")
+    )
+    if found := connection.execute(query).fetchall():
+        words = "; ".join(f"{row['name']} of {row['table']}, which belongs to {row['owner']}" for row in found)
+        raise Refused(
+            f"foreign keys refer to {'.'.join(target)} and would be checked anew with this role's rights: {words}",
+            hint="\n".join(
+                f"ALTER TABLE {row['table']} DROP CONSTRAINT {sql.Identifier(row['name']).as_string()};"
+                for row in found
+            ),
         )
 
 

@@ -155,6 +155,7 @@ def _stranger(
         "function": "",
         "operator": f", behind the operator {by},",
         "cast": f", behind the cast ({by}),",
+        "check": f", in the check of the domain {by},",
         "index": f", in an index or statistics ({by}) that Postgres looks at when it plans a read,",
     }[kind]
     return Stranger(

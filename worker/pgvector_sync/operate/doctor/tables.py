@@ -7,10 +7,12 @@ from typing import Any
 
 import psycopg
 
+from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.model import Pipeline
 from pgvector_sync.operate import watch
 from pgvector_sync.operate.doctor import grants
 from pgvector_sync.operate.doctor.check import Finding, Level, error, ok, warning
+from pgvector_sync.store import rows
 from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.demands import Demand, demands
 from pgvector_sync.store.grants import only_reads
@@ -44,11 +46,12 @@ def source(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
 def _try_to_read(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
     """The worker's own statement, for no row: whatever it needs besides, it says."""
     shape = Shape(pipeline, runtime.database.vector_schema)
-    nothing = {"keys": [], "spec": pipeline.spec.digest, "text_limit": runtime.settings.text_limit_bytes}
     key = ", ".join(column.name for column in pipeline.source.key)
     try:
         with runtime.database.transaction(read_only=True) as connection:
-            connection.execute(shape.look, nothing)
+            rows.look(connection, shape, [], text_limit=runtime.settings.text_limit_bytes)
+    except DatabaseRefuses as refused:
+        yield error(str(refused), refused.hint or "pgvector-sync apply")
     except psycopg.ProgrammingError as failure:
         said = failure.diag.message_primary or type(failure).__name__  # names things of the schema, never a row
         yield error(
