@@ -9,6 +9,7 @@ import pytest
 from attack import HELD, MARK, Attack, documents, grant, owns_schema
 from pgvector_sync.errors import DatabaseRefuses, Refused
 from pgvector_sync.operate.doctor.tables import _try_to_read
+from pgvector_sync.operate.requests import request_reembed
 from pgvector_sync.store.pipelines import require_pipeline
 from pgvector_sync.sync.batch.read import read
 from pgvector_sync.sync.batch.write import write
@@ -213,3 +214,23 @@ def test_the_check_of_a_domain_in_a_domain_or_an_array_does_not_run(attack: Atta
         documents(attack, text={"sql": f"({value}::{type_})::text"})
     attack.holders = attack.synced.database.value(HELD, MARK)
     attack.nothing_ran()
+
+
+def test_a_condition_on_another_column_calls_no_cast_of_its_owners(attack: Attack) -> None:
+    documents(attack)
+    attack.synced.run(f"ALTER TABLE docs OWNER TO {attack.attacker}")
+    attack.as_attacker(
+        "CREATE TYPE loot.mood AS ENUM ('n')",
+        "GRANT USAGE ON TYPE loot.mood TO PUBLIC",
+        "ALTER TABLE docs ADD mood loot.mood DEFAULT 'n'",
+    )
+    with attack.synced.acting_as(attack.worker) as runtime:
+        request_reembed(runtime.database, "docs", where="mood::text = 'n'")
+    attack.as_attacker(
+        attack.function("loot.as_text", "m loot.mood", "text", "'n'"),
+        "CREATE CAST (loot.mood AS text) WITH FUNCTION loot.as_text(loot.mood) AS IMPLICIT",
+    )
+    attack.sync()
+    attack.nothing_ran()
+    [(reason,)] = attack.synced.database.execute("SELECT reason FROM pgvector_sync.run WHERE kind = 'reembed'")
+    assert "behind the cast (loot.mood AS text)" in reason

@@ -8,7 +8,7 @@ import pytest
 
 from attack import Attack, documents
 from pgvector_sync.store.migrations import migrate
-from roles import OWNER
+from roles import OWNER, WORKER
 from synced import DOCS
 
 
@@ -94,3 +94,50 @@ def test_what_a_blank_text_is_no_setting_decides(attack: Attack) -> None:
     with attack.synced.acting_as(attack.worker) as runtime:
         attack.synced.settle(runtime=runtime)
     attack.synced.exact()
+
+
+SETTINGS = {
+    "standard_conforming_strings": "off",
+    "backslash_quote": "off",
+    "array_nulls": "off",
+    "transform_null_equals": "on",
+    "quote_all_identifiers": "on",
+    "constraint_exclusion": "on",
+    "gin_fuzzy_search_limit": "1",
+    "DateStyle": "'SQL, DMY'",
+    "IntervalStyle": "sql_standard",
+    "TimeZone": "'Asia/Kolkata'",
+    "bytea_output": "escape",
+    "extra_float_digits": "'-15'",
+    "xmloption": "document",
+    "plpgsql.extra_errors": "'all'",
+    "plan_cache_mode": "force_generic_plan",
+    "check_function_bodies": "off",
+    "row_security": "off",
+    "default_transaction_isolation": "serializable",
+}
+
+
+def test_no_setting_of_the_databases_owner_loses_a_change_or_fails_a_statement(attack: Attack) -> None:
+    synced = attack.synced
+    synced.run(
+        "CREATE TABLE docs (id timestamptz, part numeric, body text, PRIMARY KEY (id, part))",
+        "INSERT INTO docs SELECT now() + n * interval '1 s', n / 2.0, 'row ' || n FROM generate_series(1, 5) AS n",
+    )
+    synced.declare(text={"sql": r"regexp_replace(body, '\s+', ' ')"}, where=r"body ~ '\w'")
+    synced.run(
+        *(f"ALTER DATABASE {synced.database.name} SET {name} = {value}" for name, value in SETTINGS.items())
+    )
+    with synced.acting_as(OWNER) as owner, synced.acting_as(WORKER) as worker:
+        synced.apply(owner)
+        synced.settle(runtime=worker)
+        assert len(synced.vectors()) == 5
+        synced.run(
+            "UPDATE docs SET body = 'other', part = part + 1 WHERE part < 1.5",
+            "DELETE FROM docs WHERE part > 2",
+            "INSERT INTO docs VALUES (now() - interval '1 d', 1, 'new')",
+        )
+        synced.settle(runtime=worker)
+        assert synced.plan(owner).empty
+    synced.run(f"ALTER DATABASE {synced.database.name} RESET ALL")
+    synced.exact()

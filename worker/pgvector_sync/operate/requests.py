@@ -70,7 +70,7 @@ def request_reembed(
     # read to their end first: whoever types them takes more time than a transaction of ours may idle
     given = None if keys is None else list(dict.fromkeys(keys))
     with database.transaction(durable=True) as connection:
-        found = _pipeline(connection, pipeline)
+        found = _pipeline(connection, pipeline, whole=where is not None)
         if where is not None:
             check_condition(connection, Shape(found, database.vector_schema), where)
         same = runs.same(connection, found.id, Kind.REEMBED, options, within=not_within) if keys is None else None
@@ -119,11 +119,12 @@ def request_reconcile(
     )
 
 
-def _pipeline(connection: Connection, wanted: str) -> Pipeline:
+def _pipeline(connection: Connection, wanted: str, *, whole: bool = False) -> Pipeline:
+    """`whole`: a condition on any column follows."""
     found = pipelines.require_pipeline(connection, wanted)
     if found.state == "removing":
         raise Refused(f"{wanted} is being removed", hint=f"finish that: pgvector-sync remove {wanted}")
-    require_trusted(connection, found)
+    require_trusted(connection, found, whole=whole)
     return found
 
 
