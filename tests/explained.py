@@ -85,7 +85,7 @@ class _Cursor(psycopg.Cursor[Any]):
         plans = getattr(self.connection, "plans", None)
         if plans is not None and self.connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS:
             text = query.as_string(self.connection)
-            if "PREPARE pgvector_sync_lock" in text:  # the look of store/trust.py, several statements at once
+            if "DEALLOCATE" in text:  # the look of store/trust.py, several statements at once
                 return super().execute(query, params, **more)
             with psycopg.Cursor(self.connection) as explaining:
                 explaining.execute("SAVEPOINT explained")
