@@ -42,6 +42,10 @@ class Proxy:
         """Seconds, each way."""
         self.muted = False
         self.trap: Trap | None = None
+        self.forged: bytes | None = None
+        """What clients get in place of whatever the server says."""
+        self.forgeries = 0
+        """How often they got it."""
         self._listen()
 
     def __enter__(self) -> Self:
@@ -99,7 +103,7 @@ class Proxy:
 
     def heal(self) -> None:
         """New connections are good ones."""
-        self.muted, self.latency, self.trap = False, 0.0, None
+        self.muted, self.latency, self.trap, self.forged = False, 0.0, None, None
         if self._listener is None:
             self._listen()
 
@@ -159,6 +163,9 @@ class _Connection:
                 if not data:
                     return
                 time.sleep(self.proxy.latency)
+                if side is self.server and (forged := self.proxy.forged) is not None:
+                    data = forged
+                    self.proxy.forgeries += 1
                 if side is self.server or self._passes(data):
                     others[side].sendall(data)
             if not others:

@@ -26,12 +26,15 @@ ENDPOINT = "/embeddings"
 """What the client appends to an address."""
 
 # Narrow on purpose: what two parsers could read differently (a user before an @, a backslash, a host that
-# isn't ASCII) is no address at all.
+# isn't ASCII, an escaped or empty step of a path, one of dots) is no address at all. Nor is one with a query, which
+# would take in the ENDPOINT: whoever may write the address could have other things called with the key.
 _HOST = r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:(?P<port>\d{1,5}))?"
-_ADDRESS = re.compile(rf"(?P<scheme>https?)://{_HOST}(?P<path>/[^\s@\\]*)?", re.ASCII | re.IGNORECASE)
+_PATH = r"(/(?!\.{1,2}(/|$))[a-z0-9._~!$&'()*+,:=-]{1,200}){0,20}/?"
+_ADDRESS = re.compile(rf"(?P<scheme>https?)://{_HOST}(?P<path>{_PATH})?", re.ASCII | re.IGNORECASE)
 _VARIABLE = r"[a-z_][a-z0-9_]*"
 _ENTRY = re.compile(rf"((?P<scheme>https?)://)?{_HOST}/?(=(?P<key>{_VARIABLE}))?", re.ASCII | re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
+LAST_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,7 @@ def check_provider(provider: Provider, settings: Settings) -> str:
     """
     address, setting = address_of(provider, settings), setting_of_address(provider, settings)
     match = _ADDRESS.fullmatch(address)
-    if match is None:
+    if match is None or not 0 < int(match["port"] or 1) <= LAST_PORT:
         # Not quoted: a malformed address may well hold a password.
         raise Misconfigured(f"{setting} is not an address of the form https://host/path", code="bad_address")
     if (match["path"] or "").rstrip("/").endswith(ENDPOINT):
