@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from pydantic import ValidationError
 
 from pgvector_sync.embedding.hosts import address_of, allowed_hosts, check_provider, is_loopback, takes_sdk_headers
 from pgvector_sync.errors import Misconfigured
@@ -139,12 +140,22 @@ def test_an_address_without_the_endpoint_is_wanted(address):
     assert str(refusal(address, "h.example")).startswith("base_url of test ends in /embeddings")
 
 
-def test_a_nonsense_entry_allows_nothing_and_is_not_repeated():
-    nonsense = ", ,[,https://me:secret@host,a=b=c,x.example=,x.example=A B"
-    assert allowed_hosts(settings(allowed_hosts=nonsense, openai_base_url="https://[")) == allowed_hosts(
-        settings()
-    )
-    assert refusal("https://y.example", nonsense).hint.endswith("PGVECTOR_SYNC_ALLOWED_HOSTS=y.example")
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *("[", "https://me:secret@host", "me:secret@host", "a=b=c", "x.example=", "x.example=A B", "x.example/v1"),
+        *("x.example:0", "x.example:99999", "http://x.example;y.example", "ftp://x.example", "*.example"),
+    ],
+)
+def test_an_entry_that_cant_be_read_is_refused_by_its_place(entry):
+    with pytest.raises(ValidationError, match="entry 3 isn't one of") as caught:
+        settings(allowed_hosts=f"one.example,,{entry},two.example")
+    assert "secret" not in str(caught.value)
+
+
+def test_an_empty_entry_and_a_base_url_that_is_none_allow_nothing():
+    nothing = settings(allowed_hosts=", ,", openai_base_url="https://[")
+    assert allowed_hosts(nothing) == allowed_hosts(settings())
 
 
 def test_the_base_url_of_the_environment_wins_for_the_default_key_only():
@@ -196,11 +207,17 @@ def test_the_line_replaces_the_entry_that_lacks_the_key():
     "key",
     [
         *("DATABASE_URL", "database_url", "REDIS_URL", "PGPASSWORD", "PGSSLKEY", "CELERY_BROKER_URL"),
-        *("PGVECTOR_SYNC_REDIS_PREFIX", "OPENAI_BASE_URL", "AWS_SECRET_ACCESS_KEY", "sk-hunter2", "", "A\nB"),
+        *("PGVECTOR_SYNC_REDIS_PREFIX", "OPENAI_BASE_URL", "AWS_SECRET_ACCESS_KEY"),
     ],
 )
 def test_what_holds_no_providers_key_is_never_sent_whatever_is_bound(key):
     error = refusal("https://x.example/v1", f"x.example, x.example={key}", key)
+    assert error.code == "not_a_key"
+
+
+@pytest.mark.parametrize("key", ["sk-hunter2", "", "A\nB"])
+def test_what_is_no_variables_name_is_neither_sent_nor_shown(key):
+    error = refusal("https://x.example/v1", "x.example", key)
     assert error.code == "not_a_key"
     assert "hunter2" not in f"{error} {error.hint}"
 

@@ -2,7 +2,7 @@
 
 kombu tells errors of the connection, after which a worker connects anew, from errors of a channel, which end it:
 whatever Redis answers (that it is a replica by now, out of memory, loading, moved) is one of the latter. Nothing
-that it says is a reason to end: here all of it is an error of the connection.
+that it says is a reason to end: here all of it is an error of the connection, also what no Redis would say.
 
 Nor is anything that lies in a queue: kombu and Celery get to see only messages that `messages` has written anew.
 """
@@ -25,6 +25,7 @@ from pgvector_sync.errors import ConfigError, MessageRefused
 from pgvector_sync.redis_client import (
     ESCAPED,
     EXPECTED,
+    NOT_UNDERSTOOD,
     SENTINEL,
     is_redis,
     open_client,
@@ -139,7 +140,7 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
     """Redis, whose every error is waited out."""
 
     Channel = Channel
-    connection_errors = (*kombu_redis.Transport.connection_errors, RedisError)
+    connection_errors = (*kombu_redis.Transport.connection_errors, RedisError, *NOT_UNDERSTOOD)
 
     def establish_connection(self) -> Any:
         """Raises RedisError where the server answers but takes no writes: kombu then tries again, with pauses."""
@@ -148,7 +149,7 @@ class Transport(kombu_redis.Transport):  # type: ignore[misc]
             channel = self._avail_channels[-1]
             with channel.conn_or_acquire() as client:
                 client.delete("pgvector-sync:writable")  # what BRPOP may do, this may
-        except RedisError:
+        except (RedisError, *NOT_UNDERSTOOD):
             self.close_connection(connection)
             raise
         return connection

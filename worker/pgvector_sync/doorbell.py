@@ -18,11 +18,12 @@ from typing import Any
 
 from celery import Celery
 from kombu.exceptions import ChannelError
+from kombu.exceptions import OperationalError as BrokerError
 from redis import Redis
 
 from pgvector_sync.messages import EMBED_BATCH, LARGEST_SLOT, RUN
 from pgvector_sync.model import Lane
-from pgvector_sync.redis_client import open_client
+from pgvector_sync.redis_client import NOT_UNDERSTOOD, open_client
 from pgvector_sync.settings import Settings, load_settings
 from pgvector_sync.store.runs import Kind
 from pgvector_sync.store.work import Due
@@ -139,6 +140,8 @@ def queue_depth(app: Celery, queue: str) -> int:
             return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
         except ChannelError:  # nobody has declared it yet
             return 0
+        except NOT_UNDERSTOOD as error:
+            raise BrokerError(f"not the answer of a broker ({type(error).__name__})") from None
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,8 @@ class Doorbell:
     def slots(self) -> int:
         """Batches that all workers heard of lately can carry at once."""
         heard = self._script(HEARD, self._slots, _milliseconds(ANNOUNCED_FOR), MOST_WORKERS)
-        said = [_SLOTS.fullmatch(member) for member in heard if isinstance(member, bytes)]
+        members = heard if isinstance(heard, list) else []
+        said = [_SLOTS.fullmatch(member) for member in members if isinstance(member, bytes)]
         return sum(min(int(slots[1]), LARGEST_SLOT) for slots in said if slots)
 
     def take(self, office: str, who: str, life: timedelta) -> bool:

@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from redis import Redis
 from redis.backoff import NoBackoff
+from redis.exceptions import InvalidResponse
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
@@ -27,7 +28,20 @@ MASTER_NAME = "mymaster"
 """The name in Redis' own examples of sentinel.conf."""
 EXPECTED = "redis://user:password@host:6379/0 (rediss:// for TLS, or sentinel://host:26379,host:26379/0)"
 ESCAPED = "with @ : / ? # and % in the password written as %40 %3A %2F %3F %23 %25"
+NOT_UNDERSTOOD = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, MemoryError)
+"""What redis-py and kombu raise, beside errors of theirs, for a reply that no Redis gives: a length that is no
+number, one within another without end, a number in place of a list."""
 _LIKELY_MEANT = re.compile(r"^[\w.\[\]-]+:\d+(/\d+)?$")
+
+
+class Client(Redis):
+    """Whatever the server says, an error is a RedisError."""
+
+    def execute_command(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            return super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
+        except NOT_UNDERSTOOD as error:
+            raise InvalidResponse(f"not the answer of a Redis ({type(error).__name__})") from None
 
 
 @dataclass(frozen=True)
@@ -144,11 +158,11 @@ def open_client(url: str, *, timeout: float, variable: str = "REDIS_URL", **opti
     """A client that connects when first used and reconnects by itself; safe across threads. Raises ConfigError."""
     options |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}
     if scheme_of(url) != SENTINEL:
-        return Redis.from_url(plain_url(url, variable), **options)
+        return Client.from_url(plain_url(url, variable), **options)
     found = sentinels(url, variable)
     manager = Sentinel(found.hosts, sentinel_kwargs=found.sentinel_options(timeout))  # type: ignore[no-untyped-call]
     account = {"db": found.database, "username": found.username, "password": found.password}
-    client: Redis = manager.master_for(found.master, **account, **options)  # type: ignore[no-untyped-call]
+    client: Redis = manager.master_for(found.master, Client, **account, **options)  # type: ignore[no-untyped-call]
     return client
 
 

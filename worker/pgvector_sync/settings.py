@@ -16,13 +16,14 @@ from typing import Annotated
 
 from annotated_types import Gt
 from dotenv import dotenv_values
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pgvector_sync.database_url import libpq_url, place_of
 from pgvector_sync.env_file import ENV_FILE, require_own_env_file
 from pgvector_sync.errors import ConfigError
+from pgvector_sync.host_entries import read_entries
 
 SHORTEST_SILENCE, LONGEST_SILENCE = timedelta(seconds=5), timedelta(seconds=30)
 
@@ -42,6 +43,12 @@ def _seconds(value: object) -> object:
     return value
 
 
+def _hosts(value: str) -> str:
+    for _ in read_entries(value):
+        pass
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(_seconds), Gt(timedelta(0))]
 
 
@@ -55,6 +62,7 @@ class Settings(BaseSettings):
         extra="ignore",
         populate_by_name=True,
         env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
     database_url: SecretStr | None = Field(None, validation_alias=_named("DATABASE_URL"))
@@ -63,7 +71,7 @@ class Settings(BaseSettings):
     redis_prefix: str = Field("", pattern=r"^[\w.:-]*$", max_length=64)
     """Of every key and queue, where deployments share a Redis database."""
     openai_base_url: str | None = Field(None, validation_alias=_named("OPENAI_BASE_URL"))
-    allowed_hosts: str = ""
+    allowed_hosts: Annotated[str, AfterValidator(_hosts)] = ""
     """Comma-separated hosts that a worker may send texts to, besides api.openai.com and that of OPENAI_BASE_URL:
     `host`, `host:port`, or with the scheme, which allows http; `=VARIABLE` after it binds a key to the host."""
     log_format: str = Field("console", pattern="^(console|json)$")
@@ -221,7 +229,7 @@ def _expected(problem: ErrorDetails) -> str:
     """In our words; the value isn't shown, since it may be a secret."""
     if problem["type"].startswith("time_delta"):
         return "expected a duration: seconds (120, 0.05), ISO 8601 (PT2M) or HH:MM:SS"
-    return problem["msg"].replace("Input should be", "expected")
+    return problem["msg"].replace("Input should be", "expected").removeprefix("Value error, ")
 
 
 _UNPREFIXED = {"DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "OPENAI_BASE_URL"}

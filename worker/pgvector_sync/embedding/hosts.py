@@ -11,6 +11,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from pgvector_sync.errors import Misconfigured
+from pgvector_sync.host_entries import HOST, VARIABLE, has_port, read_entries
 from pgvector_sync.settings import Settings, is_never_a_key
 
 if TYPE_CHECKING:
@@ -25,16 +26,11 @@ ALLOWED_HOSTS = "PGVECTOR_SYNC_ALLOWED_HOSTS"
 ENDPOINT = "/embeddings"
 """What the client appends to an address."""
 
-# Narrow on purpose: what two parsers could read differently (a user before an @, a backslash, a host that
-# isn't ASCII, an escaped or empty step of a path, one of dots) is no address at all. Nor is one with a query, which
-# would take in the ENDPOINT: whoever may write the address could have other things called with the key.
-_HOST = r"(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:(?P<port>\d{1,5}))?"
+# As narrow as HOST: no escaped or empty step, none of dots. And no query, which would take in the ENDPOINT: who may
+# write the address could have other things called with the key.
 _PATH = r"(/(?!\.{1,2}(/|$))[a-z0-9._~!$&'()*+,:=-]{1,200}){0,20}/?"
-_ADDRESS = re.compile(rf"(?P<scheme>https?)://{_HOST}(?P<path>{_PATH})?", re.ASCII | re.IGNORECASE)
-_VARIABLE = r"[a-z_][a-z0-9_]*"
-_ENTRY = re.compile(rf"((?P<scheme>https?)://)?{_HOST}/?(=(?P<key>{_VARIABLE}))?", re.ASCII | re.IGNORECASE)
+_ADDRESS = re.compile(rf"(?P<scheme>https?)://{HOST}(?P<path>{_PATH})?", re.ASCII | re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
-LAST_PORT = 65_535
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +70,7 @@ def allowed_hosts(settings: Settings) -> frozenset[Allowed]:
     and the entries of PGVECTOR_SYNC_ALLOWED_HOSTS: `host` or `host:port`, with or without a scheme, and with
     `=VARIABLE` for a key that may be sent there.
     """
-    return frozenset([*_own(settings), *(_allowed(entry) for entry in _entries(settings))])
+    return frozenset([*_own(settings), *(_allowed(entry) for entry in read_entries(settings.allowed_hosts))])
 
 
 def check_provider(provider: Provider, settings: Settings) -> str:
@@ -83,7 +79,7 @@ def check_provider(provider: Provider, settings: Settings) -> str:
     """
     address, setting = address_of(provider, settings), setting_of_address(provider, settings)
     match = _ADDRESS.fullmatch(address)
-    if match is None or not 0 < int(match["port"] or 1) <= LAST_PORT:
+    if match is None or not has_port(match):
         # Not quoted: a malformed address may well hold a password.
         raise Misconfigured(f"{setting} is not an address of the form https://host/path", code="bad_address")
     if (match["path"] or "").rstrip("/").endswith(ENDPOINT):
@@ -136,7 +132,7 @@ class _Destination:
 
 def _check_key_name(provider: Provider) -> None:
     name = provider.api_key_env
-    if name is None or (re.fullmatch(_VARIABLE, name, re.ASCII | re.IGNORECASE) and not is_never_a_key(name)):
+    if name is None or (re.fullmatch(VARIABLE, name, re.ASCII | re.IGNORECASE) and not is_never_a_key(name)):
         return
     # Not quoted: it may be a key that was written in place of the name.
     raise Misconfigured(
@@ -176,10 +172,10 @@ def _check_destination(key: str | None, to: _Destination, setting: str, settings
 
 
 def _with(to: _Destination, key: str | None, settings: Settings) -> str:
-    """The value of PGVECTOR_SYNC_ALLOWED_HOSTS that allows this as well. What isn't an entry may be a secret."""
+    """The value of PGVECTOR_SYNC_ALLOWED_HOSTS that allows this as well."""
     scheme = "http://" if to.scheme == "http" else ""
     more = f"{scheme}{to.place}" + (f"={key}" if key else "")
-    entries = [match[0] for match in _entries(settings)]
+    entries = [match[0] for match in read_entries(settings.allowed_hosts)]
     replaced = {f"{scheme}{to.place}", more.removeprefix(scheme)}
     return ",".join([*(entry for entry in entries if entry.rstrip("/") not in replaced), more])
 
@@ -189,12 +185,6 @@ def _own(settings: Settings) -> Iterator[Allowed]:
     if match := _ADDRESS.fullmatch(settings.openai_base_url or ""):
         to = _Destination.of(match)
         yield Allowed(to.host, to.port, plain=to.scheme == "http", key=OPENAI_KEY)
-
-
-def _entries(settings: Settings) -> Iterator[re.Match[str]]:
-    for entry in settings.allowed_hosts.split(","):
-        if match := _ENTRY.fullmatch(entry.strip()):
-            yield match
 
 
 def _allowed(match: re.Match[str]) -> Allowed:

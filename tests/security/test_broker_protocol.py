@@ -1,0 +1,69 @@
+"""A server in the broker's place that answers what no Redis answers: a worker lives, and goes on when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from cluster import Cluster, open_cluster
+from endpoint import Endpoint
+from pgvector_sync.bootstrap import Embedders
+from processes import Processes
+from proxy import Proxy
+from servers import Database, Valkey
+
+ANSWERS = {
+    "HTTP": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "a number that is none": b":abc\r\n",
+    "a length that is none": b"$x\r\n",
+    "an array of no length": b"*x\r\n",
+    "a negative length": b"$-7\r\n",
+    "nested deeply": b"*1\r\n" * 20_000 + b":1\r\n",
+    "bytes that are no text": b"+\xff\xfe\r\n-\xff\r\n",
+    "an error without text": b"-\r\n",
+    "moved": b"-MOVED 1 127.0.0.1:1\r\n",
+    "moved nowhere": b"-MOVED\r\n",
+    "ask": b"-ASK x y\r\n",
+    "a push": b">2\r\n+invalidate\r\n*1\r\n+x\r\n",
+    "a push that is no list": b">-1\r\n",
+    "a map with a list as key": b"%1\r\n*1\r\n:1\r\n:1\r\n",
+    "another type": b"*2\r\n+x\r\n*1\r\n:1\r\n",
+    "a number": b":3\r\n",
+    "nothing": b"$-1\r\n",
+    "too many answers": b":1\r\n" * 10_000,
+    "a long line": b"+" + b"x" * 5_000_000,
+    "a long bulk": b"$99999999999\r\nxxx",
+    "a long array": b"*99999999999\r\n",
+}
+
+
+@pytest.fixture
+def cluster(
+    database: Database,
+    valkey: Valkey,
+    redis_url: str,
+    processes: Processes,
+    shared: tuple[Endpoint, Embedders],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Cluster]:
+    with open_cluster(database, valkey, processes, shared, monkeypatch) as cluster:
+        yield cluster
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_no_answer_of_the_broker_ends_or_wedges_a_worker(cluster: Cluster, what: str) -> None:
+    with Proxy(cluster.valkey.url) as proxy:
+        cluster.processes.env["REDIS_URL"] = proxy.url
+        worker = cluster.worker("threads", concurrency=1)
+        proxy.forged = ANSWERS[what]
+        cluster.insert(5)
+        worker.wait_for(lambda: proxy.forgeries > 4)
+        proxy.heal()
+        proxy.cut()
+        cluster.settles()
+        cluster.insert(5, start=101)
+        cluster.settles()
+        assert worker.exit_code is None
+        assert "Traceback" not in worker.printed
+        print(worker.printed)
