@@ -102,15 +102,14 @@ def test_who_may_update_the_provider_reaches_no_server_beside_the_worker(
     assert elsewhere.requests == []
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        *("/v1/files?x=", "/v1/files?", "/v1#x", "/v1/..", "/v1/../admin", "/./v1", "/v1/%2e%2e/admin", "/v1/%2E/x"),
-        *("/v1/a%2fb", "/v1/a%3Fb", "/v1/%zz", "//elsewhere.example/v1", "/v1;x", "/v1/\x01", "/v1/\x7f", "/v1/\xe9"),
-        *("/v1/\u2028", "/" + "a" * 70_000),
-    ],
-    ids=lambda path: ascii(path[:20]),
-)
+ELSEWHERE = [
+    "/v1/files?x=", "/v1/files?", "/v1#x", "/v1/..", "/v1/../admin", "/./v1", "/v1/%2e%2e/admin", "/v1/%2E/x",
+    "/v1/a%2fb", "/v1/a%3Fb", "/v1/%zz", "//elsewhere.example/v1", "/v1;x", "/v1/\x01", "/v1/\x7f", "/v1/\xe9",
+    "/v1/\u2028", "/" + "a" * 70_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("path", ELSEWHERE, ids=lambda path: ascii(path[:20]))
 def test_who_may_update_the_provider_has_nothing_but_embeddings_called(
     synced: Synced, point: Point, elsewhere: Hostile, path: str
 ) -> None:
@@ -121,9 +120,7 @@ def test_who_may_update_the_provider_has_nothing_but_embeddings_called(
 
 
 @pytest.mark.parametrize("port", [0, 65_536, 99_999])
-def test_a_port_that_no_host_has_stops_the_pipeline_and_no_worker(
-    synced: Synced, point: Point, port: int
-) -> None:
+def test_a_port_that_no_host_has_stops_the_pipeline_and_no_worker(synced: Synced, point: Point, port: int) -> None:
     point(f"http://127.0.0.1:{port}/v1", "TEST_KEY")
     assert "is not an address of the form https://host/path" in works(synced)
 

@@ -1,4 +1,4 @@
-"""How PGVECTOR_SYNC_ALLOWED_HOSTS is written: `host` or `host:port`, with or without a scheme, `=VARIABLE` after it."""
+"""How PGVECTOR_SYNC_ALLOWED_HOSTS is written: `host` or `host:port`, with or without a scheme and `=VARIABLE`."""
 
 from __future__ import annotations
 

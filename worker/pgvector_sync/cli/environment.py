@@ -27,6 +27,7 @@ def use_embedded_if_running() -> None:
     if found is None:
         return
     say(f"using the embedded Postgres and Valkey of {found.folder}")
+    os.environ.update(embedded.ENVIRONMENT)
     os.environ["DATABASE_URL"] = found.database_url
     if settings.redis_url is None:
         os.environ["REDIS_URL"] = found.redis_url

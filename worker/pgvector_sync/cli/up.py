@@ -110,6 +110,8 @@ def _use_servers(running: Up) -> None:
         out.print(f"embedded servers run, with their data in {servers.folder}/")
         for name, url in exports.items():
             out.print(f"  export {name}={url}", style="cyan")
+        if "DATABASE_URL" in exports:
+            os.environ.update(embedded.ENVIRONMENT)
         os.environ.update(exports)
     load_settings.cache_clear()
 

@@ -26,8 +26,8 @@ ALLOWED_HOSTS = "PGVECTOR_SYNC_ALLOWED_HOSTS"
 ENDPOINT = "/embeddings"
 """What the client appends to an address."""
 
-# As narrow as HOST: no escaped or empty step, none of dots. And no query, which would take in the ENDPOINT: who may
-# write the address could have other things called with the key.
+# As narrow as HOST: no escaped or empty step, none of dots. And no query, which would take in the ENDPOINT: who
+# may write the address could have other things called with the key.
 _PATH = r"(/(?!\.{1,2}(/|$))[a-z0-9._~!$&'()*+,:=-]{1,200}){0,20}/?"
 _ADDRESS = re.compile(rf"(?P<scheme>https?)://{HOST}(?P<path>{_PATH})?", re.ASCII | re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}

@@ -140,6 +140,7 @@ class Demo:
         """The worker and the beat, away from the user's `.env`."""
         environment = {
             **os.environ,
+            **embedded.ENVIRONMENT,
             "DATABASE_URL": settings.database(),
             "REDIS_URL": settings.redis(),
             "CELERY_BROKER_URL": settings.broker(),

@@ -28,7 +28,7 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.operate.embedded import account as accounts
 from pgvector_sync.operate.embedded.account import HOME, Account, make_home
 from pgvector_sync.operate.embedded.ownership import make_folder, read_own, require_own
-from pgvector_sync.operate.embedded.postgres import NOT_DURABLE, PostgresServer
+from pgvector_sync.operate.embedded.postgres import ENVIRONMENT, NOT_DURABLE, PostgresServer
 from pgvector_sync.operate.embedded.server import DEADLINE, Server, start_somewhere, wait_until
 from pgvector_sync.operate.embedded.valkey import ValkeyServer
 
@@ -38,7 +38,17 @@ STATE = "state.json"
 CLUSTER = "pgvector_sync_embedded"
 """What Postgres calls itself, so that `doctor` recognizes it."""
 
-__all__ = ["FOLDER", "Embedded", "PostgresServer", "ValkeyServer", "find", "remove", "start", "stop"]
+__all__ = [
+    "ENVIRONMENT",
+    "FOLDER",
+    "Embedded",
+    "PostgresServer",
+    "ValkeyServer",
+    "find",
+    "remove",
+    "start",
+    "stop",
+]
 
 
 @dataclass(frozen=True, slots=True)

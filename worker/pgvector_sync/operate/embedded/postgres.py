@@ -16,6 +16,10 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.operate.embedded.account import Account, locate
 from pgvector_sync.operate.embedded.server import Server
 
+ENVIRONMENT = {"PGREQUIREAUTH": "scram-sha-256"}
+"""Of every process that connects: another user who listens at the port of a server that is gone isn't told the
+password, and can't do as if he knew it. For libpq before 16 it means nothing.
+"""
 NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
 """For data that may be lost with the machine, such as a demo's: nothing waits for the disk."""
 
@@ -55,7 +59,8 @@ class PostgresServer(Server):
 
     def _answers(self) -> bool:
         try:
-            psycopg.connect(self.url, connect_timeout=5).close()
+            required = "?require_auth=scram-sha-256" if psycopg.pq.version() >= 160_000 else ""
+            psycopg.connect(self.url + required, connect_timeout=5).close()
         except psycopg.OperationalError:
             return False
         return True

@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from pgvector_sync.errors import Refused
@@ -50,6 +51,13 @@ class Server(ABC):
     def _answers(self) -> bool:
         """Whether a client can connect."""
 
+    def renew(self) -> None:  # noqa: B027 - most passwords can't be exchanged
+        """Another password for the next launch, where clients say it as it is."""
+
+    def _listens(self, _since: int) -> bool:
+        """Whether the server says that the port is its own, in the log after so many bytes."""
+        return True
+
     @property
     @abstractmethod
     def _pid_file(self) -> Path:
@@ -84,8 +92,11 @@ class Server(ABC):
             return None
 
     def choose_port(self) -> int:
-        """Takes the last port if it is free, else another one."""
+        """Takes the last port if it is free, else another one: who has it by now may have heard the password."""
+        if self.is_running:
+            return self.port
         if self.port == 0 or not _is_free(self.port):
+            self.renew()
             with socket.create_server(("127.0.0.1", 0)) as probe:
                 self.port = probe.getsockname()[1]
         return self.port
@@ -98,7 +109,9 @@ class Server(ABC):
         if self.port == 0:
             self.choose_port()
         logged = self.log.stat().st_size if self.log.exists() else 0
+        launched = 0
         if not self.is_running:
+            launched = logged
             self._pid_file.unlink(missing_ok=True)
             descriptor = self._open_running(os.O_RDWR | os.O_CREAT)
             try:
@@ -107,7 +120,9 @@ class Server(ABC):
             finally:
                 os.close(descriptor)
         try:
-            if wait_until(lambda: self._answers() or not self.is_running, DEADLINE) and self.is_running:
+            # In this order: before the server has the port, whoever answers there is another.
+            settled = partial(self._settled, launched)
+            if wait_until(settled, DEADLINE) and self.is_running:
                 return
         except BaseException:
             self.stop(at_once=True)
@@ -115,11 +130,20 @@ class Server(ABC):
         died = not self.is_running
         self.stop(at_once=True)
         # What it logged since the start: older lines may quote rows.
-        words = self.log.read_bytes()[logged:].decode(errors="replace").strip() if self.log.exists() else ""
+        words = self._said(logged).decode(errors="replace").strip()
         raise Refused(
             f"the embedded {self.name} {'ended' if died else 'was not ready'} at its start: {words[-1000:]}",
             hint=f"see {self.log}",
         )
+
+    def _settled(self, launched: int) -> bool:
+        return not self.is_running or (self._listens(launched) and self._answers())
+
+    def _said(self, since: int) -> bytes:
+        with suppress(FileNotFoundError), self.log.open("rb") as file:
+            file.seek(since)
+            return file.read()
+        return b""
 
     def stop(self, *, at_once: bool = False) -> bool:
         """Stops it and waits until its last process is gone; False where none ran.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import redis
@@ -23,6 +24,12 @@ class ValkeyServer(Server):
     @property
     def _pid_file(self) -> Path:
         return self.home / "valkey.pid"
+
+    def renew(self) -> None:
+        self.password = secrets.token_urlsafe(24)
+
+    def _listens(self, since: int) -> bool:
+        return b"Ready to accept connections" in self._said(since)
 
     def _answers(self) -> bool:
         try:
