@@ -96,9 +96,9 @@ def whole(body: bytes, status: int = 200, **headers: object) -> Attack:
     return lambda connection: connection.sendall(head(status, Content_Length=len(body), **headers) + body)
 
 
-def answer(texts: int, dimensions: int, **more: object) -> bytes:
+def answer(texts: int, dimensions: int, *, sign: int = 1, **more: object) -> bytes:
     """What an honest endpoint answers."""
-    vector = base64.b64encode(np.ones(dimensions, dtype="<f4").tobytes()).decode()
+    vector = base64.b64encode((sign * np.ones(dimensions, dtype="<f4")).tobytes()).decode()
     items = [{"object": "embedding", "index": i, "embedding": vector} for i in range(texts)]
     return json.dumps({"object": "list", "data": items, "usage": {"total_tokens": texts}, **more}).encode()
 

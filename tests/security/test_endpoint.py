@@ -15,7 +15,7 @@ import pytest
 
 import hostile_endpoint as hostile
 import victim
-from hostile_endpoint import Hostile, answer, dripping, whole
+from hostile_endpoint import Hostile, answer, dripping, head, whole
 from pgvector_sync.embedding.bounded_network import BoundedStream
 from pgvector_sync.embedding.bounds import bounded
 from synced import DOCS, Synced
@@ -94,6 +94,58 @@ def test_an_endpoint_leaves_nothing_behind_for_the_next_call() -> None:
         embedder.close()
     assert len(endpoint.requests) == 2
     assert "cookie" not in endpoint.requests[1].lower()
+
+
+def test_an_answer_that_nothing_was_asked_for_is_nobodys() -> None:
+    """A second answer behind the first: another request's, through a gateway that several clients share."""
+
+    def answer_twice(connection: socket.socket) -> None:
+        ours, other = (answer(1, DIMENSIONS, sign=sign) for sign in (1, -1))
+        connection.sendall(b"".join(head(Content_Length=len(body)) + body for body in (ours, other)))
+
+    with Hostile(answer_twice) as endpoint:
+        embedder = victim.embedder_at(endpoint.base_url, timeout=5)
+        for _ in range(3):
+            vectors = embedder.embed(["text"], victim.SPEC, deadline=float("inf")).vectors
+            assert (vectors > 0).all(), "each text has its own vector"
+        embedder.close()
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+RATE = b"HTTP/1.1 429 X\r\nContent-Length: 0\r\n"
+FRAMES = {
+    "no head": b'{"data": []}',
+    "two lengths": OK + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+    "a negative length": OK + b"Content-Length: -1\r\n\r\n{}",
+    "a length without end": OK + b"Content-Length: 99999999999999999999\r\n\r\n{}",
+    "a negative chunk": CHUNKED + b"-5\r\n{}",
+    "an extension of 5 MB": CHUNKED + b"2;a=" + b"x" * 5_000_000 + b"\r\n{}\r\n0\r\n\r\n",
+    "another protocol": b"HTTP/1.1 101 X\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n{}",
+    "a zero in a header": OK + b"X: a\0b\r\nContent-Length: 2\r\n\r\n{}",
+    "an unknown status": b"HTTP/1.1 999 X\r\nContent-Length: 0\r\n\r\n",
+    "a reason that acts on a terminal": b"HTTP/1.1 400 \x1b[2J\r\nContent-Length: 0\r\n\r\n",
+    "a file": b"HTTP/1.1 302 X\r\nLocation: file:///etc/passwd\r\nContent-Length: 0\r\n\r\n",
+    "this machine": b"HTTP/1.1 307 X\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+    "a pause of digits": RATE + b"Retry-After: " + b"9" * 5_000 + b"\r\n\r\n",
+    "a pause that is not ASCII": RATE + b"Retry-After: \xb2\r\n\r\n",
+    "a pause until the year 99999": RATE + b"Retry-After: Fri, 31 Dec 99999 23:59:59 GMT\r\n\r\n",
+    "a pause of another zone": RATE + b"Retry-After: Fri, 31 Dec 9999 23:59:59 -9999\r\n\r\n",
+    "a pause that is not a number": RATE + b"Retry-After-Ms: nan\r\n\r\n",
+    "a code that is half a character": b'HTTP/1.1 400 X\r\nContent-Length: 27\r\n\r\n{"error":{"code":"\\ud800"}}',
+}
+
+
+@pytest.mark.parametrize("what", FRAMES)
+def test_whatever_is_answered_is_one_of_our_errors(what: str) -> None:
+    def attack(connection: socket.socket) -> None:
+        connection.sendall(FRAMES[what])
+        connection.shutdown(socket.SHUT_WR)
+
+    cost = attacked(attack, timeout=1)  # any other error would end the process, and the call with it
+    assert cost.error.split()[0] in {"BrokenContract", "Unavailable", "RateLimited", "Misconfigured", "InputRejected"}
+    assert "\x1b" not in cost.message
+    assert cost.growth < MOST
 
 
 # -- time ----------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from pgvector_sync.embedding.bounded_network import BoundedNetwork
+from pgvector_sync.embedding.bounded_network import BoundedNetwork, BoundedStream
 from pgvector_sync.embedding.bounds import ERROR_BYTES, FIXED_BYTES, current
 from pgvector_sync.errors import BrokenContract
 
@@ -54,7 +54,8 @@ class BoundedClient(httpx2.Client):
             body = _error_body(response) if response.status_code >= 300 else _answer(response)
         finally:
             response.close()
-        headers = {name: response.headers[name] for name in _KEPT if name in response.headers}
+        _refuse_early(response)
+        headers = {name: value for name in _KEPT if (value := response.headers.get(name, "")).isascii() and value}
         return httpx2.Response(response.status_code, headers=headers, content=body, request=request)
 
     def _told(self, request: httpx2.Request) -> httpx2.Request:
@@ -69,6 +70,16 @@ class BoundedClient(httpx2.Client):
         return httpx2.Request(
             request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
         )
+
+
+def _refuse_early(response: httpx2.Response) -> None:
+    """Raises RemoteProtocolError for an answer that had come before its request was sent, behind the one before: it
+    is another request's, and so would be the next ones on this connection.
+    """
+    stream = response.extensions.get("network_stream")
+    if isinstance(stream, BoundedStream) and not stream.heard:
+        stream.close()
+        raise httpx2.RemoteProtocolError("an answer that nothing was asked for")
 
 
 def _answer(response: httpx2.Response) -> bytes:

@@ -52,12 +52,17 @@ class BoundedStream(httpcore2.NetworkStream):
         """`layers` of TLS."""
         self._stream = stream
         self._layers = layers
+        self.heard = False
+        """Whether anything has been received since something was last sent."""
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(timeout, httpcore2.ReadTimeout))
+        received = self._stream.read(max_bytes, _left(timeout, httpcore2.ReadTimeout))
+        self.heard = True
+        return received
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         left = _left(timeout, httpcore2.WriteTimeout)
+        self.heard = False
         sock = self._stream.get_extra_info("socket")
         if sock is None or self._layers > 1:  # TLS inside TLS isn't a socket's own
             self._stream.write(buffer, left)
