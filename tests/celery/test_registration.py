@@ -88,6 +88,22 @@ def test_one_worker_serves_its_own_tasks_and_ours(shop: Cluster, pool: str) -> N
     assert (worker.terminate(), beat.terminate()) == (0, 0)
 
 
+def test_an_error_of_ours_quotes_no_row_in_the_applications_log(shop: Cluster) -> None:
+    shop.synced.run(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE 'hunter2' USING DETAIL = 'hunter2', HINT = 'hunter2'; END $$"
+    )
+    shop.synced.run(
+        "CREATE TRIGGER refuse BEFORE UPDATE ON pgvector_sync.work FOR EACH ROW EXECUTE FUNCTION refuse()"
+    )
+    worker = shop.processes.start(*CELERY, "worker", "-l", "DEBUG", "--pool", "threads", "-c", "2")
+    worker.wait_for("worker_ready")
+    shop.insert(1)
+    worker.wait_for(r"TaskFailed.*RaiseException: SQLSTATE P0001 at .*\.py:\d+")
+    assert worker.terminate() == 0
+    assert "hunter2" not in worker.printed
+
+
 @pytest.mark.slow
 def test_a_worker_for_other_queues_has_no_relay_and_needs_no_setting_of_ours(shop: Cluster) -> None:
     del shop.processes.env["DATABASE_URL"], shop.processes.env["REDIS_URL"]

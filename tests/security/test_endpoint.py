@@ -143,7 +143,13 @@ def test_whatever_is_answered_is_one_of_our_errors(what: str) -> None:
         connection.shutdown(socket.SHUT_WR)
 
     cost = attacked(attack, timeout=1)  # any other error would end the process, and the call with it
-    assert cost.error.split()[0] in {"BrokenContract", "Unavailable", "RateLimited", "Misconfigured", "InputRejected"}
+    assert cost.error.split()[0] in {
+        "BrokenContract",
+        "Unavailable",
+        "RateLimited",
+        "Misconfigured",
+        "InputRejected",
+    }
     assert "\x1b" not in cost.message
     assert cost.growth < MOST
 

@@ -13,6 +13,7 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from trustme import CA
 
 from examined import look, the
+from pgvector_sync.redis_client import exposed
 from processes import Processes
 from servers import Database, Valkey
 from tls_front import TlsFront, server_context
@@ -126,6 +127,37 @@ def test_a_plain_connection_to_another_machines_redis_is_named(
         found = the("redis", look(database.url, REDIS_URL=url))
     assert found.level == "warning"
     assert "rediss://" in (found.advice or "")
+
+
+def test_a_connection_to_another_machines_redis_that_is_not_checked_is_named(
+    database: Database, valkey: Valkey, redis_url: str, address: str
+):
+    with TlsFront(
+        valkey.port, server_context(CA(), "elsewhere.example"), postgres=False, address=address
+    ) as front:
+        url = f"rediss://:{urlsplit(redis_url).password}@{address}:{front.port}/0?ssl_cert_reqs=none"
+        found = the("redis", look(database.url, REDIS_URL=url))
+    assert found.level == "warning"
+    assert "certificate" in found.seen
+    assert "ssl_cert_reqs" in (found.advice or "")
+
+
+@pytest.mark.parametrize(
+    "parameters", ["ssl_cert_reqs=optional", "ssl_check_hostname=False", "ssl_cert_reqs=NONE"]
+)
+def test_parameters_that_leave_a_certificate_unchecked_are_known(parameters: str):
+    assert exposed("rediss://valkey.example") is None
+    assert "certificate" in str(exposed(f"rediss://valkey.example?{parameters}"))
+
+
+def test_a_broker_of_its_own_on_another_machine_is_named_where_it_is_plain(
+    database: Database, valkey: Valkey, redis_url: str, address: str
+):
+    with TlsFront(valkey.port, None, postgres=False, address=address) as front:
+        url = f"redis://:{urlsplit(redis_url).password}@{address}:{front.port}/0"
+        found = the("broker", look(database.url, REDIS_URL=redis_url, CELERY_BROKER_URL=url))
+    assert found.level == "warning"
+    assert "CELERY_BROKER_URL" in (found.advice or "")
 
 
 def test_the_error_of_an_unreachable_database_names_no_password(database: Database):

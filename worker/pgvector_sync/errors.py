@@ -59,6 +59,10 @@ class MessageRefused(SyncError):
     """A message names no task of ours, or has arguments that it doesn't take. Holds nothing that it says."""
 
 
+class TaskFailed(SyncError):
+    """A Celery task met an error that nothing expects: class, SQLSTATE and place, and nothing that it quotes."""
+
+
 class LeaseLost(SyncError):
     """The rows belong to another worker, another spec or another generation by now. Nothing was written."""
 

@@ -31,6 +31,8 @@ ESCAPED = "with @ : / ? # and % in the password written as %40 %3A %2F %3F %23 %
 NOT_UNDERSTOOD = (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError, MemoryError)
 """What redis-py and kombu raise, beside errors of theirs, for a reply that no Redis gives: a length that is no
 number, one within another without end, a number in place of a list."""
+_NO = {"0", "f", "false", "n", "no"}
+"""As redis-py reads a parameter."""
 _LIKELY_MEANT = re.compile(r"^[\w.\[\]-]+:\d+(/\d+)?$")
 
 
@@ -166,15 +168,26 @@ def open_client(url: str, *, timeout: float, variable: str = "REDIS_URL", **opti
     return client
 
 
-def is_plain(url: str) -> bool:
-    """Whether a server on another machine is spoken to without TLS."""
+def exposed(url: str) -> tuple[str, str] | None:
+    """What somebody on the way to a server on another machine can do, and what to change; None: nothing."""
     if scheme_of(url) == SENTINEL:
         hosts = [host for host, _ in sentinels(url, "REDIS_URL").hosts]
-    elif SCHEMES.get(scheme_of(url)) == "redis":
-        hosts = [urlsplit(url).hostname or "localhost"]
     else:
-        return False
-    return not all(map(_is_local, hosts))
+        hosts = [urlsplit(url).hostname or "localhost"]
+    if all(map(_is_local, hosts)):
+        return None
+    if SCHEMES.get(scheme_of(url)) != "rediss":
+        return (
+            "not encrypted, so that anyone on the way can read its password and send messages",
+            "write rediss:// in",
+        )
+    given = {name: values[-1].lower() for name, values in parse_qs(urlsplit(url).query).items()}
+    if given.get("ssl_cert_reqs", "required") != "required" or given.get("ssl_check_hostname", "true") in _NO:
+        return (
+            "encrypted, but the server's certificate isn't checked, so that another could answer",
+            "take ssl_cert_reqs and ssl_check_hostname out of",
+        )
+    return None
 
 
 def _is_local(host: str) -> bool:

@@ -7,9 +7,10 @@ up for by the next poll, and a task that runs twice writes once.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import wraps
 from typing import Any
 from uuid import uuid4
 
@@ -21,7 +22,7 @@ from redis.exceptions import RedisError
 
 from pgvector_sync.bootstrap import process_runtime
 from pgvector_sync.doorbell import open_doorbell, queue_depth
-from pgvector_sync.errors import MessageRefused, Refused
+from pgvector_sync.errors import MessageRefused, Refused, TaskFailed
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.messages import EMBED_BATCH, REEMBED, RUN, TICK, body_of, call, headers_of
 from pgvector_sync.model import Lane
@@ -34,7 +35,7 @@ from pgvector_sync.sync.batch import process
 from pgvector_sync.sync.drain import Drain
 from pgvector_sync.sync.keeper import Expiry
 from pgvector_sync.sync.run import carry_out
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import Event, log, places_of, words_of
 
 RUN_FOR = timedelta(seconds=20)
 """How long one message keeps a run going; the relay rings again for the rest."""
@@ -52,6 +53,20 @@ def _outages_pass() -> Iterator[None]:
         log.warning(Event.DATABASE_UNAVAILABLE, sqlstate=error.sqlstate)
     except (RedisError, BrokerError) as error:
         log.warning(Event.REDIS_UNAVAILABLE, error=type(error).__name__)
+
+
+def _in_our_words(task: Callable[..., None]) -> Callable[..., None]:
+    """An app's own logging shows errors as they are, and that of a database quotes rows (G13)."""
+
+    @wraps(task)
+    def carried_out(*arguments: Any, **options: Any) -> None:
+        try:
+            return task(*arguments, **options)
+        except Exception as error:  # noqa: BLE001
+            failure = TaskFailed(f"{words_of(error)} at {places_of(error)}")
+        raise failure  # not in the handler: its context would be shown as well
+
+    return carried_out
 
 
 def embed_batch(self: Any, pipeline: str, lane: str, slot: int = 0, share: int | None = None) -> None:
@@ -160,7 +175,7 @@ def add_to(app: Celery) -> None:
         "rate_limit": None,
         "Strategy": f"{__name__}:strategy",
     }
-    app.task(name=EMBED_BATCH, **options)(embed_batch)
-    app.task(name=RUN, **options)(run)
-    app.task(name=REEMBED, **options)(reembed)
-    app.task(name=TICK, base=BoundedTask, **options)(tick)
+    app.task(name=EMBED_BATCH, **options)(_in_our_words(embed_batch))
+    app.task(name=RUN, **options)(_in_our_words(run))
+    app.task(name=REEMBED, **options)(_in_our_words(reembed))
+    app.task(name=TICK, base=BoundedTask, **options)(_in_our_words(tick))

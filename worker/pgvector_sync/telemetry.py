@@ -194,10 +194,19 @@ def speak_errors(_logger: WrappedLogger, _method: str, fields: EventDict) -> Eve
         words = (type(error).__name__, str(error), repr(error))
         places = [event.find(word) for word in words if word and word in event]
         fields["event"] = event[: min(places, default=None)].rstrip(": ")
-    frames = traceback.extract_tb(error.__traceback__)[-5:]
-    at = " > ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
-    fields.update(error=error, at=at)
+    fields.update(error=error, at=places_of(error))
     return fields
+
+
+def words_of(error: BaseException) -> str:
+    """An error and its causes as a log may show them."""
+    return str(_cleaned(error))
+
+
+def places_of(error: BaseException) -> str:
+    """The innermost places in the code that it came through."""
+    frames = traceback.extract_tb(error.__traceback__)[-5:]
+    return " > ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)
 
 
 # The order matters: the guard comes last, over everything that the others added.

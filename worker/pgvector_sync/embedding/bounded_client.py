@@ -73,8 +73,8 @@ class BoundedClient(httpx2.Client):
 
 
 def _refuse_early(response: httpx2.Response) -> None:
-    """Raises RemoteProtocolError for an answer that had come before its request was sent, behind the one before: it
-    is another request's, and so would be the next ones on this connection.
+    """Raises RemoteProtocolError for an answer that had come before its request was sent, behind the one before:
+    it is another request's, and so would be the next ones on this connection.
     """
     stream = response.extensions.get("network_stream")
     if isinstance(stream, BoundedStream) and not stream.heard:

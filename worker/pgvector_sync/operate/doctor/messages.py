@@ -21,7 +21,7 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.operate.doctor.check import Finding, error, ok, warning
 from pgvector_sync.redis_client import (
     ESCAPED,
-    is_plain,
+    exposed,
     is_redis,
     open_client,
     place_of,
@@ -45,16 +45,18 @@ def redis(settings: Settings) -> Iterator[Finding]:
         client.ping()
         took = (time.monotonic() - started) * 1000
         seen = f"{place} ({took:.0f} ms)"
-        if is_plain(settings.redis()):
-            yield warning(
-                f"{seen}: not encrypted, so that anyone on the way can read its password and send messages",
-                "write rediss:// in REDIS_URL, where the server speaks TLS",
-            )
-        else:
-            yield ok(seen)
+        yield _transport(seen, settings.redis(), "REDIS_URL")
         yield from _eviction(client)
         if settings.broker() == settings.redis():
             yield from _shared(client, settings)
+
+
+def _transport(seen: str, url: str, variable: str) -> Finding:
+    found = exposed(url)
+    if found is None:
+        return ok(seen)
+    why, change = found
+    return warning(f"{seen}: {why}", f"{change} {variable}, where the server speaks TLS")
 
 
 def _eviction(client: Redis) -> Iterator[Finding]:
@@ -95,7 +97,7 @@ def broker(settings: Settings) -> Iterator[Finding]:
     if is_redis(url):
         with opened(url, "CELERY_BROKER_URL") as (client, place):
             client.ping()
-            yield ok(place)
+            yield _transport(place, url, "CELERY_BROKER_URL")
             yield from _eviction(client)
         return
     try:
