@@ -51,7 +51,12 @@ def cluster(
         yield cluster
 
 
-@pytest.mark.parametrize("what", ANSWERS)
+QUICK = {"a length that is none", "nested deeply", "a number"}
+
+
+@pytest.mark.parametrize(
+    "what", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in ANSWERS]
+)
 def test_no_answer_of_the_broker_ends_or_wedges_a_worker(cluster: Cluster, what: str) -> None:
     with Proxy(cluster.valkey.url) as proxy:
         cluster.processes.env["REDIS_URL"] = proxy.url
@@ -66,4 +71,3 @@ def test_no_answer_of_the_broker_ends_or_wedges_a_worker(cluster: Cluster, what:
         cluster.settles()
         assert worker.exit_code is None
         assert "Traceback" not in worker.printed
-        print(worker.printed)
