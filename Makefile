@@ -17,16 +17,21 @@ help: ## this list
 demo: .venv/demo.stamp ## embedded Postgres and Valkey, a worker, and real text in sync
 	@$(BIN)/pgvector-sync demo
 
-# What differs between the versions is SQL: the processes around it are tested on one of them.
-SQL_TESTS := tests/capture tests/apply tests/schema tests/protocol
+# What differs between the versions is SQL, most of all that of the triggers and of the catalog: the quick round tests that
+# on the older version, the slow one all of it.
+SQL_TESTS := tests/capture tests/apply tests/schema tests/protocol tests/security
+OLDER := tests/capture/test_writes.py tests/capture/test_deletes.py tests/capture/test_partitions.py tests/schema \
+	tests/protocol/test_drain.py tests/security/test_triggers.py tests/security/test_planned_code.py \
+	tests/security/test_worker_code.py
 
 # More processes than cores: many tests wait for processes that start.
-test: .venv/dev.stamp ## the tests on PostgreSQL 18, and those of the SQL on 16 as well
+test: .venv/dev.stamp ## the tests on PostgreSQL 18, and those of triggers and catalog on 16 as well
 	$(BIN)/pytest --numprocesses 4 --postgres 18 -m "not slow"
-	$(BIN)/pytest --numprocesses 4 --postgres 16 -m "not slow" $(SQL_TESTS)
+	$(BIN)/pytest --numprocesses 4 --postgres 16 -m "not slow" $(OLDER)
 
-test-slow: .venv/dev.stamp ## the long ones: workers, ups and demos that are killed or interrupted
+test-slow: .venv/dev.stamp ## the long ones: workers, ups and demos that are killed or interrupted, and all SQL on 16
 	$(BIN)/pytest --numprocesses 2 --postgres 18 -m slow --ignore tests/proof
+	$(BIN)/pytest --numprocesses 4 --postgres 16 -m "not slow" $(SQL_TESTS)
 
 proof: .venv/dev.stamp ## the protocol broken on purpose, and every order of its steps: about 40 minutes
 	$(BIN)/python tests/proof/mutants.py

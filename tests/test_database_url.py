@@ -36,6 +36,7 @@ def test_what_libpq_takes_is_left_alone(given: str) -> None:
         ("postgresql://u:secret@h/app?schema=public", "the parameter schema,", "leave schema out"),
         ("host=h passwort=secret", "the parameter passwort,", "leave passwort out"),
         ("secret secret", "is not a connection string", "postgresql://user"),
+        ("postgresql://u:secret%81@h/app", "is not a connection string", "%25"),
         ("postgresql://u:secret@x@h/app", "can't be told apart", "%40"),
         ("postgresql://u:sec/secret@h/app", "can't be told apart", "%2F"),
         ("postgresql://u:secret%zz@h/app", "is not a connection string", "%25"),

@@ -80,7 +80,7 @@ def test_a_schema_table_and_column_of_any_name_can_be_a_source(synced: Synced, n
     exercise(synced, table, key, body)
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", [*OURS[:4], *(pytest.param(name, marks=pytest.mark.slow) for name in OURS[4:])])
 def test_a_table_named_like_something_in_our_statements_can_be_a_source(synced: Synced, name: str):
     table = quoted(name)
     synced.run(f"CREATE TABLE {table} (key int PRIMARY KEY, text text)", f"INSERT INTO {table} VALUES (1, 'one')")
@@ -101,8 +101,12 @@ def test_a_table_named_like_our_odd_aliases_is_a_source_or_refused_with_a_reason
 
 
 @pytest.mark.parametrize(
-    "name", ["text", "key", "row_", "fingerprint", "octets", "lane", "old", "pgvector_sync_key"]
-)
+    "name",
+    [
+        "text", "key", "old",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("row_", "fingerprint", "octets", "lane", "pgvector_sync_key")),
+    ],
+)  # fmt: skip
 def test_a_column_named_like_something_in_our_statements_can_be_read(synced: Synced, name: str):
     synced.run(f'CREATE TABLE docs (id int PRIMARY KEY, "{name}" text)', "INSERT INTO docs VALUES (1, 'one')")
     synced.declare(text=[name], where=f'"{name}" IS NOT NULL')
@@ -110,7 +114,9 @@ def test_a_column_named_like_something_in_our_statements_can_be_read(synced: Syn
     exercise(synced, "docs", "id", f'"{name}"')
 
 
-@pytest.mark.parametrize("name", ["text", "key", "source_id", "lease", "new", "tg_op"])
+@pytest.mark.parametrize(
+    "name", ["key", "new", *(pytest.param(name, marks=pytest.mark.slow) for name in ("text", "source_id", "lease", "tg_op"))]
+)  # fmt: skip
 def test_a_key_column_named_like_something_in_our_statements_can_be_the_key(synced: Synced, name: str):
     synced.run(f'CREATE TABLE docs ("{name}" int PRIMARY KEY, body text)', "INSERT INTO docs VALUES (1, 'one')")
     synced.declare()

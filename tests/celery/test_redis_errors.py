@@ -121,7 +121,7 @@ def ends(process: Process) -> tuple[int, int]:
     return code, len(process.printed.strip().splitlines())
 
 
-@pytest.mark.parametrize("name", ["worker", "beat"])
+@pytest.mark.parametrize("name", ["worker", pytest.param("beat", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("url", "says"), WRONG, ids=[url for url, _ in WRONG])
 def test_an_address_that_is_none_is_refused_in_one_line(cluster: Cluster, name: str, url: str, says: str) -> None:
     process = cluster.processes.command(name, REDIS_URL=url)

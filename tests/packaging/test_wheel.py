@@ -71,6 +71,7 @@ def test_the_command_of_the_wheel_is_the_wheels_own(clean: Path, tmp_path: Path)
         assert line.startswith(str(clean.parent.resolve())), "imported from the source tree"
 
 
+@pytest.mark.slow
 def test_the_wheel_migrates_applies_and_syncs_from_another_folder(
     bare_database: Database, clean: Path, tmp_path: Path
 ) -> None:

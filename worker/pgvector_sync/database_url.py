@@ -47,6 +47,8 @@ def libpq_url(url: str) -> str:
         values = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
     except psycopg.ProgrammingError as error:
         raise _unreadable(str(error)) from None
+    except UnicodeDecodeError:  # %81, say: libpq decodes it, and psycopg can't read the result
+        raise ConfigError("is not a connection string", where=VARIABLE, hint=SHAPE) from None
     if "@" in values.get("host", "") or not values.get("port", "0").replace(",", "").isdigit():
         # never shown: what looks like a host or a port here is a piece of the password
         raise ConfigError("can't be told apart into user, password, host and port", where=VARIABLE, hint=SHAPE)
