@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from cluster import Cluster
+from roles import OWNER
 from waiting import eventually
 
 
 @pytest.mark.slow
-def test_a_worker_installs_lost_triggers_and_finds_what_was_missed(cluster: Cluster):
+def test_a_worker_of_the_owners_role_installs_lost_triggers_and_finds_what_was_missed(cluster: Cluster):
+    cluster.processes.env["DATABASE_URL"] = cluster.synced.database.url_as(OWNER)
     cluster.insert(10)
     cluster.worker()
     cluster.settles()
