@@ -183,7 +183,7 @@ def watch_sync(runtime: Runtime, up: Up) -> Iterator[int]:
         up.check()
         (status,) = read_status(runtime.database, PIPELINE)
         with runtime.database.connection() as connection:
-            row = connection.execute("SELECT count(*) AS vectors FROM docstrings_embedding").fetchone()
+            row = connection.execute("SELECT count(*) AS vectors FROM public.docstrings_embedding").fetchone()
         now_done = int(row["vectors"]) if row else 0
         yield now_done
         if status.settled:
@@ -202,7 +202,7 @@ def find(runtime: Runtime, query: str, *, k: int = 3) -> list[Found]:
     hits = {hit.key[0]: hit for hit in nearest(runtime, PIPELINE, query, k=k)}
     with runtime.database.transaction(read_only=True) as connection:
         rows = connection.execute(
-            "SELECT id, module, name, signature, doc FROM docstrings WHERE id = ANY (%s)", [list(hits)]
+            "SELECT id, module, name, signature, doc FROM public.docstrings WHERE id = ANY (%s)", [list(hits)]
         ).fetchall()
     rows.sort(key=lambda row: hits[row["id"]].distance)
     return [Found(hits[row.pop("id")].similarity, **row) for row in rows]
@@ -219,11 +219,11 @@ def edit(database_url: str, up: Up) -> list[float]:
 
 def _edit(connection: psycopg.Connection[Any], doc: str, up: Up) -> float:
     vector = (
-        "SELECT v.fingerprint FROM docstrings_embedding v JOIN docstrings d USING (id) "
+        "SELECT v.fingerprint FROM public.docstrings_embedding v JOIN public.docstrings d USING (id) "
         "WHERE d.module = %s AND d.name = %s"
     )
     before = connection.execute(vector, EDITED).fetchone()
-    connection.execute("UPDATE docstrings SET doc = %s WHERE module = %s AND name = %s", (doc, *EDITED))
+    connection.execute("UPDATE public.docstrings SET doc = %s WHERE module = %s AND name = %s", (doc, *EDITED))
     committed = time.monotonic()
     while connection.execute(vector, EDITED).fetchone() == before:
         up.check()
@@ -235,10 +235,12 @@ def _edit(connection: psycopg.Connection[Any], doc: str, up: Up) -> float:
 
 def delete(database_url: str) -> tuple[int, int]:
     """Deletes the edited row; how many vectors it had before, and in the same transaction after it."""
-    vectors = "SELECT count(*) FROM docstrings_embedding WHERE id = %s"
+    vectors = "SELECT count(*) FROM public.docstrings_embedding WHERE id = %s"
     with psycopg.connect(database_url) as connection:
-        row = connection.execute("SELECT id FROM docstrings WHERE module = %s AND name = %s", EDITED).fetchone()
+        row = connection.execute(
+            "SELECT id FROM public.docstrings WHERE module = %s AND name = %s", EDITED
+        ).fetchone()
         before = connection.execute(vectors, row).fetchone()
-        connection.execute("DELETE FROM docstrings WHERE id = %s", row)
+        connection.execute("DELETE FROM public.docstrings WHERE id = %s", row)
         after = connection.execute(vectors, row).fetchone()
     return (before or (0,))[0], (after or (0,))[0]
