@@ -63,6 +63,8 @@ def upgrade(old: Postgres, new: Postgres) -> None:
         new, programs[new] / "pg_upgrade", "--old-bindir", programs[old], "--new-bindir", programs[new],
         "--old-datadir", old.data, "--new-datadir", new.data, "--username=postgres", "--socketdir", new.home, "--no-sync",
     )  # fmt: skip
+    (new.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
+    new.password = old.password  # the roles came along
     new.start()
 
 

@@ -11,6 +11,7 @@ import pytest
 from pgvector_sync.operate.watch import verdicts
 from pgvector_sync.store.migrations import migrate
 from programs import dump, restore, upgrade
+from roles import GRANTS_OF_SOURCES, OWNER, set_up_roles
 from servers import Database, Postgres, new_database, running_postgres
 from synced import DOCS, Synced, continued
 from waiting import eventually
@@ -24,8 +25,10 @@ def pipeline_on(server: Postgres, synced: Synced, name: str) -> Iterator[Synced]
     with server.connect() as connection:
         connection.execute(f"CREATE DATABASE {name}")
     database = Database(server, name)
-    database.execute("CREATE EXTENSION vector")
-    migrate(database.url)
+    set_up_roles(database)
+    migrate(database.url_as(OWNER))
+    set_up_roles(database)
+    database.execute(GRANTS_OF_SOURCES)
     with continued(synced, database) as there:
         there.run(DOCS, "INSERT INTO docs VALUES (1, 'one'), (2, 'two'), (3, 'three')")
         there.pipeline()
@@ -55,6 +58,7 @@ def test_by_dump_and_restore(synced: Synced, tmp_path: Path):
     with running_postgres(16) as old, running_postgres(18) as new, pipeline_on(old, synced, "app") as before:
         file = dump(before.database, tmp_path / "app.sql")
         with new_database(new) as database, continued(synced, database) as there:
+            set_up_roles(database)
             restore(file, database)
             goes_on(there)
 
@@ -77,6 +81,7 @@ def test_by_logical_replication(synced: Synced, tmp_path: Path):
         pipeline_on(old, synced, "app") as before,
         new_database(new) as database,
     ):
+        set_up_roles(database)
         restore(dump(before.database, tmp_path / "app.sql", "--schema-only"), database)
         before.database.execute("CREATE PUBLICATION upgrade FOR ALL TABLES")
         database.execute(f"CREATE SUBSCRIPTION upgrade CONNECTION '{before.database.url}' PUBLICATION upgrade")
