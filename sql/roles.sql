@@ -4,7 +4,7 @@
 --
 -- Run it before the first `pgvector-sync migrate`, and once more after it, then as the owner if you like. What is there
 -- already stays as it is.
--- Later migrations and new pipelines pass these grants on by themselves. Roles that it creates have no password yet.
+-- Later migrations and new pipelines pass these grants on by themselves.
 --
 -- owner        runs `migrate`, `apply` and `remove`; owns the schema pgvector_sync, the targets and the trigger functions
 -- worker       runs `worker`, `beat` and `sync`, and may pause, reconcile and re-embed

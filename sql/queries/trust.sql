@@ -36,6 +36,13 @@ SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespac
                    WHERE m.nspname = {target_schema} AND c.relname = {target_table}
                    AND (c.relkind <> 'r' OR NOT {trusts_target})) AS own;
 
+-- name: inside
+-- A part of `strangers`: the types that a type `t` is made of.
+SELECT t.typelem UNION ALL SELECT t.typbasetype
+UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
+          WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
+UNION ALL SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE g.rngtypid = t.oid
+
 -- name: strangers
 -- {whole}: any column may be read, by a condition that somebody has typed, say.
 -- What belongs to roles that aren't trusted: what the expressions name (functions by their names alone, since an overload
@@ -59,11 +66,7 @@ WITH RECURSIVE source_ AS (
     SELECT to_regtype(need.identity)::oid FROM need WHERE need.kind = 'type'
     UNION
     SELECT part.oid FROM type_ JOIN pg_catalog.pg_type t ON t.oid = type_.oid AND t.oid >= 16384
-    CROSS JOIN LATERAL (
-        SELECT t.typelem UNION ALL SELECT t.typbasetype
-        UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
-                  WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
-        UNION ALL SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE g.rngtypid = t.oid) AS part (oid)
+    CROSS JOIN LATERAL ({inside}) AS part (oid)
     WHERE part.oid >= 16384
 ), foreign_type AS (
     SELECT t.oid, t.typtype, t.typowner FROM pg_catalog.pg_type t
@@ -73,11 +76,7 @@ WITH RECURSIVE source_ AS (
     SELECT to_regtype(need.identity)::oid FROM need WHERE need.kind = 'type'
     UNION
     SELECT part.oid FROM checked JOIN pg_catalog.pg_type t ON t.oid = checked.oid AND t.oid >= 16384
-    CROSS JOIN LATERAL (
-        SELECT t.typelem UNION ALL SELECT t.typbasetype
-        UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
-                  WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
-        UNION ALL SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE g.rngtypid = t.oid) AS part (oid)
+    CROSS JOIN LATERAL ({inside}) AS part (oid)
     WHERE part.oid >= 16384
 ), called AS (
     SELECT p.oid, p.proowner, 'function' AS kind, NULL AS by FROM need

@@ -9,14 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from endpoint import Endpoint
-from pgvector_sync.bootstrap import Embedders
 from pgvector_sync.operate import embedded
-from servers import Database
-from synced import Synced, open_synced, running_endpoint
-from synced_fixtures import typed
+from synced_fixtures import shared, synced, typed
 
-__all__ = ["typed"]
+__all__ = ["folder", "project", "shared", "synced", "typed"]
 
 
 @pytest.fixture
@@ -33,18 +29,3 @@ def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def folder(project: Path) -> Path:
     return project / ".pgvector-sync"
-
-
-@pytest.fixture(scope="session")
-def shared() -> Iterator[tuple[Endpoint, Embedders]]:
-    with running_endpoint() as shared:
-        yield shared
-
-
-@pytest.fixture
-def synced(
-    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Synced]:
-    """A migrated database without a table."""
-    with open_synced(database, shared, tmp_path, monkeypatch) as synced:
-        yield synced

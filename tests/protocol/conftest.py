@@ -13,17 +13,14 @@ from pgvector_sync.bootstrap import Embedders
 from servers import Database
 from steps import Steps, another_worker
 from synced import DOCS, Synced
+from synced_fixtures import shared
+
+__all__ = ["docs", "shared", "synced", "worker"]
 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(short_pauses: None) -> None:
     """For all tests of this folder."""
-
-
-@pytest.fixture(scope="session")
-def shared() -> Iterator[tuple[Endpoint, Embedders]]:
-    with with_endpoint.running_endpoint() as shared:
-        yield shared
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from attack import WORKERS, Attack
+from cluster_fixtures import cluster
 from synced import Synced
 from synced_fixtures import role, shared, synced, typed
 
-__all__ = ["role", "shared", "synced", "typed"]
+__all__ = ["attack", "cluster", "role", "shared", "synced", "typed"]
 
 
 @pytest.fixture

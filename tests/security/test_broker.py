@@ -13,9 +13,7 @@ import pytest
 import redis
 from celery import Celery
 
-from cluster import CELERY, QUEUES, READY, Cluster, open_cluster
-from endpoint import Endpoint
-from pgvector_sync.bootstrap import Embedders
+from cluster import CELERY, QUEUES, READY, Cluster
 from pgvector_sync.embedding.bucket import LONGEST_PAUSE, Verb
 from pgvector_sync.embedding.budget import LONGEST_DEBT, Budget, _gauge
 from pgvector_sync.embedding.redis_buckets import RedisBuckets
@@ -23,24 +21,10 @@ from pgvector_sync.errors import RateLimited
 from pgvector_sync.messages import EMBED_BATCH, REEMBED, RUN, TICK
 from pgvector_sync.model import Lane, Provider
 from pgvector_sync.settings import Settings
-from processes import Process, Processes
-from servers import Database, Valkey
+from processes import Process
 
 FAR = 2_713_910_400
 """Seconds: in the year 2056."""
-
-
-@pytest.fixture
-def cluster(
-    database: Database,
-    valkey: Valkey,
-    redis_url: str,  # an empty one
-    processes: Processes,
-    shared: tuple[Endpoint, Embedders],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Cluster]:
-    with open_cluster(database, valkey, processes, shared, monkeypatch) as cluster:
-        yield cluster
 
 
 @pytest.fixture

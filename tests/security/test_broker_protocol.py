@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
-from cluster import Cluster, open_cluster
-from endpoint import Endpoint
-from pgvector_sync.bootstrap import Embedders
-from processes import Processes
+from cluster import Cluster
 from proxy import Proxy
-from servers import Database, Valkey
 
 ANSWERS = {
     "HTTP": b"HTTP/1.1 400 Bad Request\r\n\r\n",
@@ -36,19 +30,6 @@ ANSWERS = {
     "a long bulk": b"$99999999999\r\nxxx",
     "a long array": b"*99999999999\r\n",
 }
-
-
-@pytest.fixture
-def cluster(
-    database: Database,
-    valkey: Valkey,
-    redis_url: str,
-    processes: Processes,
-    shared: tuple[Endpoint, Embedders],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Cluster]:
-    with open_cluster(database, valkey, processes, shared, monkeypatch) as cluster:
-        yield cluster
 
 
 QUICK = {"nested deeply"}

@@ -116,6 +116,7 @@ def _query(
         whole=sql.SQL("true" if whole else "false"),
         target_schema=sql.Literal(target[0]),
         target_table=sql.Literal(target[1]),
+        inside=statement("trust.inside"),
         trusts_type=trusts("t.typowner"),
         trusts_function=trusts("called.proowner"),
         trusts_target=trusts("c.relowner"),
