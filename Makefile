@@ -19,9 +19,9 @@ demo: .venv/demo.stamp ## embedded Postgres and Valkey, a worker, and real text 
 
 # What differs between the versions is SQL, most of all that of the triggers and of the catalog: the quick round tests that
 # on the older version, the slow one all of it.
-SQL_TESTS := tests/capture tests/apply tests/schema tests/protocol tests/security
-OLDER := tests/capture/test_writes.py tests/capture/test_deletes.py tests/capture/test_partitions.py tests/schema \
-	tests/protocol/test_drain.py tests/security/test_triggers.py tests/security/test_planned_code.py \
+SQL_TESTS := tests/capture tests/declare tests/store tests/batch tests/runs tests/engine tests/security
+OLDER := tests/capture/test_writes.py tests/capture/test_deletes.py tests/capture/test_partitions.py tests/store \
+	tests/capture/test_drain.py tests/security/test_triggers.py tests/security/test_planned_code.py \
 	tests/security/test_worker_code.py
 
 # More processes than cores: many tests wait for processes that start.

@@ -25,12 +25,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import redis
 
-from endpoint import ALLOWED_HOSTS, ENVIRONMENT, Endpoint, Limit
 from pgvector_sync.embedding.embedder import open_embedder
 from pgvector_sync.errors import RateLimited, Unavailable
 from pgvector_sync.model import Lane, Provider, Spec
 from pgvector_sync.settings import Settings
-from servers import running_valkey
+from support.endpoint import ALLOWED_HOSTS, ENVIRONMENT, Endpoint, Limit
+from support.servers import running_valkey
 
 PROCESSES = 4
 WARM_UP = 8.0

@@ -27,11 +27,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from lag import lags, percentile
 
-from endpoint import ENVIRONMENT
 from pgvector_sync.store.migrations import migrate
-from processes import Process, Processes
-from servers import Database, new_database, running_postgres, running_valkey
-from waiting import eventually
+from support.endpoint import ENVIRONMENT
+from support.processes import Process, Processes
+from support.servers import Database, new_database, running_postgres, running_valkey
+from support.waiting import eventually
 
 ROWS = 100_000
 SLOTS = 4
@@ -159,7 +159,7 @@ def main() -> None:
         for provider in ("one", "two"):
             endpoint = processes.start(
                 sys.executable,
-                str(Path(__file__).parents[1] / "tests" / "endpoint.py"),
+                str(Path(__file__).parents[1] / "tests" / "support" / "endpoint.py"),
                 "--latency-ms",
                 str(LATENCY_MS),
             )

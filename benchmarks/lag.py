@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from servers import Database
+from support.servers import Database
 
 PATIENCE = 60.0
 """Seconds."""

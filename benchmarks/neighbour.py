@@ -39,15 +39,15 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import numpy as np
 import psycopg
 
-from endpoint import ENVIRONMENT
-from pgvector_sync.bootstrap import open_database
-from pgvector_sync.operate.status import settled
+from pgvector_sync.observe.status import settled
+from pgvector_sync.runtime.bootstrap import open_database
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import pipelines
 from pgvector_sync.store.migrations import migrate
-from processes import Processes
-from servers import Database, new_database, running_postgres, running_valkey
-from waiting import eventually
+from support.endpoint import ENVIRONMENT
+from support.processes import Processes
+from support.servers import Database, new_database, running_postgres, running_valkey
+from support.waiting import eventually
 
 DIMENSIONS = 1_536
 HOT_ROWS = 320
@@ -303,7 +303,7 @@ def bench(rows: int, pool: str, major: int) -> Iterator[tuple[Bench, float]]:
         environment = {"DATABASE_URL": database.url, "REDIS_URL": valkey.url, **ENVIRONMENT}
         processes = Processes(folder, environment)
         stack.callback(lambda: [process.kill() for process in processes.started])
-        script = str(Path(__file__).parents[1] / "tests" / "endpoint.py")
+        script = str(Path(__file__).parents[1] / "tests" / "support" / "endpoint.py")
         endpoint = processes.start(sys.executable, script, "--latency-ms", str(LATENCY_MS))
         endpoint.wait_for("base_url")
         base_url = json.loads(endpoint.printed.splitlines()[0])["base_url"]

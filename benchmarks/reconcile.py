@@ -23,18 +23,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from lag import lags, percentile
 
-from endpoint import ENVIRONMENT
-from pgvector_sync.bootstrap import open_runtime
-from pgvector_sync.operate.requests import request_reconcile, request_reembed
-from pgvector_sync.operate.waiting import find_run
+from pgvector_sync.observe.waiting import find_run
+from pgvector_sync.runs.requests import request_reconcile, request_reembed
+from pgvector_sync.runs.run import carry_out
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.bootstrap import open_runtime
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import pipelines
 from pgvector_sync.store.migrations import migrate
 from pgvector_sync.store.runs import Run
-from pgvector_sync.sync.run import carry_out
-from pgvector_sync.sync.runtime import Runtime
-from processes import Processes
-from servers import Database, new_database, running_postgres, running_valkey
+from support.endpoint import ENVIRONMENT
+from support.processes import Processes
+from support.servers import Database, new_database, running_postgres, running_valkey
 
 DIMENSIONS = 256
 ROUNDS = 3
@@ -170,7 +170,7 @@ def main() -> None:
         stack.callback(lambda: [process.kill() for process in processes.started])
         endpoint = processes.start(
             sys.executable,
-            str(Path(__file__).parents[1] / "tests" / "endpoint.py"),
+            str(Path(__file__).parents[1] / "tests" / "support" / "endpoint.py"),
             "--latency-ms",
             str(LATENCY_MS),
         )

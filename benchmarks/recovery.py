@@ -23,14 +23,14 @@ import redis
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from cluster import Cluster, children, open_cluster
-from pgvector_sync.operate.status import settled
+from pgvector_sync.observe.status import settled
 from pgvector_sync.store.migrations import migrate
-from processes import Process, Processes
-from proxy import Proxy
-from servers import Database, Valkey, new_database, running_postgres, running_valkey
-from synced import running_endpoint
-from waiting import eventually
+from support.cluster import Cluster, children, open_cluster
+from support.processes import Process, Processes
+from support.proxy import Proxy
+from support.servers import Database, Valkey, new_database, running_postgres, running_valkey
+from support.synced import running_endpoint
+from support.waiting import eventually
 
 CALL = 0.3
 ROWS = 10

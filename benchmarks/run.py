@@ -15,17 +15,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from pgvector_sync.bootstrap import open_runtime
-from pgvector_sync.config import load_config
-from pgvector_sync.operate.apply import apply_plan
-from pgvector_sync.operate.loop import Loop
-from pgvector_sync.operate.plan import make_plan
-from pgvector_sync.operate.status import read_status, settled
+from pgvector_sync.capture.drain import Drain
+from pgvector_sync.declare.apply import apply_plan
+from pgvector_sync.declare.file import load_config
+from pgvector_sync.declare.plan import make_plan
+from pgvector_sync.engine.loop import Loop
+from pgvector_sync.observe.status import read_status, settled
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.bootstrap import open_runtime
 from pgvector_sync.settings import Settings
 from pgvector_sync.store.migrations import migrate
-from pgvector_sync.sync.drain import Drain
-from pgvector_sync.sync.runtime import Runtime
-from servers import Database, new_database, running_postgres
+from support.servers import Database, new_database, running_postgres
 
 PIPELINE = '[pipelines.docs]\nsource = "docs"\ntext = ["body"]\nprovider = "local"\n'
 ROUNDS = 5

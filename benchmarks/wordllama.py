@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import numpy as np
 
 from pgvector_sync.embedding.wordllama_model import TOKENIZER, WEIGHTS, WordLlamaModel
-from pgvector_sync.operate.demo_corpus import collect
-from texts import awkward_texts
+from pgvector_sync.local.demo_corpus import collect
+from support.texts import awkward_texts
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ import pytest
 import redis
 from hypothesis import settings
 
-from processes import Processes
-from roles import GRANTS_OF_SOURCES, OWNER, set_up_roles
-from servers import PACKAGES, Database, Postgres, Valkey, new_database, running_postgres, running_valkey
+from support.processes import Processes
+from support.roles import GRANTS_OF_SOURCES, OWNER, set_up_roles
+from support.servers import PACKAGES, Database, Postgres, Valkey, new_database, running_postgres, running_valkey
 
 # what a random example finds is worth a failure here, and not in the check of somebody else's change
 settings.register_profile("ci", derandomize=True)

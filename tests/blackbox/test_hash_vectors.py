@@ -21,12 +21,12 @@ from typing import Any
 import psycopg
 import pytest
 
-from endpoint import ENVIRONMENT
-from pgvector_sync.operate.status import settled
-from processes import Processes
-from servers import Database
-from synced import DIMENSIONS, DOCS, MODEL, Synced, runtime_of
-from waiting import eventually
+from pgvector_sync.observe.status import settled
+from support.endpoint import ENVIRONMENT
+from support.processes import Processes
+from support.servers import Database
+from support.synced import DIMENSIONS, DOCS, MODEL, Synced, runtime_of
+from support.waiting import eventually
 
 SECONDS = float(os.environ.get("PGVECTOR_SYNC_BLACKBOX_SECONDS", "12"))
 WRITERS = 4
@@ -174,7 +174,7 @@ def waits_on_us(database: Database, ours: set[int]) -> list[str]:
 @pytest.fixture
 def synced(database: Database, processes: Processes, redis_url: str, tmp_path: Path) -> Iterator[Synced]:
     """Everything runs in processes of its own; here is only what looks at them."""
-    server = Path(__file__).resolve().parents[1] / "endpoint.py"
+    server = Path(__file__).resolve().parents[1] / "support" / "endpoint.py"
     endpoint = processes.start(sys.executable, server, "--latency-ms", "300")
     endpoint.wait_for("base_url")
     (tmp_path / "pgvector-sync.toml").write_text(CONFIG.format(**json.loads(endpoint.printed)))

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from synced import DOCS, OURS, Synced, session
-from waiting import eventually
+from support.synced import DOCS, OURS, Synced, session
+from support.waiting import eventually
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_a_truncate_that_is_rolled_back_removes_nothing(docs: Synced):
 
 
 def test_a_sweep_of_many_pages_removes_what_is_gone_and_keeps_what_came_back(docs: Synced, monkeypatch):
-    monkeypatch.setattr("pgvector_sync.sync.drain.SWEEP_PAGE_ROWS", 2)
+    monkeypatch.setattr("pgvector_sync.capture.drain.SWEEP_PAGE_ROWS", 2)
     with session(docs.database) as writer:
         writer.execute("TRUNCATE docs")
         writer.execute("INSERT INTO docs VALUES (1, 'row 1'), (4, 'row 4'), (6, 'other')")

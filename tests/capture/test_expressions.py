@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synced import Synced
+from support.synced import Synced
 
 COLUMNS = "id int PRIMARY KEY, title text, body text, tags text[], doc jsonb, hits int DEFAULT 0"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from pgvector_sync.model import KeyColumn
-from pgvector_sync.operate.requests import request_reconcile
+from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.store.canonical import canonical_key
-from synced import Synced
+from support.synced import Synced
 
 KEYS = {
     "smallint": (["-32768", "32767"], [-32768, 32767]),
@@ -103,7 +103,7 @@ def test_a_key_of_every_allowed_type_finds_its_way(synced: Synced, kind: str):
 
 @pytest.mark.parametrize("kind", KEYS)
 def test_a_fill_of_many_pages_finds_every_key(synced: Synced, kind: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pgvector_sync.sync.bulk.PAGE_ROWS", 2)
+    monkeypatch.setattr("pgvector_sync.runs.bulk.PAGE_ROWS", 2)
     values, canonical = KEYS[kind]
     synced.run(f"CREATE TABLE docs (id {kind} PRIMARY KEY, body text)")
     synced.run(*(f"INSERT INTO docs VALUES ({value}, 'text {n}')" for n, value in enumerate(values)))
@@ -179,7 +179,7 @@ def test_no_setting_of_a_session_changes_the_key_of_a_moment(synced: Synced, opt
 
 
 def test_a_composite_key_of_mixed_types_in_key_order(synced: Synced, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("pgvector_sync.sync.bulk.PAGE_ROWS", 2)
+    monkeypatch.setattr("pgvector_sync.runs.bulk.PAGE_ROWS", 2)
     synced.run(
         """CREATE TABLE docs (body text, amount numeric, day date, id uuid,
                               tenant varchar(20) COLLATE "C", PRIMARY KEY (tenant, day, amount))""",
@@ -282,7 +282,7 @@ def test_enqueue_writes_the_same_key_as_the_triggers(synced: Synced, kind: str):
 def test_a_reconciliation_of_many_pages_finds_every_key_that_has_drifted_and_no_other(
     synced: Synced, kind: str, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("pgvector_sync.sync.reconcile.FIRST_PAGE_ROWS", 2)
+    monkeypatch.setattr("pgvector_sync.runs.reconcile.FIRST_PAGE_ROWS", 2)
     values, canonical = KEYS[kind]
     synced.run(f"CREATE TABLE docs (id {kind} PRIMARY KEY, body text)")
     synced.run(*(f"INSERT INTO docs VALUES ({value}, 'text {n}')" for n, value in enumerate(values)))

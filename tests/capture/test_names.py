@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from synced import Synced
+from support.synced import Synced
 
 NAMES = [
     "Mixed Case",

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pgvector_sync.operate.requests import request_reconcile, request_reembed
-from synced import OURS, Synced
+from pgvector_sync.runs.requests import request_reconcile, request_reembed
+from support.synced import OURS, Synced
 
 EVENTS = [
     "CREATE TABLE docs (id int, year int, body text, note text, PRIMARY KEY (id, year)) PARTITION BY RANGE (year)",
@@ -177,8 +177,8 @@ TIMED = [
 def test_a_source_partitioned_by_the_time_in_its_key_is_followed_from_end_to_end(
     synced: Synced, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("pgvector_sync.sync.bulk.PAGE_ROWS", 7)
-    monkeypatch.setattr("pgvector_sync.sync.reconcile.FIRST_PAGE_ROWS", 7)
+    monkeypatch.setattr("pgvector_sync.runs.bulk.PAGE_ROWS", 7)
+    monkeypatch.setattr("pgvector_sync.runs.reconcile.FIRST_PAGE_ROWS", 7)
     synced.run(*TIMED)
     synced.pipeline()
     assert (1, "2026-01-16T12:00:00.000001Z") in synced.vectors()

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from pgvector_sync.errors import Refused
-from synced import DOCS, Synced
+from support.synced import DOCS, Synced
 
 
 @pytest.fixture

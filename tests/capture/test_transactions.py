@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from synced import DOCS, Synced, session
+from support.synced import DOCS, Synced, session
 
 
 @pytest.fixture

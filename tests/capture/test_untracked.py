@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from synced import DOCS, Synced
+from support.synced import DOCS, Synced
 
 LONG = "(SELECT string_agg(md5(g::text), '') FROM generate_series(1, 6400) g)"
 """About 200 kB that don't compress away: stored out of line."""

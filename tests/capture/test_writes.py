@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from synced import DOCS, Synced
+from support.synced import DOCS, Synced
 
 
 @pytest.fixture

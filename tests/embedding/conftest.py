@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from endpoint import ALLOWED_HOSTS, Endpoint
 from pgvector_sync.embedding.embedder import Embedder, Embeddings, open_embedder
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.settings import Settings
+from support.endpoint import ALLOWED_HOSTS, Endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -16,7 +16,7 @@ from pgvector_sync.embedding.bucket import Buckets, Draw, LocalBuckets, Verb, dr
 from pgvector_sync.embedding.budget import BURST, _gauge, _wanted
 from pgvector_sync.embedding.redis_buckets import RedisBuckets
 from pgvector_sync.model import Lane
-from servers import Valkey
+from support.servers import Valkey
 
 SLOW = 1e-6
 """A rate at which nothing is refilled while a test runs."""

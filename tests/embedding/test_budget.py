@@ -11,14 +11,14 @@ from datetime import timedelta
 import pytest
 import redis
 
-from endpoint import Endpoint, Limit
 from pgvector_sync.embedding.budget import OUR_BUDGET, Budget, open_budget
 from pgvector_sync.errors import RateLimited
 from pgvector_sync.model import Lane, Provider, Spec
 from pgvector_sync.settings import Settings
-from processes import Processes
-from servers import Valkey
-from waiting import eventually, never
+from support.endpoint import Endpoint, Limit
+from support.processes import Processes
+from support.servers import Valkey
+from support.waiting import eventually, never
 
 MODEL = "text-embedding-3-small"
 SPEC = Spec(MODEL, 8)

@@ -11,7 +11,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from endpoint import vector_of
+from support.endpoint import vector_of
 
 KEY = {"Authorization": "Bearer test-key"}
 GOOD = {"model": "text-embedding-3-small", "input": ["a"]}
@@ -53,7 +53,7 @@ def test_it_wants_the_key(endpoint):
 
 
 def test_as_a_process_it_is_controlled_over_http():
-    import endpoint as module
+    from support import endpoint as module
 
     command = [sys.executable, str(Path(module.__file__)), "--latency-ms", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:

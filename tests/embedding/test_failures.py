@@ -10,9 +10,9 @@ from email.utils import format_datetime
 
 import pytest
 
-from endpoint import Endpoint, self_signed
 from pgvector_sync.embedding.failure import retry_after
 from pgvector_sync.errors import BrokenContract, InputRejected, Misconfigured, RateLimited, Unavailable
+from support.endpoint import Endpoint, self_signed
 
 SECRET_TEXT = "the patient's name is Erika Mustermann"
 TEXTS = [SECRET_TEXT, "another"]

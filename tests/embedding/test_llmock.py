@@ -14,9 +14,9 @@ from llmock.simulation import build_mock_embedding
 
 from pgvector_sync.errors import InputRejected, Misconfigured, RateLimited, Unavailable
 from pgvector_sync.model import Spec
-from servers import Database
-from steps import Steps
-from synced import DOCS, open_synced, running_endpoint
+from support.servers import Database
+from support.steps import Steps
+from support.synced import DOCS, open_synced, running_endpoint
 
 DIMENSIONS = 1536
 """llmock always answers so many, as lists of numbers, whatever was asked for."""

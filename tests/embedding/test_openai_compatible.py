@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from endpoint import tokens_of, vector_of
 from pgvector_sync.embedding.embedder import open_embedder
 from pgvector_sync.errors import Misconfigured, Unavailable
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.settings import Settings
+from support.endpoint import tokens_of, vector_of
 
 SPEC = Spec("text-embedding-3-small", 64)  # what `embed` asks for by default
 TEXTS = ["one", "two", "three"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from pgvector_sync.errors import Misconfigured
-from texts import awkward_texts
+from support.texts import awkward_texts
 
 pytestmark = pytest.mark.skipif(find_spec("wordllama") is None, reason="the extra `local` is not installed")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from servers import Database
+from support.servers import Database
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -65,7 +65,7 @@ def test_the_wheel_carries_every_sql_file_and_nothing_of_the_tests(wheel: Path) 
 
 
 def test_the_command_of_the_wheel_is_the_wheels_own(clean: Path, tmp_path: Path) -> None:
-    code = "import pgvector_sync.store.statements as s; print(s.__file__); print(s.sql_folder())"
+    code = "import pgvector_sync.database.statements as s; print(s.__file__); print(s.sql_folder())"
     done = subprocess.run([clean / "python", "-c", code], cwd=tmp_path, text=True, capture_output=True, check=True)
     for line in done.stdout.splitlines():
         assert line.startswith(str(clean.parent.resolve())), "imported from the source tree"

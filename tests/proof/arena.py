@@ -17,19 +17,19 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from endpoint import Endpoint, vector_of
-from pgvector_sync.bootstrap import open_database
 from pgvector_sync.embedding.embedder import Embeddings
+from pgvector_sync.engine.loop import Loop
 from pgvector_sync.errors import InputRejected
 from pgvector_sync.model import Lane, Spec
-from pgvector_sync.operate.loop import Loop
-from pgvector_sync.operate.status import _coverage_params
+from pgvector_sync.observe.status import _coverage_params
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.bootstrap import open_database
 from pgvector_sync.settings import Settings
-from pgvector_sync.sync.runtime import Runtime
-from servers import Database
 from soak.watch import WITNESS
-from steps import Steps
-from synced import DIMENSIONS, TEXT_LIMIT, Synced, session
+from support.endpoint import Endpoint, vector_of
+from support.servers import Database
+from support.steps import Steps
+from support.synced import DIMENSIONS, TEXT_LIMIT, Synced, session
 
 DOCS = "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text, price numeric)"
 """`body` is tracked; the others are not, until a scenario says so."""

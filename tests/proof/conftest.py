@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from proof.arena import Arena, open_arena
-from servers import Database
+from support.servers import Database
 
 
 @pytest.fixture

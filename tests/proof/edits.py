@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pgvector_sync.store import statements
+from pgvector_sync.database import statements
 
 
 @dataclass(frozen=True)

@@ -15,13 +15,13 @@ from functools import partial
 
 import pytest
 
-from endpoint import vector_of
+from pgvector_sync.batch import write
+from pgvector_sync.database import IN_THE_WAY
 from pgvector_sync.store import rows, runs
-from pgvector_sync.store.database import IN_THE_WAY
-from pgvector_sync.sync.batch import write
 from proof.arena import Arena, soon, writer
 from proof.sessions import Actor, application, stops_in_writes, worker
-from synced import DIMENSIONS, MODEL, TEXT_LIMIT
+from support.endpoint import vector_of
+from support.synced import DIMENSIONS, MODEL, TEXT_LIMIT
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import psycopg
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from pgvector_sync.batch.claim import Batch
+from pgvector_sync.batch.write import Prepared
 from pgvector_sync.model import Lane
+from pgvector_sync.runs import run
 from pgvector_sync.store import pipelines
-from pgvector_sync.sync import run
-from pgvector_sync.sync.batch.claim import Batch
-from pgvector_sync.sync.batch.write import Prepared
 from proof.arena import REFUSED, Arena, Violation, soon, writer
 
 KEYS = st.integers(1, 2)

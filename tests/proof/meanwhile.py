@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from pgvector_sync.capture import triggers
 from pgvector_sync.store import pipelines, rows, runs
 from pgvector_sync.store.work import Holding
-from pgvector_sync.sync import capture
 
 STEPS: dict[str, tuple[Any, str]] = {
     "hold": (pipelines, "hold"),
@@ -17,7 +17,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     "write": (rows, "write"),
     "ack": (Holding, "ack"),
     "enqueue": (runs, "enqueue"),
-    "install": (capture, "install"),
+    "install": (triggers, "install"),
 }
 """Functions of the protocol that take one step inside an open transaction."""
 

@@ -31,7 +31,7 @@ from proof.machine import Machine
 from proof.mutant import Mutant
 from proof.noticed import Ground, Noticed, notices
 from proof.scenarios import SCENARIOS
-from servers import new_database, running_postgres
+from support.servers import new_database, running_postgres
 
 
 class Trial:

@@ -12,7 +12,7 @@ from proof.arena import Arena, Violation, open_arena
 from proof.edits import edited
 from proof.mutant import Mutant
 from proof.scenarios import FRESH, SCENARIOS
-from servers import Database, Postgres, new_database
+from support.servers import Database, Postgres, new_database
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from pgvector_sync.batch import write
+from pgvector_sync.database import IN_THE_WAY
 from pgvector_sync.failpoint import Failpoint
 from pgvector_sync.model import Lane
 from pgvector_sync.store import rows
-from pgvector_sync.store.database import IN_THE_WAY
 from pgvector_sync.store.work import Holding
-from pgvector_sync.sync.batch import write
 from proof.arena import Arena, Violation
 
 END = "end"

@@ -10,7 +10,7 @@ from proof.breaks import MUTANTS
 from proof.mutant import Mutant
 from proof.noticed import Ground
 from proof.scenarios import SCENARIOS
-from servers import Database, Postgres
+from support.servers import Database, Postgres
 
 
 @pytest.fixture(scope="module")

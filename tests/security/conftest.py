@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from attack import WORKERS, Attack
-from cluster_fixtures import cluster
-from synced import Synced
-from synced_fixtures import role, shared, synced, typed
+from support.attack import WORKERS, Attack
+from support.cluster_fixtures import cluster
+from support.synced import Synced
+from support.synced_fixtures import role, shared, synced, typed
 
 __all__ = ["attack", "cluster", "role", "shared", "synced", "typed"]
 

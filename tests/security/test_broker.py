@@ -13,15 +13,15 @@ import pytest
 import redis
 from celery import Celery
 
-from cluster import CELERY, QUEUES, READY, Cluster
+from pgvector_sync.dispatch.messages import EMBED_BATCH, REEMBED, RUN, TICK
 from pgvector_sync.embedding.bucket import LONGEST_PAUSE, Verb
 from pgvector_sync.embedding.budget import LONGEST_DEBT, Budget, _gauge
 from pgvector_sync.embedding.redis_buckets import RedisBuckets
 from pgvector_sync.errors import RateLimited
-from pgvector_sync.messages import EMBED_BATCH, REEMBED, RUN, TICK
 from pgvector_sync.model import Lane, Provider
 from pgvector_sync.settings import Settings
-from processes import Process
+from support.cluster import CELERY, QUEUES, READY, Cluster
+from support.processes import Process
 
 FAR = 2_713_910_400
 """Seconds: in the year 2056."""

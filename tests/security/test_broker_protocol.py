@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from cluster import Cluster
-from proxy import Proxy
+from support.cluster import Cluster
+from support.proxy import Proxy
 
 ANSWERS = {
     "HTTP": b"HTTP/1.1 400 Bad Request\r\n\r\n",

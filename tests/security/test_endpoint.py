@@ -13,13 +13,13 @@ from collections.abc import Callable
 import httpcore2
 import pytest
 
-import hostile_endpoint as hostile
-import victim
-from hostile_endpoint import Hostile, answer, dripping, head, whole
 from pgvector_sync.embedding.bounded_network import BoundedStream
 from pgvector_sync.embedding.bounds import bounded
-from synced import DOCS, Synced
-from victim import DIMENSIONS, KEY, TEXTS, Cost, call
+from support import hostile_endpoint as hostile
+from support import victim
+from support.hostile_endpoint import Hostile, answer, dripping, head, whole
+from support.synced import DOCS, Synced
+from support.victim import DIMENSIONS, KEY, TEXTS, Cost, call
 
 MOST = 150
 """Megabytes. The largest honest answer to what is asked here, as numbers in JSON, takes about 60."""

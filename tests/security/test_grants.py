@@ -13,22 +13,22 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from examined import errors, look, the, warnings
-from pgvector_sync.config import load_config
+from pgvector_sync.database.statements import sql_folder
+from pgvector_sync.declare.apply import remove
+from pgvector_sync.declare.file import load_config
+from pgvector_sync.declare.plan import make_plan
+from pgvector_sync.declare.planned import closed_sources
 from pgvector_sync.errors import Refused
-from pgvector_sync.operate.apply import remove
-from pgvector_sync.operate.plan import make_plan
-from pgvector_sync.operate.planned import closed_sources
-from pgvector_sync.operate.requests import request_reembed
-from pgvector_sync.operate.search import nearest
-from pgvector_sync.operate.status import read_status, settled
-from pgvector_sync.operate.waiting import find_run
+from pgvector_sync.observe.search import nearest
+from pgvector_sync.observe.status import read_status, settled
+from pgvector_sync.observe.waiting import find_run
+from pgvector_sync.runs.requests import request_reembed
+from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import grants, runs
 from pgvector_sync.store.migrations import migrate, migrations
-from pgvector_sync.store.statements import sql_folder
-from pgvector_sync.sync.runtime import Runtime
-from roles import APPLICATION, MONITOR, OWNER, WORKER, set_up_roles
-from synced import DOCS, Synced, runtime_of
+from support.examined import errors, look, the, warnings
+from support.roles import APPLICATION, MONITOR, OWNER, WORKER, set_up_roles
+from support.synced import DOCS, Synced, runtime_of
 
 DENIED = psycopg.errors.InsufficientPrivilege
 

@@ -13,12 +13,12 @@ import psycopg
 import pytest
 import redis
 
-from embedded_folder import postgres_of, start, state_of, valkey_of
 from pgvector_sync.cli.environment import use_embedded_if_running
-from pgvector_sync.operate import embedded
-from pgvector_sync.operate.embedded.server import Server, start_somewhere
+from pgvector_sync.database import connect
+from pgvector_sync.local import embedded
+from pgvector_sync.local.embedded.server import Server, start_somewhere
 from pgvector_sync.settings import load_settings
-from pgvector_sync.store.database import connect
+from support.embedded_folder import postgres_of, start, state_of, valkey_of
 
 GIVE_ME_YOUR_PASSWORD = b"R\0\0\0\x08\0\0\0\x03"
 """Postgres' request for a password as it is."""

@@ -11,13 +11,13 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
+from pgvector_sync.capture.drain import Drain
 from pgvector_sync.model import KeyColumn
-from pgvector_sync.operate.requests import request_reconcile
-from pgvector_sync.operate.status import read_status
+from pgvector_sync.observe.status import read_status
+from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.store.canonical import is_usable
-from pgvector_sync.sync.drain import Drain
-from steps import Steps
-from synced import DOCS, Synced
+from support.steps import Steps
+from support.synced import DOCS, Synced
 
 Typed = Callable[..., tuple[int, str, str]]
 

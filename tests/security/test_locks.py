@@ -11,15 +11,15 @@ from typing import Any
 import psycopg
 import pytest
 
-import synced as with_endpoint
+from pgvector_sync.batch.claim import claim
+from pgvector_sync.database.statements import sql_folder
 from pgvector_sync.model import Lane, Pipeline
 from pgvector_sync.store import locks, pipelines
 from pgvector_sync.store.migrations import migrate, migrations
-from pgvector_sync.store.statements import sql_folder
-from pgvector_sync.sync.batch.claim import claim
-from servers import Database
-from steps import Steps, another_worker
-from synced import DOCS, Synced, session
+from support import synced as with_endpoint
+from support.servers import Database
+from support.steps import Steps, another_worker
+from support.synced import DOCS, Synced, session
 
 READER = (
     "GRANT USAGE ON SCHEMA pgvector_sync TO {role}",

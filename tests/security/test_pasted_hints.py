@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from attack import Attack, documents
+from pgvector_sync.declare.gap import Holder
+from pgvector_sync.engine.watch import look_now
 from pgvector_sync.errors import Refused
-from pgvector_sync.operate.gap import Holder
-from pgvector_sync.operate.watch import look_now
+from support.attack import Attack, documents
 
 HOSTILE = [
     'x"; DROP TABLE precious; --%s {} [/x]',

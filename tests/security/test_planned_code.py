@@ -6,15 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from attack import HELD, MARK, Attack, documents, grant, owns_schema
+from pgvector_sync.batch.read import read
+from pgvector_sync.batch.write import write
 from pgvector_sync.errors import DatabaseRefuses, Refused
-from pgvector_sync.operate.doctor.tables import _try_to_read
-from pgvector_sync.operate.requests import request_reembed
+from pgvector_sync.observe.doctor.tables import _try_to_read
+from pgvector_sync.runs.requests import request_reembed
 from pgvector_sync.store.pipelines import require_pipeline
-from pgvector_sync.sync.batch.read import read
-from pgvector_sync.sync.batch.write import write
-from steps import Steps
-from waiting import eventually
+from support.attack import HELD, MARK, Attack, documents, grant, owns_schema
+from support.steps import Steps
+from support.waiting import eventually
 
 PARTITIONED = (
     "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text) PARTITION BY RANGE (id)",

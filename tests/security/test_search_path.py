@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from attack import Attack, documents
 from pgvector_sync.store.migrations import migrate
-from roles import OWNER, WORKER
-from synced import DOCS
+from support.attack import Attack, documents
+from support.roles import OWNER, WORKER
+from support.synced import DOCS
 
 
 @pytest.fixture

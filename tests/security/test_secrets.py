@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 import psycopg
 import pytest
 
-from hostile_endpoint import Hostile, answer, whole
-from pgvector_sync.bootstrap import Embedders
-from pgvector_sync.operate.doctor import examine
-from pgvector_sync.operate.loop import Loop
+from pgvector_sync.engine.loop import Loop
+from pgvector_sync.observe.doctor import examine
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.bootstrap import Embedders
 from pgvector_sync.settings import Settings
-from pgvector_sync.sync.runtime import Runtime
-from synced import DIMENSIONS, DOCS, Synced
+from support.hostile_endpoint import Hostile, answer, whole
+from support.synced import DIMENSIONS, DOCS, Synced
 
 SECRET = "hunter2"
 VARIABLES = {

@@ -12,22 +12,22 @@ from datetime import timedelta
 import psycopg
 import pytest
 
-from endpoint import Endpoint, vector_of
-from pgvector_sync.bootstrap import Embedders, open_database
+from pgvector_sync.batch import process
+from pgvector_sync.capture.drain import Drain
+from pgvector_sync.engine.loop import Loop
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Lane
-from pgvector_sync.operate.loop import Loop
-from pgvector_sync.operate.requests import request_reconcile, request_reembed
-from pgvector_sync.operate.search import nearest
-from pgvector_sync.operate.status import read_status, settled
+from pgvector_sync.observe.search import nearest
+from pgvector_sync.observe.status import read_status, settled
+from pgvector_sync.runs.requests import request_reconcile, request_reembed
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.bootstrap import Embedders, open_database
 from pgvector_sync.settings import Settings
-from pgvector_sync.sync.batch import process
-from pgvector_sync.sync.drain import Drain
-from pgvector_sync.sync.runtime import Runtime
-from servers import Postgres
-from steps import Interrupted
-from synced import DIMENSIONS, TEXT_LIMIT, Synced
-from waiting import eventually
+from support.endpoint import Endpoint, vector_of
+from support.servers import Postgres
+from support.steps import Interrupted
+from support.synced import DIMENSIONS, TEXT_LIMIT, Synced
+from support.waiting import eventually
 
 ROW_TIMEOUT = timedelta(seconds=0.5)
 NAPS = (
@@ -185,7 +185,7 @@ def _meanwhile(runtime: Runtime, action: Callable[[], object]) -> Runtime:
 def test_a_deep_reconciliation_passes_a_slow_row(
     naps: Synced, quick_limit: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgvector_sync.sync.runtime.LONGEST_PAGE", ROW_TIMEOUT)
+    monkeypatch.setattr("pgvector_sync.runtime.LONGEST_PAGE", ROW_TIMEOUT)
     naps.settle()
     with naps.database.connect() as connection:
         connection.execute("SET session_replication_role = replica")  # so that no trigger sees it
@@ -209,7 +209,7 @@ def test_a_deep_reconciliation_passes_a_slow_row(
 def test_a_fill_passes_a_row_whose_condition_is_slow(
     synced: Synced, quick_limit: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgvector_sync.sync.runtime.LONGEST_PAGE", ROW_TIMEOUT)
+    monkeypatch.setattr("pgvector_sync.runtime.LONGEST_PAGE", ROW_TIMEOUT)
     synced.run(NAPS, TABLE, f"INSERT INTO docs SELECT i, 'text ' || i, '0' FROM generate_series(1, {ROWS}) AS i")
     synced.declare(where="napping(body, note) <> ''")
     synced.apply()
@@ -251,7 +251,7 @@ def test_an_exact_status_over_a_slow_row_says_so(naps: Synced, quick_limit: Runt
 def test_a_re_embed_whose_condition_is_slow_ends_with_the_reason(
     naps: Synced, quick_limit: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgvector_sync.sync.runtime.LONGEST_PAGE", ROW_TIMEOUT)
+    monkeypatch.setattr("pgvector_sync.runtime.LONGEST_PAGE", ROW_TIMEOUT)
     naps.settle()
     request_reembed(quick_limit.database, "docs", where="public.napping(body, '60') = body")
     batches(quick_limit, 10)

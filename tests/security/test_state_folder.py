@@ -18,15 +18,15 @@ from typing import Any
 
 import pytest
 
-from embedded_folder import start, state_of
 from pgvector_sync.errors import ConfigError, Refused
-from pgvector_sync.operate import embedded
-from pgvector_sync.operate.demo import Demo
-from pgvector_sync.operate.embedded.account import Account
-from pgvector_sync.operate.running import Running
-from pgvector_sync.operate.up import Up
+from pgvector_sync.local import embedded
+from pgvector_sync.local.demo import Demo
+from pgvector_sync.local.embedded.account import Account
+from pgvector_sync.local.running import Running
+from pgvector_sync.local.up import Up
 from pgvector_sync.settings import load_settings
-from processes import COMMAND
+from support.embedded_folder import start, state_of
+from support.processes import COMMAND
 
 ANOTHER = 54_321
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")

@@ -18,17 +18,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from endpoint import ENVIRONMENT
 from pgvector_sync import telemetry
 from pgvector_sync.cli import console, main
 from pgvector_sync.cli.search import table
 from pgvector_sync.errors import ConfigError
-from pgvector_sync.operate.search import Hit
-from pgvector_sync.printable import printable, printable_json
+from pgvector_sync.observe.search import Hit
 from pgvector_sync.redis_client import open_client
 from pgvector_sync.settings import load_settings
-from processes import COMMAND
-from synced import Synced
+from pgvector_sync.telemetry.printable import printable, printable_json
+from support.endpoint import ENVIRONMENT
+from support.processes import COMMAND
+from support.synced import Synced
 
 HOSTILE = (
     "[/x][bold]a[link=http://evil] \x1b[2J\x1b]52;c;YQ==\x07\x1b]8;;http://evil\x1b\\ \x9b2J \x08\x7f \u202egpj.exe \u2066"

@@ -12,11 +12,11 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from trustme import CA
 
-from examined import look, the
 from pgvector_sync.redis_client import exposed
-from processes import Processes
-from servers import Database, Valkey
-from tls_front import TlsFront, server_context
+from support.examined import look, the
+from support.processes import Processes
+from support.servers import Database, Valkey
+from support.tls_front import TlsFront, server_context
 
 
 @pytest.fixture(scope="module")

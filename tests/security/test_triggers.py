@@ -13,11 +13,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from pgvector_sync.engine import watch
 from pgvector_sync.errors import Refused
-from pgvector_sync.operate import watch
-from pgvector_sync.operate.status import read_status
-from pgvector_sync.sync.runtime import Runtime
-from synced import DIMENSIONS, OURS, Synced, runtime_of
+from pgvector_sync.observe.status import read_status
+from pgvector_sync.runtime import Runtime
+from support.synced import DIMENSIONS, OURS, Synced, runtime_of
 
 Role = Callable[..., str]
 Connection = psycopg.Connection[Any]

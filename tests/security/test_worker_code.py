@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from attack import Attack, documents, grant, owns_schema
 from pgvector_sync.errors import Refused
 from pgvector_sync.store import trust
 from pgvector_sync.store.pipelines import require_pipeline
-from synced import TEXT_LIMIT
+from support.attack import Attack, documents, grant, owns_schema
+from support.synced import TEXT_LIMIT
 
 
 def test_a_better_fitting_convert_to_in_public_does_not_run_as_the_worker(attack: Attack) -> None:

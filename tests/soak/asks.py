@@ -9,10 +9,10 @@ from collections import Counter
 import psycopg
 from writers import RANGE
 
+from pgvector_sync.database import Database as OurDatabase
 from pgvector_sync.errors import Refused
-from pgvector_sync.operate.requests import request_reconcile, request_reembed
-from pgvector_sync.store.database import Database as OurDatabase
-from servers import Database
+from pgvector_sync.runs.requests import request_reconcile, request_reembed
+from support.servers import Database
 
 
 class Asks(threading.Thread):

@@ -16,8 +16,8 @@ import psutil
 import psycopg
 import redis
 
-from processes import Process, Processes
-from servers import Database, Postgres, Valkey
+from support.processes import Process, Processes
+from support.servers import Database, Postgres, Valkey
 
 
 class Faults(threading.Thread):

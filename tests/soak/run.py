@@ -23,21 +23,21 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from asks import Asks, drift_found
 from faults import Faults
+from schema import SchemaChanges
 from watch import WITNESS, Watch
 from writers import Writer
 
-from endpoint import ENVIRONMENT, vector_of
-from pgvector_sync.bootstrap import open_database
-from pgvector_sync.operate.status import settled
+from pgvector_sync.database import connect
+from pgvector_sync.observe.status import settled
+from pgvector_sync.runtime.bootstrap import open_database
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import pipelines
-from pgvector_sync.store.database import connect
 from pgvector_sync.store.migrations import migrate
-from processes import Processes
-from roles import GRANTS_OF_SOURCES, OWNER, set_up_roles
-from schema import SchemaChanges
-from servers import Database, new_database, running_postgres, running_valkey
-from waiting import eventually
+from support.endpoint import ENVIRONMENT, vector_of
+from support.processes import Processes
+from support.roles import GRANTS_OF_SOURCES, OWNER, set_up_roles
+from support.servers import Database, new_database, running_postgres, running_valkey
+from support.waiting import eventually
 
 DIMENSIONS = 16
 WRITERS = 4
@@ -116,7 +116,12 @@ def main() -> int:
 
 def soak(arguments, postgres, valkey, database, processes, folder) -> int:
     endpoint = processes.start(
-        sys.executable, str(Path(__file__).parent.parent / "endpoint.py"), "--port", "0", "--latency-ms", "100"
+        sys.executable,
+        str(Path(__file__).parents[1] / "support" / "endpoint.py"),
+        "--port",
+        "0",
+        "--latency-ms",
+        "100",
     )
     endpoint.wait_for(r"base_url")
     base_url = json.loads(endpoint.printed.splitlines()[0])["base_url"]

@@ -12,10 +12,10 @@ from pathlib import Path
 import psycopg
 from watch import TEXT_LIMIT, Watch
 
-from pgvector_sync.operate.status import not_covered
-from programs import dump, restore
-from servers import Database, Postgres, new_database
-from waiting import eventually
+from pgvector_sync.observe.status import not_covered
+from support.programs import dump, restore
+from support.servers import Database, Postgres, new_database
+from support.waiting import eventually
 
 REPAIRED_WITHIN = 60.0
 """Seconds: a look of the watch, a deep reconciliation, and kills all the while."""

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 import psycopg
 
 from pgvector_sync.model import Pipeline
-from pgvector_sync.operate.status import not_covered
+from pgvector_sync.observe.status import not_covered
 from pgvector_sync.store.shape import Shape
-from servers import Database
+from support.servers import Database
 
 TEXT_LIMIT = 1_000_000
 

@@ -8,7 +8,7 @@ from collections import Counter
 
 import psycopg
 
-from servers import Database
+from support.servers import Database
 
 RANGE = 400
 """Keys a writer."""

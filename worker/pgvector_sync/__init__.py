@@ -38,7 +38,7 @@ def reembed(
     those of `keys` (a value for one key column, a sequence for several), else all. `database_url` is
     DATABASE_URL by default. Raises errors.Refused and errors.ConfigError, and psycopg.OperationalError.
     """
-    from pgvector_sync.operate.library import ask_for_reembed
+    from pgvector_sync.client import ask_for_reembed
 
     return ask_for_reembed(
         database_url,
@@ -56,7 +56,7 @@ def reconcile(pipeline: str, *, deep: bool = False, dry_run: bool = False, datab
 
     Raises errors.Refused and errors.ConfigError, and psycopg.OperationalError.
     """
-    from pgvector_sync.operate.library import ask_for_reconcile
+    from pgvector_sync.client import ask_for_reconcile
 
     return ask_for_reconcile(database_url, pipeline, deep=deep, dry_run=dry_run)
 
@@ -68,6 +68,6 @@ def register(app: Celery, *, prefix: str = "pgvector_sync.") -> None:
     logging, your own queues and settings, and the way to your broker stay as they are. DATABASE_URL and REDIS_URL
     are read when a worker starts. Raises errors.Refused for a second call with another prefix.
     """
-    from pgvector_sync.registration import register as register_with
+    from pgvector_sync.dispatch.registration import register as register_with
 
     register_with(app, prefix=prefix)

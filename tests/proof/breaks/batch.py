@@ -6,8 +6,8 @@ from proof.edits import Edit
 from proof.mutant import Mutant
 
 LOCK = "store.work:Holding.lock"
-SLICE = "sync.batch.write:_slice"
-DECIDE = "sync.batch.write:decide"
+SLICE = "batch.write:_slice"
+DECIDE = "batch.write:decide"
 FENCE = " AND lease = %(lease)s"
 ALIVE = "\n  AND EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = %(lease)s AND l.lost_at IS NULL)"
 
@@ -136,7 +136,7 @@ MUTANTS = (
     ),
     Mutant(
         "writes under REPEATABLE READ",
-        (Edit("store.database:Database._configure", "READ_COMMITTED", "REPEATABLE_READ"),),
+        (Edit("database:Database._configure", "READ_COMMITTED", "REPEATABLE_READ"),),
         "changed and drained before the lock",
         covered_by="40001 at the lock, where a drain has changed the row since the snapshot",
     ),
@@ -203,7 +203,7 @@ MUTANTS = (
     ),
     Mutant(
         "attempts are not noted before the call",
-        (Edit("sync.batch.read:_count_attempts", "if again:", "if False:"),),
+        (Edit("batch.read:_count_attempts", "if again:", "if False:"),),
         "a row that killed its worker under another text",
         "scenario",
     ),

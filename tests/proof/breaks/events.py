@@ -81,7 +81,7 @@ MUTANTS = (
     ),
     Mutant(
         "id > last: a drain that never looks back",
-        (Edit("sync.drain:Drain._start", "return 0 if stale else self._hint", "return self._hint"),),
+        (Edit("capture.drain:Drain._start", "return 0 if stale else self._hint", "return self._hint"),),
         "an event that becomes visible late",
         "G11",
     ),
@@ -142,7 +142,7 @@ MUTANTS = (
         "WHEN with IS DISTINCT FROM",
         (
             Edit(
-                "sync.capture:Capture.changed",
+                "capture.triggers:Capture.changed",
                 "pg_catalog.record_image_ne(ROW(old.{c}), ROW(new.{c}))",
                 "old.{c} IS DISTINCT FROM new.{c}",
             ),
@@ -183,7 +183,7 @@ MUTANTS = (
     ),
     Mutant(
         "a sweep's event goes before the walk is done",
-        (Edit("sync.drain:Drain._sweep", "if done:", "if done or True:"),),
+        (Edit("capture.drain:Drain._sweep", "if done:", "if done or True:"),),
         "a sweep that is held up",
         "G1",
     ),
@@ -191,7 +191,7 @@ MUTANTS = (
         "the fill starts before the triggers are there",
         (
             Edit(
-                "operate.apply:_apply",
+                "declare.apply:_apply",
                 "    if made.missing_triggers:",
                 f"    {LOST_COMMIT}\n    if made.missing_triggers:",
             ),
@@ -203,7 +203,7 @@ MUTANTS = (
         "the watermark moves in a transaction of its own",
         (
             Edit(
-                "sync.bulk:_enqueue",
+                "runs.bulk:_enqueue",
                 "    enqueued = ",
                 f"    runs.advance(connection, moved, seen=0, enqueued=0)\n    {LOST_COMMIT}\n    enqueued = ",
             ),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+from pgvector_sync.batch.write import write
 from pgvector_sync.model import Lane
+from pgvector_sync.runs import run
 from pgvector_sync.store import pipelines
-from pgvector_sync.sync import run
-from pgvector_sync.sync.batch.write import write
 from proof.arena import Arena, soon
 from proof.meanwhile import before
 from proof.scenario import on_a_fresh_database, scenario
-from synced import OURS, role
+from support.synced import OURS, role
 
 # -- apply and fill ----------------------------------------------------------------------------------------
 

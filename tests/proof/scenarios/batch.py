@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import psycopg
 
+from pgvector_sync.batch.claim import Batch
+from pgvector_sync.batch.read import read
 from pgvector_sync.store import leases
-from pgvector_sync.sync.batch.claim import Batch
-from pgvector_sync.sync.batch.read import read
 from proof.arena import REFUSED, Arena, writer
 from proof.meanwhile import before
 from proof.scenario import scenario

@@ -29,8 +29,8 @@ from pgvector_sync.cli import (
     up,
 )
 from pgvector_sync.cli.console import complain
+from pgvector_sync.database.explain import explain
 from pgvector_sync.errors import SyncError
-from pgvector_sync.operate.explain import explain
 from pgvector_sync.settings import load_settings
 from pgvector_sync.telemetry import configure_logging
 

@@ -10,15 +10,15 @@ import typer
 from pgvector_sync.cli import environment
 from pgvector_sync.cli.console import out, say
 from pgvector_sync.cli.plan import ask, confirm, show
-from pgvector_sync.config import Config, load_config
-from pgvector_sync.operate.apply import apply_plan
-from pgvector_sync.operate.apply import remove as remove_pipeline
-from pgvector_sync.operate.declared import check_declared
-from pgvector_sync.operate.plan import Plan, make_plan
-from pgvector_sync.operate.planned import closed_sources, estimates_of
+from pgvector_sync.declare.apply import apply_plan
+from pgvector_sync.declare.apply import remove as remove_pipeline
+from pgvector_sync.declare.declared import check_declared
+from pgvector_sync.declare.file import Config, load_config
+from pgvector_sync.declare.plan import Plan, make_plan
+from pgvector_sync.declare.planned import closed_sources, estimates_of
+from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import load_settings
 from pgvector_sync.store.migrations import migrate as migrate_schema
-from pgvector_sync.sync.runtime import Runtime
 
 CONFIG_FILE = Path("pgvector-sync.toml")
 ConfigPath = Annotated[Path, typer.Option("-f", "--file", help="The file that declares providers and pipelines.")]

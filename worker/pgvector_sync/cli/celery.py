@@ -6,11 +6,10 @@ from typing import Annotated
 
 import typer
 
-from pgvector_sync import limits
 from pgvector_sync.cli import environment
+from pgvector_sync.database import begin, connect
 from pgvector_sync.errors import ConfigError
-from pgvector_sync.settings import load_settings
-from pgvector_sync.store.database import begin, connect
+from pgvector_sync.settings import limits, load_settings
 from pgvector_sync.store.grants import require_sole_author
 from pgvector_sync.store.migrations import check_schema
 
@@ -40,7 +39,7 @@ def worker(
             hint=f"there is {', '.join(QUEUES)}",
         )
     _check()
-    from pgvector_sync.celery_app import app
+    from pgvector_sync.dispatch.app import app
 
     code = app.start(
         ["--quiet", "worker", "--concurrency", str(concurrency), "--pool", pool, "--queues", queues,
@@ -52,14 +51,14 @@ def worker(
 def beat(context: typer.Context) -> None:
     """Start the scheduler. Two of them do no harm. Further options are Celery's own."""
     _check()
-    from pgvector_sync.celery_app import app
+    from pgvector_sync.dispatch.app import app
 
     raise typer.Exit(app.start(["--quiet", "beat", *context.args]) or 0)
 
 
 def _check() -> None:
     """A user's mistake is said before Celery starts, in one line. Raises ConfigError, MigrationRefused."""
-    from pgvector_sync.broker import broker_settings, check_redis
+    from pgvector_sync.dispatch.broker import broker_settings, check_redis
 
     environment.use_embedded_if_running()
     settings = load_settings()

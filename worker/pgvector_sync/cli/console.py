@@ -21,7 +21,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from pgvector_sync.printable import printable, printable_json
+from pgvector_sync.telemetry.printable import printable, printable_json
 
 WIDTH_ELSEWHERE = 160
 """Columns where there is no terminal to ask: a table in a log file is not cut."""

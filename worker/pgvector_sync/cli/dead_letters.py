@@ -12,10 +12,10 @@ from rich.table import Table
 from pgvector_sync.cli import environment
 from pgvector_sync.cli.console import out, print_json, say
 from pgvector_sync.cli.keys import parse_key, show_key
+from pgvector_sync.database import Connection
 from pgvector_sync.errors import ConfigError, Refused
 from pgvector_sync.model import Key
 from pgvector_sync.store import dead_letters, pipelines
-from pgvector_sync.store.database import Connection
 
 Keys = Annotated[
     list[str] | None, typer.Option("--key", help="A key as `list` prints it: 42 or '[\"eu\", 7]'. Repeatable.")

@@ -15,21 +15,21 @@ import typer
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
-from pgvector_sync.bootstrap import open_runtime
 from pgvector_sync.cli import apply, state
 from pgvector_sync.cli.console import out, say
 from pgvector_sync.cli.interrupts import Interrupts
 from pgvector_sync.cli.up import say_log
-from pgvector_sync.config import load_config
-from pgvector_sync.operate import demo as steps
-from pgvector_sync.operate.apply import apply_plan
-from pgvector_sync.operate.demo import Demo
-from pgvector_sync.operate.demo_corpus import collect
-from pgvector_sync.operate.embedded import Embedded
-from pgvector_sync.operate.plan import make_plan
-from pgvector_sync.operate.status import read_status
+from pgvector_sync.declare.apply import apply_plan
+from pgvector_sync.declare.file import load_config
+from pgvector_sync.declare.plan import make_plan
+from pgvector_sync.local import demo as steps
+from pgvector_sync.local.demo import Demo
+from pgvector_sync.local.demo_corpus import collect
+from pgvector_sync.local.embedded import Embedded
+from pgvector_sync.observe.status import read_status
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.bootstrap import open_runtime
 from pgvector_sync.store.migrations import migrate
-from pgvector_sync.sync.runtime import Runtime
 
 WIDTH = 78
 """Columns; a terminal has 80."""

@@ -11,9 +11,9 @@ from rich.text import Text
 
 from pgvector_sync.cli import environment
 from pgvector_sync.cli.console import out, print_json
-from pgvector_sync.operate.doctor import Check, Level, as_json, examine
-from pgvector_sync.printable import printable
+from pgvector_sync.observe.doctor import Check, Level, as_json, examine
 from pgvector_sync.settings import load_settings
+from pgvector_sync.telemetry.printable import printable
 
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
 

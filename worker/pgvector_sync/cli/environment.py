@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pgvector_sync import limits
-from pgvector_sync.bootstrap import open_runtime
 from pgvector_sync.cli.console import say
-from pgvector_sync.operate import embedded
-from pgvector_sync.settings import load_settings
-from pgvector_sync.store.database import begin, connect
+from pgvector_sync.database import begin, connect
+from pgvector_sync.local import embedded
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.bootstrap import open_runtime
+from pgvector_sync.settings import limits, load_settings
 from pgvector_sync.store.grants import require_sole_author
 from pgvector_sync.store.migrations import check_schema
-from pgvector_sync.sync.runtime import Runtime
 
 
 def use_embedded_if_running() -> None:

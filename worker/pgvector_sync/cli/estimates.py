@@ -7,7 +7,7 @@ from datetime import timedelta
 from importlib.util import find_spec
 
 from pgvector_sync.cli.console import out
-from pgvector_sync.operate.estimate import Estimate
+from pgvector_sync.runs.estimate import Estimate
 
 CENT = 0.01
 

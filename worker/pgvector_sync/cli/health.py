@@ -13,7 +13,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
-from pgvector_sync.printable import printable, printable_json
+from pgvector_sync.telemetry.printable import printable, printable_json
 
 CONNECT_SECONDS = 3
 COUNT_LIMIT_ROWS = 1_000
@@ -69,10 +69,10 @@ def check(*, max_lag: float | None = None) -> Health:
     import psycopg
     from psycopg.rows import dict_row
 
-    from pgvector_sync.database_url import libpq_url
+    from pgvector_sync.database.statements import statement
     from pgvector_sync.errors import ConfigError
+    from pgvector_sync.settings.database_url import libpq_url
     from pgvector_sync.store import workers
-    from pgvector_sync.store.statements import statement
 
     try:
         with psycopg.connect(
@@ -124,7 +124,7 @@ def _database_url() -> str | None:
     if os.path.exists(".env"):  # noqa: PTH110 - pathlib alone costs as much as the query
         from dotenv import dotenv_values
 
-        from pgvector_sync.env_file import require_own_env_file
+        from pgvector_sync.settings.env_file import require_own_env_file
 
         require_own_env_file()
         found = {name.upper(): value for name, value in dotenv_values(".env").items()}.get("DATABASE_URL")

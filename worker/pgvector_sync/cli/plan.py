@@ -9,10 +9,10 @@ import typer
 
 from pgvector_sync.cli.console import indented, out
 from pgvector_sync.cli.estimates import in_short
+from pgvector_sync.declare.plan import PipelinePlan, Plan
+from pgvector_sync.declare.rekey import Rekey
 from pgvector_sync.errors import Refused
-from pgvector_sync.operate.estimate import Estimate
-from pgvector_sync.operate.plan import PipelinePlan, Plan
-from pgvector_sync.operate.rekey import Rekey
+from pgvector_sync.runs.estimate import Estimate
 
 Estimates = Mapping[str, Estimate | None]
 """By pipeline; None where its rows can't be read."""

@@ -16,13 +16,13 @@ from pgvector_sync.cli.console import complain, going_on_alone, out, print_json,
 from pgvector_sync.cli.interrupts import Interrupts
 from pgvector_sync.cli.keys import show_key
 from pgvector_sync.errors import Refused
-from pgvector_sync.operate.requests import request_reconcile
-from pgvector_sync.operate.waiting import find_run, refuse_to_wait_for_paused, wait_for, what_holds_up
+from pgvector_sync.observe.waiting import find_run, refuse_to_wait_for_paused, wait_for, what_holds_up
+from pgvector_sync.runs.reconcile import UNPLACED
+from pgvector_sync.runs.requests import request_reconcile
+from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import drift, pipelines, runs
 from pgvector_sync.store.drift import Drift
 from pgvector_sync.store.runs import Run
-from pgvector_sync.sync.reconcile import UNPLACED
-from pgvector_sync.sync.runtime import Runtime
 
 KINDS = ("missing", "stale", "orphaned", "wrong_model", "broken", "incomplete", "stuck")
 

@@ -14,16 +14,16 @@ from pgvector_sync.cli.apply import CONFIG_FILE
 from pgvector_sync.cli.console import complain, going_on_alone, out, print_json, progress, say
 from pgvector_sync.cli.keys import read_keys
 from pgvector_sync.cli.plan import ask
-from pgvector_sync.config import load_config
+from pgvector_sync.declare import planned
+from pgvector_sync.declare.file import load_config
+from pgvector_sync.declare.plan import PipelinePlan
 from pgvector_sync.model import Key
-from pgvector_sync.operate import planned
-from pgvector_sync.operate.estimate import Asked, Estimate, estimate_of
-from pgvector_sync.operate.plan import PipelinePlan
-from pgvector_sync.operate.requests import SLOWEST, request_reembed
-from pgvector_sync.operate.waiting import refuse_to_wait_for_paused, wait_for, what_holds_up
+from pgvector_sync.observe.waiting import refuse_to_wait_for_paused, wait_for, what_holds_up
+from pgvector_sync.runs.estimate import Asked, Estimate, estimate_of
+from pgvector_sync.runs.requests import SLOWEST, request_reembed
+from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import pipelines
 from pgvector_sync.store.runs import Run
-from pgvector_sync.sync.runtime import Runtime
 
 
 def register(app: typer.Typer) -> None:

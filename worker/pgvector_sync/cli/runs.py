@@ -12,7 +12,7 @@ from pgvector_sync.cli import environment
 from pgvector_sync.cli.console import out, print_json, print_table
 from pgvector_sync.cli.keys import show_key
 from pgvector_sync.errors import Refused
-from pgvector_sync.operate.waiting import find_run
+from pgvector_sync.observe.waiting import find_run
 from pgvector_sync.store import pipelines, runs
 from pgvector_sync.store.drift import Drift
 from pgvector_sync.store.runs import Kind, Run

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from pgvector_sync.cli import environment
 from pgvector_sync.cli.console import out, print_json
-from pgvector_sync.operate.search import Hit, nearest
+from pgvector_sync.observe.search import Hit, nearest
 
 EXCERPT_CHARACTERS = 100
 

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from pgvector_sync.cli import environment, health
 from pgvector_sync.cli.console import complain, out, print_json
-from pgvector_sync.operate import watch as schema
-from pgvector_sync.operate.status import (
+from pgvector_sync.engine import watch as schema
+from pgvector_sync.observe.status import (
     START_ONE,
     PipelineStatus,
     as_json,

@@ -10,12 +10,12 @@ import typer
 
 from pgvector_sync.cli import environment
 from pgvector_sync.cli.console import complain, out, progress, say
+from pgvector_sync.dispatch.presence import present
+from pgvector_sync.engine import watch
+from pgvector_sync.engine.loop import Loop, Progress
 from pgvector_sync.errors import ConfigError
-from pgvector_sync.operate import watch
-from pgvector_sync.operate.loop import Loop, Progress
-from pgvector_sync.operate.status import PipelineStatus, nothing_to_wait_for, read_status
-from pgvector_sync.sync.presence import present
-from pgvector_sync.sync.runtime import Runtime
+from pgvector_sync.observe.status import PipelineStatus, nothing_to_wait_for, read_status
+from pgvector_sync.runtime import Runtime
 from pgvector_sync.telemetry import configure_logging
 
 

@@ -18,12 +18,12 @@ from pgvector_sync.cli import apply, environment
 from pgvector_sync.cli import plan as plans
 from pgvector_sync.cli.console import complain, out, say
 from pgvector_sync.cli.interrupts import Interrupts
-from pgvector_sync.config import Config, load_config
-from pgvector_sync.operate import embedded
-from pgvector_sync.operate.children import Child
-from pgvector_sync.operate.plan import make_plan
-from pgvector_sync.operate.planned import estimates_of
-from pgvector_sync.operate.up import ChildEnded, Up
+from pgvector_sync.declare.file import Config, load_config
+from pgvector_sync.declare.plan import make_plan
+from pgvector_sync.declare.planned import estimates_of
+from pgvector_sync.local import embedded
+from pgvector_sync.local.children import Child
+from pgvector_sync.local.up import ChildEnded, Up
 from pgvector_sync.settings import load_settings
 from pgvector_sync.store.migrations import migrate
 

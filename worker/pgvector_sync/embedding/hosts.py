@@ -11,8 +11,8 @@ from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
 from pgvector_sync.errors import Misconfigured
-from pgvector_sync.host_entries import HOST, VARIABLE, has_port, read_entries
 from pgvector_sync.settings import Settings, is_never_a_key
+from pgvector_sync.settings.host_entries import HOST, VARIABLE, has_port, read_entries
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

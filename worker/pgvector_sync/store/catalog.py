@@ -9,13 +9,13 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import DictRow
 
+from pgvector_sync.database import Connection, one
+from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import KeyColumn, Need, Source
 from pgvector_sync.store import expressions
-from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.expressions import Paths
 from pgvector_sync.store.shape import KEY_TYPES, TARGET_COLUMNS, base_type
-from pgvector_sync.store.statements import statement
 
 _KINDS = {
     "v": "a view",

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from pgvector_sync.database import Connection
+from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Key
-from pgvector_sync.store.database import Connection
-from pgvector_sync.store.statements import statement
 from pgvector_sync.store.work import jsonb_keys
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from pgvector_sync.database import Connection
+from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Pipeline
-from pgvector_sync.store.database import Connection
-from pgvector_sync.store.statements import statement
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from functools import lru_cache
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from pgvector_sync.database import Connection, one
+from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Key
-from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.shape import Shape, key_json, name
-from pgvector_sync.store.statements import statement
 from pgvector_sync.store.trust import require_trusted
 from pgvector_sync.store.work import jsonb_keys
 

@@ -9,11 +9,11 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import DictRow
 
+from pgvector_sync.database import Connection, limit_statements, one
+from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Need, Source
-from pgvector_sync.store.database import Connection, limit_statements, one
 from pgvector_sync.store.shape import expression
-from pgvector_sync.store.statements import statement
 from pgvector_sync.store.trust import trusts
 
 PROBE, PIN = "expression_probe", "expression_pin"

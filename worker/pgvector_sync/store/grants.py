@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from pgvector_sync.database import Connection, one
+from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import Refused
-from pgvector_sync.store.database import Connection, one
-from pgvector_sync.store.statements import statement
 
 SCHEMA = "pgvector_sync"
 

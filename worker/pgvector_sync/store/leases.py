@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from pgvector_sync.store.database import Connection, one
-from pgvector_sync.store.statements import statement
+from pgvector_sync.database import Connection, one
+from pgvector_sync.database.statements import statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,7 @@ class Lease:
 
     id: UUID
     holder: str
-    """The process, see `sync.keeper.holder`."""
+    """The process, see `runtime.keeper.holder`."""
     expires_after: timedelta
     ends_after: timedelta
 

@@ -6,9 +6,9 @@ See docs/decisions/0031.
 
 from __future__ import annotations
 
+from pgvector_sync.database import Connection, one
+from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Pipeline
-from pgvector_sync.store.database import Connection, one
-from pgvector_sync.store.statements import statement
 
 _DRAIN = 0
 """Ids of pipelines begin at 1."""

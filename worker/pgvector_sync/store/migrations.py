@@ -15,10 +15,10 @@ from psycopg import sql
 from psycopg.rows import DictRow
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
+from pgvector_sync.database import Connection, begin, connect, one
+from pgvector_sync.database.statements import sql_folder, statement
 from pgvector_sync.errors import MigrationRefused, Refused
 from pgvector_sync.store import grants, locks, watch
-from pgvector_sync.store.database import Connection, begin, connect, one
-from pgvector_sync.store.statements import sql_folder, statement
 
 MINIMUM_POSTGRES = 150000
 MINIMUM_PGVECTOR = (0, 7)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from psycopg.types.json import Jsonb
 
+from pgvector_sync.database import Connection, one
+from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Key
-from pgvector_sync.store.database import Connection, one
-from pgvector_sync.store.statements import statement
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from psycopg import sql
 
+from pgvector_sync.database import Connection
+from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Key
-from pgvector_sync.store.database import Connection
 from pgvector_sync.store.shape import Shape, name
-from pgvector_sync.store.statements import statement
 from pgvector_sync.store.work import jsonb_keys
 
 

@@ -6,6 +6,8 @@ from dataclasses import asdict
 from datetime import time, timedelta
 from typing import Any
 
+from pgvector_sync.database import Connection, one
+from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import (
     KeyColumn,
@@ -19,8 +21,6 @@ from pgvector_sync.model import (
     State,
     VectorType,
 )
-from pgvector_sync.store.database import Connection, one
-from pgvector_sync.store.statements import statement
 
 
 def all_pipelines(connection: Connection) -> list[Pipeline]:

@@ -12,11 +12,11 @@ from pgvector import Vector
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from pgvector_sync.database import Connection
+from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.model import Key
-from pgvector_sync.store.database import Connection
 from pgvector_sync.store.shape import Shape
-from pgvector_sync.store.statements import statement
 from pgvector_sync.store.trust import require_own_target, require_trusted
 from pgvector_sync.store.work import jsonb_keys
 

@@ -12,10 +12,10 @@ from uuid import UUID
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from pgvector_sync.database import Connection, one
+from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Key, Pipeline
-from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.leases import Lease
-from pgvector_sync.store.statements import statement
 from pgvector_sync.store.work import jsonb_keys
 
 

@@ -9,8 +9,8 @@ from functools import cached_property
 
 from psycopg import sql
 
+from pgvector_sync.database.statements import statement
 from pgvector_sync.model import KeyColumn, Metric, Pipeline, Source
-from pgvector_sync.store.statements import statement
 
 KEY_TYPES: Mapping[str, str] = {
     "smallint": "int2",

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from pgvector_sync.database import Connection, one, reading
+from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import KeyColumn, Source, Spec, VectorType
 from pgvector_sync.store import catalog
 from pgvector_sync.store.catalog import Table
-from pgvector_sync.store.database import Connection, one, reading
 from pgvector_sync.store.key_change import KeyChange, key_changes
 from pgvector_sync.store.shape import TARGET_COLUMNS, base_type, name
-from pgvector_sync.store.statements import statement
 from pgvector_sync.store.trust import trusts
 
 Target = tuple[str, str]

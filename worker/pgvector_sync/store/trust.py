@@ -10,10 +10,10 @@ from secrets import token_hex
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from pgvector_sync.database import Connection, one
+from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.model import Need, Pipeline, Source
-from pgvector_sync.store.database import Connection, one
-from pgvector_sync.store.statements import statement
 
 Target = tuple[str, str]
 _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}

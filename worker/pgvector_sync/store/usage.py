@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from uuid import UUID
 
+from pgvector_sync.database import Connection, one
+from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Pipeline
-from pgvector_sync.store.database import Connection, one
-from pgvector_sync.store.statements import statement
 
 
 def note(

@@ -8,9 +8,9 @@ from typing import Any
 
 from psycopg import sql
 
+from pgvector_sync.database import Connection
+from pgvector_sync.database.statements import statement
 from pgvector_sync.model import KeyColumn, Need, Source, State
-from pgvector_sync.store.database import Connection
-from pgvector_sync.store.statements import statement
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,11 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from pgvector_sync.database import Connection, one
+from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Key, Lane, Pipeline
 from pgvector_sync.store import leases
-from pgvector_sync.store.database import Connection, one
 from pgvector_sync.store.leases import Lease
-from pgvector_sync.store.statements import statement
 
 
 @dataclass(frozen=True, slots=True)

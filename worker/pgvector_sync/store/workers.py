@@ -9,7 +9,7 @@ from uuid import UUID
 
 import psycopg
 
-from pgvector_sync.store.statements import statement
+from pgvector_sync.database.statements import statement
 
 SILENCE = timedelta(seconds=15)
 """A worker that was not heard of for so long counts as dead."""

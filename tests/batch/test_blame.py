@@ -1,0 +1,105 @@
+"""A row's fault isn't the provider's, whatever status it is answered with, and holds up nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from pgvector_sync.batch.bisection import PROBE_TEXT
+from support.steps import Steps
+
+ROWS = 30
+FIREWALL = {
+    "status": 403,
+    "body": "<html><title>403 Forbidden</title></html>",
+    "headers": {"Content-Type": "text/html"},
+}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [FIREWALL, *({"status": status, "code": "odd"} for status in (401, 402, 404, 405, 406, 410, 424, 451))],
+    ids=lambda answer: str(answer["status"]),
+)
+def test_any_refusal_of_one_text_among_good_ones_parks_its_row_and_stops_nothing(
+    docs: Steps, answer: dict[str, object]
+) -> None:
+    docs.synced.endpoint.fail(marker="poison", **answer)
+    docs.synced.run(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {ROWS}) AS i")
+    docs.change(7, "poison")
+    outcome = docs.process()
+    assert outcome is not None
+    assert (outcome.stored, outcome.parked, outcome.released) == (ROWS - 1, 1, 0)
+    assert docs.state() == ("active", None)
+    assert docs.synced.dead() == [([7], "input_rejected")]
+    assert str(answer["status"]) in docs.work(7, "error_message")
+
+
+def test_the_same_refusal_of_every_text_stops_the_pipeline_and_parks_nobody(docs: Steps) -> None:
+    docs.synced.endpoint.fail(**FIREWALL)
+    docs.insert(_1="one", _2="two")
+    docs.process()
+    assert docs.state()[0] == "misconfigured"
+    assert docs.synced.dead() == []
+
+
+def test_a_rate_limit_that_hits_one_text_only_starves_nobody(docs: Steps, worker: Callable[..., Steps]) -> None:
+    quick = worker(attempts=3, backoff_first=0.01)
+    docs.synced.endpoint.fail(status=429, code="odd", marker="poison")
+    docs.synced.run(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {ROWS}) AS i")
+    docs.change(1, "poison")
+    for _ in range(100):
+        quick.end_backoffs()
+        quick.process()
+        if docs.synced.dead():
+            break
+    assert docs.synced.dead() == [([1], "rate_limited")]
+    quick.synced.settle(runtime=quick.runtime)
+    assert len(docs.synced.vectors()) == ROWS - 1
+
+
+def test_a_bad_row_at_the_head_of_the_live_lane_starves_nobody_behind_it(docs: Steps) -> None:
+    docs.synced.endpoint.fail(status=503)
+    docs.insert(_1="poison")
+    docs.process()
+    docs.synced.endpoint.heal()
+    docs.synced.endpoint.fail(marker="poison", **FIREWALL)
+    docs.synced.run(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(2, {ROWS}) AS i")
+    docs.end_backoffs()
+    docs.process()
+    assert docs.synced.dead() == [([1], "input_rejected")]
+    assert docs.state() == ("active", None), "the harmless text has passed"
+    docs.process()
+    assert len(docs.synced.vectors()) == ROWS - 1
+
+
+def test_a_probe_asks_the_harmless_text_first_and_sends_no_row_while_that_fails(docs: Steps) -> None:
+    docs.synced.endpoint.fail("wrong_dimension")
+    docs.insert(_1="one")
+    docs.process()
+    assert docs.state()[0] == "misconfigured"
+    before = docs.synced.paid()
+    for _ in range(5):
+        docs.end_backoffs()
+        docs.process()
+    sent = docs.synced.endpoint.calls.sha256[before:]
+    assert len(sent) == 5
+    assert len(set(sent)) == 1, f"only {PROBE_TEXT!r}"
+    docs.synced.endpoint.heal()
+    docs.end_backoffs()
+    docs.synced.sync()
+
+
+@pytest.mark.parametrize("answer", [{"status": 429}, {"status": 503}, {"status": 401}])
+def test_after_a_long_outage_the_next_probe_is_less_than_a_minute_away(
+    docs: Steps, answer: dict[str, int]
+) -> None:
+    docs.synced.endpoint.fail(**answer)
+    docs.insert(_1="one")
+    docs.process()
+    docs.synced.run("UPDATE pgvector_sync.pipeline SET failures = 50")
+    docs.end_backoffs()
+    docs.process()
+    until = "SELECT extract(epoch FROM retry_at - statement_timestamp())::float8 FROM pgvector_sync.pipeline"
+    assert 14 <= docs.synced.database.value(until) <= 45

@@ -1,0 +1,254 @@
+"""`reembed`, `reconcile` and `runs`: what a person types, sees, and is told when it can't be."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import pgvector_sync
+from pgvector_sync.cli import console
+from pgvector_sync.cli.console import going_on_alone
+from pgvector_sync.engine.loop import Loop
+from pgvector_sync.errors import Refused
+from pgvector_sync.observe.waiting import find_run, what_holds_up
+from pgvector_sync.runtime.bootstrap import Embedders
+from pgvector_sync.settings import load_settings
+from support.endpoint import Endpoint
+from support.servers import Database
+from support.synced import DOCS, Synced, open_synced
+
+Typed = Callable[..., tuple[int, str, str]]
+KINDS = ["missing", "stale", "orphaned", "wrong_model", "broken", "incomplete", "stuck"]
+
+
+@pytest.fixture
+def synced(
+    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Synced]:
+    """Ten rows, each with its vector."""
+    with open_synced(database, shared, tmp_path, monkeypatch) as synced:
+        synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 10) n")
+        synced.pipeline()
+        yield synced
+
+
+@pytest.fixture
+def working(synced: Synced) -> Iterator[None]:
+    """Somebody embeds meanwhile."""
+    over = threading.Event()
+    loop = Loop(synced.runtime)
+    thread = threading.Thread(target=lambda: loop.run(finished=over.is_set))
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+def drift(synced: Synced) -> None:
+    synced.run(
+        "SET session_replication_role = replica; INSERT INTO docs VALUES (11, 'missing'); "
+        "UPDATE docs SET body = 'other' WHERE id = 1; DELETE FROM docs WHERE id = 2"
+    )
+
+
+def test_a_re_embed_is_a_row_that_any_worker_carries_out(synced: Synced, typed: Typed) -> None:
+    code, out, _ = typed("reembed", "docs", "--force", "--yes")
+    assert code == 0
+    assert "run 2: a worker or `pgvector-sync sync` carries it out" in out
+    code, _, err = typed("reembed", "docs", "--force", "--yes")
+    assert (code, "the very same is running already, as run 2" in err) == (0, True)
+    paid = synced.paid()
+    synced.settle()
+    assert synced.paid() == paid + 10
+    code, out, _ = typed("runs", "list", "--json")
+    assert [(run["id"], run["kind"], run["rows_enqueued"]) for run in json.loads(out)] == [
+        (2, "reembed", 10),
+        (1, "fill", 10),
+    ]
+
+
+@pytest.mark.usefixtures("working")
+def test_waiting_for_a_re_embed_ends_with_its_last_row(typed: Typed) -> None:
+    code, out, _ = typed("reembed", "docs", "--force", "--yes", "--wait")
+    assert (code, out) == (0, "run 2 finished: 10 rows seen, 10 enqueued\n")
+    code, out, _ = typed("reembed", "docs", "--where", "id > 7", "--force", "--yes", "--wait", "--json")
+    assert json.loads(out) == {
+        "version": 1, "run": 3, "state": "finished", "reason": None, "rows": 10, "enqueued": 3, "dead": 0,
+    }  # fmt: skip
+
+
+def test_keys_come_from_a_file_or_from_standard_input(
+    synced: Synced, typed: Typed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "keys").write_text("\ufeff1\n\n[3]\n")
+    assert typed("reembed", "docs", "--keys", "keys", "--force", "--yes")[0] == 0
+    monkeypatch.setattr("sys.stdin", io.StringIO("5\n"))
+    assert typed("reembed", "docs", "--keys", "-")[0] == 0
+    keys = "SELECT run_id, key FROM pgvector_sync.run_key ORDER BY run_id, key"
+    assert synced.database.execute(keys) == [(2, [1]), (2, [3]), (3, [5])]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("reembed", "nothing"), 1, "there is no pipeline nothing"),
+        (("reembed", "docs", "--where", "idd > 3"), 1, 'column "idd" does not exist'),
+        (("reembed", "docs", "--where", "id < 3) OR (true"), 1, 'syntax error at or near ")"'),
+        (("reembed", "docs", "--keys", "absent"), 2, "absent: can't be read: No such file or directory"),
+        (("reembed", "docs", "--keys", "bad"), 2, "--keys bad, line 2: many is no key of (id bigint)"),
+        (("reembed", "docs", "--keys", "binary"), 2, "--keys binary: is no text in UTF-8"),
+        (("reembed", "docs", "--keys", "empty"), 1, "there is no key in the list"),
+        (("reembed", "docs", "--keys", "bad", "--where", "id = 1"), 1, "either a condition or keys"),
+        (("reembed", "docs", "--limit-rate", "0"), 2, "--limit-rate"),
+        (("reembed", "docs", "--limit-rate", "inf"), 1, "inf rows a second is no rate"),
+        (("reconcile", "nothing"), 1, "there is no pipeline nothing"),
+        (("runs", "show", "99"), 1, "there is no run 99"),
+        (("runs", "cancel", "1"), 1, "run 1 has ended already"),
+        (("runs", "list", "nothing"), 1, "there is no pipeline nothing"),
+    ],
+)
+def test_what_cant_be_done_is_said_with_what_to_do(
+    synced: Synced, typed: Typed, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
+) -> None:
+    (tmp_path / "bad").write_text("1\nmany\n")
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "binary").write_bytes(b"1\n\xff\n")
+    found, out, err = typed(*arguments)
+    assert (found, out) == (code, "")
+    assert words in " ".join(err.split())
+    assert "Traceback" not in err
+    assert synced.database.value("SELECT count(*) FROM pgvector_sync.run") == 1
+
+
+def test_a_dry_run_shows_what_has_drifted_and_exits_1(synced: Synced, typed: Typed) -> None:
+    drift(synced)
+    code, out, err = typed("reconcile", "docs", "--dry-run", "--deep", "--json")
+    assert code == 1
+    report = json.loads(out)
+    assert report["version"] == 1
+    [found] = report["pipelines"]
+    assert {kind: found[kind] for kind in KINDS} == {
+        "missing": 1, "stale": 1, "orphaned": 1, "wrong_model": 0, "broken": 0, "incomplete": 0, "stuck": 0,
+    }  # fmt: skip
+    assert found["samples"]["missing"] == [[11]]
+    assert (found["rows"], found["vectors"], found["dry_run"], found["state"]) == (10, 10, True, "finished")
+    assert "docs: 3 have drifted" in err
+    assert "pgvector-sync reconcile docs --deep" in err
+    code, out, _ = typed("reconcile", "--dry-run")
+    assert code == 1
+    assert "docs: missing: 11" in out
+    assert "texts and vectors were not compared: --deep does that" in out
+
+
+@pytest.mark.usefixtures("working")
+def test_waiting_for_a_reconciliation_ends_when_all_is_mended(synced: Synced, typed: Typed) -> None:
+    drift(synced)
+    code, _, err = typed("reconcile", "docs", "--deep", "--wait")
+    assert (code, "docs: repaired 3 drifted rows" in err) == (0, True)
+    synced.exact()
+    code, out, _ = typed("reconcile", "docs", "--deep", "--wait", "--json")
+    assert code == 0
+    assert {kind: json.loads(out)["pipelines"][0][kind] for kind in KINDS} == dict.fromkeys(KINDS, 0)
+    code, out, _ = typed("reconcile", "--trend", "--json")
+    assert [figures["stale"] for figures in json.loads(out)] == [0, 1]
+
+
+@pytest.mark.usefixtures("working")
+def test_progress_is_that_of_the_rows_asked_for(synced: Synced, typed: Typed) -> None:
+    synced.run("INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(11, 500) n")
+    synced.settle()
+    code, _, err = typed("reembed", "docs", "--where", "id > 493", "--force", "--yes", "--wait")
+    assert code == 0
+    assert "re-embedding: 7 of 7" in err
+    assert "re-embedding: 500" not in err
+
+
+def test_a_run_can_be_shown_and_cancelled(typed: Typed) -> None:
+    typed("reembed", "docs", "--where", "id > 3", "--limit-rate", "0.5")
+    code, out, _ = typed("runs", "show", "2")
+    assert code == 0
+    assert "2, reembed of docs" in out
+    assert "where id > 3" in out
+    code, out, _ = typed("runs", "cancel", "2")
+    assert (code, out) == (0, "run 2 is cancelled\n")
+    assert json.loads(typed("runs", "show", "2", "--json")[1])["state"] == "cancelled"
+
+
+def test_a_fill_is_not_cancelled(synced: Synced, typed: Typed) -> None:
+    synced.declare(where="id > 0")
+    synced.apply()
+    code, _, err = typed("runs", "cancel", "2")
+    assert code == 1
+    assert "a fill can't be cancelled" in err
+    assert "pgvector-sync pause docs" in err
+
+
+def test_an_application_asks_by_a_call(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = synced.database.url
+    assert pgvector_sync.reembed("docs", where="id < 3", force=True, database_url=url) == 2
+    assert pgvector_sync.reembed("docs", keys=[1, [2]], database_url=url) == 3
+    monkeypatch.setenv("DATABASE_URL", url)
+    load_settings.cache_clear()
+    assert pgvector_sync.reconcile("docs", deep=True) == 4
+    with pytest.raises(Refused, match="a key is not one"):
+        pgvector_sync.reembed("docs", keys=["x"])
+    load_settings.cache_clear()
+    synced.sync()
+
+
+def test_who_waits_hears_what_is_in_the_way(synced: Synced, typed: Typed) -> None:
+    first, second = (
+        json.loads(typed("reembed", "docs", "--force", "--yes", "--limit-rate", rate, "--json")[1])["run"]
+        for rate in ("1", "2")
+    )
+    run = find_run(synced.runtime, second)
+    assert what_holds_up(synced.runtime, run).startswith(f"run {first} goes first")
+    typed("runs", "cancel", str(first))
+    assert what_holds_up(synced.runtime, run).startswith("no worker is running; start one")
+    typed("pause", "docs")
+    assert what_holds_up(synced.runtime, run) == "docs is paused: pgvector-sync resume docs"
+
+
+@pytest.mark.usefixtures("working")
+def test_a_row_that_reconciliation_could_not_mend_is_said(synced: Synced, typed: Typed) -> None:
+    drift(synced)
+    synced.endpoint.fail(status=400, marker="missing")
+    code, _, err = typed("reconcile", "docs", "--deep", "--wait")
+    assert code == 1
+    assert "3 had drifted, of which 1 became dead letters" in " ".join(err.split())
+
+
+def test_who_stops_waiting_hears_that_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), going_on_alone(7):
+        raise KeyboardInterrupt
+    assert "to stop it: `pgvector-sync runs cancel 7`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command", [("reembed", "docs", "--wait"), ("reconcile", "--wait"), ("reconcile", "--dry-run")]
+)
+def test_nobody_waits_for_a_paused_pipeline_and_nothing_is_left_behind(
+    synced: Synced, typed: Typed, command: tuple[str, ...]
+) -> None:
+    typed("pause", "docs")
+    code, _, err = typed(*command)
+    assert (code, "docs is paused" in err) == (1, True)
+    assert synced.database.value("SELECT count(*) FROM pgvector_sync.run WHERE state = 'running'") == 0
+
+
+def test_no_number_is_cut_on_a_narrow_terminal(
+    synced: Synced, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console.out, "width", 40)
+    synced.database.execute("UPDATE pgvector_sync.run SET rows_seen = 1234567, rows_total = 1234567")
+    drift(synced)
+    typed("reconcile", "--dry-run", "--deep")
+    for command in (("runs", "list"), ("reconcile", "--trend")):
+        out = typed(*command)[1]
+        assert "…" not in out
+    assert "1,234,567" in typed("runs", "list")[1]

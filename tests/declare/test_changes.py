@@ -1,0 +1,216 @@
+"""What the plan shows, what apply does about it, and what is paid again."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgvector_sync.errors import Refused
+from support.synced import DIMENSIONS, DOCS, Synced
+
+
+@pytest.fixture
+def docs(synced: Synced) -> Synced:
+    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one', 'uno'), (2, 'two', 'dos'), (3, 'two', 'tres')")
+    synced.pipeline()
+    return synced
+
+
+def changes(synced: Synced) -> dict[str, tuple[str, str]]:
+    (made,) = synced.plan().pipelines
+    return {change.what: (change.before, change.after) for change in made.changes}
+
+
+def test_a_first_apply_fills_and_pays_for_each_different_text_once(synced: Synced):
+    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'same'), (2, 'same'), (3, 'other'), (4, NULL)")
+    synced.declare()
+    (made,) = synced.plan().pending
+    assert (made.matching, made.matching_exact, made.refill, made.costs) == (4, True, True, True)
+    assert made.pays == "embeds 4 rows with text-embedding-3-small"
+    before = synced.paid()
+    synced.apply()
+    synced.sync()
+    assert synced.paid() == before + 2
+
+
+def test_making_a_plan_changes_nothing(synced: Synced):
+    synced.run(DOCS)
+    query = "SELECT count(*), max(oid) FROM pg_class"
+    before = synced.database.execute(query)
+    synced.declare()
+    synced.plan()
+    assert synced.database.execute(query) == before
+    assert synced.names() == []
+
+
+def test_applying_the_same_file_again_has_nothing_to_do(docs: Synced):
+    paid = docs.paid()
+    assert docs.plan().empty
+    docs.apply()
+    docs.sync()
+    assert docs.paid() == paid
+    assert docs.database.value("SELECT count(*) FROM pgvector_sync.run") == 1
+    assert docs.database.value("SELECT spec_version FROM pgvector_sync.pipeline") == 1
+
+
+def test_a_changed_text_reads_every_row_again_and_pays_for_what_differs(docs: Synced):
+    docs.declare(text={"sql": "CASE id WHEN 1 THEN note ELSE body END"})
+    assert list(changes(docs)) == ["text"]
+    (made,) = docs.plan().pending
+    assert made.pays == "reads 3 rows again, and embeds those whose text differs"
+    paid = docs.paid()
+    docs.apply()
+    docs.sync()
+    assert docs.paid() == paid + 1
+    docs.run("UPDATE docs SET note = 'un' WHERE id = 1")  # tracked by now
+    assert docs.events() == [[1]]
+    docs.sync()
+
+
+def test_the_same_text_said_otherwise_costs_nothing(docs: Synced):
+    docs.declare(text={"sql": "body"})
+    paid = docs.paid()
+    docs.apply()
+    docs.sync()
+    assert docs.paid() == paid
+
+
+def test_a_changed_where_removes_and_adds_and_pays_for_the_new_rows_only(docs: Synced):
+    docs.declare(where="id <> 3")
+    assert changes(docs) == {"where": ("(all rows)", "id <> 3")}
+    paid = docs.paid()
+    docs.apply()
+    docs.sync()
+    assert set(docs.vectors()) == {(1,), (2,)}
+    assert docs.paid() == paid
+    docs.declare(where="id <> 1")
+    docs.apply()
+    docs.sync()
+    assert set(docs.vectors()) == {(2,), (3,)}
+    assert docs.paid() == paid  # row 3 has the text of row 2
+    docs.declare()
+    docs.apply()
+    docs.sync()
+    assert docs.paid() == paid + 1
+
+
+def test_a_changed_model_embeds_everything_again(docs: Synced):
+    docs.declare(model="text-embedding-3-large")
+    assert changes(docs) == {"model": ("text-embedding-3-small", "text-embedding-3-large")}
+    (made,) = docs.plan().pending
+    assert made.pays == "embeds 3 rows with text-embedding-3-large"
+    paid = docs.paid()
+    docs.apply()
+    docs.sync()
+    assert docs.paid() == paid + 2
+    assert docs.database.execute("SELECT DISTINCT model FROM docs_embedding") == [("text-embedding-3-large",)]
+
+
+def test_what_decides_no_vector_changes_without_a_fill(docs: Synced):
+    docs.declare(batch_size=7, metric="l2")
+    assert set(changes(docs)) == {"batch_size", "metric"}
+    assert not docs.plan().pending[0].refill
+    docs.apply()
+    docs.sync()
+    assert docs.database.value("SELECT count(*) FROM pgvector_sync.run") == 1
+    assert docs.database.value("SELECT spec_version FROM pgvector_sync.pipeline") == 1
+
+
+def test_another_dimension_is_refused_while_the_target_is_filled(docs: Synced):
+    docs.declare(dimensions=2 * DIMENSIONS)
+    with pytest.raises(
+        Refused, match=r"holds vector\(8\) vectors, which vector\(16\) would make unusable"
+    ) as refused:
+        docs.apply()
+    assert "second pipeline" in refused.value.hint
+    docs.declare(vector_type="halfvec")
+    with pytest.raises(Refused, match=r"halfvec\(8\)"):
+        docs.apply()
+    docs.sync()
+
+
+@pytest.mark.parametrize("other", [{"dimensions": 16}, {"vector_type": "halfvec"}])
+def test_another_type_of_vector_is_done_while_the_target_is_empty(synced: Synced, other: dict[str, object]):
+    synced.run(DOCS)
+    synced.pipeline()
+    synced.declare(**other)
+    synced.apply()
+    column = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attname = 'embedding'"
+    column += " AND attrelid = 'docs_embedding'::regclass"
+    assert synced.database.value(column) == ("vector(16)" if "dimensions" in other else "halfvec(8)")
+    synced.run("INSERT INTO docs VALUES (1, 'one')")
+    synced.settle()
+    synced.covered()
+    assert set(synced.vectors()) == {(1,)}
+
+
+def test_a_fill_interrupted_by_another_change_starts_anew_and_ends_right(docs: Synced):
+    docs.declare(text=["note"])
+    docs.apply()
+    docs.declare(text=["body", "note"])
+    docs.apply()
+    docs.sync()
+    states = docs.database.execute("SELECT state FROM pgvector_sync.run ORDER BY id")
+    assert states == [("finished",), ("cancelled",), ("finished",)]
+
+
+def test_a_pipeline_missing_from_the_file_is_reported_and_left_alone(docs: Synced):
+    docs.declare("other", text=["note"])
+    docs.apply()
+    del docs.declared["docs"]
+    plan = docs.apply()
+    assert plan.unlisted == ["docs"]
+    assert plan.empty
+    docs.run("UPDATE docs SET body = 'changed' WHERE id = 1")
+    docs.sync()
+
+
+def test_a_second_pipeline_has_a_target_named_after_it_and_keeps_it(docs: Synced):
+    docs.declare("notes", text=["note"])
+    docs.apply()
+    docs.sync()
+    targets = "SELECT name, target_table FROM pgvector_sync.pipeline ORDER BY name"
+    assert docs.database.execute(targets) == [("docs", "docs_embedding"), ("notes", "docs_notes_embedding")]
+    docs.declare("notes", text=["note"], target="elsewhere")
+    with pytest.raises(Refused, match=r"its target is public.docs_notes_embedding, and stays so"):
+        docs.apply()
+
+
+def test_an_unlisted_pipeline_keeps_capturing_what_replication_brings(synced: Synced):
+    synced.run(DOCS)
+    synced.owns("docs")
+    synced.pipeline(capture_replicated=True)
+    synced.declared.clear()
+    synced.declare("notes", text=["note"])
+    synced.apply()
+    enabled = synced.database.execute("SELECT DISTINCT tgenabled FROM pg_trigger WHERE NOT tgisinternal")
+    assert enabled == [("A",)]
+
+
+def test_two_new_pipelines_on_one_source_in_one_apply_leave_nothing_to_do(synced: Synced):
+    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one', 'uno')")
+    synced.declare("bodies")
+    synced.declare("notes", text=["note"])
+    synced.apply()
+    assert synced.plan().empty
+    synced.sync()
+
+
+def test_a_source_whose_key_has_another_column_is_refused_with_the_way_out(docs: Synced):
+    docs.run("ALTER TABLE docs DROP CONSTRAINT docs_pkey, ADD PRIMARY KEY (id, body)")
+    with pytest.raises(
+        Refused, match=r"the key of public.docs was \(id bigint\) and is \(id bigint, body text\)"
+    ) as refused:
+        docs.apply()
+    assert "pgvector-sync remove docs" in refused.value.hint
+
+
+def test_a_column_added_to_a_whole_row_text_is_tracked_from_the_next_apply_on(synced: Synced):
+    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one', 'n')")
+    synced.pipeline(text={"sql": "to_jsonb(docs) ->> 'extra'"})
+    synced.run("ALTER TABLE docs ADD extra text")
+    assert synced.plan().pending[0].missing_triggers != ()
+    synced.apply()
+    synced.run("UPDATE docs SET extra = 'x'")
+    assert synced.events() == [[1]]
+    synced.sync()
+    assert synced.texts() == {(1,): "x"}

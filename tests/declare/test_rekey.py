@@ -1,0 +1,383 @@
+"""A key whose columns are widened or renamed under existing pipelines, by the ways that people take, while they write."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import psycopg
+import pytest
+
+from pgvector_sync.batch.claim import claim
+from pgvector_sync.batch.embed import embed
+from pgvector_sync.batch.process import _prepare
+from pgvector_sync.batch.read import read
+from pgvector_sync.batch.write import write
+from pgvector_sync.capture.drain import Drain
+from pgvector_sync.errors import Refused
+from pgvector_sync.model import KeyColumn, Lane
+from pgvector_sync.store.key_change import key_changes, widens
+from support.synced import Synced
+from support.waiting import eventually
+
+INTEGER = "CREATE TABLE docs (id int PRIMARY KEY, body text, note text)"
+ROWS = "INSERT INTO docs SELECT g, 'text ' || g, 'note ' || g FROM generate_series(1, 30) g"
+DROP_TRIGGERS = tuple(
+    f"DROP TRIGGER pgvector_sync_{event} ON docs" for event in ("insert", "update", "delete", "truncate")
+)
+WIDEN = "ALTER TABLE docs ALTER id TYPE bigint"
+SWAP = """
+    BEGIN;
+    ALTER TABLE docs DROP CONSTRAINT docs_pkey;
+    ALTER TABLE docs RENAME id TO id_old;
+    ALTER TABLE docs RENAME id_new TO id;
+    ALTER TABLE docs ALTER id SET NOT NULL, ALTER id_old DROP NOT NULL, ADD PRIMARY KEY (id);
+    DROP TRIGGER fill_id_new ON docs;
+    COMMIT
+"""
+PREPARE_SWAP = (
+    "ALTER TABLE docs ADD id_new bigint",
+    "CREATE FUNCTION fill_id_new() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.id_new := new.id; RETURN new; END'",
+    "CREATE TRIGGER fill_id_new BEFORE INSERT OR UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION fill_id_new()",
+    "UPDATE docs SET id_new = id",
+)
+
+
+@pytest.fixture
+def docs(synced: Synced) -> Synced:
+    synced.run(INTEGER, ROWS)
+    synced.pipeline()
+    return synced
+
+
+def key_types(synced: Synced, table: str = "docs_embedding") -> list[tuple[str, str]]:
+    query = """
+        SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute
+        WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum
+    """
+    return [
+        row
+        for row in synced.database.execute(query, table)
+        if row[0] not in {"chunk_no", "chunk", "embedding", "fingerprint", "model", "embedded_at"}
+    ]
+
+
+@contextmanager
+def writing(synced: Synced) -> Iterator[list[int]]:
+    """An application that inserts, updates and deletes all the time; the block's end stops it. None of it may fail."""
+    stop, written, errors = threading.Event(), [], []
+
+    def work() -> None:
+        with synced.database.connect() as connection:
+            for number in itertools.count(1_000):
+                if stop.is_set():
+                    return
+                try:
+                    connection.execute("INSERT INTO docs (id, body) VALUES (%s, %s)", [number, f"row {number}"])
+                    connection.execute("UPDATE docs SET body = body || '!' WHERE id = %s", [number - 1])
+                    connection.execute("DELETE FROM docs WHERE id = %s", [number - 3])
+                except psycopg.Error as error:
+                    errors.append(error)
+                    return
+                written.append(number)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield written
+    finally:
+        stop.set()
+        thread.join(30)
+    assert errors == []
+    assert len(written) > 3
+
+
+def more_written(written: list[int]) -> None:
+    count = len(written)
+    eventually(lambda: len(written) > count + 5, what="the application goes on writing")
+
+
+def test_a_key_widened_with_the_triggers_dropped_is_carried_over_by_apply(docs: Synced):
+    with pytest.raises(psycopg.errors.FeatureNotSupported), docs.database.connect() as connection:
+        connection.execute(WIDEN)  # Postgres refuses it while our trigger names the column
+    docs.run(*DROP_TRIGGERS, WIDEN)
+    plan = docs.plan()
+    (rekey,) = plan.rekeys
+    assert rekey.words == ["id integer → bigint"]
+    (change,) = rekey.targets
+    assert change.words == "rewrites public.docs_embedding and its indexes, 30 rows; searches wait meanwhile"
+    assert not plan.empty
+    assert plan.pending == []
+    paid = docs.paid()
+    docs.apply()
+    assert key_types(docs) == [("id", "bigint")]
+    docs.sync()
+    assert docs.paid() == paid
+    assert docs.plan().empty
+    docs.run("INSERT INTO docs VALUES (5000000000, 'beyond an integer')", "DELETE FROM docs WHERE id = 1")
+    docs.sync()
+    assert (5_000_000_000,) in docs.vectors()
+
+
+def test_what_changed_while_the_triggers_were_off_is_found_by_the_deep_look(docs: Synced):
+    docs.run(*DROP_TRIGGERS, WIDEN)
+    docs.run("UPDATE docs SET body = 'unseen' WHERE id = 1", "DELETE FROM docs WHERE id = 2")
+    docs.apply()
+    docs.settle()
+    docs.covered()
+    docs.exact()
+
+
+def test_a_key_widened_by_its_triggers_being_dropped_while_the_application_writes(docs: Synced):
+    with writing(docs) as written:
+        more_written(written)
+        docs.run("BEGIN; " + "; ".join([*DROP_TRIGGERS, WIDEN]) + "; COMMIT")
+        more_written(written)
+        docs.apply()
+    docs.settle()
+    docs.covered()
+    docs.exact()
+
+
+def test_a_key_widened_by_swapping_columns_while_the_application_writes_loses_nothing(docs: Synced):
+    with writing(docs) as written:
+        docs.run(*PREPARE_SWAP)
+        more_written(written)
+        docs.run(SWAP)
+        more_written(written)
+        (rekey,) = docs.plan().rekeys
+        assert rekey.words == ["id integer → bigint"]
+        docs.apply()
+    docs.settle()
+    docs.covered()
+    docs.exact()
+    assert docs.plan().empty
+    docs.run("ALTER TABLE docs DROP id_old", "UPDATE docs SET id = id + 5000000000 WHERE id = 1")
+    docs.sync()
+
+
+def test_a_row_beyond_the_old_type_that_came_before_apply_is_embedded_after_it(docs: Synced):
+    docs.run(*PREPARE_SWAP, SWAP, "INSERT INTO docs (id, body) VALUES (5000000000, 'too early')")
+    with suppress(AssertionError):  # it can't be read as an integer, whatever becomes of it
+        docs.settle(seconds=1)
+    docs.apply()
+    docs.settle()
+    docs.exact()
+    assert docs.dead() == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "values"),
+    [
+        ("smallint", "integer", "g"),
+        ("smallint", "bigint", "g"),
+        ("varchar(4)", "varchar(40)", "'k' || g"),
+        ("varchar(4)", "text", "'k' || g"),
+        ('varchar(4) COLLATE "C"', 'text COLLATE "C"', "'k' || g"),
+        ("numeric(6,2)", "numeric(12,4)", "g + 0.50"),
+        ("numeric(6,2)", "numeric", "g + 0.50"),
+    ],
+)
+def test_every_widening_keeps_every_vector(synced: Synced, before: str, after: str, values: str):
+    synced.run(
+        f"CREATE TABLE docs (id {before} PRIMARY KEY, body text)",
+        f"INSERT INTO docs SELECT {values}, 'text ' || g FROM generate_series(1, 9) g",
+    )
+    synced.pipeline()
+    keys, paid = set(synced.vectors()), synced.paid()
+    synced.run(*DROP_TRIGGERS, f"ALTER TABLE docs ALTER id TYPE {after}")
+    synced.apply()
+    synced.sync()
+    assert (set(synced.vectors()), synced.paid()) == (keys, paid)
+    assert key_types(synced)[0][1] == key_types(synced, "docs")[0][1]
+    synced.run("UPDATE docs SET body = body || ' changed'")
+    synced.sync()
+    assert synced.plan().empty
+
+
+def test_renamed_key_columns_are_carried_over_and_nothing_is_bought(synced: Synced):
+    synced.run(
+        "CREATE TABLE docs (tenant text, id int, body text, PRIMARY KEY (tenant, id))",
+        "INSERT INTO docs SELECT 't' || g % 2, g, 'text ' || g FROM generate_series(1, 20) g",
+    )
+    synced.pipeline()
+    synced.run(*DROP_TRIGGERS, "ALTER TABLE docs RENAME id TO doc_id", "ALTER TABLE docs RENAME tenant TO shop")
+    (rekey,) = synced.plan().rekeys
+    assert rekey.words == ["tenant → shop", "id → doc_id"]
+    assert rekey.targets[0].words == "alters public.docs_embedding: tenant → shop, id → doc_id"
+    paid = synced.paid()
+    synced.apply()
+    assert [name for name, _ in key_types(synced)] == ["shop", "doc_id"]
+    synced.sync()
+    assert synced.paid() == paid
+    synced.run("DELETE FROM docs WHERE doc_id = 1", "UPDATE docs SET body = 'x' WHERE doc_id = 2")
+    synced.sync()
+    assert synced.plan().empty
+
+
+def test_all_pipelines_of_the_source_follow_together_even_those_that_the_file_does_not_have(synced: Synced):
+    synced.run(INTEGER, ROWS)
+    synced.declare("bodies")
+    synced.declare("notes", text=["note"])
+    synced.apply()
+    synced.sync()
+    del synced.declared["notes"]
+    synced.run(*DROP_TRIGGERS, WIDEN, "ALTER TABLE docs RENAME id TO doc_id")
+    plan = synced.plan()
+    (rekey,) = plan.rekeys
+    assert (rekey.pipelines, plan.unlisted) == (("bodies", "notes"), ["notes"])
+    synced.apply()
+    for target in ("docs_embedding", "docs_notes_embedding"):
+        assert key_types(synced, target) == [("doc_id", "bigint")]
+    synced.run("UPDATE docs SET note = 'other' WHERE doc_id = 1")
+    synced.sync()
+    assert synced.plan().empty
+
+
+def test_a_rename_and_a_new_text_that_reads_the_key_in_one_apply(docs: Synced):
+    docs.declare(text={"sql": "id || ' ' || body"})
+    docs.apply()
+    docs.sync()
+    docs.run(*DROP_TRIGGERS, "ALTER TABLE docs RENAME id TO doc_id")
+    docs.declare(text={"sql": "doc_id || ' ' || body"})
+    paid = docs.paid()
+    docs.apply()
+    docs.sync()
+    assert docs.paid() == paid
+    assert docs.plan().empty
+
+
+def test_a_rename_that_was_another_column_ends_with_every_vector_at_its_own_row(synced: Synced):
+    synced.run(
+        "CREATE TABLE docs (id int PRIMARY KEY, other int NOT NULL UNIQUE, body text)",
+        "INSERT INTO docs SELECT g, 31 - g, 'text ' || g FROM generate_series(1, 30) g",
+    )
+    synced.pipeline()
+    synced.run(*DROP_TRIGGERS, "ALTER TABLE docs DROP id, ADD PRIMARY KEY (other)")
+    synced.apply()
+    synced.settle()
+    synced.covered()
+    synced.exact()
+
+
+def test_a_batch_that_was_claimed_under_the_old_key_writes_nothing(docs: Synced):
+    docs.run("UPDATE docs SET body = 'new ' || body WHERE id <= 3")
+
+    Drain(docs.runtime.database, 100)(until=float("inf"))
+    batch = claim(docs.runtime, "docs", Lane.LIVE)
+    assert batch is not None
+    reading = read(docs.runtime, batch)
+    prepared = _prepare(batch, reading, embed(docs.runtime, batch, reading))
+    docs.run(*DROP_TRIGGERS, WIDEN)
+    docs.apply()
+    written = write(docs.runtime, batch, prepared)
+    assert not written.stored
+    docs.settle()
+    docs.exact()
+
+
+def test_work_and_events_of_the_old_key_are_carried_over(docs: Synced):
+    docs.run("UPDATE docs SET body = 'waits in work' WHERE id = 1")
+
+    Drain(docs.runtime.database, 100)(until=float("inf"))
+    docs.run("UPDATE docs SET body = 'waits in the outbox' WHERE id = 2", *DROP_TRIGGERS, WIDEN)
+    docs.run("ALTER TABLE docs RENAME id TO doc_id")
+    docs.apply()
+    docs.covered()
+    docs.sync()
+
+
+def test_a_targets_key_column_that_was_renamed_by_hand_is_renamed_back(docs: Synced):
+    docs.run("ALTER TABLE docs_embedding RENAME id TO doc_id")
+    (rekey,) = docs.plan().rekeys
+    assert (rekey.words, rekey.targets[0].words) == ([], "alters public.docs_embedding: doc_id → id")
+    docs.apply()
+    docs.sync()
+    assert docs.plan().empty
+
+
+# -- what is refused ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("ALTER TABLE docs ALTER id TYPE smallint", r"was \(id integer\) and is \(id smallint\)"),
+        ("ALTER TABLE docs ALTER id TYPE text", r"was \(id integer\) and is \(id text\)"),
+        ("ALTER TABLE docs ALTER id TYPE numeric", r"was \(id integer\) and is \(id numeric\)"),
+        (
+            "ALTER TABLE docs DROP CONSTRAINT docs_pkey, ADD PRIMARY KEY (id, body)",
+            r"was \(id integer\) and is \(id integer, body text\)",
+        ),
+    ],
+)
+def test_any_other_change_is_refused_with_a_way_out_that_works(docs: Synced, change: str, said: str):
+    docs.run(*DROP_TRIGGERS, change)
+    with pytest.raises(Refused, match=said) as refused:
+        docs.plan()
+    assert "pgvector-sync remove docs" in refused.value.hint
+    docs.remove()
+    docs.pipeline()
+
+
+def test_columns_that_changed_places_are_refused(synced: Synced):
+    synced.run(
+        "CREATE TABLE docs (a int, b int, body text, PRIMARY KEY (a, b))", "INSERT INTO docs VALUES (1, 2, 'x')"
+    )
+    synced.pipeline()
+    synced.run("ALTER TABLE docs DROP CONSTRAINT docs_pkey, ADD PRIMARY KEY (b, a)")
+    with pytest.raises(Refused, match=r"was \(a integer, b integer\) and is \(b integer, a integer\)"):
+        synced.plan()
+
+
+def test_another_column_beside_the_old_one_is_refused_and_the_way_out_keeps_the_vectors(docs: Synced):
+    docs.run("ALTER TABLE docs ADD other bigint", "UPDATE docs SET other = id", *DROP_TRIGGERS)
+    docs.run("ALTER TABLE docs ALTER other SET NOT NULL, DROP CONSTRAINT docs_pkey, ADD PRIMARY KEY (other)")
+    with pytest.raises(Refused, match="and id is still there") as refused:
+        docs.plan()
+    assert "pgvector-sync remove docs --keep-vectors" in refused.value.hint
+    paid = docs.paid()
+    docs.remove(keep_vectors=True)
+    docs.pipeline()
+    assert docs.paid() == paid
+
+
+def test_pipelines_that_declare_different_keys_of_one_source_are_refused(synced: Synced):
+    synced.run("CREATE TABLE docs (id int PRIMARY KEY, slug text NOT NULL UNIQUE, body text)")
+    synced.declare("one")
+    synced.declare("two", key=["slug"])
+    with pytest.raises(Refused, match=r"its key of public.docs is \(slug\), and that of pipeline one \(id\)"):
+        synced.plan()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "wider"),
+    [
+        ("integer", "bigint", True),
+        ("bigint", "integer", False),
+        ("character varying(5)", "character varying(6)", True),
+        ("character varying(5)", "character varying", True),
+        ("character varying(5)", "text", True),
+        ("character varying", "text", True),
+        ("text", "character varying", False),
+        ("character varying(6)", "character varying(5)", False),
+        ("numeric(6,2)", "numeric(7,3)", True),
+        ("numeric(6,2)", "numeric(6,3)", False),
+        ("numeric(6)", "numeric(7,1)", True),
+        ("numeric", "numeric(30,2)", False),
+        ("date", "timestamp without time zone", False),
+        ("uuid", "text", False),
+    ],
+)
+def test_a_type_is_wider_where_every_value_keeps_its_form_and_order(before: str, after: str, wider: bool):
+    assert widens(before, after) is wider
+
+
+def test_columns_belong_together_by_their_place():
+    a, b = KeyColumn("a", "integer"), KeyColumn("b", "integer")
+    assert key_changes([a, b], [b, a]) is None
+    assert key_changes([a, b], [a, KeyColumn("c", "bigint")]) is not None
+    assert key_changes([a], [a, b]) is None
+    assert key_changes([a], [a]) == ()

@@ -1,0 +1,31 @@
+"""A project for embedded servers, an endpoint, and commands as they are typed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pgvector_sync.local import embedded
+from support.synced_fixtures import shared, synced, typed
+
+__all__ = ["folder", "project", "shared", "synced", "typed"]
+
+
+@pytest.fixture
+def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory that every user reaches; pytest's own are closed to the account of root's servers."""
+    project = Path(tempfile.mkdtemp(prefix="pgvector-sync-project-")).resolve()
+    project.chmod(0o755)
+    monkeypatch.chdir(project)
+    yield project
+    embedded.stop(project / ".pgvector-sync")
+    shutil.rmtree(project)
+
+
+@pytest.fixture
+def folder(project: Path) -> Path:
+    return project / ".pgvector-sync"

@@ -1,0 +1,187 @@
+"""The database: out of reach, unprepared, held back, or behind a pooler."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from pgvector_sync.observe.doctor import as_json, examine, vacuum
+from pgvector_sync.settings import Settings
+from pgvector_sync.store.migrations import migrate
+from support import synced as with_endpoint
+from support.examined import errors, follow_advice, look, the
+from support.processes import Processes
+from support.servers import Database, Postgres
+from support.synced import Synced
+from support.waiting import eventually
+
+
+def test_no_database_is_configured(redis_url: str) -> None:
+    checks = examine(Settings(_env_file=None, REDIS_URL=redis_url))
+    assert "DATABASE_URL" in the("database", checks).seen
+    assert the("redis", checks).level == "ok"
+
+
+def test_a_wrong_password(docs: Synced, redis_url: str) -> None:
+    password = conninfo_to_dict(docs.database.url)["password"]
+    checks = look(docs.database.url.replace(f":{password}@", ":guessed-secret@"), REDIS_URL=redis_url)
+    assert "guessed-secret" not in json.dumps(as_json(checks))
+    [error] = errors(checks)
+    assert "refuses the password of postgres" in error.seen
+    with_right_one = (error.advice or "").partition("administrator: ")[2].replace("…", str(password))
+    docs.database.execute(with_right_one)
+    assert errors(look(docs.database.url, REDIS_URL=redis_url)) == []
+
+
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("postgresql://u:sec@ret@127.0.0.1:1/app", "can't be told apart"),
+        ("postgresql://u:sec/ret@127.0.0.1:1/app", "can't be told apart"),
+        ("sec ret", "not a connection string"),
+        ("postgresql://u:secret@127.0.0.1:1/app", "nothing answers at 127.0.0.1:1"),
+        ("postgresql://u:secret@no.such.host.invalid/app", "there is no host no.such.host.invalid"),
+    ],
+)
+def test_a_wrong_address_shows_no_part_of_the_password(url: str, seen: str) -> None:
+    found = the("database", look(url))
+    assert (found.level, seen in found.seen) == ("error", True), found.seen
+    assert "ret" not in found.seen + (found.advice or "")
+
+
+def test_no_such_database(postgres: Postgres) -> None:
+    found = the("database", look(postgres.url_of("no_such_database")))
+    assert "has no database no_such_database" in found.seen
+    assert found.advice is not None
+    statement = found.advice.partition("or ")[2]
+    with postgres.connect() as connection:
+        try:
+            connection.execute(statement)
+            assert the("database", look(postgres.url_of("no_such_database"))).level == "ok"
+        finally:
+            connection.execute("DROP DATABASE no_such_database WITH (FORCE)")
+
+
+def test_a_database_that_has_never_met_us(bare_database: Database) -> None:
+    checks = look(bare_database.url)
+    assert [check.name for check in errors(checks)] == ["pgvector", "schema"]
+    bare_database.execute(the("pgvector", checks).advice or "")
+    assert "pgvector-sync migrate" in (the("schema", checks).advice or "")
+    migrate(bare_database.url)
+    checks = look(bare_database.url)
+    assert errors(checks) == []
+    assert the("pipelines", checks).seen == "none yet"
+
+
+def test_a_database_of_another_encoding(postgres: Postgres) -> None:
+    with postgres.connect() as connection:
+        for name, level in (("SQL_ASCII", "error"), ("LATIN1", "warning")):
+            connection.execute(
+                f"CREATE DATABASE other ENCODING '{name}' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0"
+            )
+            try:
+                checks = look(postgres.url_of("other"))
+            finally:
+                connection.execute("DROP DATABASE other WITH (FORCE)")
+            assert the("encoding", checks).level == level
+            assert the("pgvector", checks).seen == "the extension vector is not installed in this database"
+
+
+def test_pgvector_in_a_schema_that_is_closed_to_the_role(
+    bare_database: Database, worker_role_of_bare: str
+) -> None:
+    bare_database.execute("CREATE SCHEMA extensions")
+    bare_database.execute("CREATE EXTENSION vector SCHEMA extensions")
+    url = bare_database.url_as(worker_role_of_bare)
+    found = the("pgvector", look(url))
+    assert found.level == "error"
+    bare_database.execute(found.advice or "")
+    assert the("pgvector", look(url)).seen.endswith("in schema extensions")
+
+
+@pytest.fixture
+def worker_role_of_bare(bare_database: Database) -> Iterator[str]:
+    with with_endpoint.role(bare_database, "worker") as name:
+        yield name
+
+
+def test_time_outs_that_do_not_fit(docs: Synced) -> None:
+    assert the("timeouts", look(docs.database.url, provider_timeout="180")).level == "error"
+    assert the("timeouts", look(docs.database.url, lock_timeout="0.09")).level == "warning"
+
+
+def test_a_transaction_that_holds_back_vacuum(docs: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vacuum, "LONG", vacuum.LONG * 0)
+    report = with_endpoint.session(docs.database, application_name="a long report")
+    report.execute("SELECT pg_current_xact_id()")
+    found = the("transactions", look(docs.database.url))
+    assert found.level == "warning"
+    assert "a long report" in found.seen
+    docs.run((found.advice or "").partition("or: ")[2])
+    assert eventually(lambda: the("transactions", look(docs.database.url)).level == "ok")
+    report.close()
+
+
+def test_a_role_that_sees_only_its_own_sessions_is_told(docs: Synced, worker_role: str) -> None:
+    url = docs.database.url_as(worker_role)
+    follow_advice(docs.database, url)
+    remark = the("transactions", look(url)).advice
+    docs.run((remark or "").partition("others: ")[2])
+    assert the("transactions", look(url)).advice is None
+
+
+def test_events_that_nobody_drains(docs: Synced) -> None:
+    docs.run(
+        "UPDATE docs SET body = 'uno' WHERE id = 1", "UPDATE pgvector_sync.outbox SET at = at - interval '1 hour'"
+    )
+    assert the("outbox", look(docs.database.url)).seen.startswith("its oldest event has waited for 1:00:0")
+    docs.settle()
+    assert the("outbox", look(docs.database.url)).level == "ok"
+
+
+@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="pgbouncer is not installed")
+@pytest.mark.parametrize(
+    ("mode", "seen"),
+    [("transaction", "transaction mode, such"), ("session", "session mode"), ("statement", "statement mode")],
+)
+def test_a_pooler(
+    docs: Synced, processes: Processes, pgbouncer: Callable[[str], str], mode: str, seen: str
+) -> None:
+    checks = look(pgbouncer(mode))
+    if mode == "statement":
+        assert [seen in check.seen for check in errors(checks)] == [True]
+    else:
+        assert errors(checks) == []
+        assert seen in the("pooler", checks).seen
+
+
+@pytest.fixture
+def pgbouncer(
+    database: Database, processes: Processes, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], str]:
+    """Starts PgBouncer in a mode, and gives the database's URL through it."""
+    given = conninfo_to_dict(database.url)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+
+    def start(mode: str) -> str:
+        folder = tmp_path_factory.mktemp("pgbouncer")
+        users, config = folder / "users.txt", folder / "pgbouncer.ini"
+        users.write_text(f'"{given["user"]}" "{given["password"]}"\n')
+        config.write_text(
+            f"[databases]\n{given['dbname']} = host={given['host']} port={given['port']} user={given['user']}\n"
+            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = plain\nauth_file = {users}\n"
+            f"pool_mode = {mode}\nunix_socket_dir =\n"
+        )
+        for path in (users, config, *list(config.parents)[:3]):
+            path.chmod(0o755)  # it doesn't run as root
+        started = processes.start("pgbouncer", "--user=nobody", config)
+        started.wait_for("process up")
+        return f"postgresql://{given['user']}:{given['password']}@127.0.0.1:{port}/{given['dbname']}"
+
+    return start

@@ -1,0 +1,54 @@
+"""`doctor` as a whole: a healthy pipeline, the shape of its answer, and checks that hide no other."""
+
+from __future__ import annotations
+
+import json
+
+from support.examined import errors, look, the, warnings
+from support.processes import Processes
+from support.roles import WORKER
+from support.synced import Synced
+
+
+def test_all_is_well(docs: Synced, redis_url: str) -> None:
+    checks = look(docs.database.url_as(WORKER), REDIS_URL=redis_url, offline=False)
+    assert errors(checks) == []
+    assert {check.name for check in warnings(checks)} == {"beat", "relay", "workers"}, "nobody works here"
+    assert "8 dimensions" in the("provider", checks).seen
+    assert the("pooler", checks).seen.startswith("none")
+    assert {check.pipeline for check in checks} == {None, "docs"}
+
+
+def test_the_command_prints_a_stable_shape_and_its_exit_code(
+    docs: Synced, processes: Processes, redis_url: str
+) -> None:
+    processes.env |= {"DATABASE_URL": docs.database.url, "REDIS_URL": redis_url}
+    healthy = processes.command("doctor", "--json", "--offline")
+    assert healthy.wait() == 0
+    printed = json.loads(healthy.printed)
+    assert printed.keys() == {"version", "checks"}
+    assert printed["version"] == 1
+    for check in printed["checks"]:
+        assert check.keys() == {"name", "level", "seen", "advice", "pipeline"}
+    docs.run("ALTER TABLE docs DISABLE TRIGGER pgvector_sync_update")
+    ill = processes.command("doctor", "--offline")
+    assert ill.wait() == 1
+    assert "Traceback" not in ill.printed
+    assert 'ALTER TABLE "public"."docs" ENABLE TRIGGER "pgvector_sync_update";' in ill.printed
+    assert "1 error, " in ill.printed
+    assert ill.printed.startswith("error    capture (docs): "), "what is wrong comes first"
+    assert "\nok " not in ill.printed
+    assert "(--all shows them)" in ill.printed
+    every = processes.command("doctor", "--offline", "--all")
+    assert every.wait() == 1
+    lines = [line for line in every.printed.splitlines() if not line.startswith(" ")]
+    assert every.printed.startswith("error    capture (docs): ")
+    assert sum(line.startswith("ok ") for line in lines) > 15
+
+
+def test_one_broken_check_hides_no_other(docs: Synced, redis_url: str) -> None:
+    before = {(check.name, check.pipeline) for check in look(docs.database.url, REDIS_URL=redis_url)}
+    docs.run("DROP TABLE pgvector_sync.tick", "DROP TABLE docs_embedding")
+    after = look(docs.database.url, REDIS_URL=redis_url)
+    assert {(check.name, check.pipeline) for check in after} == before - {("index", "docs")}
+    assert {"beat", "target"} <= {check.name for check in errors(after)}

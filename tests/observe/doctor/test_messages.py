@@ -1,0 +1,88 @@
+"""Redis, the broker, and whether anybody works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import redis as redis_client
+
+from pgvector_sync.observe.doctor import Check
+from pgvector_sync.settings import Settings
+from support.examined import errors, look, the
+from support.processes import Processes
+from support.servers import Valkey
+from support.synced import Synced
+from support.waiting import eventually
+
+
+def test_a_stopped_valkey(docs: Synced, redis_url: str, valkey: Valkey) -> None:
+    valkey.stop()
+    try:
+        found = errors(look(docs.database.url, REDIS_URL=redis_url))
+        assert {check.name for check in found} == {"redis", "relay"}
+        assert "start Redis or Valkey" in (found[0].advice or "")
+    finally:
+        valkey.start()
+    assert errors(look(docs.database.url, REDIS_URL=redis_url)) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "seen"),
+    [
+        (lambda url: url.replace(":", ":guess", 2).replace(":guess", ":", 1), "refuses the password"),
+        (lambda _: "redis://:guess@127.0.0.1:1/0", "out of reach"),
+        (lambda _: "redis://:guess/secret@127.0.0.1/0", "not the URL of a Redis"),
+        (lambda _: "guess", "not the URL of a Redis"),
+    ],
+)
+def test_a_wrong_redis_url_shows_no_part_of_the_password(
+    database_url: str, redis_url: str, change: Callable[[str], str], seen: str
+) -> None:
+    found = the("redis", look(database_url, REDIS_URL=change(redis_url)))
+    assert (found.level, seen in found.seen) == ("error", True), found.seen
+    assert "guess" not in found.seen + (found.advice or "")
+
+
+def test_a_valkey_that_throws_keys_away(database_url: str, redis_url: str) -> None:
+    with redis_client.Redis.from_url(redis_url) as client:
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            found = the("redis", look(database_url, REDIS_URL=redis_url))
+            assert found.level == "warning"
+            client.execute_command(*(found.advice or "").partition(" (")[0].split(" "))
+            assert the("redis", look(database_url, REDIS_URL=redis_url)).level == "ok"
+        finally:
+            client.config_set("maxmemory-policy", "noeviction")
+
+
+def test_a_redis_database_that_two_share(database_url: str, bare_database_url: str, redis_url: str) -> None:
+    other = Settings(DATABASE_URL=bare_database_url, _env_file=None)
+    with redis_client.Redis.from_url(redis_url) as client:
+        client.set(f"{other.namespace()}:relay", "its relay")
+    found = the("redis", look(database_url, REDIS_URL=redis_url))
+    assert found.level == "warning"
+    assert "REDIS_URL=redis://host:6379/1" in (found.advice or "")
+    assert the("redis", look(database_url, REDIS_URL=redis_url.rsplit("/", 1)[0] + "/1")).level == "ok"
+
+
+def test_another_broker(database_url: str, redis_url: str) -> None:
+    def broker(url: str) -> Check:
+        return the("broker", look(database_url, REDIS_URL=redis_url, CELERY_BROKER_URL=url))
+
+    assert broker(redis_url).level == "ok"
+    assert broker("amqp://user:secret@127.0.0.1:1//").seen.startswith("nothing answers at 127.0.0.1:1")
+    assert broker("sqs://").seen == "a broker of the kind sqs, which is not looked at"
+
+
+@pytest.mark.slow
+def test_a_worker_that_runs(docs: Synced, processes: Processes, redis_url: str) -> None:
+    processes.env |= {"DATABASE_URL": docs.database.url, "REDIS_URL": redis_url}
+
+    def level(name: str) -> str:
+        return the(name, look(docs.database.url, REDIS_URL=redis_url)).level
+
+    assert (level("relay"), level("beat")) == ("warning", "warning")
+    processes.command("worker", "--pool", "threads")
+    processes.command("beat")
+    eventually(lambda: (level("relay"), level("beat")) == ("ok", "ok"), timeout=60, what="relay and beat are seen")

@@ -1,0 +1,55 @@
+"""The provider: key, host, and a real answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support.examined import errors, look, the
+from support.synced import Synced
+
+
+def test_a_key_that_is_not_set(docs: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEST_KEY")
+    [error] = errors(look(docs.database.url))
+    assert (error.name, error.pipeline) == ("provider", "docs")
+    assert error.advice == "export TEST_KEY=... where the workers run"
+    Path(".env").write_text("TEST_KEY=test-key\n")
+    assert errors(look(docs.database.url, offline=False)) == []
+
+
+def test_a_host_that_is_not_allowed(docs: Synced) -> None:
+    docs.run("UPDATE pgvector_sync.provider SET base_url = 'https://example.com/v1'")
+    [error] = errors(look(docs.database.url))
+    assert "export PGVECTOR_SYNC_ALLOWED_HOSTS=http://127.0.0.1=TEST_KEY,example.com=TEST_KEY" in (
+        error.advice or ""
+    )
+    [error] = errors(look(docs.database.url, allowed_hosts="example.com"))
+    assert error.advice == (
+        "if example.com may have the key in TEST_KEY: export PGVECTOR_SYNC_ALLOWED_HOSTS=example.com=TEST_KEY"
+    )
+    assert errors(look(docs.database.url, allowed_hosts="example.com=TEST_KEY")) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "level"),
+    [
+        ({"status": 401}, "error"),
+        ({"status": 400}, "error"),
+        ({"status": 500}, "error"),
+        ({"status": 429}, "warning"),
+        ({"kind": "wrong_dimension"}, "error"),
+    ],
+)
+def test_a_provider_that_fails(docs: Synced, fault: dict[str, Any], level: str) -> None:
+    before = docs.paid()
+    docs.endpoint.fail(**fault)
+    found = the("provider", look(docs.database.url, offline=False))
+    assert found.level == level
+    assert found.advice
+    assert the("provider", look(docs.database.url)).level == "ok", "offline nothing is asked"
+    docs.endpoint.heal()
+    assert errors(look(docs.database.url, offline=False)) == []
+    assert docs.paid() > before

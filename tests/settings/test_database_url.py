@@ -1,0 +1,51 @@
+"""DATABASE_URL in every spelling that people have it in."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgvector_sync.errors import ConfigError
+from pgvector_sync.settings import Settings
+from pgvector_sync.settings.database_url import libpq_url
+
+REST = "user:pa%40ss@db.example:5433/app?sslmode=require"
+
+
+@pytest.mark.parametrize(
+    "scheme",
+    [
+        "postgresql", "postgres", "postgresql+psycopg2", "postgresql+psycopg", "postgresql+asyncpg", "postgres+asyncpg",
+        "POSTGRESQL+Psycopg2", "postgis", "pgsql", "psql", "timescale", "timescalegis",
+    ],
+)  # fmt: skip
+def test_the_spellings_of_sqlalchemy_and_django_are_taken(scheme: str) -> None:
+    assert libpq_url(f"{scheme}://{REST}") == f"postgresql://{REST}"
+
+
+@pytest.mark.parametrize("given", ["host=db.example dbname=app", "postgresql:///app?host=/run", "", "dbname=app"])
+def test_what_libpq_takes_is_left_alone(given: str) -> None:
+    assert libpq_url(given) == given
+
+
+@pytest.mark.parametrize(
+    ("given", "words", "hint"),
+    [
+        ("mysql://u:secret@h/app", "expected postgresql://, got mysql://", "postgresql://user"),
+        ("sqlite:///app.db", "got sqlite://", "postgresql://user"),
+        ("postgresql+asyncpg://u:secret@h/app?ssl=require", "the parameter ssl,", "sslmode=require"),
+        ("postgresql://u:secret@h/app?schema=public", "the parameter schema,", "leave schema out"),
+        ("host=h passwort=secret", "the parameter passwort,", "leave passwort out"),
+        ("secret secret", "is not a connection string", "postgresql://user"),
+        ("postgresql://u:secret%81@h/app", "is not a connection string", "%25"),
+        ("postgresql://u:secret@x@h/app", "can't be told apart", "%40"),
+        ("postgresql://u:sec/secret@h/app", "can't be told apart", "%2F"),
+        ("postgresql://u:secret%zz@h/app", "is not a connection string", "%25"),
+    ],
+)
+def test_any_other_is_named_without_the_password(given: str, words: str, hint: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Settings(_env_file=None, DATABASE_URL=given).database()
+    assert str(caught.value).startswith("DATABASE_URL: ")
+    assert words in str(caught.value)
+    assert hint in (caught.value.hint or "")
+    assert "secret" not in str(caught.value) + (caught.value.hint or "")

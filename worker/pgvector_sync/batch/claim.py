@@ -1,0 +1,102 @@
+"""Claim: which rows, for which spec, until when."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from pgvector_sync.database import Connection
+from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.model import Key, Lane, Pipeline, State
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.keeper import new_lease
+from pgvector_sync.store import locks, pipelines, usage, work
+from pgvector_sync.store.shape import Shape
+from pgvector_sync.store.work import ClaimedRow, Holding
+from pgvector_sync.telemetry import Event, log
+
+PROBE_ROWS = 1
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Claimed rows and all that is needed to fence off a late write: lease, generations, spec version."""
+
+    pipeline: Pipeline
+    shape: Shape
+    lane: Lane
+    rows: dict[Key, ClaimedRow]
+    holding: Holding
+    probe: bool
+    """The one batch that a pipeline in cool-down may send."""
+    size: int
+    """What was asked for; a full batch means there may be more."""
+    until: float
+    """time.monotonic() by which everything ends, before the lease does."""
+
+
+def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) -> Batch | None:
+    """Takes due rows of a lane; a bulk claim takes live ones instead while there are any.
+
+    `share` is how many batches the pipeline may have in flight. None when nothing is due, when it has that many,
+    or when it must not call its provider now.
+    """
+    settings = runtime.settings
+    started = time.monotonic()
+    with runtime.database.transaction(by_key=True) as connection:
+        pipeline = pipelines.find_pipeline(connection, name)
+        if pipeline is None or pipeline.state in (State.PAUSED, State.REMOVING) or pipeline.problem_stops:
+            return None
+        locks.lock_claims(connection, pipeline)
+        if work.in_flight(connection, pipeline) >= (share or settings.in_flight_batches):
+            return None
+        probe = pipeline.state in (State.COOLING_DOWN, State.MISCONFIGURED)
+        if probe and not pipelines.take_probe(connection, pipeline, hold_for=settings.probe):
+            return None
+        batch = _take(runtime, connection, pipeline, Lane.LIVE, probe=probe, started=started)
+        if batch is None and lane is Lane.BULK and not _day_is_spent(connection, pipeline):
+            batch = _take(runtime, connection, pipeline, Lane.BULK, probe=probe, started=started)
+        if batch is None and probe:
+            pipelines.release_probe(connection, pipeline)
+    if batch is not None:
+        reach(Failpoint.CLAIM_COMMITTED)
+    return batch
+
+
+def _day_is_spent(connection: Connection, pipeline: Pipeline) -> bool:
+    """Then bulk waits for tomorrow. What is in flight isn't counted: a day may end that much above its limit."""
+    limit = pipeline.tokens_per_day
+    return limit is not None and usage.tokens_today(connection, pipeline) >= limit
+
+
+def _take(
+    runtime: Runtime, connection: Connection, pipeline: Pipeline, lane: Lane, *, probe: bool, started: float
+) -> Batch | None:
+    settings = runtime.settings
+    parked = work.park_crashed(connection, pipeline, lane, max_attempts=settings.attempts)
+    if parked:
+        log.warning(Event.PARKED, pipeline=pipeline.name, rows=parked, error_class="worker_crashed")
+    lease = new_lease(settings)
+    size = PROBE_ROWS if probe else runtime.batch_size(pipeline, lane)
+    rows = work.claim(
+        connection,
+        pipeline,
+        lane,
+        lease,
+        limit=size,
+        max_attempts=settings.attempts,
+    )
+    if not rows:
+        return None
+    reach(Failpoint.CLAIM_TAKEN)
+    runtime.database.refresh_vectors(connection)  # after a restore, say: before anything is bought
+    return Batch(
+        pipeline,
+        Shape(pipeline, runtime.database.vector_schema),
+        lane,
+        {row.key: row for row in rows},
+        Holding(pipeline, lease.id),
+        probe,
+        size,
+        started + settings.deadline.total_seconds(),
+    )

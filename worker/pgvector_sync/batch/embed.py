@@ -1,0 +1,37 @@
+"""Embed: equal texts once, stored texts not at all, and the rest with no connection held."""
+
+from __future__ import annotations
+
+from pgvector_sync.batch.bisection import Bisection, Embedded
+from pgvector_sync.batch.claim import Batch
+from pgvector_sync.batch.read import Reading
+from pgvector_sync.errors import ProviderError
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.store import rows
+
+
+def embed(runtime: Runtime, batch: Batch, reading: Reading, done: Embedded | None = None) -> Embedded:
+    """Embeds the batch with no connection held. What was bought is in `done`, also when an exception ends it."""
+    texts = {row.fingerprint: row.text for row in reading.to_embed.values() if row.fingerprint and row.text}
+    done = Embedded() if done is None else done
+    forced = {
+        row.fingerprint for row in reading.to_embed.values() if row.fingerprint and batch.rows[row.key].force
+    }
+    known = [fingerprint for fingerprint in texts if fingerprint not in forced]
+    if known:
+        with runtime.database.transaction(read_only=True, by_key=True) as connection:
+            done.vectors |= rows.reusable(connection, batch.shape, known)
+    wanted = [(fingerprint, text) for fingerprint, text in texts.items() if fingerprint not in done.vectors]
+    done.saved_inputs = len(reading.to_embed) - len(wanted)
+    if wanted or batch.probe:
+        embedder = runtime.embedder(batch.pipeline.provider)
+        longest_call = runtime.settings.longest_call.total_seconds()
+        bisection = Bisection(embedder, batch, done, longest_call=longest_call)
+        try:
+            if batch.probe:
+                bisection.ask_harmless()
+            if wanted:
+                bisection.ask(wanted)
+        except ProviderError as error:
+            done.stopped_by = error
+    return done

@@ -1,0 +1,217 @@
+"""Read: text and fingerprint of the claimed rows, and what has to be done with each."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+
+import psycopg
+
+from pgvector_sync.batch.claim import Batch
+from pgvector_sync.database import limit_statements
+from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.model import Key
+from pgvector_sync.runtime import Runtime, batch_limit, is_of_a_row, probe_limit, row_limit
+from pgvector_sync.runtime.expression import FEW, fault_of_slowness, fault_on_every_row, fault_without_rows
+from pgvector_sync.store import rows
+from pgvector_sync.store.canonical import is_usable
+from pgvector_sync.store.rows import SourceRow
+
+SEVERAL = 8
+"""Rows on which an expression fails, with none that is read, before it is asked whether any row would pass."""
+TOO_SLOW = "expression_too_slow"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a row can't be embedded: a class, and our own words without its text."""
+
+    error_class: str
+    message: str
+    fingerprint: bytes | None = None
+    final: bool = True
+    """False: the attempt is used up, and the row is tried again until none is left."""
+    verdict: str | None = None
+    """Carried over when a row that was parked before shows the same content again."""
+
+
+MALFORMED = Failure("key_malformed", "this can't be a key of the source")
+"""Any statement with such a key would fail, for the whole batch."""
+
+
+@dataclass
+class Reading:
+    """Every claimed key is in at most one of these; those in none are given back, for want of memory."""
+
+    to_embed: dict[Key, SourceRow] = field(default_factory=dict)
+    settled: set[Key] = field(default_factory=set)
+    """Nothing to buy: gone, not wanted, blank, or stored already. The look under the lock decides which."""
+    failed: dict[Key, Failure] = field(default_factory=dict)
+
+    @property
+    def octets(self) -> int:
+        """Of the texts to embed, in bytes."""
+        return sum(row.octets or 0 for row in self.to_embed.values())
+
+
+def read(runtime: Runtime, batch: Batch) -> Reading:
+    """Reads the batch after its claim has committed.
+
+    Raises psycopg.ProgrammingError where the source changed, and DatabaseRefuses where an expression fails on
+    every row.
+    """
+    reading = Reading()
+    columns = batch.pipeline.source.key
+    reading.failed = {key: MALFORMED for key in batch.rows if not is_usable(key, columns)}
+    keys = [key for key in batch.rows if key not in reading.failed]
+    reader = _Reader(runtime, batch, reading)
+    for row in reader.all_rows(keys) if keys else ():
+        claimed = batch.rows[row.key]
+        if row.fingerprint is None or (row.fingerprint == row.stored_fingerprint and not claimed.force):
+            reading.settled.add(row.key)
+        elif row.fingerprint == claimed.failed_fingerprint and claimed.verdict is not None:
+            # the reason it was parked for stands
+            reading.failed[row.key] = Failure(
+                claimed.error_class or "same_content",
+                claimed.error_message or "the content that failed before",
+                row.fingerprint,
+                verdict=claimed.verdict,
+            )
+        elif row.text is not None:
+            reading.to_embed[row.key] = row
+        elif row.octets is not None and row.octets > (limit := runtime.settings.text_limit_bytes):
+            reading.failed[row.key] = Failure(
+                "too_large", f"the text has {row.octets:,} bytes, the limit is {limit:,}", row.fingerprint
+            )
+    left = _left(batch, reading)
+    if reader.fits is not None and TOO_SLOW not in {failure.error_class for failure in reading.failed.values()}:
+        runtime.learn_size(
+            batch.pipeline, reader.fits, len(batch.rows)
+        )  # no single row: all of them take their time
+    else:
+        runtime.learn_size(batch.pipeline, len(reading.to_embed), left)
+    _count_attempts(runtime, batch, reading)
+    reach(Failpoint.READ_DONE)
+    return reading
+
+
+def _left(batch: Batch, reading: Reading) -> int:
+    return len(batch.rows) - len(reading.to_embed) - len(reading.settled) - len(reading.failed)
+
+
+@dataclass
+class _Reader:
+    """Reads the keys; one on which an expression fails or takes too long is found by halving, unless it does so on
+    every row.
+    """
+
+    runtime: Runtime
+    batch: Batch
+    reading: Reading
+    seen: bool = False
+    """A row's text was rendered: the expression is sound."""
+    planned: bool = False
+    culprits: set[Key] = field(default_factory=set)
+    slow: deque[list[Key]] = field(default_factory=deque)
+    """Halves of what took too long, the largest first: each is read with less time than the whole batch."""
+    quick: list[Key] = field(default_factory=list)
+    """Some rows that were read in time."""
+    fits: int | None = None
+    """Rows of the largest part that was read in time, once one was not."""
+
+    def all_rows(self, keys: list[Key]) -> list[SourceRow]:
+        """Raises DatabaseRefuses where it is the expression's fault and no row's.
+
+        In half of the batch's time: what is left then is given back, and the next batch claims no more than fits.
+        """
+        deadline = self.runtime.settings.deadline.total_seconds()
+        until = min(self.batch.until, time.monotonic() + deadline / 2)
+        found = self._rows(keys, batch_limit(self.runtime))
+        while self.slow and time.monotonic() < until:
+            found += self._rows(self.slow.popleft(), probe_limit(self.runtime))
+        return found
+
+    def _rows(self, keys: list[Key], limit: timedelta) -> list[SourceRow]:
+        try:
+            found = self._read(keys, limit)
+        except psycopg.errors.QueryCanceled:
+            if len(keys) == 1:
+                return self._read_alone(keys[0])
+            self.fits = self.fits or 1
+            middle = len(keys) // 2
+            self.slow += keys[:middle], keys[middle:]
+            return []
+        except psycopg.Error as error:
+            if not is_of_a_row(error):
+                raise
+            return self._find_culprits(keys, limit, error)
+        self.seen |= any(row.fingerprint is not None for row in found)
+        self.quick = [row.key for row in found[:FEW]] or self.quick
+        self.fits = None if self.fits is None else max(self.fits, len(found))
+        return found
+
+    def _read(self, keys: list[Key], limit: timedelta) -> list[SourceRow]:
+        with self.runtime.database.transaction(read_only=True, by_key=True) as connection:
+            limit_statements(connection, limit)
+            rows.require_open_to_writes(connection, self.batch.shape)  # before anything is bought
+            text_limit = self.runtime.settings.text_limit_bytes
+            return rows.read(connection, self.batch.shape, keys, text_limit=text_limit)
+
+    def _read_alone(self, key: Key) -> list[SourceRow]:
+        """With all the time that a row may take, while others are read in time: else the server is to blame."""
+        slow = {key, *(k for k, failure in self.reading.failed.items() if failure.error_class == TOO_SLOW)}
+        if (fault := fault_of_slowness(self.runtime, self.batch.shape, slow, self.quick)) is not None:
+            raise fault
+        try:
+            return self._read([key], row_limit(self.runtime))
+        except psycopg.errors.QueryCanceled as error:
+            words = f"text or where takes too long on this row ({error.sqlstate})"
+            self.reading.failed[key] = Failure(TOO_SLOW, words)
+        except psycopg.Error as error:
+            if not is_of_a_row(error):
+                raise
+            return self._find_culprits([key], row_limit(self.runtime), error)
+        return []
+
+    def _find_culprits(self, keys: list[Key], limit: timedelta, error: psycopg.Error) -> list[SourceRow]:
+        if not self.planned:
+            self.planned = True
+            if (fault := fault_without_rows(self.runtime, self.batch.shape)) is not None:
+                raise fault
+        if len(keys) > 1:
+            middle = len(keys) // 2
+            return [*self._rows(keys[:middle], limit), *self._rows(keys[middle:], limit)]
+        # DETAIL and the message may quote the row: SQLSTATE and our own words (G13)
+        words = f"text or where failed on this row ({error.sqlstate})"
+        self.reading.failed[keys[0]] = Failure("expression_failed", words)
+        self.culprits.add(keys[0])
+        every = len(self.reading.failed) == len(self.batch.rows)
+        if not self.seen and (every or len(self.culprits) == SEVERAL):
+            fault = fault_on_every_row(self.runtime, self.batch.shape, error, self.culprits)
+            if fault is not None:
+                raise fault
+        return []
+
+
+def _count_attempts(runtime: Runtime, batch: Batch, reading: Reading) -> None:
+    """From the second attempt on, stores what is about to be tried, so that attempts belong to content."""
+    again = {
+        key: row.fingerprint
+        for key, row in reading.to_embed.items()
+        if batch.rows[key].attempts > 1 and row.fingerprint is not None
+    }
+    if again:
+        counted = runtime.database.patiently(lambda connection: batch.holding.note_attempt(connection, again))
+        for key, attempts in counted.items():
+            batch.rows[key] = replace(batch.rows[key], attempts=attempts)
+    for key in [key for key in again if batch.rows[key].attempts > runtime.settings.attempts]:
+        # changed again and again just when it should have been parked: its content has had what it may have
+        row = batch.rows[key]
+        reading.to_embed.pop(key)
+        reading.failed[key] = Failure(
+            row.error_class or "worker_failed",
+            row.error_message or "this content has had all its attempts",
+            again[key],
+        )

@@ -1,0 +1,90 @@
+"""Refusal: whether the target refuses one row or all of them, told apart by the catalog and by trying others."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from hashlib import sha256
+
+import numpy as np
+import psycopg
+
+from pgvector_sync.batch.claim import Batch
+from pgvector_sync.database import IN_THE_WAY, limit_statements
+from pgvector_sync.errors import DatabaseRefuses, SyncError
+from pgvector_sync.model import Key
+from pgvector_sync.runtime import Runtime, is_of_a_row
+from pgvector_sync.store import rows
+from pgvector_sync.store.demands import Demand, demands
+from pgvector_sync.store.rows import Vector32
+from pgvector_sync.store.trust import require_trusted
+
+SEVERAL = 8
+"""Rows that fail, one by one and the first of a batch, before it is asked whether any row would pass."""
+FEW = 3
+"""Rows that have to fail alike before the target is to blame, unless the catalog or the SQLSTATE says so."""
+
+
+def name_of(error: BaseException) -> str:
+    """SQLSTATE, our own words, or the exception's type: its message may quote the row (G13)."""
+    if isinstance(error, SyncError):
+        return str(error)
+    state = error.sqlstate if isinstance(error, psycopg.Error) else None
+    return state or type(error).__name__
+
+
+def stand_in(batch: Batch) -> Vector32:
+    """A vector of length one for a write that is rolled back."""
+    vector: Vector32 = np.zeros(batch.pipeline.spec.dimensions, dtype=np.float32)
+    vector[0] = 1.0
+    return vector
+
+
+def refused_as_a_whole(runtime: Runtime, batch: Batch, error: BaseException, failed: Collection[Key]) -> bool:
+    """Whether rows that `failed` with `error`, with none that passed, say something about all rows."""
+    if isinstance(error, psycopg.Error) and not is_of_a_row(error):
+        return True  # a column, a type, a grant: no row's content can cause that
+    if isinstance(error, psycopg.Error) and any(demand.certain for demand in _demands(runtime, batch)):
+        return True
+    others = _others(runtime, batch, failed)
+    results = [_passes(runtime, batch, key, name_of(error)) for key in others]
+    return True not in results and len(failed) + results.count(False) >= FEW
+
+
+def target_refuses(runtime: Runtime, batch: Batch, error: psycopg.Error) -> DatabaseRefuses:
+    """The reason that `status` shows, with what the catalog knows about it."""
+    found = _demands(runtime, batch)
+    label = batch.pipeline.target_label
+    words = f"{label} refuses every write ({error.sqlstate})"
+    known = [demand for demand in found if demand.certain] or found
+    if known:
+        words += ": " + "; ".join(demand.words for demand in known[:3])
+    return DatabaseRefuses(words, sqlstate=error.sqlstate, hint="see `pgvector-sync doctor`")
+
+
+def _demands(runtime: Runtime, batch: Batch) -> list[Demand]:
+    with runtime.database.transaction(read_only=True) as connection:
+        return demands(connection, batch.pipeline)
+
+
+def _others(runtime: Runtime, batch: Batch, failed: Collection[Key]) -> list[Key]:
+    """A few other rows of the source."""
+    limit = FEW + len(failed)
+    with runtime.database.transaction(read_only=True) as connection:
+        page = rows.page(connection, batch.shape, None, limit=limit, text_limit=runtime.settings.text_limit_bytes)
+    return [key for key, _ in page if key not in failed][:FEW]
+
+
+def _passes(runtime: Runtime, batch: Batch, key: Key, name: str) -> bool | None:
+    """Whether a row could be written, tried and rolled back; None where it can't be told."""
+    written = {key: (sha256(repr(key).encode()).digest(), stand_in(batch))}
+    try:
+        with runtime.database.transaction(force_rollback=True) as connection:
+            limit_statements(connection, runtime.settings.lock_timeout)
+            require_trusted(connection, batch.pipeline)
+            rows.remove(connection, batch.shape, [key])  # as new: what refuses inserts may let updates pass
+            rows.write(connection, batch.shape, written)
+    except (*IN_THE_WAY, psycopg.errors.QueryCanceled):
+        return None
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is compared
+        return False if name_of(error) == name else None
+    return True

@@ -1,0 +1,37 @@
+"""Rehearse: before a row is bought again its write is tried and rolled back.
+
+So a row that the target refuses, or that the application keeps locked, is paid for once and not once per attempt,
+and a pipeline that was stopped by its target buys nothing until a write would succeed.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from pgvector_sync.batch.claim import Batch
+from pgvector_sync.batch.read import Reading
+from pgvector_sync.batch.refusal import stand_in
+from pgvector_sync.batch.write import Prepared, Writing
+from pgvector_sync.model import Key
+from pgvector_sync.runtime import Runtime
+
+
+def rehearse(runtime: Runtime, batch: Batch, reading: Reading) -> set[Key]:
+    """Tries the writes of rows that have had an attempt, or that probe a stopped pipeline.
+
+    Rows whose write fails move to `reading.failed`; returns those that are locked, which are not bought now.
+    Raises DatabaseRefuses where the target refuses every row.
+    """
+    vector = stand_in(batch)
+    again = deque(
+        Prepared(key, row.fingerprint, vector, force=True)
+        for key, row in reading.to_embed.items()
+        if batch.rows[key].attempts > 1 or batch.probe
+    )
+    if not again:
+        return set()
+    tried = Writing(runtime, batch, again, rehearsal=True).run()
+    for key in (*tried.failed, *tried.held_up):
+        del reading.to_embed[key]
+    reading.failed |= tried.failed
+    return tried.held_up

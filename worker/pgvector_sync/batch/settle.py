@@ -1,0 +1,188 @@
+"""Settle: what becomes of rows that were not stored, and of a pipeline whose provider, target or worker fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
+
+from pgvector_sync.batch.claim import Batch
+from pgvector_sync.batch.read import Failure
+from pgvector_sync.batch.refusal import name_of
+from pgvector_sync.database import OUTAGE, Connection
+from pgvector_sync.errors import DatabaseRefuses, ProviderError, RateLimited, SyncError, Unavailable
+from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.model import Key, State
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.store import pipelines
+from pgvector_sync.telemetry import Event, log
+
+LONGEST_PAUSE = timedelta(seconds=30)
+"""Between two probes of a pipeline: work resumes within a minute of the recovery (G9). A probe is one row."""
+
+
+def fail(runtime: Runtime, batch: Batch, failures: dict[Key, Failure]) -> int:
+    """Parks dead letters, lets the others wait for their next attempt, releases what changed meanwhile."""
+    if not failures:
+        return 0
+    total = runtime.database.patiently(lambda connection: _settle(runtime, batch, failures, connection))
+    reach(Failpoint.FAILURES_COMMITTED)
+    if total:
+        classes = sorted({failure.error_class for failure in failures.values()})
+        log.warning(Event.PARKED, pipeline=batch.pipeline.name, rows=total, error_classes=classes)
+    return total
+
+
+def _settle(runtime: Runtime, batch: Batch, failures: dict[Key, Failure], connection: Connection) -> int:
+    settings = runtime.settings
+    total = 0
+    alike: dict[tuple[Failure, bool], list[Key]] = {}
+    for key, failure in failures.items():
+        again = not failure.final and batch.rows[key].attempts < settings.attempts
+        alike.setdefault((replace(failure, fingerprint=None), again), []).append(key)
+    for (failure, again), keys in alike.items():
+        if again:
+            batch.holding.back_off(
+                connection,
+                keys,
+                error_class=failure.error_class,
+                error_message=failure.message,
+                first=settings.backoff_first,
+                longest=settings.backoff_longest,
+                max_attempts=settings.attempts,
+            )
+            continue
+        parked = batch.holding.park(
+            connection,
+            [(batch.rows[key], failures[key].fingerprint) for key in keys],
+            error_class=failure.error_class,
+            error_message=failure.message,
+            verdict=failure.verdict,
+        )
+        total += len(parked)
+        if changed := [key for key in keys if key not in parked]:
+            # another generation by now: its content may be another
+            batch.holding.release(connection, changed, refund=False)
+    reach(Failpoint.FAILURES_SETTLED)
+    return total
+
+
+def provider_failed(runtime: Runtime, batch: Batch, error: ProviderError, keys: Iterable[Key]) -> None:
+    """An outage is not a failure: the pipeline waits and says why, the rows keep their attempts (G9)."""
+    waits = isinstance(error, RateLimited | Unavailable)
+    _wait(
+        runtime,
+        batch,
+        State.COOLING_DOWN if waits else State.MISCONFIGURED,
+        _reason(error),
+        keys=list(keys),
+        retry_after=error.retry_after if isinstance(error, RateLimited | Unavailable) else None,
+        of_the_model=isinstance(error, RateLimited),
+    )
+
+
+def _reason(error: SyncError) -> str:
+    return str(error) if error.hint is None else f"{error}; {error.hint}"
+
+
+def _wait(
+    runtime: Runtime,
+    batch: Batch,
+    state: State,
+    reason: str,
+    *,
+    keys: Sequence[Key] = (),
+    retry_after: timedelta | None = None,
+    of_the_model: bool = False,
+) -> None:
+    """The pipeline waits, for its probe at the latest; `keys` go back, and keep their attempts."""
+    settings = runtime.settings
+
+    def wait(connection: Connection) -> bool:
+        if keys:
+            batch.holding.release(connection, keys)
+        changed = pipelines.provider_failed(
+            connection,
+            batch.pipeline,
+            state=state,
+            reason=reason,
+            retry_after=retry_after,
+            probe=batch.probe,
+            backoff_first=settings.backoff_first,
+            backoff_longest=min(settings.backoff_longest, LONGEST_PAUSE),
+        )
+        if changed and of_the_model:
+            pipelines.rate_limited(connection, batch.pipeline)
+        reach(Failpoint.PROVIDER_FAILED)
+        return changed
+
+    if not runtime.database.patiently(wait):
+        return
+    if state is State.COOLING_DOWN:
+        log.warning(Event.COOL_DOWN, pipeline=batch.pipeline.name, reason=reason)
+    else:
+        log.warning(Event.MISCONFIGURED, pipeline=batch.pipeline.name, reason=reason)
+
+
+def stop(runtime: Runtime, batch: Batch, error: DatabaseRefuses) -> None:
+    """The pipeline waits for a person, or for its probe."""
+    _wait(runtime, batch, State.MISCONFIGURED, _reason(error))
+
+
+def failed(runtime: Runtime, batch: Batch, error: Exception) -> None:
+    """After an exception that nothing expects: without a pause it would come as often as there are workers."""
+    reason = f"a worker failed ({name_of(error)}): see its log"
+    with suppress(*OUTAGE), _logged(batch):
+        _wait(runtime, batch, State.COOLING_DOWN, reason)
+
+
+def release(runtime: Runtime, batch: Batch, keys: Iterable[Key], *, delay: timedelta = timedelta(0)) -> None:
+    """Gives rows back with their attempt refunded."""
+    reach(Failpoint.RELEASING)
+    runtime.database.patiently(lambda connection: batch.holding.release(connection, list(keys), delay=delay))
+
+
+def give_back(
+    runtime: Runtime,
+    batch: Batch,
+    paid: dict[Key, bytes],
+    failure: Failure,
+    *,
+    delay: timedelta = timedelta(0),
+) -> None:
+    """After an exception: what was `paid` for loses its attempt and backs off (G14), the rest is refunded.
+
+    Raises nothing: while the database is away it is said later; where it fails the lease runs out, and the claim
+    has counted the attempt.
+    """
+    failures = {key: replace(failure, fingerprint=mark) for key, mark in paid.items()}
+    others = list(batch.rows.keys() - paid.keys())
+
+    def end(connection: Connection) -> None:
+        batch.holding.release(connection, others, delay=delay)
+        batch.holding.end(connection)
+        if batch.probe:
+            pipelines.release_probe(connection, batch.pipeline)
+
+    def say(connection: Connection) -> None:
+        _settle(runtime, batch, failures, connection)
+        end(connection)
+
+    try:
+        with _logged(batch):
+            fail(runtime, batch, failures)
+            runtime.database.patiently(end)
+    except OUTAGE:
+        runtime.keeper.say_later(batch.holding.lease, say)
+
+
+@contextmanager
+def _logged(batch: Batch) -> Iterator[None]:
+    """Raises OUTAGE, and nothing else."""
+    try:
+        yield
+    except Exception as error:  # another is on its way
+        log.warning(Event.RELEASE_FAILED, pipeline=batch.pipeline.name, error=name_of(error))
+        if isinstance(error, OUTAGE):
+            raise

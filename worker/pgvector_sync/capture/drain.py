@@ -1,0 +1,158 @@
+"""Drain: from the outbox into work, one drain at a time; and the sweep that a TRUNCATE asks for."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import psycopg
+
+from pgvector_sync.database import KEY_REFUSED, Database
+from pgvector_sync.errors import DatabaseRefuses
+from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.model import Key, Pipeline
+from pgvector_sync.store import locks, outbox, pipelines, rows
+from pgvector_sync.store.outbox import Drained, EventId
+from pgvector_sync.store.shape import Shape
+from pgvector_sync.telemetry import Event, log
+
+FULL_LOOK_EVERY = timedelta(seconds=1)
+SWEEP_PAGE_ROWS = 500
+
+
+@dataclass
+class Sweep:
+    """The TRUNCATE events that this walk began after, and per pipeline the last target key it has looked at."""
+
+    events: list[EventId]
+    reached: dict[int, Key] = field(default_factory=dict)
+
+
+@dataclass
+class Drain:
+    """Keeps the hint where to start, and how far the sweeps are. Losing it costs time only."""
+
+    database: Database
+    limit: int
+    burst: int = 500
+    """Events of one transaction that go to the bulk lane, as `PGVECTOR_SYNC_BURST_ROWS`."""
+    _hint: int = 0
+    _full_look_at: float = 0.0
+    _sweeps: dict[int, Sweep] = field(default_factory=dict)
+
+    def __call__(self, *, until: float) -> int:
+        """Drains until the outbox is empty, another drains, or `until` (time.monotonic); returns events moved
+        or parked.
+
+        Events whose work rows are locked are passed by once per call.
+        """
+        total = 0
+        limit = self.limit
+        start, left = self._start(), None
+        while time.monotonic() < until:
+            asked = limit
+            try:
+                drained = self._slice(start, asked)
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+                break  # somebody is just inserting a work row; the next poll comes soon
+            except KEY_REFUSED:
+                if limit > 1:
+                    limit //= 2
+                else:
+                    self._alone(start)
+                continue
+            if drained is None:
+                break
+            limit = min(limit * 2, self.limit)
+            total += drained.events + drained.parked
+            left = drained.first_left if left is None else left
+            start = drained.last_id
+            self._hint = max(self._hint, start) if left is None else left - 1
+            if drained.seen < asked:
+                break
+        self._sweep(until=until)
+        return total
+
+    def _slice(self, start: int, limit: int) -> Drained | None:
+        """What one transaction has moved; None while another drains, or where there is nothing."""
+        with self.database.transaction(by_key=True) as connection:
+            if not outbox.waits(connection, after_id=start):
+                self._looked(start)
+                return None
+            if not locks.try_lock_drain(connection):
+                return None
+            reach(Failpoint.DRAIN_LOCKED)
+            drained = outbox.move(connection, after_id=start, limit=limit, burst=self.burst)
+            reach(Failpoint.DRAIN_MOVED)
+        reach(Failpoint.DRAIN_COMMITTED)
+        self._looked(start)
+        if drained.events:
+            log.debug(Event.DRAIN, events=drained.events, rows=drained.rows)
+        if drained.parked:
+            log.warning(Event.PARKED, events=drained.parked, error_class=", ".join(drained.faults))
+        return drained
+
+    def _looked(self, start: int) -> None:
+        if start == 0:
+            self._full_look_at = time.monotonic()
+
+    def _start(self) -> int:
+        stale = time.monotonic() - self._full_look_at > FULL_LOOK_EVERY.total_seconds()
+        return 0 if stale else self._hint
+
+    def _alone(self, start: int) -> None:
+        """Moves the first event, or parks it if it is the culprit.
+
+        Once more with the event held: since the slice failed, an earlier one may have become visible.
+        """
+        with self.database.transaction() as connection:
+            event_id = outbox.lock_first(connection, after_id=start)
+            if event_id is None or not locks.try_lock_drain(connection):
+                return
+            try:
+                with connection.transaction():
+                    outbox.move(connection, after_id=event_id - 1, limit=1, burst=self.burst)
+            except KEY_REFUSED as error:
+                error_class = f"key_refused_{error.sqlstate}"
+                outbox.park(connection, event_id, error_class)
+                log.warning(Event.PARKED, event_id=event_id, error_class=error_class)
+
+    def _sweep(self, *, until: float) -> None:
+        with self.database.transaction() as connection:
+            pending = outbox.sweeps(connection)
+            every = pipelines.all_pipelines(connection) if pending else []
+        for source_id, events in pending.items():
+            sweep = self._sweeps.setdefault(source_id, Sweep(events))
+            done = all(
+                self._walk(pipeline, sweep, until=until)
+                for pipeline in every
+                if pipeline.source.id == source_id and pipeline.state != "removing"
+            )
+            if done:
+                reach(Failpoint.SWEEP_WALKED)
+                with self.database.transaction() as connection:
+                    outbox.finish_sweep(connection, sweep.events)
+                del self._sweeps[source_id]
+
+    def _walk(self, pipeline: Pipeline, sweep: Sweep, *, until: float) -> bool:
+        """Walks one target from where the sweep was; True at its end."""
+        shape = Shape(pipeline, self.database.vector_schema)
+        removed = 0
+        while time.monotonic() < until:
+            try:
+                with self.database.transaction() as connection:
+                    rows.require_open_to_writes(connection, shape)  # before any weaker lock, as in a write
+                    keys = rows.lock_page(connection, shape, sweep.reached.get(pipeline.id), limit=SWEEP_PAGE_ROWS)
+                    if not keys:
+                        return True
+                    # a second statement: its snapshot is younger than our locks, so a row inserted again is seen
+                    removed += rows.remove_orphans(connection, shape, list(dict.fromkeys(keys)))
+                    reach(Failpoint.SWEEP_REMOVED)
+            except (psycopg.errors.LockNotAvailable, DatabaseRefuses):
+                return False  # the watch says why, where source or target may not be touched
+            except psycopg.errors.UndefinedTable:
+                return True  # the target was dropped by hand: nothing is left to sweep
+            sweep.reached[pipeline.id] = keys[-1]
+            log.debug(Event.SWEEP, pipeline=pipeline.name, removed=removed)
+        return False

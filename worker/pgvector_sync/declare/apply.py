@@ -1,0 +1,194 @@
+"""`apply` and `remove`: the database is made to match the file, one pipeline a transaction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from pgvector_sync.capture import triggers
+from pgvector_sync.database import Connection, Database, one
+from pgvector_sync.database.statements import statement
+from pgvector_sync.declare import rekey
+from pgvector_sync.declare.gap import Say, Site, in_a_gap
+from pgvector_sync.declare.plan import PipelinePlan, Plan
+from pgvector_sync.declare.target import TakeOver
+from pgvector_sync.engine import watch
+from pgvector_sync.errors import Refused
+from pgvector_sync.model import Pipeline, Source, State
+from pgvector_sync.store import grants, locks, outbox, partitions, pipelines, runs, target_table
+from pgvector_sync.store.watch import read_facts
+from pgvector_sync.telemetry import Event, log
+
+
+def apply_plan(database: Database, plan: Plan, *, say: Say) -> list[int]:
+    """Carries the plan out; returns the ids of the fills it has started. `apply` again goes on where it stopped.
+
+    Raises Refused where the database changed since the plan was made, or writers never left a gap.
+    """
+    fills = []
+    if plan.providers:
+        with database.transaction(durable=True) as connection:
+            for provider in plan.providers:
+                pipelines.put_provider(connection, provider)
+    for changed in plan.rekeys:
+        rekey.carry_out(database, changed, say=say)
+    for made in plan.pending:
+        if made.take_over is not None:
+            rekey.widen(database, made.target, made.table, made.take_over.changes, say=say)
+        fill = in_a_gap(database, _site(made), partial(_apply, database, made), say=say)
+        log.info(Event.APPLIED, pipeline=made.name)
+        if fill is not None:
+            fills.append(fill)
+    watch.look_now(database)
+    return fills
+
+
+def _site(made: PipelinePlan) -> Site:
+    altered = made.retype or made.take_over is not None
+    return Site((made.source.schema, made.source.table), (made.target,) if altered else ())
+
+
+def _apply(database: Database, made: PipelinePlan, connection: Connection) -> int | None:
+    locks.lock_drain(connection)
+    # what was missed until now has to be compared afterwards, by every pipeline of this source
+    for found in watch.verdicts(connection):
+        if found.facts.source.id == made.source.id:
+            watch.note(connection, found)
+    source = _put_source(connection, made)
+    target = made.target
+    if made.take_over is not None:
+        _take_over(connection, made, made.take_over, source)
+    elif made.creates_target:
+        triggers.create_target(
+            connection,
+            target,
+            source,
+            made.table,
+            made.spec,
+            vector_type=made.config.vector_type,
+            vector_schema=database.vector_schema,
+            pipeline=made.name,
+        )
+        grants.grant_target(connection, target)
+    elif made.retype:
+        connection.execute(
+            statement("apply.retype_target").format(
+                target=sql.Identifier(*target),
+                column_type=sql.SQL("{}({})").format(
+                    sql.Identifier(database.vector_schema, made.config.vector_type.value),
+                    sql.Literal(made.spec.dimensions),
+                ),
+            )
+        )
+    pipeline_id = _put_pipeline(connection, made, source)
+    partitions.remember_if_empty(connection, pipeline_id, target, made.table.oid)
+    fill = runs.start_fill(connection, pipeline_id, rows_total=made.rows) if made.refill else None
+    # last, so that the source is locked for as short as can be; the fill reads after this commit
+    installed = replace(made.capture, source=source)
+    if made.missing_triggers:
+        triggers.install(connection, installed)
+    return fill
+
+
+def _take_over(connection: Connection, made: PipelinePlan, taken: TakeOver, source: Source) -> None:
+    """A target that was kept: what fits in it is found by its fingerprint, and vectors whose rows went meanwhile,
+    when no trigger saw it, go with the sweep that is asked for here.
+    """
+    standing = target_table.find(connection, made.target)
+    if standing is None or standing.table.oid != taken.standing.table.oid:
+        raise Refused(f"{taken.standing.label} is another by now", hint="run `pgvector-sync apply` again")
+    target_table.rename_keys(connection, made.target, taken.changes)
+    triggers.adopt_target(
+        connection, made.target, source, pipeline=made.name, indexed=taken.standing.fingerprint_indexed
+    )
+    grants.grant_target(connection, made.target)
+    outbox.add_sweep(connection, source.id)
+
+
+def _put_source(connection: Connection, made: PipelinePlan) -> Source:
+    row = one(
+        connection,
+        statement("pipelines.put_source"),
+        {
+            "schema": made.source.schema,
+            "table": made.source.table,
+            "key_columns": [column.name for column in made.source.key],
+            "key_types": [column.type for column in made.source.key],
+            "tracked_columns": list(made.capture.tracked),
+            "capture_replicated": made.capture.replicated,
+        },
+    )
+    return replace(made.source, id=row["id"])
+
+
+def _put_pipeline(connection: Connection, made: PipelinePlan, source: Source) -> int:
+    config = made.config
+    values = {
+        "name": config.name,
+        "source_id": source.id,
+        "target_schema": made.target[0],
+        "target_table": made.target[1],
+        "text_columns": list(config.text_columns) if config.text_columns is not None else None,
+        "text_sql": made.expressions.text,
+        "where_sql": made.expressions.where,
+        "text_given": made.text_given,
+        "where_given": config.where,
+        "read_columns": list(made.read_columns),
+        "needs": Jsonb([need.as_json() for need in made.expressions.depends]),
+        "provider": config.provider,
+        "model": config.model,
+        "dimensions": config.dimensions,
+        "metric": config.metric,
+        "vector_type": config.vector_type,
+        "batch_size": config.batch_size,
+        "tokens_per_day": config.tokens_per_day,
+        "usd_per_million_tokens": config.usd_per_million_tokens,
+        "reconcile": Jsonb(pipelines.schedule_json(config.schedule)),
+    }
+    if made.existing is None:
+        return int(one(connection, statement("pipelines.add"), values)["id"])
+    values |= {"id": made.existing.id, "bump": made.refill or made.retype}
+    if connection.execute(statement("pipelines.change"), values).rowcount != 1:
+        raise Refused(
+            f"pipeline {config.name} is being removed", hint="run `pgvector-sync apply` again afterwards"
+        )
+    return made.existing.id
+
+
+def remove(database: Database, name: str, *, keep_vectors: bool, say: Say) -> Pipeline:
+    """Takes a pipeline off: triggers, functions, rows of ours, and the target unless it is kept.
+
+    Raises Refused for an unknown name, and for a role that may not drop what would go. An interrupted removal is
+    finished by running it again.
+    """
+    with database.transaction(durable=True) as connection:
+        pipeline = pipelines.require_pipeline(connection, name)
+        triggers.require_owner(connection, pipeline, of_target=not keep_vectors)
+    # from this commit on nothing is claimed, and a batch in flight writes nothing
+    database.patiently(lambda c: c.execute(statement("pipelines.removing"), {"id": pipeline.id}))
+
+    def take_off(connection: Connection) -> None:
+        locks.lock_drain(connection)
+        _take_off_triggers(connection, pipeline)
+        if not keep_vectors:
+            triggers.drop_target(connection, (pipeline.target_schema, pipeline.target_table))
+        pipelines.forget(connection, pipeline)
+
+    target = (pipeline.target_schema, pipeline.target_table)
+    site = Site((pipeline.source.schema, pipeline.source.table), () if keep_vectors else (target,))
+    in_a_gap(database, site, take_off, say=say)
+    return pipeline
+
+
+def _take_off_triggers(connection: Connection, pipeline: Pipeline) -> None:
+    same = [facts for facts in read_facts(connection) if facts.source.id == pipeline.source.id]
+    others = [facts for facts in same if facts.name != pipeline.name and facts.state is not State.REMOVING]
+    if not others:
+        triggers.uninstall(connection, pipeline.source)
+        return
+    remaining = triggers.of_stored(others, connection.info.server_version)
+    if remaining is not None:  # else dropped or renamed: the last pipeline takes the functions along
+        triggers.install(connection, remaining)

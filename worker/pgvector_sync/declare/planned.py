@@ -1,0 +1,87 @@
+"""What a plan will come to, estimated before it is carried out: for pipelines that are only declared."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import psycopg
+from psycopg import sql
+
+from pgvector_sync.database import OUTAGE, Connection
+from pgvector_sync.declare.file import Config
+from pgvector_sync.declare.plan import PipelinePlan, Plan, make_plan
+from pgvector_sync.errors import Refused
+from pgvector_sync.model import Pipeline, State
+from pgvector_sync.runs.estimate import Asked, Estimate, estimate_of
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.store.grants import closed_to_workers
+
+
+def estimates_of(runtime: Runtime, plan: Plan) -> dict[str, Estimate | None]:
+    """Of every pipeline of the plan whose fill may cost something. None where its rows can't be read."""
+    return {made.name: _estimate(runtime, made) for made in plan.pending if made.costs}
+
+
+def _estimate(runtime: Runtime, made: PipelinePlan) -> Estimate | None:
+    asked = Asked(has_target=not made.creates_target)
+    if not made.matching_exact:
+        asked = replace(asked, source_rows=max(made.rows, made.table.estimated_rows))
+    try:
+        with runtime.database.transaction(read_only=True) as connection:
+            return estimate_of(connection, runtime, pipeline_of(made), asked)
+    except Refused:
+        return None  # a slow expression: as one that fails
+    except OUTAGE:
+        raise
+    except psycopg.Error:
+        return None  # an expression that fails on a row: for the workers to find out which, not for an estimate
+
+
+def closed_sources(connection: Connection, plan: Plan) -> list[str]:
+    """Sources that a worker's role can't read, each with the statement that lets it."""
+    sources = {made.source.label: made for made in plan.pipelines}
+    return [
+        f"role {role}, a worker's, can't read {label}: GRANT USAGE ON SCHEMA {_quoted(made.source.schema)} TO "
+        f"{_quoted(role)}; GRANT SELECT ON {_quoted(made.source.schema, made.source.table)} TO {_quoted(role)};"
+        for label, made in sources.items()
+        for role in closed_to_workers(connection, made.table.oid)
+    ]
+
+
+def _quoted(*name: str) -> str:
+    return sql.Identifier(*name).as_string()
+
+
+def declared(connection: Connection, config: Config, name: str) -> PipelinePlan:
+    """The plan of one pipeline of a file. Raises Refused where the file doesn't have it, or the database can't."""
+    if name not in config.pipelines:
+        known = ", ".join(config.pipelines)
+        raise Refused(f"{config.path} declares no pipeline {name}", hint=f"it declares {known}")
+    [made] = make_plan(connection, replace(config, pipelines={name: config.pipelines[name]})).pipelines
+    return made
+
+
+def pipeline_of(made: PipelinePlan) -> Pipeline:
+    """The pipeline as it will be."""
+    config, existing = made.config, made.existing
+    return Pipeline(
+        id=existing.id if existing else 0,
+        name=made.name,
+        source=made.source,
+        target_schema=made.target[0],
+        target_table=made.target[1],
+        text_sql=made.expressions.text,
+        where_sql=made.expressions.where,
+        read_columns=made.read_columns,
+        needs=made.expressions.depends,
+        provider=made.provider,
+        spec=made.spec,
+        spec_version=existing.spec_version if existing else 1,
+        metric=config.metric,
+        vector_type=config.vector_type,
+        batch_size=config.batch_size,
+        state=existing.state if existing else State.ACTIVE,
+        tokens_per_day=config.tokens_per_day,
+        usd_per_million_tokens=config.usd_per_million_tokens,
+        schedule=config.schedule,
+    )

@@ -1,0 +1,1 @@
+"""How do Celery, the relay and the doorbells bring work to the workers? Only this folder imports Celery."""

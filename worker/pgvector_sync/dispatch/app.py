@@ -1,0 +1,116 @@
+"""Our own Celery app: `celery -A pgvector_sync.celery_app worker` and `beat`.
+
+Importing it does nothing but make the app: the environment is read when the app is first used. To serve our tasks
+with an app of your own, see `pgvector_sync.register`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import IO, Any
+
+import click
+from celery import Celery
+from celery.app.log import Logging
+from celery.apps.worker import Worker
+from kombu import Exchange, Queue
+
+from pgvector_sync.dispatch.broker import broker_settings
+from pgvector_sync.dispatch.doorbell import Queues
+from pgvector_sync.dispatch.registration import register
+from pgvector_sync.errors import ConfigError
+from pgvector_sync.settings import Settings, limits, load_settings
+from pgvector_sync.telemetry import configure_logging
+from pgvector_sync.telemetry.printable import printable
+
+QUEUES = Queues()
+
+
+class Unusable(click.ClickException):
+    """A ConfigError for Celery's command line, which would print a stack trace for any other exception."""
+
+    def __init__(self, error: ConfigError) -> None:
+        super().__init__(str(error))
+        self.hint = error.hint
+        self.exit_code = error.exit_code  # type: ignore[misc]  # click reads it from the instance as well
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        words = f"pgvector-sync: {self.message}\n" + (f"  {self.hint}\n" if self.hint else "")
+        (file or sys.stderr).write(printable(words, lines=True))
+
+
+def celery_settings(settings: Settings) -> dict[str, Any]:
+    """Everything that differs from Celery's defaults. Raises ConfigError where there is no broker."""
+    return broker_settings(settings) | {
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        "task_ignore_result": True,
+        "task_acks_late": True,
+        "task_time_limit": limits.hard_task_limit(settings).total_seconds(),
+        "task_soft_time_limit": limits.soft_task_limit(settings).total_seconds(),
+        "task_create_missing_queues": False,
+        "task_default_queue": QUEUES.maintenance,
+        "task_queues": [Queue(name, Exchange("", type="direct"), routing_key=name) for name in QUEUES.all],
+        "worker_prefetch_multiplier": 1,
+        "worker_soft_shutdown_timeout": limits.soft_shutdown(settings).total_seconds(),
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "worker_redirect_stdouts": False,
+        "worker_enable_remote_control": False,  # or anybody who can write to the broker ends every worker
+        "broker_connection_retry": True,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,
+        "beat_scheduler": "celery.beat:Scheduler",  # which keeps no file
+    }
+
+
+class _Environment(Mapping[str, Any]):
+    """The settings of this environment, read when they are first asked for. Raises Unusable then."""
+
+    @cached_property
+    def _read(self) -> dict[str, Any]:
+        try:
+            settings = load_settings()
+            limits.require(settings)
+            return celery_settings(settings)
+        except ConfigError as error:
+            raise Unusable(error) from None
+
+    def __getitem__(self, name: str) -> Any:
+        return self._read[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._read)
+
+    def __len__(self) -> int:
+        return len(self._read)
+
+
+class _Log(Logging):  # type: ignore[misc]  # Celery has no types
+    """Logs as every command of ours does."""
+
+    def setup_logging_subsystem(self, *_: Any, **__: Any) -> bool:
+        configure_logging(load_settings())
+        return True
+
+
+class _Worker(Worker):  # type: ignore[misc]
+    """Listens to no other worker, and to nobody who says that he is one, however it is started."""
+
+    def __init__(self, app: Any = None, hostname: str | None = None, **options: Any) -> None:
+        super().__init__(app, hostname, **options | {"without_gossip": True, "without_mingle": True})
+
+
+class _App(Celery):  # type: ignore[misc]
+    log_cls = _Log
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: N802
+        return self.subclass_with_self(_Worker)
+
+
+app = _App("pgvector_sync", set_as_current=False)
+app.config_from_object(_Environment())
+register(app, prefix=QUEUES.prefix)

@@ -1,0 +1,49 @@
+"""Adds our tasks, queues, relay and beat entry to a Celery app: our own, or an application's.
+
+Nothing of the app is read or changed before it has configured itself, and what belongs to the application
+(logging, its queues and settings, the way it speaks to its broker) stays as it is.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery
+from kombu import Exchange, Queue
+
+from pgvector_sync.dispatch import tasks
+from pgvector_sync.dispatch.doorbell import Queues, attach_queues, queues_of
+from pgvector_sync.dispatch.messages import TICK
+from pgvector_sync.dispatch.relay import RelayStep
+from pgvector_sync.errors import Refused
+
+
+def register(app: Celery, *, prefix: str) -> None:
+    """See `pgvector_sync.register`."""
+    queues = Queues(prefix)
+    before = queues_of(app)
+    if before is not None:
+        if before != queues:
+            raise Refused(
+                f"pgvector-sync is already registered with this app, with the prefix {before.prefix!r}",
+                hint="call pgvector_sync.register(app) once",
+            )
+        return
+    attach_queues(app, queues)
+    tasks.add_to(app)
+    app.steps["worker"].add(RelayStep)
+    app.on_after_finalize.connect(_add_to_settings)
+
+
+def _add_to_settings(sender: Celery, **_: Any) -> None:
+    """Our queues and our beat entry, beside the app's own.
+
+    A worker without `-Q` serves our queues as well, one with `-Q` those that it names.
+    """
+    queues = queues_of(sender) or Queues()
+    known = sender.amqp.queues
+    for name in queues.all:
+        if name not in known:
+            known.select_add(Queue(name, Exchange("", type="direct"), routing_key=name))
+    options = {"queue": queues.maintenance, "expires": tasks.TICK_EXPIRES_SECONDS}
+    sender.add_periodic_task(tasks.TICK_SECONDS, sender.signature(TICK), name=TICK, **options)

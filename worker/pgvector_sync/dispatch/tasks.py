@@ -1,0 +1,181 @@
+"""The Celery tasks: thin. Arguments are a pipeline's name or a run's id, never SQL.
+
+Celery only rings: attempts, back-off and leases live in Postgres, so its retries are off, a lost message is made
+up for by the next poll, and a task that runs twice writes once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import wraps
+from typing import Any
+from uuid import uuid4
+
+from celery import Celery, Task
+from celery.worker.strategy import default as default_strategy
+from kombu.exceptions import OperationalError as BrokerError
+from kombu.serialization import dumps
+from redis.exceptions import RedisError
+
+from pgvector_sync.batch import process
+from pgvector_sync.capture.drain import Drain
+from pgvector_sync.database import OUTAGE
+from pgvector_sync.dispatch.doorbell import open_doorbell, queue_depth
+from pgvector_sync.dispatch.messages import EMBED_BATCH, REEMBED, RUN, TICK, body_of, call, headers_of
+from pgvector_sync.dispatch.relay import look
+from pgvector_sync.engine import schedule, watch
+from pgvector_sync.errors import MessageRefused, Refused, TaskFailed
+from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.model import Lane
+from pgvector_sync.runs.requests import request_reembed
+from pgvector_sync.runs.run import carry_out
+from pgvector_sync.runtime.bootstrap import process_runtime
+from pgvector_sync.runtime.keeper import Expiry
+from pgvector_sync.store import usage
+from pgvector_sync.telemetry import Event, log, places_of, words_of
+
+RUN_FOR = timedelta(seconds=20)
+"""How long one message keeps a run going; the relay rings again for the rest."""
+REEMBED_EVERY = timedelta(hours=1)
+TICK_SECONDS = 10.0
+TICK_EXPIRES_SECONDS = 30
+
+
+@contextmanager
+def _outages_pass() -> Iterator[None]:
+    """An outage is not a failed task: the rows wait, and the next doorbell comes when it is over."""
+    try:
+        yield
+    except OUTAGE as error:
+        log.warning(Event.DATABASE_UNAVAILABLE, sqlstate=error.sqlstate)
+    except (RedisError, BrokerError) as error:
+        log.warning(Event.REDIS_UNAVAILABLE, error=type(error).__name__)
+
+
+def _in_our_words(task: Callable[..., None]) -> Callable[..., None]:
+    """An app's own logging shows errors as they are, and that of a database quotes rows (G13)."""
+
+    @wraps(task)
+    def carried_out(*arguments: Any, **options: Any) -> None:
+        try:
+            return task(*arguments, **options)
+        except Exception as error:  # noqa: BLE001
+            failure = TaskFailed(f"{words_of(error)} at {places_of(error)}")
+        raise failure  # not in the handler: its context would be shown as well
+
+    return carried_out
+
+
+def embed_batch(self: Any, pipeline: str, lane: str, slot: int = 0, share: int | None = None) -> None:
+    """One batch of one pipeline; a full one rings for the next, so that a backlog doesn't wait for the poll."""
+    reach(Failpoint.TASK_STARTED)
+    doorbell = open_doorbell(self.app)
+    with _outages_pass():
+        doorbell.answered(f"{pipeline}:{lane}:{slot}")
+    reach(Failpoint.TASK_ANSWERED)
+    with _outages_pass():
+        runtime = process_runtime()
+        most = runtime.settings.in_flight_batches
+        share = min(share or most, most)
+        outcome = process(runtime, pipeline, Lane(lane), share=share)
+        if outcome is not None and outcome.full and slot < share:
+            doorbell.ring_slot(pipeline, Lane(lane), slot, share)
+
+
+def run(self: Any, run_id: int) -> None:
+    """Carries a run on for a while."""
+    with _outages_pass():
+        open_doorbell(self.app).answered(f"run:{run_id}")
+    with _outages_pass():
+        carry_out(process_runtime(), run_id, until=time.monotonic() + RUN_FOR.total_seconds())
+
+
+def reembed(self: Any, pipeline: str) -> None:
+    """Asks for a run over every row, for a schedule of the user's own; only what differs is paid for.
+
+    Anybody who can write to the broker can send this, so that it is done once an hour at most.
+    """
+    del self
+    with _outages_pass():
+        try:
+            request_reembed(process_runtime().database, pipeline, not_within=REEMBED_EVERY)
+        except Refused as refused:
+            log.warning(Event.MESSAGE_REFUSED, reason=str(refused))
+
+
+def tick(self: Any) -> None:
+    """The safety net: what the relay does, once an interval however many beats there are; and old rates go."""
+    runtime = process_runtime()
+    every = timedelta(seconds=TICK_SECONDS * 0.9)
+    with _outages_pass():
+        with runtime.database.transaction() as connection:
+            if not usage.take_tick(connection, "tick", uuid4(), every=every):
+                return
+            usage.forget_minutes(connection)
+        reach(Failpoint.TICK_TAKEN)
+        watch.look(runtime.database)
+        schedule.look(runtime.database, runtime.settings)
+        drain = Drain(runtime.database, runtime.settings.drain_rows, runtime.settings.burst_rows)
+        look(runtime.database, drain, open_doorbell(self.app), Expiry(runtime.database, runtime.settings))
+
+
+class BoundedTask(Task):  # type: ignore[misc]  # Celery has no types
+    """Is sent only while its queue, which the caller names, is empty: a day without a worker leaves one tick."""
+
+    abstract = True
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        """None where it was not sent."""
+        try:
+            if queue_depth(self.app, options["queue"]) > 0:
+                return None
+        except (BrokerError, RedisError, OSError) as error:
+            log.warning(Event.REDIS_UNAVAILABLE, error=type(error).__name__)
+            return None
+        return super().apply_async(*args, **options)
+
+
+def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Any:
+    """Celery's own, for messages that are written anew from what they may say: of any app, by any broker."""
+    handle = default_strategy(task, app, consumer, **options)
+
+    def checked(message: Any, _body: Any, ack: Any, reject: Any, callbacks: Any, **more: Any) -> Any:
+        headers, payload = message.headers, message.payload
+        if isinstance(payload, dict):  # an app that is set to protocol 1
+            headers, payload = payload, [payload.get("args"), payload.get("kwargs")]
+        try:
+            found = call(headers, payload)
+        except MessageRefused as refused:
+            log.warning(Event.MESSAGE_REFUSED, reason=str(refused))
+            reject()
+            return None
+        message.headers = headers_of(found, str(uuid4()))
+        message.content_type, message.content_encoding, message.body = dumps(body_of(found), serializer="json")
+        message._decoded_cache = body_of(found)  # noqa: SLF001  or the old one would be used
+        return handle(message, None, ack, reject, callbacks, **more)
+
+    return checked
+
+
+def add_to(app: Celery) -> None:
+    """Registers the tasks with an app, whatever its own defaults for tasks are."""
+    options = {
+        "bind": True,
+        "shared": False,  # with no other app of the process
+        "acks_late": True,
+        "reject_on_worker_lost": False,
+        "ignore_result": True,
+        "store_errors_even_if_ignored": False,
+        "track_started": False,
+        "serializer": "json",
+        "max_retries": 0,
+        "rate_limit": None,
+        "Strategy": f"{__name__}:strategy",
+    }
+    app.task(name=EMBED_BATCH, **options)(_in_our_words(embed_batch))
+    app.task(name=RUN, **options)(_in_our_words(run))
+    app.task(name=REEMBED, **options)(_in_our_words(reembed))
+    app.task(name=TICK, base=BoundedTask, **options)(_in_our_words(tick))

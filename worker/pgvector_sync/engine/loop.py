@@ -1,0 +1,108 @@
+"""`sync`: the whole protocol in one process, without Celery and Redis."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pgvector_sync.batch import Outcome, process
+from pgvector_sync.capture.drain import Drain
+from pgvector_sync.database import OUTAGE
+from pgvector_sync.engine import schedule, watch
+from pgvector_sync.model import Lane
+from pgvector_sync.runs.run import carry_out
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.keeper import Expiry
+from pgvector_sync.store import runs, work
+from pgvector_sync.telemetry import Event, log
+
+AFTER_AN_OUTAGE = timedelta(seconds=1)
+SLICE = timedelta(seconds=2)
+"""How long a drain or a fill may go on before the others have their turn."""
+
+
+@dataclass
+class Progress:
+    """Rows so far, for whoever shows them."""
+
+    stored: int = 0
+    removed: int = 0
+    absent: int = 0
+    """Rows that should have no vector, and had none."""
+    unchanged: int = 0
+    superseded: int = 0
+    parked: int = 0
+
+    def add(self, outcome: Outcome) -> None:
+        self.stored += outcome.stored
+        self.removed += outcome.removed
+        self.absent += outcome.absent
+        self.unchanged += outcome.unchanged
+        self.superseded += outcome.superseded
+        self.parked += outcome.parked
+
+    @property
+    def done(self) -> int:
+        return self.stored + self.removed + self.absent + self.unchanged
+
+
+class Loop:
+    """Drain, fill, then one batch of each pipeline in turn, live lane first."""
+
+    def __init__(self, runtime: Runtime, only: str | None = None) -> None:
+        self.runtime = runtime
+        self.only = only
+        self.progress = Progress()
+        self._schedule_at = 0.0
+        self._expiry = Expiry(runtime.database, runtime.settings)
+        self._drain = Drain(runtime.database, runtime.settings.drain_rows, runtime.settings.burst_rows)
+
+    def turn(self) -> bool:
+        """One round; True if anything moved."""
+        if time.monotonic() >= self._schedule_at:
+            watch.look(self.runtime.database)
+            schedule.look(self.runtime.database, self.runtime.settings)
+            self._schedule_at = time.monotonic() + watch.EVERY.total_seconds()
+        self._expiry()
+        moved = self._drain(until=time.monotonic() + SLICE.total_seconds()) > 0
+        with self.runtime.database.transaction() as connection:
+            waiting = runs.due_runs(connection)
+            due = work.due(connection, limit=1)
+        for run_id, _, pipeline in waiting:
+            if self.only in (None, pipeline):
+                moved |= carry_out(self.runtime, run_id, until=time.monotonic() + SLICE.total_seconds())
+        for item in due:
+            if self.only in (None, item.pipeline) and item.rows:
+                moved |= self._batch(item.pipeline, item.lane)
+        return moved
+
+    def _batch(self, pipeline: str, lane: Lane) -> bool:
+        outcome = process(self.runtime, pipeline, lane)
+        if outcome is None:
+            return False
+        self.progress.add(outcome)
+        return outcome.claimed > outcome.released
+
+    def run(
+        self,
+        *,
+        finished: Callable[[], bool],
+        until: float | None = None,
+        on_turn: Callable[[Progress], None] = lambda _: None,
+    ) -> bool:
+        """Turns until `finished` says so (True) or `until` (time.monotonic()) has come (False)."""
+        while True:
+            try:
+                if not self.turn():
+                    if finished():
+                        return True
+                    # nothing is due: back-offs, cool-downs and other workers' leases end by the database's clock
+                    time.sleep(self.runtime.settings.poll.total_seconds())
+            except OUTAGE as error:
+                log.warning(Event.DATABASE_UNAVAILABLE, sqlstate=error.sqlstate)
+                time.sleep(AFTER_AN_OUTAGE.total_seconds())
+            on_turn(self.progress)
+            if until is not None and time.monotonic() >= until:
+                return False

@@ -1,0 +1,235 @@
+"""What stands between a pipeline and its rows, in words, with the command that repairs it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from psycopg import sql
+
+from pgvector_sync.capture.faults import MISSING, Fault, FaultKind, faults
+from pgvector_sync.capture.triggers import Capture, of_stored
+from pgvector_sync.model import State
+from pgvector_sync.store.demands import Demand
+from pgvector_sync.store.shape import same_keys
+from pgvector_sync.store.trust import Stranger
+from pgvector_sync.store.watch import Facts
+
+APPLY = "pgvector-sync apply"
+_KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One difference between what is there and what a pipeline needs."""
+
+    what: str
+    command: str
+    """That repairs it; a command or statement, or what has to be done in words."""
+    stops: bool = True
+    """Nothing can be read, embedded or stored until it is repaired; else only changes are missed."""
+
+    def __str__(self) -> str:
+        verb = "run " if self.command.startswith(("pgvector-sync", "ALTER", "CREATE")) else ""
+        command = f"`{self.command}`" if verb else self.command
+        return f"{self.what}: {verb}{command}"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the watch thinks of one pipeline."""
+
+    facts: Facts
+    of_source: tuple[Problem, ...]
+    of_target: tuple[Problem, ...]
+    of_triggers: tuple[Problem, ...]
+    capture: Capture | None
+    """What should be installed; None where that can't be."""
+    faults: tuple[Fault, ...]
+
+    @property
+    def problem(self) -> Problem | None:
+        """The one to repair first."""
+        every = (*self.of_source, *self.of_target, *self.of_triggers)
+        return next((problem for problem in every if problem.stops), next(iter(every), None))
+
+    @property
+    def reason(self) -> str | None:
+        """As the pipeline's state shows it."""
+        return None if self.problem is None else str(self.problem)
+
+    @property
+    def stops(self) -> bool:
+        """Nothing can be embedded until the problem is repaired."""
+        return self.problem is not None and self.problem.stops
+
+    @property
+    def missed(self) -> bool:
+        """Changes may have been missed, or were captured without their key: all texts have to be compared."""
+        return self.facts.unread or any(fault.kind in MISSING for fault in self.faults)
+
+    @property
+    def repairable(self) -> bool:
+        """Triggers can be installed without a person's decision. A disabled one may be meant."""
+        kinds = {fault.kind for fault in self.faults}
+        wanted = {FaultKind.ABSENT, FaultKind.REBOUND, FaultKind.UNSWEPT}
+        sound = not any(problem.stops for problem in self.of_source)
+        return self.capture is not None and sound and bool(kinds & wanted) and FaultKind.SILENT not in kinds
+
+
+def judge(
+    every: Sequence[Facts],
+    server_version: int,
+    refusing: Mapping[int, Sequence[Demand]] = MappingProxyType({}),
+    strangers: Mapping[int, Sequence[Stranger]] = MappingProxyType({}),
+) -> list[Verdict]:
+    """`every` holds all pipelines of each source that is in it; those that are being removed are passed over.
+
+    `refusing` holds, by pipeline, what makes a target refuse every write, `strangers` whose code would run.
+    """
+    verdicts = []
+    for facts in every:
+        if facts.state is State.REMOVING:
+            continue
+        capture = of_stored([other for other in every if other.source.id == facts.source.id], server_version)
+        found = tuple(faults(capture, facts.triggers)) if capture is not None else ()
+        verdicts.append(
+            Verdict(
+                facts,
+                of_source=(
+                    *_of_table(facts),
+                    *_of_key(facts),
+                    *_of_columns(facts),
+                    *_of_strangers(strangers.get(facts.id, ()), of_target=False),
+                ),
+                of_target=(
+                    *_of_target(facts, refusing.get(facts.id, ())),
+                    *_of_strangers(strangers.get(facts.id, ()), of_target=True),
+                ),
+                of_triggers=tuple(_of_triggers(facts, capture, found)),
+                capture=capture,
+                faults=found,
+            )
+        )
+    return verdicts
+
+
+def _of_table(facts: Facts) -> Iterator[Problem]:
+    label = facts.source.label
+    remove = f"`pgvector-sync remove {facts.name}`"
+    if facts.table is None:
+        elsewhere = sorted({f"{t.schema}.{t.table}" for t in facts.triggers if not t.inherited})
+        if elsewhere:
+            yield Problem(
+                f"there is no table {label}; its triggers are on {', '.join(elsewhere)} now",
+                f"rename it back, or name it as the source of another pipeline and {remove}",
+            )
+        else:
+            yield Problem(f"there is no table {label}", f"restore it, or {remove}")
+    elif facts.table.kind in _KINDS:
+        yield Problem(f"{label} is {_KINDS[facts.table.kind]} now", f"put the table back, or {remove}")
+
+
+def _of_strangers(found: Sequence[Stranger], *, of_target: bool) -> Iterator[Problem]:
+    for stranger in found:
+        if stranger.of_target is of_target:
+            yield Problem(stranger.words, stranger.advice)
+
+
+def _of_key(facts: Facts) -> Iterator[Problem]:
+    if facts.table is None:
+        return
+    label, types = facts.source.label, facts.table.types
+    gone = [column.name for column in facts.source.key if column.name not in types]
+    if gone:
+        yield Problem(f"{label} has no key column {', '.join(gone)} any more", APPLY)
+        return
+    for column in facts.source.key:
+        now = types[column.name]
+        if now != column.type:
+            # longer texts fit into the pipeline's own columns or fail alone; a wider number doesn't fit
+            stops = same_keys(now) != same_keys(column.type) or column.type.startswith(("small", "int", "num"))
+            yield Problem(f"key column {column.name} of {label} is {now} now, and was {column.type}", APPLY, stops)
+    if not facts.table.keyed:
+        key = ", ".join(column.name for column in facts.source.key)
+        yield Problem(f"({key}) is not a unique NOT NULL key of {label} any more", "restore its primary key")
+
+
+def _of_columns(facts: Facts) -> Iterator[Problem]:
+    if facts.table is None:
+        return
+    key = {column.name for column in facts.source.key}
+    gone = [name for name in facts.read_columns if name not in facts.table.types and name not in key]
+    if not gone:
+        return
+    others = {name for trigger in facts.triggers for name in trigger.watched} - set(facts.read_columns)
+    renamed = f" (its trigger watches {', '.join(sorted(others))} now: was it renamed?)" if others else ""
+    yield Problem(
+        f"{facts.source.label} has no column {', '.join(gone)} any more{renamed}",
+        "change `text` or `where` of the pipeline in pgvector-sync.toml, then run `pgvector-sync apply`",
+    )
+
+
+def _of_target(facts: Facts, refusing: Sequence[Demand]) -> Iterator[Problem]:
+    label, types = ".".join(facts.target), facts.target_types
+    if not facts.vector_installed:
+        yield Problem("the extension vector is not installed in this database", "CREATE EXTENSION vector;")
+        return
+    if types is None:
+        yield Problem(f"there is no table {label}", APPLY)
+        return
+    if facts.target_stranger is not None:
+        # writing to it would execute triggers of its owner's, with a worker's rights
+        stranger, owner = facts.target_stranger
+        table = sql.Identifier(*facts.target).as_string()
+        yield Problem(
+            f"{label} belongs to {stranger}, and the triggers of {facts.source.label} run as {owner}",
+            f"ALTER TABLE {table} OWNER TO {sql.Identifier(owner).as_string()};",
+        )
+    vector = types.get("embedding", "nothing").rpartition(".")[2]
+    if vector != facts.vector_type:
+        yield Problem(
+            f"{label} holds {vector}, and the pipeline makes {facts.vector_type}",
+            f"change the column back, or `pgvector-sync remove {facts.name}` and apply again",
+        )
+    gone = [column.name for column in facts.source.key if column.name not in types]
+    if gone:
+        yield Problem(f"{label} has no column {', '.join(gone)} any more", APPLY)
+    for demand in () if gone else refusing:
+        yield Problem(f"{label} refuses every write: {demand.words}", demand.advice)
+
+
+def _of_triggers(facts: Facts, capture: Capture | None, found: Sequence[Fault]) -> Iterator[Problem]:
+    """Grouped: however many partitions a fault has, it is one."""
+    if capture is None:
+        return
+    label, unnoticed = facts.source.label, "changes are not captured"
+    absent = [fault.trigger for fault in found if fault.kind is FaultKind.ABSENT]
+    silent = [fault for fault in found if fault.kind is FaultKind.SILENT]
+    rebound = [fault for fault in found if fault.kind is FaultKind.REBOUND]
+    if absent:
+        yield Problem(f"{label} lacks {', '.join(sorted(absent))}: {unnoticed}", APPLY, stops=False)
+    if silent:
+        names = sorted({fault.trigger for fault in silent})
+        places = sorted({(fault.schema, fault.table) for fault in silent})
+        where = ".".join(places[0]) + (f" and {len(places) - 1} other tables" if len(places) > 1 else "")
+        yield Problem(
+            f"{', '.join(names)} on {where} {'are' if len(names) > 1 else 'is'} disabled: {unnoticed}",
+            enable(silent[0], replicated=capture.replicated) if len(silent) == 1 else APPLY,
+            stops=False,
+        )
+    for fault in rebound:
+        yield Problem(
+            f"{fault} watches {', '.join(fault.watched) or 'nothing'} instead of {', '.join(capture.tracked)}, "
+            f"since columns were renamed: {unnoticed}",
+            APPLY,
+            stops=False,
+        )
+
+
+def enable(fault: Fault, *, replicated: bool) -> str:
+    """The statement that makes a disabled trigger fire again."""
+    how = "ENABLE ALWAYS TRIGGER" if replicated else "ENABLE TRIGGER"
+    table, trigger = sql.Identifier(fault.schema, fault.table), sql.Identifier(fault.trigger)
+    return f"ALTER TABLE {table.as_string()} {how} {trigger.as_string()};"

@@ -1,0 +1,1 @@
+"""How does it all run on one machine without a server? Embedded Postgres and Valkey, `up` and the demo."""

@@ -1,0 +1,246 @@
+"""The demo: a table of real text, its pipeline, and what happens to the vectors when rows change."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from pydantic import SecretStr
+
+from pgvector_sync.errors import Refused
+from pgvector_sync.local import embedded
+from pgvector_sync.local.demo_corpus import Docstring
+from pgvector_sync.local.embedded import Embedded
+from pgvector_sync.local.embedded.ownership import make_folder, require_own
+from pgvector_sync.local.up import Up
+from pgvector_sync.model import State
+from pgvector_sync.observe.search import nearest
+from pgvector_sync.observe.status import read_status
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.settings import Settings, load_settings
+
+FOLDER = Path(".pgvector-sync-demo")
+"""Beside a user's own `.pgvector-sync`, never in it."""
+PIPELINE = "docstrings"
+CONFIG = """\
+[pipelines.docstrings]
+source = "docstrings"
+text = ["name", "doc"]
+provider = "local"
+"""
+TABLE = """\
+CREATE TABLE docstrings (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    module text NOT NULL, name text NOT NULL, signature text NOT NULL, doc text NOT NULL
+)"""
+QUERIES = (
+    "the average of some numbers",
+    "smallest items first",
+    "logging to a file that is rotated every night",
+)
+EDITED = ("calendar", "isleap")
+EDITS = (
+    "Mix flour, water and salt.",
+    "Mix flour, water and salt, and add the sourdough.",
+    "Mix flour, water and salt, add the sourdough and let the dough rise overnight.",
+    "Let the dough rise overnight, then heat the oven.",
+    "Let the dough rise overnight, then bake the bread in a hot oven.",
+)
+QUERY_AFTER_EDITS = "how to make a loaf of bread"
+
+STALLED = 60.0
+"""Seconds without any row done, after which the demo gives up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A row near a query."""
+
+    similarity: float
+    module: str
+    name: str
+    signature: str
+    doc: str
+
+    @property
+    def place(self) -> str:
+        """Such as `random.Random.choice`."""
+        return f"{self.module}.{self.name}" if self.name else self.module
+
+
+class Demo:
+    """The demo in its folder; every step is a method, and the caller says what each has found."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.up = Up(folder)
+        self._ours = folder / "demo"
+        """Marks the folder as one that a demo may remove."""
+        self._kept = folder / "kept"
+
+    def take(self) -> None:
+        """Makes the folder ours, without what an earlier demo has left in it.
+
+        Raises Refused where it is something else's, in use, or a kept demo runs in it.
+        """
+        make_folder(self.folder)
+        if any(self.folder.iterdir()) and not self._ours.exists():
+            raise Refused(
+                f"{self.folder} isn't a demo's, and the demo removes its folder",
+                hint="name one that isn't there yet: pgvector-sync demo --folder PATH",
+            )
+        self._take()
+        if self._kept.exists() and self.up.worker.is_running:
+            raise Refused(
+                f"a demo runs in {self.folder} since `pgvector-sync demo --keep`",
+                hint=f"stop it with `{self.stop_command}`",
+            )
+        self.remove()
+        self._take()
+
+    def take_kept(self) -> None:
+        """Makes the folder of a demo that was kept ours. Raises Refused where there is none."""
+        if not self._ours.exists():
+            raise Refused(f"there is no demo in {self.folder}")
+        require_own(self.folder)
+        self._take()
+
+    def _take(self) -> None:
+        make_folder(self.folder)
+        try:
+            self._ours.write_text("Made by `pgvector-sync demo`, and removed by it.\n")
+        except OSError as error:
+            raise Refused(
+                f"can't write to {self.folder}: {error.strerror}", hint="name another: --folder PATH"
+            ) from error
+        self.up.take()
+
+    @property
+    def stop_command(self) -> str:
+        folder = "" if self.folder == FOLDER else f" --folder {self.folder}"
+        return f"pgvector-sync demo --stop{folder}"
+
+    def start_servers(self) -> tuple[Embedded, Settings]:
+        """The servers, and settings that point to them whatever the environment says."""
+        servers = self.up.start_servers(durable=False)
+        redis_url = SecretStr(servers.redis_url)
+        update = {
+            "database_url": SecretStr(servers.database_url),
+            "redis_url": redis_url,
+            "celery_broker_url": redis_url,
+        }
+        return servers, load_settings().model_copy(update=update)
+
+    def start_children(self, settings: Settings) -> None:
+        """The worker and the beat, away from the user's `.env`."""
+        environment = {
+            **os.environ,
+            **embedded.ENVIRONMENT,
+            "DATABASE_URL": settings.database(),
+            "REDIS_URL": settings.redis(),
+            "CELERY_BROKER_URL": settings.broker(),
+        }
+        self.up.start_children(environment, folder=self.folder)
+
+    def keep(self) -> None:
+        """Leaves everything running, for `demo --stop` to find."""
+        self._kept.touch()
+        self.up.let_go()
+
+    def stop(self, *, hurried: Callable[[], bool] = lambda: False) -> None:
+        self.up.stop(hurried=hurried)
+
+    def remove(self) -> None:
+        """Stops whatever runs in the folder and removes it."""
+        self.up.stop()
+        embedded.remove(self.folder)
+        self.up.let_go()
+
+
+def fill_table(database_url: str, docstrings: Sequence[Docstring]) -> None:
+    """Creates the table `docstrings` with these rows, as an application would."""
+    with psycopg.connect(database_url) as connection:
+        connection.execute(TABLE)
+        with connection.cursor().copy("COPY docstrings (module, name, signature, doc) FROM STDIN") as copy:
+            for row in docstrings:
+                copy.write_row((row.module, row.name, row.signature, row.text))
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("ANALYZE docstrings")
+
+
+def watch_sync(runtime: Runtime, up: Up) -> Iterator[int]:
+    """Rows that have a vector, several times a second until nothing waits any more.
+
+    Raises ChildEnded, and Refused where the pipeline can't go on.
+    """
+    done, moved = -1, time.monotonic()
+    while True:
+        up.check()
+        (status,) = read_status(runtime.database, PIPELINE)
+        with runtime.database.connection() as connection:
+            row = connection.execute("SELECT count(*) AS vectors FROM public.docstrings_embedding").fetchone()
+        now_done = int(row["vectors"]) if row else 0
+        yield now_done
+        if status.settled:
+            return
+        if status.state in (State.MISCONFIGURED, State.PAUSED):
+            raise Refused(f"the pipeline is {status.state}: {status.reason}")
+        if now_done != done:
+            done, moved = now_done, time.monotonic()
+        elif time.monotonic() - moved > STALLED:
+            raise Refused(f"nothing was embedded for {STALLED:.0f} seconds", hint=f"see {up.worker.log}")
+        time.sleep(0.1)
+
+
+def find(runtime: Runtime, query: str, *, k: int = 3) -> list[Found]:
+    """The nearest rows, nearest first."""
+    hits = {hit.key[0]: hit for hit in nearest(runtime, PIPELINE, query, k=k)}
+    with runtime.database.transaction(read_only=True) as connection:
+        rows = connection.execute(
+            "SELECT id, module, name, signature, doc FROM public.docstrings WHERE id = ANY (%s)", [list(hits)]
+        ).fetchall()
+    rows.sort(key=lambda row: hits[row["id"]].distance)
+    return [Found(hits[row.pop("id")].similarity, **row) for row in rows]
+
+
+def edit(database_url: str, up: Up) -> list[float]:
+    """Edits a row several times; for each, the seconds from its commit until its vector had followed.
+
+    Raises ChildEnded, and Refused where a vector doesn't follow.
+    """
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        return [_edit(connection, doc, up) for doc in EDITS]
+
+
+def _edit(connection: psycopg.Connection[Any], doc: str, up: Up) -> float:
+    vector = (
+        "SELECT v.fingerprint FROM public.docstrings_embedding v JOIN public.docstrings d USING (id) "
+        "WHERE d.module = %s AND d.name = %s"
+    )
+    before = connection.execute(vector, EDITED).fetchone()
+    connection.execute("UPDATE public.docstrings SET doc = %s WHERE module = %s AND name = %s", (doc, *EDITED))
+    committed = time.monotonic()
+    while connection.execute(vector, EDITED).fetchone() == before:
+        up.check()
+        if time.monotonic() - committed > STALLED:
+            raise Refused(f"the vector didn't follow for {STALLED:.0f} seconds", hint=f"see {up.worker.log}")
+        time.sleep(0.001)
+    return time.monotonic() - committed
+
+
+def delete(database_url: str) -> tuple[int, int]:
+    """Deletes the edited row; how many vectors it had before, and in the same transaction after it."""
+    vectors = "SELECT count(*) FROM public.docstrings_embedding WHERE id = %s"
+    with psycopg.connect(database_url) as connection:
+        row = connection.execute(
+            "SELECT id FROM public.docstrings WHERE module = %s AND name = %s", EDITED
+        ).fetchone()
+        before = connection.execute(vectors, row).fetchone()
+        connection.execute("DELETE FROM public.docstrings WHERE id = %s", row)
+        after = connection.execute(vectors, row).fetchone()
+    return (before or (0,))[0], (after or (0,))[0]

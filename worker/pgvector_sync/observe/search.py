@@ -1,0 +1,90 @@
+"""Search: embed the query, read the nearest rows, joined to the source so that what is gone is never shown."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from pgvector import Vector
+from psycopg.rows import DictRow
+
+from pgvector_sync.database import limit_statements
+from pgvector_sync.database.statements import statement
+from pgvector_sync.errors import Refused
+from pgvector_sync.model import Key, Metric
+from pgvector_sync.runtime import Runtime, page_limit
+from pgvector_sync.store import grants, pipelines
+from pgvector_sync.store.shape import Shape
+from pgvector_sync.store.trust import require_trusted
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One chunk near the query. `distance` is pgvector's for the pipeline's metric; nearer is smaller."""
+
+    key: Key
+    chunk_no: int
+    distance: float
+    similarity: float
+    """Cosine: 1 - distance. L2: 1 / (1 + distance). Inner product: the product itself."""
+    text: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "key": list(self.key),
+            "chunk_no": self.chunk_no,
+            "distance": self.distance,
+            "similarity": self.similarity,
+            "text": self.text,
+        }
+
+
+def similarity(metric: Metric, distance: float) -> float:
+    """Larger is nearer, whatever the metric. pgvector's `<#>` is the negative inner product."""
+    if metric is Metric.COSINE:
+        return 1.0 - distance
+    if metric is Metric.L2:
+        return 1.0 / (1.0 + distance)
+    return -distance
+
+
+def nearest(runtime: Runtime, name: str, query: str, *, k: int) -> list[Hit]:
+    """The `k` nearest chunks. Raises Refused for an unknown pipeline or a blank query, and ProviderError."""
+    if not query.strip():
+        raise Refused("the query is blank", hint="say in words what to look for")
+    with runtime.database.transaction(read_only=True) as connection:
+        pipeline = pipelines.require_pipeline(connection, name)
+        grants.require_sole_author(connection)
+    embedder = runtime.embedder(pipeline.provider)
+    deadline = time.monotonic() + runtime.settings.provider_timeout.total_seconds()
+    vector = embedder.embed([query], pipeline.spec, deadline=deadline).vectors[0]
+    shape = Shape(pipeline, runtime.database.vector_schema)
+    try:
+        rows = _read(runtime, shape, {"query": Vector(vector), "limit": k})
+    except psycopg.errors.QueryCanceled:
+        raise Refused(
+            f"the search of {name} took longer than {page_limit(runtime).total_seconds():g} s",
+            hint="build an index on its target (`pgvector-sync doctor` shows the statement); if a row's text is "
+            "slow, see PGVECTOR_SYNC_ROW_TIMEOUT in docs/configuration.md",
+        ) from None
+    return [
+        Hit(
+            tuple(row["key"]),
+            row["chunk_no"],
+            float(row["distance"]),
+            similarity(pipeline.metric, float(row["distance"])),
+            row["text"] or "",
+        )
+        for row in rows
+    ]
+
+
+def _read(runtime: Runtime, shape: Shape, params: dict[str, Any]) -> list[DictRow]:
+    with runtime.database.transaction(read_only=True) as connection:
+        limit_statements(connection, page_limit(runtime))
+        require_trusted(connection, shape.pipeline)
+        # where rows are filtered, pgvector 0.8 goes on scanning its index until k are found
+        connection.execute(statement("session.scan_on"))
+        return connection.execute(shape.search, params).fetchall()

@@ -1,0 +1,171 @@
+"""`status`: how fresh every pipeline is, in under a second on a large table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import psycopg
+
+from pgvector_sync.database import Connection, Database, one
+from pgvector_sync.database.statements import statement
+from pgvector_sync.errors import Refused
+from pgvector_sync.model import Key, Pipeline, State
+from pgvector_sync.store import grants, pipelines, workers
+from pgvector_sync.store.shape import Shape
+from pgvector_sync.store.trust import require_trusted
+from pgvector_sync.store.workers import Workers
+
+START_ONE = "start one: pgvector-sync worker (or, without Redis: pgvector-sync sync)"
+
+COUNT_LIMIT_ROWS = 100_000
+"""Waiting rows are counted up to here; beyond, the figure is a lower bound and marked as an estimate."""
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class PipelineStatus:
+    """One pipeline, as `status --json` prints it; see docs/status.md for each field."""
+
+    name: str
+    source: str
+    target: str
+    state: State
+    reason: str | None
+    rows: int
+    fresh: int
+    unfilled: int
+    waiting: int
+    in_flight: int
+    dead: int
+    lag_seconds: float | None
+    rows_per_second: float
+    saved_inputs: int
+    stopped: bool
+    """Nothing is embedded until somebody repairs what `reason` says."""
+    estimated: tuple[str, ...]
+
+    @property
+    def settled(self) -> bool:
+        """Nothing waits, nothing is in flight, nothing is left to fill: only dead letters may remain."""
+        return not (self.waiting or self.in_flight or self.unfilled) and self.state is not State.FILLING
+
+
+def read_status(
+    database: Database, name: str | None = None, *, exact_text_limit: int | None = None
+) -> list[PipelineStatus]:
+    """All pipelines, or one. With `exact_text_limit` (the worker's, in bytes) every row is read and counted."""
+    with database.transaction(read_only=True) as connection:
+        if name is not None:
+            pipelines.require_pipeline(connection, name)
+        params = {"name": name, "limit": COUNT_LIMIT_ROWS}
+        found = [_estimated(row) for row in connection.execute(statement("status.pipelines"), params)]
+        if exact_text_limit is None:
+            return found
+        return [_exact(connection, database, status, exact_text_limit) for status in found]
+
+
+def read_workers(database: Database) -> Workers:
+    """Who works, whatever the pipelines."""
+    with database.transaction(read_only=True) as connection:
+        return workers.alive(connection)
+
+
+def nobody_works(statuses: list[PipelineStatus], alive: Workers) -> bool:
+    """Whether rows wait that only a worker can embed, and none is there; a paused pipeline waits for a person."""
+    return not alive.slots and any(not status.settled for status in statuses if status.state is not State.PAUSED)
+
+
+def nobody(alive: Workers) -> str:
+    """Why nothing is embedded, where no worker can."""
+    return "no running worker serves the queues live and bulk" if alive.alive else "no worker is running"
+
+
+def as_json(statuses: list[PipelineStatus], alive: Workers) -> dict[str, Any]:
+    """The documented, stable shape."""
+    return {
+        "version": VERSION,
+        "workers": asdict(alive),
+        "pipelines": [asdict(status) for status in statuses],
+    }
+
+
+def settled(database: Database, name: str | None) -> bool:
+    """Whether nothing is left to do but dead letters."""
+    return all(status.settled for status in read_status(database, name))
+
+
+def nothing_to_wait_for(database: Database, name: str | None) -> bool:
+    """The same, but a pipeline that is paused or stopped doesn't count: only a person ends that."""
+    statuses = read_status(database, name)
+    return all(status.settled or status.stopped or status.state is State.PAUSED for status in statuses)
+
+
+def _estimated(row: dict[str, Any]) -> PipelineStatus:
+    waiting = row["events"] + max(0, row["alive"] - row["in_flight"])
+    unfilled = 0 if row["fill_walked"] else max(0, (row["fill_total"] or 0) - row["fill_seen"])
+    rows = max(row["estimated_rows"] or 0, 0)
+    fresh = max(0, rows - waiting - row["in_flight"] - row["dead"] - unfilled)
+    estimated = ["rows", "fresh"]
+    if unfilled:
+        estimated.append("unfilled")
+    if row["alive"] >= COUNT_LIMIT_ROWS or row["events"] >= COUNT_LIMIT_ROWS:
+        estimated.append("waiting")
+    if row["alive"] >= COUNT_LIMIT_ROWS:
+        estimated.append("lag_seconds")
+    state = State(row["state"])
+    return PipelineStatus(
+        name=row["name"],
+        source=row["source"],
+        target=row["target"],
+        state=State.FILLING if state is State.ACTIVE and row["filling"] else state,
+        reason=row["reason"],
+        rows=rows,
+        fresh=fresh,
+        unfilled=unfilled,
+        waiting=waiting,
+        in_flight=row["in_flight"],
+        dead=row["dead"],
+        lag_seconds=None if row["lag_seconds"] is None else round(row["lag_seconds"], 3),
+        rows_per_second=round(row["rows_per_second"], 1),
+        saved_inputs=row["saved_inputs"],
+        stopped=row["problem_stops"],
+        estimated=tuple(estimated),
+    )
+
+
+def _exact(connection: Connection, database: Database, status: PipelineStatus, text_limit: int) -> PipelineStatus:
+    pipeline = pipelines.require_pipeline(connection, status.name)
+    grants.require_sole_author(connection)
+    require_trusted(connection, pipeline)
+    query = Shape(pipeline, database.vector_schema).exact
+    try:
+        counted = one(connection, query, _coverage_params(pipeline, text_limit))
+    except psycopg.errors.QueryCanceled:
+        raise Refused(
+            f"counting the rows of {status.name} took longer than the role's statement_timeout, or was cancelled",
+            hint="leave out --exact, or run it with a longer one: ALTER ROLE … SET statement_timeout = …",
+        ) from None
+    kept = tuple(name for name in status.estimated if name in ("waiting", "lag_seconds"))
+    return replace(
+        status, rows=counted["rows"], fresh=counted["fresh"], unfilled=counted["unfilled"], estimated=kept
+    )
+
+
+def _coverage_params(pipeline: Pipeline, text_limit: int) -> dict[str, Any]:
+    return {
+        "spec": pipeline.spec.digest,
+        "model": pipeline.spec.model,
+        "text_limit": text_limit,
+        "pipeline_id": pipeline.id,
+        "source_id": pipeline.source.id,
+    }
+
+
+def not_covered(connection: Connection, shape: Shape, *, text_limit: int) -> list[Key]:
+    """Keys that break G1: neither fresh, nor in outbox, nor in work, nor beyond a running fill. Always [].
+
+    One statement, so one snapshot; the fault tests ask it all the time.
+    """
+    params = _coverage_params(shape.pipeline, text_limit)
+    return [tuple(row["key"]) for row in connection.execute(shape.not_covered, params)]

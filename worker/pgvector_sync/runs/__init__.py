@@ -1,0 +1,1 @@
+"""How are many rows processed on request? Backfills, re-embeds and reconciliations."""

@@ -1,0 +1,152 @@
+"""Bulk: rows of a source into the bulk lane, page by page, a bounded distance ahead of the workers.
+
+A fill takes every row that `where` accepts or that has vectors to lose, a re-embed those that it was asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+import psycopg
+from psycopg import sql
+
+from pgvector_sync.database import Connection, limit_statements
+from pgvector_sync.errors import LeaseLost, Refused
+from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.model import Key
+from pgvector_sync.runs.enqueue import enqueue
+from pgvector_sync.runtime import Runtime, Walked, is_of_a_row, page_limit
+from pgvector_sync.runtime.expression import fault_without_rows
+from pgvector_sync.store import rows, runs
+from pgvector_sync.store.canonical import is_usable
+from pgvector_sync.store.runs import ClaimedRun, Kind
+from pgvector_sync.store.shape import Shape, expression
+from pgvector_sync.telemetry import Event, log
+
+PAGE_ROWS = 1_000
+
+
+def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Walked:
+    """Goes on from the run's watermark. Raises LeaseLost, and psycopg.Error where the database refuses."""
+    rate = run.options.get("rows_per_second")
+    limit = _page_rows(run)
+    while not run.walked and time.monotonic() < until:
+        try:
+            page = _read(runtime, run, shape, limit)
+        except psycopg.errors.QueryCanceled:
+            if limit == 1:
+                raise
+            limit = max(1, limit // 8)
+            continue
+        if page is None:
+            return Walked(ended=False)
+        run, enqueued = runtime.database.patiently(partial(_enqueue, run, shape, *page))
+        reach(Failpoint.FILL_COMMITTED)
+        if rate is not None and enqueued:
+            # the lease goes back meanwhile: no worker waits for a run that is slow on purpose
+            return Walked(ended=False, again=timedelta(seconds=enqueued / rate))
+    if not run.walked:
+        return Walked(ended=False, again=timedelta(0))
+    return Walked(ended=runtime.database.patiently(partial(runs.finish, run=run)))
+
+
+Asked = list[tuple[Key, bool]]
+"""Keys, and whether they are asked for."""
+
+
+def _read(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int) -> tuple[Asked, bool] | None:
+    """The next keys, and whether they are the last; None where the run must wait for the workers.
+
+    Read-only and apart from the rest: a condition that somebody has typed can change nothing. Raises Refused where
+    it tries to.
+    """
+    most = runtime.settings.bulk_depth_rows
+    with runtime.database.transaction(read_only=True) as connection:
+        if runs.bulk_depth(connection, shape.pipeline, limit=most) >= most:
+            return None
+        limit_statements(connection, page_limit(runtime))
+        if run.options.get("keys"):
+            keys = runs.key_page(connection, run.id, run.watermark, limit=limit)
+            asked = {key for key in keys if is_usable(key, shape.pipeline.source.key)}
+            stale_only = bool(run.options.get("stale_only"))
+            if conditions := _conditions(run, shape, stale_only=stale_only, filtered=False):
+                text_limit = runtime.settings.text_limit_bytes
+                asked = rows.asked(
+                    connection, shape, list(asked), conditions, text_limit=text_limit, since=run.started_at
+                )
+            return [(key, key in asked) for key in keys], len(keys) < limit
+        try:
+            return _page(runtime, run, shape, connection, limit)
+        except psycopg.errors.ReadOnlySqlTransaction:
+            raise Refused("the condition wants to change something") from None
+
+
+def _page(
+    runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection, limit: int, *, look: bool = True
+) -> tuple[Asked, bool]:
+    """A row whose text or `where` fails or takes too long is found by smaller and smaller pages, and asked for: a
+    worker says what is wrong. Raises DatabaseRefuses where they fail without any row.
+    """
+    stale_only = look and bool(run.options.get("stale_only"))
+    filtered = look and shape.pipeline.where_sql is not None
+    try:
+        with connection.transaction():
+            found = rows.page(
+                connection,
+                shape,
+                run.watermark,
+                limit=limit,
+                text_limit=runtime.settings.text_limit_bytes,
+                conditions=_conditions(run, shape, stale_only=stale_only, filtered=filtered),
+                since=run.started_at,
+            )
+            return found, len(found) < limit
+    except psycopg.errors.QueryCanceled:
+        if limit > 1 or not (stale_only or filtered):
+            raise  # the next page is smaller
+    except psycopg.Error as error:
+        if not (stale_only or filtered) or not is_of_a_row(error):
+            raise
+        if (fault := fault_without_rows(runtime, shape)) is not None:
+            raise fault from None
+    return _page(runtime, run, shape, connection, max(1, limit // 8), look=limit > 1)
+
+
+def _page_rows(run: ClaimedRun) -> int:
+    """A second's worth where a rate is asked for."""
+    rate = run.options.get("rows_per_second")
+    return PAGE_ROWS if rate is None else max(1, min(PAGE_ROWS, int(rate)))
+
+
+def _conditions(run: ClaimedRun, shape: Shape, *, stale_only: bool, filtered: bool) -> Sequence[sql.Composable]:
+    """`filtered`: rows that the pipeline's `where` refuses are passed over, unless they have vectors to lose."""
+    found: list[sql.Composable] = [shape.is_concerned] if filtered else []
+    if run.options.get("where"):
+        found.append(expression(run.options["where"]))
+    if stale_only:
+        found.append(shape.is_stale)
+    if run.options.get("force"):
+        found.append(shape.is_older)
+    return found
+
+
+def _enqueue(
+    run: ClaimedRun, shape: Shape, page: Asked, walked: bool, connection: Connection
+) -> tuple[ClaimedRun, int]:
+    """Enqueues one page and moves the watermark, together or not at all.
+
+    A row that comes after the page was read has its event in the outbox: its trigger was there before the run.
+    """
+    moved = replace(run, watermark=page[-1][0] if page else run.watermark, walked=walked)
+    asked = [key for key, wanted in page if wanted]
+    force = run.kind is Kind.REEMBED and bool(run.options.get("force"))
+    enqueued = enqueue(connection, shape.pipeline, run, asked, force=force)
+    if not runs.advance(connection, moved, seen=len(page), enqueued=enqueued):
+        raise LeaseLost(f"run {run.id} is no longer ours")  # cancelled or taken over: this page must not commit
+    reach(Failpoint.FILL_ENQUEUED)
+    log.debug(Event.RUN_PAGE, pipeline=run.pipeline, run=run.id, rows=len(page), enqueued=enqueued)
+    return moved, enqueued

@@ -1,0 +1,253 @@
+"""What a fill or a re-embed will come to: rows, tokens, money and time, from a sample. No provider is called."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from pgvector_sync.database import Connection, limit_statements, one
+from pgvector_sync.database.statements import statement
+from pgvector_sync.embedding.budget import BURST
+from pgvector_sync.embedding.prices import price_of
+from pgvector_sync.embedding.tokens import count_tokens
+from pgvector_sync.errors import Refused
+from pgvector_sync.model import Key, Lane, Pipeline
+from pgvector_sync.runs.requests import check_condition
+from pgvector_sync.runtime import Runtime, is_of_a_row, page_limit
+from pgvector_sync.store import grants, pipelines, rows, usage
+from pgvector_sync.store.rows import Text
+from pgvector_sync.store.shape import Shape, expression, key_json, name
+from pgvector_sync.store.trust import require_trusted
+
+SAMPLE_ROWS = 2_000
+BLOCK_ROWS = 10_000
+"""Read of a table that is too large to be counted: whole blocks, with rows that aren't asked for among them."""
+READ_AT_ONCE = 100
+"""Texts in memory at a time."""
+CONFIDENCE = 1.96
+"""Standard errors around the mean that hold 95 % of all samples."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """As `reembed --estimate --json` prints it."""
+
+    pipeline: str
+    model: str
+    rows: int
+    """That are asked for and have a text."""
+    sampled_rows: int
+    tokens: int
+    """To be paid for."""
+    tokens_error: int
+    """Half the width of the 95 % confidence interval; 0 where every row was counted."""
+    tokens_exact: bool
+    """Whether a tokenizer of the model counted; else half the bytes, more than most texts have."""
+    inputs: int
+    saved_inputs: int
+    """Texts that need no call: stored already, or equal within the sample (more are equal in the whole)."""
+    usd: float | None
+    usd_error: float | None
+    seconds: float | None
+    """By the provider's limits; else at most, by the last hour's busiest minute; None where there is neither."""
+    bound_by: str | None
+    """`requests_per_minute`, `tokens_per_minute`, `tokens_per_day` or `pace`."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"version": 1, **asdict(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """One row of the sample; saved: it costs nothing."""
+
+    tokens: int
+    exact: bool
+    saved: bool
+
+
+def estimate(
+    runtime: Runtime,
+    pipeline: str,
+    *,
+    where: str | None = None,
+    keys: Sequence[Key] | None = None,
+    stale_only: bool = False,
+    force: bool = False,
+) -> Estimate:
+    """Raises Refused for an unknown pipeline or a condition that isn't one."""
+    with runtime.database.transaction(read_only=True) as connection:
+        found = pipelines.require_pipeline(connection, pipeline)
+        grants.require_sole_author(connection)
+        asked = Asked(where, keys, stale_only=stale_only, force=force)
+        return estimate_of(connection, runtime, found, asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Which rows, and which of them are paid for."""
+
+    where: str | None = None
+    keys: Sequence[Key] | None = None
+    stale_only: bool = False
+    force: bool = False
+    has_target: bool = True
+    """False for a pipeline that is only declared: nothing is stored yet."""
+    source_rows: int | None = None
+    """With it the source isn't read as a whole: a sample of its blocks stands for so many rows."""
+
+
+def estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, asked: Asked) -> Estimate:
+    """Raises Refused for a condition that isn't one, and where the rows can't be read in time."""
+    try:
+        return _estimate_of(connection, runtime, pipeline, asked)
+    except psycopg.errors.QueryCanceled:
+        raise Refused(
+            "reading rows for the estimate took too long (57014)",
+            hint="see what text, where and the condition cost: EXPLAIN (ANALYZE) SELECT …",
+        ) from None
+
+
+def _estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, asked: Asked) -> Estimate:
+    shape = Shape(pipeline, runtime.database.vector_schema)
+    require_trusted(connection, pipeline, whole=asked.where is not None)
+    if asked.where is not None:
+        check_condition(connection, shape, asked.where)
+    total, sample = _sample(connection, runtime, shape, asked)
+    counted: list[Counted] = []
+    seen: set[bytes] = set()
+    for start in range(0, len(sample), READ_AT_ONCE):
+        keys_here = sample[start : start + READ_AT_ONCE]
+        counted += _count(connection, runtime, shape, keys_here, seen, asked)
+    pace = usage.rows_per_second(connection, pipeline)
+    with_text = round(total * len(counted) / len(sample)) if sample else 0
+    return project(pipeline, with_text, counted, pace=pace, batch_rows=runtime.batch_size(pipeline, Lane.BULK))
+
+
+def _sample(connection: Connection, runtime: Runtime, shape: Shape, asked: Asked) -> tuple[int, list[Key]]:
+    """How many rows are asked for, and the keys of some of them."""
+    if (keys := asked.keys) is not None:
+        return len(keys), list(keys) if len(keys) <= SAMPLE_ROWS else random.sample(keys, SAMPLE_ROWS)
+    conditions: list[sql.Composable] = [expression(asked.where or "true")]
+    if asked.stale_only and asked.has_target:
+        conditions.append(shape.is_stale)
+    parts = {
+        "source": shape.source,
+        "wanted": shape.wanted,
+        "filter": sql.SQL(" AND ").join(conditions),
+        "key_json": key_json(shape.pipeline.source, shape.source, name),
+    }
+    params = {
+        "limit": SAMPLE_ROWS,
+        "spec": shape.pipeline.spec.digest,
+        "text_limit": runtime.settings.text_limit_bytes,
+    }
+    if asked.source_rows is not None:
+        params["percent"] = min(100.0, 100 * BLOCK_ROWS / asked.source_rows)
+        query = statement("source.sample_blocks").format(**parts)
+        rows = connection.execute(query, {**params, "limit": BLOCK_ROWS}).fetchall()
+        some = [tuple(row["key"]) for row in rows if row["asked"]]
+        return round(asked.source_rows * len(some) / len(rows)) if rows else 0, some[:SAMPLE_ROWS]
+    total = one(connection, statement("source.count").format(**parts), params)["rows"]
+    chosen = connection.execute(statement("source.sample").format(**parts), params)
+    return int(total), [tuple(row["key"]) for row in chosen]
+
+
+def _count(
+    connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence[Key], seen: set[bytes], asked: Asked
+) -> list[Counted]:
+    """`seen` are the fingerprints that this sample has had already; those of `keys` are added."""
+    found = _read(connection, runtime, shape, keys)
+    with_text = [text for text in found if text.text is not None]
+    known: set[bytes] = set()
+    if asked.has_target and not asked.force:
+        known = rows.known(connection, shape, [text.fingerprint for text in with_text])
+    return [_counted(text, shape.pipeline.spec.model, known, seen) for text in with_text]
+
+
+def _read(connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence[Key]) -> list[Text]:
+    """Without the rows on which text or where fails: they become dead letters, and cost nothing."""
+    try:
+        with connection.transaction():
+            limit_statements(connection, page_limit(runtime))
+            return rows.texts(connection, shape, keys, text_limit=runtime.settings.text_limit_bytes)
+    except psycopg.Error as error:
+        if not is_of_a_row(error):
+            raise
+    if len(keys) == 1:
+        return []
+    middle = len(keys) // 2
+    return [row for half in (keys[:middle], keys[middle:]) for row in _read(connection, runtime, shape, half)]
+
+
+def _counted(row: Text, model: str, known: set[bytes], seen: set[bytes]) -> Counted:
+    saved = row.fingerprint in known or row.fingerprint in seen
+    seen.add(row.fingerprint)
+    tokens = count_tokens(row.text or "", model)
+    return Counted(0 if saved else tokens.about, tokens.about == tokens.at_most, saved)
+
+
+def project(
+    pipeline: Pipeline, total: int, counted: Sequence[Counted], *, pace: float | None, batch_rows: int
+) -> Estimate:
+    """From the sample to all rows. The error is that of a mean without replacement: s/√n · √(1 - n/N)."""
+    n = len(counted)
+    tokens = [row.tokens for row in counted]
+    mean = statistics.fmean(tokens) if n else 0.0
+    spread = statistics.stdev(tokens) if n > 1 else 0.0
+    error = CONFIDENCE * spread / math.sqrt(n) * math.sqrt(max(0.0, 1 - n / total)) * total if n else 0.0
+    bought = sum(not row.saved for row in counted) / n * total if n else 0.0
+    price = pipeline.usd_per_million_tokens
+    if price is None:
+        price = Decimal(0) if pipeline.provider.base_url is None else price_of(pipeline.spec.model)
+    seconds, bound_by = _time(pipeline, mean * total, bought, pace=pace, batch_rows=batch_rows)
+    return Estimate(
+        pipeline=pipeline.name,
+        model=pipeline.spec.model,
+        rows=total,
+        sampled_rows=n,
+        tokens=round(mean * total),
+        tokens_error=math.ceil(error),
+        tokens_exact=all(row.exact for row in counted),
+        inputs=round(bought),
+        saved_inputs=total - round(bought) if n else 0,
+        usd=None if price is None else _usd(mean * total, price),
+        usd_error=None if price is None else _usd(error, price),
+        seconds=seconds,
+        bound_by=bound_by,
+    )
+
+
+def _usd(tokens: float, price: Decimal) -> float:
+    return round(float(Decimal(tokens) / 1_000_000 * price), 4)
+
+
+def _time(
+    pipeline: Pipeline, tokens: float, inputs: float, *, pace: float | None, batch_rows: int
+) -> tuple[float | None, str | None]:
+    """The slowest of what limits it, and which that is."""
+    provider, evenly = pipeline.provider, 1 - BURST
+    bounds: list[tuple[float, str]] = []
+    if provider.requests_per_minute is not None:
+        minutes = math.ceil(inputs / batch_rows) / (provider.requests_per_minute * evenly)
+        bounds.append((minutes * 60, "requests_per_minute"))
+    if provider.tokens_per_minute is not None:
+        bounds.append((tokens / (provider.tokens_per_minute * evenly) * 60, "tokens_per_minute"))
+    if pipeline.tokens_per_day is not None and tokens > pipeline.tokens_per_day:
+        days = math.ceil(tokens / pipeline.tokens_per_day) - 1
+        bounds.append((days * timedelta(days=1).total_seconds(), "tokens_per_day"))
+    if pace and not bounds:
+        bounds.append((inputs / pace, "pace"))
+    if not bounds:
+        return None, None
+    seconds, bound_by = max(bounds)
+    return round(seconds, 1), bound_by

@@ -1,0 +1,126 @@
+"""A run carried on for a while: its lease keeps others out, its watermark says where to go on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+
+import psycopg
+
+from pgvector_sync.database import IN_THE_WAY, OUTAGE, Connection
+from pgvector_sync.errors import DatabaseRefuses, LeaseLost, Refused
+from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.model import Pipeline
+from pgvector_sync.runs import bulk, reconcile
+from pgvector_sync.runtime import Runtime, Walked
+from pgvector_sync.runtime.keeper import new_lease
+from pgvector_sync.settings.limits import LONGEST_RUN
+from pgvector_sync.store import leases, pipelines, runs
+from pgvector_sync.store.canonical import is_usable
+from pgvector_sync.store.runs import ClaimedRun, Kind
+from pgvector_sync.store.shape import Shape
+from pgvector_sync.telemetry import Event, log
+
+AGAIN = timedelta(milliseconds=500)
+"""When a run that waits for the workers looks again."""
+AFTER_A_REFUSAL = timedelta(seconds=10)
+WALKS = {Kind.FILL: bulk.walk, Kind.REEMBED: bulk.walk, Kind.RECONCILE: reconcile.walk}
+
+
+def carry_out(runtime: Runtime, run_id: int, *, until: float) -> bool:
+    """Carries a run on until it has ended, the workers are behind, or `until` (time.monotonic()).
+
+    True when it has ended. A kill at any point costs at most one page.
+    """
+    with runtime.database.transaction() as connection:
+        run = runs.claim(connection, run_id, new_lease(runtime.settings, ends_after=LONGEST_RUN))
+        pipeline = None if run is None else pipelines.find_pipeline(connection, run.pipeline)
+    if run is None or pipeline is None:
+        return False
+    if run.watermark is not None and not is_usable(run.watermark, pipeline.source.key):
+        run = replace(run, watermark=None)  # somebody else's writing: from the beginning, which is only slower
+    with runtime.keeper.keeping(run.lease):
+        return _carry_out(runtime, run, pipeline, until=until)
+
+
+def _carry_out(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, *, until: float) -> bool:
+    reach(Failpoint.RUN_CLAIMED)
+    with runtime.database.transaction(read_only=True) as connection:
+        runtime.database.refresh_vectors(connection)
+    shape = Shape(pipeline, runtime.database.vector_schema)
+    walked = Walked(ended=False)
+    try:
+        walked = _walk(runtime, run, shape, until=until)
+    except LeaseLost:
+        return False
+    finally:
+        delay = AGAIN if walked.again is None else walked.again
+        _let_go(runtime, run, pipeline, delay)
+    if walked.ended:
+        log.info(Event.RUN_ENDED, pipeline=pipeline.name, run=run.id)
+    return walked.ended
+
+
+def _walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Walked:
+    """Whatever goes wrong, the run ends with a reason or can go on: else it would block those behind it."""
+    try:
+        return WALKS[run.kind](runtime, run, shape, until=until)
+    except LeaseLost:
+        raise
+    except IN_THE_WAY:
+        log.debug(Event.RUN_BUSY, pipeline=run.pipeline, run=run.id)
+        return Walked(ended=False)
+    except Refused as refused:
+        return _fail(runtime, run, str(refused))
+    except DatabaseRefuses as refused:
+        log.warning(Event.RUN_REFUSED, pipeline=run.pipeline, run=run.id, sqlstate=refused.sqlstate)
+        return _give_up(runtime, run, f"{refused}; {refused.hint}")
+    except psycopg.errors.QueryCanceled as error:
+        return _refused(runtime, run, error)
+    except OUTAGE:
+        raise
+    except psycopg.Error as error:
+        return _refused(runtime, run, error)
+    except Exception as error:  # noqa: BLE001 - nothing expects it
+        log.exception(Event.RUN_FAILED, pipeline=run.pipeline, run=run.id)
+        kind = type(error).__name__
+        return _give_up(runtime, run, f"an unexpected error ({kind}): see the worker's log, then ask for it again")
+
+
+def _let_go(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, delay: timedelta) -> None:
+    """The next may carry it on after `delay`, if it hasn't ended. Raises OUTAGE where that is said later."""
+
+    def let_go(connection: Connection) -> None:
+        runs.give_back(connection, run, delay=delay)
+        leases.end(connection, pipeline.id, run.lease)
+
+    try:
+        runtime.database.patiently(let_go)
+    except OUTAGE:
+        runtime.keeper.say_later(run.lease, let_go)
+        raise
+
+
+def _refused(runtime: Runtime, run: ClaimedRun, error: psycopg.Error) -> Walked:
+    """The database refuses: a lost grant, row-level security (G12), a condition that fails on a row.
+
+    A fill is never given up, since coverage counts on it; the others end and say why, in our words.
+    """
+    log.warning(Event.RUN_REFUSED, pipeline=run.pipeline, run=run.id, sqlstate=error.sqlstate)
+    where = "; does its condition fail on a row?" if "where" in run.options else ""
+    if isinstance(error, psycopg.errors.QueryCanceled):
+        where = "; a single row takes too long"
+    reason = f"the database refuses ({error.sqlstate}){where}: see `pgvector-sync doctor`, then ask for it again"
+    return _give_up(runtime, run, reason)
+
+
+def _give_up(runtime: Runtime, run: ClaimedRun, reason: str) -> Walked:
+    """A fill tries again later, since coverage counts on it; the others end."""
+    if run.kind is Kind.FILL:
+        return Walked(ended=False, again=AFTER_A_REFUSAL)
+    return _fail(runtime, run, reason)
+
+
+def _fail(runtime: Runtime, run: ClaimedRun, reason: str) -> Walked:
+    return Walked(ended=runtime.database.patiently(partial(runs.fail, run=run, reason=reason)))

@@ -1,0 +1,93 @@
+"""The one composition root: settings → pool, providers, clients."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from dotenv import dotenv_values
+
+from pgvector_sync.database import Database
+from pgvector_sync.embedding.embedder import Embedder, open_embedder
+from pgvector_sync.model import Provider
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.settings import Settings, load_settings
+
+
+@dataclass
+class Embedders:
+    """One client a provider and process, opened when first needed, replaced when the provider's row changes."""
+
+    settings: Settings
+    _open: dict[Provider, Embedder] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, provider: Provider) -> Embedder:
+        with self._lock:
+            if provider not in self._open:
+                environ = {k: v for k, v in dotenv_values(".env").items() if v is not None} | dict(os.environ)
+                self._open[provider] = open_embedder(provider, self.settings, environ)
+            return self._open[provider]
+
+    def close(self) -> None:
+        with self._lock:
+            for embedder in self._open.values():
+                embedder.close()
+            self._open.clear()
+
+
+def open_database(settings: Settings, *, max_connections: int = 4, working: bool = False) -> Database:
+    """A pool on DATABASE_URL. Raises ConfigError where none is set; connects when first used.
+
+    `working`: for workers, whose statements are short. One that gets no answer is given up, so that a batch with a
+    statement outstanding at its deadline still ends before its lease.
+    """
+    silence = settings.silence if working else None
+    return Database(
+        settings.database(), lock_timeout=settings.lock_timeout, max_connections=max_connections, silence=silence
+    )
+
+
+@contextmanager
+def open_runtime(
+    settings: Settings | None = None, *, max_connections: int = 4, working: bool = False
+) -> Iterator[Runtime]:
+    """A runtime for a command; closed at the end."""
+    settings = settings or load_settings()
+    embedders = Embedders(settings)
+    with open_database(settings, max_connections=max_connections, working=working) as database:
+        try:
+            yield Runtime(settings, database, embedders)
+        finally:
+            embedders.close()
+
+
+_runtimes: dict[int, tuple[Runtime, Embedders]] = {}
+_runtimes_lock = threading.Lock()
+PROCESS_CONNECTIONS = 8
+"""Of a worker process, at most: one a thread at work. Only those in use are opened."""
+
+
+def process_runtime() -> Runtime:
+    """The runtime of this worker process, made at its first use: pools and clients don't survive a fork."""
+    pid = os.getpid()
+    with _runtimes_lock:
+        if pid not in _runtimes:
+            _runtimes.clear()  # the parent's, inherited by the fork: not ours to close
+            settings = load_settings()
+            embedders = Embedders(settings)
+            database = open_database(settings, max_connections=PROCESS_CONNECTIONS, working=True)
+            _runtimes[pid] = (Runtime(settings, database, embedders), embedders)
+        return _runtimes[pid][0]
+
+
+def close_process_runtime() -> None:
+    """At the end of a worker process."""
+    with _runtimes_lock:
+        found = _runtimes.pop(os.getpid(), None)
+    if found is not None:
+        found[0].database.close()
+        found[1].close()

@@ -1,0 +1,246 @@
+"""Settings from the environment or `.env`, and every default, in this one file.
+
+`docs/configuration.md` has the same defaults as a table; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from datetime import timedelta
+from difflib import get_close_matches
+from functools import cache
+from typing import Annotated
+
+from annotated_types import Gt
+from dotenv import dotenv_values
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from pgvector_sync.errors import ConfigError
+from pgvector_sync.settings.database_url import libpq_url, place_of
+from pgvector_sync.settings.env_file import ENV_FILE, require_own_env_file
+from pgvector_sync.settings.host_entries import read_entries
+
+EMBEDDED_CLUSTER = "pgvector_sync_embedded"
+"""The `cluster_name` of an embedded Postgres."""
+SHORTEST_SILENCE, LONGEST_SILENCE = timedelta(seconds=5), timedelta(seconds=30)
+
+
+def _named(name: str) -> AliasChoices:
+    """A variable without our prefix: the names that every Postgres, Redis, Celery and openai user knows."""
+    return AliasChoices(name, name.lower())
+
+
+def _seconds(value: object) -> object:
+    """A bare number is seconds; ISO 8601 (`PT2M`) and `00:02:00` are understood as well."""
+    if isinstance(value, str):
+        try:
+            return timedelta(seconds=float(value))
+        except ValueError:
+            return value
+    return value
+
+
+def _hosts(value: str) -> str:
+    for _ in read_entries(value):
+        pass
+    return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_seconds), Gt(timedelta(0))]
+
+
+class Settings(BaseSettings):
+    """Frozen and validated at the start. Variables carry the prefix `PGVECTOR_SYNC_` unless named here."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="PGVECTOR_SYNC_",
+        env_file=ENV_FILE,
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
+    )
+
+    database_url: SecretStr | None = Field(None, validation_alias=_named("DATABASE_URL"))
+    redis_url: SecretStr | None = Field(None, validation_alias=_named("REDIS_URL"))
+    celery_broker_url: SecretStr | None = Field(None, validation_alias=_named("CELERY_BROKER_URL"))
+    redis_prefix: str = Field("", pattern=r"^[\w.:-]*$", max_length=64)
+    """Of every key and queue, where deployments share a Redis database."""
+    openai_base_url: str | None = Field(None, validation_alias=_named("OPENAI_BASE_URL"))
+    allowed_hosts: Annotated[str, AfterValidator(_hosts)] = ""
+    """Comma-separated hosts that a worker may send texts to, besides api.openai.com and that of OPENAI_BASE_URL:
+    `host`, `host:port`, or with the scheme, which allows http; `=VARIABLE` after it binds a key to the host."""
+    log_format: str = Field("console", pattern="^(console|json)$")
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    lease: Duration = timedelta(seconds=15)
+    """Rows of a worker that hasn't renewed its lease for this long are taken by another."""
+    deadline: Duration = timedelta(seconds=90)
+    """A batch gives up by then, and its lease ends soon after."""
+    row_timeout: Duration = timedelta(seconds=5)
+    """What text and `where` may take on one row."""
+    attempts: int = Field(5, ge=1, le=50)
+    backoff_first: Duration = timedelta(seconds=2)
+    backoff_longest: Duration = timedelta(minutes=10)
+    poll: Duration = timedelta(milliseconds=100)
+    live_batch_size: int = Field(256, ge=1, le=10_000)
+    bulk_batch_size: int = Field(512, ge=1, le=10_000)
+    in_flight_batches: int = Field(8, ge=1, le=1000)
+    """Batches of one pipeline that may be at the provider at once."""
+    bulk_depth_rows: int = Field(20_000, ge=1)
+    """A fill enqueues no more than this many rows ahead of the workers."""
+    drain_rows: int = Field(1_000, ge=1)
+    """Outbox events moved in one transaction."""
+    burst_rows: int = Field(500, ge=2)
+    """Events of one application transaction in one slice of the drain that make it a load, for the bulk lane."""
+    lock_timeout: Duration = timedelta(milliseconds=50)
+    """What a worker waits for a lock, far below `deadlock_timeout`."""
+    provider_timeout: Duration = timedelta(seconds=30)
+    keep_runs: Duration = timedelta(days=30)
+    """How long runs that have ended are listed."""
+    keep_drift: Duration = timedelta(days=400)
+    """How long the figures of reconciliations are kept."""
+    discard_dead_letters_after: Duration | None = None
+    """Dead letters that are older are set aside as if by `dead-letters discard`."""
+    text_limit_bytes: int = Field(1_000_000, ge=1)
+
+    @property
+    def longest_call(self) -> timedelta:
+        """Of one request: a batch must outlive one that hangs, to find out whose fault it is and say so."""
+        return min(self.provider_timeout, self.deadline / 3)
+
+    @property
+    def renew_every(self) -> timedelta:
+        """Several times before a lease is suspected."""
+        return self.lease / 5
+
+    @property
+    def grace(self) -> timedelta:
+        """How long a lease that wasn't renewed is suspected before it is lost; the end of `lease`."""
+        return self.lease / 3
+
+    @property
+    def expires_after(self) -> timedelta:
+        """When a lease that isn't renewed is suspected."""
+        return self.lease - self.grace
+
+    @property
+    def ends_after(self) -> timedelta:
+        """When a lease ends however alive its worker is: what was paid for by the deadline is still written."""
+        return self.deadline + self.deadline / 3
+
+    @property
+    def silence(self) -> timedelta:
+        """After which a worker gives up an unanswered statement, so that a batch ends before its lease does."""
+        return min(max(self.deadline / 3, SHORTEST_SILENCE), LONGEST_SILENCE)
+
+    @property
+    def probe(self) -> timedelta:
+        """What a pipeline's probe may take: a call that hangs and one with the harmless text."""
+        return self.longest_call * 1.5 + self.lease
+
+    def database(self) -> str:
+        """The connection string, as libpq reads it. Raises ConfigError where there is none, or it isn't one."""
+        if self.database_url is None:
+            raise ConfigError(
+                "no database is configured",
+                where="DATABASE_URL",
+                hint="export DATABASE_URL=postgresql://user:password@host:5432/database, "
+                "or run `pgvector-sync up` for an embedded one",
+            )
+        return libpq_url(self.database_url.get_secret_value())
+
+    def redis(self) -> str:
+        """The Redis URL. Raises ConfigError where there is none."""
+        if self.redis_url is None:
+            raise ConfigError(
+                "no Redis is configured",
+                where="REDIS_URL",
+                hint="export REDIS_URL=redis://host:6379/0, or use `pgvector-sync sync`, which needs none",
+            )
+        return self.redis_url.get_secret_value()
+
+    def broker(self) -> str:
+        """Celery's broker: CELERY_BROKER_URL, else Redis. Raises ConfigError where there is neither."""
+        if self.celery_broker_url is not None:
+            return self.celery_broker_url.get_secret_value()
+        return self.redis()
+
+    @property
+    def broker_variable(self) -> str:
+        """The variable that `broker` comes from."""
+        return "REDIS_URL" if self.celery_broker_url is None else "CELERY_BROKER_URL"
+
+    def namespace(self) -> str:
+        """Prefix of our Redis keys: databases that share a Redis don't share tokens. Raises ConfigError.
+
+        Whoever reads it can guess what it was made from, at leisure: the account is no part of it.
+        """
+        place = json.dumps(place_of(self.database()))
+        return f"{self.redis_prefix}pgvector-sync:" + hashlib.sha256(place.encode()).hexdigest()[:12]
+
+
+PREFIX = "PGVECTOR_SYNC_"
+_OTHERS = re.compile(
+    r"^(FAILPOINT|TEST_\w+|REWRITE_SNAPSHOT|(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_\w+)?))$"
+)
+"""Variables with our prefix that aren't settings: those of tests, and those that Kubernetes sets for a service
+called pgvector-sync."""
+
+
+def unknown_variables() -> list[str]:
+    """Variables with our prefix, of the environment or `.env`, that mean nothing."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields if name.upper() not in _UNPREFIXED}
+    given = {name.upper() for name in (*os.environ, *dotenv_values(ENV_FILE))}
+    return sorted(
+        name for name in given - known if name.startswith(PREFIX) and not _OTHERS.match(name.removeprefix(PREFIX))
+    )
+
+
+def _refuse_misspelled() -> None:
+    """Raises ConfigError. What resembles no setting may be of another version: `doctor` lists it."""
+    for name in unknown_variables():
+        known = [field.upper() for field in Settings.model_fields]
+        nearest = get_close_matches(name.removeprefix(PREFIX), known, n=1, cutoff=0.8)
+        if nearest:
+            meant = nearest[0] if nearest[0] in _UNPREFIXED else f"{PREFIX}{nearest[0]}"
+            raise ConfigError(f"unknown variable; did you mean {meant}?", where="environment", key=name)
+
+
+@cache
+def load_settings() -> Settings:
+    """The process's settings. Raises ConfigError that names the variable and what was expected."""
+    require_own_env_file()
+    _refuse_misspelled()
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).upper()
+        field = name if name in _UNPREFIXED else f"PGVECTOR_SYNC_{name}"
+        raise ConfigError(_expected(first), where="environment", key=field) from None
+
+
+def _expected(problem: ErrorDetails) -> str:
+    """In our words; the value isn't shown, since it may be a secret."""
+    if problem["type"].startswith("time_delta"):
+        return "expected a duration: seconds (120, 0.05), ISO 8601 (PT2M) or HH:MM:SS"
+    return problem["msg"].replace("Input should be", "expected").removeprefix("Value error, ")
+
+
+_UNPREFIXED = {"DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "OPENAI_BASE_URL"}
+_NEVER_KEYS = {*_UNPREFIXED, "REDISCLI_AUTH", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
+_NEVER_KEYS_BEGIN = (PREFIX, "PG", "CELERY_")
+
+
+def is_never_a_key(name: str) -> bool:
+    """Whether a variable holds what no embedding provider takes as a key: our connections and settings, libpq's
+    variables, and what signs requests to a cloud.
+    """
+    return name.upper() in _NEVER_KEYS or name.upper().startswith(_NEVER_KEYS_BEGIN)
