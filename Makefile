@@ -1,6 +1,6 @@
 # Python 3.11 to 3.15 and make are all that a machine needs; everything else goes into .venv.
 
-.PHONY: help demo test test-slow proof lint soak bench figures pins release audit
+.PHONY: help demo test test-slow proof lint docs soak bench figures pins release audit
 .DEFAULT_GOAL := help
 
 # The newest Python that will do. One that is there and doesn't run (a shim of pyenv, a Debian without
@@ -43,6 +43,10 @@ lint: .venv/dev.stamp ## style, formatting, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+docs: .venv/docs.stamp ## the documentation site in build/site; a dead link or anchor fails
+	$(BIN)/python docs/lay_out.py build/docs
+	$(BIN)/zensical build --strict --clean --config-file mkdocs.yml
+
 MINUTES := 30
 soak: .venv/dev.stamp ## random faults and writers, the guarantees asked all the time: make soak MINUTES=5
 	$(BIN)/python tests/soak/run.py --minutes $(MINUTES)
@@ -62,7 +66,7 @@ pins: ## renew constraints.txt: the newest versions of everything, for every sup
 	rm -rf .venv
 	@$(MAKE) --no-print-directory .venv/pip.stamp CONSTRAINT=
 	$(PIP) install uv
-	echo pip | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --group release \
+	echo pip | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --group docs --group release \
 		--no-annotate --no-header --output-file constraints.txt --upgrade pyproject.toml -
 
 # In a virtual environment of its own, with what a user gets: the bill of materials lists exactly that.
@@ -98,6 +102,11 @@ CONSTRAINT := --constraint constraints.txt
 .venv/dev.stamp: .venv/pip.stamp pyproject.toml
 	@echo "installing pgvector-sync with everything that its tests use"
 	@$(PIP) install $(CONSTRAINT) --editable '.[embedded,onnx]' --group dev
+	@touch $@
+
+.venv/docs.stamp: .venv/pip.stamp pyproject.toml
+	@echo "installing what builds the documentation site"
+	@$(PIP) install $(CONSTRAINT) --group docs
 	@touch $@
 
 .venv/release.stamp: .venv/dev.stamp

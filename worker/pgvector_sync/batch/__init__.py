@@ -1,4 +1,4 @@
-"""One batch on its way: claim → read → embed → write and ack, with no transaction open during the call."""
+"""How does a batch of rows get its vectors? Claim → read → embed → write and ack."""
 
 from pgvector_sync.batch.process import Outcome, process
 

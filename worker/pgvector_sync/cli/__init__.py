@@ -1,4 +1,5 @@
-"""The command line: thin. Each file adds its commands to `app.app`; `main` makes errors exit codes.
+"""How is a command typed, and what does it print? Each file adds its commands to `app.app`;
+`main` makes errors exit codes.
 
 `health` is answered before anything else is imported: it is asked every few seconds.
 """

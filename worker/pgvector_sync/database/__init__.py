@@ -1,4 +1,4 @@
-"""Connections and transactions: READ COMMITTED, short lock waits, pinned rendering, vectors in binary."""
+"""How is a connection opened, and a transaction run? READ COMMITTED, short lock waits, vectors in binary."""
 
 from __future__ import annotations
 

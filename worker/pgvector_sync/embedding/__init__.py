@@ -1,1 +1,1 @@
-"""Providers: texts in, vectors out, every answer checked, every failure sorted into our error tree."""
+"""How do texts become vectors? Every answer is checked, and every failure sorted into our error tree."""

@@ -1,4 +1,4 @@
-"""What every verb needs: the database, the settings, and an embedder for a provider."""
+"""What does every step need? The database, the settings, and an embedder for a provider."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings from the environment or `.env`, and every default, in this one file.
+"""What can be set in the environment, and what is the default? Settings are also read from `.env`.
 
 `docs/configuration.md` has the same defaults as a table; a test holds the two together.
 """

@@ -1,1 +1,1 @@
-"""SQL behind named functions: every statement is in `sql/queries`, every function here runs one or two of them."""
+"""Which SQL reads and writes our tables, the sources and the targets? Every statement is in `sql/queries`."""
