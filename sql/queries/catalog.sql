@@ -54,34 +54,6 @@ WHERE i.indrelid = %(oid)s AND i.indisunique AND i.indisvalid AND i.indimmediate
                   WHERE k.position <= i.indnkeyatts AND NOT a.attnotnull)
 ORDER BY i.indisprimary DESC, i.indexrelid;
 
--- name: probe
--- What the probing view reads: columns of the source, other relations, and the tree for what dependencies don't say:
--- a relation read twice, and those of the system catalog.
-WITH rule AS (
-    SELECT oid, ev_action::text AS tree FROM pg_catalog.pg_rewrite WHERE ev_class = %(view)s::regclass
-), depends AS (
-    SELECT d.refobjid AS relid, d.refobjsubid AS attnum FROM rule
-    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = rule.oid
-         AND d.refclassid = 'pg_class'::regclass
-), reads AS (
-    SELECT (regexp_matches(tree, ':rtekind 0 :relid (\d+)', 'g'))[1]::oid AS relid FROM rule
-)
-SELECT ARRAY(SELECT DISTINCT a.attname::text FROM depends d
-             JOIN pg_catalog.pg_attribute a ON a.attrelid = d.relid AND a.attnum = d.attnum
-             WHERE d.relid = %(source_oid)s AND d.attnum > 0) AS columns,
-       ARRAY(SELECT relid::regclass::text FROM (SELECT relid FROM depends UNION SELECT relid FROM reads) AS every
-             WHERE relid NOT IN (%(source_oid)s, %(view)s::regclass) ORDER BY 1) AS others,
-       (SELECT count(*) FROM reads WHERE relid = %(source_oid)s) AS own_reads,
-       (SELECT tree FROM rule) AS tree;
-
--- name: volatile
--- Functions that are volatile, or stable because of the clock.
-SELECT p.oid::regprocedure::text AS name FROM pg_catalog.pg_proc p
-WHERE p.oid = ANY (%(oids)s::oid[])
-  AND (p.provolatile = 'v' OR p.proname IN ('now', 'transaction_timestamp', 'statement_timestamp')
-       OR p.oid = 'pg_catalog.age(timestamptz)'::regprocedure)
-ORDER BY 1;
-
 -- name: partitions
 -- The leaves of a partitioned table, each of which needs its own TRUNCATE trigger.
 SELECT n.nspname AS schema, c.relname AS table

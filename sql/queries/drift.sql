@@ -9,7 +9,7 @@ SELECT {key_bound} AS key FROM (
      ORDER BY {columns_target}, pgvector_sync_target.chunk_no OFFSET %(limit)s - 1 LIMIT 1)
 ) AS pgvector_sync_bound ORDER BY {columns_bound} LIMIT 1;
 
--- name: seen_deep
+-- part: seen_deep
 -- A part of `page`: the rows' fingerprints, made as quickly as can be. A blank text has one here, one over the limit has
 -- none: whatever differs is judged again.
 SELECT {columns}, CASE WHEN octet_length(pgvector_sync_text) <= %(text_limit)s
@@ -17,17 +17,17 @@ SELECT {columns}, CASE WHEN octet_length(pgvector_sync_text) <= %(text_limit)s
 FROM (SELECT {columns_source}, CASE WHEN {wanted} THEN ({text})::text END AS pgvector_sync_text
       FROM {source} WHERE {in_page_source} OFFSET 0) AS pgvector_sync_rendered
 
--- name: seen_cheap
+-- part: seen_cheap
 -- A part of `page`: which rows should have vectors, without their texts.
 SELECT {columns_source}, CASE WHEN {wanted} THEN '\x'::bytea END AS pgvector_sync_fingerprint
 FROM {source} WHERE {in_page_source}
 
--- name: differs_deep
+-- part: differs_deep
 -- A part of `page`: what may have drifted.
 pgvector_sync_seen.pgvector_sync_fingerprint IS DISTINCT FROM pgvector_sync_stored.fingerprint
     OR pgvector_sync_stored.model <> %(model)s OR pgvector_sync_stored.embedding {equals} {zeros}
 
--- name: differs_cheap
+-- part: differs_cheap
 -- A part of `page`: the same, with neither text nor vector read.
 (pgvector_sync_seen.pgvector_sync_fingerprint IS NULL) <> (pgvector_sync_stored.fingerprint IS NULL)
     OR pgvector_sync_stored.model <> %(model)s
@@ -82,7 +82,7 @@ SELECT w.key FROM pgvector_sync.work w
 WHERE w.pipeline_id = %(pipeline_id)s AND w.parked_at IS NULL
   AND (w.lease IS NOT NULL
            AND NOT EXISTS (SELECT FROM pgvector_sync.lease l
-                           WHERE l.id = w.lease AND l.expires_at >= statement_timestamp() - %(lease)s)
+                           WHERE l.id = w.lease AND l.expires_at >= statement_timestamp() - %(overdue)s)
            -- else they wait for their provider, or for tomorrow's tokens
            AND EXISTS (SELECT FROM pgvector_sync.pipeline p WHERE p.id = w.pipeline_id AND p.state = 'active')
        OR w.visible_at > statement_timestamp() + %(longest)s)

@@ -27,31 +27,10 @@ SELECT EXISTS (
 -- The definition of a view, with names qualified that the search_path doesn't find.
 SELECT pg_catalog.pg_get_viewdef(%(view)s::regclass) AS printed;
 
--- name: depends
--- What a view needs besides tables; what every Postgres has is not among the dependencies.
-SELECT DISTINCT i.type AS kind, coalesce(n.nspname, i.schema, '') AS schema, coalesce(p.proname, o.oprname, i.name, '') AS name,
-       replace(i.identity, 'pg_catalog.', '') AS identity
-FROM pg_catalog.pg_rewrite r
-JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
-    AND d.refclassid <> 'pg_catalog.pg_class'::regclass
-CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.refclassid, d.refobjid, d.refobjsubid) AS i
-LEFT JOIN pg_catalog.pg_proc p ON d.refclassid = 'pg_catalog.pg_proc'::regclass AND p.oid = d.refobjid
-LEFT JOIN pg_catalog.pg_operator o ON d.refclassid = 'pg_catalog.pg_operator'::regclass AND o.oid = d.refobjid
-LEFT JOIN pg_catalog.pg_namespace n ON n.oid = coalesce(p.pronamespace, o.oprnamespace)
-WHERE r.ev_class = %(view)s::regclass ORDER BY 1, 4;
-
--- name: loose
--- Functions of a view whose bodies are looked up when they run, by the search_path of that moment.
-SELECT DISTINCT replace(i.identity, 'pg_catalog.', '') AS function
-FROM pg_catalog.pg_rewrite r
-JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid
-    AND d.refclassid = 'pg_catalog.pg_proc'::regclass
-JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid
-JOIN pg_catalog.pg_language l ON l.oid = p.prolang AND l.lanname NOT IN ('internal', 'c')
-CROSS JOIN LATERAL pg_catalog.pg_identify_object(d.refclassid, d.refobjid, 0) AS i
-WHERE r.ev_class = %(view)s::regclass AND p.prosqlbody IS NULL
-  AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS setting WHERE setting LIKE 'search_path=%%') ORDER BY 1;
-
 -- name: some
 -- Text and `where` of the first rows, as they come out under the search_path of now.
 SELECT ({text})::pg_catalog.text AS text, {wanted} IS TRUE AS wanted FROM {source} ORDER BY {key_columns} LIMIT 20;
+
+-- name: explain
+-- Whether a condition is one: planned, and not executed.
+EXPLAIN SELECT FROM {source} WHERE {condition};

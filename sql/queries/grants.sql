@@ -1,7 +1,7 @@
 -- Who may do what in our schema. `sql/roles.sql` spells the same grants for psql, and a test holds the two together.
 
--- name: needed
--- A part of others: what a worker's role needs, one row per table. `inserted` and `updated` are the columns that it may
+-- part: needed
+-- What a worker's role needs, one row per table. `inserted` and `updated` are the columns that it may
 -- set, where it may not set all of them: a worker decides neither what is embedded nor where it is sent, nor in whose
 -- name a run was asked for. A table that a migration adds must be listed here.
 SELECT * FROM (VALUES
@@ -23,8 +23,8 @@ SELECT * FROM (VALUES
     ('lock', '{SELECT,INSERT,UPDATE}', NULL, NULL)
 ) AS needed_ (name, privileges, inserted, updated)
 
--- name: spelled
--- A part of others: the same, one row per privilege, as GRANT spells it.
+-- part: spelled
+-- The same, one row per privilege, as GRANT spells it.
 SELECT c.oid, n.name, p.privilege, p.columns, p.position,
        p.privilege || CASE WHEN p.columns IS NULL THEN '' ELSE ' (' || array_to_string(p.columns, ', ') || ')' END AS spelled
 FROM ({needed}) AS n
@@ -55,8 +55,8 @@ SELECT bool_and(has_table_privilege(s.oid, 'SELECT'))
        AND NOT bool_or(has_any_column_privilege(s.oid, 'INSERT, UPDATE') OR has_table_privilege(s.oid, 'DELETE')) AS only_reads
 FROM ({spelled}) AS s;
 
--- name: granted
--- A part of others: what was granted on some tables to anybody but their owner, one row per privilege of a table or of a
+-- part: granted
+-- What was granted on some tables to anybody but their owner, one row per privilege of a table or of a
 -- column.
 SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relowner AS owner, a.grantee, a.privilege, a.column,
        coalesce(r.rolname::text, 'PUBLIC') AS role, coalesce(r.rolsuper, false) AS superuser
@@ -70,12 +70,12 @@ CROSS JOIN LATERAL (
 LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
 WHERE {tables} AND a.grantee <> c.relowner
 
--- name: ours_and_targets
+-- part: ours_and_targets
 -- A part of `granted`.
 c.relkind IN ('r', 'p') AND (n.nspname = 'pgvector_sync'
     OR (n.nspname, c.relname) IN (SELECT target_schema, target_table FROM pgvector_sync.pipeline))
 
--- name: declarations
+-- part: declarations
 -- A part of `granted`: the tables that say what is embedded, and where it is sent.
 c.oid IN ('pgvector_sync.pipeline'::regclass, 'pgvector_sync.source'::regclass, 'pgvector_sync.provider'::regclass)
 
@@ -103,8 +103,8 @@ WHERE g.privilege IN ('INSERT', 'UPDATE', 'TRIGGER') AND pg_has_role(g.owner, 'M
   AND (g.grantee = 0 OR NOT pg_has_role(g.grantee, g.owner, 'MEMBER'))
   AND NOT EXISTS (SELECT FROM ({spelled}) AS s WHERE s.oid = g.oid AND s.privilege = g.privilege AND g.column = ANY (s.columns))
 
--- name: workers
--- A part of others: the roles that do a worker's work, which shows in what they were granted.
+-- part: workers
+-- The roles that do a worker's work, which shows in what they were granted.
 SELECT DISTINCT r.oid, r.rolname::text AS name
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'pgvector_sync'
 CROSS JOIN aclexplode(c.relacl) AS a JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
@@ -131,3 +131,45 @@ SELECT format('GRANT SELECT, INSERT, UPDATE, DELETE ON %%s TO %%I', %(target)s::
 SELECT w.name AS role FROM ({workers}) AS w JOIN pg_catalog.pg_class c ON c.oid = %(oid)s
 WHERE NOT (has_schema_privilege(w.oid, c.relnamespace, 'USAGE') AND has_any_column_privilege(w.oid, c.oid, 'SELECT'))
 ORDER BY 1;
+
+-- name: role
+-- Who we are, and whether row-level security applies to us; and whether this is the embedded server, which has one role.
+SELECT rolname AS role, rolsuper AS superuser, rolbypassrls AS bypasses, current_setting('cluster_name') = %(cluster)s AS embedded
+FROM pg_catalog.pg_roles WHERE rolname = current_user;
+
+-- name: own_schema
+-- Whether this role reaches our schema; no row where there is none.
+SELECT current_user AS role, has_schema_privilege(oid, 'USAGE') AS usable
+FROM pg_catalog.pg_namespace WHERE nspname = 'pgvector_sync';
+
+-- name: closed_to_triggers
+-- Owners of trigger functions of ours that may not do what the function does first: every write to the source fails.
+SELECT DISTINCT r.rolname AS owner
+FROM pg_catalog.pg_proc p
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+JOIN pg_catalog.pg_roles r ON r.oid = p.proowner
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'outbox'
+WHERE n.nspname = 'pgvector_sync' AND p.prorettype = 'trigger'::regtype
+  AND NOT (has_schema_privilege(r.oid, n.oid, 'USAGE') AND has_table_privilege(r.oid, c.oid, 'INSERT'))
+ORDER BY 1;
+
+-- name: trigger_superusers
+-- Superusers that own trigger functions of ours: every write to a source calls a function with their rights.
+SELECT DISTINCT r.rolname AS owner
+FROM pg_catalog.pg_proc p
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+JOIN pg_catalog.pg_roles r ON r.oid = p.proowner
+WHERE n.nspname = 'pgvector_sync' AND p.prosecdef AND r.rolsuper
+ORDER BY 1;
+
+-- name: access
+-- What this role may do with a table, and how the columns that a pipeline reads are.
+SELECT c.oid, n.nspname AS schema, c.relname AS table, current_user AS role,
+       has_schema_privilege(n.oid, 'USAGE') AS usable, row_security_active(c.oid) AS filtered,
+       ARRAY(SELECT p.privilege FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p (privilege)
+             WHERE NOT has_table_privilege(c.oid, p.privilege)) AS lacking,
+       ARRAY(SELECT r.name FROM pgvector_sync.pipeline q CROSS JOIN unnest(q.read_columns) AS r (name)
+             JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = r.name AND NOT a.attisdropped
+             WHERE q.id = %(pipeline_id)s AND NOT has_column_privilege(c.oid, a.attnum, 'SELECT')) AS unreadable
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = %(oid)s;

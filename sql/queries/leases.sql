@@ -41,3 +41,10 @@ WHERE l.lost_at IS NOT NULL
   AND NOT EXISTS (SELECT FROM pgvector_sync.work w
                   WHERE w.pipeline_id = l.pipeline_id AND w.lane IN ('live', 'bulk') AND w.lease = l.id OFFSET 0)
   AND NOT EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = l.pipeline_id AND r.lease = l.id);
+
+-- name: held
+-- Rows that are held, and rows whose lease ran out long ago.
+SELECT count(*) FILTER (WHERE l.lost_at IS NULL AND l.expires_at > statement_timestamp()) AS in_flight,
+       count(*) FILTER (WHERE l.id IS NULL OR l.expires_at <= statement_timestamp() - %(abandoned_after)s) AS abandoned
+FROM pgvector_sync.work w LEFT JOIN pgvector_sync.lease l ON l.id = w.lease
+WHERE w.lease IS NOT NULL;

@@ -31,3 +31,7 @@ SELECT (SELECT extversion FROM pg_catalog.pg_extension WHERE extname = 'vector')
        (SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = 'vector') AS available,
        current_setting('server_version_num')::int AS server_version_num,
        current_database() AS database, current_user AS role;
+
+-- name: newest
+-- How far the schema is.
+SELECT number, name FROM pgvector_sync.applied_migration ORDER BY number DESC LIMIT 1;

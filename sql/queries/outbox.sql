@@ -99,3 +99,7 @@ INSERT INTO pgvector_sync.outbox (source_id, key) VALUES (%(source_id)s, NULL);
 -- The walk has reached the end of every target. An id alone may have been given twice.
 DELETE FROM pgvector_sync.outbox o USING unnest(%(ids)s::bigint[], %(xids)s::xid8[]) AS done (id, xid)
 WHERE o.id = done.id AND o.xid = done.xid AND o.key IS NULL AND o.error_class IS NULL;
+
+-- name: oldest
+-- How long the oldest event has waited for the drain; NULL where none does.
+SELECT (SELECT clock_timestamp() - at FROM pgvector_sync.outbox WHERE error_class IS NULL ORDER BY id LIMIT 1) AS age;

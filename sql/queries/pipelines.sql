@@ -1,4 +1,4 @@
--- Providers, sources and pipelines: what `apply` writes and workers read.
+-- Providers and pipelines: what `apply` writes and workers read.
 
 -- name: all
 -- Every pipeline with its source and provider.
@@ -29,30 +29,6 @@ ON CONFLICT (name) DO UPDATE SET base_url = excluded.base_url, api_key_env = exc
 -- Providers as they are stored.
 SELECT name, base_url, api_key_env, requests_per_minute, tokens_per_minute, send_dimensions, encoding
 FROM pgvector_sync.provider ORDER BY name;
-
--- name: put_source
--- A source, found or made; its id names its trigger functions.
-INSERT INTO pgvector_sync.source (schema_name, table_name, key_columns, key_types, tracked_columns, capture_replicated)
-VALUES (%(schema)s, %(table)s, %(key_columns)s, %(key_types)s, %(tracked_columns)s, %(capture_replicated)s)
-ON CONFLICT (schema_name, table_name) DO UPDATE SET key_columns = excluded.key_columns,
-    key_types = excluded.key_types, tracked_columns = excluded.tracked_columns,
-    capture_replicated = excluded.capture_replicated
-RETURNING id;
-
--- name: source_pipelines
--- The pipelines over one source, for the union of what they read.
-SELECT p.name, p.read_columns, p.target_schema, p.target_table, p.state
-FROM pgvector_sync.pipeline p WHERE p.source_id = %(source_id)s ORDER BY p.id;
-
--- name: source_id
--- The id of a source by its name, if any pipeline has ever read it.
-SELECT id, capture_replicated FROM pgvector_sync.source WHERE schema_name = %(schema)s AND table_name = %(table)s;
-
--- name: rekey_source
--- The key under other names or wider types, if it is still the one that the plan was made from.
-UPDATE pgvector_sync.source SET key_columns = %(key_columns)s, key_types = %(key_types)s,
-    tracked_columns = %(tracked_columns)s
-WHERE id = %(id)s AND key_columns = %(columns_before)s AND key_types = %(types_before)s;
 
 -- name: rekey
 -- Its pipelines: batches and pages of runs that were claimed under the old key are fenced off, a state that the
@@ -167,13 +143,6 @@ WITH gone AS (DELETE FROM pgvector_sync.pipeline WHERE id = %(id)s RETURNING id)
      lock_ AS (DELETE FROM pgvector_sync.lock WHERE id IN (SELECT id FROM gone)),
      keys_ AS (DELETE FROM pgvector_sync.run_key WHERE run_id IN (
                    SELECT r.id FROM pgvector_sync.run r WHERE r.pipeline_id = %(id)s))
-SELECT count(*) AS gone FROM gone;
-
--- name: forget_source
--- A source that no pipeline reads any more, with the events that wait for nobody.
-WITH gone AS (DELETE FROM pgvector_sync.source s WHERE s.id = %(source_id)s
-              AND NOT EXISTS (SELECT FROM pgvector_sync.pipeline p WHERE p.source_id = s.id) RETURNING id),
-     events AS (DELETE FROM pgvector_sync.outbox WHERE source_id IN (SELECT id FROM gone))
 SELECT count(*) AS gone FROM gone;
 
 -- name: forget_providers

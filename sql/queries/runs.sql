@@ -41,8 +41,8 @@ UPDATE pgvector_sync.run SET state = 'cancelled', reason = 'superseded by a newe
     finished_at = statement_timestamp()
 WHERE pipeline_id = %(pipeline_id)s AND kind = %(kind)s AND state = 'running';
 
--- name: may_carry_out
--- A part of others: a condition that somebody has typed runs with the rights of the role that carries the run out, so it
+-- part: may_carry_out
+-- A condition that somebody has typed runs with the rights of the role that carries the run out, so it
 -- must have been typed by the owner of our schema or by a role that could act as this one.
 (NOT r.options ? 'where' OR EXISTS (
     SELECT FROM pg_catalog.pg_roles q WHERE q.rolname = r.requested_by
@@ -159,18 +159,3 @@ ORDER BY r.id DESC LIMIT %(limit)s;
 -- name: forget
 -- Runs that ended long ago; what reconciliations found stays in `drift`.
 DELETE FROM pgvector_sync.run WHERE state <> 'running' AND finished_at < statement_timestamp() - %(older_than)s;
-
--- name: schedules
--- For each pipeline that may be reconciled: its schedule, and when it was last reconciled in each way. A dry run
--- mends nothing, so it takes nobody's place.
-WITH dry AS (SELECT id FROM pgvector_sync.run WHERE kind = 'reconcile' AND options @> '{"dry_run": true}')
-SELECT p.id, p.name, p.reconcile, statement_timestamp() AS now, p.created_at,
-       greatest((SELECT max(r.started_at) FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.kind = 'reconcile'
-                 AND r.id NOT IN (SELECT id FROM dry)),
-                (SELECT max(d.at) FROM pgvector_sync.drift d WHERE d.pipeline_id = p.id
-                 AND d.run_id NOT IN (SELECT id FROM dry))) AS last_at,
-       greatest((SELECT max(r.started_at) FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.kind = 'reconcile'
-                 AND r.options @> '{"deep": true}' AND r.id NOT IN (SELECT id FROM dry)),
-                (SELECT max(d.at) FROM pgvector_sync.drift d WHERE d.pipeline_id = p.id AND d.deep
-                 AND d.run_id NOT IN (SELECT id FROM dry))) AS last_deep_at
-FROM pgvector_sync.pipeline p WHERE p.state NOT IN ('paused', 'removing') AND NOT p.problem_stops ORDER BY p.id;

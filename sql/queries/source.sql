@@ -1,16 +1,16 @@
 -- Reading a user's row. {source}, {target}, {match_source}, {match_target}, {text} and {wanted} are composed per
 -- pipeline; the odd alias keeps clear of the user's names. OFFSET 0 renders the text once.
 
--- name: row_by_key
--- A part of others: the text of the row with a key.
-SELECT ({text})::text AS text FROM {source} WHERE {match_source} AND {wanted} OFFSET 0;
+-- part: row_by_key
+-- The text of the row with a key.
+SELECT ({text})::text AS text FROM {source} WHERE {match_source} AND {wanted} OFFSET 0
 
--- name: row_here
--- A part of others: the text of the row that the statement is at.
-SELECT ({text})::text AS text WHERE {wanted} OFFSET 0;
+-- part: row_here
+-- The text of the row that the statement is at.
+SELECT ({text})::text AS text WHERE {wanted} OFFSET 0
 
--- name: now
--- A part of others, so that all of them mean the same fingerprint: text and fingerprint of a row, or nothing where it
+-- part: now
+-- So that all of them mean the same fingerprint: text and fingerprint of a row, or nothing where it
 -- is gone, not wanted or blank. A text over the limit is not fetched, nor searched for blanks, which fails beyond
 -- 256 MB; its fingerprint is made from its length alone.
 SELECT rendered.octets,
@@ -19,7 +19,7 @@ SELECT rendered.octets,
             THEN sha256(%(spec)s::bytea || convert_to(rendered.text, 'UTF8'))
             ELSE sha256(%(spec)s::bytea || convert_to('too large: ' || rendered.octets, 'UTF8')) END AS fingerprint
 FROM (SELECT row_.text, octet_length(row_.text) AS octets FROM ({row}) AS row_ OFFSET 0) AS rendered
-WHERE rendered.octets > %(text_limit)s OR rendered.text ~ '\S';
+WHERE rendered.octets > %(text_limit)s OR rendered.text ~ '\S'
 
 -- name: read
 -- Text and fingerprint of the claimed rows, and what is stored. No row, `where` not true or a blank text: NULL. Of texts
@@ -54,36 +54,19 @@ SELECT {key_json} AS key, ({filter}) IS TRUE AS asked FROM {source} WHERE {after
 SELECT pgvector_sync_key.key FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
 WHERE NOT EXISTS (SELECT FROM {source} WHERE {match_source} AND ({filter}) IS NOT TRUE OFFSET 0);
 
--- name: is_stale
+-- part: is_stale
 -- A part of `page`: the row and its vectors don't belong together.
 (SELECT now_.fingerprint FROM ({now_here}) AS now_) IS DISTINCT FROM
     (SELECT pgvector_sync_target.fingerprint FROM {target} AS pgvector_sync_target
      WHERE {match_stored} AND pgvector_sync_target.chunk_no = 0)
 
--- name: is_older
+-- part: is_older
 -- A part of `page`: not embedded since the run was asked for, so that two runs don't pay for the same.
 NOT EXISTS (SELECT FROM {target} AS pgvector_sync_target WHERE {match_stored}
             AND pgvector_sync_target.chunk_no = 0 AND pgvector_sync_target.embedded_at >= %(since)s)
 
--- name: is_concerned
+-- part: is_concerned
 -- A part of `page`: the row is wanted, or something of it is left from when it was.
 (({wanted}) IS TRUE
  OR EXISTS (SELECT FROM {target} AS pgvector_sync_target WHERE {match_stored})
  OR EXISTS (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = %(pipeline_id)s AND w.key = {key_json}))
-
--- name: explain
--- Whether a condition is one: planned, and not executed.
-EXPLAIN SELECT FROM {source} WHERE {condition};
-
--- name: count
--- How many rows meet all conditions.
-SELECT count(*) AS rows FROM {source} WHERE {wanted} AND {filter};
-
--- name: sample
--- Keys of some of them, any with the same chance.
-SELECT {key_json} AS key FROM {source} WHERE {wanted} AND {filter} ORDER BY random() LIMIT %(limit)s;
-
--- name: sample_blocks
--- Rows of some blocks of a large table, and which of them are asked for: nobody reads all of it for an estimate.
-SELECT {key_json} AS key, ({wanted} AND {filter}) IS TRUE AS asked FROM {source} TABLESAMPLE SYSTEM (%(percent)s)
-ORDER BY random() LIMIT %(limit)s;

@@ -57,39 +57,3 @@ LEFT JOIN LATERAL (
     WHERE r.pipeline_id = p.id AND r.kind = 'fill' AND r.state = 'running' ORDER BY r.id DESC LIMIT 1) AS fill ON true
 WHERE %(name)s::text IS NULL OR p.name = %(name)s
 ORDER BY p.name;
-
--- name: unfilled
--- A condition on a source row: beyond the watermark of a running fill.
-EXISTS (SELECT FROM pgvector_sync.run r
-        WHERE r.pipeline_id = %(pipeline_id)s AND r.kind = 'fill' AND r.state = 'running' AND NOT r.walked
-          AND (r.watermark IS NULL OR {beyond}));
-
--- name: exact
--- Counts by reading every row: all rows, the fresh ones, and those beyond the watermark of a running fill.
-SELECT count(*) AS rows,
-       count(*) FILTER (WHERE pgvector_sync_now.fingerprint IS NOT DISTINCT FROM pgvector_sync_target.fingerprint
-                        AND (pgvector_sync_target.model IS NULL OR pgvector_sync_target.model = %(model)s)) AS fresh,
-       count(*) FILTER (WHERE {unfilled}) AS unfilled
-FROM {source}
-LEFT JOIN LATERAL ({now_here}) AS pgvector_sync_now ON true
-LEFT JOIN {target} AS pgvector_sync_target ON {match_stored} AND pgvector_sync_target.chunk_no = 0;
-
--- name: not_covered
--- G1 as one query, in one snapshot: every (row, pipeline) that is neither fresh, nor in outbox, nor in work, nor
--- beyond the watermark of a running fill; orphaned vectors count as not fresh. Empty, always.
-WITH state_ AS MATERIALIZED (
-    SELECT {key_source} AS key, pgvector_sync_now.fingerprint, {unfilled} AS unfilled
-    FROM {source}
-    LEFT JOIN LATERAL ({now_here}) AS pgvector_sync_now ON true
-), stored AS MATERIALIZED (
-    SELECT {key_target} AS key, pgvector_sync_target.fingerprint, pgvector_sync_target.model
-    FROM {target} AS pgvector_sync_target
-), differing AS (
-    SELECT coalesce(state_.key, stored.key) AS key
-    FROM state_ FULL JOIN stored ON stored.key = state_.key
-    WHERE (state_.fingerprint IS DISTINCT FROM stored.fingerprint OR stored.model <> %(model)s)
-      AND NOT coalesce(state_.unfilled, false)
-)
-SELECT d.key FROM differing d
-WHERE NOT EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = %(source_id)s AND (o.key = d.key OR o.key IS NULL))
-  AND NOT EXISTS (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = %(pipeline_id)s AND w.key = d.key);

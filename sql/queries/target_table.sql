@@ -1,4 +1,4 @@
--- What stands at a target's name, and how it is made to fit a key.
+-- What stands at a target's name: its shape, what refuses a write to it, and what it holds.
 
 -- name: find
 -- The relation with all that decides whether it can be a target of ours.
@@ -20,30 +20,77 @@ SELECT c.oid, c.relkind::text AS kind, c.relpersistence = 't' AS temporary,
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(table)s;
 
--- name: count_up_to
--- Its rows, counted no further than `limit`.
-SELECT count(*) AS rows FROM (SELECT FROM {target} LIMIT %(limit)s) AS counted;
+-- name: demands
+-- What a target asks of a write that we can't, or can't always, satisfy: certainly where no value of ours would do.
+-- No row where there is no such table, or nothing to say. Only the catalog is read.
+WITH target_ AS (
+    SELECT c.oid, array_append(%(key_columns)s::text[], 'chunk_no') AS identity,
+           %(key_columns)s::text[] || %(own_columns)s::text[] AS ours
+    FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = %(schema)s AND c.relname = %(table)s
+), column_ AS (
+    SELECT a.attnum, a.attname::text AS name, t.typname::text AS type, a.atttypmod, a.attgenerated,
+           (a.attnotnull OR t.typnotnull) AND NOT a.atthasdef AND a.attidentity = '' AND t.typdefault IS NULL AS required
+    FROM target_ JOIN pg_catalog.pg_attribute a ON a.attrelid = target_.oid AND a.attnum > 0 AND NOT a.attisdropped
+    JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+), unique_ AS (
+    SELECT i.indexrelid, i.indnkeyatts, i.indpred IS NULL AND i.indexprs IS NULL AND i.indisvalid AND i.indimmediate AS plain,
+           ARRAY(SELECT column_.name FROM column_ WHERE column_.attnum = ANY (i.indkey::int2[])) AS names
+    FROM target_ JOIN pg_catalog.pg_index i ON i.indrelid = target_.oid AND i.indisunique
+)
+SELECT 'column' AS kind, column_.name, column_.type AS detail, true AS certain
+FROM target_, column_ WHERE column_.required AND column_.name <> ALL (target_.ours)
+UNION ALL
+SELECT 'missing', name, NULL, true
+FROM target_, unnest(target_.ours) AS name WHERE name NOT IN (SELECT column_.name FROM column_)
+UNION ALL
+SELECT 'type', column_.name, column_.type || CASE WHEN column_.atttypmod > 0 THEN '(' || column_.atttypmod || ')' ELSE '' END, true
+FROM target_, column_ WHERE column_.name = 'embedding'
+ AND (column_.type <> %(vector_type)s OR column_.atttypmod NOT IN (-1, %(dimensions)s) OR column_.attgenerated <> '')
+UNION ALL
+SELECT 'identity', array_to_string(target_.identity, ', '), NULL, true
+FROM target_ WHERE NOT EXISTS (SELECT FROM unique_ WHERE unique_.plain AND unique_.names <@ target_.identity
+    AND target_.identity <@ unique_.names AND unique_.indnkeyatts = cardinality(target_.identity))
+UNION ALL
+SELECT 'unique', unique_.indexrelid::regclass::text, NULL, false
+FROM target_, unique_ WHERE NOT (unique_.plain AND target_.identity <@ unique_.names)
+UNION ALL
+SELECT CASE k.contype WHEN 'c' THEN 'check' WHEN 'f' THEN 'foreign key' ELSE 'exclusion' END, k.conname::text, NULL, false
+FROM target_ JOIN pg_catalog.pg_constraint k ON k.conrelid = target_.oid WHERE k.contype IN ('c', 'f', 'x')
+UNION ALL
+SELECT 'trigger', g.tgname::text, NULL, false
+FROM target_ JOIN pg_catalog.pg_trigger g ON g.tgrelid = target_.oid WHERE NOT g.tgisinternal AND g.tgenabled <> 'D'
+UNION ALL
+SELECT 'rule', r.rulename::text, NULL, true
+FROM target_ JOIN pg_catalog.pg_rewrite r ON r.ev_class = target_.oid AND r.ev_type IN ('2', '3', '4') AND r.ev_enabled <> 'D'
+UNION ALL
+SELECT 'grant', p.privilege, current_user::text, true
+FROM target_, unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p (privilege)
+WHERE NOT has_table_privilege(target_.oid, p.privilege)
+ORDER BY 4 DESC, 1, 2;
+
+-- name: vector_type
+-- The type of a target's vectors; pgvector keeps the dimensions in the type's modifier, -1 where it has none.
+SELECT t.typname AS type, a.atttypmod AS dimensions
+FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+WHERE a.attrelid = %(oid)s AND a.attname = 'embedding' AND NOT a.attisdropped;
+
+-- name: indexes
+-- The indexes of a target, the method and operator class of their first column, and whether one is being built.
+SELECT n.nspname AS schema, c.relname AS name, am.amname AS method, o.opcname AS operator_class,
+       i.indisvalid AND i.indisready AS valid,
+       EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index b WHERE b.index_relid = c.oid) AS building
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_am am ON am.oid = c.relam
+JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[0]
+WHERE i.indrelid = %(oid)s ORDER BY c.relname;
+
+-- name: filled
+-- Whether a target holds any vector.
+SELECT EXISTS (SELECT FROM {target}) AS filled;
 
 -- name: count_orphans
 -- Those of them without a row in the source, for a target that is small enough to be counted.
 SELECT count(*) AS rows FROM {target} AS pgvector_sync_target
 WHERE NOT EXISTS (SELECT FROM {source} AS pgvector_sync_source WHERE {same_key});
-
--- name: lock
--- Before a look at what refers to it: from here on nothing else can.
-LOCK TABLE {target} IN ACCESS EXCLUSIVE MODE;
-
--- name: referrers
--- Foreign keys of tables whose owners aren't trusted: when a type changes they are checked anew, with our rights, and the
--- planner evaluates what the indexes of those tables hold.
-SELECT k.conname::text AS name, k.conrelid::regclass::text AS "table", pg_get_userbyid(c.relowner)::text AS owner
-FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
-WHERE k.contype = 'f' AND k.confrelid = {target_name}::regclass AND NOT {trusts_owner} ORDER BY 2, 1;
-
--- name: retype_keys
--- Wider types for key columns: rewrites the table and its indexes where Postgres stores the new type in another way.
-ALTER TABLE {target} {columns};
-
--- name: rename_key
--- A key column's new name; only the catalog changes.
-ALTER TABLE {target} RENAME COLUMN {before} TO {after};

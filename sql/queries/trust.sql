@@ -1,8 +1,8 @@
 -- Whose code a statement of ours would run. Trusted are superusers and the roles that may create in our schema, its owner
 -- among them: they decide what a worker runs anyway. Whatever belongs to another role could be replaced by it at any time.
 
--- name: trusts
--- A part of others: whether a role is trusted.
+-- part: trusts
+-- Whether a role is trusted.
 (has_schema_privilege({role}, 'pgvector_sync', 'CREATE')
  OR {role} = (SELECT n.nspowner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'pgvector_sync'))
 
@@ -10,15 +10,15 @@
 -- Parsing takes the lock that the read takes anyway, so that no column's type changes after our look; it needs no grant and
 -- plans nothing, which would evaluate expressions of indexes.
 -- Partitions are locked by a statement of their own: the look behind it must see what was committed while it waited.
-PREPARE {name} AS SELECT FROM {source};
-DEALLOCATE {name};
+PREPARE {prepared} AS SELECT FROM {source};
+DEALLOCATE {prepared};
 SELECT count(*) FROM pg_partition_tree({source_name}::regclass);
 
 -- name: closer
 -- Whether there may be strangers: a type that isn't built in, an expression in an index or statistics, partitions, a target
 -- that isn't ours. Of the usual table it is all that has to be asked, by every read and every slice of a write.
 SELECT source_.relkind <> 'r' OR source_.relhassubclass
-    OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = source_.oid AND a.attname = ANY ({columns}::name[])
+    OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = source_.oid AND a.attname = ANY ({read_columns}::name[])
                AND a.atttypid >= 16384 AND NOT a.attisdropped)
     OR EXISTS (SELECT FROM pg_catalog.pg_cast k WHERE k.castsource = source_.reltype)
     OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = source_.oid
@@ -36,7 +36,7 @@ SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespac
                    WHERE m.nspname = {target_schema} AND c.relname = {target_table}
                    AND (c.relkind <> 'r' OR NOT {trusts_target})) AS own;
 
--- name: inside
+-- part: inside
 -- A part of `strangers`: the types that a type `t` is made of.
 SELECT t.typelem UNION ALL SELECT t.typbasetype
 UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
@@ -60,7 +60,7 @@ WITH RECURSIVE source_ AS (
     FROM jsonb_array_elements({needs}::jsonb) AS n
 ), type_ (oid) AS (
     SELECT a.atttypid FROM source_ JOIN pg_catalog.pg_attribute a ON a.attrelid = source_.oid
-    WHERE (a.attname = ANY ({columns}::name[]) OR {whole} OR EXISTS (SELECT FROM need WHERE need.kind = 'row'))
+    WHERE (a.attname = ANY ({read_columns}::name[]) OR {whole} OR EXISTS (SELECT FROM need WHERE need.kind = 'row'))
       AND a.attnum > 0 AND NOT a.attisdropped AND a.atttypid >= 16384
     UNION
     SELECT to_regtype(need.identity)::oid FROM need WHERE need.kind = 'type'

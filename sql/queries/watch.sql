@@ -50,8 +50,8 @@ LEFT JOIN LATERAL (
 WHERE %(name)s::text IS NULL OR p.name = %(name)s
 ORDER BY p.name;
 
--- name: covers
--- A part of others: a deep reconciliation that has begun after the transaction of an event had ended. An event restored
+-- part: covers
+-- A deep reconciliation that has begun after the transaction of an event had ended. An event restored
 -- from another cluster has another cluster's transaction id, so its time decides.
 r.kind = 'reconcile' AND r.options @> '{"deep": true}' AND NOT r.options @> '{"dry_run": true}'
 AND (o.xid < r.horizon OR o.xid >= pg_snapshot_xmax(pg_current_snapshot()) AND o.at < r.started_at)

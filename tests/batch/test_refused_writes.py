@@ -10,7 +10,7 @@ import pytest
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.errors import Refused
 from pgvector_sync.store import pipelines
-from pgvector_sync.store.demands import demands
+from pgvector_sync.store.target_table import demands
 from support import synced as with_endpoint
 from support.steps import Steps
 

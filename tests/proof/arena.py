@@ -21,10 +21,10 @@ from pgvector_sync.embedding.embedder import Embeddings
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.errors import InputRejected
 from pgvector_sync.model import Lane, Spec
-from pgvector_sync.observe.status import _coverage_params
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import open_database
 from pgvector_sync.settings import Settings
+from pgvector_sync.store import coverage
 from soak.watch import WITNESS
 from support.endpoint import Endpoint, vector_of
 from support.servers import Database
@@ -89,9 +89,9 @@ class Arena(Steps):
         pipeline = shape.pipeline
         witness = WITNESS.replace("d.body", f"({pipeline.text_sql})").format(spec=pipeline.spec.digest.hex())
         self.synced.run("DROP TABLE IF EXISTS witnessed; DROP FUNCTION IF EXISTS witness CASCADE", witness)
-        self._params = _coverage_params(pipeline, TEXT_LIMIT)
+        self._params = coverage.params(shape, TEXT_LIMIT)
         self._check = (
-            f"SELECT 'G1', key FROM ({shape.not_covered.as_string(self.observer)}) AS lost "
+            f"SELECT 'G1', key FROM ({coverage.not_covered_query(shape).as_string(self.observer)}) AS lost "
             "UNION ALL SELECT 'witness', jsonb_build_array(id) FROM witnessed"
         )
         self._state = (

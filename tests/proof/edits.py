@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from pgvector_sync.database import statements
+from pgvector_sync.database import statements as loader
 
 
 @dataclass(frozen=True)
@@ -47,24 +47,33 @@ def edited(edits: Sequence[Edit]) -> Iterator[set[str]]:
 
 
 def _edit_statements(edits: Sequence[Edit], reached: set[str]) -> Callable[[], None]:
-    original, cached = statements._statements, statements.statement
     changed: dict[str, str] = {}
     for edit in edits:
-        file, _, name = edit.place.partition(".")
-        changed[edit.place] = edit.made_in(changed.get(edit.place, original(file)[name]))
+        changed[edit.place] = edit.made_in(changed.get(edit.place, _text(edit.place)))
 
-    def edited_statements(file: str) -> dict[str, str]:
-        ours = {place.partition(".")[2]: text for place, text in changed.items() if place.startswith(f"{file}.")}
-        return _Noticed({**original(file), **ours}, {name: f"{file}.{name}" for name in ours}, reached)
+    def edited(original: Callable[[str], dict[str, str]]) -> Callable[[str], dict[str, str]]:
+        def read(file: str) -> dict[str, str]:
+            texts = original(file)
+            ours = {name: changed[f"{file}.{name}"] for name in texts if f"{file}.{name}" in changed}
+            return _Noticed({**texts, **ours}, {name: f"{file}.{name}" for name in ours}, reached)
 
-    statements._statements = edited_statements  # type: ignore[assignment]
-    cached.cache_clear()
+        return read
 
-    def back() -> None:
-        statements._statements = original
-        cached.cache_clear()
+    originals = loader.statements, loader.parts
 
-    return back
+    def put(statements: Callable[[str], dict[str, str]], parts: Callable[[str], dict[str, str]]) -> None:
+        loader.statements, loader.parts = statements, parts  # type: ignore[assignment]
+        loader.statement.cache_clear()
+        loader.part.cache_clear()
+
+    put(*map(edited, originals))
+    return lambda: put(*originals)
+
+
+def _text(place: str) -> str:
+    """Of a statement or a part."""
+    file, _, name = place.partition(".")
+    return (loader.statements(file) | loader.parts(file))[name]
 
 
 class _Noticed(dict[str, str]):
@@ -94,8 +103,7 @@ def find(edits: Sequence[Edit]) -> None:
     """Raises where a text to be replaced isn't there any more."""
     for edit in edits:
         if edit.of_sql:
-            file, _, name = edit.place.partition(".")
-            edit.made_in(statements._statements(file)[name])
+            edit.made_in(_text(edit.place))
         else:
             edit.made_in(_found(edit.place)[2])
 

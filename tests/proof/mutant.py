@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from proof.edits import Edit
 
-FRESH_PLACES = ("capture.", "declare.apply:", "capture.triggers:", "database:")
+FRESH_PLACES = ("triggers.", "declare.apply:", "store.triggers:", "database:")
 """Edits that must be there when the pipeline is applied or its connections are opened."""
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pgvector_sync.declare.gap import Holder
 from pgvector_sync.engine.watch import look_now
 from pgvector_sync.errors import Refused
+from pgvector_sync.store.blockers import Holder
 from support.attack import Attack, documents
 
 HOSTILE = [

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 from watch import TEXT_LIMIT, Watch
 
-from pgvector_sync.observe.status import not_covered
+from pgvector_sync.store.coverage import not_covered
 from support.programs import dump, restore
 from support.servers import Database, Postgres, new_database
 from support.waiting import eventually

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import psycopg
 
 from pgvector_sync.model import Pipeline
-from pgvector_sync.observe.status import not_covered
+from pgvector_sync.store.coverage import not_covered
 from pgvector_sync.store.shape import Shape
 from support.servers import Database
 

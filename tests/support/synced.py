@@ -22,11 +22,12 @@ from pgvector_sync.declare.plan import Plan, make_plan
 from pgvector_sync.embedding.embedder import Embedder
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.model import Provider
-from pgvector_sync.observe.status import not_covered, settled
+from pgvector_sync.observe.status import settled
 from pgvector_sync.runs import run
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import Embedders, open_database
 from pgvector_sync.settings import Settings
+from pgvector_sync.store.coverage import not_covered
 from pgvector_sync.store.pipelines import all_pipelines, require_pipeline
 from pgvector_sync.store.shape import Shape, key_json
 from support.endpoint import ALLOWED_HOSTS, ENVIRONMENT, Endpoint, vector_of

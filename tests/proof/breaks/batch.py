@@ -130,7 +130,7 @@ MUTANTS = (
     ),
     Mutant(
         "no trim of further chunks",
-        (Edit("store.rows:write", 'connection.execute(shape.trim, {"keys": keys, "chunks": 1})', "pass"),),
+        (Edit("store.rows:write", 'connection.execute(target.trim(shape), {"keys": keys, "chunks": 1})', "pass"),),
         "changed during the call",
         covered_by="there is one chunk a row so far",
     ),

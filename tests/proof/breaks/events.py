@@ -12,7 +12,7 @@ LOST_COMMIT = 'connection.execute("COMMIT"); connection.execute("BEGIN")'
 WAITS_FOR_LOCKED = Edit("outbox.drain", "WHERE locked.ours IS NULL", "WHERE false")
 AS_OPERATIONS = (
     Edit(
-        "capture.create_function",
+        "triggers.create_function",
         OLD_KEY_EVENT,
         "INSERT INTO pgvector_sync.outbox (source_id, key, at) VALUES ({source_id}, old_key, '-infinity')",
     ),
@@ -100,19 +100,19 @@ MUTANTS = (
     # -- capture
     Mutant(
         "a trigger without key changes",
-        (Edit("capture.create_function", " OR TG_OP = 'UPDATE' AND {key_changed}", ""),),
+        (Edit("triggers.create_function", " OR TG_OP = 'UPDATE' AND {key_changed}", ""),),
         "a changed key",
         "G1",
     ),
     Mutant(
         "no event of a delete",
-        (Edit("capture.create_function", OLD_KEY_EVENT, "NULL"),),
+        (Edit("triggers.create_function", OLD_KEY_EVENT, "NULL"),),
         "deleted and drained between look and write",
         "G1",
     ),
     Mutant(
         "no delete in the trigger",
-        (Edit("capture.create_function", "{delete};", "NULL;"),),
+        (Edit("triggers.create_function", "{delete};", "NULL;"),),
         "a delete takes its vector along",
         "scenario",
     ),
@@ -120,7 +120,7 @@ MUTANTS = (
         "a key change takes vectors along as a delete does",
         (
             Edit(
-                "capture.create_function",
+                "triggers.create_function",
                 "TG_OP = 'DELETE' AND current_setting",
                 "old_key IS NOT NULL AND current_setting",
             ),
@@ -131,9 +131,11 @@ MUTANTS = (
     Mutant(
         "a delete trigger that acts under REPEATABLE READ",
         (
-            Edit("capture.create_function", "current_setting('transaction_isolation') = 'read committed'", "true"),
+            Edit(
+                "triggers.create_function", "current_setting('transaction_isolation') = 'read committed'", "true"
+            ),
             # the witness is a trigger on the target, and a DELETE from such a target can't fail the application
-            Edit("capture.trust", "SELECT NOT c.relhastriggers", "SELECT true"),
+            Edit("triggers.trust", "SELECT NOT c.relhastriggers", "SELECT true"),
         ),
         "a delete under repeatable read",
         "scenario",
@@ -142,7 +144,7 @@ MUTANTS = (
         "WHEN with IS DISTINCT FROM",
         (
             Edit(
-                "capture.triggers:Capture.changed",
+                "store.triggers:Capture.changed",
                 "pg_catalog.record_image_ne(ROW(old.{c}), ROW(new.{c}))",
                 "old.{c} IS DISTINCT FROM new.{c}",
             ),
@@ -154,7 +156,7 @@ MUTANTS = (
         "no event of a TRUNCATE",
         (
             Edit(
-                "capture.create_sweep_function",
+                "triggers.create_sweep_function",
                 "INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, NULL)",
                 "NULL",
             ),

@@ -14,8 +14,8 @@ from pgvector_sync.errors import DatabaseRefuses, SyncError
 from pgvector_sync.model import Key
 from pgvector_sync.runtime import Runtime, is_of_a_row
 from pgvector_sync.store import rows
-from pgvector_sync.store.demands import Demand, demands
 from pgvector_sync.store.rows import Vector32
+from pgvector_sync.store.target_table import Demand, demands
 from pgvector_sync.store.trust import require_trusted
 
 SEVERAL = 8

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pgvector_sync.capture.triggers import ROW_TRIGGERS, Capture
-from pgvector_sync.store.watch import Installed
+from pgvector_sync.store.triggers import ROW_TRIGGERS, Capture, Installed
 
 UPDATE, TRUNCATE = "pgvector_sync_update", "pgvector_sync_truncate"
 

@@ -69,18 +69,16 @@ def check(*, max_lag: float | None = None) -> Health:
     import psycopg
     from psycopg.rows import dict_row
 
-    from pgvector_sync.database.statements import statement
     from pgvector_sync.errors import ConfigError
     from pgvector_sync.settings.database_url import libpq_url
-    from pgvector_sync.store import workers
+    from pgvector_sync.store import status, workers
 
     try:
         with psycopg.connect(
             libpq_url(url), connect_timeout=CONNECT_SECONDS, row_factory=dict_row, prepare_threshold=None,
             application_name="pgvector-sync health", autocommit=True,
         ) as connection:  # fmt: skip
-            params = {"name": None, "limit": COUNT_LIMIT_ROWS}
-            pipelines = connection.execute(statement("status.pipelines"), params).fetchall()
+            pipelines = status.pipelines(connection, limit=COUNT_LIMIT_ROWS)
             alive = workers.alive(connection)
     except ConfigError as error:
         return Health((str(error),), exit_code=2)

@@ -4,26 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import psycopg
-from pgvector.psycopg.halfvec import register_halfvec_info
-from pgvector.psycopg.vector import register_vector_info
-from psycopg import IsolationLevel, sql
-from psycopg.rows import DictRow, dict_row
-from psycopg.types import TypeInfo
-from psycopg_pool import ConnectionPool
+from psycopg import IsolationLevel
+from psycopg.rows import dict_row
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from pgvector_sync.database.loaders import tolerate
-from pgvector_sync.database.silence import ListeningConnection, check_connection
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database.session import (
+    Connection,
+    VectorTypes,
+    begin,
+    find_vectors,
+    limit_statements,
+    one,
+    reading,
+    register_vectors,
+)
+from pgvector_sync.database.silence import check_connection
 from pgvector_sync.errors import Refused
 
-Connection = ListeningConnection[DictRow]
+__all__ = [
+    "CONNECT_TIMEOUT",
+    "IN_THE_WAY",
+    "KEY_REFUSED",
+    "OUTAGE",
+    "Connection",
+    "Database",
+    "VectorTypes",
+    "begin",
+    "connect",
+    "limit_statements",
+    "one",
+    "reading",
+    "register_vectors",
+]
 
 CONNECT_TIMEOUT = timedelta(seconds=10)
 KEEPALIVE: dict[str, Any] = {
@@ -34,9 +52,6 @@ KEEPALIVE: dict[str, Any] = {
 }
 """A host that is gone is noticed within 30 seconds where something was sent to it (the kernel's own patience is 15
 minutes), within a minute where nothing was."""
-IDLE_IN_TRANSACTION = timedelta(seconds=5)
-"""Then the server ends a transaction that we have left alone, being frozen or cut off: until then its locks may
-keep the application waiting."""
 T = TypeVar("T")
 IN_THE_WAY = (
     psycopg.errors.LockNotAvailable,
@@ -77,87 +92,6 @@ def connect(conninfo: str) -> Connection:
     return connection
 
 
-@contextmanager
-def begin(
-    connection: Connection,
-    *,
-    lock_timeout: timedelta,
-    durable: bool = False,
-    read_only: bool = False,
-    by_key: bool = False,
-    force_rollback: bool = False,
-) -> Iterator[Connection]:
-    """One short transaction on `connection`; `by_key` where it looks rows up by their keys.
-
-    Not `durable`: the commit doesn't wait for the disk. All that we write is derived and each transaction
-    is whole, so a crash of the server loses at most work that is then done again (docs/decisions/0002).
-    """
-    # None rather than False: whoever has made the database or the role read-only by default is listened to
-    connection.read_only = True if read_only else None
-    with connection.transaction(force_rollback=force_rollback):
-        connection.execute(
-            statement("session.begin"),
-            {
-                "lock_timeout": f"{int(lock_timeout / timedelta(milliseconds=1))}ms",
-                "enable_seqscan": "off" if by_key else None,
-                "synchronous_commit": "on" if durable else "off",
-                "idle_in_transaction": f"{int(IDLE_IN_TRANSACTION / timedelta(milliseconds=1))}ms",
-            },
-        )
-        yield connection
-
-
-def limit_statements(connection: Connection, limit: timedelta) -> None:
-    """To the end of the transaction, what takes longer raises psycopg.errors.QueryCanceled.
-
-    A limit is never raised again, and a lower one that database or role have stays.
-    """
-    milliseconds = int(limit / timedelta(milliseconds=1))
-    connection.execute(statement("session.limit_statements"), {"limit": f"{milliseconds}ms"})
-
-
-@contextmanager
-def reading(connection: Connection) -> Iterator[None]:
-    """A part of a transaction in which nothing can be written, settings included: reading a source, and even
-    planning to, may call functions of its owner's with our rights.
-    """
-    with connection.transaction(force_rollback=True):
-        connection.execute(statement("session.read_only"))
-        yield
-
-
-@dataclass(frozen=True, slots=True)
-class VectorTypes:
-    """What the catalog says about pgvector: its schema and OIDs, which a restore or `SET SCHEMA` changes."""
-
-    schema: str
-    oids: tuple[tuple[str, int, int], ...]
-    """(name, OID, OID of the array type) of each vector type."""
-
-    def register(self, connection: Connection) -> None:
-        """Teaches `connection` the types in binary."""
-        for name, oid, array_oid in self.oids:
-            register = register_vector_info if name == "vector" else register_halfvec_info
-            register(connection, TypeInfo(name, oid, array_oid))
-
-
-def find_vectors(connection: Connection) -> VectorTypes | None:
-    """None where the extension is missing."""
-    found = connection.execute(statement("session.vector_type")).fetchall()
-    if not found:
-        return None
-    oids = ((row["name"], row["oid"], row["array_oid"]) for row in found if row["oid"] is not None)
-    return VectorTypes(str(found[0]["schema"]), tuple(oids))
-
-
-def register_vectors(connection: Connection) -> VectorTypes | None:
-    """Teaches `connection` the vector types; returns them, None if the extension is missing."""
-    found = find_vectors(connection)
-    if found is not None:
-        found.register(connection)
-    return found
-
-
 class Database:
     """A pool of our connections. Open it after a fork, never before.
 
@@ -176,6 +110,8 @@ class Database:
         self.lock_timeout = lock_timeout
         self.silence = silence
         self._vectors: VectorTypes | None = None
+        from psycopg_pool import ConnectionPool  # `health` has none, and starts without it
+
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             conninfo,
             connection_class=Connection,
@@ -298,11 +234,3 @@ class Database:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def one(connection: Connection, query: sql.SQL | sql.Composed, params: dict[str, Any] | None = None) -> DictRow:
-    """The one row of a statement that always answers with one."""
-    row: DictRow | None = connection.execute(query, params).fetchone()
-    if row is None:  # pragma: no cover - the statement is ours
-        raise AssertionError("the statement gave no row")
-    return row

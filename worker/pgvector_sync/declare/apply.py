@@ -5,12 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pgvector_sync.capture import triggers
-from pgvector_sync.database import Connection, Database, one
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database import Connection, Database
 from pgvector_sync.declare import rekey
 from pgvector_sync.declare.gap import Say, Site, in_a_gap
 from pgvector_sync.declare.plan import PipelinePlan, Plan
@@ -18,7 +16,17 @@ from pgvector_sync.declare.target import TakeOver
 from pgvector_sync.engine import watch
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Source, State
-from pgvector_sync.store import grants, locks, outbox, partitions, pipelines, runs, target_table
+from pgvector_sync.store import (
+    grants,
+    locks,
+    outbox,
+    partitions,
+    pipelines,
+    runs,
+    sources,
+    target_ddl,
+    target_table,
+)
 from pgvector_sync.store.watch import read_facts
 from pgvector_sync.telemetry import Event, log
 
@@ -62,7 +70,7 @@ def _apply(database: Database, made: PipelinePlan, connection: Connection) -> in
     if made.take_over is not None:
         _take_over(connection, made, made.take_over, source)
     elif made.creates_target:
-        triggers.create_target(
+        target_ddl.create(
             connection,
             target,
             source,
@@ -74,14 +82,12 @@ def _apply(database: Database, made: PipelinePlan, connection: Connection) -> in
         )
         grants.grant_target(connection, target)
     elif made.retype:
-        connection.execute(
-            statement("apply.retype_target").format(
-                target=sql.Identifier(*target),
-                column_type=sql.SQL("{}({})").format(
-                    sql.Identifier(database.vector_schema, made.config.vector_type.value),
-                    sql.Literal(made.spec.dimensions),
-                ),
-            )
+        target_ddl.retype(
+            connection,
+            target,
+            made.spec,
+            vector_type=made.config.vector_type,
+            vector_schema=database.vector_schema,
         )
     pipeline_id = _put_pipeline(connection, made, source)
     partitions.remember_if_empty(connection, pipeline_id, target, made.table.oid)
@@ -100,8 +106,8 @@ def _take_over(connection: Connection, made: PipelinePlan, taken: TakeOver, sour
     standing = target_table.find(connection, made.target)
     if standing is None or standing.table.oid != taken.standing.table.oid:
         raise Refused(f"{taken.standing.label} is another by now", hint="run `pgvector-sync apply` again")
-    target_table.rename_keys(connection, made.target, taken.changes)
-    triggers.adopt_target(
+    target_ddl.rename_keys(connection, made.target, taken.changes)
+    target_ddl.adopt(
         connection, made.target, source, pipeline=made.name, indexed=taken.standing.fingerprint_indexed
     )
     grants.grant_target(connection, made.target)
@@ -109,19 +115,8 @@ def _take_over(connection: Connection, made: PipelinePlan, taken: TakeOver, sour
 
 
 def _put_source(connection: Connection, made: PipelinePlan) -> Source:
-    row = one(
-        connection,
-        statement("pipelines.put_source"),
-        {
-            "schema": made.source.schema,
-            "table": made.source.table,
-            "key_columns": [column.name for column in made.source.key],
-            "key_types": [column.type for column in made.source.key],
-            "tracked_columns": list(made.capture.tracked),
-            "capture_replicated": made.capture.replicated,
-        },
-    )
-    return replace(made.source, id=row["id"])
+    tracked, replicated = made.capture.tracked, made.capture.replicated
+    return replace(made.source, id=sources.put(connection, made.source, tracked=tracked, replicated=replicated))
 
 
 def _put_pipeline(connection: Connection, made: PipelinePlan, source: Source) -> int:
@@ -149,9 +144,8 @@ def _put_pipeline(connection: Connection, made: PipelinePlan, source: Source) ->
         "reconcile": Jsonb(pipelines.schedule_json(config.schedule)),
     }
     if made.existing is None:
-        return int(one(connection, statement("pipelines.add"), values)["id"])
-    values |= {"id": made.existing.id, "bump": made.refill or made.retype}
-    if connection.execute(statement("pipelines.change"), values).rowcount != 1:
+        return pipelines.add(connection, values)
+    if not pipelines.change(connection, made.existing.id, values, bump=made.refill or made.retype):
         raise Refused(
             f"pipeline {config.name} is being removed", hint="run `pgvector-sync apply` again afterwards"
         )
@@ -168,13 +162,13 @@ def remove(database: Database, name: str, *, keep_vectors: bool, say: Say) -> Pi
         pipeline = pipelines.require_pipeline(connection, name)
         triggers.require_owner(connection, pipeline, of_target=not keep_vectors)
     # from this commit on nothing is claimed, and a batch in flight writes nothing
-    database.patiently(lambda c: c.execute(statement("pipelines.removing"), {"id": pipeline.id}))
+    database.patiently(lambda connection: pipelines.start_removing(connection, pipeline))
 
     def take_off(connection: Connection) -> None:
         locks.lock_drain(connection)
         _take_off_triggers(connection, pipeline)
         if not keep_vectors:
-            triggers.drop_target(connection, (pipeline.target_schema, pipeline.target_table))
+            target_ddl.drop(connection, (pipeline.target_schema, pipeline.target_table))
         pipelines.forget(connection, pipeline)
 
     target = (pipeline.target_schema, pipeline.target_table)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 
-from psycopg import sql
-
-from pgvector_sync.database import Connection, one
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database import Connection
 from pgvector_sync.declare.file import PipelineConfig
 from pgvector_sync.engine.schedule import as_written
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Source
-from pgvector_sync.store.catalog import Expressions
+from pgvector_sync.store import target_table
 from pgvector_sync.store.expressions import same_meaning
+from pgvector_sync.store.probe import Expressions
 
 REFILLING = ("text", "where", "model", "dimensions")
 """Changes after which every row is read again."""
@@ -65,15 +63,13 @@ def changes_of(
     ]
     changes = tuple(Change(*pair) for pair in pairs if pair[1] != pair[2])
     retype = there and any(change.what in ("dimensions", "vector_type") for change in changes)
-    if retype:
-        target = sql.Identifier(existing.target_schema, existing.target_table)
-        if one(connection, statement("apply.target_filled").format(target=target))["filled"]:
-            raise Refused(
-                f"{existing.target_label} holds {existing.vector_type.value}({existing.spec.dimensions}) vectors, "
-                f"which {wanted.vector_type.value}({wanted.dimensions}) would make unusable",
-                hint="declare a second pipeline with the new dimensions, switch your queries to its target when "
-                f"`status` says it is fresh, then `pgvector-sync remove {wanted.name}`",
-            )
+    if retype and target_table.filled(connection, (existing.target_schema, existing.target_table)):
+        raise Refused(
+            f"{existing.target_label} holds {existing.vector_type.value}({existing.spec.dimensions}) vectors, "
+            f"which {wanted.vector_type.value}({wanted.dimensions}) would make unusable",
+            hint="declare a second pipeline with the new dimensions, switch your queries to its target when "
+            f"`status` says it is fresh, then `pgvector-sync remove {wanted.name}`",
+        )
     return changes, retype
 
 

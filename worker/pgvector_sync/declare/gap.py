@@ -8,13 +8,13 @@ from datetime import timedelta
 from typing import TypeVar
 
 import psycopg
-from psycopg import sql
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
-from pgvector_sync.capture import triggers
-from pgvector_sync.database import IN_THE_WAY, Connection, Database, one
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database import IN_THE_WAY, Connection, Database
 from pgvector_sync.errors import Refused
+from pgvector_sync.store import blockers, target_ddl, triggers
+from pgvector_sync.store.blockers import Holder
+from pgvector_sync.store.server import deadlock_timeout
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -32,50 +32,6 @@ _SEE_TRANSACTIONS = (
 )
 NAMED = 3
 """Holders that a message names."""
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Whose lock on a table is in the way."""
-
-    pid: int | None
-    """None: a prepared transaction."""
-    gid: str | None
-    schema: str
-    table: str
-    mode: str
-    application: str
-    role: str | None
-    state: str | None
-    age_seconds: float | None
-    autovacuum: bool
-    wraparound: bool
-
-    @property
-    def words(self) -> str:
-        """For a person; nothing of a query, which may quote rows."""
-        if self.pid is None:
-            who = f"the prepared transaction {self.gid}"
-        elif self.autovacuum:
-            who = f"autovacuum (pid {self.pid}" + (", to prevent wraparound)" if self.wraparound else ")")
-        else:
-            known = [f"pid {self.pid}", self.application, self.role and f"role {self.role}", self.state]
-            who = ", ".join(str(part) for part in known if part)
-        age = "" if self.age_seconds is None else f" for {self.age_seconds:,.0f} s"
-        return f"{who}{age} with {self.mode} on {self.schema}.{self.table}"
-
-    @property
-    def way_out(self) -> str:
-        """What a person can do about it."""
-        if self.pid is None:
-            gid = sql.Literal(self.gid).as_string().strip()  # which its owner has chosen
-            return f"COMMIT PREPARED {gid} or ROLLBACK PREPARED {gid}"
-        if self.autovacuum:
-            return (
-                f"wait until autovacuum is done with {self.schema}.{self.table} (pg_stat_progress_vacuum shows "
-                "how far it is): it doesn't yield where it prevents wraparound"
-            )
-        return f"let the transaction of pid {self.pid} end, or SELECT pg_terminate_backend({self.pid});"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,12 +88,7 @@ def holders(database: Database, site: Site) -> list[Holder]:
         groups = [([site.source] if site.source else [], False), (list(site.targets), True)]
         for relations, exclusive in groups:
             if relations:
-                params = {
-                    "schemas": [schema for schema, _ in relations],
-                    "tables": [table for _, table in relations],
-                    "exclusive": exclusive,
-                }
-                found += [Holder(**row) for row in connection.execute(statement("gap.holders"), params)]
+                found += blockers.holders(connection, relations, exclusive=exclusive)
     return found
 
 
@@ -149,13 +100,13 @@ def _wait_past_autovacuum(database: Database, site: Site, holder: Holder) -> Non
     """
     try:
         with database.transaction(read_only=True) as connection:
-            patience = timedelta(milliseconds=one(connection, statement("gap.deadlock_timeout"))["milliseconds"])
+            patience = deadlock_timeout(connection)
         with database.transaction(
             lock_timeout=patience + BEYOND_DEADLOCK_TIMEOUT, force_rollback=True
         ) as connection:
             relation = (holder.schema, holder.table)
             if relation in site.targets:
-                connection.execute(statement("gap.lock_target").format(relation=sql.Identifier(*relation)))
+                target_ddl.lock(connection, relation)
             else:
                 triggers.touch(connection, relation)
     except (*IN_THE_WAY, psycopg.ProgrammingError):

@@ -8,20 +8,20 @@ from datetime import timedelta
 import psycopg
 
 from pgvector_sync.capture.faults import faults
-from pgvector_sync.capture.triggers import Capture, Target, partitions
-from pgvector_sync.database import Connection, limit_statements, one, reading
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database import Connection, limit_statements, reading
 from pgvector_sync.declare.changes import REFILLING, Change, changes_of
 from pgvector_sync.declare.file import Config, PipelineConfig
 from pgvector_sync.declare.rekey import Rekey, plan_rekey, require_carried_over
 from pgvector_sync.declare.target import TakeOver, as_it_stands, choose_target, stand
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Provider, Source, Spec, State
-from pgvector_sync.store import catalog, expressions, pipelines, trust
-from pgvector_sync.store.catalog import Expressions, Table
-from pgvector_sync.store.demands import Demand, demands
+from pgvector_sync.store import catalog, expressions, pipelines, sizes, sources, trust
+from pgvector_sync.store.catalog import Table
+from pgvector_sync.store.probe import Expressions, understand
 from pgvector_sync.store.shape import expression, name, text_of_columns
-from pgvector_sync.store.watch import installed
+from pgvector_sync.store.target_ddl import Target
+from pgvector_sync.store.target_table import Demand, demands
+from pgvector_sync.store.triggers import Capture, installed
 
 COUNT_LIMIT_ROWS = 100_000
 COUNT_TIME = timedelta(seconds=2)
@@ -174,17 +174,15 @@ def _plan(
         raise Refused("it is being removed", hint=f"finish that first: pgvector-sync remove {wanted.name}")
     table = catalog.find_table(connection, wanted.source_schema, wanted.source_table)
     key = catalog.find_key(connection, table, wanted.key)
-    row = connection.execute(
-        statement("pipelines.source_id"), {"schema": table.schema, "table": table.table}
-    ).fetchone()
-    source = Source(0 if row is None else row["id"], table.schema, table.table, key)
+    stored = sources.find(connection, table.schema, table.table)
+    source = Source(0 if stored is None else stored.id, table.schema, table.table, key)
     require_carried_over(source, table, there.values())
     if wanted.capture_replicated:
         catalog.require_owner(connection, table, "capture_replicated")
     if wanted.text_columns is not None:
         catalog.require_columns(table, wanted.text_columns)
     text_given = wanted.text_sql or text_of_columns(wanted.text_columns or ())
-    meant = catalog.understand(connection, source, table, text_given, wanted.where)
+    meant = understand(connection, source, table, text_given, wanted.where)
     read_columns = tuple(dict.fromkeys([*(c.name for c in key), *meant.columns]))
     target = choose_target(wanted, existing, source, taken)
     every = trust.strangers(connection, source, read_columns, meant.depends, target)
@@ -243,12 +241,11 @@ def _require_writable(connection: Connection, pipeline: Pipeline) -> tuple[Deman
 
 def _count(connection: Connection, source: Source, table: Table, where: str | None) -> tuple[int, bool]:
     """Rows that `where` accepts, and whether they were counted; else the planner has estimated them."""
-    parts = {"source": name(source.schema, source.table), "wanted": expression(where or "true")}
+    relation, wanted = name(source.schema, source.table), expression(where or "true")
     try:
         with reading(connection):  # which takes the limit back as well
             limit_statements(connection, COUNT_TIME)
-            query = statement("apply.count_up_to").format(**parts)
-            counted = int(one(connection, query, {"limit": COUNT_LIMIT_ROWS + 1})["rows"])
+            counted = sizes.count_up_to(connection, relation, wanted=wanted, limit=COUNT_LIMIT_ROWS + 1)
     except (psycopg.errors.QueryCanceled, psycopg.DataError):
         counted = COUNT_LIMIT_ROWS + 1 if where is None else 0
     else:
@@ -257,8 +254,7 @@ def _count(connection: Connection, source: Source, table: Table, where: str | No
     if where is None:
         return max(counted, table.estimated_rows), False
     with reading(connection):
-        plan = one(connection, statement("apply.estimate").format(**parts), {})["QUERY PLAN"]
-    return max(counted, int(plan[0]["Plan"]["Plan Rows"])), False
+        return max(counted, sizes.estimate(connection, relation, wanted)), False
 
 
 def _with_capture(
@@ -274,13 +270,12 @@ def _with_capture(
             targets.add((other.target_schema, other.target_table))
     replicated = any(other.config.capture_replicated for other in same)
     if made.source.id:
-        rows = connection.execute(statement("pipelines.source_pipelines"), {"source_id": made.source.id})
-        unlisted = [row for row in rows if row["name"] not in named]
-        tracked |= {column for row in unlisted for column in row["read_columns"]}
+        readers = sources.pipelines(connection, made.source.id)
+        unlisted = [reader for reader in readers if reader.name not in named]
+        tracked |= {column for reader in unlisted for column in reader.read_columns}
         # what the pipelines that the file doesn't name asked for, nobody has taken back
-        names = {"schema": made.source.schema, "table": made.source.table}
-        stored = one(connection, statement("pipelines.source_id"), names)
-        replicated |= bool(unlisted and stored["capture_replicated"])
+        stored = sources.find(connection, made.source.schema, made.source.table)
+        replicated |= bool(unlisted and stored and stored.capture_replicated)
     columns = tuple(column.name for column in made.table.columns if column.name in tracked)
     wanted = _capture(connection, made.source, made.table, columns, replicated, tuple(sorted(targets)))
     if not made.source.id:
@@ -305,6 +300,6 @@ def _capture(
         targets=targets,
         replicated=replicated,
         partitioned=table.partitioned,
-        partitions=partitions(connection, table),
+        partitions=catalog.partitions(connection, table),
         server_version=connection.info.server_version,
     )

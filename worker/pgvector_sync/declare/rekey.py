@@ -7,17 +7,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from pgvector_sync.capture import triggers
-from pgvector_sync.capture.triggers import Capture
 from pgvector_sync.database import Connection, Database
-from pgvector_sync.database.statements import statement
 from pgvector_sync.declare.gap import Say, Site, in_a_gap
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import KeyColumn, Pipeline, Source, State
-from pgvector_sync.store import dead_letters, locks, runs, target_table
+from pgvector_sync.store import dead_letters, locks, pipelines, runs, sources, target_ddl, target_table
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.key_change import KeyChange, key_changes
 from pgvector_sync.store.runs import Kind
-from pgvector_sync.store.target_table import Target
+from pgvector_sync.store.target_ddl import Target
+from pgvector_sync.store.triggers import Capture
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class TargetChange:
 
     @property
     def rewritten(self) -> bool:
-        return target_table.is_rewritten(self.changes)
+        return target_ddl.is_rewritten(self.changes)
 
     @property
     def words(self) -> str:
@@ -61,8 +60,8 @@ class Rekey:
     def read(self, connection: Connection) -> set[str]:
         """The columns that the pipelines read so far, by the names that they have now."""
         names = {old.name: new.name for old, new in zip(self.before, self.source.key, strict=True)}
-        rows = connection.execute(statement("pipelines.source_pipelines"), {"source_id": self.source.id})
-        return {names.get(column, column) for row in rows for column in row["read_columns"]}
+        readers = sources.pipelines(connection, self.source.id)
+        return {names.get(column, column) for reader in readers for column in reader.read_columns}
 
     @property
     def words(self) -> list[str]:
@@ -152,7 +151,7 @@ def widen(database: Database, target: Target, table: Table, changes: tuple[KeyCh
     if any(change.retypes for change in changes):
 
         def retype(connection: Connection) -> None:
-            target_table.retype_keys(connection, target, table, changes)
+            target_ddl.retype_keys(connection, target, table, changes)
 
         in_a_gap(database, Site(targets=(target,)), retype, say=say)
 
@@ -161,22 +160,14 @@ def _rekey(rekey: Rekey, connection: Connection) -> None:
     locks.lock_drain(connection)
     source, planned = rekey.source, rekey.capture
     assert planned is not None  # noqa: S101  set by make_plan
-    params = {
-        "id": source.id,
-        "columns_before": [column.name for column in rekey.before],
-        "types_before": [column.type for column in rekey.before],
-        "key_columns": [column.name for column in source.key],
-        "key_types": [column.type for column in source.key],
-        "tracked_columns": list(planned.tracked),
-    }
-    if connection.execute(statement("pipelines.rekey_source"), params).rowcount != 1:
+    if not sources.rekey(connection, source, rekey.before, tracked=planned.tracked):
         raise Refused("another apply ran at the same time", hint="run `pgvector-sync apply` again")
-    bumped = connection.execute(statement("pipelines.rekey"), params).fetchall()
-    if {row["name"] for row in bumped} != set(rekey.pipelines):
+    bumped = pipelines.rekey(connection, source, rekey.before)
+    if bumped.keys() != set(rekey.pipelines):
         raise Refused(f"the pipelines of {source.label} changed meanwhile", hint="run `pgvector-sync apply` again")
-    for row in bumped:
-        runs.supersede(connection, row["id"], Kind.RECONCILE)
-        dead_letters.wake_failed(connection, row["id"])
+    for pipeline_id in bumped.values():
+        runs.supersede(connection, pipeline_id, Kind.RECONCILE)
+        dead_letters.wake_failed(connection, pipeline_id)
     for change in rekey.targets:
-        target_table.rename_keys(connection, change.target, change.changes)
+        target_ddl.rename_keys(connection, change.target, change.changes)
     triggers.install(connection, replace(planned, source=source))

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from psycopg import sql
 
 from pgvector_sync.database import Connection
-from pgvector_sync.database.statements import statement
 from pgvector_sync.declare.file import PipelineConfig
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Source, Spec
-from pgvector_sync.store import target_table
+from pgvector_sync.store import target_ddl, target_table
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.key_change import KeyChange
-from pgvector_sync.store.target_table import Standing, Target
+from pgvector_sync.store.target_ddl import Target
+from pgvector_sync.store.target_table import Standing
 
 NAME_LIMIT_BYTES = 63
 
@@ -115,15 +115,15 @@ def as_it_stands(connection: Connection, existing: Pipeline) -> Pipeline:
 
 def _require_may_create(connection: Connection, target: Target) -> None:
     label = f"{target[0]}.{target[1]}"
-    may = connection.execute(statement("apply.may_create"), {"schema": target[0]}).fetchone()
+    may = target_ddl.may_create(connection, target[0])
     if may is None:
         raise Refused(
             f"there is no schema {target[0]} for the target", hint=f"CREATE SCHEMA {_quoted(target[0])};"
         )
-    if not may["may_create"]:
+    if not may.may_create:
         raise Refused(
-            f"role {may['role']} may not create {label}",
-            hint=f"GRANT CREATE ON SCHEMA {_quoted(target[0])} TO {_quoted(may['role'])};",
+            f"role {may.role} may not create {label}",
+            hint=f"GRANT CREATE ON SCHEMA {_quoted(target[0])} TO {_quoted(may.role)};",
         )
 
 

@@ -13,12 +13,11 @@ import psycopg
 from cronsim import CronSim
 
 from pgvector_sync.database import IN_THE_WAY, OUTAGE, Connection, Database
-from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import DatabaseRefuses, Refused
 from pgvector_sync.model import Schedule, in_window
 from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.settings import Settings
-from pgvector_sync.store import dead_letters, drift, pipelines, runs, usage
+from pgvector_sync.store import dead_letters, drift, pipelines, runs, schedules, usage
 from pgvector_sync.telemetry import Event, log
 
 LOOK_EVERY = timedelta(minutes=1)
@@ -64,12 +63,12 @@ def look(database: Database, settings: Settings) -> list[str]:
 def _due(connection: Connection) -> list[tuple[str, Schedule, bool]]:
     """Name, schedule, and whether the texts are compared as well."""
     found = []
-    for row in connection.execute(statement("runs.schedules")).fetchall():
-        schedule, now, created = pipelines.schedule_of(row["reconcile"]), row["now"], row["created_at"]
-        if is_due(schedule, row["last_at"] or created, now):
-            unlooked = now - (row["last_deep_at"] or created)
+    for stored in schedules.all_schedules(connection):
+        schedule = pipelines.schedule_of(stored.reconcile)
+        if is_due(schedule, stored.last_at or stored.created_at, stored.now):
+            unlooked = stored.now - (stored.last_deep_at or stored.created_at)
             deep = schedule.deep_every is not None and unlooked >= schedule.deep_every
-            found.append((row["name"], schedule, deep))
+            found.append((stored.name, schedule, deep))
     return found
 
 

@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from pgvector import Vector
-from psycopg.rows import DictRow
 
 from pgvector_sync.database import limit_statements
-from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Metric
 from pgvector_sync.runtime import Runtime, page_limit
-from pgvector_sync.store import grants, pipelines
+from pgvector_sync.store import grants, pipelines, search
+from pgvector_sync.store.rows import Vector32
+from pgvector_sync.store.search import Neighbour
 from pgvector_sync.store.shape import Shape
-from pgvector_sync.store.trust import require_trusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +60,7 @@ def nearest(runtime: Runtime, name: str, query: str, *, k: int) -> list[Hit]:
     vector = embedder.embed([query], pipeline.spec, deadline=deadline).vectors[0]
     shape = Shape(pipeline, runtime.database.vector_schema)
     try:
-        rows = _read(runtime, shape, {"query": Vector(vector), "limit": k})
+        found = _read(runtime, shape, vector, k)
     except psycopg.errors.QueryCanceled:
         raise Refused(
             f"the search of {name} took longer than {page_limit(runtime).total_seconds():g} s",
@@ -71,20 +69,17 @@ def nearest(runtime: Runtime, name: str, query: str, *, k: int) -> list[Hit]:
         ) from None
     return [
         Hit(
-            tuple(row["key"]),
-            row["chunk_no"],
-            float(row["distance"]),
-            similarity(pipeline.metric, float(row["distance"])),
-            row["text"] or "",
+            near.key,
+            near.chunk_no,
+            near.distance,
+            similarity(pipeline.metric, near.distance),
+            near.text,
         )
-        for row in rows
+        for near in found
     ]
 
 
-def _read(runtime: Runtime, shape: Shape, params: dict[str, Any]) -> list[DictRow]:
+def _read(runtime: Runtime, shape: Shape, vector: Vector32, k: int) -> list[Neighbour]:
     with runtime.database.transaction(read_only=True) as connection:
         limit_statements(connection, page_limit(runtime))
-        require_trusted(connection, shape.pipeline)
-        # where rows are filtered, pgvector 0.8 goes on scanning its index until k are found
-        connection.execute(statement("session.scan_on"))
-        return connection.execute(shape.search, params).fetchall()
+        return search.nearest(connection, shape, vector, limit=k)

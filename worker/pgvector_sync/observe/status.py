@@ -7,13 +7,11 @@ from typing import Any
 
 import psycopg
 
-from pgvector_sync.database import Connection, Database, one
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database import Connection, Database
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import Key, Pipeline, State
-from pgvector_sync.store import grants, pipelines, workers
+from pgvector_sync.model import State
+from pgvector_sync.store import coverage, grants, pipelines, status, workers
 from pgvector_sync.store.shape import Shape
-from pgvector_sync.store.trust import require_trusted
 from pgvector_sync.store.workers import Workers
 
 START_ONE = "start one: pgvector-sync worker (or, without Redis: pgvector-sync sync)"
@@ -58,11 +56,10 @@ def read_status(
     with database.transaction(read_only=True) as connection:
         if name is not None:
             pipelines.require_pipeline(connection, name)
-        params = {"name": name, "limit": COUNT_LIMIT_ROWS}
-        found = [_estimated(row) for row in connection.execute(statement("status.pipelines"), params)]
+        found = [_estimated(row) for row in status.pipelines(connection, name, limit=COUNT_LIMIT_ROWS)]
         if exact_text_limit is None:
             return found
-        return [_exact(connection, database, status, exact_text_limit) for status in found]
+        return [_exact(connection, database, each, exact_text_limit) for each in found]
 
 
 def read_workers(database: Database) -> Workers:
@@ -134,38 +131,18 @@ def _estimated(row: dict[str, Any]) -> PipelineStatus:
     )
 
 
-def _exact(connection: Connection, database: Database, status: PipelineStatus, text_limit: int) -> PipelineStatus:
-    pipeline = pipelines.require_pipeline(connection, status.name)
+def _exact(
+    connection: Connection, database: Database, estimated: PipelineStatus, text_limit: int
+) -> PipelineStatus:
+    pipeline = pipelines.require_pipeline(connection, estimated.name)
     grants.require_sole_author(connection)
-    require_trusted(connection, pipeline)
-    query = Shape(pipeline, database.vector_schema).exact
     try:
-        counted = one(connection, query, _coverage_params(pipeline, text_limit))
+        counted = coverage.count(connection, Shape(pipeline, database.vector_schema), text_limit=text_limit)
     except psycopg.errors.QueryCanceled:
         raise Refused(
-            f"counting the rows of {status.name} took longer than the role's statement_timeout, or was cancelled",
+            f"counting the rows of {pipeline.name} took longer than the role's statement_timeout, or was "
+            "cancelled",
             hint="leave out --exact, or run it with a longer one: ALTER ROLE … SET statement_timeout = …",
         ) from None
-    kept = tuple(name for name in status.estimated if name in ("waiting", "lag_seconds"))
-    return replace(
-        status, rows=counted["rows"], fresh=counted["fresh"], unfilled=counted["unfilled"], estimated=kept
-    )
-
-
-def _coverage_params(pipeline: Pipeline, text_limit: int) -> dict[str, Any]:
-    return {
-        "spec": pipeline.spec.digest,
-        "model": pipeline.spec.model,
-        "text_limit": text_limit,
-        "pipeline_id": pipeline.id,
-        "source_id": pipeline.source.id,
-    }
-
-
-def not_covered(connection: Connection, shape: Shape, *, text_limit: int) -> list[Key]:
-    """Keys that break G1: neither fresh, nor in outbox, nor in work, nor beyond a running fill. Always [].
-
-    One statement, so one snapshot; the fault tests ask it all the time.
-    """
-    params = _coverage_params(shape.pipeline, text_limit)
-    return [tuple(row["key"]) for row in connection.execute(shape.not_covered, params)]
+    kept = tuple(name for name in estimated.estimated if name in ("waiting", "lag_seconds"))
+    return replace(estimated, rows=counted.rows, fresh=counted.fresh, unfilled=counted.unfilled, estimated=kept)

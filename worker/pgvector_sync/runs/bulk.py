@@ -21,7 +21,7 @@ from pgvector_sync.model import Key
 from pgvector_sync.runs.enqueue import enqueue
 from pgvector_sync.runtime import Runtime, Walked, is_of_a_row, page_limit
 from pgvector_sync.runtime.expression import fault_without_rows
-from pgvector_sync.store import rows, runs
+from pgvector_sync.store import rows, runs, source
 from pgvector_sync.store.canonical import is_usable
 from pgvector_sync.store.runs import ClaimedRun, Kind
 from pgvector_sync.store.shape import Shape, expression
@@ -124,13 +124,13 @@ def _page_rows(run: ClaimedRun) -> int:
 
 def _conditions(run: ClaimedRun, shape: Shape, *, stale_only: bool, filtered: bool) -> Sequence[sql.Composable]:
     """`filtered`: rows that the pipeline's `where` refuses are passed over, unless they have vectors to lose."""
-    found: list[sql.Composable] = [shape.is_concerned] if filtered else []
+    found: list[sql.Composable] = [source.is_concerned(shape)] if filtered else []
     if run.options.get("where"):
         found.append(expression(run.options["where"]))
     if stale_only:
-        found.append(shape.is_stale)
+        found.append(source.is_stale(shape))
     if run.options.get("force"):
-        found.append(shape.is_older)
+        found.append(source.is_older(shape))
     return found
 
 

@@ -14,8 +14,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from pgvector_sync.database import Connection, limit_statements, one
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database import Connection, limit_statements
 from pgvector_sync.embedding.budget import BURST
 from pgvector_sync.embedding.prices import price_of
 from pgvector_sync.embedding.tokens import count_tokens
@@ -23,9 +22,10 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Lane, Pipeline
 from pgvector_sync.runs.requests import check_condition
 from pgvector_sync.runtime import Runtime, is_of_a_row, page_limit
-from pgvector_sync.store import grants, pipelines, rows, usage
+from pgvector_sync.store import grants, pipelines, rows, samples, usage
 from pgvector_sync.store.rows import Text
-from pgvector_sync.store.shape import Shape, expression, key_json, name
+from pgvector_sync.store.shape import Shape, expression
+from pgvector_sync.store.source import is_stale
 from pgvector_sync.store.trust import require_trusted
 
 SAMPLE_ROWS = 2_000
@@ -139,27 +139,17 @@ def _sample(connection: Connection, runtime: Runtime, shape: Shape, asked: Asked
         return len(keys), list(keys) if len(keys) <= SAMPLE_ROWS else random.sample(keys, SAMPLE_ROWS)
     conditions: list[sql.Composable] = [expression(asked.where or "true")]
     if asked.stale_only and asked.has_target:
-        conditions.append(shape.is_stale)
-    parts = {
-        "source": shape.source,
-        "wanted": shape.wanted,
-        "filter": sql.SQL(" AND ").join(conditions),
-        "key_json": key_json(shape.pipeline.source, shape.source, name),
-    }
-    params = {
-        "limit": SAMPLE_ROWS,
-        "spec": shape.pipeline.spec.digest,
-        "text_limit": runtime.settings.text_limit_bytes,
-    }
+        conditions.append(is_stale(shape))
+    text_limit = runtime.settings.text_limit_bytes
     if asked.source_rows is not None:
-        params["percent"] = min(100.0, 100 * BLOCK_ROWS / asked.source_rows)
-        query = statement("source.sample_blocks").format(**parts)
-        rows = connection.execute(query, {**params, "limit": BLOCK_ROWS}).fetchall()
-        some = [tuple(row["key"]) for row in rows if row["asked"]]
-        return round(asked.source_rows * len(some) / len(rows)) if rows else 0, some[:SAMPLE_ROWS]
-    total = one(connection, statement("source.count").format(**parts), params)["rows"]
-    chosen = connection.execute(statement("source.sample").format(**parts), params)
-    return int(total), [tuple(row["key"]) for row in chosen]
+        percent = min(100.0, 100 * BLOCK_ROWS / asked.source_rows)
+        read = samples.sample_blocks(
+            connection, shape, conditions, percent=percent, limit=BLOCK_ROWS, text_limit=text_limit
+        )
+        some = [key for key, meets in read if meets]
+        return round(asked.source_rows * len(some) / len(read)) if read else 0, some[:SAMPLE_ROWS]
+    total = samples.count(connection, shape, conditions, text_limit=text_limit)
+    return total, samples.sample(connection, shape, conditions, limit=SAMPLE_ROWS, text_limit=text_limit)
 
 
 def _count(

@@ -11,11 +11,10 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
-from pgvector_sync.database import Connection, Database, one, reading
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database import Connection, Database, reading
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Pipeline
-from pgvector_sync.store import catalog, pipelines, runs, watch
+from pgvector_sync.store import catalog, expressions, pipelines, runs, sizes, watch
 from pgvector_sync.store.runs import Kind
 from pgvector_sync.store.shape import Shape, expression, name
 from pgvector_sync.store.trust import require_trusted
@@ -135,9 +134,7 @@ def check_condition(connection: Connection, shape: Shape, where: str) -> None:
     try:
         with reading(connection):
             for condition in forms:
-                query = statement("source.explain").format(source=shape.source, condition=condition)
-                # binary: by the extended protocol, which takes one statement only
-                connection.cursor(binary=True).execute(query, {})
+                expressions.explain(connection, shape.source, condition)
     except psycopg.Error as error:
         if not (error.sqlstate or "").startswith(("42", "22", "0A")):
             raise
@@ -154,9 +151,8 @@ def check_condition(connection: Connection, shape: Shape, where: str) -> None:
 def count_rows(connection: Connection, pipeline: Pipeline) -> int:
     """Rows of the source: counted where they are few, the planner's estimate beyond."""
     source = pipeline.source
-    query = statement("apply.count_up_to").format(source=name(source.schema, source.table), wanted=sql.SQL("true"))
     with reading(connection):
-        counted = int(one(connection, query, {"limit": COUNT_LIMIT_ROWS + 1})["rows"])
+        counted = sizes.count_up_to(connection, name(source.schema, source.table), limit=COUNT_LIMIT_ROWS + 1)
     if counted <= COUNT_LIMIT_ROWS:
         return counted
     return max(counted, catalog.find_table(connection, source.schema, source.table).estimated_rows)

@@ -12,9 +12,11 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pgvector_sync.database import Connection, one
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key
-from pgvector_sync.store.shape import Shape, key_json, name
+from pgvector_sync.store.coverage import unfilled
+from pgvector_sync.store.shape import TARGET, Shape, key_json, name
+from pgvector_sync.store.source import now
 from pgvector_sync.store.trust import require_trusted
 from pgvector_sync.store.work import jsonb_keys
 
@@ -123,7 +125,7 @@ def waits(connection: Connection, shape: Shape, key: Key) -> bool:
 
 def stuck(connection: Connection, shape: Shape, *, lease: timedelta, longest: timedelta, limit: int) -> list[Key]:
     """Work held `lease` beyond its lease, or due later than `longest`."""
-    params = {"pipeline_id": shape.pipeline.id, "lease": lease, "longest": longest, "limit": limit}
+    params = {"pipeline_id": shape.pipeline.id, "overdue": lease, "longest": longest, "limit": limit}
     return [tuple(row["key"]) for row in connection.execute(statement("drift.stuck"), params)]
 
 
@@ -162,7 +164,6 @@ def forget(connection: Connection, *, older_than: timedelta) -> int:
     return connection.execute(statement("drift.forget"), {"older_than": older_than}).rowcount
 
 
-_TARGET = sql.Identifier("pgvector_sync_target")
 _SEEN = sql.Identifier("pgvector_sync_seen")
 _STORED = sql.Identifier("pgvector_sync_stored")
 _NEXT = sql.Identifier("pgvector_sync_bound")
@@ -176,10 +177,10 @@ def _bound(shape: Shape, *, from_start: bool) -> sql.Composed:
         target=shape.target,
         key_bound=key_json(shape.pipeline.source, _NEXT, name),
         columns_source=shape.columns(shape.source),
-        columns_target=shape.columns(_TARGET),
+        columns_target=shape.columns(TARGET),
         columns_bound=shape.columns(_NEXT),
         after_source=shape.after(shape.source, from_start=from_start),
-        after_target=shape.after(_TARGET, from_start=from_start),
+        after_target=shape.after(TARGET, from_start=from_start),
     )
 
 
@@ -196,8 +197,8 @@ def _page(shape: Shape, *, deep: bool, from_start: bool, to_end: bool) -> sql.Co
         **shape.zeros,
         "columns": shape.columns(),
         "columns_source": shape.columns(shape.source),
-        "columns_target": shape.columns(_TARGET),
-        "key_target": key_json(source, _TARGET, name),
+        "columns_target": shape.columns(TARGET),
+        "key_target": key_json(source, TARGET, name),
         "key_either": sql.SQL("CASE WHEN {}.pgvector_sync_there THEN {} ELSE {} END").format(
             _SEEN, key_json(source, _SEEN, name), key_json(source, _STORED, name)
         ),
@@ -205,11 +206,10 @@ def _page(shape: Shape, *, deep: bool, from_start: bool, to_end: bool) -> sql.Co
             sql.SQL("{}.{c} = {}.{c}").format(_SEEN, _STORED, c=name(column.name)) for column in source.key
         ),
         "in_page_source": in_page(shape.source),
-        "in_page_target": in_page(_TARGET),
+        "in_page_target": in_page(TARGET),
     }
-    mode = "deep" if deep else "cheap"
-    parts["seen"] = statement(f"drift.seen_{mode}").format(**parts)
-    parts["differs"] = statement(f"drift.differs_{mode}").format(**parts)
+    parts["seen"] = part("drift.seen_deep" if deep else "drift.seen_cheap").format(**parts)
+    parts["differs"] = part("drift.differs_deep" if deep else "drift.differs_cheap").format(**parts)
     return statement("drift.page").format(**parts)
 
 
@@ -218,6 +218,7 @@ def _judge(shape: Shape) -> sql.Composed:
     return statement("drift.judge").format(
         **shape.fragments,
         **shape.zeros,
+        now=now(shape),
         dims=name(shape.vector_schema, "vector_dims"),
-        unfilled=shape.unfilled,
+        unfilled=unfilled(shape),
     )

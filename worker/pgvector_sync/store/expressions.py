@@ -12,12 +12,12 @@ from psycopg.rows import DictRow
 from pgvector_sync.database import Connection, limit_statements, one
 from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import Need, Source
+from pgvector_sync.model import Source
 from pgvector_sync.store.shape import expression
 from pgvector_sync.store.trust import trusts
 
-PROBE, PIN = "expression_probe", "expression_pin"
-"""Views in our schema that are rolled back."""
+PIN = "expression_pin"
+"""A view in our schema that is rolled back."""
 _COLUMN = "pgvector_sync_text"
 TRY_TIME = timedelta(seconds=2)
 
@@ -79,20 +79,12 @@ def same_meaning(connection: Connection, source: Source, stored: str, pinned: st
         return False
 
 
-def depends(connection: Connection) -> tuple[Need, ...]:
-    """What the probing view needs outside pg_catalog: functions, operators, types, collations."""
-    rows = connection.execute(statement("expressions.depends"), {"view": f"pgvector_sync.{PROBE}"})
-    return tuple(Need(**row) for row in rows)
-
-
-def require_same_bodies(connection: Connection, paths: Paths) -> tuple[str, ...]:
-    """Functions whose bodies look names up when they run, and have no search_path of their own.
+def require_same_bodies(loose: tuple[str, ...], paths: Paths) -> None:
+    """`loose` are functions whose bodies look names up when they run, and that have no search_path of their own.
 
     Raises Refused where the default search_path leads them to schemas beside public, whose operators may decide
     what a comparison means.
     """
-    rows = connection.execute(statement("expressions.loose"), {"view": f"pgvector_sync.{PROBE}"})
-    loose = tuple(row["function"] for row in rows)
     if loose and (others := [schema for schema in paths.differ if schema != "public"]):
         path = ", ".join(sql.Identifier(schema).as_string() for schema in (*others, "public"))
         raise Refused(
@@ -100,7 +92,6 @@ def require_same_bodies(connection: Connection, paths: Paths) -> tuple[str, ...]
             "search_path has and a worker's hasn't",
             hint=_pinned_by(loose, path),
         )
-    return loose
 
 
 def require_same_results(
@@ -137,6 +128,16 @@ def require_same_results(
             hint=_pinned_by(loose, "public, pg_temp"),
         )
     return bool(meant)
+
+
+def explain(connection: Connection, relation: sql.Identifier, condition: sql.Composable) -> None:
+    """Plans a condition on a row of a table, and executes nothing. Raises psycopg.Error where it isn't one.
+
+    Percent signs in both are doubled.
+    """
+    query = statement("expressions.explain").format(source=relation, condition=condition)
+    # binary: by the extended protocol, which takes one statement only
+    connection.cursor(binary=True).execute(query, {})
 
 
 def _pinned_by(functions: tuple[str, ...], path: str) -> str:

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from psycopg import sql
 
 from pgvector_sync.database import Connection, one
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database.statements import part, statement
 from pgvector_sync.errors import Refused
+from pgvector_sync.model import Pipeline
 
 SCHEMA = "pgvector_sync"
 
-_SPELLED = statement("grants.spelled").format(needed=statement("grants.needed"))
-_WORKERS = statement("grants.workers")
+_SPELLED = part("grants.spelled").format(needed=part("grants.needed"))
+_WORKERS = part("grants.workers")
 
 
-def _granted(tables: str) -> sql.Composed:
-    return statement("grants.granted").format(tables=statement(f"grants.{tables}"))
+def _granted(tables: sql.SQL) -> sql.Composed:
+    return part("grants.granted").format(tables=tables)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def only_reads(connection: Connection) -> bool:
 def excess(connection: Connection) -> list[Grant]:
     """What any role but the owner may do beyond what a worker needs, in our schema and on targets."""
     query = statement("grants.excess").format(
-        granted=_granted("ours_and_targets"), spelled=_SPELLED, workers=_WORKERS
+        granted=_granted(part("grants.ours_and_targets")), spelled=_SPELLED, workers=_WORKERS
     )
     return [
         Grant(row["role"], row["schema"], row["name"], tuple(row["privileges"]), tuple(row["needed"]))
@@ -77,7 +78,7 @@ def require_sole_author(connection: Connection) -> None:
     The texts, conditions and addresses in `pipeline`, `source` and `provider` run with the rights of whoever
     embeds, searches or counts: what a lesser role has written must not run as the owner.
     """
-    query = statement("grants.writers").format(granted=_granted("declarations"), spelled=_SPELLED)
+    query = statement("grants.writers").format(granted=_granted(part("grants.declarations")), spelled=_SPELLED)
     roles = [row["role"] for row in connection.execute(query)]
     if roles:
         raise Refused(
@@ -101,6 +102,71 @@ def closed_to_workers(connection: Connection, oid: int) -> list[str]:
     """The roles of workers that may read no column of a source."""
     query = statement("grants.closed_to_workers").format(workers=_WORKERS)
     return [row["role"] for row in connection.execute(query, {"oid": oid})]
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """The current role."""
+
+    role: str
+    superuser: bool
+    bypasses: bool
+    """Row-level security doesn't apply to it."""
+    embedded: bool
+    """It is the one role of an embedded server."""
+
+
+def current_role(connection: Connection, *, embedded_cluster: str) -> Role:
+    return Role(**one(connection, statement("grants.role"), {"cluster": embedded_cluster}))
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSchema:
+    role: str
+    usable: bool
+
+
+def own_schema(connection: Connection) -> OwnSchema | None:
+    """Whether the current role may use our schema; None where there is none."""
+    row = connection.execute(statement("grants.own_schema")).fetchone()
+    return None if row is None else OwnSchema(**row)
+
+
+def closed_to_triggers(connection: Connection) -> list[str]:
+    """Owners of trigger functions who may not write to the outbox, so that every write to the source fails."""
+    return [row["owner"] for row in connection.execute(statement("grants.closed_to_triggers"))]
+
+
+def trigger_superusers(connection: Connection) -> list[str]:
+    """Superusers that own trigger functions."""
+    return [row["owner"] for row in connection.execute(statement("grants.trigger_superusers"))]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """What the current role may do with a table."""
+
+    oid: int
+    schema: str
+    table: str
+    role: str
+    usable: bool
+    """Whether it may use the schema."""
+    filtered: bool
+    """Row-level security hides rows from it."""
+    lacking: tuple[str, ...]
+    """Of SELECT, INSERT, UPDATE and DELETE."""
+    unreadable: tuple[str, ...]
+    """Columns that the pipeline reads, and the role may not."""
+
+    @property
+    def label(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+
+def access(connection: Connection, oid: int, pipeline: Pipeline) -> Access:
+    row = one(connection, statement("grants.access"), {"oid": oid, "pipeline_id": pipeline.id})
+    return Access(**{**row, "lacking": tuple(row["lacking"]), "unreadable": tuple(row["unreadable"])})
 
 
 def _grant(connection: Connection, query: sql.Composed, **params: str) -> None:

@@ -57,3 +57,16 @@ def lose(connection: Connection, holder: str) -> int:
 def end(connection: Connection, pipeline_id: int, lease: UUID) -> None:
     """After the last row is acknowledged or released; no-op while one isn't."""
     connection.execute(statement("leases.end"), {"lease": lease, "pipeline_id": pipeline_id})
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Rows of work that name a lease."""
+
+    in_flight: int
+    abandoned: int
+
+
+def held(connection: Connection, *, abandoned_after: timedelta) -> Held:
+    """`abandoned` are those whose lease ended longer ago than that."""
+    return Held(**one(connection, statement("leases.held"), {"abandoned_after": abandoned_after}))

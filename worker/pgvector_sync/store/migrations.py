@@ -114,6 +114,12 @@ def check_schema(connection: Connection, *, folder: Path | None = None) -> None:
         )
 
 
+def newest(connection: Connection) -> str:
+    """The last migration that was applied, such as `0002_runs`."""
+    row = one(connection, statement("migrations.newest"))
+    return f"{row['number']:04d}_{row['name']}"
+
+
 def _create_ledger(connection: Connection) -> None:
     """Schema and ledger, where they don't exist yet."""
     state = one(connection, statement("migrations.schema_exists"))

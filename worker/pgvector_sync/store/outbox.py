@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from psycopg.types.json import Jsonb
 
@@ -83,3 +84,9 @@ def finish_sweep(connection: Connection, events: list[EventId]) -> None:
     """Removes the events of a sweep that has reached the end of every target."""
     params = {"ids": [event_id for event_id, _ in events], "xids": [xid for _, xid in events]}
     connection.execute(statement("outbox.finish_sweep"), params)
+
+
+def age(connection: Connection) -> timedelta | None:
+    """How long the oldest event has waited for the drain; None: no event waits."""
+    found: timedelta | None = one(connection, statement("outbox.oldest"))["age"]
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import time, timedelta
 from typing import Any
@@ -21,6 +22,7 @@ from pgvector_sync.model import (
     State,
     VectorType,
 )
+from pgvector_sync.store import sources
 
 
 def all_pipelines(connection: Connection) -> list[Pipeline]:
@@ -125,6 +127,34 @@ def put_provider(connection: Connection, provider: Provider) -> None:
     connection.execute(statement("pipelines.provider_changed"), {"provider": provider.name})
 
 
+def add(connection: Connection, values: Mapping[str, Any]) -> int:
+    """A new pipeline, with the values of its columns; returns its id."""
+    return int(one(connection, statement("pipelines.add"), dict(values))["id"])
+
+
+def change(connection: Connection, pipeline_id: int, values: Mapping[str, Any], *, bump: bool) -> bool:
+    """Stores what is declared now; with `bump`, batches that were claimed before are fenced off. False while it is
+    being removed.
+    """
+    params = {**values, "id": pipeline_id, "bump": bump}
+    return connection.execute(statement("pipelines.change"), params).rowcount == 1
+
+
+def rekey(connection: Connection, source: Source, before: Sequence[KeyColumn]) -> dict[str, int]:
+    """Fences off what was claimed under the old key, for all pipelines of a source; returns their ids by name."""
+    params = {
+        "id": source.id,
+        "columns_before": [column.name for column in before],
+        "key_columns": [column.name for column in source.key],
+    }
+    return {row["name"]: row["id"] for row in connection.execute(statement("pipelines.rekey"), params)}
+
+
+def start_removing(connection: Connection, pipeline: Pipeline) -> None:
+    """From the commit on nothing is claimed, drained or written for it."""
+    connection.execute(statement("pipelines.removing"), {"id": pipeline.id})
+
+
 def hold(connection: Connection, pipeline: Pipeline) -> bool:
     """The first step of a write: True while the pipeline is the one that was claimed. Holds it until commit."""
     params = {"id": pipeline.id, "spec_version": pipeline.spec_version}
@@ -191,5 +221,5 @@ def forget(connection: Connection, pipeline: Pipeline) -> None:
     connection.execute(statement("pipelines.hold_runs"), {"id": pipeline.id})
     if one(connection, statement("pipelines.forget"), {"id": pipeline.id})["gone"] != 1:
         raise Refused(f"{pipeline.name} was removed by somebody else", hint="nothing is left to do")
-    connection.execute(statement("pipelines.forget_source"), {"source_id": pipeline.source.id})
+    sources.forget(connection, pipeline.source.id)
     connection.execute(statement("pipelines.forget_providers"))

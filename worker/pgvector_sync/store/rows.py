@@ -13,9 +13,9 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pgvector_sync.database import Connection
-from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.model import Key
+from pgvector_sync.store import expressions, source, target
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.trust import require_own_target, require_trusted
 from pgvector_sync.store.work import jsonb_keys
@@ -70,7 +70,7 @@ def read(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limi
     }
     return [
         SourceRow(tuple(row["key"]), row["fingerprint"], row["text"], row["octets"], row["stored_fingerprint"])
-        for row in connection.execute(shape.read, params)
+        for row in connection.execute(source.read(shape), params)
     ]
 
 
@@ -81,7 +81,7 @@ def texts(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_lim
     """
     require_trusted(connection, shape.pipeline)
     params = {"keys": jsonb_keys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
-    return [Text(row["fingerprint"], row["text"]) for row in connection.execute(shape.texts, params)]
+    return [Text(row["fingerprint"], row["text"]) for row in connection.execute(source.texts(shape), params)]
 
 
 def look(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limit: int) -> dict[Key, Look]:
@@ -90,19 +90,19 @@ def look(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limi
     params = {"keys": jsonb_keys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
     return {
         tuple(row["key"]): Look(row["fingerprint"], row["stored_fingerprint"])
-        for row in connection.execute(shape.look, params)
+        for row in connection.execute(source.look(shape), params)
     }
 
 
 def explain(connection: Connection, shape: Shape, condition: sql.Composable) -> None:
     """Plans a condition on a row of the source, and executes nothing. Raises psycopg.Error where it isn't one."""
     require_trusted(connection, shape.pipeline)
-    connection.execute(statement("source.explain").format(source=shape.source, condition=condition), {})
+    expressions.explain(connection, shape.source, condition)
 
 
 def require_open_to_writes(connection: Connection, shape: Shape) -> None:
     """Raises psycopg.errors.LockNotAvailable while somebody locks the target as a whole."""
-    connection.execute(shape.open_to_writes, {})
+    connection.execute(target.open_to_writes(shape), {})
 
 
 def reusable(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]) -> dict[bytes, Vector32]:
@@ -111,14 +111,15 @@ def reusable(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]
         return {}
     require_trusted(connection, shape.pipeline)
     params = {"fingerprints": list(fingerprints), "pipeline_id": shape.pipeline.id}
-    rows = connection.cursor(binary=True).execute(shape.reusable, params)
+    rows = connection.cursor(binary=True).execute(target.reusable(shape), params)
     return {row["fingerprint"]: row["embedding"].to_numpy() for row in rows}
 
 
 def known(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]) -> set[bytes]:
     """Those of the fingerprints that are stored."""
-    query = statement("target.known").format(target=shape.target)
-    return {row["fingerprint"] for row in connection.execute(query, {"fingerprints": list(fingerprints)})}
+    return {
+        row["fingerprint"] for row in connection.execute(target.known(shape), {"fingerprints": list(fingerprints)})
+    }
 
 
 WRITE_STATEMENTS = 4
@@ -135,18 +136,18 @@ def write(connection: Connection, shape: Shape, vectors: Mapping[Key, tuple[byte
         "model": shape.pipeline.spec.model,
     }
     require_own_target(connection, shape.pipeline)
-    written = connection.execute(shape.write, params).rowcount
+    written = connection.execute(target.write(shape), params).rowcount
     if written != len(vectors):  # the keys are distinct and locked
         label = shape.pipeline.target_label
         raise DatabaseRefuses(f"{label} swallows what is written: a trigger of its own, perhaps")
     require_own_target(connection, shape.pipeline)
-    connection.execute(shape.trim, {"keys": keys, "chunks": 1})
+    connection.execute(target.trim(shape), {"keys": keys, "chunks": 1})
 
 
 def remove(connection: Connection, shape: Shape, keys: Sequence[Key]) -> set[Key]:
     """Removes all chunks of these rows; returns the keys of those that had any."""
     require_own_target(connection, shape.pipeline)
-    return {tuple(row["key"]) for row in connection.execute(shape.remove, {"keys": jsonb_keys(keys)})}
+    return {tuple(row["key"]) for row in connection.execute(target.remove(shape), {"keys": jsonb_keys(keys)})}
 
 
 def page(
@@ -161,7 +162,7 @@ def page(
 ) -> list[tuple[Key, bool]]:
     """The next keys of the source, in its own key order, each with whether it meets all conditions."""
     require_trusted(connection, shape.pipeline, whole=bool(conditions))
-    query = shape.page(from_start=after is None, conditions=conditions)
+    query = source.page(shape, from_start=after is None, conditions=conditions)
     params = {
         "after": None if after is None else Jsonb(list(after)),
         "limit": limit,
@@ -191,14 +192,13 @@ def asked(
         "spec": shape.pipeline.spec.digest,
         "text_limit": text_limit,
     }
-    query = statement("source.asked").format(**shape.fragments, filter=sql.SQL(" AND ").join(conditions))
-    return {tuple(row["key"]) for row in connection.execute(query, params)}
+    return {tuple(row["key"]) for row in connection.execute(source.asked(shape, conditions), params)}
 
 
 def lock_page(connection: Connection, shape: Shape, after: Key | None, *, limit: int) -> list[Key]:
     """The next keys of the target (a key with several chunks comes several times), their rows locked."""
     require_trusted(connection, shape.pipeline)
-    query = shape.lock_page(from_start=after is None)
+    query = target.lock_page(shape, from_start=after is None)
     params = {"after": None if after is None else Jsonb(list(after)), "limit": limit}
     return [tuple(row["key"]) for row in connection.execute(query, params)]
 
@@ -206,4 +206,4 @@ def lock_page(connection: Connection, shape: Shape, after: Key | None, *, limit:
 def remove_orphans(connection: Connection, shape: Shape, keys: Sequence[Key]) -> int:
     """Of these locked keys, removes the vectors of those without a source row; returns how many."""
     require_own_target(connection, shape.pipeline)
-    return connection.execute(shape.remove_orphans, {"keys": jsonb_keys(keys)}).rowcount
+    return connection.execute(target.remove_orphans(shape), {"keys": jsonb_keys(keys)}).rowcount

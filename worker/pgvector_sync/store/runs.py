@@ -9,11 +9,10 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
-from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pgvector_sync.database import Connection, one
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key, Pipeline
 from pgvector_sync.store.leases import Lease
 from pgvector_sync.store.work import jsonb_keys
@@ -77,10 +76,6 @@ class Run:
         return self.state == "running"
 
 
-def _composed(name: str) -> sql.Composed:
-    return statement(name).format(may_carry_out=statement("runs.may_carry_out"))
-
-
 def start(
     connection: Connection,
     pipeline_id: int,
@@ -129,13 +124,15 @@ def same(
 
 def due_runs(connection: Connection) -> list[tuple[int, Kind, str]]:
     """(run id, kind, pipeline) of running runs that nobody carries out at the moment."""
-    return [(row["id"], Kind(row["kind"]), row["pipeline"]) for row in connection.execute(_composed("runs.due"))]
+    query = statement("runs.due").format(may_carry_out=part("runs.may_carry_out"))
+    return [(row["id"], Kind(row["kind"]), row["pipeline"]) for row in connection.execute(query)]
 
 
 def claim(connection: Connection, run_id: int, lease: Lease) -> ClaimedRun | None:
     """None if it is held, done, or its pipeline paused."""
     params = {**lease.params, "id": run_id}
-    row = connection.execute(_composed("runs.claim"), params).fetchone()
+    query = statement("runs.claim").format(may_carry_out=part("runs.may_carry_out"))
+    row = connection.execute(query, params).fetchone()
     if row is None:
         return None
     return ClaimedRun(

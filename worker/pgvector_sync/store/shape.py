@@ -1,16 +1,15 @@
-"""Composes a pipeline's statements from its names, key types and expressions. Pure: no connection needed."""
+"""What a pipeline's statements are composed of: its names, key types and expressions. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
 
 from psycopg import sql
 
-from pgvector_sync.database.statements import statement
-from pgvector_sync.model import KeyColumn, Metric, Pipeline, Source
+from pgvector_sync.model import KeyColumn, Pipeline, Source
 
 KEY_TYPES: Mapping[str, str] = {
     "smallint": "int2",
@@ -28,12 +27,6 @@ KEY_TYPES: Mapping[str, str] = {
 }
 """Key types that have one canonical form, by the name that format_type gives them without their modifier."""
 
-OPERATORS: Mapping[Metric, str] = {
-    Metric.COSINE: "<=>",
-    Metric.L2: "<->",
-    Metric.INNER_PRODUCT: "<#>",
-}
-
 _MODIFIER = re.compile(r"\([^)]*\)")
 
 TARGET_COLUMNS = ("chunk_no", "chunk", "embedding", "fingerprint", "model", "embedded_at")
@@ -50,7 +43,8 @@ _KEY_FORMS: Mapping[str, str] = {
 """How a type's values become the one form of a key, where jsonb doesn't do it by itself."""
 
 _KEY = sql.SQL("pgvector_sync_key.key")
-_TARGET = sql.Identifier("pgvector_sync_target")
+TARGET = sql.Identifier("pgvector_sync_target")
+"""The target, in a statement."""
 
 
 def base_type(type_name: str) -> str:
@@ -110,10 +104,12 @@ def key_value(index: int, column: KeyColumn, key: sql.Composable) -> sql.Compose
 
 @dataclass(frozen=True)
 class Shape:
-    """The statements of one pipeline. `vector_schema` is where pgvector lives: `vector` may be off the path."""
+    """One pipeline in SQL. `vector_schema` is where pgvector lives: `vector` may be off the path."""
 
     pipeline: Pipeline
     vector_schema: str
+    composed: dict[object, sql.Composed] = field(default_factory=dict, compare=False, repr=False)
+    """See `composed_once`."""
 
     @cached_property
     def _source(self) -> Source:
@@ -173,65 +169,25 @@ class Shape:
         return self.compare(qualifier, ">", sql.SQL("%(after)s::pg_catalog.jsonb"))
 
     @cached_property
-    def unfilled(self) -> sql.Composed:
-        """True for a source row beyond the watermark of a running fill, in the statement's own snapshot."""
-        return statement("status.unfilled").format(beyond=self.compare(self.source, ">", sql.SQL("r.watermark")))
-
-    @cached_property
-    def not_covered(self) -> sql.Composed:
-        """G1 as one query."""
-        return statement("status.not_covered").format(
-            **self.fragments,
-            unfilled=self.unfilled,
-            key_source=key_json(self._source, self.source, name),
-            key_target=key_json(self._source, _TARGET, name),
-        )
-
-    @cached_property
-    def exact(self) -> sql.Composed:
-        """Rows, fresh and unfilled, counted."""
-        return statement("status.exact").format(
-            **self.fragments, unfilled=self.unfilled, match_stored=self.match_stored
-        )
-
-    @cached_property
     def match_stored(self) -> sql.Composed:
         """The source row's key equals the target row's."""
         return sql.SQL(" AND ").join(
-            sql.SQL("{}.{} = {}.{}").format(self.source, name(column.name), _TARGET, name(column.name))
+            sql.SQL("{}.{} = {}.{}").format(self.source, name(column.name), TARGET, name(column.name))
             for column in self._source.key
         )
 
     @cached_property
     def fragments(self) -> dict[str, sql.Composable]:
-        parts: dict[str, sql.Composable] = {
+        """What most statements are composed of."""
+        return {
             "source": self.source,
             "target": self.target,
             "text": self.text,
             "wanted": self.wanted,
             "match_source": self.match(self.source),
-            "match_target": self.match(_TARGET),
+            "match_target": self.match(TARGET),
+            "match_stored": self.match_stored,
         }
-        now = statement("source.now")
-        parts["now"] = now.format(row=statement("source.row_by_key").format(**parts))
-        parts["now_here"] = now.format(row=statement("source.row_here").format(**parts))
-        return parts
-
-    @cached_property
-    def read(self) -> sql.Composed:
-        return statement("source.read").format(**self.fragments)
-
-    @cached_property
-    def texts(self) -> sql.Composed:
-        return statement("source.texts").format(now=self.fragments["now"])
-
-    @cached_property
-    def look(self) -> sql.Composed:
-        return statement("source.look").format(**self.fragments)
-
-    @cached_property
-    def open_to_writes(self) -> sql.Composed:
-        return statement("target.open_to_writes").format(target=self.target)
 
     @cached_property
     def zeros(self) -> dict[str, sql.Composable]:
@@ -242,84 +198,14 @@ class Shape:
             "zeros": sql.SQL("{}::{}").format(sql.Literal(zeros), self.column_type),
         }
 
-    @cached_property
-    def reusable(self) -> sql.Composed:
-        return statement("target.reusable").format(target=self.target, vector=self.vector, **self.zeros)
 
-    @cached_property
-    def write(self) -> sql.Composed:
-        values = sql.SQL(", ").join(
-            key_value(i, column, sql.SQL("v.key")) for i, column in enumerate(self._source.key)
-        )
-        return statement("target.write").format(
-            target=self.target,
-            key_columns=self.columns(),
-            key_values=values,
-            vector=self.vector,
-            column_type=self.column_type,
-        )
+def composed_once(compose: Callable[[Shape], sql.Composed]) -> Callable[[Shape], sql.Composed]:
+    """Keeps what a function composes as long as the shape: that of a batch is asked for it repeatedly."""
 
-    @cached_property
-    def trim(self) -> sql.Composed:
-        return statement("target.trim").format(**self.fragments)
+    @wraps(compose)
+    def composed(shape: Shape) -> sql.Composed:
+        if compose not in shape.composed:
+            shape.composed[compose] = compose(shape)
+        return shape.composed[compose]
 
-    @cached_property
-    def remove(self) -> sql.Composed:
-        return statement("target.remove").format(**self.fragments)
-
-    @cached_property
-    def remove_orphans(self) -> sql.Composed:
-        return statement("target.remove_orphans").format(**self.fragments)
-
-    def page(self, *, from_start: bool, conditions: Sequence[sql.Composable] = ()) -> sql.Composed:
-        """Keys of the source after `%(after)s`, and whether they meet all conditions."""
-        return statement("source.page").format(
-            source=self.source,
-            key_json=key_json(self._source, self.source, name),
-            after=self.after(self.source, from_start=from_start),
-            key_columns=self.columns(self.source),
-            filter=sql.SQL(" AND ").join(conditions or [sql.SQL("true")]),
-        )
-
-    @cached_property
-    def is_stale(self) -> sql.Composed:
-        """A condition on a source row."""
-        return statement("source.is_stale").format(**self.fragments, match_stored=self.match_stored)
-
-    @cached_property
-    def is_concerned(self) -> sql.Composed:
-        """A condition on a source row: a worker may have something to do with it."""
-        return statement("source.is_concerned").format(
-            **self.fragments,
-            match_stored=self.match_stored,
-            key_json=key_json(self._source, self.source, name),
-        )
-
-    @cached_property
-    def is_older(self) -> sql.Composed:
-        """A condition on a source row: its vectors are older than `%(since)s`."""
-        return statement("source.is_older").format(**self.fragments, match_stored=self.match_stored)
-
-    def lock_page(self, *, from_start: bool) -> sql.Composed:
-        """Keys of the target after `%(after)s`, their rows locked."""
-        return statement("target.lock_page").format(
-            target=self.target,
-            key_json=key_json(self._source, _TARGET, name),
-            after=self.after(_TARGET, from_start=from_start),
-            key_columns_target=self.columns(_TARGET),
-        )
-
-    @cached_property
-    def search(self) -> sql.Composed:
-        operator = OPERATORS[self.pipeline.metric]
-        key = key_json(self._source, _TARGET, name)
-        return statement("target.search").format(
-            **self.fragments,
-            key_json=key,
-            alias=name(self._source.table),
-            match_stored=self.match_stored,
-            operator_schema=name(self.vector_schema),
-            operator=sql.SQL(operator),
-            vector=self.vector,
-            column_type=self.column_type,
-        )
+    return composed

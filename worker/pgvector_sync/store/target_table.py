@@ -1,4 +1,4 @@
-"""What stands at a target's name: whether it is a target of ours, whether it fits, and what would make it fit."""
+"""What stands at a target's name: whether it fits, what refuses writes to it, and what it holds."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from psycopg import sql
 from pgvector_sync.database import Connection, one, reading
 from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import KeyColumn, Source, Spec, VectorType
-from pgvector_sync.store import catalog
+from pgvector_sync.model import KeyColumn, Pipeline, Source, Spec, VectorType
+from pgvector_sync.store import catalog, sizes
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.key_change import KeyChange, key_changes
-from pgvector_sync.store.shape import TARGET_COLUMNS, base_type, name
-from pgvector_sync.store.trust import trusts
+from pgvector_sync.store.shape import TARGET_COLUMNS, name
+from pgvector_sync.store.target_ddl import Target
 
-Target = tuple[str, str]
-"""(schema, table)"""
 COUNT_LIMIT_ROWS = 100_000
 _COMMENT = re.compile(r"Embeddings of (.+), kept by pgvector-sync ")
 """Ours, on every target."""
@@ -152,11 +150,16 @@ def require_owner(connection: Connection, standing: Standing, purpose: str) -> N
 
 def count(connection: Connection, standing: Standing) -> tuple[int, bool]:
     """Its vectors, and whether they were counted or estimated."""
-    query = statement("target_table.count_up_to").format(target=name(*standing.target))
-    counted = int(one(connection, query, {"limit": COUNT_LIMIT_ROWS + 1})["rows"])
+    counted = sizes.count_up_to(connection, name(*standing.target), limit=COUNT_LIMIT_ROWS + 1)
     if counted <= COUNT_LIMIT_ROWS:
         return counted, True
     return max(counted, standing.estimated_rows), False
+
+
+def filled(connection: Connection, target: Target) -> bool:
+    """Whether it holds any vector."""
+    query = statement("target_table.filled").format(target=sql.Identifier(*target))
+    return bool(one(connection, query)["filled"])
 
 
 def count_orphans(connection: Connection, standing: Standing, source: Source) -> int:
@@ -176,65 +179,107 @@ def count_orphans(connection: Connection, standing: Standing, source: Source) ->
         return int(one(connection, query)["rows"])
 
 
-def retype_keys(connection: Connection, target: Target, table: Table, changes: Sequence[KeyChange]) -> None:
-    """Gives key columns their wider types, under the names they have, and the collation of the source's."""
-    columns = []
-    for change in changes:
-        if change.retypes:
-            column = table.column(change.after.name)
-            collation = None if column is None else column.collation
-            columns.append(
-                sql.SQL("ALTER COLUMN {} TYPE {}{}").format(
-                    sql.Identifier(change.before.name),
-                    sql.SQL(change.after.type),  # format_type's own words, of a type we know
-                    sql.SQL(" COLLATE {}").format(sql.Identifier(*collation)) if collation else sql.SQL(""),
-                )
-            )
-    if columns:
-        _require_no_referrers(connection, target)
-        connection.execute(
-            statement("target_table.retype_keys").format(
-                target=sql.Identifier(*target), columns=sql.SQL(", ").join(columns)
-            )
-        )
-
-
-def _require_no_referrers(connection: Connection, target: Target) -> None:
-    """Raises Refused for a foreign key of a table that a role may fill with code of its own."""
-    relation = sql.Identifier(*target)
-    connection.execute(statement("target_table.lock").format(target=relation))
-    query = statement("target_table.referrers").format(
-        target_name=sql.Literal(relation.as_string()), trusts_owner=trusts("c.relowner")
-    )
-    if found := connection.execute(query).fetchall():
-        words = "; ".join(f"{row['name']} of {row['table']}, which belongs to {row['owner']}" for row in found)
-        raise Refused(
-            f"foreign keys refer to {'.'.join(target)} and would be checked anew with this role's rights: {words}",
-            hint="\n".join(
-                f"ALTER TABLE {row['table']} DROP CONSTRAINT {sql.Identifier(row['name']).as_string()};"
-                for row in found
-            ),
-        )
-
-
-def rename_keys(connection: Connection, target: Target, changes: Sequence[KeyChange]) -> None:
-    """Gives key columns the names of the source's."""
-    for change in changes:
-        if change.renames:
-            connection.execute(
-                statement("target_table.rename_key").format(
-                    target=sql.Identifier(*target),
-                    before=sql.Identifier(change.before.name),
-                    after=sql.Identifier(change.after.name),
-                )
-            )
-
-
 def refusal(standing: Standing, differs: Sequence[str], *, hint: str) -> Refused:
     """For a target that doesn't fit."""
     return Refused(f"{standing.label} doesn't fit: {'; '.join(differs)}", hint=hint)
 
 
-def is_rewritten(changes: Sequence[KeyChange]) -> bool:
-    """Whether Postgres copies the table for these changes, and builds its indexes anew."""
-    return any(change.retypes and base_type(change.before.type) in ("smallint", "integer") for change in changes)
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """One thing that makes, or may make, the target refuse our writes."""
+
+    kind: str
+    """`column`, `missing`, `type`, `identity`, `rule`, `grant`: certain. `unique`, `check`, `foreign key`,
+    `exclusion`, `trigger`: they may pass."""
+    name: str
+    detail: str | None
+    certain: bool
+    """No write can succeed."""
+    words: str
+    """What it is, without the table's name; never a row's content."""
+    advice: str
+    """The statement that ends it, or what to look at."""
+
+
+def demands(connection: Connection, pipeline: Pipeline) -> list[Demand]:
+    """What pgvector-sync can't satisfy, the certain ones first; empty too where the table doesn't exist.
+
+    One statement on the catalog, with no lock on the table, for `apply`, `doctor` and the schema watch.
+    """
+    params = {
+        "schema": pipeline.target_schema,
+        "table": pipeline.target_table,
+        "key_columns": [column.name for column in pipeline.source.key],
+        "own_columns": list(TARGET_COLUMNS),
+        "vector_type": pipeline.vector_type.value,
+        "dimensions": pipeline.spec.dimensions,
+    }
+    found = connection.execute(statement("target_table.demands"), params)
+    return [_demand(pipeline, row["kind"], row["name"], row["detail"], row["certain"]) for row in found]
+
+
+def _demand(pipeline: Pipeline, kind: str, name: str, detail: str | None, certain: bool) -> Demand:
+    table = sql.Identifier(pipeline.target_schema, pipeline.target_table).as_string()
+    column = sql.Identifier(name).as_string()
+    wanted = f"{pipeline.vector_type.value}({pipeline.spec.dimensions})"
+    again = f"pgvector-sync remove {pipeline.name}, then: pgvector-sync apply"
+    words, advice = {
+        "column": (
+            f"column {name} is NOT NULL without a default",
+            f"ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT …; or: … DROP NOT NULL;",
+        ),
+        "missing": (f"column {name} is missing", f"put it back, or: {again}"),
+        "type": (f"column {name} is {detail}, and {wanted} is needed", again),
+        "identity": (
+            f"no unique index on exactly ({name})",
+            f"ALTER TABLE {table} ADD PRIMARY KEY ({name});",
+        ),
+        "rule": (f"rule {name} rewrites the writes", f"DROP RULE {column} ON {table};"),
+        "grant": (
+            f"role {detail} lacks {name}",
+            f"GRANT {name} ON {table} TO {sql.Identifier(detail or '').as_string()};",
+        ),
+        "unique": (f"unique index {name} may refuse rows", "see that equal values are allowed, or drop it"),
+        "check": (f"check constraint {name} may refuse rows", "see that it holds for every vector, or drop it"),
+        "foreign key": (
+            f"foreign key {name} may refuse rows, and locks what it refers to",
+            "drop it: vectors of deleted rows go by themselves",
+        ),
+        "exclusion": (f"exclusion constraint {name} may refuse rows", "see that it holds, or drop it"),
+        "trigger": (
+            f"trigger {name} may refuse or change what is written",
+            "it runs with the worker's rights: its function should be ours, and never fail",
+        ),
+    }[kind]
+    return Demand(kind, name, detail, certain, words, advice)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredType:
+    """Of a target's vectors."""
+
+    type: str
+    dimensions: int
+    """-1 where the column has none."""
+
+
+def vector_type(connection: Connection, oid: int) -> StoredType | None:
+    """None where there is no column for them."""
+    row = connection.execute(statement("target_table.vector_type"), {"oid": oid}).fetchone()
+    return None if row is None else StoredType(**row)
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    schema: str
+    name: str
+    method: str
+    """`hnsw`, `ivfflat`, `btree` and their like."""
+    operator_class: str
+    """Of its first column."""
+    valid: bool
+    building: bool
+
+
+def indexes(connection: Connection, oid: int) -> list[Index]:
+    return [Index(**row) for row in connection.execute(statement("target_table.indexes"), {"oid": oid})]

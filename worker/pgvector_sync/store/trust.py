@@ -11,7 +11,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pgvector_sync.database import Connection, one
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database.statements import part, statement
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.model import Need, Pipeline, Source
 
@@ -33,7 +33,7 @@ class Stranger:
 
 def trusts(role: str) -> sql.Composed:
     """A condition: a role, given as an expression, may create in our schema."""
-    return statement("trust.trusts").format(role=sql.SQL(role))
+    return part("trust.trusts").format(role=sql.SQL(role))
 
 
 def strangers(
@@ -46,7 +46,7 @@ def strangers(
     whole: bool = False,
 ) -> list[Stranger]:
     """What belongs to a role that may not create in our schema."""
-    query = _query("strangers", source, tuple(columns), tuple(needs), target, whole=whole)
+    query = _query("trust.strangers", source, tuple(columns), tuple(needs), target, whole=whole)
     return [_stranger(source, target, **row) for row in connection.execute(query)]
 
 
@@ -58,7 +58,7 @@ def require_trusted(connection: Connection, pipeline: Pipeline, *, whole: bool =
     """
     source, target = pipeline.source, (pipeline.target_schema, pipeline.target_table)
     # one round trip: without parameters, several statements are sent at once
-    look = sql.SQL(";\n").join([lock(source), _query("closer", source, pipeline.read_columns, (), target)])
+    look = sql.SQL(";\n").join([lock(source), _query("trust.closer", source, pipeline.read_columns, (), target)])
     cursor = connection.execute(sql.SQL(look.as_string(None)))
     while cursor.nextset():
         pass
@@ -76,7 +76,7 @@ def require_own_target(connection: Connection, pipeline: Pipeline) -> None:
     another schema and table in its place.
     """
     source, target = pipeline.source, (pipeline.target_schema, pipeline.target_table)
-    if one(connection, _query("own_target", source, (), (), target))["own"]:
+    if one(connection, _query("trust.own_target", source, (), (), target))["own"]:
         return
     found = strangers(connection, source, (), (), target)
     stranger = next((each for each in found if each.of_target), None)
@@ -91,7 +91,7 @@ def lock(source: Source) -> sql.Composed:
     """
     home = sql.Identifier(source.schema, source.table)
     return statement("trust.lock").format(
-        name=sql.Identifier(f"pgvector_sync_{token_hex(8)}"),
+        prepared=sql.Identifier(f"pgvector_sync_{token_hex(8)}"),
         source=home,
         source_name=sql.Literal(home.as_string()),
     )
@@ -108,15 +108,15 @@ def _query(
     whole: bool = False,
 ) -> sql.SQL:
     """Composed once: it has no parameters."""
-    query: sql.Composable = statement(f"trust.{name}").format(
+    query: sql.Composable = statement(name).format(
         source_schema=sql.Literal(source.schema),
         source_table=sql.Literal(source.table),
-        columns=sql.Literal(list(columns)),
+        read_columns=sql.Literal(list(columns)),
         needs=sql.Literal(Jsonb([need.as_json() for need in needs])),
         whole=sql.SQL("true" if whole else "false"),
         target_schema=sql.Literal(target[0]),
         target_table=sql.Literal(target[1]),
-        inside=statement("trust.inside"),
+        inside=part("trust.inside"),
         trusts_type=trusts("t.typowner"),
         trusts_function=trusts("called.proowner"),
         trusts_target=trusts("c.relowner"),

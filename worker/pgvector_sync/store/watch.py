@@ -9,25 +9,9 @@ from typing import Any
 from psycopg import sql
 
 from pgvector_sync.database import Connection
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import KeyColumn, Need, Source, State
-
-
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """One trigger of ours, as the catalog has it."""
-
-    schema: str
-    table: str
-    trigger: str
-    enabled: str
-    """`O` origin, `A` always, `R` replica, `D` disabled."""
-    inherited: bool
-    """A partition has it from its parent."""
-    signature: str
-    """Of the function that it calls."""
-    watched: tuple[str, ...]
-    """The columns that its condition reads, by their present names."""
+from pgvector_sync.store.triggers import Installed, installed_of, installed_query
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +59,11 @@ class Facts:
     vector_installed: bool
 
 
-def installed(connection: Connection, source_id: int) -> list[Installed]:
-    """Our triggers of one source, wherever they are."""
-    query = statement("capture.installed").format(source_id=sql.Literal(source_id))
-    return [_installed(row) for row in connection.execute(query)]
-
-
 def read_facts(connection: Connection, name: str | None = None) -> list[Facts]:
     """Every pipeline, or one."""
     query = statement("watch.facts").format(
-        installed=statement("capture.installed").format(source_id=sql.SQL("s.id")),
-        covers=statement("watch.covers"),
+        installed=installed_query(sql.SQL("s.id")),
+        covers=part("watch.covers"),
     )
     return [_facts(row) for row in connection.execute(query, {"name": name})]
 
@@ -103,7 +81,7 @@ def rechecked(connection: Connection, pipeline_id: int) -> None:
 
 def forget_unread(connection: Connection) -> int:
     """Removes events without a readable key that a finished deep reconciliation makes up for."""
-    query = statement("watch.forget_unread").format(covers=statement("watch.covers"))
+    query = statement("watch.forget_unread").format(covers=part("watch.covers"))
     return connection.execute(query).rowcount
 
 
@@ -122,10 +100,6 @@ def sequences(connection: Connection, *, repair: bool) -> list[Behind]:
     return [Behind(row["name"], row["may_set"], row["repaired"]) for row in rows]
 
 
-def _installed(row: Mapping[str, Any]) -> Installed:
-    return Installed(**{**row, "watched": tuple(row["watched"])})
-
-
 def _facts(row: Mapping[str, Any]) -> Facts:
     key = tuple(KeyColumn(*pair) for pair in zip(row["key_columns"], row["key_types"], strict=True))
     return Facts(
@@ -141,7 +115,7 @@ def _facts(row: Mapping[str, Any]) -> Facts:
         source=Source(row["source_id"], row["schema_name"], row["table_name"], key),
         replicated=row["capture_replicated"],
         table=None if row["source_oid"] is None else _table(row),
-        triggers=tuple(_installed(trigger) for trigger in row["triggers"]),
+        triggers=tuple(installed_of(trigger) for trigger in row["triggers"]),
         target=(row["target_schema"], row["target_table"]),
         target_types=None if row["target_oid"] is None else row["target_columns"],
         target_stranger=None if row["stranger"] is None else tuple(row["stranger"]),

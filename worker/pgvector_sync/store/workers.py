@@ -26,11 +26,11 @@ class Workers:
 
 
 def note_alive(connection: psycopg.Connection[Any], worker: UUID, name: str, slots: int) -> None:
-    connection.execute(statement("workers.note_alive"), {"id": worker, "name": name, "slots": slots})
+    connection.execute(statement("workers.note_alive"), {"worker": worker, "name": name, "slots": slots})
 
 
 def note_gone(connection: psycopg.Connection[Any], worker: UUID) -> None:
-    connection.execute(statement("workers.note_gone"), {"id": worker})
+    connection.execute(statement("workers.note_gone"), {"worker": worker})
 
 
 def alive(connection: psycopg.Connection[dict[str, Any]]) -> Workers:
@@ -39,6 +39,12 @@ def alive(connection: psycopg.Connection[dict[str, Any]]) -> Workers:
     return Workers(
         found["workers"], found["slots"], _rounded(found["seen_seconds"]), _rounded(found["tick_seconds"])
     )
+
+
+def last_tick(connection: psycopg.Connection[dict[str, Any]]) -> timedelta | None:
+    """How long ago beat last ticked; None: never."""
+    row = connection.execute(statement("workers.last_tick")).fetchone()
+    return None if row is None else row["age"]
 
 
 def _rounded(seconds: float | None) -> float | None:

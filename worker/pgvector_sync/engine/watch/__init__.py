@@ -19,7 +19,7 @@ from pgvector_sync.errors import DatabaseRefuses, Refused
 from pgvector_sync.model import Pipeline, State
 from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.store import locks, pipelines, usage, watch
-from pgvector_sync.store.demands import demands
+from pgvector_sync.store.target_table import demands
 from pgvector_sync.store.trust import strangers
 from pgvector_sync.telemetry import Event, log
 

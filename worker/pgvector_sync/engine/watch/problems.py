@@ -9,10 +9,11 @@ from types import MappingProxyType
 from psycopg import sql
 
 from pgvector_sync.capture.faults import MISSING, Fault, FaultKind, faults
-from pgvector_sync.capture.triggers import Capture, of_stored
+from pgvector_sync.capture.triggers import of_stored
 from pgvector_sync.model import State
-from pgvector_sync.store.demands import Demand
 from pgvector_sync.store.shape import same_keys
+from pgvector_sync.store.target_table import Demand
+from pgvector_sync.store.triggers import Capture
 from pgvector_sync.store.trust import Stranger
 from pgvector_sync.store.watch import Facts
 

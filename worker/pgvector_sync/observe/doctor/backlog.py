@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from pgvector_sync.database import one
-from pgvector_sync.database.statements import statement
 from pgvector_sync.observe.doctor.check import Finding, ok, warning
 from pgvector_sync.runtime import Runtime
+from pgvector_sync.store import leases as stored_leases
+from pgvector_sync.store.outbox import age as age_of_outbox
 
 OLD = timedelta(minutes=1)
 """The relay moves an event in a tenth of a second."""
@@ -17,8 +17,7 @@ WORKER = "pgvector-sync worker (or, without Redis: pgvector-sync sync)"
 
 def outbox(runtime: Runtime) -> Iterator[Finding]:
     with runtime.database.transaction(read_only=True) as connection:
-        found = one(connection, statement("doctor.oldest_event"))
-    age: timedelta | None = found["age"]
+        age = age_of_outbox(connection)
     if age is None:
         yield ok("empty")
     elif age > OLD:
@@ -29,11 +28,11 @@ def outbox(runtime: Runtime) -> Iterator[Finding]:
 
 def leases(runtime: Runtime) -> Iterator[Finding]:
     with runtime.database.transaction(read_only=True) as connection:
-        found = one(connection, statement("doctor.leases"), {"abandoned_after": OLD})
-    seen = f"{found['in_flight']:,} rows are in flight"
-    if found["abandoned"]:
+        held = stored_leases.held(connection, abandoned_after=OLD)
+    seen = f"{held.in_flight:,} rows are in flight"
+    if held.abandoned:
         yield warning(
-            f"{seen}; {found['abandoned']:,} leases ran out over {_words(OLD)} ago, and nobody takes the rows",
+            f"{seen}; {held.abandoned:,} leases ran out over {_words(OLD)} ago, and nobody takes the rows",
             f"start {WORKER}; a paused pipeline keeps them until it is resumed",
         )
     else:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Metric, Pipeline, VectorType
 from pgvector_sync.observe.doctor.check import Finding, error, ok, quoted, warning
 from pgvector_sync.runtime import Runtime
+from pgvector_sync.store import target_table
+from pgvector_sync.store.catalog import find_relation
+from pgvector_sync.store.sizes import estimated_rows
 
 EXACT_UP_TO_ROWS = 50_000
 """An exact scan of so many vectors takes some tens of milliseconds."""
@@ -22,34 +24,32 @@ OPERATOR_CLASS = {Metric.COSINE: "cosine", Metric.L2: "l2", Metric.INNER_PRODUCT
 def on_target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
     """Nothing, where there is no target: the check `target` says so."""
     with runtime.database.transaction(read_only=True) as connection:
-        there = connection.execute(
-            statement("catalog.relation"), {"schema": pipeline.target_schema, "table": pipeline.target_table}
-        ).fetchone()
-        if there is None:
+        oid = find_relation(connection, pipeline.target_schema, pipeline.target_table)
+        if oid is None:
             return
-        found = connection.execute(statement("doctor.indexes"), {"oid": there["oid"]}).fetchall()
-        rows = connection.execute(statement("doctor.estimated_rows"), {"oid": there["oid"]}).fetchone() or {}
-    broken = [row for row in found if not row["valid"] and not row["building"]]
-    for row in broken:
-        name = quoted(row["schema"], row["name"])
-        left_over = LEFT_OVER.search(row["name"]) is not None
+        found = target_table.indexes(connection, oid)
+        rows = estimated_rows(connection, oid)
+    broken = [index for index in found if not index.valid and not index.building]
+    for index in broken:
+        name = quoted(index.schema, index.name)
+        left_over = LEFT_OVER.search(index.name) is not None
         yield error(
-            f"index {row['name']} is invalid: it costs writes, and no query uses it",
+            f"index {index.name} is invalid: it costs writes, and no query uses it",
             f"DROP INDEX CONCURRENTLY {name};" if left_over else f"REINDEX INDEX CONCURRENTLY {name};",
         )
-    vector = [row for row in found if row["method"] in ("hnsw", "ivfflat") and row not in broken]
+    vector = [index for index in found if index.method in ("hnsw", "ivfflat") and index not in broken]
     family = f"{pipeline.vector_type.value}_{OPERATOR_CLASS[pipeline.metric]}_ops"
-    usable = [row for row in vector if OPERATOR_CLASS[pipeline.metric] in row["operator_class"].split("_")]
+    usable = [index for index in vector if OPERATOR_CLASS[pipeline.metric] in index.operator_class.split("_")]
     if vector and not usable:
         yield warning(
-            f"{vector[0]['name']} serves {vector[0]['operator_class']}; searches order by {pipeline.metric.value}",
+            f"{vector[0].name} serves {vector[0].operator_class}; searches order by {pipeline.metric.value}",
             _build(runtime, pipeline, family),
         )
     elif usable:
-        building = ", being built" if usable[0]["building"] else ""
-        yield ok(f"{usable[0]['name']} ({usable[0]['method']}, {usable[0]['operator_class']}{building})")
+        building = ", being built" if usable[0].building else ""
+        yield ok(f"{usable[0].name} ({usable[0].method}, {usable[0].operator_class}{building})")
     elif not broken:
-        yield _none(runtime, pipeline, rows.get("rows") or 0, family)
+        yield _none(runtime, pipeline, rows, family)
 
 
 def _none(runtime: Runtime, pipeline: Pipeline, rows: int, family: str) -> Finding:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgvector_sync.database import Connection, begin, connect, one
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database import begin, connect
 from pgvector_sync.observe.doctor.check import Finding, ok
 from pgvector_sync.runtime import Runtime
+from pgvector_sync.store.server import process
 
 
 def between(runtime: Runtime) -> Iterator[Finding]:
@@ -20,15 +20,15 @@ def between(runtime: Runtime) -> Iterator[Finding]:
     with connect(conninfo) as first, connect(conninfo) as second:
         told = first.info.backend_pid
         with begin(first, lock_timeout=runtime.settings.lock_timeout, read_only=True):
-            own = _process(first)
+            own = process(first)
         if own == told:
             yield ok("none: a connection is a server process of its own")
             return
         # the second session, in a transaction of its own, either gets the first one's process or keeps it from it
         with begin(second, lock_timeout=runtime.settings.lock_timeout, read_only=True):
-            other = _process(second)
+            other = process(second)
             with begin(first, lock_timeout=runtime.settings.lock_timeout, read_only=True):
-                again = _process(first)
+                again = process(first)
     if own == other or own != again:
         yield ok(
             "a pooler in transaction mode, such as PgBouncer, which works: nothing of ours outlives a transaction"
@@ -37,7 +37,3 @@ def between(runtime: Runtime) -> Iterator[Finding]:
         yield ok(
             "a pooler, as it seems in session mode; transaction mode works as well, and needs fewer connections"
         )
-
-
-def _process(connection: Connection) -> int:
-    return int(one(connection, statement("doctor.process"))["pid"])

@@ -7,13 +7,12 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from pgvector_sync.capture.triggers import TOAST_CHUNK_ID_SINCE
-from pgvector_sync.database import one
-from pgvector_sync.database.statements import statement
 from pgvector_sync.observe.doctor.check import Finding, error, ok, quoted, warning
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import limits
-from pgvector_sync.store.migrations import MINIMUM_PGVECTOR, MINIMUM_POSTGRES, check_schema
+from pgvector_sync.store import server
+from pgvector_sync.store.migrations import MINIMUM_PGVECTOR, MINIMUM_POSTGRES, check_schema, newest
+from pgvector_sync.store.triggers import TOAST_CHUNK_ID_SINCE
 
 CLOCK_TOLERANCE = timedelta(seconds=1)
 ITERATIVE_SCANS_SINCE = (0, 8)
@@ -22,8 +21,8 @@ ITERATIVE_SCANS_SINCE = (0, 8)
 def version(runtime: Runtime) -> Iterator[Finding]:
     with runtime.database.transaction(read_only=True) as connection:
         number = connection.info.server_version
-        seen = one(connection, statement("doctor.server"))
-    label = f"PostgreSQL {seen['version']}"
+        seen = server.version(connection)
+    label = f"PostgreSQL {seen.version}"
     if number < MINIMUM_POSTGRES:
         yield error(f"{label} is too old", f"use PostgreSQL {MINIMUM_POSTGRES // 10000} or later")
     elif number < TOAST_CHUNK_ID_SINCE:
@@ -33,7 +32,7 @@ def version(runtime: Runtime) -> Iterator[Finding]:
         )
     else:
         yield ok(label)
-    if seen["standby"]:
+    if seen.standby:
         yield error("this is a standby, and workers write", "point DATABASE_URL to the primary")
 
 
@@ -51,12 +50,12 @@ def encoding(runtime: Runtime) -> Iterator[Finding]:
 
 def pgvector(runtime: Runtime) -> Iterator[Finding]:
     with runtime.database.transaction(read_only=True) as connection:
-        found = connection.execute(statement("doctor.pgvector")).fetchone()
+        found = server.pgvector(connection)
     if found is None:
         yield error("the extension vector is not installed in this database", "CREATE EXTENSION vector;")
         return
-    number = tuple(int(part) for part in re.findall(r"\d+", found["version"])[:2])
-    label = f"pgvector {found['version']} in schema {found['schema']}"
+    number = tuple(int(part) for part in re.findall(r"\d+", found.version)[:2])
+    label = f"pgvector {found.version} in schema {found.schema}"
     if number < MINIMUM_PGVECTOR:
         yield error(f"{label} is too old, 0.7 is needed", "ALTER EXTENSION vector UPDATE;")
     elif number < ITERATIVE_SCANS_SINCE:
@@ -66,17 +65,17 @@ def pgvector(runtime: Runtime) -> Iterator[Finding]:
         )
     else:
         yield ok(label)
-    if not found["usable"]:
+    if not found.usable:
         yield error(
-            f"role {found['role']} may not use schema {found['schema']}, where pgvector lives",
-            f"GRANT USAGE ON SCHEMA {quoted(found['schema'])} TO {quoted(found['role'])};",
+            f"role {found.role} may not use schema {found.schema}, where pgvector lives",
+            f"GRANT USAGE ON SCHEMA {quoted(found.schema)} TO {quoted(found.role)};",
         )
 
 
 def clock(runtime: Runtime) -> Iterator[Finding]:
     with runtime.database.transaction(read_only=True) as connection:
         before, ticks = datetime.now(UTC), time.monotonic()
-        theirs: datetime = one(connection, statement("doctor.clock"))["at"]
+        theirs = server.clock(connection)
         half = timedelta(seconds=(time.monotonic() - ticks) / 2)
     apart = abs(theirs - (before + half))
     seen = f"{apart.total_seconds():.2f} s between the database and this machine"
@@ -89,7 +88,7 @@ def clock(runtime: Runtime) -> Iterator[Finding]:
 def timeouts(runtime: Runtime) -> Iterator[Finding]:
     settings = runtime.settings
     with runtime.database.transaction(read_only=True) as connection:
-        deadlock: timedelta = one(connection, statement("doctor.deadlock_timeout"))["deadlock_timeout"]
+        deadlock = server.deadlock_timeout(connection)
     wrong = limits.problems(settings)
     for problem in wrong:
         yield error(str(problem), problem.hint or "see docs/configuration.md")
@@ -111,8 +110,8 @@ def schema(runtime: Runtime) -> Iterator[Finding]:
     """Raises MigrationRefused."""
     with runtime.database.transaction(read_only=True) as connection:
         check_schema(connection)
-        newest = one(connection, statement("doctor.newest_migration"))
-    yield ok(f"at {newest['number']:04d}_{newest['name']}, this program's newest migration")
+        at = newest(connection)
+    yield ok(f"at {at}, this program's newest migration")
 
 
 def _seconds(duration: timedelta) -> str:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import psycopg
 
-from pgvector_sync.database import Connection, one
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database import Connection
 from pgvector_sync.engine import watch
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.model import Pipeline
 from pgvector_sync.observe.doctor import grants
 from pgvector_sync.observe.doctor.check import Finding, Level, error, ok, warning
 from pgvector_sync.runtime import Runtime
-from pgvector_sync.store import rows
-from pgvector_sync.store.demands import Demand, demands
-from pgvector_sync.store.grants import only_reads
+from pgvector_sync.store import grants as stored_grants
+from pgvector_sync.store import rows, target_table
+from pgvector_sync.store.catalog import find_relation
+from pgvector_sync.store.grants import Access, only_reads
 from pgvector_sync.store.shape import Shape
+from pgvector_sync.store.target_table import Demand, demands
 
 
 def source(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
@@ -70,17 +70,15 @@ def target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
         if access is None:
             yield error(f"there is no table {pipeline.target_label}", f"rename it back; or {afresh}")
             return
-        column = connection.execute(statement("doctor.embedding"), {"oid": access["oid"]}).fetchone()
+        column = target_table.vector_type(connection, access.oid)
         closed = [] if only_reads(connection) else list(grants.on_target(access))
         closed += _demands(demands(connection, pipeline))
     yield from closed
     if column is None:
         yield error(f"{pipeline.target_label} has no column embedding", afresh)
-    elif (column["type"], column["dimensions"]) != (pipeline.vector_type.value, pipeline.spec.dimensions):
-        size = f"({column['dimensions']})" if column["dimensions"] > 0 else ""
-        yield error(
-            f"{pipeline.target_label} holds {column['type']}{size}, and the pipeline makes {wanted}", afresh
-        )
+    elif (column.type, column.dimensions) != (pipeline.vector_type.value, pipeline.spec.dimensions):
+        size = f"({column.dimensions})" if column.dimensions > 0 else ""
+        yield error(f"{pipeline.target_label} holds {column.type}{size}, and the pipeline makes {wanted}", afresh)
     elif all(finding.level is Level.WARNING for finding in closed):
         yield ok(f"{pipeline.target_label}, {wanted}")
 
@@ -93,9 +91,7 @@ def _demands(found: list[Demand]) -> Iterator[Finding]:
         yield (error if demand.certain else warning)(demand.words, demand.advice)
 
 
-def _access(connection: Connection, schema: str, table: str, pipeline: Pipeline) -> dict[str, Any] | None:
-    """A row of `doctor.access`; None where there is no such table."""
-    there = connection.execute(statement("catalog.relation"), {"schema": schema, "table": table}).fetchone()
-    if there is None:
-        return None
-    return one(connection, statement("doctor.access"), {"oid": there["oid"], "pipeline_id": pipeline.id})
+def _access(connection: Connection, schema: str, table: str, pipeline: Pipeline) -> Access | None:
+    """None where there is no such table."""
+    oid = find_relation(connection, schema, table)
+    return None if oid is None else stored_grants.access(connection, oid, pipeline)

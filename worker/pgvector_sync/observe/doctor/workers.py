@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from pgvector_sync.database.statements import statement
 from pgvector_sync.observe.doctor.check import Finding, error, ok, warning
 from pgvector_sync.observe.doctor.messages import opened
 from pgvector_sync.observe.status import START_ONE, nobody, nobody_works, read_status, read_workers
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import Settings
+from pgvector_sync.store import workers
 
 SILENT = timedelta(minutes=1)
 """Beat ticks every ten seconds."""
@@ -53,11 +53,13 @@ def beat(runtime: Runtime) -> Iterator[Finding]:
     if runtime.settings.redis_url is None:
         return
     with runtime.database.transaction(read_only=True) as connection:
-        found = connection.execute(statement("doctor.last_tick")).fetchone()
-    if found is None:
+        age = workers.last_tick(connection)
+    if age is None:
         yield warning("beat has never ticked: the safety net is missing", "pgvector-sync beat")
-    elif found["age"] > SILENT:
-        age = timedelta(seconds=int(found["age"].total_seconds()))
-        yield warning(f"the last tick was {age} ago", "pgvector-sync beat; its ticks need a worker to take them")
+    elif age > SILENT:
+        yield warning(
+            f"the last tick was {_ago(age.total_seconds())} ago",
+            "pgvector-sync beat; its ticks need a worker to take them",
+        )
     else:
-        yield ok(f"ticked {found['age'].total_seconds():.0f} s ago")
+        yield ok(f"ticked {age.total_seconds():.0f} s ago")

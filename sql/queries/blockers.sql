@@ -1,4 +1,4 @@
--- Who holds a table that DDL waits for.
+-- Whose locks DDL waits for.
 
 -- name: holders
 -- Sessions, autovacuum workers and prepared transactions whose locks on a table or its partitions a CREATE TRIGGER has to
@@ -24,11 +24,3 @@ WHERE l.locktype = 'relation' AND l.granted AND l.pid IS DISTINCT FROM pg_backen
       JOIN pg_catalog.pg_class named ON named.relnamespace = wn.oid AND named.relname = wanted."table"
       LEFT JOIN LATERAL pg_partition_tree(named.oid) AS tree ON true)
 ORDER BY l.pid, l.virtualtransaction, l.mode;
-
--- name: deadlock_timeout
--- After this long a session that waits for an autovacuum worker asks it to give up.
-SELECT setting::int AS milliseconds FROM pg_catalog.pg_settings WHERE name = 'deadlock_timeout';
-
--- name: lock_target
--- As strongly as DDL on a target needs it.
-LOCK TABLE {relation} IN ACCESS EXCLUSIVE MODE;

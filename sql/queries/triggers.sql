@@ -47,12 +47,12 @@ BEGIN
 END
 $capture$;
 
--- name: key_readable
+-- part: key_readable
 -- A part of `create_function`: the column has a value, and still a type whose values make the same keys. Any other type may
 -- have a cast of its owner's making, which reading it would call.
 pg_typeof({column}) = ANY ({types}::regtype[]) AND {column} IS NOT NULL
 
--- name: delete_from_target
+-- part: delete_from_target
 -- One target of the source. Everything happens in a block, since it must not fail the application's statement: the target may
 -- have been dropped, renamed or closed to us, or be locked as a whole by a plain CREATE INDEX, which takes minutes. What
 -- isn't deleted here is deleted by the event. The block is a subtransaction, but one that writes nothing as a rule: the
@@ -75,16 +75,16 @@ pg_typeof({column}) = ANY ({types}::regtype[]) AND {column} IS NOT NULL
                 {delete_row};
             END IF
 
--- name: from_source
+-- part: from_source
 -- A part of `delete_from_target`: the row was deleted from the table that has the source's name now. The function may be on
 -- other tables: the source before it was swapped, or one that its owner chose, see `grant_to_owner`.
-TG_RELID = {source}::regclass
+TG_RELID = {source_name}::regclass
 
--- name: from_partition
+-- part: from_partition
 -- The same for a partitioned source: from a partition of it, at any level.
-{source}::regclass = ANY (ARRAY(SELECT relid FROM pg_partition_ancestors(TG_RELID)))
+{source_name}::regclass = ANY (ARRAY(SELECT relid FROM pg_partition_ancestors(TG_RELID)))
 
--- name: trust
+-- part: trust
 -- A part of `delete_from_target`: raises, and so lets go of the lock, unless the target is a plain table of our own. Planning
 -- a statement on a table calls what its owner has defined (the expression of an index), and executing it calls its triggers,
 -- all with our rights. So the table is ours, and so are the functions of its triggers, without a condition, which may
@@ -109,7 +109,7 @@ SELECT NOT c.relhastriggers INTO STRICT plain FROM pg_class c
                                   ELSE n.nspowner END, current_user, 'MEMBER');
                     END IF
 
--- name: delete_row
+-- part: delete_row
 -- A part of `delete_from_target`.
 DELETE FROM ONLY {target} AS pgvector_sync_target WHERE {target_matches_old}
 
@@ -157,7 +157,7 @@ FROM (
 
 -- name: revoke_from
 -- Takes EXECUTE away from another role, such as an owner that the source had before.
-REVOKE ALL ON FUNCTION {function}() FROM {role};
+REVOKE ALL ON FUNCTION {function}() FROM {grantee};
 
 -- name: sign
 -- What was installed, so that `apply` sees whether anything differs.
@@ -209,31 +209,6 @@ JOIN pg_catalog.pg_trigger t ON t.oid = p.objid
 JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE f.pronamespace = 'pgvector_sync'::regnamespace
   AND f.proname IN ('capture_' || {source_id}, 'sweep_' || {source_id});
-
--- name: create_target
--- The side table; its key columns are the source's, types and collations included.
-CREATE TABLE {target} (
-    {key_definitions},
-    chunk_no     int NOT NULL DEFAULT 0,
-    chunk        text,
-    embedding    {column_type} NOT NULL,
-    fingerprint  bytea NOT NULL,
-    model        text NOT NULL,
-    embedded_at  timestamptz NOT NULL,
-    PRIMARY KEY ({key_columns}, chunk_no)
-);
-
--- name: index_fingerprint
--- Finds a vector that is already paid for.
-CREATE INDEX ON {target} (fingerprint);
-
--- name: comment_target
--- What the table is, for whoever finds it.
-COMMENT ON TABLE {target} IS {comment};
-
--- name: drop_target
--- With everything on it.
-DROP TABLE IF EXISTS {target};
 
 -- name: touch_function
 -- For a trigger that is rolled back at once.

@@ -1,4 +1,5 @@
--- What every transaction starts with.
+-- What every transaction starts with, and what `database` asks a new connection. Outside of queries/, since it is
+-- run below `store`.
 
 -- name: begin
 -- One statement pins what renders values, bounds our waits and refuses to read through row-level security. Names are looked
@@ -33,8 +34,8 @@ SELECT pg_catalog.set_config('lock_timeout', %(lock_timeout)s, true),
 
 -- name: limit_statements
 -- Waits for several locks together, too, which lock_timeout bounds one by one. A lower limit of the role's own stays.
-SELECT set_config('statement_timeout', %(limit)s, true)
-WHERE current_setting('statement_timeout') = '0' OR current_setting('statement_timeout')::interval > %(limit)s::interval;
+SELECT set_config('statement_timeout', %(statement_timeout)s, true)
+WHERE current_setting('statement_timeout') = '0' OR current_setting('statement_timeout')::interval > %(statement_timeout)s::interval;
 
 -- name: read_only
 -- To the end of the transaction or savepoint; nothing that runs in it can set it back.
@@ -49,8 +50,3 @@ JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
 LEFT JOIN pg_catalog.pg_type t ON t.typnamespace OPERATOR(pg_catalog.=) n.oid
     AND (t.typname OPERATOR(pg_catalog.=) 'vector' OR t.typname OPERATOR(pg_catalog.=) 'halfvec')
 WHERE e.extname OPERATOR(pg_catalog.=) 'vector';
-
--- name: scan_on
--- Lets an index scan of this transaction go on until enough rows pass the pipeline's `where` (pgvector 0.8 and later;
--- an older one takes it for a setting of somebody else's).
-SELECT set_config('hnsw.iterative_scan', 'strict_order', true), set_config('ivfflat.iterative_scan', 'relaxed_order', true);

@@ -1,0 +1,71 @@
+"""Which rows are fresh, in one snapshot: counted, and as G1 has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from psycopg import sql
+
+from pgvector_sync.database import Connection, one
+from pgvector_sync.database.statements import part, statement
+from pgvector_sync.model import Key
+from pgvector_sync.store.shape import TARGET, Shape, key_json, name
+from pgvector_sync.store.source import now_here
+from pgvector_sync.store.trust import require_trusted
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows of a source."""
+
+    rows: int
+    fresh: int
+    unfilled: int
+    """Beyond the watermark of a running fill."""
+
+
+def count(connection: Connection, shape: Shape, *, text_limit: int) -> Counts:
+    """Reads every row. Raises DatabaseRefuses."""
+    require_trusted(connection, shape.pipeline)
+    query = statement("coverage.exact").format(
+        **shape.fragments, unfilled=unfilled(shape), now_here=now_here(shape)
+    )
+    return Counts(**one(connection, query, params(shape, text_limit)))
+
+
+def not_covered(connection: Connection, shape: Shape, *, text_limit: int) -> list[Key]:
+    """Keys that break G1: neither fresh, nor in outbox, nor in work, nor beyond a running fill. Always [].
+
+    One statement, so one snapshot; the fault tests ask it all the time.
+    """
+    rows = connection.execute(not_covered_query(shape), params(shape, text_limit))
+    return [tuple(row["key"]) for row in rows]
+
+
+def not_covered_query(shape: Shape) -> sql.Composed:
+    """G1 as one query; `params` has its values."""
+    source = shape.pipeline.source
+    return statement("coverage.not_covered").format(
+        **shape.fragments,
+        unfilled=unfilled(shape),
+        now_here=now_here(shape),
+        key_source=key_json(source, shape.source, name),
+        key_target=key_json(source, TARGET, name),
+    )
+
+
+def unfilled(shape: Shape) -> sql.Composed:
+    """A condition on a source row, in the statement's own snapshot: beyond the watermark of a running fill."""
+    return part("coverage.unfilled").format(beyond=shape.compare(shape.source, ">", sql.SQL("r.watermark")))
+
+
+def params(shape: Shape, text_limit: int) -> dict[str, Any]:
+    pipeline = shape.pipeline
+    return {
+        "spec": pipeline.spec.digest,
+        "model": pipeline.spec.model,
+        "text_limit": text_limit,
+        "pipeline_id": pipeline.id,
+        "source_id": pipeline.source.id,
+    }

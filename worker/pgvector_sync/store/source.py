@@ -1,0 +1,69 @@
+"""Composes what reads a pipeline's source; `rows` runs it. Pure: no connection needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from pgvector_sync.database.statements import part, statement
+from pgvector_sync.store.shape import Shape, composed_once, key_json, name
+
+
+@composed_once
+def now(shape: Shape) -> sql.Composed:
+    """A query: text and fingerprint of the row with the key `pgvector_sync_key.key`."""
+    return part("source.now").format(row=part("source.row_by_key").format(**shape.fragments))
+
+
+@composed_once
+def now_here(shape: Shape) -> sql.Composed:
+    """A query: text and fingerprint of the source row that the statement is at."""
+    return part("source.now").format(row=part("source.row_here").format(**shape.fragments))
+
+
+@composed_once
+def read(shape: Shape) -> sql.Composed:
+    return statement("source.read").format(**shape.fragments, now=now(shape))
+
+
+@composed_once
+def texts(shape: Shape) -> sql.Composed:
+    return statement("source.texts").format(now=now(shape))
+
+
+@composed_once
+def look(shape: Shape) -> sql.Composed:
+    return statement("source.look").format(**shape.fragments, now=now(shape))
+
+
+def page(shape: Shape, *, from_start: bool, conditions: Sequence[sql.Composable] = ()) -> sql.Composed:
+    """Keys of the source after `%(after)s`, and whether they meet all conditions."""
+    return statement("source.page").format(
+        source=shape.source,
+        key_json=key_json(shape.pipeline.source, shape.source, name),
+        after=shape.after(shape.source, from_start=from_start),
+        key_columns=shape.columns(shape.source),
+        filter=sql.SQL(" AND ").join(conditions or [sql.SQL("true")]),
+    )
+
+
+def asked(shape: Shape, conditions: Sequence[sql.Composable]) -> sql.Composed:
+    return statement("source.asked").format(**shape.fragments, filter=sql.SQL(" AND ").join(conditions))
+
+
+def is_stale(shape: Shape) -> sql.Composed:
+    """A condition on a source row: what is stored for it isn't of its text."""
+    return part("source.is_stale").format(**shape.fragments, now_here=now_here(shape))
+
+
+def is_concerned(shape: Shape) -> sql.Composed:
+    """A condition on a source row: a worker may have something to do with it."""
+    return part("source.is_concerned").format(
+        **shape.fragments, key_json=key_json(shape.pipeline.source, shape.source, name)
+    )
+
+
+def is_older(shape: Shape) -> sql.Composed:
+    """A condition on a source row: its vectors are older than `%(since)s`."""
+    return part("source.is_older").format(**shape.fragments)

@@ -1,0 +1,16 @@
+"""What `status` shows of every pipeline. Imports little: `health` asks every few seconds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from pgvector_sync.database.statements import statement
+
+
+def pipelines(
+    connection: psycopg.Connection[dict[str, Any]], name: str | None = None, *, limit: int
+) -> list[dict[str, Any]]:
+    """One row per pipeline, or the row of one. Waiting rows are counted up to `limit`."""
+    return connection.execute(statement("status.pipelines"), {"name": name, "limit": limit}).fetchall()
