@@ -1,0 +1,279 @@
+"""Every statement as Postgres sees it, composed for one pipeline: a change of its SQL is seen in review.
+
+PGVECTOR_SYNC_REWRITE_SNAPSHOT=1 pytest tests/store/test_composed.py       after a statement was changed
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+import psycopg
+import pytest
+from psycopg import sql
+
+from pgvector_sync.database import begin, connect, register_vectors
+from pgvector_sync.database import statements as loader
+from pgvector_sync.model import KeyColumn, VectorType
+from pgvector_sync.store import (
+    catalog,
+    coverage,
+    drift,
+    expressions,
+    grants,
+    partitions,
+    rows,
+    runs,
+    samples,
+    search,
+    sizes,
+    source,
+    target_ddl,
+    target_table,
+    triggers,
+    trust,
+    watch,
+)
+from pgvector_sync.store.catalog import Table
+from pgvector_sync.store.key_change import KeyChange
+from pgvector_sync.store.leases import Lease
+from pgvector_sync.store.shape import Shape
+from support.synced import DOCS, Synced
+
+SNAPSHOT = Path(__file__).with_name("statements.txt")
+REWRITE = bool(os.environ.get("PGVECTOR_SYNC_REWRITE_SNAPSHOT"))  # read before the fixtures clear the environment
+MARK = re.compile(r"/\* [a-z_]+\.[a-z_]+ \*/ ")
+UNSTEADY = {
+    re.compile(r"pgvector_sync_[0-9a-f]{16}"): "pgvector_sync_…",
+    re.compile(r"'pgvector-sync [0-9a-f]{32}'"): "'pgvector-sync …'",
+}
+"""Names that are made anew each time, and digests."""
+PLACEHOLDER = re.compile(r"(?<![{'])\{([a-z_]+)\}")
+FILES = loader.statement_files()
+MINUTE = timedelta(minutes=1)
+KEYS = [(1,), (2,)]
+VECTOR = np.ones(8, dtype=np.float32)
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class One:
+    """The pipeline that everything is composed for."""
+
+    shape: Shape
+    table: Table
+
+    @property
+    def target(self) -> tuple[str, str]:
+        return self.shape.pipeline.target_schema, self.shape.pipeline.target_table
+
+    @property
+    def capture(self) -> triggers.Capture:
+        """Of PostgreSQL 18, whatever runs the test."""
+        return triggers.Capture(
+            source=self.shape.pipeline.source,
+            owner="owner",
+            tracked=("id", "body"),
+            toastable=frozenset({"body"}),
+            targets=(self.target,),
+            replicated=True,
+            partitioned=False,
+            partitions=(),
+            server_version=180000,
+        )
+
+
+Call = Callable[[psycopg.Connection[Any], One], object]
+
+
+def _text_limit(call: Callable[..., object], *arguments: Any, **more: Any) -> Call:
+    return lambda c, one: call(c, one.shape, *arguments, text_limit=1_000, **more)
+
+
+def _create(c: psycopg.Connection[Any], one: One) -> None:
+    pipeline = one.shape.pipeline
+    target_ddl.create(
+        c, ("public", "another"), pipeline.source, one.table, pipeline.spec,
+        vector_type=VectorType.VECTOR, vector_schema="public", pipeline=pipeline.name,
+    )  # fmt: skip
+
+
+def _standing(c: psycopg.Connection[Any], one: One) -> target_table.Standing:
+    standing = target_table.find(c, one.target)
+    assert standing is not None
+    return standing
+
+
+def _judge(c: psycopg.Connection[Any], one: One) -> None:
+    """Only a page that differs is judged."""
+    params = {"dimensions": one.shape.pipeline.spec.dimensions, "chunks": 1, "keys": []}
+    c.execute(drift._judge(one.shape), coverage.params(one.shape, 1_000) | params)
+
+
+def _unplaced(c: psycopg.Connection[Any], one: One) -> None:
+    """Of a source with partitions."""
+    query = loader.statement("partitions.unplaced")
+    c.execute(query.format(**one.shape.fragments, placed=partitions._holds("(id > 7)")), {"keys": []})
+
+
+def _shared(c: psycopg.Connection[Any], _: One) -> None:
+    """Asked only where a function looks names up when it runs."""
+    query = loader.statement("expressions.shared").format(trusts_owner=trust.trusts("made.owner"))
+    c.execute(query, {"schemas": ["public"]})
+
+
+def _revoked(c: psycopg.Connection[Any], one: One) -> None:
+    c.execute("GRANT EXECUTE ON FUNCTION pgvector_sync.capture_1() TO pg_monitor")
+    triggers.revoke_from_others(c, one.capture)
+
+
+CONDITIONS = [sql.SQL("(id > 7)")]
+CALLS: list[Call] = [
+    lambda c, one: coverage.not_covered(c, one.shape, text_limit=1_000),
+    _text_limit(coverage.count),
+    _text_limit(drift.page, (1,), limit=100, deep=True),
+    _text_limit(drift.page, None, limit=100, deep=False),
+    _judge,
+    lambda c, one: expressions.explain(c, one.shape.source, one.shape.wanted),
+    lambda c, one: expressions._some(c, one.shape.pipeline.source, "body", "id > 7", "public"),
+    _shared,
+    lambda c, _: grants.lacking(c),
+    lambda c, _: grants.only_reads(c),
+    lambda c, _: grants.excess(c),
+    lambda c, _: grants.require_sole_author(c),
+    lambda c, _: grants.repeat(c),
+    lambda c, one: grants.grant_target(c, one.target),
+    lambda c, one: grants.closed_to_workers(c, one.table.oid),
+    lambda c, one: partitions.unplaced(c, one.shape, KEYS),
+    _unplaced,
+    lambda c, one: partitions.remember_if_empty(c, one.shape.pipeline.id, one.target, one.table.oid),
+    lambda c, _: runs.due_runs(c),
+    lambda c, _: runs.claim(c, 1, Lease(UUID(int=1), "host:family:1", MINUTE, MINUTE)),
+    lambda c, one: samples.count(c, one.shape, CONDITIONS, text_limit=1_000),
+    lambda c, one: samples.sample(c, one.shape, [*CONDITIONS, source.is_stale(one.shape)], limit=9, text_limit=1_000),
+    lambda c, one: samples.sample_blocks(c, one.shape, CONDITIONS, percent=5, limit=9, text_limit=1_000),
+    lambda c, one: search.nearest(c, one.shape, VECTOR, limit=10),
+    lambda c, one: sizes.count_up_to(c, one.shape.source, wanted=one.shape.wanted, limit=9),
+    lambda c, one: sizes.estimate(c, one.shape.source, one.shape.wanted),
+    _text_limit(rows.read, KEYS),
+    _text_limit(rows.texts, KEYS),
+    _text_limit(rows.look, KEYS),
+    lambda c, one: rows.page(
+        c, one.shape, (1,), limit=9, text_limit=1_000, since=AT,
+        conditions=[source.is_concerned(one.shape), source.is_stale(one.shape), source.is_older(one.shape)],
+    ),
+    lambda c, one: rows.asked(c, one.shape, KEYS, CONDITIONS, text_limit=1_000, since=None),
+    lambda c, one: rows.require_open_to_writes(c, one.shape),
+    lambda c, one: rows.reusable(c, one.shape, [b"1"]),
+    lambda c, one: rows.known(c, one.shape, [b"1"]),
+    lambda c, one: rows.write(c, one.shape, dict.fromkeys(KEYS, (b"1", VECTOR))),
+    lambda c, one: rows.remove(c, one.shape, KEYS),
+    lambda c, one: rows.lock_page(c, one.shape, (1,), limit=9),
+    lambda c, one: rows.remove_orphans(c, one.shape, KEYS),
+    _create,
+    lambda c, one: target_ddl.retype(
+        c, one.target, one.shape.pipeline.spec, vector_type=VectorType.HALFVEC, vector_schema="public"
+    ),
+    lambda c, one: target_ddl.retype_keys(
+        c, one.target, one.table, [KeyChange(KeyColumn("id", "integer"), KeyColumn("id", "bigint"))]
+    ),
+    lambda c, one: target_ddl.rename_keys(
+        c, one.target, [KeyChange(KeyColumn("id", "bigint"), KeyColumn("number", "bigint"))]
+    ),
+    lambda c, one: target_ddl.drop(c, one.target),
+    lambda c, one: target_table.count_orphans(c, _standing(c, one), one.shape.pipeline.source),
+    lambda c, one: target_table.filled(c, one.target),
+    lambda c, _: triggers.installed(c, 1),
+    lambda c, one: triggers.touch(c, (one.table.schema, one.table.table)),
+    lambda c, one: triggers.drop(c, one.shape.pipeline.source),
+    _revoked,
+    lambda c, one: trust.strangers(c, one.shape.pipeline.source, ["id", "body"], [], one.target),
+    lambda c, _: watch.read_facts(c),
+    lambda c, _: watch.forget_unread(c),
+]  # fmt: skip
+"""The functions that compose and run statements."""
+
+
+class Recording(psycopg.Cursor[Any]):
+    """Keeps the text of every statement that it runs."""
+
+    texts: list[str]
+
+    def execute(self, query: Any, params: Any = None, **more: Any) -> Any:
+        if isinstance(query, sql.Composable):
+            self.connection.texts.append(query.as_string(self.connection))  # type: ignore[attr-defined]
+        return super().execute(query, params, **more)
+
+
+@pytest.fixture
+def marked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every statement begins with a comment that has its name."""
+    original = loader.statements
+
+    def read(file: str) -> dict[str, str]:
+        return {name: f"/* {file}.{name} */ {text}" for name, text in original(file).items()}
+
+    def forget() -> None:
+        for kept in (loader.statement, trust._query, drift._bound, drift._page, drift._judge):
+            kept.cache_clear()
+
+    monkeypatch.setattr(loader, "statements", read)
+    forget()
+    yield
+    forget()
+
+
+def composed(synced: Synced) -> dict[str, list[str]]:
+    """Name → the different texts of every statement that is composed."""
+    synced.run(DOCS)
+    synced.declare(where="note <> 'draft'")
+    synced.apply()
+    connection = connect(synced.database.url)
+    register_vectors(connection)
+    connection.cursor_factory = Recording
+    connection.texts = texts = []  # type: ignore[attr-defined]
+    with connection:
+        one = One(synced.shape(), catalog.find_table(connection, "public", "docs"))
+        for call in CALLS:
+            with begin(connection, lock_timeout=MINUTE, force_rollback=True):
+                call(connection, one)
+    for capture in (one.capture, replace(one.capture, partitioned=True)):
+        texts += [each.as_string() for each in capture.statements()]
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        for each in re.split(r";\n(?=/\* )", text):  # of several that are sent at once
+            if mark := MARK.match(each):
+                seen = found.setdefault(mark[0][3:-4], [])
+                shown = MARK.sub("", each)
+                for unsteady, steady in UNSTEADY.items():
+                    shown = unsteady.sub(steady, shown)
+                if shown not in seen:
+                    seen.append(shown)
+    return found
+
+
+@pytest.mark.usefixtures("marked")
+def test_every_statement_is_the_one_in_the_snapshot(synced: Synced) -> None:
+    found = composed(synced)
+    lines, missing = [], []
+    for file in FILES:
+        for name, text in loader.statements(file).items():
+            place = f"{file}.{name}"
+            if PLACEHOLDER.search(text) and place not in found:
+                missing.append(place)
+            lines.append(f"-- {place}")
+            lines += [f"{shown};\n" for shown in found.get(place, [MARK.sub("", text)])]
+    assert missing == [], "add a call that composes them to CALLS"
+    printed = "\n".join(lines)
+    if REWRITE:
+        SNAPSHOT.write_text(printed, "utf-8")
+    if not SNAPSHOT.exists():
+        pytest.fail("there is no snapshot: run with PGVECTOR_SYNC_REWRITE_SNAPSHOT=1")
+    assert printed == SNAPSHOT.read_text("utf-8"), "if this is meant: run with PGVECTOR_SYNC_REWRITE_SNAPSHOT=1"
