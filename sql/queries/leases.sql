@@ -4,7 +4,7 @@
 -- All leases of a process at once. One that is lost, has ended or is gone doesn't come back.
 UPDATE pgvector_sync.lease
 SET expires_at = least(statement_timestamp() + %(expires_after)s, ends_at), suspected_at = NULL
-WHERE id = ANY (%(ids)s::uuid[]) AND lost_at IS NULL AND ends_at > statement_timestamp()
+WHERE id = ANY (%(leases)s::uuid[]) AND lost_at IS NULL AND ends_at > statement_timestamp()
 RETURNING id;
 
 -- name: silent

@@ -1,5 +1,7 @@
 """Every statement as Postgres sees it, composed for one pipeline: a change of its SQL is seen in review.
 
+Postgres is also asked whether it takes each with the types that sql/README.md gives its values.
+
 PGVECTOR_SYNC_REWRITE_SNAPSHOT=1 pytest tests/store/test_composed.py       after a statement was changed
 """
 
@@ -56,7 +58,8 @@ UNSTEADY = {
 }
 """Names that are made anew each time, and digests."""
 PLACEHOLDER = re.compile(r"(?<![{'])\{([a-z_]+)\}")
-FILES = loader.statement_files()
+VALUE = re.compile(r"%\(([a-z_]+)\)[sbt]")
+TYPE = re.compile(r"^\| `%\(([a-z_]+)\)[sb]` \| ([^|,]+)(?:, binary)? \|", re.MULTILINE)
 MINUTE = timedelta(minutes=1)
 KEYS = [(1,), (2,)]
 VECTOR = np.ones(8, dtype=np.float32)
@@ -204,8 +207,6 @@ CALLS: list[Call] = [
 class Recording(psycopg.Cursor[Any]):
     """Keeps the text of every statement that it runs."""
 
-    texts: list[str]
-
     def execute(self, query: Any, params: Any = None, **more: Any) -> Any:
         if isinstance(query, sql.Composable):
             self.connection.texts.append(query.as_string(self.connection))  # type: ignore[attr-defined]
@@ -213,7 +214,7 @@ class Recording(psycopg.Cursor[Any]):
 
 
 @pytest.fixture
-def marked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def marked() -> Iterator[None]:
     """Every statement begins with a comment that has its name."""
     original = loader.statements
 
@@ -224,9 +225,10 @@ def marked(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         for kept in (loader.statement, trust._query, drift._bound, drift._page, drift._judge):
             kept.cache_clear()
 
-    monkeypatch.setattr(loader, "statements", read)
-    forget()
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loader, "statements", read)
+        forget()
+        yield
     forget()
 
 
@@ -259,21 +261,46 @@ def composed(synced: Synced) -> dict[str, list[str]]:
     return found
 
 
+def shown(found: dict[str, list[str]]) -> dict[str, list[str]]:
+    """Name → texts of every statement: as composed, or as it stands in its file."""
+    return {
+        f"{file}.{name}": found.get(f"{file}.{name}", [MARK.sub("", text)])
+        for file in loader.statement_files()
+        for name, text in loader.statements(file).items()
+    }
+
+
 @pytest.mark.usefixtures("marked")
 def test_every_statement_is_the_one_in_the_snapshot(synced: Synced) -> None:
     found = composed(synced)
-    lines, missing = [], []
-    for file in FILES:
-        for name, text in loader.statements(file).items():
-            place = f"{file}.{name}"
-            if PLACEHOLDER.search(text) and place not in found:
-                missing.append(place)
-            lines.append(f"-- {place}")
-            lines += [f"{shown};\n" for shown in found.get(place, [MARK.sub("", text)])]
+    texts = shown(found)
+    missing = [name for name in texts if name not in found and PLACEHOLDER.search("".join(texts[name]))]
     assert missing == [], "add a call that composes them to CALLS"
+    lines = [line for name in texts for line in (f"-- {name}", *(f"{text};\n" for text in texts[name]))]
     printed = "\n".join(lines)
     if REWRITE:
         SNAPSHOT.write_text(printed, "utf-8")
     if not SNAPSHOT.exists():
         pytest.fail("there is no snapshot: run with PGVECTOR_SYNC_REWRITE_SNAPSHOT=1")
     assert printed == SNAPSHOT.read_text("utf-8"), "if this is meant: run with PGVECTOR_SYNC_REWRITE_SNAPSHOT=1"
+
+
+@pytest.mark.usefixtures("marked")
+def test_postgres_takes_every_statement_with_the_types_that_the_page_gives(synced: Synced) -> None:
+    texts = shown(composed(synced))
+    types = dict(TYPE.findall((loader.sql_folder() / "README.md").read_text("utf-8")))
+    refused = []
+    with psycopg.connect(synced.database.url, autocommit=True) as connection:
+        oids = {
+            name: connection.execute("SELECT to_regtype(%s)::oid", [type_]).fetchone()[0]  # type: ignore[index]
+            for name, type_ in types.items()
+        }
+        assert [name for name, oid in oids.items() if oid is None] == []
+        for place, text in [(place, text) for place, variants in texts.items() for text in variants]:
+            if values := list(dict.fromkeys(VALUE.findall(text))):
+                numbers = {value: f"${number}" for number, value in enumerate(values, start=1)}
+                query = VALUE.sub(lambda found: numbers[found[1]], text).replace("%%", "%")  # noqa: B023
+                result = connection.pgconn.prepare(b"", query.encode(), [oids[value] for value in values])
+                if result.status != psycopg.pq.ExecStatus.COMMAND_OK:
+                    refused.append((place, result.error_message.decode()))
+    assert refused == []

@@ -33,7 +33,7 @@ class Lease:
 
 def renew(connection: Connection, ids: Collection[UUID], *, expires_after: timedelta) -> set[UUID]:
     """Returns those that are renewed; the others are lost, or have ended."""
-    params = {"ids": list(ids), "expires_after": expires_after}
+    params = {"leases": list(ids), "expires_after": expires_after}
     return {row["id"] for row in connection.execute(statement("leases.renew"), params)}
 
 
