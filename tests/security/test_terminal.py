@@ -18,13 +18,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pgvector_sync import telemetry
 from pgvector_sync.cli import console, main
 from pgvector_sync.cli.search import table
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.observe.search import Hit
 from pgvector_sync.redis_client import open_client
 from pgvector_sync.settings import load_settings
+from pgvector_sync.telemetry import configure_logging, emit, log
+from pgvector_sync.telemetry.event import Event, event
 from pgvector_sync.telemetry.printable import printable, printable_json
 from support.endpoint import ENVIRONMENT
 from support.processes import COMMAND
@@ -195,24 +196,33 @@ def test_a_table_holds_one_line_per_row() -> None:
     is_text(file.getvalue())
 
 
+@event("hostile")
+class Hostile(Event):
+    """What no event of ours may be: text of others in every field."""
+
+    pipeline: str
+    reason: list[str]
+    more: dict[str, str]
+
+
 @pytest.fixture
 def logged() -> Iterator[Callable[[str], str]]:
     """A line of the log, in a format."""
     root = logging.getLogger()
     before = root.handlers[:], root.level
 
-    def log(format_: str) -> str:
+    def line(format_: str) -> str:
         stream = io.StringIO()
-        telemetry.configure_logging(SimpleNamespace(log_format=format_, log_level="INFO"))
+        configure_logging(SimpleNamespace(log_format=format_, log_level="INFO"))
         (handler,) = root.handlers
         handler.emit = lambda record: stream.write(handler.format(record) + "\n") and None  # type: ignore[method-assign]
-        telemetry.log.warning(telemetry.Event.COOL_DOWN, pipeline=HOSTILE, reason=[HOSTILE], more={"a": HOSTILE})
+        emit(Hostile(pipeline=HOSTILE, reason=[HOSTILE], more={"a": HOSTILE}))
         logging.getLogger("celery.worker").error("a task %s failed", HOSTILE)
         return stream.getvalue()
 
-    yield log
+    yield line
     root.handlers[:], root.level = before
-    telemetry._handlers.clear()
+    log._handlers.clear()
 
 
 @pytest.mark.parametrize("format_", ["console", "json"])

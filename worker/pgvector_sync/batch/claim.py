@@ -13,7 +13,8 @@ from pgvector_sync.runtime.keeper import new_lease
 from pgvector_sync.store import locks, pipelines, usage, work
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.work import ClaimedRow, Holding
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.events.batch import RowsParked
 
 PROBE_ROWS = 1
 
@@ -75,7 +76,7 @@ def _take(
     settings = runtime.settings
     parked = work.park_crashed(connection, pipeline, lane, max_attempts=settings.attempts)
     if parked:
-        log.warning(Event.PARKED, pipeline=pipeline.name, rows=parked, error_class="worker_crashed")
+        emit(RowsParked(pipeline=pipeline.name, rows=parked, error_class="worker_crashed"))
     lease = new_lease(settings)
     size = PROBE_ROWS if probe else runtime.batch_size(pipeline, lane)
     rows = work.claim(

@@ -21,7 +21,8 @@ from pgvector_sync.errors import DatabaseRefuses, ProviderError
 from pgvector_sync.model import Key, Lane
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import pipelines, usage
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.events.batch import BatchWritten, PipelineRecovered
 
 LONG_TEXTS_BYTES = 2**20
 """From here on garbage is collected at the end of a batch: an error and the frames that it came through hold one
@@ -143,18 +144,19 @@ def _carry(runtime: Runtime, batch: Batch, carried: Carried) -> Outcome:
     elif unreached:
         settle.release(runtime, batch, unreached)
     _account(runtime, batch, embedded, written)
-    log.info(
-        Event.WRITE,
-        pipeline=batch.pipeline.name,
-        lane=batch.lane.value,
-        claimed=len(batch.rows),
-        stored=len(written.stored),
-        removed=len(written.removed),
-        absent=len(written.absent),
-        unchanged=len(written.unchanged),
-        superseded=len(written.superseded),
-        parked=parked,
-        released=released,
+    emit(
+        BatchWritten(
+            pipeline=batch.pipeline.name,
+            lane=batch.lane,
+            claimed=len(batch.rows),
+            stored=len(written.stored),
+            removed=len(written.removed),
+            absent=len(written.absent),
+            unchanged=len(written.unchanged),
+            superseded=len(written.superseded),
+            parked=parked,
+            released=released,
+        )
     )
     return Outcome(
         claimed=len(batch.rows),
@@ -213,6 +215,6 @@ def _account(runtime: Runtime, batch: Batch, embedded: Embedded, written: Writte
         return
     if embedded.requests > 0:
         runtime.database.patiently(lambda connection: pipelines.recovered(connection, batch.pipeline))
-        log.info(Event.RECOVERED, pipeline=batch.pipeline.name)
+        emit(PipelineRecovered(pipeline=batch.pipeline.name))
     else:  # the probed row needed no call: the provider is as unknown as before
         runtime.database.patiently(lambda connection: pipelines.release_probe(connection, batch.pipeline))

@@ -16,7 +16,14 @@ from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, State
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import pipelines
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.event import Words
+from pgvector_sync.telemetry.events.batch import (
+    BatchParked,
+    PipelineCoolingDown,
+    PipelineMisconfigured,
+    ReleaseFailed,
+)
 
 LONGEST_PAUSE = timedelta(seconds=30)
 """Between two probes of a pipeline: work resumes within a minute of the recovery (G9). A probe is one row."""
@@ -29,8 +36,8 @@ def fail(runtime: Runtime, batch: Batch, failures: dict[Key, Failure]) -> int:
     total = runtime.database.patiently(lambda connection: _settle(runtime, batch, failures, connection))
     reach(Failpoint.FAILURES_COMMITTED)
     if total:
-        classes = sorted({failure.error_class for failure in failures.values()})
-        log.warning(Event.PARKED, pipeline=batch.pipeline.name, rows=total, error_classes=classes)
+        classes = tuple(sorted({failure.error_class for failure in failures.values()}))
+        emit(BatchParked(pipeline=batch.pipeline.name, rows=total, error_classes=classes))
     return total
 
 
@@ -120,9 +127,9 @@ def _wait(
     if not runtime.database.patiently(wait):
         return
     if state is State.COOLING_DOWN:
-        log.warning(Event.COOL_DOWN, pipeline=batch.pipeline.name, reason=reason)
+        emit(PipelineCoolingDown(pipeline=batch.pipeline.name, reason=Words(reason)))
     else:
-        log.warning(Event.MISCONFIGURED, pipeline=batch.pipeline.name, reason=reason)
+        emit(PipelineMisconfigured(pipeline=batch.pipeline.name, reason=Words(reason)))
 
 
 def stop(runtime: Runtime, batch: Batch, error: DatabaseRefuses) -> None:
@@ -183,6 +190,6 @@ def _logged(batch: Batch) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # another is on its way
-        log.warning(Event.RELEASE_FAILED, pipeline=batch.pipeline.name, error=name_of(error))
+        emit(ReleaseFailed(pipeline=batch.pipeline.name, error=Words(name_of(error))))
         if isinstance(error, OUTAGE):
             raise

@@ -15,7 +15,8 @@ from pgvector_sync.model import Key, Pipeline
 from pgvector_sync.store import locks, outbox, pipelines, rows
 from pgvector_sync.store.outbox import Drained, EventId
 from pgvector_sync.store.shape import Shape
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.events.capture import EventParked, EventsParked, OrphansSwept, OutboxDrained
 
 FULL_LOOK_EVERY = timedelta(seconds=1)
 SWEEP_PAGE_ROWS = 500
@@ -88,9 +89,9 @@ class Drain:
         reach(Failpoint.DRAIN_COMMITTED)
         self._looked(start)
         if drained.events:
-            log.debug(Event.DRAIN, events=drained.events, rows=drained.rows)
+            emit(OutboxDrained(events=drained.events, rows=drained.rows))
         if drained.parked:
-            log.warning(Event.PARKED, events=drained.parked, error_class=", ".join(drained.faults))
+            emit(EventsParked(events=drained.parked, error_class=", ".join(drained.faults)))
         return drained
 
     def _looked(self, start: int) -> None:
@@ -116,7 +117,7 @@ class Drain:
             except KEY_REFUSED as error:
                 error_class = f"key_refused_{error.sqlstate}"
                 outbox.park(connection, event_id, error_class)
-                log.warning(Event.PARKED, event_id=event_id, error_class=error_class)
+                emit(EventParked(event_id=event_id, error_class=error_class))
 
     def _sweep(self, *, until: float) -> None:
         with self.database.transaction() as connection:
@@ -154,5 +155,5 @@ class Drain:
             except psycopg.errors.UndefinedTable:
                 return True  # the target was dropped by hand: nothing is left to sweep
             sweep.reached[pipeline.id] = keys[-1]
-            log.debug(Event.SWEEP, pipeline=pipeline.name, removed=removed)
+            emit(OrphansSwept(pipeline=pipeline.name, removed=removed))
         return False

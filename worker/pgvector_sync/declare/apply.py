@@ -28,7 +28,8 @@ from pgvector_sync.store import (
     target_table,
 )
 from pgvector_sync.store.watch import read_facts
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.events.schema import PipelineApplied
 
 
 def apply_plan(database: Database, plan: Plan, *, say: Say) -> list[int]:
@@ -47,7 +48,7 @@ def apply_plan(database: Database, plan: Plan, *, say: Say) -> list[int]:
         if made.take_over is not None:
             rekey.widen(database, made.target, made.table, made.take_over.changes, say=say)
         fill = in_a_gap(database, _site(made), partial(_apply, database, made), say=say)
-        log.info(Event.APPLIED, pipeline=made.name)
+        emit(PipelineApplied(pipeline=made.name))
         if fill is not None:
             fills.append(fill)
     watch.look_now(database)

@@ -36,7 +36,9 @@ from pgvector_sync.redis_client import (
     sentinels,
 )
 from pgvector_sync.settings import Settings
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.event import Words
+from pgvector_sync.telemetry.events.dispatch import MessagesDropped, QueueKeyDeleted
 
 SOCKET_TIMEOUT = 10
 CONNECT_TIMEOUT = 5
@@ -84,7 +86,7 @@ class _Refusals:
     def say(self, reason: str) -> None:
         self._count += 1
         if time.monotonic() >= self._next_at:
-            log.warning(Event.MESSAGE_REFUSED, reason=reason, messages=self._count)
+            emit(MessagesDropped(reason=Words(reason), messages=self._count))
             self._count, self._next_at = 0, time.monotonic() + self.EVERY
 
 
@@ -115,7 +117,7 @@ class _Channel:
                 raise
         with self.conn_or_acquire() as client:  # type: ignore[attr-defined]
             client.delete(queue)
-        log.warning(Event.KEY_REPLACED, queue=queue)
+        emit(QueueKeyDeleted(queue=queue))
         return 0
 
     def _brpop_read(self, **options: Any) -> Any:

@@ -13,7 +13,8 @@ import psycopg
 
 from pgvector_sync.database import IN_THE_WAY, Database
 from pgvector_sync.store import workers
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.events.process import PresenceFailed
 
 EVERY = timedelta(seconds=5)
 """Several times before it counts as dead."""
@@ -38,7 +39,7 @@ class Presence:
         except IN_THE_WAY:
             return
         except psycopg.Error as error:
-            log.warning(Event.PRESENCE_FAILED, sqlstate=error.sqlstate)
+            emit(PresenceFailed(sqlstate=error.sqlstate))
 
     def leave(self) -> None:
         """At the end; where it fails, the row grows old."""

@@ -20,7 +20,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
 from pgvector_sync.capture.drain import Drain
-from pgvector_sync.database import OUTAGE, Database
+from pgvector_sync.database import INSTALL_HINT, OUTAGE, Database
 from pgvector_sync.dispatch.broker import check_redis
 from pgvector_sync.dispatch.doorbell import Doorbell, Queues, bulk_share, fair_share, open_doorbell, queues_of
 from pgvector_sync.dispatch.messages import TASKS
@@ -33,7 +33,16 @@ from pgvector_sync.runtime.bootstrap import close_process_runtime, open_database
 from pgvector_sync.runtime.keeper import Expiry, bury
 from pgvector_sync.settings import Settings, limits, load_settings
 from pgvector_sync.store import runs, work
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.event import Words
+from pgvector_sync.telemetry.events.dispatch import RelayElected, RelayFailed, RelayLost
+from pgvector_sync.telemetry.events.process import (
+    DatabaseUnavailable,
+    RedisUnavailable,
+    SchemaMissing,
+    WorkerMisconfigured,
+    WorkerReady,
+)
 
 OFFICE = "relay"
 ELECTED_FOR = timedelta(seconds=2)
@@ -127,16 +136,16 @@ class Relay(threading.Thread):
                         if moved >= settings.drain_rows:
                             continue
                 except OUTAGE as error:
-                    log.warning(Event.DATABASE_UNAVAILABLE, sqlstate=error.sqlstate)
+                    emit(DatabaseUnavailable(sqlstate=error.sqlstate))
                     pause = AFTER_AN_ERROR
                 except psycopg.errors.UndefinedTable:
-                    log.error(Event.SCHEMA_MISSING, hint="run `pgvector-sync migrate`")
+                    emit(SchemaMissing(hint=Words(INSTALL_HINT)))
                     pause = AFTER_AN_ERROR * 5
                 except (RedisError, BrokerError, OSError) as error:
-                    log.warning(Event.REDIS_UNAVAILABLE, error=type(error).__name__)
+                    emit(RedisUnavailable(error=type(error)))
                     pause = AFTER_AN_ERROR
-                except Exception:  # noqa: BLE001
-                    log.exception(Event.RELAY_FAILED)  # a bug of ours must not silence the doorbells
+                except Exception as error:  # noqa: BLE001
+                    emit(RelayFailed(error=error))  # a bug of ours must not silence the doorbells
                     pause = AFTER_AN_ERROR
                 self._stopping.wait(pause.total_seconds())
             presence.leave()
@@ -159,7 +168,7 @@ class Relay(threading.Thread):
     def _is_elected(self) -> bool:
         mine = self._doorbell.take(OFFICE, self._me, ELECTED_FOR)
         if mine != self._elected:
-            log.info(Event.RELAY_ELECTED if mine else Event.RELAY_LOST)
+            emit(RelayElected() if mine else RelayLost())
             self._elected = mine
         return mine
 
@@ -174,7 +183,7 @@ class Relay(threading.Thread):
 
 
 def _log_ready(sender: Any, **_: Any) -> None:
-    log.info(Event.WORKER_READY, hostname=sender.hostname)
+    emit(WorkerReady(hostname=sender.hostname))
 
 
 def _close_runtime(**_: Any) -> None:
@@ -211,7 +220,7 @@ class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
             check_redis(settings)
             doorbell = open_doorbell(parent.app)
         except ConfigError as error:
-            log.error(Event.MISCONFIGURED, error=str(error), hint=error.hint)
+            emit(WorkerMisconfigured(error=Words(str(error)), hint=Words(error.hint) if error.hint else None))
             raise WorkerShutdown(error.exit_code) from None
         self._limit_tasks(parent.app, settings)
         slots = int(parent.concurrency) if self._serves_a_lane else 0

@@ -35,7 +35,11 @@ from pgvector_sync.runs.run import carry_out
 from pgvector_sync.runtime.bootstrap import process_runtime
 from pgvector_sync.runtime.keeper import Expiry
 from pgvector_sync.store import usage
-from pgvector_sync.telemetry import Event, log, places_of, words_of
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.event import Words
+from pgvector_sync.telemetry.events.dispatch import MessageDropped
+from pgvector_sync.telemetry.events.process import DatabaseUnavailable, RedisUnavailable
+from pgvector_sync.telemetry.leaks import places_of, words_of
 
 RUN_FOR = timedelta(seconds=20)
 """How long one message keeps a run going; the relay rings again for the rest."""
@@ -50,9 +54,9 @@ def _outages_pass() -> Iterator[None]:
     try:
         yield
     except OUTAGE as error:
-        log.warning(Event.DATABASE_UNAVAILABLE, sqlstate=error.sqlstate)
+        emit(DatabaseUnavailable(sqlstate=error.sqlstate))
     except (RedisError, BrokerError) as error:
-        log.warning(Event.REDIS_UNAVAILABLE, error=type(error).__name__)
+        emit(RedisUnavailable(error=type(error)))
 
 
 def _in_our_words(task: Callable[..., None]) -> Callable[..., None]:
@@ -103,7 +107,7 @@ def reembed(self: Any, pipeline: str) -> None:
         try:
             request_reembed(process_runtime().database, pipeline, not_within=REEMBED_EVERY)
         except Refused as refused:
-            log.warning(Event.MESSAGE_REFUSED, reason=str(refused))
+            emit(MessageDropped(reason=Words(str(refused))))
 
 
 def tick(self: Any) -> None:
@@ -133,7 +137,7 @@ class BoundedTask(Task):  # type: ignore[misc]  # Celery has no types
             if queue_depth(self.app, options["queue"]) > 0:
                 return None
         except (BrokerError, RedisError, OSError) as error:
-            log.warning(Event.REDIS_UNAVAILABLE, error=type(error).__name__)
+            emit(RedisUnavailable(error=type(error)))
             return None
         return super().apply_async(*args, **options)
 
@@ -149,7 +153,7 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Any:
         try:
             found = call(headers, payload)
         except MessageRefused as refused:
-            log.warning(Event.MESSAGE_REFUSED, reason=str(refused))
+            emit(MessageDropped(reason=Words(str(refused))))
             reject()
             return None
         message.headers = headers_of(found, str(uuid4()))

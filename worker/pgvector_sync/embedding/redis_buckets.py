@@ -11,7 +11,8 @@ from redis.retry import Retry
 
 from pgvector_sync.embedding.bucket import LONGEST_PAUSE, Draw, LocalBuckets, Verb
 from pgvector_sync.redis_client import open_client
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.events.process import RedisUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,7 +83,7 @@ class RedisBuckets:
             )
         except (RedisError, ValueError) as error:
             if alone is None:
-                log.warning(Event.REDIS_UNAVAILABLE, error=type(error).__name__)
+                emit(RedisUnavailable(error=type(error)))
                 # Empty: the common bucket may have just been spent, and every process begins one now.
                 alone = LocalBuckets(full=False)
             self._alone, self._ask_again_at = alone, time.monotonic() + ASK_AGAIN

@@ -16,7 +16,8 @@ from pgvector_sync.runs.run import carry_out
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.keeper import Expiry
 from pgvector_sync.store import runs, work
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.events.process import DatabaseUnavailable
 
 AFTER_AN_OUTAGE = timedelta(seconds=1)
 SLICE = timedelta(seconds=2)
@@ -101,7 +102,7 @@ class Loop:
                     # nothing is due: back-offs, cool-downs and other workers' leases end by the database's clock
                     time.sleep(self.runtime.settings.poll.total_seconds())
             except OUTAGE as error:
-                log.warning(Event.DATABASE_UNAVAILABLE, sqlstate=error.sqlstate)
+                emit(DatabaseUnavailable(sqlstate=error.sqlstate))
                 time.sleep(AFTER_AN_OUTAGE.total_seconds())
             on_turn(self.progress)
             if until is not None and time.monotonic() >= until:

@@ -18,7 +18,9 @@ from pgvector_sync.model import Schedule, in_window
 from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import dead_letters, drift, pipelines, runs, schedules, usage
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.events.batch import DeadLettersDiscarded
+from pgvector_sync.telemetry.events.runs import ReconcileDue, ReconcileNotStarted
 
 LOOK_EVERY = timedelta(minutes=1)
 TIDY_EVERY = timedelta(hours=1)
@@ -53,9 +55,9 @@ def look(database: Database, settings: Settings) -> list[str]:
         except OUTAGE:
             raise
         except psycopg.Error as error:  # its source is gone or closed to us: no reason that the others wait
-            log.warning(Event.RUN_REFUSED, pipeline=name, sqlstate=error.sqlstate)
+            emit(ReconcileNotStarted(pipeline=name, sqlstate=error.sqlstate))
             continue
-        log.info(Event.RECONCILE_DUE, pipeline=name, deep=deep)
+        emit(ReconcileDue(pipeline=name, deep=deep))
         started.append(name)
     return started
 
@@ -111,4 +113,4 @@ def tidy(connection: Connection, settings: Settings) -> None:
     if settings.discard_dead_letters_after is not None:
         discarded = dead_letters.discard_old(connection, older_than=settings.discard_dead_letters_after)
         if discarded:
-            log.info(Event.DISCARDED, rows=discarded)
+            emit(DeadLettersDiscarded(rows=discarded))

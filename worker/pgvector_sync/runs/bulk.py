@@ -25,7 +25,8 @@ from pgvector_sync.store import rows, runs, source
 from pgvector_sync.store.canonical import is_usable
 from pgvector_sync.store.runs import ClaimedRun, Kind
 from pgvector_sync.store.shape import Shape, expression
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.events.runs import RunPageEnqueued
 
 PAGE_ROWS = 1_000
 
@@ -148,5 +149,5 @@ def _enqueue(
     if not runs.advance(connection, moved, seen=len(page), enqueued=enqueued):
         raise LeaseLost(f"run {run.id} is no longer ours")  # cancelled or taken over: this page must not commit
     reach(Failpoint.FILL_ENQUEUED)
-    log.debug(Event.RUN_PAGE, pipeline=run.pipeline, run=run.id, rows=len(page), enqueued=enqueued)
+    emit(RunPageEnqueued(pipeline=run.pipeline, run=run.id, rows=len(page), enqueued=enqueued))
     return moved, enqueued

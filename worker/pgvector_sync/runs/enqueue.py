@@ -8,7 +8,8 @@ from pgvector_sync.database import KEY_REFUSED, Connection
 from pgvector_sync.model import Key, Pipeline
 from pgvector_sync.store import outbox, runs
 from pgvector_sync.store.runs import ClaimedRun
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.events.batch import RowsParked
 
 
 def enqueue(
@@ -27,7 +28,7 @@ def enqueue(
         if len(keys) == 1:
             error_class = f"key_refused_{error.sqlstate}"
             outbox.add_parked(connection, pipeline.source.id, keys[0], error_class)
-            log.warning(Event.PARKED, pipeline=pipeline.name, rows=1, error_class=error_class)
+            emit(RowsParked(pipeline=pipeline.name, rows=1, error_class=error_class))
             return 0
     middle = len(keys) // 2
     halves = (keys[:middle], keys[middle:])

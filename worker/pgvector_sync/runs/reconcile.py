@@ -23,7 +23,8 @@ from pgvector_sync.store import drift, partitions, runs
 from pgvector_sync.store.drift import FORCED, Drift, Page
 from pgvector_sync.store.runs import ClaimedRun
 from pgvector_sync.store.shape import Shape
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.events.runs import Reconciled, ReconcilePageCompared
 
 USUAL = Schedule()
 """What holds for a run that doesn't say otherwise."""
@@ -126,7 +127,7 @@ def _step(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int, connectio
     )
     _advance(moved, connection, seen=page.rows, enqueued=enqueued)
     reach(Failpoint.RECONCILE_COMPARED)
-    log.debug(Event.RECONCILE_PAGE, pipeline=run.pipeline, run=run.id, rows=page.rows, drifted=len(page.drifted))
+    emit(ReconcilePageCompared(pipeline=run.pipeline, run=run.id, rows=page.rows, drifted=len(page.drifted)))
     return moved
 
 
@@ -203,7 +204,7 @@ def _close(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connecti
     if not run.options.get("dry_run") and _suspicion(closed) is None:
         partitions.remember(connection, shape)
     _advance(closed, connection, seen=0, enqueued=0)
-    log.info(Event.RECONCILED, pipeline=run.pipeline, run=run.id, **closed.counts)
+    emit(Reconciled(pipeline=run.pipeline, run=run.id, counts=closed.counts))
     return closed
 
 

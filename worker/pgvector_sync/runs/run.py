@@ -20,7 +20,8 @@ from pgvector_sync.store import leases, pipelines, runs
 from pgvector_sync.store.canonical import is_usable
 from pgvector_sync.store.runs import ClaimedRun, Kind
 from pgvector_sync.store.shape import Shape
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.events.runs import RunBusy, RunEnded, RunFailed, RunRefused
 
 AGAIN = timedelta(milliseconds=500)
 """When a run that waits for the workers looks again."""
@@ -58,7 +59,7 @@ def _carry_out(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, *, until: 
         delay = AGAIN if walked.again is None else walked.again
         _let_go(runtime, run, pipeline, delay)
     if walked.ended:
-        log.info(Event.RUN_ENDED, pipeline=pipeline.name, run=run.id)
+        emit(RunEnded(pipeline=pipeline.name, run=run.id))
     return walked.ended
 
 
@@ -69,12 +70,12 @@ def _walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> W
     except LeaseLost:
         raise
     except IN_THE_WAY:
-        log.debug(Event.RUN_BUSY, pipeline=run.pipeline, run=run.id)
+        emit(RunBusy(pipeline=run.pipeline, run=run.id))
         return Walked(ended=False)
     except Refused as refused:
         return _fail(runtime, run, str(refused))
     except DatabaseRefuses as refused:
-        log.warning(Event.RUN_REFUSED, pipeline=run.pipeline, run=run.id, sqlstate=refused.sqlstate)
+        emit(RunRefused(pipeline=run.pipeline, run=run.id, sqlstate=refused.sqlstate))
         return _give_up(runtime, run, f"{refused}; {refused.hint}")
     except psycopg.errors.QueryCanceled as error:
         return _refused(runtime, run, error)
@@ -83,7 +84,7 @@ def _walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> W
     except psycopg.Error as error:
         return _refused(runtime, run, error)
     except Exception as error:  # noqa: BLE001 - nothing expects it
-        log.exception(Event.RUN_FAILED, pipeline=run.pipeline, run=run.id)
+        emit(RunFailed(pipeline=run.pipeline, run=run.id, error=error))
         kind = type(error).__name__
         return _give_up(runtime, run, f"an unexpected error ({kind}): see the worker's log, then ask for it again")
 
@@ -107,7 +108,7 @@ def _refused(runtime: Runtime, run: ClaimedRun, error: psycopg.Error) -> Walked:
 
     A fill is never given up, since coverage counts on it; the others end and say why, in our words.
     """
-    log.warning(Event.RUN_REFUSED, pipeline=run.pipeline, run=run.id, sqlstate=error.sqlstate)
+    emit(RunRefused(pipeline=run.pipeline, run=run.id, sqlstate=error.sqlstate))
     where = "; does its condition fail on a row?" if "where" in run.options else ""
     if isinstance(error, psycopg.errors.QueryCanceled):
         where = "; a single row takes too long"

@@ -22,7 +22,8 @@ from pgvector_sync.database import Connection, Database
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import leases
 from pgvector_sync.store.leases import Lease
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.events.batch import ChildLeasesLost, KeeperFailed, LeasesLost, LeasesNotRenewed
 
 AFTER_A_FAILURE = timedelta(seconds=1)
 EXPIRE_EVERY = timedelta(seconds=1)
@@ -102,10 +103,10 @@ class Keeper:
                 if self.database.closed:
                     self._give_up()
                     continue
-                log.debug(Event.DATABASE_UNAVAILABLE, sqlstate=error.sqlstate)
+                emit(LeasesNotRenewed(sqlstate=error.sqlstate))
                 pause = min(AFTER_A_FAILURE, pause)
-            except Exception:  # noqa: BLE001
-                log.exception(Event.KEEPER_FAILED)  # a bug of ours must not end every batch of this process
+            except Exception as error:  # noqa: BLE001
+                emit(KeeperFailed(error=error))  # a bug of ours must not end every batch of this process
 
     def _renew(self) -> None:
         began = time.monotonic()
@@ -158,11 +159,11 @@ class Expiry:
                 return
         lost = self.database.patiently(lambda connection: leases.expire(connection, grace=grace))
         if lost:
-            log.warning(Event.LEASES_LOST, leases=lost)
+            emit(LeasesLost(leases=lost))
 
 
 def bury(database: Database, pid: int) -> None:
     """Gives the rows of a dead child to others at once."""
     lost = database.patiently(lambda connection: leases.lose(connection, holder(pid)))
     if lost:
-        log.warning(Event.LEASES_LOST, leases=lost, pid=pid)
+        emit(ChildLeasesLost(leases=lost, pid=pid))

@@ -21,7 +21,15 @@ from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.store import locks, pipelines, usage, watch
 from pgvector_sync.store.target_table import demands
 from pgvector_sync.store.trust import strangers
-from pgvector_sync.telemetry import Event, log
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.event import Words
+from pgvector_sync.telemetry.events.runs import ReconcileDue, ReconcileNotStarted
+from pgvector_sync.telemetry.events.schema import (
+    SchemaProblem,
+    SchemaProblemEnded,
+    SequenceRepaired,
+    TriggersInstalled,
+)
 
 __all__ = ["Problem", "Verdict", "judge", "look", "look_now", "note", "verdict_of", "verdicts"]
 
@@ -97,9 +105,9 @@ def _note(database: Database, verdict: Verdict) -> None:
         return
     if database.patiently(lambda connection: note(connection, verdict)):
         if verdict.reason is not None:
-            log.warning(Event.SCHEMA_PROBLEM, pipeline=known.name, reason=verdict.reason)
+            emit(SchemaProblem(pipeline=known.name, reason=Words(verdict.reason)))
         elif known.problem is not None:
-            log.info(Event.SCHEMA_REPAIRED, pipeline=known.name)
+            emit(SchemaProblemEnded(pipeline=known.name))
 
 
 def _repair(database: Database, source_id: int) -> None:
@@ -120,7 +128,7 @@ def _repair(database: Database, source_id: int) -> None:
         return
     except psycopg.errors.InsufficientPrivilege:
         return  # a worker's role may not; `apply` is run by one that may
-    log.info(Event.SCHEMA_REPAIRED, source=same[0].facts.source.label)
+    emit(TriggersInstalled(source=same[0].facts.source.label))
 
 
 def _recheck(database: Database, verdict: Verdict) -> None:
@@ -139,14 +147,14 @@ def _recheck(database: Database, verdict: Verdict) -> None:
     except OUTAGE:
         raise
     except psycopg.Error as error:
-        log.warning(Event.RUN_REFUSED, pipeline=found.name, sqlstate=error.sqlstate)
+        emit(ReconcileNotStarted(pipeline=found.name, sqlstate=error.sqlstate))
         return
     if not started.joined:
-        log.info(Event.RECONCILE_DUE, pipeline=found.name, deep=True)
+        emit(ReconcileDue(pipeline=found.name, deep=True))
 
 
 def _repair_sequences(connection: Connection) -> None:
     """After a logical replication upgrade they would give out ids that are taken."""
     for behind in watch.sequences(connection, repair=True):
         if behind.repaired:
-            log.info(Event.SCHEMA_REPAIRED, sequence=behind.table)
+            emit(SequenceRepaired(sequence=behind.table))

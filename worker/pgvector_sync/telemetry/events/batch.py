@@ -1,0 +1,107 @@
+"""Batches, their leases, and what their provider makes of a pipeline."""
+
+from __future__ import annotations
+
+from pgvector_sync.model import Lane
+from pgvector_sync.telemetry.event import Event, Level, Words, event
+
+
+@event("write")
+class BatchWritten(Event):
+    """A batch has ended. Its vectors were written and their rows acknowledged in the same transaction."""
+
+    pipeline: str
+    lane: Lane
+    claimed: int
+    stored: int
+    removed: int
+    absent: int
+    unchanged: int
+    superseded: int
+    parked: int
+    released: int
+
+
+@event("parked", Level.WARNING)
+class RowsParked(Event):
+    """Rows became dead letters."""
+
+    pipeline: str
+    rows: int
+    error_class: str
+
+
+@event("parked", Level.WARNING)
+class BatchParked(Event):
+    """Rows of one batch became dead letters, for one or several reasons."""
+
+    pipeline: str
+    rows: int
+    error_classes: tuple[str, ...]
+
+
+@event("release_failed", Level.WARNING)
+class ReleaseFailed(Event):
+    """Rows couldn't be released; they are as soon as the database is back, or when their lease ends."""
+
+    pipeline: str
+    error: Words
+
+
+@event("database_unavailable", Level.DEBUG)
+class LeasesNotRenewed(Event):
+    """No connection to Postgres while leases were to be renewed; tried again within a second."""
+
+    sqlstate: str | None
+
+
+@event("keeper_failed", Level.ERROR)
+class KeeperFailed(Event):
+    """Leases couldn't be renewed because of an unexpected exception."""
+
+    error: BaseException
+
+
+@event("leases_lost", Level.WARNING)
+class LeasesLost(Event):
+    """A worker has died or was silent for too long: others take its rows."""
+
+    leases: int
+
+
+@event("leases_lost", Level.WARNING)
+class ChildLeasesLost(Event):
+    """A child process of this worker has died: others take its rows."""
+
+    leases: int
+    pid: int
+
+
+@event("cool_down", Level.WARNING)
+class PipelineCoolingDown(Event):
+    """The provider is down or asked for a pause; the pipeline waits until its probe."""
+
+    pipeline: str
+    reason: Words
+
+
+@event("misconfigured", Level.WARNING)
+class PipelineMisconfigured(Event):
+    """Key, model, quota or target are wrong; the pipeline waits for a person or its probe."""
+
+    pipeline: str
+    reason: Words
+
+
+@event("recovered")
+class PipelineRecovered(Event):
+    """A probe succeeded; the pipeline continues."""
+
+    pipeline: str
+
+
+@event("discarded")
+class DeadLettersDiscarded(Event):
+    """Dead letters older than `PGVECTOR_SYNC_DISCARD_DEAD_LETTERS_AFTER` were discarded."""
+
+    rows: int
