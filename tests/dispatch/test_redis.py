@@ -27,7 +27,7 @@ IMPATIENT_WORKER = """
 from datetime import timedelta
 import pgvector_sync.dispatch.doorbell
 
-pgvector_sync.doorbell.BELL_LIFE = timedelta(seconds=0.2)
+pgvector_sync.dispatch.doorbell.BELL_LIFE = timedelta(seconds=0.2)
 from pgvector_sync.cli import main
 
 main(["worker", "--concurrency", "1"])

@@ -19,7 +19,7 @@ def test_a_worker_of_the_owners_role_installs_lost_triggers_and_finds_what_was_m
         "ALTER TABLE docs ADD wide text; UPDATE docs SET wide = body; ALTER TABLE docs RENAME body TO narrow; "
         "ALTER TABLE docs RENAME wide TO body",
         "UPDATE docs SET body = 'missed' WHERE id = 1",
-        "UPDATE pgvector_sync.tick SET visible_at = now() WHERE name = 'watch'",  # the next look, at once
+        "UPDATE pgvector_sync.tick SET visible_at = now() WHERE name = 'schema_watch'",  # the next look, at once
     )
     installed = """
         SELECT count(*) FROM pg_trigger t WHERE t.tgname = 'pgvector_sync_update'
@@ -35,7 +35,7 @@ def test_a_worker_says_what_it_can_not_repair_and_stops_buying(cluster: Cluster)
     cluster.insert(3)
     cluster.synced.run(
         "DROP TABLE docs_embedding",
-        "UPDATE pgvector_sync.tick SET visible_at = now() WHERE name = 'watch'",  # the next look, at once
+        "UPDATE pgvector_sync.tick SET visible_at = now() WHERE name = 'schema_watch'",  # the next look, at once
     )
     worker = cluster.worker()
     worker.wait_for(r"schema_problem.*there is no table public.docs_embedding")

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from pgvector_sync import runtime
-from pgvector_sync.engine import schedule
+from pgvector_sync.engine.jobs.start_reconciles import JOB
 from pgvector_sync.failpoint import Failpoint
 from pgvector_sync.model import KeyColumn, Lane
 from pgvector_sync.observe.waiting import find_run
@@ -21,6 +21,7 @@ from pgvector_sync.runs.estimate import estimate
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
 from pgvector_sync.store.canonical import canonical_key
 from pgvector_sync.store.runs import Run
+from support import jobs
 from support.steps import Steps
 from support.synced import DIMENSIONS, Synced
 from support.waiting import eventually
@@ -80,7 +81,7 @@ def test_one_source_that_is_gone_stops_nobody_elses_schedule(filled: Steps) -> N
     filled.synced.settle()
     filled.synced.run("UPDATE pgvector_sync.pipeline SET created_at = created_at - interval '2 days'")
     filled.synced.run("ALTER TABLE docs RENAME TO renamed", "DELETE FROM pgvector_sync.tick")
-    assert schedule.look(filled.runtime.database, filled.runtime.settings) == ["more"]
+    assert jobs.reconciles(jobs.ask(filled.runtime, JOB)) == ["more"]
 
 
 def test_force_is_not_lost_by_a_row_of_equal_text(filled: Steps) -> None:
@@ -149,7 +150,7 @@ def test_looking_is_not_reconciling(filled: Steps) -> None:
     filled.synced.run("UPDATE pgvector_sync.pipeline SET created_at = created_at - interval '9 days'")
     reconciled(filled, dry_run=True, deep=True)
     filled.synced.run("DELETE FROM pgvector_sync.tick")
-    assert schedule.look(filled.runtime.database, filled.runtime.settings) == ["docs"]
+    assert jobs.reconciles(jobs.ask(filled.runtime, JOB)) == ["docs"]
 
 
 def test_an_orphan_share_of_nothing_means_nothing(filled: Steps) -> None:

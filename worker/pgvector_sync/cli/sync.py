@@ -10,9 +10,9 @@ import typer
 
 from pgvector_sync.cli import environment
 from pgvector_sync.cli.console import complain, out, progress, say
-from pgvector_sync.dispatch.presence import present
 from pgvector_sync.engine import watch
 from pgvector_sync.engine.loop import Loop, Progress
+from pgvector_sync.engine.presence import present
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.observe.status import PipelineStatus, nothing_to_wait_for, read_status
 from pgvector_sync.runtime import Runtime

@@ -18,7 +18,7 @@ from celery.apps.worker import Worker
 from kombu import Exchange, Queue
 
 from pgvector_sync.dispatch.broker import broker_settings
-from pgvector_sync.dispatch.doorbell import Queues
+from pgvector_sync.dispatch.queues import Queues
 from pgvector_sync.dispatch.registration import register
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.settings import Settings, limits, load_settings

@@ -12,9 +12,9 @@ from celery import Celery
 from kombu import Exchange, Queue
 
 from pgvector_sync.dispatch import tasks
-from pgvector_sync.dispatch.doorbell import Queues, attach_queues, queues_of
 from pgvector_sync.dispatch.messages import TICK
-from pgvector_sync.dispatch.relay import RelayStep
+from pgvector_sync.dispatch.queues import Queues, attach_queues, queues_of
+from pgvector_sync.dispatch.worker_step import RelayStep
 from pgvector_sync.errors import Refused
 
 

@@ -21,19 +21,20 @@ from kombu.serialization import dumps
 from redis.exceptions import RedisError
 
 from pgvector_sync.batch import process
-from pgvector_sync.capture.drain import Drain
 from pgvector_sync.database import OUTAGE
-from pgvector_sync.dispatch.doorbell import open_doorbell, queue_depth
+from pgvector_sync.dispatch.doorbell import open_doorbell
 from pgvector_sync.dispatch.messages import EMBED_BATCH, REEMBED, RUN, TICK, body_of, call, headers_of
-from pgvector_sync.dispatch.relay import look
-from pgvector_sync.engine import schedule, watch
+from pgvector_sync.dispatch.queues import queue_depth
+from pgvector_sync.dispatch.relay import DRAIN_FOR
+from pgvector_sync.dispatch.ringing import take_turn
+from pgvector_sync.engine import jobs
+from pgvector_sync.engine.turn import Engine
 from pgvector_sync.errors import MessageRefused, Refused, TaskFailed
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Lane
 from pgvector_sync.runs.requests import request_reembed
 from pgvector_sync.runs.run import carry_out
 from pgvector_sync.runtime.bootstrap import process_runtime
-from pgvector_sync.runtime.keeper import Expiry
 from pgvector_sync.store import usage
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.event import Words
@@ -111,19 +112,16 @@ def reembed(self: Any, pipeline: str) -> None:
 
 
 def tick(self: Any) -> None:
-    """The safety net: what the relay does, once an interval however many beats there are; and old rates go."""
+    """The safety net: a turn as the relay takes it, with all jobs, once per interval however many beats run."""
     runtime = process_runtime()
     every = timedelta(seconds=TICK_SECONDS * 0.9)
     with _outages_pass():
         with runtime.database.transaction() as connection:
             if not usage.take_tick(connection, "tick", uuid4(), every=every):
                 return
-            usage.forget_minutes(connection)
         reach(Failpoint.TICK_TAKEN)
-        watch.look(runtime.database)
-        schedule.look(runtime.database, runtime.settings)
-        drain = Drain(runtime.database, runtime.settings.drain_rows, runtime.settings.burst_rows)
-        look(runtime.database, drain, open_doorbell(self.app), Expiry(runtime.database, runtime.settings))
+        engine = Engine(runtime.database, runtime.settings, jobs.ALL, drain_for=DRAIN_FOR)
+        take_turn(engine, open_doorbell(self.app))
 
 
 class BoundedTask(Task):  # type: ignore[misc]  # Celery has no types

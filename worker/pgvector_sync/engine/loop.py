@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pgvector_sync.batch import Outcome, process
-from pgvector_sync.capture.drain import Drain
 from pgvector_sync.database import OUTAGE
-from pgvector_sync.engine import schedule, watch
+from pgvector_sync.engine import jobs
+from pgvector_sync.engine.turn import Engine
 from pgvector_sync.model import Lane
 from pgvector_sync.runs.run import carry_out
 from pgvector_sync.runtime import Runtime
-from pgvector_sync.runtime.keeper import Expiry
-from pgvector_sync.store import runs, work
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.process import DatabaseUnavailable
 
@@ -56,25 +54,16 @@ class Loop:
         self.runtime = runtime
         self.only = only
         self.progress = Progress()
-        self._schedule_at = 0.0
-        self._expiry = Expiry(runtime.database, runtime.settings)
-        self._drain = Drain(runtime.database, runtime.settings.drain_rows, runtime.settings.burst_rows)
+        self._engine = Engine(runtime.database, runtime.settings, jobs.ALL, drain_for=SLICE)
 
     def turn(self) -> bool:
         """One round; True if anything moved."""
-        if time.monotonic() >= self._schedule_at:
-            watch.look(self.runtime.database)
-            schedule.look(self.runtime.database, self.runtime.settings)
-            self._schedule_at = time.monotonic() + watch.EVERY.total_seconds()
-        self._expiry()
-        moved = self._drain(until=time.monotonic() + SLICE.total_seconds()) > 0
-        with self.runtime.database.transaction() as connection:
-            waiting = runs.due_runs(connection)
-            due = work.due(connection, limit=1)
-        for run_id, _, pipeline in waiting:
+        turn = self._engine.turn(counted_rows=1)
+        moved = turn.moved > 0
+        for run_id, _, pipeline in turn.runs:
             if self.only in (None, pipeline):
                 moved |= carry_out(self.runtime, run_id, until=time.monotonic() + SLICE.total_seconds())
-        for item in due:
+        for item in turn.due:
             if self.only in (None, item.pipeline) and item.rows:
                 moved |= self._batch(item.pipeline, item.lane)
         return moved

@@ -8,7 +8,6 @@ all texts compared wherever changes may have been missed (G15).
 from __future__ import annotations
 
 from datetime import timedelta
-from uuid import uuid4
 
 import psycopg
 
@@ -18,7 +17,7 @@ from pgvector_sync.engine.watch.problems import Problem, Verdict, judge
 from pgvector_sync.errors import DatabaseRefuses, Refused
 from pgvector_sync.model import Pipeline, State
 from pgvector_sync.runs.requests import request_reconcile
-from pgvector_sync.store import locks, pipelines, usage, watch
+from pgvector_sync.store import locks, pipelines, watch
 from pgvector_sync.store.target_table import demands
 from pgvector_sync.store.trust import strangers
 from pgvector_sync.telemetry import emit
@@ -31,23 +30,14 @@ from pgvector_sync.telemetry.events.schema import (
     TriggersInstalled,
 )
 
-__all__ = ["Problem", "Verdict", "judge", "look", "look_now", "note", "verdict_of", "verdicts"]
+__all__ = ["Problem", "Verdict", "judge", "look_now", "note", "verdict_of", "verdicts"]
 
-EVERY = timedelta(seconds=20)
 REPAIR_LOCK_TIMEOUT = timedelta(milliseconds=200)
 """How long installing a trigger waits for writers of a source, and they behind it; the next look tries again."""
 
 
 REFUSING = ("column", "identity", "rule")
 """Demands of a target that no write satisfies; what else is wrong with one has words of its own."""
-
-
-def look(database: Database) -> None:
-    """Looks, unless it was done less than EVERY ago by any process."""
-    with database.transaction() as connection:
-        if not usage.take_tick(connection, "watch", uuid4(), every=EVERY * 0.9):
-            return
-    look_now(database)
 
 
 def look_now(database: Database, pipeline: str | None = None) -> list[Verdict]:

@@ -50,3 +50,10 @@ class JobFailed(Event):
 
     job: str
     error: BaseException
+
+
+@event("job_busy", Level.DEBUG)
+class JobBusy(Event):
+    """Other transactions' locks were in the way of a periodic job; it runs again when it is next due."""
+
+    job: str

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import pytest
+
+from support.synced import DOCS, Synced
+from support.synced_fixtures import shared, synced
+
+__all__ = ["docs", "shared", "synced"]
+
+
+@pytest.fixture
+def docs(synced: Synced) -> Synced:
+    """One pipeline, in sync with its one row."""
+    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
+    synced.pipeline()
+    return synced

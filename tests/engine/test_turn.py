@@ -1,0 +1,72 @@
+"""One turn: jobs, drain, lost leases, and what there is to do. Relay, beat's tick and `sync` take the same."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from pgvector_sync.database import Database
+from pgvector_sync.engine.jobs import Job
+from pgvector_sync.engine.turn import Engine
+from pgvector_sync.model import Lane
+from pgvector_sync.settings import Settings
+from pgvector_sync.store.runs import Kind
+from pgvector_sync.telemetry.events.batch import LeasesLost
+from pgvector_sync.telemetry.events.capture import OutboxDrained
+from support.events import collected
+from support.synced import DOCS, Synced
+
+
+@pytest.fixture
+def docs(synced: Synced) -> Synced:
+    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
+    synced.pipeline()
+    return synced
+
+
+def engine(synced: Synced, *jobs: Job) -> Engine:
+    return Engine(synced.runtime.database, synced.runtime.settings, jobs, drain_for=timedelta(seconds=5))
+
+
+def test_a_turn_finds_what_it_has_drained(docs: Synced) -> None:
+    docs.run("INSERT INTO docs VALUES (2, 'two'), (3, 'three')")
+    with collected() as events:
+        turn = engine(docs).turn(counted_rows=10)
+    assert turn.moved == 2
+    assert [(item.pipeline, item.lane, item.rows) for item in turn.due] == [
+        ("docs", Lane.LIVE, 2),
+        ("docs", Lane.BULK, 0),
+    ]
+    assert events.of(OutboxDrained) == [OutboxDrained(events=2, rows=2)]
+
+
+def test_rows_are_counted_up_to_a_limit(docs: Synced) -> None:
+    docs.run("INSERT INTO docs VALUES (2, 'two'), (3, 'three')")
+    assert engine(docs).turn(counted_rows=1).due[0].rows == 1
+
+
+def test_what_a_job_starts_is_found_in_the_same_turn(docs: Synced) -> None:
+    def start(database: Database, _settings: Settings) -> None:
+        with database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO pgvector_sync.run (pipeline_id, kind) SELECT id, 'reconcile' FROM pgvector_sync.pipeline"
+            )
+
+    turn = engine(docs, Job("start", timedelta(hours=1), start)).turn(counted_rows=1)
+    assert [(kind, pipeline) for _, kind, pipeline in turn.runs] == [(Kind.RECONCILE, "docs")]
+
+
+def test_leases_that_no_process_renews_are_lost_and_their_rows_due(docs: Synced) -> None:
+    docs.run("INSERT INTO docs VALUES (2, 'two')")
+    assert engine(docs).turn(counted_rows=1).moved == 1
+    docs.run(
+        "INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at, suspected_at) "
+        "SELECT gen_random_uuid(), id, 'live', 'dead', now() - interval '1 hour', now() + interval '1 hour', "
+        "now() - interval '1 hour' FROM pgvector_sync.pipeline",
+        "UPDATE pgvector_sync.work SET lease = (SELECT id FROM pgvector_sync.lease)",
+    )
+    with collected() as events:
+        turn = engine(docs).turn(counted_rows=1)
+    assert events.of(LeasesLost) == [LeasesLost(leases=1)]
+    assert turn.due[0].rows == 1

@@ -1,0 +1,44 @@
+"""Start the reconciliations that are due by their pipelines' schedules.
+
+The database says when the last one began and what time it is: two processes start one, and a day without any
+process is made up for by one reconciliation.
+"""
+
+from __future__ import annotations
+
+import psycopg
+
+from pgvector_sync.database import IN_THE_WAY, OUTAGE, Database
+from pgvector_sync.engine import schedule
+from pgvector_sync.engine.jobs.job import Job
+from pgvector_sync.errors import DatabaseRefuses, Refused
+from pgvector_sync.runs.requests import request_reconcile
+from pgvector_sync.settings import Settings
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.events.runs import ReconcileDue, ReconcileNotStarted
+
+
+def run_once(database: Database, _settings: Settings) -> None:
+    with database.transaction(read_only=True) as connection:
+        due = schedule.due(connection)
+    for pipeline, wanted, deep in due:
+        try:
+            request_reconcile(
+                database,
+                pipeline,
+                deep=deep,
+                page_rows=wanted.page_rows,
+                database_share=wanted.database_share,
+                window=None if wanted.window is None else [at.isoformat() for at in wanted.window],
+            )
+        except (Refused, DatabaseRefuses, *IN_THE_WAY):
+            continue  # one is running, the pipeline is being removed, or its source is locked
+        except OUTAGE:
+            raise
+        except psycopg.Error as error:  # its source is gone or closed to us: the other pipelines don't wait for it
+            emit(ReconcileNotStarted(pipeline=pipeline, sqlstate=error.sqlstate))
+            continue
+        emit(ReconcileDue(pipeline=pipeline, deep=deep))
+
+
+JOB = Job("start_reconciles", schedule.EVERY, run_once)

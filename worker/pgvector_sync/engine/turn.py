@@ -1,0 +1,57 @@
+"""One turn of the machine, shared by the relay, beat's tick and `sync`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from pgvector_sync.capture.drain import Drain
+from pgvector_sync.database import Database
+from pgvector_sync.engine.jobs import Job, Jobs
+from pgvector_sync.runtime.keeper import Expiry
+from pgvector_sync.settings import Settings
+from pgvector_sync.store import runs, work
+from pgvector_sync.store.runs import Kind
+from pgvector_sync.store.work import Due
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn has moved, and what it has found to do."""
+
+    moved: int
+    """Outbox events that became work or dead letters."""
+    runs: list[tuple[int, Kind, str]]
+    """(run id, kind, pipeline) of runs that no process carries out at the moment."""
+    due: list[Due]
+    """Rows that may be claimed, per pipeline and lane; pipelines without any are among them."""
+
+
+class Engine:
+    """Remembers from turn to turn how far the drain has come and when each job was last asked for.
+
+    The relay and the tick ring for what a turn has found; `sync` embeds it.
+    """
+
+    def __init__(
+        self, database: Database, settings: Settings, jobs: Sequence[Job], *, drain_for: timedelta
+    ) -> None:
+        """`drain_for`: how long the drain may take before the rest of the turn has its time."""
+        self._database = database
+        self._drain_for = drain_for
+        self._run_jobs = Jobs(database, settings, jobs)
+        self._drain = Drain(database, settings.drain_rows, settings.burst_rows)
+        self._expire_leases = Expiry(database, settings)
+
+    def turn(self, *, counted_rows: int) -> Turn:
+        """Run the jobs that are due, drain the outbox, look for lost leases, then see what is claimable.
+
+        Rows of a lane are counted up to `counted_rows`. Raises OUTAGE.
+        """
+        self._run_jobs()
+        moved = self._drain(until=time.monotonic() + self._drain_for.total_seconds())
+        self._expire_leases()
+        with self._database.transaction(read_only=True) as connection:
+            return Turn(moved, runs.due_runs(connection), work.due(connection, limit=counted_rows))
