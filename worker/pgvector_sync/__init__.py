@@ -17,7 +17,7 @@ except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0.0.0"
 
 if TYPE_CHECKING:
-    from celery import Celery
+    from pgvector_sync.dispatch.registration import Celery
 
 __all__ = ["__version__", "reconcile", "reembed", "register"]
 

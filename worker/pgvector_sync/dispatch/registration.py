@@ -17,6 +17,8 @@ from pgvector_sync.dispatch.queues import Queues, attach_queues, queues_of
 from pgvector_sync.dispatch.worker_step import RelayStep
 from pgvector_sync.errors import Refused
 
+__all__ = ["Celery", "register"]
+
 
 def register(app: Celery, *, prefix: str) -> None:
     """See `pgvector_sync.register`."""
