@@ -13,6 +13,9 @@ import pytest
 import redis
 from hypothesis import settings
 
+from pgvector_sync.engine import jobs
+from pgvector_sync.telemetry.events.dispatch import JobFailed
+from support.events import collected
 from support.processes import Processes
 from support.roles import GRANTS_OF_SOURCES, OWNER, set_up_roles
 from support.servers import PACKAGES, Database, Postgres, Valkey, new_database, running_postgres, running_valkey
@@ -53,6 +56,16 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(("PGVECTOR_SYNC_", "CELERY_", "OPENAI_")) or name in {"DATABASE_URL", "REDIS_URL"}:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_job_fails() -> Iterator[None]:
+    """The runner of periodic jobs reports an unexpected exception and goes on; a test must not."""
+    with collected() as events:
+        yield
+    listed = {job.name for job in jobs.ALL}
+    failed = [event for event in events.of(JobFailed) if event.job in listed]
+    assert not failed, failed[0].error
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from pgvector_sync.model import Lane
 from pgvector_sync.runtime import keeper
 from pgvector_sync.runtime.keeper import Expiry, Keeper, bury
 from pgvector_sync.store import leases
+from pgvector_sync.telemetry.events.batch import LeasesNotRenewed
+from support.events import collected
 from support.steps import Steps
 from support.waiting import eventually
 
@@ -226,15 +228,16 @@ def test_lost_leases_without_rows_are_forgotten(docs: Steps) -> None:
 
 
 def test_an_outage_longer_than_the_lease_takes_nothing_from_a_living_worker(
-    docs: Steps, worker: Callable[..., Steps]
+    docs: Steps, worker: Callable[..., Steps], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     docs.insert(_1="one")
     docs.drain()
+    monkeypatch.setattr(database, "CONNECT_TIMEOUT", timedelta(seconds=0.5))
     slow, other = worker(lease=6.0), worker(lease=6.0)
     with held_in_call(slow) as answer:
         run_out(docs)  # as if it had been longer than a lease
-        with away(docs):
-            time.sleep(0.5)
+        with collected() as events, away(docs):
+            events.wait_for(LeasesNotRenewed)
         watch(other)
         assert states(docs) == [(True, False)]
         eventually(lambda: states(docs) == [(False, False)], what="renewed, now that it can be")
