@@ -17,11 +17,13 @@ _lock = threading.Lock()
 
 
 def emit(event: Event) -> None:
-    """Tell every sink. A sink that fails is reported in the log and affects neither the caller nor other sinks."""
+    """Tell every sink. An added sink that fails is reported in the log and affects no caller and no other sink."""
     for sink in _sinks:
         try:
             sink(event)
-        except Exception as error:  # noqa: BLE001  what was done is done, and must not be paid for again
+        except Exception as error:  # what was done is done, and must not be paid for again
+            if sink is write_line:
+                raise
             write_line(SinkFailed(sink=getattr(sink, "__qualname__", type(sink).__name__), error=type(error)))
 
 
