@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 
 import pytest
 
@@ -11,7 +10,6 @@ from pgvector_sync.engine.loop import Loop
 from pgvector_sync.errors import Refused
 from pgvector_sync.store import pipelines
 from pgvector_sync.store.target_table import demands
-from support import synced as with_endpoint
 from support.steps import Steps
 
 ROWS = 40
@@ -80,12 +78,6 @@ AS_A_WHOLE = {
         "",
     ),
 }
-
-
-@pytest.fixture
-def role(docs: Steps) -> Iterator[Callable[..., str]]:
-    with ExitStack() as roles:
-        yield lambda name, *grants: roles.enter_context(with_endpoint.role(docs.synced.database, name, *grants))
 
 
 @pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), ROWS])

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 
@@ -13,27 +12,21 @@ from pgvector_sync.cli.keys import parse_key, show_key
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import KeyColumn
 from pgvector_sync.observe.status import read_status
-from pgvector_sync.runtime.bootstrap import Embedders
-from support.endpoint import Endpoint
-from support.servers import Database
-from support.synced import DOCS, Synced, open_synced
+from support.synced import DOCS, Synced
 
 Typed = Callable[..., tuple[int, str, str]]
 SECRET = "poison, says Erika Mustermann"
 
 
 @pytest.fixture
-def synced(
-    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Synced]:
+def synced(synced: Synced) -> Synced:
     """The rows 2 and 3 are dead letters; 1 is embedded."""
-    with open_synced(database, shared, tmp_path, monkeypatch) as synced:
-        synced.run(DOCS)
-        synced.pipeline()
-        synced.endpoint.fail(status=400, code="content_filter", marker="poison")
-        synced.run(f"INSERT INTO docs VALUES (1, 'fine'), (2, '{SECRET}'), (3, '{SECRET}, too')")
-        synced.settle()
-        yield synced
+    synced.run(DOCS)
+    synced.pipeline()
+    synced.endpoint.fail(status=400, code="content_filter", marker="poison")
+    synced.run(f"INSERT INTO docs VALUES (1, 'fine'), (2, '{SECRET}'), (3, '{SECRET}, too')")
+    synced.settle()
+    return synced
 
 
 @pytest.fixture

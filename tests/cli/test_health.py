@@ -5,36 +5,25 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from pgvector_sync.cli import health
-from pgvector_sync.runtime.bootstrap import Embedders
 from pgvector_sync.store import workers
-from support.endpoint import Endpoint
 from support.processes import COMMAND, Process, Processes
 from support.servers import Database
-from support.synced import DOCS, Synced, open_synced
+from support.synced import DOCS, Synced
 from support.waiting import eventually
 
 
 @pytest.fixture
-def docs(
-    database: Database,
-    shared: tuple[Endpoint, Embedders],
-    processes: Processes,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[Synced]:
+def docs(synced: Synced, processes: Processes, monkeypatch: pytest.MonkeyPatch) -> Synced:
     """The usual source and its pipeline, all fresh, and an environment for commands."""
-    with open_synced(database, shared, tmp_path, monkeypatch) as synced:
-        synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
-        synced.pipeline()
-        monkeypatch.setenv("DATABASE_URL", database.url)
-        yield synced
+    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
+    synced.pipeline()
+    monkeypatch.setenv("DATABASE_URL", synced.database.url)
+    return synced
 
 
 def somebody_works(database: Database, *, slots: int = 2, seconds_ago: float = 0) -> None:

@@ -10,26 +10,19 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from pgvector_sync.runtime.bootstrap import Embedders
-from support.endpoint import Endpoint
-from support.servers import Database
-from support.synced import DOCS, Synced, open_synced
+from support.synced import DOCS, Synced
 from support.waiting import eventually
 
 RUNS = "SELECT count(*) FROM pgvector_sync.run WHERE state = 'running'"
 
 
 @pytest.fixture
-def synced(
-    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Synced]:
-    with open_synced(database, shared, tmp_path, monkeypatch) as synced:
-        monkeypatch.setenv("DATABASE_URL", database.url)
-        yield synced
+def synced(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> Synced:
+    monkeypatch.setenv("DATABASE_URL", synced.database.url)
+    return synced
 
 
 @pytest.fixture

@@ -16,25 +16,19 @@ from pgvector_sync.cli.console import going_on_alone
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.errors import Refused
 from pgvector_sync.observe.waiting import find_run, what_holds_up
-from pgvector_sync.runtime.bootstrap import Embedders
 from pgvector_sync.settings import load_settings
-from support.endpoint import Endpoint
-from support.servers import Database
-from support.synced import DOCS, Synced, open_synced
+from support.synced import DOCS, Synced
 
 Typed = Callable[..., tuple[int, str, str]]
 KINDS = ["missing", "stale", "orphaned", "wrong_model", "broken", "incomplete", "stuck"]
 
 
 @pytest.fixture
-def synced(
-    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Synced]:
+def synced(synced: Synced) -> Synced:
     """Ten rows, each with its vector."""
-    with open_synced(database, shared, tmp_path, monkeypatch) as synced:
-        synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 10) n")
-        synced.pipeline()
-        yield synced
+    synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 10) n")
+    synced.pipeline()
+    return synced
 
 
 @pytest.fixture

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from pgvector_sync.runtime.bootstrap import Embedders
-from support.endpoint import Endpoint
-from support.servers import Database
-from support.synced import Synced, open_synced
+from support.synced import Synced
 
 Typed = Callable[..., tuple[int, str, str]]
 TRIGGERS = [f"DROP TRIGGER pgvector_sync_{event} ON docs" for event in ("insert", "update", "delete", "truncate")]
-
-
-@pytest.fixture
-def synced(
-    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Synced]:
-    with open_synced(database, shared, tmp_path, monkeypatch) as synced:
-        yield synced
 
 
 @pytest.fixture

@@ -58,8 +58,3 @@ def open_caller() -> Iterator[Callable[..., Caller]]:
 @pytest.fixture
 def embed(endpoint: Endpoint, open_caller: Callable[..., Caller]) -> Caller:
     return open_caller(endpoint.base_url)
-
-
-@pytest.fixture(autouse=True)
-def _short_pauses(short_pauses: None) -> None:
-    """For all tests of this folder."""

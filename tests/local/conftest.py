@@ -1,4 +1,4 @@
-"""A project for embedded servers, an endpoint, and commands as they are typed."""
+"""A project for embedded servers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,6 @@ from pathlib import Path
 import pytest
 
 from pgvector_sync.local import embedded
-from support.synced_fixtures import shared, synced, typed
-
-__all__ = ["folder", "project", "shared", "synced", "typed"]
 
 
 @pytest.fixture

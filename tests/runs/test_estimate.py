@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,26 +13,20 @@ from pgvector_sync.embedding.tokens import count_tokens
 from pgvector_sync.model import KeyColumn, Metric, Pipeline, Provider, Source, Spec, State, VectorType
 from pgvector_sync.runs import estimate as module
 from pgvector_sync.runs.estimate import Counted, Estimate, estimate, project
-from pgvector_sync.runtime.bootstrap import Embedders
-from support.endpoint import Endpoint
-from support.servers import Database
-from support.synced import DOCS, MODEL, Synced, open_synced
+from support.synced import DOCS, MODEL, Synced
 
 
 @pytest.fixture
-def synced(
-    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Synced]:
+def synced(synced: Synced) -> Synced:
     """Twenty rows: ten embedded, five new ones with texts of their own, five with one text, and two blank."""
-    with open_synced(database, shared, tmp_path, monkeypatch) as synced:
-        synced.run(DOCS, "INSERT INTO docs SELECT n, 'text number ' || n FROM generate_series(1, 10) n")
-        synced.pipeline()
-        synced.run(
-            "INSERT INTO docs SELECT n, 'text number ' || n FROM generate_series(11, 15) n",
-            "INSERT INTO docs SELECT n, 'the same text' FROM generate_series(16, 20) n",
-            "INSERT INTO docs VALUES (21, ' '), (22, NULL)",
-        )
-        yield synced
+    synced.run(DOCS, "INSERT INTO docs SELECT n, 'text number ' || n FROM generate_series(1, 10) n")
+    synced.pipeline()
+    synced.run(
+        "INSERT INTO docs SELECT n, 'text number ' || n FROM generate_series(11, 15) n",
+        "INSERT INTO docs SELECT n, 'the same text' FROM generate_series(16, 20) n",
+        "INSERT INTO docs VALUES (21, ' '), (22, NULL)",
+    )
+    return synced
 
 
 def tokens(*texts: str) -> int:

@@ -7,11 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from support.attack import WORKERS, Attack
-from support.cluster_fixtures import cluster
 from support.synced import Synced
-from support.synced_fixtures import role, shared, synced, typed
-
-__all__ = ["attack", "cluster", "role", "shared", "synced", "typed"]
 
 
 @pytest.fixture

@@ -25,11 +25,6 @@ MOST = 150
 """Megabytes. The largest honest answer to what is asked here, as numbers in JSON, takes about 60."""
 
 
-@pytest.fixture(autouse=True)
-def _short_pauses(short_pauses: None) -> None:
-    """For all tests of this file."""
-
-
 def attacked(attack: hostile.Attack, *, reads: bool = True, **how: object) -> Cost:
     with Hostile(attack, reads=reads) as endpoint:
         return call(endpoint.base_url, **how)  # type: ignore[arg-type]

@@ -17,7 +17,6 @@ from pgvector_sync.observe.status import read_status
 from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.store.canonical import is_usable
 from support.steps import Steps
-from support.synced import DOCS, Synced
 
 Typed = Callable[..., tuple[int, str, str]]
 
@@ -54,13 +53,6 @@ WORKS = (
 )
 """What a worker could ever be granted."""
 LONG = "".join(random.Random(7).choices(string.ascii_letters + string.digits, k=6_400))
-
-
-@pytest.fixture
-def docs(synced: Synced) -> Steps:
-    synced.run(DOCS)
-    synced.pipeline()
-    return Steps(synced, synced.runtime)
 
 
 def append(docs: Steps, role: str, *keys: str, source: int = 1) -> None:

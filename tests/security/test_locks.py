@@ -19,7 +19,7 @@ from pgvector_sync.store.migrations import migrate, migrations
 from support import synced as with_endpoint
 from support.servers import Database
 from support.steps import Steps, another_worker
-from support.synced import DOCS, Synced, session
+from support.synced import session
 
 READER = (
     "GRANT USAGE ON SCHEMA pgvector_sync TO {role}",
@@ -42,13 +42,6 @@ MODES = (
     "EXCLUSIVE",
     "ACCESS EXCLUSIVE",
 )
-
-
-@pytest.fixture
-def docs(synced: Synced) -> Steps:
-    synced.run(DOCS)
-    synced.pipeline()
-    return Steps(synced, synced.runtime)
 
 
 @contextmanager

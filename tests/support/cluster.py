@@ -15,7 +15,7 @@ import redis
 from pgvector_sync.failpoint import Failpoint
 from pgvector_sync.observe.status import settled
 from pgvector_sync.runtime.bootstrap import Embedders
-from support.endpoint import ENVIRONMENT, Calls, Endpoint
+from support.endpoint import ENVIRONMENT, Endpoint
 from support.processes import Process, Processes
 from support.roles import WORKER
 from support.servers import Database, Valkey
@@ -97,7 +97,6 @@ def open_cluster(
         "PGVECTOR_SYNC_TEXT_LIMIT_BYTES": str(TEXT_LIMIT),
     }
     with open_synced(database, shared, processes.folder, monkeypatch) as synced:
-        synced.endpoint.calls, synced.endpoint.latency = Calls(), 0.0
         synced.run(DOCS)
         synced.pipeline()
         yield Cluster(synced, valkey, processes)

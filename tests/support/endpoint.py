@@ -69,6 +69,9 @@ ENVIRONMENT = {"TEST_KEY": "test-key", "PGVECTOR_SYNC_ALLOWED_HOSTS": ALLOWED_HO
 """Of a worker that may call any endpoint of this file, with the key that all of them take."""
 
 
+POLL = 0.05
+
+
 class Endpoint:
     """Listens from the start; `close`, or the end of the `with`, ends it. Safe to control while it serves."""
 
@@ -89,6 +92,7 @@ class Endpoint:
         """Answers 429 with Retry-After beyond it."""
         self.lock = threading.Lock()
         self.healed = threading.Event()
+        self._at_first = api_key, latency
         self._server = _Server(self, port)
         if certificate is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -99,7 +103,7 @@ class Endpoint:
         scheme = "http" if certificate is None else "https"
         self.root = f"{scheme}://127.0.0.1:{self._server.server_address[1]}"
         self.base_url = f"{self.root}/v1"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(POLL,), daemon=True)
         self._thread.start()
 
     def __enter__(self) -> Self:
@@ -119,6 +123,20 @@ class Endpoint:
         with self.lock:
             self.faults.clear()
             self.healed.set()
+
+    def reset(self) -> None:
+        """As it was at first: nothing counted, no fault, and whatever a test has set is gone."""
+        self.heal()
+        with self.lock:
+            self.api_key, self.latency = self._at_first
+            self.limit, self.calls, self._server.longest_stall = None, Calls(), 0.0
+
+    def __str__(self) -> str:
+        """What a failed test has to know of it. A stall of seconds means that the machine was paused or overloaded."""
+        return (
+            f"endpoint {self.root}: {self.calls.totals}, faults {self.faults}, limit {self.limit}, "
+            f"latency {self.latency:g} s, longest stall {self._server.longest_stall:.1f} s"
+        )
 
     def take_fault(self, texts: list[str]) -> Fault | None:
         with self.lock:
@@ -159,7 +177,14 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, endpoint: Endpoint, port: int) -> None:
         self.endpoint = endpoint
+        self.longest_stall = 0.0
+        """Seconds between two turns of the loop that accepts connections, POLL of which it sleeps."""
+        self._turned = time.monotonic()
         super().__init__(("127.0.0.1", port), _Handler)
+
+    def service_actions(self) -> None:
+        before, self._turned = self._turned, time.monotonic()
+        self.longest_stall = max(self.longest_stall, self._turned - before)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hung up, or refused our certificate, is what the tests are about."""

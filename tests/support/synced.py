@@ -253,9 +253,9 @@ def running_endpoint() -> Iterator[tuple[Endpoint, Embedders]]:
 def open_synced(
     database: Database, shared: tuple[Endpoint, Embedders], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Synced]:
-    """Opens everything that `Synced` holds."""
+    """Opens everything that `Synced` holds, with an endpoint on which no test has left anything."""
     endpoint, embedders = shared
-    endpoint.heal()
+    endpoint.reset()
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(run, "AGAIN", timedelta(milliseconds=5))  # a run looks again a hundred times as soon

@@ -3,9 +3,6 @@ from __future__ import annotations
 import pytest
 
 from support.synced import DOCS, Synced
-from support.synced_fixtures import shared, synced
-
-__all__ = ["docs", "shared", "synced"]
 
 
 @pytest.fixture

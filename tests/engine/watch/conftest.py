@@ -7,9 +7,6 @@ import pytest
 from pgvector_sync.engine import watch
 from pgvector_sync.observe.status import read_status
 from support.synced import DOCS, Synced
-from support.synced_fixtures import role, shared, synced
-
-__all__ = ["docs", "role", "seen", "shared", "synced"]
 
 
 @pytest.fixture

@@ -1,0 +1,140 @@
+"""Options, and real servers once per session (and pytest-xdist worker) with one database per test."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import redis
+from hypothesis import settings
+
+from pgvector_sync.engine import jobs
+from pgvector_sync.telemetry.events.dispatch import JobFailed
+from support.events import collected
+from support.processes import Processes
+from support.roles import GRANTS_OF_SOURCES, OWNER, set_up_roles
+from support.servers import PACKAGES, Database, Postgres, Valkey, new_database, running_postgres, running_valkey
+
+# what a random example finds is worth a failure here, and not in the check of somebody else's change
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--postgres",
+        type=int,
+        choices=sorted(PACKAGES),
+        default=int(os.environ.get("PGVECTOR_SYNC_TEST_POSTGRES", "18")),
+        help="the major version of PostgreSQL to test on",
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"PostgreSQL {config.getoption('--postgres')}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On an older PostgreSQL only what uses it: all other tests would say the same twice."""
+    if config.getoption("--postgres") == max(PACKAGES):
+        return
+    kept = [item for item in items if "postgres" in getattr(item, "fixturenames", ())]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No test reads the developer's environment, `.env` or `.pgvector-sync`."""
+    for name in list(os.environ):
+        if name.startswith(("PGVECTOR_SYNC_", "CELERY_", "OPENAI_")) or name in {"DATABASE_URL", "REDIS_URL"}:
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _no_job_fails() -> Iterator[None]:
+    """The runner of periodic jobs reports an unexpected exception and goes on; a test must not."""
+    with collected() as events:
+        yield
+    listed = {job.name for job in jobs.ALL}
+    failed = [event for event in events.of(JobFailed) if event.job in listed]
+    assert not failed, failed[0].error
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries within a call of this process as in production, a hundred times as fast."""
+    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 100)))
+
+
+@pytest.fixture(scope="session")
+def postgres(request: pytest.FixtureRequest) -> Iterator[Postgres]:
+    with running_postgres(request.config.getoption("--postgres")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[Valkey]:
+    with running_valkey() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def template(postgres: Postgres) -> Iterator[Database]:
+    """What `database` is copied from: the vector extension, our migrations, and the roles of `sql/roles.sql`.
+    Nobody stays connected to it.
+    """
+    with new_database(postgres) as database:
+        set_up_roles(database)
+        importlib.import_module("pgvector_sync.store.migrations").migrate(database.url_as(OWNER))
+        set_up_roles(database)
+        database.execute(GRANTS_OF_SOURCES)
+        yield database
+
+
+@pytest.fixture
+def database(postgres: Postgres, template: Database) -> Iterator[Database]:
+    """A migrated database, dropped afterwards."""
+    with new_database(postgres, template=template.name) as database:
+        yield database
+
+
+@pytest.fixture
+def database_url(database: Database) -> str:
+    return database.url
+
+
+@pytest.fixture
+def bare_database(postgres: Postgres) -> Iterator[Database]:
+    """A database without the extension and without our schema."""
+    with new_database(postgres) as database:
+        yield database
+
+
+@pytest.fixture
+def bare_database_url(bare_database: Database) -> str:
+    return bare_database.url
+
+
+@pytest.fixture
+def redis_url(valkey: Valkey) -> str:
+    """An empty Valkey."""
+    valkey.start()  # a test may have left it dead
+    with redis.Redis.from_url(valkey.url) as client:
+        client.flushall()
+    return valkey.url
+
+
+@pytest.fixture
+def processes(tmp_path: Path) -> Iterator[Processes]:
+    """Starts processes that end with the test; `processes.env` is what all of them get."""
+    started = Processes(tmp_path, {})
+    yield started
+    started.end()
