@@ -21,8 +21,8 @@ demo: .venv/demo.stamp ## embedded Postgres and Valkey, a worker, and real text 
 # on the older version, the slow one all of it.
 SQL_TESTS := tests/capture tests/declare tests/store tests/batch tests/runs tests/engine tests/security
 OLDER := tests/capture/test_writes.py tests/capture/test_deletes.py tests/capture/test_partitions.py tests/store \
-	tests/capture/test_drain.py tests/security/test_triggers.py tests/security/test_planned_code.py \
-	tests/security/test_worker_code.py
+	tests/capture/test_drain.py tests/security/test_sources.py tests/security/test_triggers.py \
+	tests/security/test_planned_code.py tests/security/test_worker_code.py
 
 # More processes than cores: many tests wait for processes that start.
 test: .venv/dev.stamp ## the tests on PostgreSQL 18, and those of triggers and catalog on 16 as well

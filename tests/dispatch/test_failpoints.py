@@ -19,7 +19,7 @@ from pgvector_sync.batch.bisection import PROBE_TEXT
 from pgvector_sync.failpoint import Failpoint
 from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.runtime.bootstrap import Embedders
-from support.cluster import Cluster, Points, children, open_cluster
+from support.cluster import Cluster, Points, children, kill_children, open_cluster
 from support.endpoint import Endpoint
 from support.processes import Process, Processes
 from support.servers import Database, Postgres, Valkey, new_database
@@ -269,8 +269,7 @@ def test_a_row_on_which_the_worker_always_dies_is_parked_alone_and_all_others_ar
         cluster.synced.covered()
         if endpoint.calls.sha256.count(digest) > deaths:
             deaths += 1
-            for child in children(worker):
-                child.kill()
+            kill_children(worker)
     assert cluster.synced.dead() == [([23], "worker_crashed")]
     assert deaths == 5, "as many attempts as the settings allow"
     cluster.gets_done()

@@ -9,7 +9,7 @@ import time
 import psutil
 import pytest
 
-from support.cluster import Cluster, children
+from support.cluster import Cluster, children, kill_children
 from support.processes import Process
 from support.waiting import eventually
 
@@ -30,8 +30,7 @@ def busy(cluster: Cluster, pool: str = "prefork", env: dict[str, str] = SHORT) -
 
 def test_a_child_killed_in_mid_call_is_replaced_and_its_rows_are_embedded(cluster: Cluster) -> None:
     worker = busy(cluster)
-    for child in children(worker):
-        child.kill()
+    kill_children(worker)
     cluster.synced.covered()
     cluster.synced.endpoint.heal()
     cluster.settles()
@@ -40,8 +39,7 @@ def test_a_child_killed_in_mid_call_is_replaced_and_its_rows_are_embedded(cluste
 
 def test_rows_of_a_killed_child_are_taken_up_at_once_and_their_attempt_counts(cluster: Cluster) -> None:
     worker = busy(cluster, env={})  # with a lease of 15 s
-    for child in children(worker):
-        child.kill()
+    kill_children(worker)
     killed = time.monotonic()
     attempts = "SELECT max(attempts) FROM pgvector_sync.work"
     eventually(lambda: cluster.synced.database.value(attempts) == 2, what="claimed again")
@@ -128,4 +126,4 @@ def test_a_pipeline_removed_under_a_running_worker_disturbs_nobody(cluster: Clus
     cluster.synced.remove()
     cluster.synced.pipeline()
     cluster.settles()
-    eventually(lambda: worker.exit_code is None)
+    assert worker.exit_code is None

@@ -85,7 +85,7 @@ def test_a_worker_and_a_beat_outlive_what_redis_says(
     cluster.settles()
     heal = fault(client)
     cluster.insert(20, start=101)
-    time.sleep(4)
+    time.sleep(4)  # noqa: TID251  # so long it lasts
     heal()
     cluster.settles(40)
     assert (worker.exit_code, beat.exit_code) == (None, None)

@@ -94,6 +94,7 @@ def test_pools_are_opened_after_the_fork(cluster: Cluster) -> None:
         {c.laddr.port for c in process.net_connections(kind="tcp") if c.raddr}
         for process in [psutil.Process(worker.pid), *children(worker)]
     ]
+    assert len(ports) > 2
     shared = ports[0] & set().union(*ports[1:])
     database = cluster.synced.database.execute(
         "SELECT client_port FROM pg_stat_activity WHERE application_name = 'pgvector-sync'"

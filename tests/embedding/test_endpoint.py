@@ -11,7 +11,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from support.endpoint import vector_of
+from support.endpoint import Limit, vector_of
 
 KEY = {"Authorization": "Bearer test-key"}
 GOOD = {"model": "text-embedding-3-small", "input": ["a"]}
@@ -74,3 +74,20 @@ def test_as_a_process_it_is_controlled_over_http():
     assert statuses == [503, 200]
     assert np.allclose(answer["data"][0]["embedding"], vector_of("a", 1536))
     assert calls == {"requests": 3, "answered": 2, "inputs": 3, "tokens": 3, "most_per_text": 3}
+
+
+def test_nothing_that_a_test_has_set_outlives_a_reset(endpoint):
+    post(endpoint, GOOD)
+    endpoint.api_key, endpoint.latency, endpoint.limit = "another-key", 30.0, Limit(requests_per_minute=1)
+    endpoint.fail("hang")
+    endpoint.reset()
+    assert endpoint.calls.totals == dict.fromkeys(endpoint.calls.totals, 0)
+    assert [post(endpoint, GOOD).status_code for _ in range(3)] == [200, 200, 200]
+
+
+def test_a_failed_test_is_told_what_the_endpoint_was_asked(endpoint):
+    post(endpoint, GOOD)
+    endpoint.fail(status=503, times=2)
+    assert "'requests': 1" in str(endpoint)
+    assert "status=503" in str(endpoint)
+    assert "longest stall 0.0 s" not in str(endpoint)

@@ -169,6 +169,7 @@ def test_every_image_is_pinned_by_its_digest(services, instructions):
 
 def test_the_image_holds_the_versions_that_were_tested(instructions):
     installs = [rest for what, rest in instructions if what == "RUN" and "pip install" in rest]
+    assert installs
     assert all("--constraint constraints.txt" in rest for rest in installs)
 
 
@@ -272,9 +273,10 @@ def test_the_program_is_no_root_and_gets_the_signal(instructions):
 
 
 def test_no_cache_stays_in_the_image(instructions):
-    for instruction, rest in instructions:
-        if instruction == "RUN" and "pip" in rest:
-            assert len(re.findall(r"pip (?:wheel|install)", rest)) == rest.count("--no-cache-dir")
+    installs = [rest for what, rest in instructions if what == "RUN" and "pip" in rest]
+    assert installs
+    for rest in installs:
+        assert len(re.findall(r"pip (?:wheel|install)", rest)) == rest.count("--no-cache-dir")
 
 
 def test_what_is_copied_exists_and_is_let_in(instructions):

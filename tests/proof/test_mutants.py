@@ -35,8 +35,11 @@ def test_a_break_is_noticed_or_covered_by_another_defence(ground: Ground, mutant
 
 
 def test_what_covers_a_harmless_break_is_broken_with_it_in_another_mutant() -> None:
-    for mutant in MUTANTS:
-        if mutant.together_with:
-            pair = next(other for other in MUTANTS if other.name == mutant.together_with)
-            assert set(mutant.edits) < set(pair.edits)
-            assert not pair.harmless
+    harmless = {mutant.name: mutant for mutant in MUTANTS if mutant.harmless}
+    # what covers these is how Postgres works, and no other line of ours that could be broken with them
+    alone = {"no trim of further chunks", "two drains at once", "writes under REPEATABLE READ"}
+    assert {name for name, mutant in harmless.items() if not mutant.together_with} == alone
+    for mutant in (mutant for name, mutant in harmless.items() if name not in alone):
+        pair = next(other for other in MUTANTS if other.name == mutant.together_with)
+        assert set(mutant.edits) < set(pair.edits)
+        assert not pair.harmless

@@ -67,8 +67,10 @@ def test_whoever_may_only_enqueue_cant_run_code_as_its_owner(docs: Steps) -> Non
                 "EXECUTE 'ALTER ROLE caller SUPERUSER'; RETURN '1'; END $$"
             )
             connection.execute("CREATE CAST (pg_temp.trap AS json) WITH FUNCTION pg_temp.spring(pg_temp.trap)")
-            with contextlib.suppress(psycopg.Error):
+            with pytest.raises(psycopg.errors.WrongObjectType, match="a key is no trap"):
                 connection.execute("SELECT pgvector_sync.enqueue('docs', 'x'::pg_temp.trap)")
+            connection.execute("SELECT pgvector_sync.enqueue('docs', 1::bigint)")
+        assert docs.synced.events() == [[1]], "a key of the source is enqueued"
         assert not docs.synced.database.value("SELECT rolsuper FROM pg_roles WHERE rolname = 'caller'")
     finally:
         docs.synced.run("DROP OWNED BY caller CASCADE", "DROP ROLE caller")
@@ -161,22 +163,21 @@ def test_an_orphan_share_of_nothing_means_nothing(filled: Steps) -> None:
 
 
 def test_a_date_typed_in_another_way_is_the_same_key(synced: Synced) -> None:
-
     synced.run(
         "CREATE TABLE days (day date PRIMARY KEY, body text)", "INSERT INTO days VALUES ('2026-01-05', 'x')"
     )
     synced.pipeline("docs", source="days")
     days = Steps(synced, synced.runtime)
     columns = synced.shape().pipeline.source.key
-    keys = []
-    for typed in ("2026-1-5", "2026-01-05", "20260105"):
-        try:
-            keys.append(canonical_key([typed], columns))
-        except ValueError:
-            continue
+    keys = [canonical_key([typed], columns) for typed in ("2026-01-05", "20260105", "2026-W02-1")]
+    assert set(keys) == {("2026-01-05",)}
+    with pytest.raises(ValueError, match="2026-1-5"):
+        canonical_key(["2026-1-5"], columns)
     walk(days, ask(days, keys=keys, force=True))
     assert days.in_work() == ["2026-01-05"]
+    paid = synced.paid()
     days.process(Lane.BULK)
+    assert synced.paid() == paid + 1
     assert days.state() == ("active", None)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from support.attack import WORKERS, Attack
-from support.synced import Synced
+from support.shop import LOOT, PARTITIONS, ROWS, Connection, Role, serve
+from support.synced import OURS, Synced
 
 
 @pytest.fixture
@@ -23,3 +24,53 @@ def attack(synced: Synced, role: Callable[..., str]) -> Attack:
         "GRANT ALL ON loot.ran TO PUBLIC",
     )
     return made
+
+
+# -- the shop ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def owner(synced: Synced, role: Role) -> str:
+    """Owns the schema `shop` and its tables."""
+    name = role("shopkeeper", "CREATE SCHEMA shop AUTHORIZATION {role}")
+    with synced.database.connect_as(name) as connection:
+        for statement in LOOT:
+            connection.execute(statement)
+    synced.run("SELECT shop.fold()")
+    assert synced.database.execute("SELECT who FROM shop.loot") == [("postgres",)], "the trap works"
+    synced.run("TRUNCATE shop.loot")
+    return name
+
+
+@pytest.fixture
+def attacker(synced: Synced, owner: str) -> Connection:
+    """A session of the owner of a plain source."""
+    serve(synced, owner)
+    return synced.database.connect_as(owner)
+
+
+@pytest.fixture
+def partitioned(synced: Synced, owner: str) -> Connection:
+    """A session of the owner of a partitioned source."""
+    serve(synced, owner, *PARTITIONS)
+    return synced.database.connect_as(owner)
+
+
+@pytest.fixture
+def robbed(synced: Synced, owner: str) -> Callable[[], set[str]]:
+    """The roles, besides the attacker, that have executed the attacker's code."""
+
+    def roles() -> set[str]:
+        return {who for (who,) in synced.database.execute("SELECT who FROM shop.loot")} - {owner}
+
+    return roles
+
+
+@pytest.fixture
+def member(synced: Synced, owner: str, role: Role) -> str:
+    """Applies and syncs, and is no superuser."""
+    grants = ("GRANT USAGE, CREATE ON SCHEMA shop TO {role}", "GRANT SELECT, TRIGGER ON ALL TABLES IN SCHEMA shop TO {role}")  # fmt: skip
+    with synced.database.connect_as(owner) as connection:
+        connection.execute("CREATE TABLE shop.docs (id bigint PRIMARY KEY, body text)")
+        connection.execute(ROWS)
+    return role("sync_owner", *OURS, *grants)

@@ -7,8 +7,23 @@ import pytest
 from pgvector_sync.errors import Refused
 from pgvector_sync.store import trust
 from pgvector_sync.store.pipelines import require_pipeline
-from support.attack import Attack, documents, grant, owns_schema
+from support.attack import HELD, MARK, Attack, documents, grant, owns_schema
 from support.synced import TEXT_LIMIT
+
+
+def test_the_trap_shows_whose_rights_the_attackers_code_has(attack: Attack) -> None:
+    """So that `nothing_ran` means something in the other tests."""
+    documents(attack)
+    attack.as_attacker(
+        attack.function("loot.trap", "", "int", "1"),
+        f"GRANT EXECUTE ON FUNCTION loot.trap() TO {attack.worker}",
+    )
+    with attack.synced.acting_as(attack.worker) as runtime, runtime.database.transaction() as connection:
+        connection.execute("SELECT loot.trap()")
+        assert attack.synced.database.value(HELD, MARK) == 1
+    assert attack.synced.database.execute("SELECT who FROM loot.ran") == [(attack.worker,)]
+    with pytest.raises(AssertionError):
+        attack.nothing_ran()
 
 
 def test_a_better_fitting_convert_to_in_public_does_not_run_as_the_worker(attack: Attack) -> None:

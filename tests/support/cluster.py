@@ -127,3 +127,11 @@ class Points:
 
 def children(process: Process) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
+
+
+def kill_children(process: Process) -> None:
+    """There must be some."""
+    found = children(process)
+    assert found, f"{process.command} has no children"
+    for child in found:
+        child.kill()
