@@ -68,10 +68,11 @@ def naps(synced: Synced) -> Synced:
 
 
 def batches(runtime: Runtime, count: int = 12) -> None:
-    """So many turns of fill, drain and batches."""
+    """Turns of fill, drain and batches until nothing is left to do, at most so many."""
     loop = Loop(runtime)
     for _ in range(count):
-        loop.turn()
+        if not loop.turn() and settled(runtime.database, None):
+            return
 
 
 def idle(synced: Synced) -> None:

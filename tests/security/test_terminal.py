@@ -69,6 +69,10 @@ def test_letters_of_every_script_and_emoji_are_shown() -> None:
 # -- commands, on a real database ------------------------------------------------------------------------------
 
 
+PATIENT = {"PGVECTOR_SYNC_PROVIDER_TIMEOUT": "300", "PGVECTOR_SYNC_DEADLINE": "900"}
+"""An overloaded machine makes these tests slow, and a call that hangs ends in pytest's timeout, which shows all threads."""
+
+
 @pytest.fixture
 def command(
     synced: Synced, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -80,7 +84,7 @@ def command(
     def run(*arguments: str, terminal: bool = True) -> str:
         env = {
             **os.environ, "DATABASE_URL": synced.database.url, "COLUMNS": "300", "NO_COLOR": "1",
-            **ENVIRONMENT, "TERM": "dumb",
+            **ENVIRONMENT, "TERM": "dumb", **PATIENT,
         }  # fmt: skip
         if not terminal:
             capfd.readouterr()

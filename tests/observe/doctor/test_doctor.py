@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+
+import pytest
 
 from support.examined import errors, look, the, warnings
-from support.processes import Processes
 from support.roles import WORKER
 from support.synced import Synced
 
@@ -20,30 +22,33 @@ def test_all_is_well(docs: Synced, redis_url: str) -> None:
 
 
 def test_the_command_prints_a_stable_shape_and_its_exit_code(
-    docs: Synced, processes: Processes, redis_url: str
+    docs: Synced,
+    command_line: Callable[..., tuple[int, str, str]],
+    redis_url: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    processes.env |= {"DATABASE_URL": docs.database.url, "REDIS_URL": redis_url}
-    healthy = processes.command("doctor", "--json", "--offline")
-    assert healthy.wait() == 0
-    printed = json.loads(healthy.printed)
+    monkeypatch.setenv("DATABASE_URL", docs.database.url)
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    code, out, err = command_line("doctor", "--json", "--offline")
+    assert (code, err) == (0, "")
+    printed = json.loads(out)
     assert printed.keys() == {"version", "checks"}
     assert printed["version"] == 1
     assert {check["name"] for check in printed["checks"]} >= {"database", "capture", "redis"}
     for check in printed["checks"]:
         assert check.keys() == {"name", "level", "seen", "advice", "pipeline"}
     docs.run("ALTER TABLE docs DISABLE TRIGGER pgvector_sync_update")
-    ill = processes.command("doctor", "--offline")
-    assert ill.wait() == 1
-    assert "Traceback" not in ill.printed
-    assert 'ALTER TABLE "public"."docs" ENABLE TRIGGER "pgvector_sync_update";' in ill.printed
-    assert "1 error, " in ill.printed
-    assert ill.printed.startswith("error    capture (docs): "), "what is wrong comes first"
-    assert "\nok " not in ill.printed
-    assert "(--all shows them)" in ill.printed
-    every = processes.command("doctor", "--offline", "--all")
-    assert every.wait() == 1
-    lines = [line for line in every.printed.splitlines() if not line.startswith(" ")]
-    assert every.printed.startswith("error    capture (docs): ")
+    code, ill, _ = command_line("doctor", "--offline")
+    assert code == 1
+    assert 'ALTER TABLE "public"."docs" ENABLE TRIGGER "pgvector_sync_update";' in ill
+    assert "1 error, " in ill
+    assert ill.startswith("error    capture (docs): "), "what is wrong comes first"
+    assert "\nok " not in ill
+    assert "(--all shows them)" in ill
+    code, every, _ = command_line("doctor", "--offline", "--all")
+    assert code == 1
+    lines = [line for line in every.splitlines() if not line.startswith(" ")]
+    assert every.startswith("error    capture (docs): ")
     assert sum(line.startswith("ok ") for line in lines) > 15
 
 
