@@ -66,7 +66,8 @@ def test_the_wheel_carries_every_sql_file_and_nothing_of_the_tests(wheel: Path) 
 
 def test_the_command_of_the_wheel_is_the_wheels_own(clean: Path, tmp_path: Path) -> None:
     code = "import pgvector_sync.database.statements as s; print(s.__file__); print(s.sql_folder())"
-    done = subprocess.run([clean / "python", "-c", code], cwd=tmp_path, text=True, capture_output=True, check=True)
+    command = [clean / "python", "-I", "-c", code]  # whatever PYTHONPATH says
+    done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=True)
     module, folder = done.stdout.splitlines()
     ours = str(clean.parent.resolve())
     assert (module.startswith(ours), folder.startswith(ours)) == (True, True), "imported from the source tree"
