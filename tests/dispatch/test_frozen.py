@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pgvector_sync.database import IDLE_IN_TRANSACTION
+from pgvector_sync.database.session import IDLE_IN_TRANSACTION
 from pgvector_sync.failpoint import Failpoint
 from support.cluster import Cluster, Points, children
 from support.waiting import eventually
