@@ -23,6 +23,15 @@ SELECT EXISTS (
     JOIN pg_catalog.pg_namespace n ON n.oid = made.schema
     WHERE n.nspname = ANY (%(schemas)s) AND n.nspname <> 'pg_catalog' AND NOT {trusts_owner}) AS shared;
 
+-- name: create_view
+-- Has Postgres parse one expression, to be printed with its names spelled out.
+CREATE VIEW {view} AS SELECT ({given}
+) AS pgvector_sync_text FROM {source};
+
+-- name: drop_view
+-- Makes way for the next.
+DROP VIEW {view};
+
 -- name: printed
 -- The definition of a view, with names qualified that the search_path doesn't find.
 SELECT pg_catalog.pg_get_viewdef(%(view)s::regclass) AS printed;

@@ -8,6 +8,14 @@ SELECT n.oid IS NOT NULL AS schema_exists, c.oid IS NOT NULL AS ledger_exists,
 FROM (SELECT) AS always LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = 'pgvector_sync'
 LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'applied_migration';
 
+-- name: create_schema
+-- Our schema. IF NOT EXISTS would ask for CREATE on the database even where the schema is there already.
+CREATE SCHEMA pgvector_sync;
+
+-- name: create_extension
+-- pgvector, where it isn't installed yet.
+CREATE EXTENSION vector WITH SCHEMA public;
+
 -- name: create_ledger
 -- The ledger itself, which no migration can create.
 CREATE TABLE pgvector_sync.applied_migration (

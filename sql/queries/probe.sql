@@ -1,5 +1,13 @@
 -- What an expression reads and needs, by the catalog's word about a view of it that is rolled back.
 
+-- name: create_view
+-- Has Postgres parse text and `where` as the file spells them. In WHERE, aggregates and functions that return sets are
+-- refused; a line of its own ends a trailing comment.
+CREATE VIEW {view} AS SELECT ({given_text}
+)::pg_catalog.text AS text FROM {source} WHERE ({given_text}
+) IS NOT NULL AND ({given_where}
+);
+
 -- name: reads
 -- What the probing view reads: columns of the source, other relations, and the tree for what dependencies don't say:
 -- a relation read twice, and those of the system catalog.

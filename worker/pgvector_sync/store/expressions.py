@@ -19,6 +19,7 @@ from pgvector_sync.store.trust import trusts
 PIN = "expression_pin"
 """A view in our schema that is rolled back."""
 _COLUMN = "pgvector_sync_text"
+"""Of that view."""
 TRY_TIME = timedelta(seconds=2)
 
 
@@ -166,17 +167,16 @@ def _spelled_out(connection: Connection, source: Source, user_sql: str, path: st
     view = sql.Identifier("pgvector_sync", PIN)
     create_view(
         connection,
-        sql.SQL("CREATE VIEW {view} AS SELECT ({expression}\n) AS {column} FROM {source}").format(
+        statement("expressions.create_view").format(
             view=view,
-            expression=sql.SQL(user_sql),
-            column=sql.Identifier(_COLUMN),
+            given=sql.SQL(user_sql),
             source=sql.Identifier(source.schema, source.table),
         ),
         path,
         "",
     )
     printed: str = one(connection, statement("expressions.printed"), {"view": f"pgvector_sync.{PIN}"})["printed"]
-    connection.execute(sql.SQL("DROP VIEW {}").format(view))
+    connection.execute(statement("expressions.drop_view").format(view=view))
     _look_up(connection, ours)
     printed = printed.strip().removeprefix("SELECT ")
     return printed[: printed.rindex(f" AS {_COLUMN}\n")].strip()

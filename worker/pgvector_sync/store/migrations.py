@@ -127,9 +127,8 @@ def _create_ledger(connection: Connection) -> None:
         return
     try:
         with connection.transaction():
-            # IF NOT EXISTS would ask for CREATE on the database even where the schema is there already
             if not state["schema_exists"]:
-                connection.execute("CREATE SCHEMA pgvector_sync")
+                connection.execute(statement("migrations.create_schema"))
             connection.execute(statement("migrations.create_ledger"))
     except psycopg.errors.InsufficientPrivilege as error:
         if state["schema_exists"]:
@@ -209,7 +208,7 @@ def _require_extension(connection: Connection) -> None:
             )
         try:
             with connection.transaction():
-                connection.execute("CREATE EXTENSION vector WITH SCHEMA public")
+                connection.execute(statement("migrations.create_extension"))
         except psycopg.errors.InsufficientPrivilege:
             raise Refused(
                 f"role {found['role']} may not create the extension vector in {found['database']}",

@@ -76,13 +76,10 @@ def _probe(
     view = sql.Identifier("pgvector_sync", PROBE)
     expressions.create_view(
         connection,
-        sql.SQL(
-            "CREATE VIEW {view} AS SELECT ({text}\n)::pg_catalog.text AS text FROM {source} "
-            "WHERE ({text}\n) IS NOT NULL AND ({where}\n)"  # in WHERE, aggregates and sets are refused
-        ).format(
+        statement("probe.create_view").format(
             view=view,
-            text=sql.SQL(text_sql),
-            where=sql.SQL(where_sql or "true"),
+            given_text=sql.SQL(text_sql),
+            given_where=sql.SQL(where_sql or "true"),
             source=sql.Identifier(source.schema, source.table),
         ),
         paths.default,
