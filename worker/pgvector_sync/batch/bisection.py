@@ -14,19 +14,10 @@ from dataclasses import dataclass, field
 from pgvector_sync.batch.claim import Batch
 from pgvector_sync.batch.read import Failure
 from pgvector_sync.embedding.embedder import Embedder, Embeddings
-from pgvector_sync.errors import (
-    BrokenContract,
-    InputRejected,
-    Misconfigured,
-    ProviderError,
-    RateLimited,
-    Unavailable,
-)
+from pgvector_sync.errors import CallRejected, InputRejected, Next, OutOfTime, ProviderError, RowFault, TimedOut
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.store.rows import Vector32
 
-OUR_DEADLINE = "deadline"
-"""The code of an Unavailable that says nothing about the provider: the batch had no time left."""
 PROBE_TEXT = "pgvector-sync asks whether this model answers."
 FOR_THE_WRITE = 0.1
 """Of the batch's time: what was paid for must still be written."""
@@ -37,11 +28,6 @@ LEAST = 1 / 10
 it had, and a quarter of that is the probe's: a row that is blamed had four times as much as this."""
 FEW = 50
 """Rows that are asked one by one, once a request has hung."""
-
-_BISECTED = (InputRejected, Unavailable, BrokenContract, Misconfigured)
-"""Failures that may be one row's fault, if a probe text succeeds at the same time: a firewall may answer 403 to a
-text, a gateway 424. Misconfigured only where the provider has answered; else it is our own environment.
-"""
 
 Wanted = Sequence[tuple[bytes, str]]
 """Fingerprints with their texts."""
@@ -116,12 +102,9 @@ class Bisection:
         self._cut([wanted[position] for position in answer.left])
 
     def _may_be_a_rows(self, error: ProviderError, *, alone: bool) -> bool:
-        if isinstance(error, RateLimited):
-            # a limit is the provider's, unless it hits one row in a probe whose harmless text has just passed
-            return alone and self._batch.probe and error.status is not None
-        if isinstance(error, Misconfigured) and error.status is None:
-            return False
-        return isinstance(error, _BISECTED) and not _is_deadline(error)
+        if error.disposition.row is RowFault.IN_A_PROBE:
+            return alone and self._batch.probe
+        return error.disposition.row is not RowFault.NEVER
 
     def _cut(self, wanted: Wanted) -> None:
         """In halves; in many parts where failures cost time rather than calls."""
@@ -147,21 +130,21 @@ class Bisection:
             answer = self._embedder.embed(texts, self._batch.pipeline.spec, deadline=until, lane=self._batch.lane)
         except ProviderError as error:
             self._done.requests += 1
-            if isinstance(error, Unavailable) and self._hangs(error, until):
+            if self._hangs(error, until):
                 self._hung = True
-                raise Unavailable("the provider did not answer in time", code="timeout") from None
+                raise TimedOut from None
             raise
         reach(Failpoint.EMBED_ANSWERED)
         self._done.requests += answer.requests + (answer.failure is not None)
         self._done.tokens += answer.tokens
         self._answered = True
-        if isinstance(answer.failure, Unavailable) and self._hangs(answer.failure, until):
+        if answer.failure is not None and self._hangs(answer.failure, until):
             self._hung = True
         return answer
 
-    def _hangs(self, error: Unavailable, until: float) -> bool:
-        cut_short = _is_deadline(error) and until < self._until
-        return cut_short or (error.code == "timeout" and error.status is None)
+    def _hangs(self, error: ProviderError, until: float) -> bool:
+        """Whether a time limit of the call ended it, or its share of the batch's time, but not the batch's end."""
+        return error.unanswered and (error.disposition.pipeline is not Next.CARRY_ON or until < self._until)
 
     def _limit(self, share: float) -> float:
         """Until when a request may take (time.monotonic()).
@@ -173,31 +156,26 @@ class Bisection:
         now = time.monotonic()
         seconds = (self._until - now) * share
         if seconds < LEAST * self._longest_call:
-            raise Unavailable("the batch has no time left", code=OUR_DEADLINE)
+            raise OutOfTime("the batch has no time left")
         return now + seconds
 
     def _require_healthy(self, error: ProviderError) -> None:
         """Raises unless a harmless text succeeds right now: else one refused parameter would park a table."""
         try:
             self.ask_harmless()
-        except (RateLimited, Misconfigured):
-            raise
         except ProviderError as failed:
-            # an outage or our deadline is the truth, even where the text was refused a moment before
-            raise (error if not _is_deadline(failed) and error.retryable else failed) from None
+            # What is never a text's is the truth, and so is an outage where the text was refused a moment before.
+            # Two failures of kinds that may be a text's are one outage, and the first says which.
+            vague = failed.disposition.row is RowFault.COSTS_ATTEMPT
+            refused = error.disposition.row is RowFault.PARKS
+            raise (error if vague and not refused else failed) from None
 
 
-def _refuses_everything(error: InputRejected) -> Misconfigured:
-    return Misconfigured("the provider refuses every text", status=error.status, code=error.code, hint=error.hint)
+def _refuses_everything(error: InputRejected) -> CallRejected:
+    return CallRejected("the provider refuses every text", status=error.status, code=error.code, hint=error.hint)
 
 
 def _failure(error: ProviderError, fingerprint: bytes) -> Failure:
     """What is held against the row: a refusal of any status parks it at once, anything else costs an attempt."""
-    if isinstance(error, Misconfigured):
-        answer = " ".join(str(part) for part in (error.status, error.code) if part is not None)
-        error = InputRejected(f"the provider refuses the input ({answer})", status=error.status, code=error.code)
-    return Failure(error.name, str(error), fingerprint, final=isinstance(error, InputRejected))
-
-
-def _is_deadline(error: ProviderError) -> bool:
-    return error.code == OUR_DEADLINE and error.status is None
+    error = error.of_one_input()
+    return Failure(error.name, str(error), fingerprint, final=error.disposition.row is RowFault.PARKS)

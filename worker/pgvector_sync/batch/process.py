@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from pgvector_sync.batch import settle
-from pgvector_sync.batch.bisection import OUR_DEADLINE, Embedded
+from pgvector_sync.batch.bisection import Embedded
 from pgvector_sync.batch.claim import Batch, claim
 from pgvector_sync.batch.embed import embed
 from pgvector_sync.batch.read import Failure, Reading, read
@@ -16,8 +16,7 @@ from pgvector_sync.batch.refusal import name_of
 from pgvector_sync.batch.rehearse import rehearse
 from pgvector_sync.batch.write import Prepared, Written, write
 from pgvector_sync.database import IN_THE_WAY, OUTAGE, Connection
-from pgvector_sync.embedding.budget import OUR_BUDGET
-from pgvector_sync.errors import DatabaseRefuses, ProviderError
+from pgvector_sync.errors import DatabaseRefuses, Next
 from pgvector_sync.model import Key, Lane
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import pipelines, usage
@@ -139,8 +138,9 @@ def _carry(runtime: Runtime, batch: Batch, carried: Carried) -> Outcome:
     parked = settle.fail(runtime, batch, failures)
     unreached = set(batch.rows) - {row.key for row in prepared} - set(failures) - locked
     released = len(unreached | written.held_up | locked)
-    if embedded.stopped_by is not None and not _says_nothing(embedded.stopped_by):
-        settle.provider_failed(runtime, batch, embedded.stopped_by, unreached)
+    stopped_by = embedded.stopped_by
+    if stopped_by is not None and stopped_by.disposition.pipeline is not Next.CARRY_ON:
+        settle.provider_failed(runtime, batch, stopped_by, unreached)
     elif unreached:
         settle.release(runtime, batch, unreached)
     _account(runtime, batch, embedded, written)
@@ -169,11 +169,6 @@ def _carry(runtime: Runtime, batch: Batch, carried: Carried) -> Outcome:
         released=released,
         full=len(batch.rows) == batch.size and not batch.probe and embedded.stopped_by is None,
     )
-
-
-def _says_nothing(error: ProviderError) -> bool:
-    """The failure is ours: the rows go back, and the provider is as healthy as before."""
-    return error.status is None and error.code in {OUR_DEADLINE, OUR_BUDGET}
 
 
 def _prepare(batch: Batch, reading: Reading, embedded: Embedded) -> list[Prepared]:

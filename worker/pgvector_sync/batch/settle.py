@@ -11,7 +11,7 @@ from pgvector_sync.batch.claim import Batch
 from pgvector_sync.batch.read import Failure
 from pgvector_sync.batch.refusal import name_of
 from pgvector_sync.database import OUTAGE, Connection
-from pgvector_sync.errors import DatabaseRefuses, ProviderError, RateLimited, SyncError, Unavailable
+from pgvector_sync.errors import UNEXPECTED, DatabaseRefuses, Disposition, Next, ProviderError, SyncError
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, State
 from pgvector_sync.runtime import Runtime
@@ -27,6 +27,7 @@ from pgvector_sync.telemetry.events.batch import (
 
 LONGEST_PAUSE = timedelta(seconds=30)
 """Between two probes of a pipeline: work resumes within a minute of the recovery (G9). A probe is one row."""
+STATES = {Next.COOL_DOWN: State.COOLING_DOWN, Next.STOP: State.MISCONFIGURED}
 
 
 def fail(runtime: Runtime, batch: Batch, failures: dict[Key, Failure]) -> int:
@@ -77,16 +78,8 @@ def _settle(runtime: Runtime, batch: Batch, failures: dict[Key, Failure], connec
 
 def provider_failed(runtime: Runtime, batch: Batch, error: ProviderError, keys: Iterable[Key]) -> None:
     """An outage is not a failure: the pipeline waits and says why, the rows keep their attempts (G9)."""
-    waits = isinstance(error, RateLimited | Unavailable)
-    _wait(
-        runtime,
-        batch,
-        State.COOLING_DOWN if waits else State.MISCONFIGURED,
-        _reason(error),
-        keys=list(keys),
-        retry_after=error.retry_after if isinstance(error, RateLimited | Unavailable) else None,
-        of_the_model=isinstance(error, RateLimited),
-    )
+    reason = _reason(error)
+    _wait(runtime, batch, error.disposition, reason, keys=list(keys), retry_after=error.retry_after)
 
 
 def _reason(error: SyncError) -> str:
@@ -96,15 +89,15 @@ def _reason(error: SyncError) -> str:
 def _wait(
     runtime: Runtime,
     batch: Batch,
-    state: State,
+    disposition: Disposition,
     reason: str,
     *,
     keys: Sequence[Key] = (),
     retry_after: timedelta | None = None,
-    of_the_model: bool = False,
 ) -> None:
     """The pipeline waits, for its probe at the latest; `keys` go back, and keep their attempts."""
     settings = runtime.settings
+    state = STATES[disposition.pipeline]
 
     def wait(connection: Connection) -> bool:
         if keys:
@@ -119,7 +112,7 @@ def _wait(
             backoff_first=settings.backoff_first,
             backoff_longest=min(settings.backoff_longest, LONGEST_PAUSE),
         )
-        if changed and of_the_model:
+        if changed and disposition.whole_model:
             pipelines.rate_limited(connection, batch.pipeline)
         reach(Failpoint.PROVIDER_FAILED)
         return changed
@@ -134,14 +127,14 @@ def _wait(
 
 def stop(runtime: Runtime, batch: Batch, error: DatabaseRefuses) -> None:
     """The pipeline waits for a person, or for its probe."""
-    _wait(runtime, batch, State.MISCONFIGURED, _reason(error))
+    _wait(runtime, batch, error.disposition, _reason(error))
 
 
 def failed(runtime: Runtime, batch: Batch, error: Exception) -> None:
     """After an exception that nothing expects: without a pause it would come as often as there are workers."""
     reason = f"a worker failed ({name_of(error)}): see its log"
     with suppress(*OUTAGE), _logged(batch):
-        _wait(runtime, batch, State.COOLING_DOWN, reason)
+        _wait(runtime, batch, UNEXPECTED, reason)
 
 
 def release(runtime: Runtime, batch: Batch, keys: Iterable[Key], *, delay: timedelta = timedelta(0)) -> None:

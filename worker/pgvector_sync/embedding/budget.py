@@ -12,15 +12,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pgvector_sync.embedding.bucket import Buckets, Draw, LocalBuckets, Verb
-from pgvector_sync.errors import ConfigError, RateLimited
+from pgvector_sync.errors import BudgetExhausted, BudgetOverdrawn, ConfigError
 from pgvector_sync.model import Lane
 
 if TYPE_CHECKING:
     from pgvector_sync.model import Provider
     from pgvector_sync.settings import Settings
 
-OUR_BUDGET = "budget"
-"""The code of a RateLimited that is ours, and over in moments: the batch had no time left to wait for it."""
 BURST = 0.05
 """Of a minute's limit, three seconds' worth: what may be spent at once. The other 95 % flow evenly, so that no
 60 seconds, wherever they begin, hold more than the limit."""
@@ -69,8 +67,8 @@ class Budget:
     def take(self, model: str, tokens: int, *, lane: Lane, deadline: float) -> None:
         """One request of so many tokens; waits until it may be sent.
 
-        `deadline` is a value of `time.monotonic()`. Raises RateLimited where the wait would end too late for the
-        call to be answered; the code is OUR_BUDGET unless that wait is a long one.
+        `deadline` is a value of `time.monotonic()`. Raises BudgetExhausted where the wait would end too late for
+        the call to be answered, BudgetOverdrawn where it would be a long one.
         """
         if not self._gauges:
             return
@@ -80,11 +78,9 @@ class Budget:
         while (wait := self._buckets.draw(Verb.TAKE, self._name(model), draws)) > 0:
             now = time.monotonic()
             if now + wait > until:
-                raise RateLimited(
-                    "the budget of this provider and model is used up",
-                    retry_after=timedelta(seconds=wait),
-                    status=None,
-                    code=OUR_BUDGET if wait <= MOMENTS else None,
+                failure = BudgetExhausted if wait <= MOMENTS else BudgetOverdrawn
+                raise failure(
+                    "the budget of this provider and model is used up", retry_after=timedelta(seconds=wait)
                 )
             if lane is Lane.BULK:
                 wait = min(wait + random.uniform(0, SPREAD), until - now)  # noqa: S311

@@ -41,9 +41,9 @@ class Embedder(Protocol):
         """The texts' vectors. `deadline` is a value of `time.monotonic()`: later than that, it gives up.
         `lane` says who goes first where the provider's limits make callers wait.
 
-        Raises ProviderError if no text was answered: RateLimited (its code is `budget` where our own budget
-        would have had room too late), Unavailable (its code is `deadline` where the deadline ended it,
-        which says nothing about the provider), BrokenContract, Misconfigured, InputRejected.
+        Raises ProviderError if no text was answered: RateLimited (BudgetExhausted where our own budget would have
+        had room too late), Unavailable, OutOfTime where the deadline ended it, BrokenContract, Misconfigured,
+        InputRejected.
         """
         ...
 

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, TypeVar
 import openai
 
 from pgvector_sync.embedding.hosts import OPENAI_BASE_URL
-from pgvector_sync.errors import InputRejected, Misconfigured, ProviderError, RateLimited, Unavailable
+from pgvector_sync.errors import (
+    CallRejected,
+    InputRejected,
+    Misconfigured,
+    ProviderError,
+    RateLimited,
+    TimedOut,
+    Unavailable,
+)
 
 if TYPE_CHECKING:
     from pgvector_sync.model import Provider
@@ -44,7 +52,7 @@ def sort_failure(
     if ours := _cause(error, ProviderError):
         return ours
     if isinstance(error, openai.APITimeoutError):
-        return Unavailable("the provider did not answer in time", code="timeout")
+        return TimedOut()
     if _cause(error, ssl.SSLCertVerificationError):
         return Misconfigured(
             "the provider's TLS certificate is not trusted",
@@ -82,20 +90,20 @@ def _sort_status(error: openai.APIStatusError, provider: Provider, setting: str,
     answer = f"{status} {code}" if code else f"{status}"
     wait = retry_after(error.response.headers, now=datetime.now(UTC))
     if _QUOTA.intersection(codes):
-        return Misconfigured(
+        return CallRejected(
             f"the provider account's quota is used up ({answer})",
             status=status,
             code=code,
             hint="check plan and billing with the provider, then `pgvector-sync resume`",
         )
     if status == 429:
-        return RateLimited(f"the provider limits our rate ({answer})", retry_after=wait, code=code)
+        return RateLimited(f"the provider limits our rate ({answer})", retry_after=wait, status=status, code=code)
     if status >= 500 or status in {408, 409, 425}:
         return Unavailable(f"the provider failed ({answer})", retry_after=wait, status=status, code=code)
     if status in _INPUT:
         return InputRejected(f"the provider refuses the input ({answer})", status=status, code=code)
     message, hint = _misconfigured(status, provider, setting)
-    return Misconfigured(f"{message} ({answer})", status=status, code=code, hint=hint)
+    return CallRejected(f"{message} ({answer})", status=status, code=code, hint=hint)
 
 
 def _misconfigured(status: int, provider: Provider, setting: str) -> tuple[str, str]:

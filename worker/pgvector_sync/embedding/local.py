@@ -11,7 +11,7 @@ import numpy as np
 
 from pgvector_sync.embedding.embedder import Embeddings
 from pgvector_sync.embedding.per_process import PerProcess
-from pgvector_sync.errors import InputRejected, Misconfigured, Unavailable
+from pgvector_sync.errors import InputRejected, Misconfigured, OutOfTime
 from pgvector_sync.model import Lane
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class LocalEmbedder:
         tokens = 0
         for start in range(0, len(texts), SLICE):
             if time.monotonic() > deadline:
-                raise Unavailable("the batch's deadline has passed", code="deadline")
+                raise OutOfTime("the batch's deadline has passed")
             pooled, count = model.encode(texts[start : start + SLICE])
             vectors[start : start + SLICE] = _unit(pooled[:, : spec.dimensions])
             tokens += count

@@ -27,7 +27,7 @@ from pgvector_sync.embedding.packing import MAX_INPUT_TOKENS, MAX_TOKENS, fit_on
 from pgvector_sync.embedding.per_process import PerProcess
 from pgvector_sync.embedding.surroundings import open_client
 from pgvector_sync.embedding.tokens import Tokens, byte_bound, count_tokens
-from pgvector_sync.errors import InputRejected, Misconfigured, ProviderError, RateLimited, Unavailable
+from pgvector_sync.errors import InputRejected, Misconfigured, OutOfTime, ProviderError, RateLimited
 from pgvector_sync.model import Lane
 from pgvector_sync.settings import Settings
 
@@ -143,7 +143,7 @@ class OpenAICompatibleEmbedder:
     def _time_left(self, call: _Call) -> float:
         left = call.deadline - time.monotonic()
         if left < SHORTEST_CALL:
-            raise Unavailable("the batch's deadline has passed", code="deadline")
+            raise OutOfTime("the batch's deadline has passed")
         return left
 
     def _request(self, client: openai.OpenAI, texts: list[str], call: _Call) -> Answer:
@@ -163,9 +163,7 @@ class OpenAICompatibleEmbedder:
                 )
         except openai.APITimeoutError as error:
             if seconds < limit:
-                failure: ProviderError = Unavailable(
-                    "the batch's deadline passed during the call", code="deadline"
-                )
+                failure: ProviderError = OutOfTime("the batch's deadline passed during the call")
             else:
                 failure = sort_failure(error, self._provider, self._setting)
         except openai.OpenAIError as error:
@@ -240,5 +238,4 @@ def _is_worth_a_retry(error: BaseException) -> bool:
     Where the provider names a time, the cool-down waits for it. A call that hung has cost a third of the batch's
     time already, and who is to blame had better be asked with another one.
     """
-    hung = isinstance(error, Unavailable) and error.code in {"timeout", "deadline"} and error.status is None
-    return isinstance(error, Unavailable) and error.retry_after is None and not hung
+    return isinstance(error, ProviderError) and error.retried_within_call and error.retry_after is None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 from pgvector_sync.batch.bisection import PROBE_TEXT
 from pgvector_sync.embedding.embedder import Embedder
 from pgvector_sync.embedding.hosts import OPENAI_BASE_URL, address_of, setting_of_address
-from pgvector_sync.errors import Misconfigured, ProviderError, RateLimited, Unavailable
+from pgvector_sync.errors import OutOfTime, ProviderError
 from pgvector_sync.model import Pipeline, Provider, Spec
 from pgvector_sync.observe.doctor.check import Finding, error, ok, warning
 from pgvector_sync.runtime import Runtime
@@ -58,31 +59,11 @@ def _prepare(embedder: Embedder, spec: Spec) -> None:
 
     Raises Misconfigured.
     """
-    try:
+    with suppress(OutOfTime):
         embedder.embed([PROBE_TEXT], spec, deadline=0.0)
-    except Unavailable as failure:
-        if failure.code != "deadline":
-            raise
 
 
 def _sorted(failure: ProviderError, seen: str, setting: str) -> Finding:
     """What to do differs from what a worker does: a worker waits, a person may look."""
-    if isinstance(failure, RateLimited):
-        return warning(
-            seen, "rows wait and go on by themselves; lower requests_per_minute of the provider if it recurs"
-        )
-    if isinstance(failure, Misconfigured):
-        return error(
-            seen, failure.hint or "check the provider's section in pgvector-sync.toml, then: pgvector-sync apply"
-        )
-    if failure.retryable:
-        return error(
-            seen,
-            f"check {setting}, and whether this machine reaches it; if it is down, rows wait "
-            "and go on by themselves",
-        )
-    return error(
-        seen,
-        "check the pipeline's model and dimensions, and the provider's send_dimensions and encoding, "
-        "in pgvector-sync.toml, then: pgvector-sync apply",
-    )
+    finding = warning if failure.expected else error
+    return finding(seen, failure.hint or failure.advice.format(setting=setting))
