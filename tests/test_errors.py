@@ -1,7 +1,8 @@
-"""The error tree: each class says what happens next, and the docs list it."""
+"""The error tree: each class says what happens next, the docs list it, and no other code decides."""
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from inspect import getdoc
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import pgvector_sync
 from pgvector_sync import errors
 from pgvector_sync.errors import (
     CallRejected,
@@ -21,6 +23,7 @@ from pgvector_sync.errors import (
     TimedOut,
 )
 
+PACKAGE = Path(str(pgvector_sync.__file__)).parent
 DOCS = Path(__file__).parents[1] / "docs" / "failures.md"
 
 
@@ -85,3 +88,31 @@ def test_the_docs_list_what_happens_next_for_every_class() -> None:
         ]
         for kind in (DatabaseRefuses, *OF_PROVIDERS)
     ]
+
+
+NAMES = {kind.__name__ for kind in CLASSES} - {"ProviderError"}
+TREE_IS_BUILT = ("errors.py", "embedding")
+"""There errors are made."""
+
+
+def decisions(tree: ast.AST) -> Iterator[int]:
+    """Lines that look at an error's class with isinstance, or compare its code."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
+            classes = {inner.id for inner in ast.walk(node.args[1]) if isinstance(inner, ast.Name)}
+            if classes & NAMES:
+                yield node.lineno
+        if isinstance(node, ast.Compare):
+            for side in (node.left, *node.comparators):
+                if isinstance(side, ast.Attribute) and side.attr == "code":
+                    yield node.lineno
+
+
+def test_only_the_tree_decides_what_happens_after_an_error() -> None:
+    found = {
+        f"{path.relative_to(PACKAGE)}:{line}"
+        for path in PACKAGE.rglob("*.py")
+        if path.relative_to(PACKAGE).parts[0] not in TREE_IS_BUILT
+        for line in decisions(ast.parse(path.read_text("utf-8")))
+    }
+    assert found == set()

@@ -231,6 +231,22 @@ class Misconfigured(ProviderError):
     name = "misconfigured"
     disposition = Disposition(Next.STOP)
 
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        code: str | None = None,
+        option: str | None = None,
+        elsewhere: bool = False,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(message, status=status, code=code, hint=hint)
+        self.option = option
+        """The option of the file that decides it: `base_url`, say."""
+        self.elsewhere = elsewhere
+        """It may be right in another environment: that of the workers."""
+
 
 class CallRejected(Misconfigured):
     """The provider answers that the call is wrong: 401, 403, an unknown model, a used-up quota, a parameter.

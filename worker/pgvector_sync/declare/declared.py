@@ -8,12 +8,9 @@ from functools import cache
 
 from pgvector_sync.declare.file import Config
 from pgvector_sync.embedding.hosts import OPENAI_BASE_URL, check_provider, setting_of_address
-from pgvector_sync.embedding.local import ONNX_PREFIX, WRONG_DIMENSIONS, check_dimensions, sizes_of
+from pgvector_sync.embedding.local import check_dimensions, sizes_of
 from pgvector_sync.errors import ConfigError, Misconfigured
 from pgvector_sync.settings import Settings
-
-_OF_THE_KEY = {"key_not_bound", "not_a_key"}
-_ELSEWHERE = {"host_not_allowed", "key_not_bound"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +18,6 @@ class _Problem:
     key: str
     """In the file."""
     failure: Misconfigured
-    elsewhere: bool
-    """It may be right where the workers run, whose environment is another."""
 
 
 def check_declared(config: Config, settings: Settings) -> list[str]:
@@ -32,7 +27,7 @@ def check_declared(config: Config, settings: Settings) -> list[str]:
     plain http to a host that isn't named with its scheme.
     """
     problems = [*_of_providers(config, settings), *_of_local_models(config)]
-    if wrong := [problem for problem in problems if not problem.elsewhere]:
+    if wrong := [problem for problem in problems if not problem.failure.elsewhere]:
         first, *others = wrong
         further = "".join(f"\n{config.path}: {other.key}: {other.failure}" for other in others)
         hints = dict.fromkeys(problem.failure.hint for problem in wrong if problem.failure.hint)
@@ -52,9 +47,8 @@ def _of_providers(config: Config, settings: Settings) -> Iterator[_Problem]:
         try:
             check_provider(provider, settings)
         except Misconfigured as failure:
-            field = ".api_key_env" if failure.code in _OF_THE_KEY else ".base_url"
-            key = f"providers.{name}" + ("" if setting == OPENAI_BASE_URL else field)
-            yield _Problem(key, failure, elsewhere=failure.code in _ELSEWHERE)
+            option = "" if setting == OPENAI_BASE_URL else f".{failure.option}"
+            yield _Problem(f"providers.{name}{option}", failure)
 
 
 def _of_local_models(config: Config) -> Iterator[_Problem]:
@@ -65,8 +59,4 @@ def _of_local_models(config: Config) -> Iterator[_Problem]:
         try:
             check_dimensions(pipeline.dimensions, sizes(pipeline.model))
         except Misconfigured as failure:
-            key = f"pipelines.{pipeline.name}." + ("dimensions" if failure.code == WRONG_DIMENSIONS else "model")
-            missing = failure.code == "missing_extra" or (
-                pipeline.model.startswith(ONNX_PREFIX) and failure.code == "model_not_found"
-            )
-            yield _Problem(key, failure, elsewhere=missing)
+            yield _Problem(f"pipelines.{pipeline.name}.{failure.option}", failure)

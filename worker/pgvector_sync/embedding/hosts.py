@@ -81,11 +81,14 @@ def check_provider(provider: Provider, settings: Settings) -> str:
     match = _ADDRESS.fullmatch(address)
     if match is None or not has_port(match):
         # Not quoted: a malformed address may well hold a password.
-        raise Misconfigured(f"{setting} is not an address of the form https://host/path", code="bad_address")
+        raise Misconfigured(
+            f"{setting} is not an address of the form https://host/path", code="bad_address", option="base_url"
+        )
     if (match["path"] or "").rstrip("/").endswith(ENDPOINT):
         raise Misconfigured(
             f"{setting} ends in {ENDPOINT}, which is appended to it for every call",
             code="bad_address",
+            option="base_url",
             hint=f"leave {ENDPOINT} out",
         )
     _check_key_name(provider)
@@ -138,6 +141,7 @@ def _check_key_name(provider: Provider) -> None:
     raise Misconfigured(
         f"api_key_env of {provider.name} doesn't name a provider's key, and is not sent",
         code="not_a_key",
+        option="api_key_env",
         hint="name the variable that holds the provider's key, then: pgvector-sync apply",
     )
 
@@ -151,12 +155,15 @@ def _check_destination(key: str | None, to: _Destination, setting: str, settings
         raise Misconfigured(
             f"this environment does not bind {key} to {to.place}, the host of {setting}, so it is not sent there",
             code="key_not_bound",
+            option="api_key_env",
+            elsewhere=True,
             hint=f"if {to.place} may have the key in {key}: {line}",
         )
     if to.scheme == "http" and not is_loopback(to.host):
         raise Misconfigured(
             f"{setting} calls {to.place} over http, where anyone on the way can read texts and key",
             code="https_required",
+            option="base_url",
             hint=f"use https, or, where the network between is your own, name the host with its scheme: {line}",
         )
     by_https = to.scheme == "http" and any(
@@ -167,6 +174,8 @@ def _check_destination(key: str | None, to: _Destination, setting: str, settings
     raise Misconfigured(
         f"this environment does not allow {calls}, the host of {setting}",
         code="host_not_allowed",
+        option="base_url",
+        elsewhere=True,
         hint=f"if {to.place} may see {sees}: {line}",
     )
 

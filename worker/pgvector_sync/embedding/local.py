@@ -41,7 +41,6 @@ class Model(Protocol):
         ...
 
 
-WRONG_DIMENSIONS = "wrong_dimensions"
 WORDLLAMA = "wordllama"
 WORDLLAMA_DIMENSIONS = (64, 128, 256)
 
@@ -56,7 +55,8 @@ def check_dimensions(dimensions: int, sizes: Sequence[int]) -> None:
     if dimensions not in sizes:
         raise Misconfigured(
             f"the local model gives no vectors of {dimensions} dimensions",
-            code=WRONG_DIMENSIONS,
+            code="wrong_dimensions",
+            option="dimensions",
             hint=f"set the pipeline's `dimensions` to one of {', '.join(map(str, sizes))}",
         )
 
@@ -108,11 +108,16 @@ def load_model(name: str) -> Model:
         if error.name == "onnxruntime" and sys.version_info >= (3, 15):
             hint = "run workers on Python 3.11 to 3.14: onnxruntime has no wheel for newer versions yet"
         raise Misconfigured(
-            f"the local model needs the package {error.name}", code="missing_extra", hint=hint
+            f"the local model needs the package {error.name}",
+            code="missing_extra",
+            option="model",
+            elsewhere=True,
+            hint=hint,
         ) from None
     raise Misconfigured(
         "the local provider knows no such model",
         code="model_not_found",
+        option="model",
         hint="use `wordllama`, or `onnx:FOLDER` for a sentence-transformers export",
     )
 

@@ -109,5 +109,7 @@ def _load(path: Path, read: Callable[[str], Any]) -> Any:
     raise Misconfigured(
         trouble,
         code="model_not_found",
+        option="model",
+        elsewhere=True,
         hint="name the folder of a sentence-transformers export, with model.onnx and tokenizer.json",
     )

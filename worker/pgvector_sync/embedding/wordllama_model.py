@@ -70,6 +70,7 @@ def _read(folder: Path, name: str) -> bytes:
         raise Misconfigured(
             "the installed wordllama has other files than expected",
             code="model_not_found",
+            option="model",
             hint="pip install --force-reinstall 'pgvector-sync[local]'",
         )
     return content
