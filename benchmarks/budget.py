@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import redis
 
+from pgvector_sync.embedding import dialects
 from pgvector_sync.embedding.embedder import open_embedder
-from pgvector_sync.errors import RateLimited, Unavailable
+from pgvector_sync.errors import OutOfTime, RateLimited, Unavailable
 from pgvector_sync.model import Lane, Provider, Spec
 from pgvector_sync.settings import Settings
 from support.endpoint import ALLOWED_HOSTS, ENVIRONMENT, Endpoint, Limit
@@ -89,7 +90,7 @@ def work(case: Case, base_url: str, redis_url: str, until: float) -> dict[Lane, 
             except RateLimited as error:
                 wait = error.retry_after.total_seconds() if error.retry_after else 1.0
                 time.sleep(min(wait, max(0.0, until - time.time())))
-            except Unavailable:  # the end came during the call
+            except (OutOfTime, Unavailable):  # the end came during the call
                 break
             if lane is Lane.LIVE:
                 time.sleep(LIVE_PAUSE)
@@ -102,7 +103,7 @@ def work(case: Case, base_url: str, redis_url: str, until: float) -> dict[Lane, 
 
 def ready(_: int) -> None:
     """A process has started, and imported what takes seconds, before anything is measured."""
-    import pgvector_sync.embedding.openai_compatible  # noqa: F401
+    dialects.preload()
 
     time.sleep(1)
 

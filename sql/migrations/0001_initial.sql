@@ -2,7 +2,8 @@
 
 CREATE TABLE pgvector_sync.provider (
     name                text PRIMARY KEY,
-    base_url            text,                                  -- NULL: in-process (`local`)
+    dialect             text NOT NULL DEFAULT 'openai',        -- how it is spoken to, see embedding/dialects
+    base_url            text,                                  -- NULL where the dialect has none (`local`)
     api_key_env         text,                                  -- the variable's name, never the secret
     requests_per_minute int CHECK (requests_per_minute > 0),
     tokens_per_minute   int CHECK (tokens_per_minute > 0),

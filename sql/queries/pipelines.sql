@@ -8,7 +8,7 @@ SELECT p.id, p.name, p.target_schema, p.target_table, p.text_columns, p.text_sql
        s.id AS source_id, s.schema_name, s.table_name, s.key_columns, s.key_types, s.tracked_columns,
        s.capture_replicated,
        r.name AS provider, r.base_url, r.api_key_env, r.requests_per_minute, r.tokens_per_minute, r.send_dimensions,
-       r.encoding
+       r.encoding, r.dialect
 FROM pgvector_sync.pipeline p
 JOIN pgvector_sync.source s ON s.id = p.source_id
 JOIN pgvector_sync.provider r ON r.name = p.provider
@@ -18,16 +18,17 @@ ORDER BY p.name;
 -- name: put_provider
 -- A provider as the file has it.
 INSERT INTO pgvector_sync.provider (name, base_url, api_key_env, requests_per_minute, tokens_per_minute,
-                                    send_dimensions, encoding)
+                                    send_dimensions, encoding, dialect)
 VALUES (%(name)s, %(base_url)s, %(api_key_env)s, %(requests_per_minute)s, %(tokens_per_minute)s,
-        %(send_dimensions)s, %(encoding)s)
+        %(send_dimensions)s, %(encoding)s, %(dialect)s)
 ON CONFLICT (name) DO UPDATE SET base_url = excluded.base_url, api_key_env = excluded.api_key_env,
     requests_per_minute = excluded.requests_per_minute, tokens_per_minute = excluded.tokens_per_minute,
-    send_dimensions = excluded.send_dimensions, encoding = excluded.encoding;
+    send_dimensions = excluded.send_dimensions, encoding = excluded.encoding,
+    dialect = excluded.dialect;
 
 -- name: providers
 -- Providers as they are stored.
-SELECT name, base_url, api_key_env, requests_per_minute, tokens_per_minute, send_dimensions, encoding
+SELECT name, base_url, api_key_env, requests_per_minute, tokens_per_minute, send_dimensions, encoding, dialect
 FROM pgvector_sync.provider ORDER BY name;
 
 -- name: rekey

@@ -128,7 +128,7 @@ RETURNING w.key;
 -- For each pipeline that may call its provider: how much is due in each lane, up to `limit`, and how many batches
 -- are at the provider. One in cool-down has one probe, once `retry_at` has come.
 SELECT p.name, p.state, p.batch_size, lane.lane,
-       (SELECT r.base_url IS NOT NULL FROM pgvector_sync.provider r WHERE r.name = p.provider) AS remote,
+       (SELECT r.dialect FROM pgvector_sync.provider r WHERE r.name = p.provider) AS dialect,
        (SELECT count(*) FROM (
             SELECT FROM pgvector_sync.work w
             WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NULL AND w.parked_at IS NULL

@@ -115,7 +115,7 @@ def test_every_key_arrives(load):
 
 def test_local_needs_neither_section_nor_model(load):
     loaded = load(pipeline(provider='"local"', model="", dimensions=""))
-    assert loaded.providers == {"local": Provider("local")}
+    assert loaded.providers == {"local": Provider("local", dialect="local")}
     assert (loaded.pipelines["articles"].model, loaded.pipelines["articles"].dimensions) == ("wordllama", 256)
 
 
@@ -252,6 +252,29 @@ def test_what_is_no_endpoint_is_refused(refusal, url):
 def test_local_has_no_endpoint(refusal, key):
     error = refusal(f"[providers.local]\n{key}\n" + pipeline())
     assert "runs in the process" in str(error)
+
+
+def test_a_provider_of_any_name_may_be_local(load):
+    loaded = load("[providers.here]\ndialect = 'local'\n" + pipeline(provider="'here'", model="", dimensions=""))
+    assert loaded.providers == {"here": Provider("here", dialect="local")}
+    assert (loaded.pipelines["articles"].model, loaded.pipelines["articles"].dimensions) == ("wordllama", 256)
+
+
+def test_a_built_in_provider_of_another_dialect_has_none_of_its_defaults(load):
+    loaded = load("[providers.openai]\ndialect = 'local'\n" + pipeline())
+    assert loaded.providers == {"openai": Provider("openai", dialect="local")}
+    loaded = load(
+        "[providers.local]\ndialect = 'openai'\nbase_url = 'https://x/v1'\n" + pipeline(provider="'local'")
+    )
+    assert loaded.providers == {"local": Provider("local", "https://x/v1")}
+
+
+@pytest.mark.parametrize("dialect", ["'opemai'", "''", "'sk-proj-Zq81hT0vBnM4xW7c'"])
+def test_an_unknown_dialect_is_refused_with_those_that_there_are(refusal, dialect):
+    error = refusal(f"[providers.openai]\ndialect = {dialect}\n" + pipeline())
+    assert error.key == "providers.openai.dialect"
+    assert "expected one of local, openai" in str(error)
+    assert "sk-proj" not in str(error)
 
 
 def test_two_pipelines_never_share_a_target(refusal, load):

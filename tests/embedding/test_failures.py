@@ -10,7 +10,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from pgvector_sync.embedding.failure import retry_after
+from pgvector_sync.embedding.refusal import retry_after
 from pgvector_sync.errors import (
     BrokenContract,
     InputRejected,

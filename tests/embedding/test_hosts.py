@@ -16,7 +16,8 @@ def settings(**values):
 
 
 def check(address, allowed="", key=None, **values):
-    check_provider(Provider("test", base_url=address, api_key_env=key), settings(allowed_hosts=allowed, **values))
+    provider = Provider("test", base_url=address, api_key_env=key)
+    check_provider(provider, settings(allowed_hosts=allowed, **values), endpoint="/embeddings")
 
 
 def refusal(address, allowed="", key=None, **values):
@@ -170,9 +171,9 @@ def test_the_base_url_of_the_environment_wins_for_the_default_key_only():
 
 
 def test_openais_key_goes_to_openai_and_to_the_base_url_of_the_environment():
-    assert check_provider(OPENAI, settings()) == "https://api.openai.com/v1"
+    assert check_provider(OPENAI, settings(), endpoint="/embeddings") == "https://api.openai.com/v1"
     local = settings(openai_base_url="http://127.0.0.1:4000/v1")
-    assert check_provider(OPENAI, local) == "http://127.0.0.1:4000/v1"
+    assert check_provider(OPENAI, local, endpoint="/embeddings") == "http://127.0.0.1:4000/v1"
 
 
 def test_a_key_goes_only_where_the_environment_binds_it():

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from pgvector_sync.embedding.embedder import open_embedder
-from pgvector_sync.embedding.local import LocalEmbedder
 from pgvector_sync.errors import InputRejected, Misconfigured, OutOfTime
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.settings import Settings
@@ -30,7 +29,7 @@ TEXTS = [
 
 @pytest.fixture
 def embed():
-    embedder = open_embedder(Provider("local"), Settings(_env_file=None), {})
+    embedder = open_embedder(Provider("local", dialect="local"), Settings(_env_file=None), {})
 
     def embed(texts, spec=SPEC, *, seconds=60.0):
         return embedder.embed(texts, spec, deadline=time.monotonic() + seconds)
@@ -121,7 +120,8 @@ def test_threads_share_one_model(embed):
 
 @pytest.mark.parametrize("loaded_before", [True, False])
 def test_a_forked_child_embeds_like_its_parent(embed, loaded_before):
-    here = LocalEmbedder().embed(TEXTS, SPEC, deadline=time.monotonic() + 60).vectors
+    other = open_embedder(Provider("local", dialect="local"), Settings(_env_file=None), {})
+    here = other.embed(TEXTS, SPEC, deadline=time.monotonic() + 60).vectors
     if loaded_before:
         embed(TEXTS)
     child = os.fork()

@@ -12,9 +12,10 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
-from pgvector_sync.embedding.local import LocalEmbedder
+from pgvector_sync.embedding.embedder import open_embedder
 from pgvector_sync.errors import InputRejected, Misconfigured
-from pgvector_sync.model import Spec
+from pgvector_sync.model import Provider, Spec
+from pgvector_sync.settings import Settings
 
 VECTORS = {"[PAD]": (9, 9, 9), "[UNK]": (0, 0, 0), "red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 
@@ -43,7 +44,8 @@ def write_export(folder, *, cls=False, longest=8, segments=False):
 
 
 def embed(folder, texts, dimensions=3):
-    return LocalEmbedder().embed(texts, Spec(f"onnx:{folder}", dimensions), deadline=time.monotonic() + 60)
+    embedder = open_embedder(Provider("local", dialect="local"), Settings(_env_file=None), {})
+    return embedder.embed(texts, Spec(f"onnx:{folder}", dimensions), deadline=time.monotonic() + 60)
 
 
 def unit(*numbers):

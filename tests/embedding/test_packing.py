@@ -3,13 +3,14 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgvector_sync.embedding.packing import MAX_INPUT_TOKENS, MAX_INPUTS, MAX_TOKENS
+from pgvector_sync.embedding.dialects.dialect import Limits
+from pgvector_sync.embedding.dialects.openai_compatible import LIMITS
 from pgvector_sync.embedding.packing import pack as pack_counted
 from pgvector_sync.embedding.tokens import byte_bound
 
 
-def pack(texts):
-    return pack_counted([byte_bound(text) for text in texts])
+def pack(texts, limits=LIMITS):
+    return pack_counted([byte_bound(text) for text in texts], limits)
 
 
 def test_a_small_batch_is_one_request():
@@ -21,7 +22,7 @@ def test_no_texts_need_no_request():
 
 
 def test_a_request_holds_no_more_inputs_than_the_provider_takes():
-    assert [len(some) for some in pack(["a"] * (MAX_INPUTS + 1))] == [MAX_INPUTS, 1]
+    assert [len(some) for some in pack(["a"] * (LIMITS.max_inputs + 1))] == [LIMITS.max_inputs, 1]
 
 
 def test_a_request_holds_no_more_tokens_than_the_provider_takes():
@@ -30,7 +31,7 @@ def test_a_request_holds_no_more_tokens_than_the_provider_takes():
 
 
 def test_a_text_that_may_be_too_long_goes_alone_and_parts_nobody():
-    assert pack(["a", "b" * (MAX_INPUT_TOKENS + 1), "c"]) == [[1], [0, 2]]
+    assert pack(["a", "b" * (LIMITS.max_input_tokens + 1), "c"]) == [[1], [0, 2]]
 
 
 def test_bytes_are_counted_and_not_characters():
@@ -47,9 +48,15 @@ def test_every_text_goes_out_once_in_order_and_within_the_limits(shapes):
         assert some == sorted(some)
         bounds = [byte_bound(texts[position]) for position in some]
         assert len(some) == 1 or (
-            len(some) <= MAX_INPUTS and sum(bounds) <= MAX_TOKENS and max(bounds) <= MAX_INPUT_TOKENS
+            len(some) <= LIMITS.max_inputs
+            and sum(bounds) <= LIMITS.max_request_tokens
+            and max(bounds) <= LIMITS.max_input_tokens
         )
 
 
 def test_a_small_budget_makes_smaller_requests():
-    assert pack_counted([400] * 5, max_tokens=1_000) == [[0, 1], [2, 3], [4]]
+    assert pack_counted([400] * 5, Limits(max_inputs=10, max_request_tokens=1_000)) == [[0, 1], [2, 3], [4]]
+
+
+def test_tokens_without_a_limit_cut_nothing():
+    assert pack(["a" * 1_000_000] * 3, Limits(max_inputs=2)) == [[0, 1], [2]]

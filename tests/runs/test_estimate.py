@@ -90,7 +90,7 @@ def test_the_price_is_the_pipelines_own_else_the_known_one() -> None:
     own = pipeline(usd_per_million_tokens=Decimal("0.5"))
     assert projected(own, 1_000_000, HUNDRED).usd == pytest.approx(50.0)
     assert projected(pipeline(spec=Spec("unheard-of", 8)), 1_000_000, HUNDRED).usd is None
-    assert projected(pipeline(provider=Provider("local")), 1_000_000, HUNDRED).usd == 0
+    assert projected(pipeline(provider=Provider("local", dialect="local")), 1_000_000, HUNDRED).usd == 0
 
 
 def test_the_time_is_bound_by_the_slowest_limit() -> None:

@@ -19,7 +19,7 @@ from pgvector_sync.batch.read import read
 from pgvector_sync.batch.write import Prepared, Written, write
 from pgvector_sync.capture.drain import Drain
 from pgvector_sync.embedding.embedder import Embedder, Embeddings
-from pgvector_sync.model import Lane, Provider, Spec
+from pgvector_sync.model import Lane, Provider, Purpose, Spec
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import Embedders, open_database
 from pgvector_sync.settings import Settings
@@ -34,10 +34,21 @@ class Interrupted:
     inner: Embedder
     action: Callable[[], object]
 
-    def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float, lane: Lane = Lane.LIVE) -> Embeddings:
+    def prepare(self, spec: Spec) -> None:
+        self.inner.prepare(spec)
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        spec: Spec,
+        *,
+        deadline: float,
+        purpose: Purpose = Purpose.DOCUMENT,
+        lane: Lane = Lane.LIVE,
+    ) -> Embeddings:
         action, self.action = self.action, lambda: None
         action()
-        return self.inner.embed(texts, spec, deadline=deadline, lane=lane)
+        return self.inner.embed(texts, spec, deadline=deadline, purpose=purpose, lane=lane)
 
     def close(self) -> None:
         """The inner one belongs to its runtime."""

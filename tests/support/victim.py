@@ -12,8 +12,7 @@ from datetime import timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from pgvector_sync.embedding.embedder import open_embedder
-from pgvector_sync.embedding.openai_compatible import OpenAICompatibleEmbedder
+from pgvector_sync.embedding.embedder import Embedder, open_embedder
 from pgvector_sync.errors import ProviderError
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.settings import Settings
@@ -37,7 +36,7 @@ class Cost:
     tokens: int
 
 
-def embedder_at(base_url: str, *, timeout: float = 0.5, **settings: object) -> OpenAICompatibleEmbedder:
+def embedder_at(base_url: str, *, timeout: float = 0.5, **settings: object) -> Embedder:
     made = Settings(
         _env_file=None,
         openai_base_url=None,
@@ -45,9 +44,7 @@ def embedder_at(base_url: str, *, timeout: float = 0.5, **settings: object) -> O
         provider_timeout=timedelta(seconds=timeout),
         **settings,
     )
-    embedder = open_embedder(Provider("test", base_url=base_url, api_key_env="TEST_KEY"), made, {"TEST_KEY": KEY})
-    assert isinstance(embedder, OpenAICompatibleEmbedder)
-    return embedder
+    return open_embedder(Provider("test", base_url=base_url, api_key_env="TEST_KEY"), made, {"TEST_KEY": KEY})
 
 
 def call(base_url: str, texts: Sequence[str] = TEXTS, *, timeout: float = 0.5, gives_up: float = 20.0) -> Cost:

@@ -74,9 +74,16 @@ class Source:
         return f"{self.schema}.{self.table}"
 
 
+class Purpose(StrEnum):
+    """What a text is embedded for. Many models treat the two differently."""
+
+    DOCUMENT = "document"
+    QUERY = "query"
+
+
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Where and how to embed; never a secret. `base_url` is None for the in-process `local` provider."""
+    """Where and how to embed; never a secret. `dialect` says how it is spoken to, see `embedding/dialects`."""
 
     name: str
     base_url: str | None = None
@@ -86,6 +93,7 @@ class Provider:
     send_dimensions: bool = True
     encoding: str = "base64"
     """`base64` or `float`: what is asked for as `encoding_format`."""
+    dialect: str = "openai"
 
 
 @dataclass(frozen=True, slots=True)

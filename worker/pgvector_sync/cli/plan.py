@@ -11,6 +11,7 @@ from pgvector_sync.cli.console import indented, out
 from pgvector_sync.cli.estimates import in_short
 from pgvector_sync.declare.plan import PipelinePlan, Plan
 from pgvector_sync.declare.rekey import Rekey
+from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.errors import Refused
 from pgvector_sync.runs.estimate import Estimate
 
@@ -21,8 +22,7 @@ Estimates = Mapping[str, Estimate | None]
 def show(plan: Plan, estimates: Estimates, *, prune: bool = False) -> None:
     """The plan, for a person."""
     for provider in plan.providers:
-        where = provider.base_url or "in this process"
-        out.print(f"~ provider {provider.name}: {where}")
+        out.print(f"~ provider {provider.name}: {dialect_of(provider).place(provider)}")
     for rekey in plan.rekeys:
         _show_rekey(rekey)
     for made in plan.pipelines:

@@ -17,6 +17,7 @@ from pgvector_sync.cli.plan import ask
 from pgvector_sync.declare import planned
 from pgvector_sync.declare.file import load_config
 from pgvector_sync.declare.plan import PipelinePlan
+from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.model import Key
 from pgvector_sync.observe.waiting import refuse_to_wait_for_paused, wait_for, what_holds_up
 from pgvector_sync.runs.estimate import Asked, Estimate, estimate_of
@@ -130,7 +131,7 @@ def _confirm(runtime: Runtime, pipeline: str, asked: Asked, *, yes: bool) -> Non
     """Before texts whose vectors are stored are paid for again. Raises Refused, see `ask`."""
     with runtime.database.transaction(read_only=True) as connection:
         provider = pipelines.require_pipeline(connection, pipeline).provider
-    if yes or provider.base_url is None:
+    if yes or not dialect_of(provider).billed:
         return
     found = _estimate(runtime, pipeline, asked, None)
     ask(f"{pipeline} embeds {found.rows:,} rows again at {provider.name}: {estimates.in_short(found)}")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
 
-from pgvector_sync.declare.file import Config
-from pgvector_sync.embedding.hosts import OPENAI_BASE_URL, check_provider, setting_of_address
-from pgvector_sync.embedding.local import check_dimensions, sizes_of
+from pgvector_sync.declare.file import Config, PipelineConfig
+from pgvector_sync.embedding.dialects import dialect_of
+from pgvector_sync.embedding.dialects.dialect import Dialect
 from pgvector_sync.errors import ConfigError, Misconfigured
+from pgvector_sync.model import Spec
 from pgvector_sync.settings import Settings
 
 
@@ -26,7 +26,7 @@ def check_declared(config: Config, settings: Settings) -> list[str]:
     Raises ConfigError for what no worker could do: dimensions that the local model doesn't make, a broken address,
     plain http to a host that isn't named with its scheme.
     """
-    problems = [*_of_providers(config, settings), *_of_local_models(config)]
+    problems = [*_of_providers(config, settings), *_of_specs(config)]
     if wrong := [problem for problem in problems if not problem.failure.elsewhere]:
         first, *others = wrong
         further = "".join(f"\n{config.path}: {other.key}: {other.failure}" for other in others)
@@ -41,22 +41,19 @@ def check_declared(config: Config, settings: Settings) -> list[str]:
 def _of_providers(config: Config, settings: Settings) -> Iterator[_Problem]:
     for name in sorted({pipeline.provider for pipeline in config.pipelines.values()}):
         provider = config.providers[name]
-        if provider.base_url is None:
-            continue
-        setting = setting_of_address(provider, settings)
         try:
-            check_provider(provider, settings)
+            dialect_of(provider).check_provider(provider, settings)
         except Misconfigured as failure:
-            option = "" if setting == OPENAI_BASE_URL else f".{failure.option}"
+            option = "" if failure.option is None else f".{failure.option}"
             yield _Problem(f"providers.{name}{option}", failure)
 
 
-def _of_local_models(config: Config) -> Iterator[_Problem]:
-    sizes = cache(sizes_of)
+def _of_specs(config: Config) -> Iterator[_Problem]:
+    declared: dict[Dialect, list[PipelineConfig]] = {}
     for pipeline in config.pipelines.values():
-        if config.providers[pipeline.provider].base_url is not None:
-            continue
-        try:
-            check_dimensions(pipeline.dimensions, sizes(pipeline.model))
-        except Misconfigured as failure:
-            yield _Problem(f"pipelines.{pipeline.name}.{failure.option}", failure)
+        declared.setdefault(dialect_of(config.providers[pipeline.provider]), []).append(pipeline)
+    for dialect, pipelines in declared.items():
+        specs = [Spec(pipeline.model, pipeline.dimensions) for pipeline in pipelines]
+        for pipeline, failure in zip(pipelines, dialect.check_specs(specs), strict=True):
+            if failure is not None:
+                yield _Problem(f"pipelines.{pipeline.name}.{failure.option}", failure)

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
+from pgvector_sync.embedding.dialects import DIALECTS, built_in_providers, dialect_of
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Metric, Provider, Schedule, VectorType
 from pgvector_sync.settings import is_never_a_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 MINIMAL = """\
@@ -34,15 +35,10 @@ model = "text-embedding-3-small"
 dimensions = 1536
 """
 
-LOCAL = "local"
-BUILT_IN = {
-    LOCAL: Provider(LOCAL),
-    "openai": Provider("openai", base_url="https://api.openai.com/v1", api_key_env="OPENAI_API_KEY"),
-}
+BUILT_IN = built_in_providers()
 """Providers that need no section of their own."""
 DAILY = Schedule()
 """The schedule of reconciliations where the file says nothing."""
-LOCAL_MODEL, LOCAL_DIMENSIONS = "wordllama", 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +86,7 @@ def load_config(path: Path) -> Config:
     pipelines: dict[str, PipelineConfig] = {}
     if file := problems.checked(_File, _read(path)):
         providers = dict(_providers(file, problems))
-        pipelines = dict(_pipelines(file, problems))
+        pipelines = dict(_pipelines(file, BUILT_IN | providers, problems))
         _check_targets(pipelines, problems)
         if not file.pipelines:
             problems.append(("pipelines", "expected at least one [pipelines.NAME], found none"))
@@ -171,10 +167,7 @@ def _sql(value: str) -> str:
 def _url(value: str) -> str:
     if not re.fullmatch(r"https?://(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?(/[^\s?#@]*)?", value):
         raise ValueError("expected http(s)://host[:port]/path, without user, password, query and fragment")
-    value = value.rstrip("/")
-    if value.endswith("/embeddings"):
-        raise ValueError("expected the URL without /embeddings, which is appended to it for every call")
-    return value
+    return value.rstrip("/")
 
 
 def _variable(value: str) -> str:
@@ -194,6 +187,7 @@ class _Section(BaseModel):
 
 
 class _Provider(_Section):
+    dialect: str | None = None
     base_url: Annotated[str, AfterValidator(_url)] | None = None
     api_key_env: Annotated[str, AfterValidator(_variable)] | None = None
     requests_per_minute: int | None = Field(None, ge=1)
@@ -317,16 +311,36 @@ def _providers(file: _File, problems: _Problems) -> Iterator[tuple[str, Provider
         if section is None:
             continue
         given = {field: getattr(section, field) for field in section.model_fields_set}
-        provider = replace(BUILT_IN.get(name, Provider(name)), **given)
-        if name == LOCAL:
-            for field in sorted({"base_url", "api_key_env"} & given.keys()):
-                problems.append((f"{place}.{field}", "the local provider runs in the process and has none"))
-        elif provider.base_url is None:
-            problems.append((f"{place}.base_url", "expected the endpoint's URL, but not given"))
+        if given.get("dialect", "openai") not in DIALECTS:
+            problems.append((f"{place}.dialect", f"expected one of {', '.join(sorted(DIALECTS))}"))
+            continue
+        built_in = BUILT_IN.get(name)
+        if built_in is None or given.get("dialect", built_in.dialect) != built_in.dialect:
+            built_in = Provider(name)
+        provider = replace(built_in, **given)
+        problems += [(f"{place}.{field}", message) for field, message in _unfit(provider)]
         yield name, provider
 
 
-def _pipelines(file: _File, problems: _Problems) -> Iterator[tuple[str, PipelineConfig]]:
+def _unfit(provider: Provider) -> Iterator[tuple[str, str]]:
+    """Keys that the provider's dialect has and the section lacks, or the reverse."""
+    dialect = dialect_of(provider)
+    if provider.api_key_env is not None and not dialect.takes_key:
+        yield "api_key_env", f"the dialect {dialect.name} runs in the process and has none"
+    if provider.base_url is not None and not dialect.needs_address:
+        yield "base_url", f"the dialect {dialect.name} runs in the process and has none"
+    if dialect.needs_address and provider.base_url is None:
+        yield "base_url", "expected the endpoint's URL, but not given"
+    if dialect.endpoint and provider.base_url and provider.base_url.endswith(dialect.endpoint):
+        yield (
+            "base_url",
+            f"expected the URL without {dialect.endpoint}, which is appended to it for every call",
+        )
+
+
+def _pipelines(
+    file: _File, providers: Mapping[str, Provider], problems: _Problems
+) -> Iterator[tuple[str, PipelineConfig]]:
     known = sorted({*BUILT_IN, *file.providers})
     for name, values in file.pipelines.items():
         place = f"pipelines.{name}"
@@ -344,7 +358,8 @@ def _pipelines(file: _File, problems: _Problems) -> Iterator[tuple[str, Pipeline
             continue
         if {"every", "cron"} <= schedule.model_fields_set:
             problems.append((f"{place}.reconcile", "expected every or cron, got both"))
-        pipeline = _pipeline(name, section, Schedule(**schedule.model_dump()), file.prices)
+        provider = providers.get(section.provider, Provider(section.provider))
+        pipeline = _pipeline(name, section, provider, Schedule(**schedule.model_dump()), file.prices)
         for field in ("model", "dimensions"):
             if getattr(pipeline, field) is None:
                 problems.append((f"{place}.{field}", "expected, but not given"))
@@ -363,11 +378,14 @@ def _check_targets(pipelines: dict[str, PipelineConfig], problems: _Problems) ->
             taken[target] = f"the target of {name}"
 
 
-def _pipeline(name: str, section: _Pipeline, schedule: Schedule, prices: dict[str, float]) -> PipelineConfig:
+def _pipeline(
+    name: str, section: _Pipeline, provider: Provider, schedule: Schedule, prices: dict[str, float]
+) -> PipelineConfig:
     given = section.model_dump(exclude={"source", "text", "reconcile"})
     given["schedule"] = schedule
-    if section.provider == LOCAL:
-        given |= {"model": section.model or LOCAL_MODEL, "dimensions": section.dimensions or LOCAL_DIMENSIONS}
+    dialect = dialect_of(provider)
+    given["model"] = section.model or dialect.default_model
+    given["dimensions"] = section.dimensions or dialect.default_dimensions
     price = prices.get(given["model"])
     given["usd_per_million_tokens"] = None if price is None else Decimal(str(price))
     return PipelineConfig(name, *section.source, *section.text, **given)

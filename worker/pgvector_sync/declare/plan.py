@@ -13,6 +13,7 @@ from pgvector_sync.declare.changes import REFILLING, Change, changes_of
 from pgvector_sync.declare.file import Config, PipelineConfig
 from pgvector_sync.declare.rekey import Rekey, plan_rekey, require_carried_over
 from pgvector_sync.declare.target import TakeOver, as_it_stands, choose_target, stand
+from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Provider, Source, Spec, State
 from pgvector_sync.store import catalog, expressions, pipelines, sizes, sources, trust
@@ -79,7 +80,7 @@ class PipelinePlan:
     @property
     def costs(self) -> bool:
         """A fill of rows that are there, at a provider that may send a bill."""
-        return self.refill and self.matching > 0 and self.provider.base_url is not None
+        return self.refill and self.matching > 0 and dialect_of(self.provider).billed
 
     @property
     def pays(self) -> str:

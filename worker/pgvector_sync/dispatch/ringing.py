@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pgvector_sync.dispatch.doorbell import Doorbell
+from pgvector_sync.embedding.dialects import dialect_named
 from pgvector_sync.engine.turn import Engine, Turn
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Lane
@@ -23,8 +24,9 @@ def ring_for(turn: Turn, doorbell: Doorbell) -> None:
     pipelines = len({item.pipeline for item in due})
     slots = doorbell.slots.total() if due else 0
     for item in due:
-        share = fair_share(slots, others if item.remote else 0, most=doorbell.settings.in_flight_batches)
-        if item.remote and item.lane is Lane.BULK:
+        remote = dialect_named(item.dialect).remote  # it may hang
+        share = fair_share(slots, others if remote else 0, most=doorbell.settings.in_flight_batches)
+        if remote and item.lane is Lane.BULK:
             share = bulk_share(share, slots)
         doorbell.ring(item, pipelines=pipelines, share=share)
     for run_id, kind, _ in turn.runs:

@@ -20,7 +20,7 @@ from kombu.exceptions import OperationalError as BrokerError
 from kombu.serialization import dumps
 from redis.exceptions import RedisError
 
-from pgvector_sync.batch import process
+from pgvector_sync.batch.process import process
 from pgvector_sync.database import OUTAGE
 from pgvector_sync.dispatch.doorbell import open_doorbell
 from pgvector_sync.dispatch.messages import EMBED_BATCH, REEMBED, RUN, TICK, body_of, call, headers_of

@@ -13,6 +13,7 @@ from pgvector_sync.dispatch.doorbell import open_doorbell
 from pgvector_sync.dispatch.messages import TASKS
 from pgvector_sync.dispatch.queues import Queues, queues_of
 from pgvector_sync.dispatch.relay import Relay
+from pgvector_sync.embedding import dialects
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Lane
 from pgvector_sync.runtime.bootstrap import close_process_runtime
@@ -45,8 +46,7 @@ class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         self._serves_a_lane = not served.isdisjoint(map(queues.of, Lane))
         if self._is_ours:
             # the SDK takes a second to import: once in the parent, not in each child's first batch
-            import pgvector_sync.embedding.openai_compatible  # noqa: F401
-
+            dialects.preload()
             signals.worker_ready.connect(_log_ready)
             signals.worker_process_shutdown.connect(_close_runtime)
 

@@ -16,6 +16,7 @@ from pgvector_sync.errors import BudgetExhausted, BudgetOverdrawn, ConfigError
 from pgvector_sync.model import Lane
 
 if TYPE_CHECKING:
+    from pgvector_sync.embedding.dialects.dialect import Limits
     from pgvector_sync.model import Provider
     from pgvector_sync.settings import Settings
 
@@ -59,10 +60,13 @@ class Budget:
     def counts_tokens(self) -> bool:
         return self._provider.tokens_per_minute is not None
 
-    def largest_request(self, most: int, *, least: int) -> int:
-        """Tokens: `most`, or less where the limit is small, but no less than `least`."""
+    def within(self, limits: Limits) -> Limits:
+        """Smaller requests where few tokens may be sent per minute, but none too small for the longest text."""
         limit = self._provider.tokens_per_minute
-        return most if limit is None else min(most, max(least, int(limit * LARGEST)))
+        if limit is None or limits.max_request_tokens is None:
+            return limits
+        largest = max(limits.max_input_tokens or 0, int(limit * LARGEST))
+        return replace(limits, max_request_tokens=min(limits.max_request_tokens, largest))
 
     def take(self, model: str, tokens: int, *, lane: Lane, deadline: float) -> None:
         """One request of so many tokens; waits until it may be sent.

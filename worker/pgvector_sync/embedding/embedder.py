@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from pgvector_sync.model import Lane
+from pgvector_sync.model import Lane, Purpose
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,7 +37,19 @@ class Embeddings:
 class Embedder(Protocol):
     """A provider, ready to be called from any thread and, after a fork, from any process."""
 
-    def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float, lane: Lane = Lane.LIVE) -> Embeddings:
+    def prepare(self, spec: Spec) -> None:
+        """Everything short of a call: checks host and key, or loads the model. Raises Misconfigured."""
+        ...
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        spec: Spec,
+        *,
+        deadline: float,
+        purpose: Purpose = Purpose.DOCUMENT,
+        lane: Lane = Lane.LIVE,
+    ) -> Embeddings:
         """The texts' vectors. `deadline` is a value of `time.monotonic()`: later than that, it gives up.
         `lane` says who goes first where the provider's limits make callers wait.
 
@@ -51,14 +63,11 @@ class Embedder(Protocol):
 
 
 def open_embedder(provider: Provider, settings: Settings, environ: Mapping[str, str]) -> Embedder:
-    """The embedder of a provider. Never fails: what is wrong with key or host shows in the first `embed`,
-    where a pipeline's state can say so.
+    """The embedder of a provider. Never fails: what is wrong with key or host shows in `prepare` or the first
+    `embed`, where a pipeline's state can say so.
     """
-    # Either import costs a second or more, and a process rarely needs both.
-    if provider.base_url is None:
-        from pgvector_sync.embedding.local import LocalEmbedder
+    from pgvector_sync.embedding.dialects import dialect_of
+    from pgvector_sync.embedding.provider_embedder import ProviderEmbedder
 
-        return LocalEmbedder()
-    from pgvector_sync.embedding.openai_compatible import OpenAICompatibleEmbedder
-
-    return OpenAICompatibleEmbedder(provider, settings, environ)
+    dialect = dialect_of(provider)
+    return ProviderEmbedder(dialect, dialect.connect(provider, settings, environ), provider, settings)

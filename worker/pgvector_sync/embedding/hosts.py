@@ -23,10 +23,8 @@ OPENAI_HOST = "api.openai.com"
 OPENAI_KEY = "OPENAI_API_KEY"
 OPENAI_BASE_URL = "OPENAI_BASE_URL"
 ALLOWED_HOSTS = "PGVECTOR_SYNC_ALLOWED_HOSTS"
-ENDPOINT = "/embeddings"
-"""What the client appends to an address."""
 
-# As narrow as HOST: no escaped or empty step, none of dots. And no query, which would take in the ENDPOINT: who
+# As narrow as HOST: no escaped or empty step, none of dots. And no query, which would take in the endpoint: who
 # may write the address could have other things called with the key.
 _PATH = r"(/(?!\.{1,2}(/|$))[a-z0-9._~!$&'()*+,:=-]{1,200}){0,20}/?"
 _ADDRESS = re.compile(rf"(?P<scheme>https?)://{HOST}(?P<path>{_PATH})?", re.ASCII | re.IGNORECASE)
@@ -73,9 +71,9 @@ def allowed_hosts(settings: Settings) -> frozenset[Allowed]:
     return frozenset([*_own(settings), *(_allowed(entry) for entry in read_entries(settings.allowed_hosts))])
 
 
-def check_provider(provider: Provider, settings: Settings) -> str:
-    """The provider's address. Raises Misconfigured unless the environment allows it (http only where it names the
-    host with that scheme) and binds the provider's key to it.
+def check_provider(provider: Provider, settings: Settings, *, endpoint: str) -> str:
+    """The provider's address, to which calls append `endpoint`. Raises Misconfigured unless the environment allows
+    it (http only where it names the host with that scheme) and binds the provider's key to it.
     """
     address, setting = address_of(provider, settings), setting_of_address(provider, settings)
     match = _ADDRESS.fullmatch(address)
@@ -84,12 +82,12 @@ def check_provider(provider: Provider, settings: Settings) -> str:
         raise Misconfigured(
             f"{setting} is not an address of the form https://host/path", code="bad_address", option="base_url"
         )
-    if (match["path"] or "").rstrip("/").endswith(ENDPOINT):
+    if (match["path"] or "").rstrip("/").endswith(endpoint):
         raise Misconfigured(
-            f"{setting} ends in {ENDPOINT}, which is appended to it for every call",
+            f"{setting} ends in {endpoint}, which is appended to it for every call",
             code="bad_address",
             option="base_url",
-            hint=f"leave {ENDPOINT} out",
+            hint=f"leave {endpoint} out",
         )
     _check_key_name(provider)
     _check_destination(provider.api_key_env, _Destination.of(match), setting, settings)

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-MAX_INPUTS = 2_048
-MAX_TOKENS = 300_000
-"""Of one request."""
-MAX_INPUT_TOKENS = 8_191
-"""Of one text."""
+    from pgvector_sync.embedding.dialects.dialect import Limits
 
 
-def fit_one_request(tokens: Sequence[int]) -> bool:
+def fit_one_request(tokens: Sequence[int], limits: Limits) -> bool:
     """Whether texts of at most so many tokens need no cutting at all."""
-    return len(tokens) <= MAX_INPUTS and sum(tokens) <= MAX_TOKENS and max(tokens, default=0) <= MAX_INPUT_TOKENS
+    return (
+        len(tokens) <= limits.max_inputs
+        and _within(sum(tokens), limits.max_request_tokens)
+        and _within(max(tokens, default=0), limits.max_input_tokens)
+    )
 
 
-def pack(bounds: Sequence[int], *, max_tokens: int = MAX_TOKENS) -> list[list[int]]:
+def pack(bounds: Sequence[int], limits: Limits) -> list[list[int]]:
     """The positions of the texts that go into each request; every position once, rising in each request.
 
     `bounds` are the texts' tokens, at most. A text that may be longer than the provider takes goes alone, so that
@@ -32,10 +32,12 @@ def pack(bounds: Sequence[int], *, max_tokens: int = MAX_TOKENS) -> list[list[in
     current: list[int] = []
     tokens = 0
     for position, bound in enumerate(bounds):
-        if bound > MAX_INPUT_TOKENS:
+        if not _within(bound, limits.max_input_tokens):
             requests.append([position])
             continue
-        if current and (len(current) == MAX_INPUTS or tokens + bound > max_tokens):
+        if current and (
+            len(current) == limits.max_inputs or not _within(tokens + bound, limits.max_request_tokens)
+        ):
             requests.append(current)
             current, tokens = [], 0
         current.append(position)
@@ -43,3 +45,7 @@ def pack(bounds: Sequence[int], *, max_tokens: int = MAX_TOKENS) -> list[list[in
     if current:
         requests.append(current)
     return requests
+
+
+def _within(tokens: int, limit: int | None) -> bool:
+    return limit is None or tokens <= limit

@@ -16,7 +16,7 @@ import numpy as np
 from safetensors.numpy import load
 from tokenizers import Tokenizer
 
-from pgvector_sync.embedding.local import WORDLLAMA_DIMENSIONS
+from pgvector_sync.embedding.local_models import WORDLLAMA_DIMENSIONS
 from pgvector_sync.errors import Misconfigured
 
 if TYPE_CHECKING:

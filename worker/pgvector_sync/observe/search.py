@@ -10,7 +10,7 @@ import psycopg
 
 from pgvector_sync.database import limit_statements
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import Key, Metric
+from pgvector_sync.model import Key, Metric, Purpose
 from pgvector_sync.runtime import Runtime, page_limit
 from pgvector_sync.store import grants, pipelines, search
 from pgvector_sync.store.rows import Vector32
@@ -57,7 +57,7 @@ def nearest(runtime: Runtime, name: str, query: str, *, k: int) -> list[Hit]:
         grants.require_sole_author(connection)
     embedder = runtime.embedder(pipeline.provider)
     deadline = time.monotonic() + runtime.settings.provider_timeout.total_seconds()
-    vector = embedder.embed([query], pipeline.spec, deadline=deadline).vectors[0]
+    vector = embedder.embed([query], pipeline.spec, purpose=Purpose.QUERY, deadline=deadline).vectors[0]
     shape = Shape(pipeline, runtime.database.vector_schema)
     try:
         found = _read(runtime, shape, vector, k)

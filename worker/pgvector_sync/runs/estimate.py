@@ -16,6 +16,7 @@ from psycopg import sql
 
 from pgvector_sync.database import Connection, limit_statements
 from pgvector_sync.embedding.budget import BURST
+from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.embedding.prices import price_of
 from pgvector_sync.embedding.tokens import count_tokens
 from pgvector_sync.errors import Refused
@@ -198,7 +199,7 @@ def project(
     bought = sum(not row.saved for row in counted) / n * total if n else 0.0
     price = pipeline.usd_per_million_tokens
     if price is None:
-        price = Decimal(0) if pipeline.provider.base_url is None else price_of(pipeline.spec.model)
+        price = price_of(pipeline.spec.model) if dialect_of(pipeline.provider).billed else Decimal(0)
     seconds, bound_by = _time(pipeline, mean * total, bought, pace=pace, batch_rows=batch_rows)
     return Estimate(
         pipeline=pipeline.name,

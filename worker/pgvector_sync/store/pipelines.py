@@ -112,6 +112,7 @@ def _provider(row: dict[str, Any]) -> Provider:
         tokens_per_minute=row["tokens_per_minute"],
         send_dimensions=row["send_dimensions"],
         encoding=row["encoding"],
+        dialect=row["dialect"],
     )
 
 

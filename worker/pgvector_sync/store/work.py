@@ -45,8 +45,8 @@ class Due:
     """Up to the limit that was asked for."""
     in_flight: int
     """Batches, of both lanes."""
-    remote: bool
-    """The provider is somewhere else, and may hang."""
+    dialect: str
+    """The provider's."""
 
 
 def jsonb_keys(keys: Sequence[Key]) -> list[Jsonb]:
@@ -210,7 +210,7 @@ def due(connection: Connection, *, limit: int) -> list[Due]:
             row["batch_size"],
             row["due"],
             row["in_flight"],
-            row["remote"],
+            row["dialect"],
         )
         for row in connection.execute(statement("work.due"), {"limit": limit})
     ]

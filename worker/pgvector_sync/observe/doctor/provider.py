@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 
 from pgvector_sync.batch.bisection import PROBE_TEXT
-from pgvector_sync.embedding.embedder import Embedder
-from pgvector_sync.embedding.hosts import OPENAI_BASE_URL, address_of, setting_of_address
-from pgvector_sync.errors import OutOfTime, ProviderError
+from pgvector_sync.embedding.dialects import dialect_of
+from pgvector_sync.errors import ProviderError
 from pgvector_sync.model import Pipeline, Provider, Spec
 from pgvector_sync.observe.doctor.check import Finding, error, ok, warning
 from pgvector_sync.runtime import Runtime
-from pgvector_sync.settings import Settings
 
 
 class Probe:
@@ -31,39 +28,24 @@ class Probe:
         yield self._known[asked]
 
     def _ask(self, provider: Provider, spec: Spec) -> Finding:
-        remote = provider.base_url is not None
-        where = _address(provider, self._runtime.settings) if remote else "in this process"
-        label = f"{provider.name}, {spec.model}, {where}"
+        dialect = dialect_of(provider)
+        label = f"{provider.name}, {spec.model}, {dialect.place(provider, self._runtime.settings)}"
         embedder = self._runtime.embedder(provider)
         limit = self._runtime.settings.provider_timeout.total_seconds()
         try:
-            _prepare(embedder, spec)
-            if remote and self._offline:
+            embedder.prepare(spec)
+            if dialect.remote and self._offline:
                 return ok(f"{label}: host allowed, key set; not called, since --offline")
             started = time.monotonic()
             embedder.embed([PROBE_TEXT], spec, deadline=started + limit)
         except ProviderError as failure:
-            setting = setting_of_address(provider, self._runtime.settings)
-            return _sorted(failure, f"{provider.name}, {spec.model}: {failure}", setting)
+            setting = dialect.setting_of_place(provider, self._runtime.settings)
+            return _finding(failure, f"{provider.name}, {spec.model}: {failure}", setting)
         took = (time.monotonic() - started) * 1000
         return ok(f"{label}: a vector of {spec.dimensions} dimensions in {took:.0f} ms")
 
 
-def _address(provider: Provider, settings: Settings) -> str:
-    address, setting = address_of(provider, settings), setting_of_address(provider, settings)
-    return f"{address} ({setting})" if setting == OPENAI_BASE_URL else address
-
-
-def _prepare(embedder: Embedder, spec: Spec) -> None:
-    """A call whose deadline has passed: host and key are checked, a local model is loaded, and nothing is sent.
-
-    Raises Misconfigured.
-    """
-    with suppress(OutOfTime):
-        embedder.embed([PROBE_TEXT], spec, deadline=0.0)
-
-
-def _sorted(failure: ProviderError, seen: str, setting: str) -> Finding:
+def _finding(failure: ProviderError, seen: str, setting: str) -> Finding:
     """What to do differs from what a worker does: a worker waits, a person may look."""
     finding = warning if failure.expected else error
     return finding(seen, failure.hint or failure.advice.format(setting=setting))

@@ -1,28 +1,24 @@
-"""The `local` provider: a model in this very process, so that everything runs without a key."""
+"""Models in this very process, so that everything runs without a key."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from pgvector_sync.embedding.embedder import Embeddings
+from pgvector_sync.embedding.answer import Answer
 from pgvector_sync.embedding.per_process import PerProcess
-from pgvector_sync.errors import InputRejected, Misconfigured, OutOfTime
-from pgvector_sync.model import Lane
+from pgvector_sync.errors import InputRejected, Misconfigured
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from pgvector_sync.model import Spec
+    from pgvector_sync.model import Purpose, Spec
 
-SLICE = 64
-"""Texts between two looks at the deadline."""
 ONNX_PREFIX = "onnx:"
 
 
@@ -61,25 +57,21 @@ def check_dimensions(dimensions: int, sizes: Sequence[int]) -> None:
         )
 
 
-class LocalEmbedder:
-    """See `Embedder`. Models load at their first use in each process and stay."""
+class LocalModels:
+    """See `Connection`. Models load at their first use in each process and stay."""
 
     def __init__(self) -> None:
         self._models: dict[str, PerProcess[Model]] = {}
 
-    def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float, lane: Lane = Lane.LIVE) -> Embeddings:
-        del lane  # a model of our own has no limits to share
+    def prepare(self, spec: Spec) -> None:
+        check_dimensions(spec.dimensions, self._model(spec.model).dimensions)
+
+    def call(self, texts: Sequence[str], spec: Spec, purpose: Purpose, *, seconds: float) -> Answer:
+        del purpose, seconds  # no model of ours tells queries from documents yet, and a request takes milliseconds
         model = self._model(spec.model)
         check_dimensions(spec.dimensions, model.dimensions)
-        vectors = np.empty((len(texts), spec.dimensions), dtype=np.float32)
-        tokens = 0
-        for start in range(0, len(texts), SLICE):
-            if time.monotonic() > deadline:
-                raise OutOfTime("the batch's deadline has passed")
-            pooled, count = model.encode(texts[start : start + SLICE])
-            vectors[start : start + SLICE] = _unit(pooled[:, : spec.dimensions])
-            tokens += count
-        return Embeddings(vectors, tokens=tokens, requests=0)
+        pooled, tokens = model.encode(texts)
+        return Answer(_unit(pooled[:, : spec.dimensions]), tokens)
 
     def close(self) -> None:
         self._models.clear()

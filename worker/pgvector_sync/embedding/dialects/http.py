@@ -1,0 +1,69 @@
+"""What all dialects have in common that are spoken over HTTP: an address, a key, and refusals with a status."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pgvector_sync.embedding.dialects.dialect import Connection, Dialect
+from pgvector_sync.embedding.hosts import OPENAI_BASE_URL, address_of, check_provider, setting_of_address
+from pgvector_sync.embedding.refusal import Refusal, by_status
+from pgvector_sync.errors import Misconfigured, ProviderError
+from pgvector_sync.model import Provider, Purpose, Spec
+from pgvector_sync.settings import Settings
+
+if TYPE_CHECKING:
+    from pgvector_sync.embedding.answer import Answer
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A POST to a path below the provider's address."""
+
+    path: str
+    body: Mapping[str, object]
+
+
+class HttpDialect(Dialect):
+    """A dialect whose subclass builds the request, reads the answer and classifies a refusal."""
+
+    needs_address = True
+    takes_key = True
+    remote = True
+    billed = True
+    endpoint: str
+
+    @abstractmethod
+    def request(self, texts: Sequence[str], spec: Spec, purpose: Purpose, provider: Provider) -> Request: ...
+
+    @abstractmethod
+    def read(self, body: bytes, *, count: int, dimensions: int) -> Answer:
+        """The checked answer to `count` texts. Raises BrokenContract."""
+
+    def classify(self, refusal: Refusal) -> ProviderError:
+        """Why a call was refused, by what has to happen next. By its status, unless the dialect knows better."""
+        return by_status(refusal)
+
+    def place(self, provider: Provider, settings: Settings | None = None) -> str:
+        if settings is None:
+            return provider.base_url or ""
+        address, setting = address_of(provider, settings), setting_of_address(provider, settings)
+        return f"{address} ({setting})" if setting == OPENAI_BASE_URL else address
+
+    def setting_of_place(self, provider: Provider, settings: Settings) -> str:
+        return setting_of_address(provider, settings)
+
+    def check_provider(self, provider: Provider, settings: Settings) -> None:
+        try:
+            check_provider(provider, settings, endpoint=self.endpoint)
+        except Misconfigured as failure:
+            if setting_of_address(provider, settings) == OPENAI_BASE_URL:
+                failure.option = None
+            raise
+
+    def connect(self, provider: Provider, settings: Settings, environ: Mapping[str, str]) -> Connection:
+        from pgvector_sync.embedding.http_connection import HttpConnection
+
+        return HttpConnection(self, provider, settings, environ)

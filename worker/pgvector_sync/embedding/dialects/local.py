@@ -1,0 +1,55 @@
+"""Models in this very process: no address, no key, no bill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+
+from pgvector_sync.embedding.dialects.dialect import Connection, Dialect, Limits
+from pgvector_sync.errors import Misconfigured
+from pgvector_sync.model import Provider, Spec
+from pgvector_sync.settings import Settings
+
+INPUTS = 64
+"""Texts between two looks at the deadline."""
+
+
+class Local(Dialect):
+    name = "local"
+    built_in = Provider("local", dialect="local")
+    needs_address = False
+    takes_key = False
+    remote = False
+    billed = False
+    default_model = "wordllama"
+    default_dimensions = 256
+
+    def limits(self, provider: Provider) -> Limits:
+        del provider
+        return Limits(max_inputs=INPUTS)
+
+    def place(self, provider: Provider, settings: Settings | None = None) -> str:
+        del provider, settings
+        return "in this process"
+
+    def setting_of_place(self, provider: Provider, settings: Settings) -> str:
+        del provider, settings
+        return "the pipeline's model"
+
+    def connect(self, provider: Provider, settings: Settings, environ: Mapping[str, str]) -> Connection:
+        del provider, settings, environ
+        from pgvector_sync.embedding.local_models import LocalModels
+
+        return LocalModels()
+
+    def check_specs(self, specs: Iterable[Spec]) -> Iterator[Misconfigured | None]:
+        from pgvector_sync.embedding.local_models import check_dimensions, sizes_of
+
+        sizes = cache(sizes_of)
+        for spec in specs:
+            try:
+                check_dimensions(spec.dimensions, sizes(spec.model))
+            except Misconfigured as failure:
+                yield failure
+            else:
+                yield None

@@ -1,0 +1,50 @@
+"""OpenAI's embeddings API, and what serves the same: almost everybody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from pgvector_sync.embedding.dialects.dialect import Limits
+from pgvector_sync.embedding.dialects.http import HttpDialect, Request
+from pgvector_sync.embedding.refusal import Refusal, by_status, quota_used_up
+from pgvector_sync.errors import ProviderError
+from pgvector_sync.model import Provider, Purpose, Spec
+
+if TYPE_CHECKING:
+    from pgvector_sync.embedding.answer import Answer
+
+LIMITS = Limits(max_inputs=2_048, max_request_tokens=300_000, max_input_tokens=8_191, parallel_requests=4)
+"""OpenAI's own. In parallel, since long texts go one per request and their batch must end before its deadline."""
+_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+
+
+class OpenAICompatible(HttpDialect):
+    name = "openai"
+    built_in = Provider("openai", base_url="https://api.openai.com/v1", api_key_env="OPENAI_API_KEY")
+    endpoint = "/embeddings"
+
+    def limits(self, provider: Provider) -> Limits:
+        del provider
+        return LIMITS
+
+    def request(self, texts: Sequence[str], spec: Spec, purpose: Purpose, provider: Provider) -> Request:
+        del purpose  # the API has no parameter for it
+        body: dict[str, object] = {"input": list(texts), "model": spec.model, "encoding_format": provider.encoding}
+        if provider.send_dimensions:
+            body["dimensions"] = spec.dimensions
+        return Request(self.endpoint, body)
+
+    def read(self, body: bytes, *, count: int, dimensions: int) -> Answer:
+        from pgvector_sync.embedding.answer import read_answer
+
+        return read_answer(body, count=count, dimensions=dimensions)
+
+    def classify(self, refusal: Refusal) -> ProviderError:
+        """By `error.code`, then `error.type`, which name a used-up quota under several statuses."""
+        body = refusal.body
+        error = body.get("error", body) if isinstance(body, Mapping) else None
+        words = [error.get("code"), error.get("type")] if isinstance(error, Mapping) else []
+        codes = refusal.codes(words)
+        code = codes[0] if codes else None
+        return quota_used_up(refusal, code) if _QUOTA.intersection(codes) else by_status(refusal, code)

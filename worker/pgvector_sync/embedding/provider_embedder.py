@@ -1,0 +1,212 @@
+"""How texts become requests, in every dialect: packing, parallel requests, budget, retries and the deadline."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import numpy as np
+import tenacity
+
+from pgvector_sync.embedding.answer import Answer
+from pgvector_sync.embedding.budget import open_budget
+from pgvector_sync.embedding.dialects.dialect import Connection, Dialect
+from pgvector_sync.embedding.embedder import Embeddings
+from pgvector_sync.embedding.packing import fit_one_request, pack
+from pgvector_sync.embedding.tokens import Tokens, byte_bound, count_tokens
+from pgvector_sync.errors import InputRejected, OutOfTime, ProviderError, RateLimited, TimedOut
+from pgvector_sync.model import Lane, Provider, Purpose, Spec
+from pgvector_sync.settings import Settings
+
+TRIES = 3
+TOKENS_PER_TEXT = 100
+"""That a provider may add to each text: marks of begin and end, an instruction."""
+SHORTEST_CALL = 0.05
+"""Seconds; with less than this left, a call would only be paid for and thrown away."""
+
+_Answered = tuple[list[int], Answer, int]
+"""The positions of a request's texts, its answer, and how many tries it took."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """What all requests of one `embed` have in common."""
+
+    spec: Spec
+    purpose: Purpose
+    lane: Lane
+    deadline: float
+
+    def time_left(self) -> float:
+        left = self.deadline - time.monotonic()
+        if left < SHORTEST_CALL:
+            raise OutOfTime("the batch's deadline has passed")
+        return left
+
+
+class ProviderEmbedder:
+    """See `Embedder`."""
+
+    def __init__(self, dialect: Dialect, connection: Connection, provider: Provider, settings: Settings) -> None:
+        self._connection = connection
+        self._limits = dialect.limits(provider)
+        self._remote = dialect.remote
+        self._budget = open_budget(provider, settings)
+        self._longest_call = settings.longest_call.total_seconds()
+
+    def prepare(self, spec: Spec) -> None:
+        self._connection.prepare(spec)
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        spec: Spec,
+        *,
+        deadline: float,
+        purpose: Purpose = Purpose.DOCUMENT,
+        lane: Lane = Lane.LIVE,
+    ) -> Embeddings:
+        call = _Call(spec, purpose, lane, deadline)
+        counts = self._count(texts, spec.model)
+        limits = self._budget.within(self._limits)
+        requests = pack([count.at_most for count in counts], limits)
+
+        def send(positions: list[int]) -> _Answered:
+            # No accepted text is longer; what goes alone would otherwise reserve a refused text's megabyte.
+            most = limits.max_input_tokens
+            reserved = sum(counts[i].about if most is None else min(counts[i].about, most) for i in positions)
+            answer, tries = self._send([texts[i] for i in positions], reserved, call)
+            return positions, answer, tries
+
+        parallel = min(self._limits.parallel_requests, len(requests))
+        answered, failure = _in_parallel(requests, send, parallel) if parallel > 1 else _in_turn(requests, send)
+        return self._gathered(len(texts), spec, answered, failure)
+
+    def close(self) -> None:
+        self._connection.close()
+        self._budget.close()
+
+    def _count(self, texts: Sequence[str], model: str) -> list[Tokens]:
+        """Exact counts cost about a microsecond per token, so bytes do where nothing hangs on it."""
+        if not self._budget.counts_tokens:
+            if self._limits.max_request_tokens is None:
+                return [Tokens(0, 0)] * len(texts)
+            bounds = [byte_bound(text) for text in texts]
+            if fit_one_request(bounds, self._limits):
+                return [Tokens(bound, 0) for bound in bounds]
+        return [count_tokens(text, model) for text in texts]
+
+    def _send(self, texts: list[str], reserved: int, call: _Call) -> tuple[Answer, int]:
+        """One request's answer, and how many tries it took."""
+        self._connection.prepare(call.spec)
+        retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception(_is_worth_a_retry),
+            # `stop_before_delay` counts the coming pause in: no retry is begun that can't be finished.
+            stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_before_delay(call.deadline - time.monotonic()),
+            wait=tenacity.wait_random_exponential(multiplier=0.5, max=8),
+            reraise=True,
+        )
+        answer = retrying(self._try, texts, reserved, call)
+        if answer.tokens is None:
+            answer = Answer(answer.vectors, tokens=sum(map(byte_bound, texts)) // 4)
+        return answer, int(retrying.statistics["attempt_number"])
+
+    def _try(self, texts: list[str], reserved: int, call: _Call) -> Answer:
+        model = call.spec.model
+        call.time_left()
+        self._budget.take(model, reserved, lane=call.lane, deadline=call.deadline)
+        try:
+            answer = self._call(texts, call)
+        except RateLimited as failure:
+            self._budget.block(model, failure.retry_after)
+            raise
+        except InputRejected:
+            self._budget.settle(model, -reserved)
+            raise
+        if answer.tokens is not None:
+            self._budget.settle(model, answer.tokens - reserved)
+        return answer
+
+    def _call(self, texts: list[str], call: _Call) -> Answer:
+        seconds = min(self._longest_call, call.time_left())
+        try:
+            answer = self._connection.call(texts, call.spec, call.purpose, seconds=seconds)
+        except TimedOut:
+            # a call that was cut short says nothing about the provider
+            if seconds == self._longest_call:
+                raise
+        else:
+            return _believable(answer, texts)
+        raise OutOfTime(
+            "the batch's deadline passed during the call",
+        )
+
+    def _gathered(
+        self, count: int, spec: Spec, answered: Sequence[_Answered], failure: ProviderError | None
+    ) -> Embeddings:
+        vectors = np.full((count, spec.dimensions), np.nan, dtype=np.float32)
+        left = set(range(count))
+        for positions, answer, _ in answered:
+            vectors[positions] = answer.vectors
+            left.difference_update(positions)
+        return Embeddings(
+            vectors,
+            tokens=sum(answer.tokens or 0 for _, answer, _ in answered),
+            requests=sum(tries for _, _, tries in answered) if self._remote else 0,
+            left=tuple(sorted(left)),
+            failure=failure,
+        )
+
+
+def _in_turn(
+    requests: Sequence[list[int]], send: Callable[[list[int]], _Answered]
+) -> tuple[list[_Answered], ProviderError | None]:
+    """What was answered, and why the rest wasn't. Raises that if nothing was answered."""
+    answered: list[_Answered] = []
+    for positions in requests:
+        try:
+            answered.append(send(positions))
+        except ProviderError as error:
+            if not answered:
+                raise
+            return answered, error
+    return answered, None
+
+
+def _in_parallel(
+    requests: Sequence[list[int]], send: Callable[[list[int]], _Answered], parallel: int
+) -> tuple[list[_Answered], ProviderError | None]:
+    """As `_in_turn`, with so many requests at once."""
+    with ThreadPoolExecutor(parallel, thread_name_prefix="embed") as pool:
+        sent = [pool.submit(send, positions) for positions in requests]
+        _, running = wait(sent, return_when=FIRST_EXCEPTION)
+        for future in running:
+            future.cancel()  # what hasn't started by now is not sent; what has, is paid for and kept
+    failures = [error for future in sent if not future.cancelled() and (error := future.exception())]
+    answered = [future.result() for future in sent if _succeeded(future)]
+    grave = next((error for error in failures if not isinstance(error, ProviderError)), None)
+    if failures and (grave or not answered):
+        raise grave or failures[0]
+    first = failures[0] if failures else None
+    return answered, first if isinstance(first, ProviderError) else None
+
+
+def _succeeded(future: Future[_Answered]) -> bool:
+    return not future.cancelled() and future.exception() is None
+
+
+def _believable(answer: Answer, texts: Sequence[str]) -> Answer:
+    """Without a count of tokens that these texts can't have: what we book would be the endpoint's to decide."""
+    most = TOKENS_PER_TEXT * len(texts) + sum(map(byte_bound, texts))
+    return answer if answer.tokens is None or answer.tokens <= most else Answer(answer.vectors, tokens=None)
+
+
+def _is_worth_a_retry(error: BaseException) -> bool:
+    """Trouble that may pass within the call.
+
+    Where the provider names a time, the cool-down waits for it. A call that hung has cost a third of the batch's
+    time already, and who is to blame had better be asked with another one.
+    """
+    return isinstance(error, ProviderError) and error.retried_within_call and error.retry_after is None

@@ -1,0 +1,113 @@
+"""A provider's refusal, sorted into our error tree by what has to happen next.
+
+Nothing of the provider's prose survives: it may quote the input or the key. What is kept is the status and
+the provider's short code, if that looks like one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+
+from pgvector_sync.errors import CallRejected, InputRejected, ProviderError, RateLimited, Unavailable
+from pgvector_sync.model import Provider
+
+_CODE = re.compile(r"(?=.{1,64}$)(?:[a-z]{1,30}\d{0,3}|\d{1,6})(?:[_.-](?:[a-z]{1,30}\d{0,3}|\d{1,6}))*", re.ASCII)
+"""Words and short numbers. What mixes letters and digits otherwise may be a key."""
+_PART_OF_A_KEY = 8
+"""Characters that a code may not share with the key."""
+_INPUT = {400, 413, 422}
+_LONGEST_WAIT = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An answer with a status of 300 or more."""
+
+    status: int
+    body: object = field(repr=False)
+    """The parsed JSON, else None. Only `codes` of it may be shown."""
+    retry_after: timedelta | None
+    provider: Provider
+    setting: str
+    """What decided the provider's address: what to correct if that is wrong."""
+    key: str | None = field(repr=False)
+
+    def codes(self, words: Iterable[object]) -> list[str]:
+        """Those of the body's words that look like a short code and show no part of the key."""
+        texts = [word.lower() for word in words if isinstance(word, str)]
+        return [text for text in texts if _CODE.fullmatch(text) and not _shares(text, self.key or "")]
+
+    def answer(self, code: str | None) -> str:
+        """What the provider answered, as messages quote it."""
+        return f"{self.status} {code}" if code else f"{self.status}"
+
+
+def quota_used_up(refusal: Refusal, code: str | None) -> CallRejected:
+    return CallRejected(
+        f"the provider account's quota is used up ({refusal.answer(code)})",
+        status=refusal.status,
+        code=code,
+        hint="check plan and billing with the provider, then `pgvector-sync resume`",
+    )
+
+
+def by_status(refusal: Refusal, code: str | None = None) -> ProviderError:
+    """What the status alone says. `code` is one of `refusal.codes`."""
+    status, answer, wait = refusal.status, refusal.answer(code), refusal.retry_after
+    if status == 429:
+        return RateLimited(f"the provider limits our rate ({answer})", retry_after=wait, status=status, code=code)
+    if status >= 500 or status in {408, 409, 425}:
+        return Unavailable(f"the provider failed ({answer})", retry_after=wait, status=status, code=code)
+    if status in _INPUT:
+        return InputRejected(f"the provider refuses the input ({answer})", status=status, code=code)
+    message, hint = _misconfigured(refusal)
+    return CallRejected(f"{message} ({answer})", status=status, code=code, hint=hint)
+
+
+def retry_after(headers: Mapping[str, str], *, now: datetime) -> timedelta | None:
+    """How long the provider asks us to wait: `retry-after-ms`, or `Retry-After` as seconds or HTTP date.
+
+    Between zero and a day; None where it doesn't say, or nothing that can be read.
+    """
+    try:
+        if (milliseconds := headers.get("retry-after-ms")) is not None:
+            wait = timedelta(milliseconds=float(milliseconds))
+        elif (value := headers.get("retry-after")) is None:
+            return None
+        elif re.fullmatch(r"[\d.]+", value.strip(), re.ASCII):
+            wait = timedelta(seconds=float(value))
+        else:
+            at = parsedate_to_datetime(value)
+            wait = (at if at.tzinfo else at.replace(tzinfo=UTC)) - now
+    except (ValueError, OverflowError):
+        return None
+    return max(timedelta(0), min(wait, _LONGEST_WAIT))
+
+
+def _misconfigured(refusal: Refusal) -> tuple[str, str]:
+    """What happened, and what to do next."""
+    if 300 <= refusal.status < 400:
+        return (
+            "the provider redirects, and redirects are not followed",
+            f"set {refusal.setting} to the final address",
+        )
+    if refusal.status == 401:
+        key = refusal.provider.api_key_env or "api_key_env of the provider"
+        return "the provider refuses the key", f"set {key} to a valid key, then `pgvector-sync resume`"
+    if refusal.status == 403:
+        return "the provider forbids the call", "check what the key may do, and the model's access"
+    return (
+        "the provider knows no such model or address",
+        f"check the pipeline's model and {refusal.setting}",
+    )
+
+
+def _shares(code: str, key: str) -> bool:
+    """Whether a code shows a part of the key, in whatever case and with whatever between its letters."""
+    code, key = (re.sub(r"[^a-z0-9]", "", word.lower()) for word in (code, key))
+    length = min(_PART_OF_A_KEY, len(key))
+    return length > 0 and any(key[i : i + length] in code for i in range(len(key) - length + 1))
