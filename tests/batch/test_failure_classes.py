@@ -20,12 +20,13 @@ import pytest
 
 import pgvector_sync
 from pgvector_sync.batch.read import TOO_SLOW
+from pgvector_sync.embedding import http_connection
 from pgvector_sync.errors import BrokenContract, InputRejected, RateLimited, Unavailable
 from pgvector_sync.model import State
 from pgvector_sync.observe.status import read_status
 from pgvector_sync.runtime.bootstrap import Embedders
 from pgvector_sync.store import dead_letters
-from support.endpoint import Calls, Endpoint, self_signed
+from support.endpoint import Calls, Endpoint, deaf_address, self_signed
 from support.servers import Database, Postgres, new_database
 from support.steps import Steps, another_worker
 from support.synced import DOCS, open_synced
@@ -64,7 +65,8 @@ def in_seconds(seconds: int) -> str:
 
 
 RATE = "the provider limits our rate (429 rate_limit_exceeded)"
-CONNECTION = "the connection to the provider failed"
+WHAT_TO_CHECK = "check base_url of test, and whether this machine reaches it (DNS, proxy, firewall)"
+CONNECTION = f"the connection to the provider failed; {WHAT_TO_CHECK}"
 QUOTA = "the provider account's quota is used up ({}); check plan and billing with the provider, then `pgvector-sync resume`"
 NOT_JSON = "the answer is not an embeddings object in JSON"
 STOPPING = {
@@ -237,6 +239,25 @@ def test_a_refused_connection_stops_it(docs: Steps) -> None:
     goes_on(docs)
 
 
+def test_an_address_that_accepts_no_connection_stops_it(docs: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_connection, "CONNECT_TIMEOUT", 0.2)
+    reason = f"the provider accepted no connection in time; {WHAT_TO_CHECK}"
+    with deaf_address() as base_url, another_address(docs, base_url):
+        stops(docs, Case("unreachable", reason=reason))
+    goes_on(docs)
+
+
+def test_a_dialect_that_this_version_does_not_know_stops_it(docs: Steps) -> None:
+    reason = (
+        "this version of pgvector-sync doesn't know the dialect of test; upgrade pgvector-sync where the workers run, "
+        "or correct `dialect` in the file, then: pgvector-sync apply"
+    )
+    docs.synced.run("UPDATE pgvector_sync.provider SET dialect = 'of-the-future'")
+    stops(docs, Case("dialect", state=State.MISCONFIGURED, reason=reason))
+    docs.synced.run("UPDATE pgvector_sync.provider SET dialect = 'openai'")
+    goes_on(docs)
+
+
 def test_a_certificate_that_nobody_trusts_stops_it(docs: Steps, tmp_path: Path) -> None:
     reason = (
         "the provider's TLS certificate is not trusted; "
@@ -335,7 +356,7 @@ def documented(case: Case) -> bool:
 
 
 def test_the_docs_list_every_failure_of_the_provider_and_no_other() -> None:
-    tested = {case.row for case in STOPPING.values()} | {"timeout", "certificate"}
+    tested = {case.row for case in STOPPING.values()} | {"timeout", "certificate", "unreachable", "dialect"}
     tested |= {"environment"}  # tests/embedding/test_surroundings.py
     tested |= {"host", "binding"}  # tests/embedding/test_hosts.py
     assert set(table("Failures of the provider")) == tested

@@ -23,6 +23,8 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,7 +35,7 @@ if __name__ == "__main__":  # run as a script, whose folder is on the path inste
 
 from support.endpoint_contract import Fault, Limit, RefusalError, check_request, make_answer, tokens_of, vector_of
 
-__all__ = ["Calls", "Endpoint", "Fault", "Limit", "self_signed", "tokens_of", "vector_of"]
+__all__ = ["Calls", "Endpoint", "Fault", "Limit", "deaf_address", "self_signed", "tokens_of", "vector_of"]
 
 
 @dataclass
@@ -322,6 +324,20 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(length))
         self.end_headers()
+
+
+@contextmanager
+def deaf_address() -> Iterator[str]:
+    """A base URL whose host answers no packet, as behind a firewall: its queue of connections is full."""
+    with ExitStack() as sockets:
+        deaf = sockets.enter_context(socket.socket())
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for _ in range(4):
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(deaf.getsockname())
+        yield f"http://127.0.0.1:{deaf.getsockname()[1]}/v1"
 
 
 def self_signed(folder: Path) -> Path:

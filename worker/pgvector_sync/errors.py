@@ -14,7 +14,8 @@
         │   ├── BudgetExhausted  our own budget has room again within moments
         │   └── BudgetOverdrawn  our own budget has no room for longer than that
         ├── Unavailable          5xx, connection
-        │   └── TimedOut         no answer within the time limit of a call
+        │   ├── TimedOut         no answer within the time limit of a call
+        │   └── Unreachable      no connection within its time limit
         ├── BrokenContract       the answer makes no sense
         ├── Misconfigured        this environment or the configuration prevents the call
         │   └── CallRejected     the provider rejects the call: key, model, quota
@@ -215,6 +216,13 @@ class TimedOut(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("the provider did not answer in time")
+
+
+class Unreachable(Unavailable):
+    """The provider accepted no connection within its time limit: another try would cost as much again."""
+
+    disposition = Disposition(Next.COOL_DOWN)
+    retried_within_call = False
 
 
 class BrokenContract(ProviderError):

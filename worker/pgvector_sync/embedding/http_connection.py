@@ -29,7 +29,7 @@ from pgvector_sync.embedding.hosts import (
 from pgvector_sync.embedding.per_process import PerProcess
 from pgvector_sync.embedding.refusal import Refusal, retry_after
 from pgvector_sync.embedding.surroundings import open_client
-from pgvector_sync.errors import Misconfigured, ProviderError, TimedOut, Unavailable
+from pgvector_sync.errors import Misconfigured, ProviderError, TimedOut, Unavailable, Unreachable
 from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.settings import Settings
 
@@ -71,7 +71,7 @@ class HttpConnection:
         except openai.APIStatusError as error:
             failure = self._dialect.classify(self._refusal(error, client.api_key))
         except openai.OpenAIError as error:
-            failure = self._failure(error)
+            failure = self._failure(error, seconds)
         else:
             return self._dialect.read(response.content, count=len(texts), dimensions=spec.dimensions)
         # Not in the handlers: the SDK's error, as the context of ours, would keep the request with all its texts.
@@ -117,12 +117,17 @@ class HttpConnection:
         wait = retry_after(error.response.headers, now=datetime.now(UTC))
         return Refusal(error.status_code, body, wait, self._provider, self._setting, key)
 
-    def _failure(self, error: openai.OpenAIError) -> ProviderError:
+    def _failure(self, error: openai.OpenAIError, seconds: float) -> ProviderError:
         """Of a call that got no answer. What the SDK says is left out: it may quote anything."""
         if ours := _cause(error, ProviderError):
             return ours
         at = f" ({OPENAI_BASE_URL} decides its address)" if self._setting == OPENAI_BASE_URL else ""
+        reach = f"check {self._setting}, and whether this machine reaches it (DNS, proxy, firewall)"
         if isinstance(error, openai.APITimeoutError):
+            if seconds > CONNECT_TIMEOUT and _cause(error, httpx2.ConnectTimeout):
+                return Unreachable(
+                    f"the provider accepted no connection in time{at}", code="connection", hint=reach
+                )
             return TimedOut()
         if _cause(error, ssl.SSLCertVerificationError):
             return Misconfigured(
@@ -130,7 +135,7 @@ class HttpConnection:
                 code="certificate",
                 hint=f"check {self._setting}; for a private authority, point SSL_CERT_FILE to its certificate",
             )
-        return Unavailable(f"the connection to the provider failed{at}", code="connection")
+        return Unavailable(f"the connection to the provider failed{at}", code="connection", hint=reach)
 
 
 def _cause(error: BaseException, kind: type[_E]) -> _E | None:

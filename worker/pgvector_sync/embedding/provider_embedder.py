@@ -42,7 +42,7 @@ class _Call:
     def time_left(self) -> float:
         left = self.deadline - time.monotonic()
         if left < SHORTEST_CALL:
-            raise OutOfTime("the batch's deadline has passed")
+            raise OutOfTime("there was no time left to call the provider")
         return left
 
 
@@ -140,7 +140,9 @@ class ProviderEmbedder:
         else:
             return _believable(answer, texts)
         raise OutOfTime(
-            "the batch's deadline passed during the call",
+            f"the provider did not answer within {round(seconds, 1):g} s",
+            hint="try again; if it recurs, the provider is slow or down: see its status page, or raise "
+            "PGVECTOR_SYNC_PROVIDER_TIMEOUT",
         )
 
     def _gathered(

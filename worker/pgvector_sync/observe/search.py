@@ -56,6 +56,7 @@ def nearest(runtime: Runtime, name: str, query: str, *, k: int) -> list[Hit]:
         pipeline = pipelines.require_pipeline(connection, name)
         grants.require_sole_author(connection)
     embedder = runtime.embedder(pipeline.provider)
+    embedder.prepare(pipeline.spec)  # what a process does once isn't the provider's time
     deadline = time.monotonic() + runtime.settings.provider_timeout.total_seconds()
     vector = embedder.embed([query], pipeline.spec, purpose=Purpose.QUERY, deadline=deadline).vectors[0]
     shape = Shape(pipeline, runtime.database.vector_schema)

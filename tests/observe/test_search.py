@@ -1,0 +1,97 @@
+"""Search: what it asks the provider, and what it says when the provider gives no vector."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from pgvector_sync.embedding import http_connection
+from pgvector_sync.embedding.dialects import DIALECTS
+from pgvector_sync.embedding.dialects.http import Request
+from pgvector_sync.embedding.dialects.openai_compatible import OpenAICompatible
+from pgvector_sync.errors import OutOfTime, Unavailable, Unreachable
+from pgvector_sync.model import Provider, Purpose, Spec
+from pgvector_sync.observe.search import nearest
+from support.endpoint import Calls, deaf_address
+from support.steps import another_worker
+from support.synced import DOCS, Synced
+
+
+class Telling(OpenAICompatible):
+    """OpenAI's API, with the purpose in its parameter `user`, which the strict endpoint takes."""
+
+    name = "telling"
+
+    def request(self, texts: Sequence[str], spec: Spec, purpose: Purpose, provider: Provider) -> Request:
+        request = super().request(texts, spec, purpose, provider)
+        return Request(request.path, {**request.body, "user": purpose.value})
+
+
+@pytest.fixture
+def docs(synced: Synced) -> Synced:
+    synced.run(DOCS, "INSERT INTO docs (id, body) VALUES (1, 'one'), (2, 'two')")
+    synced.pipeline()
+    synced.endpoint.calls = Calls()
+    return synced
+
+
+def purposes(docs: Synced) -> list[str]:
+    """Of the calls since the last look."""
+    calls, docs.endpoint.calls = docs.endpoint.calls, Calls()
+    return [body["user"] for body in calls.bodies]
+
+
+def test_only_search_asks_for_the_vector_of_a_query(docs: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DIALECTS, "telling", Telling())
+    docs.run("UPDATE pgvector_sync.provider SET dialect = 'telling'", "INSERT INTO docs VALUES (3, 'three')")
+    docs.sync()
+    assert purposes(docs) == ["document"]
+    assert [hit.key for hit in nearest(docs.runtime, "docs", "three", k=1)] == [(3,)]
+    assert purposes(docs) == ["query"]
+
+
+def test_the_harmless_text_of_a_probe_is_a_document(docs: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(DIALECTS, "telling", Telling())
+    docs.run("UPDATE pgvector_sync.provider SET dialect = 'telling'")
+    docs.endpoint.fail(status=400, marker="poison")
+    docs.run("INSERT INTO docs VALUES (3, 'poison')")
+    docs.settle()
+    assert [error for _, error in docs.dead()] == ["input_rejected"]
+    assert set(purposes(docs)) == {"document"}
+
+
+def test_a_provider_that_hangs_is_named_with_the_time_that_it_had(docs: Synced) -> None:
+    """A search belongs to no batch, and has no deadline that its user knows of."""
+    docs.endpoint.fail("hang")
+    with another_worker(docs, provider_timeout=1) as hurried, pytest.raises(OutOfTime) as caught:
+        nearest(hurried.runtime, "docs", "one", k=1)
+    assert str(caught.value) == "the provider did not answer within 1 s"
+    assert "PGVECTOR_SYNC_PROVIDER_TIMEOUT" in (caught.value.hint or "")
+
+
+def test_an_address_that_accepts_no_connection_is_not_called_slow(
+    docs: Synced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_connection, "CONNECT_TIMEOUT", 0.3)
+    with deaf_address() as base_url, another_worker(docs, provider_timeout=5) as worker:
+        docs.run(f"UPDATE pgvector_sync.provider SET base_url = '{base_url}'")
+        with pytest.raises(Unreachable) as caught:
+            nearest(worker.runtime, "docs", "one", k=1)
+    assert str(caught.value) == "the provider accepted no connection in time"
+    assert "check base_url of test" in (caught.value.hint or "")
+
+
+def test_a_connection_that_fails_says_what_to_check(
+    docs: Synced, typed: Callable[..., tuple[int, str, str]]
+) -> None:
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        docs.run(f"UPDATE pgvector_sync.provider SET base_url = 'http://127.0.0.1:{bound.getsockname()[1]}/v1'")
+        with pytest.raises(Unavailable) as caught:
+            nearest(docs.runtime, "docs", "one", k=1)
+        assert "check base_url of test, and whether this machine reaches it" in (caught.value.hint or "")
+        code, _, complaint = typed("search", "docs", "one")
+    assert (code, "the connection to the provider failed" in complaint) == (1, True)
+    assert "check base_url of test" in complaint
