@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
+from pgvector_sync.capture.drain import Drain
 from pgvector_sync.embedding.embedder import Embeddings
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.errors import InputRejected
@@ -81,6 +82,11 @@ class Arena(Steps):
     def __post_init__(self) -> None:
         self.loop = Loop(self.runtime)
 
+    @property
+    def drain_of_loop(self) -> Drain:
+        """With its hint and its sweeps, which `drain` has not."""
+        return self.loop._engine._drain
+
     # -- the checks ----------------------------------------------------------------------------------------
 
     def watch(self) -> None:
@@ -132,7 +138,7 @@ class Arena(Steps):
             self.covered()
             if self._settled():
                 return
-            self.loop._drain._full_look_at = 0.0  # as if a second had passed
+            self.drain_of_loop._full_look_at = 0.0  # as if a second had passed
             self.let_time_pass()
             self.loop.turn()
         state, reason = self.state()

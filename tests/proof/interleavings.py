@@ -196,7 +196,7 @@ class Stage:
         self.rested: set[object] = set()
         self.shape = arena.synced.shape()
         self.atomic: dict[str, Callable[[], object]] = {
-            "drain": lambda: arena.loop._drain(until=soon()),
+            "drain": lambda: arena.drain_of_loop(until=soon()),
             "enqueuer": self._enqueue,
         }
         kept.enter_context(stops_in_writes())

@@ -124,8 +124,8 @@ class Machine(RuleBasedStateMachine):
     @rule(full=st.booleans())
     def drain(self, full: bool) -> None:
         if full:
-            self.arena.loop._drain._full_look_at = 0.0
-        self.arena.loop._drain(until=soon())
+            self.arena.drain_of_loop._full_look_at = 0.0
+        self.arena.drain_of_loop(until=soon())
 
     @rule(number=WORKERS, key=KEYS, body=BODIES)
     def take_a_step(self, number: int, key: int, body: str | None) -> None:

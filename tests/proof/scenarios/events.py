@@ -12,7 +12,7 @@ from proof.scenario import on_a_fresh_database, scenario
 
 @scenario
 def an_event_that_becomes_visible_late(arena: Arena) -> None:
-    drain = arena.loop._drain
+    drain = arena.drain_of_loop
     with writer(arena) as slow:
         slow.execute("INSERT INTO docs VALUES (1, 'slow')")
         arena.insert(_2="quick")
