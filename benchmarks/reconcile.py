@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from lag import lags, percentile
 
+from pgvector_sync.model.request import Reconcile, Reembed
 from pgvector_sync.observe.waiting import find_run
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
 from pgvector_sync.runs.run import carry_out
@@ -89,7 +90,7 @@ def make(database: Database, processes: Processes, base_url: str, rows: int) -> 
 
 
 def reconciled(runtime: Runtime, *, deep: bool, dry_run: bool) -> Run:
-    requested = request_reconcile(runtime.database, "docs", deep=deep, dry_run=dry_run)
+    requested = request_reconcile(runtime.database, "docs", Reconcile(deep=deep, dry_run=dry_run))
     carry_out(runtime, requested.run_id, until=time.monotonic() + 3600)
     return find_run(runtime, requested.run_id)
 
@@ -143,7 +144,7 @@ def noticed(database: Database, processes: Processes, rows: int, changes: int, p
     lags(database, "docs", rows + 1, 5)  # connections are open now
     idle = lags(database, "docs", rows + 1_000, changes)
     with open_runtime(Settings(DATABASE_URL=database.url)) as runtime:
-        requested = request_reembed(runtime.database, "docs", force=True)
+        requested = request_reembed(runtime.database, "docs", Reembed(force=True))
         while find_run(runtime, requested.run_id).rows_enqueued < 2_000:
             time.sleep(0.1)
         busy = lags(database, "docs", rows + 100_000, changes)

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from pgvector_sync.model.request import Reconcile, Reembed
 from pgvector_sync.observe.waiting import find_run
 from pgvector_sync.runs import reconcile, run
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
@@ -104,11 +105,11 @@ def test_a_reconciliation_under_a_broken_where_ends_with_a_reason_and_blocks_no_
         articles.synced.run("DELETE FROM docs")
         articles.synced.settle()
     rename(articles)
-    run_id = request_reconcile(articles.runtime.database, "docs", deep=deep).run_id
+    run_id = request_reconcile(articles.runtime.database, "docs", Reconcile(deep=deep)).run_id
     assert run.carry_out(articles.runtime, run_id, until=time.monotonic() + 10)
     ended = find_run(articles.runtime, run_id)
     assert (ended.state, "`where` fails without any row (22P02)" in str(ended.reason)) == ("failed", True)
-    assert not request_reconcile(articles.runtime.database, "docs", deep=deep).joined
+    assert not request_reconcile(articles.runtime.database, "docs", Reconcile(deep=deep)).joined
     assert articles.in_work() == []
 
 
@@ -179,6 +180,6 @@ def test_a_row_on_which_where_fails_is_asked_for_by_a_fill_and_parked(articles: 
 def test_a_re_embed_passes_over_rows_that_where_refuses(articles: Steps) -> None:
     articles.synced.run("INSERT INTO docs SELECT i, 'draft', NULL, 'draft' FROM generate_series(101, 150) AS i")
     articles.synced.settle()
-    request_reembed(articles.runtime.database, "docs", stale_only=False)
+    request_reembed(articles.runtime.database, "docs", Reembed(stale_only=False))
     articles.synced.settle()
     assert enqueued(articles.synced) == (ROWS + 50, ROWS)

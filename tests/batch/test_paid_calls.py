@@ -15,6 +15,7 @@ from pgvector_sync.batch import write as write_module
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.failpoint import Failpoint, InjectedError
 from pgvector_sync.model import Lane
+from pgvector_sync.model.request import Reembed
 from pgvector_sync.runs.requests import request_reembed
 from pgvector_sync.store.rows import Look
 from support.steps import Steps
@@ -198,7 +199,7 @@ def test_a_forced_re_embed_is_bounded_as_well(
 ) -> None:
     impatient.insert(_1="one", _2="two")
     impatient.synced.settle()
-    request_reembed(impatient.runtime.database, "docs", force=True)
+    request_reembed(impatient.runtime.database, "docs", Reembed(force=True))
     armed(point)
     turns(impatient)
     assert most_paid(impatient) <= 1 + ATTEMPTS

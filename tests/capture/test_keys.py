@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pgvector_sync.model import KeyColumn
+from pgvector_sync.model.request import Reconcile
 from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.store.canonical import canonical_key
 from support.synced import Synced
@@ -290,7 +291,7 @@ def test_a_reconciliation_of_many_pages_finds_every_key_that_has_drifted_and_no_
     with synced.database.connect() as connection:
         connection.execute("SET session_replication_role = replica")
         connection.execute("UPDATE docs SET body = 'drifted' WHERE body = 'text 0'")
-    request_reconcile(synced.runtime.database, "docs", deep=True)
+    request_reconcile(synced.runtime.database, "docs", Reconcile(deep=True))
     synced.settle()
     synced.exact()
     found = synced.database.value("SELECT samples FROM pgvector_sync.run WHERE kind = 'reconcile'")

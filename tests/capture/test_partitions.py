@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pgvector_sync.model.request import Reconcile, Reembed
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
 from support.synced import OURS, Synced
 
@@ -193,10 +194,12 @@ def test_a_source_partitioned_by_the_time_in_its_key_is_followed_from_end_to_end
         connection.execute("SET session_replication_role = replica")
         connection.execute("UPDATE docs SET body = 'unseen' WHERE id = 5")
         connection.execute("DELETE FROM docs WHERE id = 6")
-    request_reconcile(synced.runtime.database, "docs", deep=True)
+    request_reconcile(synced.runtime.database, "docs", Reconcile(deep=True))
     synced.settle()
     synced.exact()
-    request_reembed(synced.runtime.database, "docs", keys=[(1, "2026-01-16T12:00:00.000001Z")], force=True)
+    request_reembed(
+        synced.runtime.database, "docs", Reembed(force=True), keys=[(1, "2026-01-16T12:00:00.000001Z")]
+    )
     paid = synced.paid()
     synced.settle()
     assert synced.paid() == paid + 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pgvector_sync.model.request import Reconcile
 from pgvector_sync.observe.waiting import find_run
 from pgvector_sync.runs import run
 from pgvector_sync.runs.requests import request_reconcile
@@ -42,7 +43,7 @@ def docs(synced: Synced) -> Synced:
 
 
 def reconciled(synced: Synced, runtime: Runtime | None = None, **options: Any) -> Run:
-    requested = request_reconcile(synced.owner.database, "docs", **options)
+    requested = request_reconcile(synced.owner.database, "docs", Reconcile(**options))
     run.carry_out(runtime or synced.runtime, requested.run_id, until=time.monotonic() + 20)
     return find_run(synced.runtime, requested.run_id)
 

@@ -99,7 +99,7 @@ def test_keys_come_from_a_file_or_from_standard_input(
         (("reembed", "docs", "--keys", "empty"), 1, "there is no key in the list"),
         (("reembed", "docs", "--keys", "bad", "--where", "id = 1"), 1, "either a condition or keys"),
         (("reembed", "docs", "--limit-rate", "0"), 2, "--limit-rate"),
-        (("reembed", "docs", "--limit-rate", "inf"), 1, "inf rows a second is no rate"),
+        (("reembed", "docs", "--limit-rate", "inf"), 1, "expected 0.01 or more rows per second, got inf"),
         (("reconcile", "nothing"), 1, "there is no pipeline nothing"),
         (("runs", "show", "99"), 1, "there is no run 99"),
         (("runs", "cancel", "1"), 1, "run 1 has ended already"),

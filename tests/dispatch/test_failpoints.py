@@ -17,6 +17,7 @@ import pytest
 import pgvector_sync
 from pgvector_sync.batch.bisection import PROBE_TEXT
 from pgvector_sync.failpoint import Failpoint
+from pgvector_sync.model.request import Reconcile
 from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.runtime.bootstrap import Embedders
 from support.cluster import Cluster, Points, children, kill_children, open_cluster
@@ -113,7 +114,7 @@ def fill(pair: Pair) -> None:
 def reconcile(pair: Pair) -> None:
     """A comparison in the middle of changes, which has nothing to find."""
     change(pair)
-    request_reconcile(pair.cluster.synced.runtime.database, "docs", deep=True, page_rows=5)
+    request_reconcile(pair.cluster.synced.runtime.database, "docs", Reconcile(deep=True, page_rows=5))
 
 
 def refuse_one(pair: Pair) -> None:

@@ -7,6 +7,7 @@ import signal
 
 import pytest
 
+from pgvector_sync.model.request import Reembed
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
 from support.cluster import CELERY, Cluster
 from support.waiting import eventually
@@ -26,7 +27,7 @@ def test_a_re_embed_and_a_reconciliation_are_carried_out_and_survive_a_kill(clus
     paid = cluster.synced.paid()
     first = cluster.worker(PGVECTOR_SYNC_LEASE="2")
     database = cluster.synced.runtime.database
-    run_id = request_reembed(database, "docs", force=True).run_id
+    run_id = request_reembed(database, "docs", Reembed(force=True)).run_id
     eventually(lambda: cluster.synced.paid() > paid + 500, 20)
     os.killpg(first.pid, signal.SIGKILL)
     cluster.worker(PGVECTOR_SYNC_LEASE="2")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from pgvector_sync.embedding.tokens import count_tokens
 from pgvector_sync.model import KeyColumn, Metric, Pipeline, Provider, Source, Spec, State, VectorType
+from pgvector_sync.model.request import Reembed
 from pgvector_sync.runs import estimate as module
 from pgvector_sync.runs.estimate import Counted, Estimate, estimate, project
 from support.synced import DOCS, MODEL, Synced
@@ -47,14 +49,14 @@ def test_where_all_rows_are_counted_the_estimate_is_exact(
 
 
 def test_force_pays_for_what_is_stored_and_not_for_what_is_equal(synced: Synced) -> None:
-    found = estimate(synced.runtime, "docs", force=True)
+    found = estimate(synced.runtime, "docs", Reembed(force=True))
     assert (found.inputs, found.saved_inputs) == (16, 4)
 
 
 def test_a_condition_and_keys_narrow_it(synced: Synced) -> None:
-    assert estimate(synced.runtime, "docs", where="id <= 12").rows == 12
+    assert estimate(synced.runtime, "docs", Reembed(where="id <= 12")).rows == 12
     assert estimate(synced.runtime, "docs", keys=[(11,), (12,), (999,)]).rows == 2
-    assert estimate(synced.runtime, "docs", stale_only=True).rows == 10
+    assert estimate(synced.runtime, "docs", Reembed(stale_only=True)).rows == 10
 
 
 def test_a_sample_stands_for_all_rows_within_its_error(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,15 +99,16 @@ def test_the_time_is_bound_by_the_slowest_limit() -> None:
     by_tokens = Provider("p", base_url="https://x", requests_per_minute=1_000, tokens_per_minute=1_000_000)
     found = projected(pipeline(provider=by_tokens), 1_000_000, HUNDRED)
     assert found.bound_by == "tokens_per_minute"
-    assert found.seconds == pytest.approx(100 / 0.95 * 60, rel=0.01)
+    assert found.duration is not None
+    assert found.duration.total_seconds() == pytest.approx(100 / 0.95 * 60, rel=0.01)
     by_requests = replace(by_tokens, requests_per_minute=10)
     assert projected(pipeline(provider=by_requests), 1_000_000, HUNDRED).bound_by == "requests_per_minute"
     a_day = projected(pipeline(tokens_per_day=30_000_000), 1_000_000, HUNDRED)
-    assert (a_day.bound_by, a_day.seconds) == ("tokens_per_day", 3 * 86_400)
-    assert projected(pipeline(), 1_000_000, HUNDRED, pace=100.0).seconds == pytest.approx(10_000)
+    assert (a_day.bound_by, a_day.duration) == ("tokens_per_day", timedelta(days=3))
+    assert projected(pipeline(), 1_000_000, HUNDRED, pace=100.0).duration == timedelta(seconds=10_000)
     quiet = projected(pipeline(provider=by_tokens), 1_000_000, HUNDRED, pace=0.01)
     assert quiet.bound_by == "tokens_per_minute", "a quiet hour says nothing about what the provider takes"
-    assert projected(pipeline(), 1_000_000, HUNDRED).seconds is None
+    assert projected(pipeline(), 1_000_000, HUNDRED).duration is None
 
 
 def test_the_error_is_that_of_a_mean_without_replacement() -> None:
@@ -117,5 +120,5 @@ def test_the_error_is_that_of_a_mean_without_replacement() -> None:
 
 
 def test_of_no_rows_nothing_is_said(synced: Synced) -> None:
-    found = estimate(synced.runtime, "docs", where="id < 0")
+    found = estimate(synced.runtime, "docs", Reembed(where="id < 0"))
     assert (found.rows, found.tokens, found.usd) == (0, 0, 0)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pgvector_sync.model.request import Reconcile
 from pgvector_sync.observe.waiting import find_run, wait_for
 from pgvector_sync.runs import reconcile, run
 from pgvector_sync.runs.requests import request_reconcile
@@ -35,7 +36,7 @@ def unnoticed(docs: Steps, *statements: str) -> None:
 
 def reconciled(docs: Steps, **options: Any) -> Run:
     """Walked to its end, its repairs aside."""
-    requested = request_reconcile(docs.runtime.database, docs.pipeline, **options)
+    requested = request_reconcile(docs.runtime.database, docs.pipeline, Reconcile(**options))
     run.carry_out(docs.runtime, requested.run_id, until=time.monotonic() + 20)
     return find_run(docs.runtime, requested.run_id)
 
@@ -230,7 +231,7 @@ def test_a_run_that_is_killed_between_its_pages_goes_on_where_it_was(
 
     seed(filled)
     whole = reconciled(filled, deep=True, dry_run=True)
-    requested = request_reconcile(filled.runtime.database, "docs", deep=True, page_rows=5)
+    requested = request_reconcile(filled.runtime.database, "docs", Reconcile(deep=True, page_rows=5))
     other = worker(lease=0.1)
     advance, pages = reconcile.runs.advance, iter(range(100))
 
@@ -279,7 +280,7 @@ def test_each_one_leaves_its_figures_for_the_trend(filled: Steps) -> None:
 
 def test_a_command_that_waits_carries_the_run_out_itself(filled: Steps) -> None:
     seen: list[int] = []
-    requested = request_reconcile(filled.runtime.database, "docs", page_rows=5)
+    requested = request_reconcile(filled.runtime.database, "docs", Reconcile(page_rows=5))
     ended = wait_for(filled.runtime, requested.run_id, on_progress=lambda run: seen.append(run.rows_seen))
     assert (ended.state, ended.rows_seen, seen[-1]) == ("finished", ROWS, ROWS)
 

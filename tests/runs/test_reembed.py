@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import Lane
+from pgvector_sync.model import Key, Lane
+from pgvector_sync.model.request import Reembed
 from pgvector_sync.observe.waiting import find_run
 from pgvector_sync.runs import bulk, run
 from pgvector_sync.runs.requests import request_reembed
@@ -28,8 +29,8 @@ def filled(docs: Steps, monkeypatch: pytest.MonkeyPatch) -> Steps:
     return docs
 
 
-def ask(docs: Steps, **options: Any) -> int:
-    return request_reembed(docs.runtime.database, docs.pipeline, **options).run_id
+def ask(docs: Steps, *, keys: list[Key] | None = None, **options: Any) -> int:
+    return request_reembed(docs.runtime.database, docs.pipeline, Reembed(**options), keys=keys).run_id
 
 
 def walked(docs: Steps, run_id: int, *, seconds: float = 10.0) -> Run:
@@ -139,10 +140,10 @@ def test_a_condition_that_fails_on_a_row_ends_the_run_and_says_so(filled: Steps)
 
 
 def test_asking_for_the_same_twice_is_one_run(filled: Steps) -> None:
-    first = request_reembed(filled.runtime.database, "docs", force=True)
-    again = request_reembed(filled.runtime.database, "docs", force=True)
+    first = request_reembed(filled.runtime.database, "docs", Reembed(force=True))
+    again = request_reembed(filled.runtime.database, "docs", Reembed(force=True))
     assert (again.run_id, again.joined) == (first.run_id, True)
-    assert not request_reembed(filled.runtime.database, "docs", where="id > 1").joined
+    assert not request_reembed(filled.runtime.database, "docs", Reembed(where="id > 1")).joined
 
 
 def test_two_runs_that_overlap_dont_pay_for_a_row_twice(filled: Steps) -> None:

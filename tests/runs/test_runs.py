@@ -14,7 +14,8 @@ import pytest
 from pgvector_sync import runtime
 from pgvector_sync.engine.jobs.start_reconciles import JOB
 from pgvector_sync.failpoint import Failpoint
-from pgvector_sync.model import KeyColumn, Lane
+from pgvector_sync.model import Key, KeyColumn, Lane
+from pgvector_sync.model.request import Reconcile, Reembed
 from pgvector_sync.observe.waiting import find_run
 from pgvector_sync.runs import bulk, reconcile, run
 from pgvector_sync.runs.estimate import estimate
@@ -36,8 +37,8 @@ def filled(docs: Steps) -> Steps:
     return docs
 
 
-def ask(docs: Steps, **options: Any) -> int:
-    return request_reembed(docs.runtime.database, docs.pipeline, **options).run_id
+def ask(docs: Steps, *, keys: list[Key] | None = None, **options: Any) -> int:
+    return request_reembed(docs.runtime.database, docs.pipeline, Reembed(**options), keys=keys).run_id
 
 
 def walk(docs: Steps, run_id: int, seconds: float = 10) -> Run:
@@ -46,7 +47,7 @@ def walk(docs: Steps, run_id: int, seconds: float = 10) -> Run:
 
 
 def reconciled(docs: Steps, **options: Any) -> Run:
-    return walk(docs, request_reconcile(docs.runtime.database, docs.pipeline, **options).run_id)
+    return walk(docs, request_reconcile(docs.runtime.database, docs.pipeline, Reconcile(**options)).run_id)
 
 
 def unnoticed(docs: Steps, *statements: str) -> None:
@@ -100,7 +101,7 @@ def test_force_is_not_lost_by_a_row_of_equal_text(filled: Steps) -> None:
 
 
 def test_an_apply_in_mid_run_is_not_taken_for_drift(filled: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
-    requested = request_reconcile(filled.runtime.database, "docs", page_rows=5)
+    requested = request_reconcile(filled.runtime.database, "docs", Reconcile(page_rows=5))
     paid = filled.synced.paid()
     step, pages = reconcile._step, iter(range(100))
 
@@ -145,7 +146,7 @@ def test_an_estimate_passes_a_row_on_which_the_text_fails(docs: Steps) -> None:
         "INSERT INTO docs SELECT i, 'text', CASE WHEN i = 7 THEN '0' ELSE '1' END FROM generate_series(1, 20) i"
     )
     docs.synced.settle()
-    assert estimate(docs.runtime, "docs", force=True).sampled_rows == 19
+    assert estimate(docs.runtime, "docs", Reembed(force=True)).sampled_rows == 19
 
 
 def test_looking_is_not_reconciling(filled: Steps) -> None:
@@ -203,9 +204,10 @@ def test_a_page_that_takes_too_long_is_made_smaller(
     name = docs.synced.database.name
     docs.synced.run(f"ALTER DATABASE {name} SET statement_timeout = '400ms'")
     with docs.synced.acting_as("postgres") as one:
-        ask_for = request_reconcile if kind == "reconcile" else request_reembed
-        option = "deep" if kind == "reconcile" else "stale_only"
-        run_id = ask_for(one.database, "docs", **{option: True}).run_id
+        if kind == "reconcile":
+            run_id = request_reconcile(one.database, "docs", Reconcile(deep=True)).run_id
+        else:
+            run_id = request_reembed(one.database, "docs", Reembed(stale_only=True)).run_id
 
         def ended() -> bool:
             with contextlib.suppress(psycopg.OperationalError):

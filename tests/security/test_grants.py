@@ -19,6 +19,7 @@ from pgvector_sync.declare.file import load_config
 from pgvector_sync.declare.plan import make_plan
 from pgvector_sync.declare.planned import closed_sources
 from pgvector_sync.errors import Refused
+from pgvector_sync.model.request import Reembed
 from pgvector_sync.observe.search import nearest
 from pgvector_sync.observe.status import read_status, settled
 from pgvector_sync.observe.waiting import find_run
@@ -187,7 +188,7 @@ def test_a_condition_that_a_worker_typed_is_not_run_by_the_owner(docs: Synced):
     with logged_in(docs, WORKER) as worker:
         worker.execute("CREATE FUNCTION lair.steal() RETURNS boolean LANGUAGE sql AS $$ SELECT true $$")
     with working_as(docs, WORKER) as mine:
-        asked = request_reembed(mine.database, "docs", where="lair.steal()").run_id
+        asked = request_reembed(mine.database, "docs", Reembed(where="lair.steal()")).run_id
     with docs.owner.database.transaction() as connection:
         assert runs.due_runs(connection) == []
     with working_as(docs, WORKER) as mine:
@@ -198,7 +199,7 @@ def test_a_condition_that_a_worker_typed_is_not_run_by_the_owner(docs: Synced):
 
 def test_a_condition_that_the_owner_typed_is_run_by_a_worker(docs: Synced):
     with working_as(docs, OWNER) as owner:
-        asked = request_reembed(owner.database, "docs", where="id = 1").run_id
+        asked = request_reembed(owner.database, "docs", Reembed(where="id = 1")).run_id
     with working_as(docs, WORKER) as worker:
         docs.settle(runtime=worker)
     assert find_run(docs.runtime, asked).state == "finished"

@@ -9,6 +9,7 @@ import pytest
 from pgvector_sync.batch.read import read
 from pgvector_sync.batch.write import write
 from pgvector_sync.errors import DatabaseRefuses, Refused
+from pgvector_sync.model.request import Reembed
 from pgvector_sync.observe.doctor.tables import _try_to_read
 from pgvector_sync.runs.requests import request_reembed
 from pgvector_sync.store.pipelines import require_pipeline
@@ -225,7 +226,7 @@ def test_a_condition_on_another_column_calls_no_cast_of_its_owners(attack: Attac
         "ALTER TABLE docs ADD mood loot.mood DEFAULT 'n'",
     )
     with attack.synced.acting_as(attack.worker) as runtime:
-        request_reembed(runtime.database, "docs", where="mood::text = 'n'")
+        request_reembed(runtime.database, "docs", Reembed(where="mood::text = 'n'"))
     attack.as_attacker(
         attack.function("loot.as_text", "m loot.mood", "text", "'n'"),
         "CREATE CAST (loot.mood AS text) WITH FUNCTION loot.as_text(loot.mood) AS IMPLICIT",

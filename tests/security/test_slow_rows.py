@@ -17,6 +17,7 @@ from pgvector_sync.capture.drain import Drain
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Lane
+from pgvector_sync.model.request import Reconcile, Reembed
 from pgvector_sync.observe.search import nearest
 from pgvector_sync.observe.status import read_status, settled
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
@@ -192,7 +193,7 @@ def test_a_deep_reconciliation_passes_a_slow_row(
         connection.execute("SET session_replication_role = replica")  # so that no trigger sees it
         connection.execute("UPDATE docs SET note = '60' WHERE id = 12")
         connection.execute("UPDATE docs SET body = 'unnoticed' WHERE id = 13")
-    request_reconcile(quick_limit.database, "docs", deep=True)
+    request_reconcile(quick_limit.database, "docs", Reconcile(deep=True))
     running = "SELECT count(*) FROM pgvector_sync.run WHERE kind = 'reconcile' AND state <> 'finished'"
     done = Loop(quick_limit).run(
         finished=lambda: naps.database.value(running) == 0 and settled(quick_limit.database, None),
@@ -254,7 +255,7 @@ def test_a_re_embed_whose_condition_is_slow_ends_with_the_reason(
 ) -> None:
     monkeypatch.setattr("pgvector_sync.runtime.LONGEST_PAGE", ROW_TIMEOUT)
     naps.settle()
-    request_reembed(quick_limit.database, "docs", where="public.napping(body, '60') = body")
+    request_reembed(quick_limit.database, "docs", Reembed(where="public.napping(body, '60') = body"))
     batches(quick_limit, 10)
     [(state, reason)] = naps.database.execute("SELECT state, reason FROM pgvector_sync.run WHERE kind = 'reembed'")
     assert state == "failed"

@@ -11,6 +11,7 @@ from writers import RANGE
 
 from pgvector_sync.database import Database as OurDatabase
 from pgvector_sync.errors import Refused
+from pgvector_sync.model.request import Reconcile, Reembed
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
 from support.servers import Database
 
@@ -37,12 +38,12 @@ class Asks(threading.Thread):
     def _ask(self) -> None:
         if self.random.random() < 0.6:
             deep, page_rows = self.random.random() < 0.7, self.random.choice([3, 50, 1000])
-            request_reconcile(self.ours, "docs", deep=deep, page_rows=page_rows)
+            request_reconcile(self.ours, "docs", Reconcile(deep=deep, page_rows=page_rows))
             self.counts["reconcile"] += 1
             return
         low = self.random.randrange(0, 3 * RANGE)
         force = self.random.random() < 0.5
-        request_reembed(self.ours, "docs", where=f"id BETWEEN {low} AND {low + RANGE}", force=force)
+        request_reembed(self.ours, "docs", Reembed(where=f"id BETWEEN {low} AND {low + RANGE}", force=force))
         self.counts["reembed"] += 1
 
 

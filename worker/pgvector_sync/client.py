@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from pgvector_sync.database import Database
 from pgvector_sync.errors import Refused
+from pgvector_sync.model.request import Reconcile, Reembed
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
 from pgvector_sync.runtime.bootstrap import open_database
 from pgvector_sync.settings import load_settings
@@ -43,20 +44,13 @@ def ask_for_reembed(
             except (ValueError, ArithmeticError) as error:
                 names = ", ".join(column.name for column in columns)
                 raise Refused(f"a key is not one: {error}", hint=f"a key is ({names})") from None
-        return request_reembed(
-            database,
-            pipeline,
-            where=where,
-            keys=given,
-            stale_only=stale_only,
-            force=force,
-            rows_per_second=rows_per_second,
-        ).run_id
+        request = Reembed(where, keys is not None, stale_only, force, rows_per_second)
+        return request_reembed(database, pipeline, request, keys=given).run_id
 
 
 def ask_for_reconcile(database_url: str | None, pipeline: str, *, deep: bool, dry_run: bool) -> int:
     with _database(database_url) as database:
-        return request_reconcile(database, pipeline, deep=deep, dry_run=dry_run).run_id
+        return request_reconcile(database, pipeline, Reconcile(deep, dry_run)).run_id
 
 
 def _plain(part: object) -> object:

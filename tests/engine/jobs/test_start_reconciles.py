@@ -52,7 +52,7 @@ def test_what_the_schedule_asks_for_is_carried_out_gently_and_leaves_its_figures
     docs.run("UPDATE pgvector_sync.pipeline SET created_at = created_at - interval '2 hours'")
     assert look(docs) == ["docs"]
     options = docs.database.value("SELECT options FROM pgvector_sync.run WHERE kind = 'reconcile'")
-    assert options == {"page_rows": 1, "database_share": 0.9, "orphan_share": 0.2}
+    assert options == {"page_rows": 1, "database_share": 0.9}
     loop = Loop(docs.runtime)
     while runs(docs)[0][0] == "running":
         loop.turn()

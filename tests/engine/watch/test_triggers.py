@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pgvector_sync.engine import watch
+from pgvector_sync.model.request import Reconcile
 from pgvector_sync.runs.requests import request_reconcile
 from support.synced import DOCS, OURS, Synced
 
@@ -145,7 +146,7 @@ def test_a_table_named_like_a_source_of_another_schema_is_not_taken_for_it(docs:
 def test_a_deep_reconciliation_that_somebody_asks_for_meanwhile_makes_up_for_nothing(docs: Synced, seen: Look):
     docs.run("ALTER TABLE docs DISABLE TRIGGER pgvector_sync_update")
     assert seen()[0] == "misconfigured"
-    request_reconcile(docs.runtime.database, "docs", deep=True)
+    request_reconcile(docs.runtime.database, "docs", Reconcile(deep=True))
     docs.settle_capture()
     docs.run("UPDATE docs SET body = 'uno' WHERE id = 1", "ALTER TABLE docs ENABLE TRIGGER pgvector_sync_update")
     assert seen() == ("active", None)

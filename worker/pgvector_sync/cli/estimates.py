@@ -58,9 +58,9 @@ def _cost(found: Estimate) -> str:
 
 
 def _time(found: Estimate) -> str:
-    if found.seconds is None:
+    if found.duration is None:
         return "not known: the provider has no limits, and nothing came through in the last hour"
-    time = timedelta(seconds=math.ceil(found.seconds))
+    time = timedelta(seconds=math.ceil(found.duration.total_seconds()))
     if found.bound_by == "pace":
         return f"at most {time}, if it goes as in the busiest minute of the last hour"
     return f"{time}, bound by {found.bound_by}"

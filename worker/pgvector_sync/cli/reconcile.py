@@ -16,6 +16,7 @@ from pgvector_sync.cli.console import complain, going_on_alone, out, print_json,
 from pgvector_sync.cli.interrupts import Interrupts
 from pgvector_sync.cli.keys import show_key
 from pgvector_sync.errors import Refused
+from pgvector_sync.model.request import Reconcile
 from pgvector_sync.observe.waiting import find_run, refuse_to_wait_for_paused, wait_for, what_holds_up
 from pgvector_sync.runs.reconcile import UNPLACED
 from pgvector_sync.runs.requests import request_reconcile
@@ -61,9 +62,7 @@ def reconcile(
         with _own_runs(runtime, dry_run=dry_run) as own:
             requested = {}
             for name in names:
-                asked = request_reconcile(
-                    runtime.database, name, deep=deep, dry_run=dry_run, accept_orphans=accept_orphans
-                )
+                asked = request_reconcile(runtime.database, name, Reconcile(deep, dry_run, accept_orphans))
                 requested[name] = asked.run_id
                 if not asked.joined:
                     own.append(asked.run_id)
@@ -139,8 +138,8 @@ def as_report(ended: list[Run]) -> dict[str, Any]:
                 "run": run.id,
                 "state": run.state,
                 "reason": run.reason,
-                "deep": bool(run.options.get("deep")),
-                "dry_run": bool(run.options.get("dry_run")),
+                "deep": _asked(run).deep,
+                "dry_run": _asked(run).dry_run,
                 "rows": run.counts.get("rows", 0),
                 "vectors": run.counts.get("vectors", 0),
                 **{kind: run.counts.get(kind, 0) for kind in KINDS},
@@ -163,7 +162,7 @@ def _show(ended: list[Run]) -> None:
                 out.print(f"{run.pipeline}: {kind.replace('_', ' ')}: {shown}{more}")
         if unplaced := run.counts.get(UNPLACED):
             out.print(f"{run.pipeline}: {unplaced:,} of the orphaned are of partitions that are gone")
-        if not run.options.get("deep"):
+        if not _asked(run).deep:
             out.print(f"{run.pipeline}: texts and vectors were not compared: --deep does that")
 
 
@@ -171,15 +170,14 @@ def _conclude(ended: list[Run]) -> None:
     """Exit 1 where a dry run found drift, a row could not be repaired, or a run didn't come to its end."""
     failed = False
     for run in ended:
-        dry = bool(run.options.get("dry_run"))
+        dry = _asked(run).dry_run
         failed |= run.state != "finished" or (bool(_drifted(run)) if dry else bool(run.dead))
         if run.state != "finished":
             complain(f"{run.pipeline}: {run.reason or run.state}")
         elif dry and _drifted(run):
             complain(
                 f"{run.pipeline}: {_drifted(run):,} have drifted",
-                f"repair it: pgvector-sync reconcile {run.pipeline}"
-                + (" --deep" if run.options.get("deep") else ""),
+                f"repair it: pgvector-sync reconcile {run.pipeline}" + (" --deep" if _asked(run).deep else ""),
             )
         elif run.dead:
             complain(
@@ -190,6 +188,10 @@ def _conclude(ended: list[Run]) -> None:
             say(f"{run.pipeline}: repaired {_drifted(run):,} drifted rows")
     if failed:
         raise typer.Exit(1)
+
+
+def _asked(run: Run) -> Reconcile:
+    return run.request if isinstance(run.request, Reconcile) else Reconcile()
 
 
 def _drifted(run: Run) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -19,9 +19,10 @@ from pgvector_sync.declare.file import load_config
 from pgvector_sync.declare.plan import PipelinePlan
 from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.model import Key
+from pgvector_sync.model.request import SLOWEST, Reembed
 from pgvector_sync.observe.waiting import refuse_to_wait_for_paused, wait_for, what_holds_up
 from pgvector_sync.runs.estimate import Asked, Estimate, estimate_of
-from pgvector_sync.runs.requests import SLOWEST, request_reembed
+from pgvector_sync.runs.requests import request_reembed
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import pipelines
 from pgvector_sync.store.runs import Run
@@ -65,24 +66,17 @@ def reembed(
         given = None if keys is None else _keys(runtime, pipeline, keys, declared)
         if given is not None and (estimated or force):
             given = list(dict.fromkeys(given))
-        asked = Asked(where, given if isinstance(given, list) else None, stale_only=stale_only, force=force)
+        request = Reembed(where, keys is not None, stale_only, force, rate)
+        asked = Asked(request, given if isinstance(given, list) else None)
         if estimated:
             found = _estimate(runtime, pipeline, asked, declared)
-            print_json(found.as_json()) if as_json else estimates.show(found)
+            print_json({"version": 1, **asdict(found)}) if as_json else estimates.show(found)
             return
         if force:
             _confirm(runtime, pipeline, asked, yes=yes)
         if wait:
             refuse_to_wait_for_paused(runtime, [pipeline])
-        requested = request_reembed(
-            runtime.database,
-            pipeline,
-            where=where,
-            keys=given,
-            stale_only=stale_only,
-            force=force,
-            rows_per_second=rate,
-        )
+        requested = request_reembed(runtime.database, pipeline, request, keys=given)
         if requested.joined:
             say(f"the very same is running already, as run {requested.run_id}")
         if not wait:
@@ -164,7 +158,7 @@ def _how_far(run: Run) -> tuple[int, int | None, str]:
     """Done, of how many, and what: of a table most rows may not be asked for, and of those asked for all wait."""
     if run.walked:
         return run.rows_enqueued - run.waiting, run.rows_enqueued, "re-embedding"
-    if run.options.keys() & {"where", "stale_only"}:
+    if isinstance(run.request, Reembed) and run.request.narrows:
         return run.rows_seen, run.rows_total, "looking for rows"
     return run.rows_seen - run.waiting, run.rows_total, "re-embedding"
 

@@ -12,10 +12,11 @@ from pgvector_sync.cli import environment
 from pgvector_sync.cli.console import out, print_json, print_table
 from pgvector_sync.cli.keys import show_key
 from pgvector_sync.errors import Refused
+from pgvector_sync.model.request import Kind, Request, Unreadable, options_of
 from pgvector_sync.observe.waiting import find_run
 from pgvector_sync.store import pipelines, runs
 from pgvector_sync.store.drift import Drift
-from pgvector_sync.store.runs import Kind, Run
+from pgvector_sync.store.runs import Run
 
 Number = Annotated[int, typer.Argument(help="Its number.")]
 Json = Annotated[bool, typer.Option("--json", help="For machines.")]
@@ -63,7 +64,7 @@ def show(run: Number, as_json: Json = False) -> None:
     if as_json:
         print_json(asdict(found))
         return
-    asked = ", ".join(f"{name} {value}" for name, value in found.options.items()) or "every row"
+    asked = words_of(found.request)
     total = "" if found.rows_total is None else f" of {found.rows_total:,}"
     counts = f"{found.rows_enqueued:,} enqueued, {found.waiting:,} waiting, {found.dead:,} dead"
     lines = [
@@ -95,6 +96,13 @@ def cancel(run: Number) -> None:
         if not runtime.database.patiently(lambda connection: runs.cancel(connection, run)):
             raise Refused(f"run {run} has ended already", hint=f"see `pgvector-sync runs show {run}`")
     out.print(f"run {run} is cancelled")
+
+
+def words_of(request: Request | Unreadable) -> str:
+    """What was asked for, for a person."""
+    if isinstance(request, Unreadable):
+        return f"unreadable: {request.reason}"
+    return ", ".join(f"{name} {value}" for name, value in options_of(request).items()) or "every row"
 
 
 def _sample(run: Run, kind: str) -> str:

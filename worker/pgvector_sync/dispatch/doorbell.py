@@ -19,9 +19,9 @@ from pgvector_sync.dispatch.queues import Queues, queue_depth, queues_of
 from pgvector_sync.dispatch.slots import Slots
 from pgvector_sync.dispatch.tokens import Tokens
 from pgvector_sync.model import Lane
+from pgvector_sync.model.request import Kind
 from pgvector_sync.redis_client import open_client
 from pgvector_sync.settings import Settings, load_settings
-from pgvector_sync.store.runs import Kind
 from pgvector_sync.store.work import Due
 
 BELL_LIFE = timedelta(seconds=10)

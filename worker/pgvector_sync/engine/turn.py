@@ -10,10 +10,10 @@ from datetime import timedelta
 from pgvector_sync.capture.drain import Drain
 from pgvector_sync.database import Database
 from pgvector_sync.engine.jobs import Job, Jobs
+from pgvector_sync.model.request import Kind
 from pgvector_sync.runtime.keeper import Expiry
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import runs, work
-from pgvector_sync.store.runs import Kind
 from pgvector_sync.store.work import Due
 
 

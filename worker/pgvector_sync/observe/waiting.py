@@ -8,11 +8,12 @@ from datetime import timedelta
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import State
+from pgvector_sync.model.request import Kind
 from pgvector_sync.observe.status import START_ONE, nobody, read_status, read_workers
 from pgvector_sync.runs.run import carry_out
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import pipelines, runs
-from pgvector_sync.store.runs import Kind, Run
+from pgvector_sync.store.runs import Run
 
 LOOK_EVERY = timedelta(milliseconds=200)
 WALK_FOR = timedelta(seconds=2)

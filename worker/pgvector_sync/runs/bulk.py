@@ -18,12 +18,13 @@ from pgvector_sync.database import Connection, limit_statements
 from pgvector_sync.errors import LeaseLost, Refused
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key
+from pgvector_sync.model.request import Reembed
 from pgvector_sync.runs.enqueue import enqueue
 from pgvector_sync.runtime import Runtime, Walked, is_of_a_row, page_limit
 from pgvector_sync.runtime.expression import fault_without_rows
 from pgvector_sync.store import rows, runs, source
 from pgvector_sync.store.canonical import is_usable
-from pgvector_sync.store.runs import ClaimedRun, Kind
+from pgvector_sync.store.runs import ClaimedRun
 from pgvector_sync.store.shape import Shape, expression
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.runs import RunPageEnqueued
@@ -33,8 +34,8 @@ PAGE_ROWS = 1_000
 
 def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Walked:
     """Goes on from the run's watermark. Raises LeaseLost, and psycopg.Error where the database refuses."""
-    rate = run.options.get("rows_per_second")
-    limit = _page_rows(run)
+    request = _asked(run)
+    rate, limit = request.rows_per_second, _page_rows(request)
     while not run.walked and time.monotonic() < until:
         try:
             page = _read(runtime, run, shape, limit)
@@ -70,11 +71,11 @@ def _read(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int) -> tuple[
         if runs.bulk_depth(connection, shape.pipeline, limit=most) >= most:
             return None
         limit_statements(connection, page_limit(runtime))
-        if run.options.get("keys"):
+        request = _asked(run)
+        if request.keys:
             keys = runs.key_page(connection, run.id, run.watermark, limit=limit)
             asked = {key for key in keys if is_usable(key, shape.pipeline.source.key)}
-            stale_only = bool(run.options.get("stale_only"))
-            if conditions := _conditions(run, shape, stale_only=stale_only, filtered=False):
+            if conditions := _conditions(request, shape, stale_only=request.stale_only, filtered=False):
                 text_limit = runtime.settings.text_limit_bytes
                 asked = rows.asked(
                     connection, shape, list(asked), conditions, text_limit=text_limit, since=run.started_at
@@ -92,7 +93,8 @@ def _page(
     """A row whose text or `where` fails or takes too long is found by smaller and smaller pages, and asked for: a
     worker says what is wrong. Raises DatabaseRefuses where they fail without any row.
     """
-    stale_only = look and bool(run.options.get("stale_only"))
+    request = _asked(run)
+    stale_only = look and request.stale_only
     filtered = look and shape.pipeline.where_sql is not None
     try:
         with connection.transaction():
@@ -102,7 +104,7 @@ def _page(
                 run.watermark,
                 limit=limit,
                 text_limit=runtime.settings.text_limit_bytes,
-                conditions=_conditions(run, shape, stale_only=stale_only, filtered=filtered),
+                conditions=_conditions(request, shape, stale_only=stale_only, filtered=filtered),
                 since=run.started_at,
             )
             return found, len(found) < limit
@@ -117,20 +119,25 @@ def _page(
     return _page(runtime, run, shape, connection, max(1, limit // 8), look=limit > 1)
 
 
-def _page_rows(run: ClaimedRun) -> int:
+def _asked(run: ClaimedRun) -> Reembed:
+    """What decides which rows are enqueued: a backfill takes them as a re-embed without any option does."""
+    return run.request if isinstance(run.request, Reembed) else Reembed()
+
+
+def _page_rows(request: Reembed) -> int:
     """A second's worth where a rate is asked for."""
-    rate = run.options.get("rows_per_second")
+    rate = request.rows_per_second
     return PAGE_ROWS if rate is None else max(1, min(PAGE_ROWS, int(rate)))
 
 
-def _conditions(run: ClaimedRun, shape: Shape, *, stale_only: bool, filtered: bool) -> Sequence[sql.Composable]:
+def _conditions(request: Reembed, shape: Shape, *, stale_only: bool, filtered: bool) -> Sequence[sql.Composable]:
     """`filtered`: rows that the pipeline's `where` refuses are passed over, unless they have vectors to lose."""
     found: list[sql.Composable] = [source.is_concerned(shape)] if filtered else []
-    if run.options.get("where"):
-        found.append(expression(run.options["where"]))
+    if request.where is not None:
+        found.append(expression(request.where))
     if stale_only:
         found.append(source.is_stale(shape))
-    if run.options.get("force"):
+    if request.force:
         found.append(source.is_older(shape))
     return found
 
@@ -144,8 +151,7 @@ def _enqueue(
     """
     moved = replace(run, watermark=page[-1][0] if page else run.watermark, walked=walked)
     asked = [key for key, wanted in page if wanted]
-    force = run.kind is Kind.REEMBED and bool(run.options.get("force"))
-    enqueued = enqueue(connection, shape.pipeline, run, asked, force=force)
+    enqueued = enqueue(connection, shape.pipeline, run, asked, force=_asked(run).force)
     if not runs.advance(connection, moved, seen=len(page), enqueued=enqueued):
         raise LeaseLost(f"run {run.id} is no longer ours")  # cancelled or taken over: this page must not commit
     reach(Failpoint.FILL_ENQUEUED)

@@ -6,10 +6,9 @@ import math
 import random
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -21,6 +20,7 @@ from pgvector_sync.embedding.prices import price_of
 from pgvector_sync.embedding.tokens import count_tokens
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Lane, Pipeline
+from pgvector_sync.model.request import EVERY_ROW, Reembed
 from pgvector_sync.runs.requests import check_condition
 from pgvector_sync.runtime import Runtime, is_of_a_row, page_limit
 from pgvector_sync.store import grants, pipelines, rows, samples, usage
@@ -40,7 +40,7 @@ CONFIDENCE = 1.96
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """As `reembed --estimate --json` prints it."""
+    """What a backfill or a re-embed comes to."""
 
     pipeline: str
     model: str
@@ -58,13 +58,10 @@ class Estimate:
     """Texts that need no call: stored already, or equal within the sample (more are equal in the whole)."""
     usd: float | None
     usd_error: float | None
-    seconds: float | None
+    duration: timedelta | None
     """By the provider's limits; else at most, by the last hour's busiest minute; None where there is neither."""
     bound_by: str | None
     """`requests_per_minute`, `tokens_per_minute`, `tokens_per_day` or `pace`."""
-
-    def as_json(self) -> dict[str, Any]:
-        return {"version": 1, **asdict(self)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,30 +74,24 @@ class Counted:
 
 
 def estimate(
-    runtime: Runtime,
-    pipeline: str,
-    *,
-    where: str | None = None,
-    keys: Sequence[Key] | None = None,
-    stale_only: bool = False,
-    force: bool = False,
+    runtime: Runtime, pipeline: str, request: Reembed = EVERY_ROW, *, keys: Sequence[Key] | None = None
 ) -> Estimate:
-    """Raises Refused for an unknown pipeline or a condition that isn't one."""
+    """What a re-embed comes to; `keys` are the rows of a request by keys.
+
+    Raises Refused for an unknown pipeline or a condition that isn't one.
+    """
     with runtime.database.transaction(read_only=True) as connection:
         found = pipelines.require_pipeline(connection, pipeline)
         grants.require_sole_author(connection)
-        asked = Asked(where, keys, stale_only=stale_only, force=force)
-        return estimate_of(connection, runtime, found, asked)
+        return estimate_of(connection, runtime, found, Asked(request, keys))
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
     """Which rows, and which of them are paid for."""
 
-    where: str | None = None
+    request: Reembed = EVERY_ROW
     keys: Sequence[Key] | None = None
-    stale_only: bool = False
-    force: bool = False
     has_target: bool = True
     """False for a pipeline that is only declared: nothing is stored yet."""
     source_rows: int | None = None
@@ -120,9 +111,10 @@ def estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, as
 
 def _estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, asked: Asked) -> Estimate:
     shape = Shape(pipeline, runtime.database.vector_schema)
-    require_trusted(connection, pipeline, whole=asked.where is not None)
-    if asked.where is not None:
-        check_condition(connection, shape, asked.where)
+    where = asked.request.where
+    require_trusted(connection, pipeline, whole=where is not None)
+    if where is not None:
+        check_condition(connection, shape, where)
     total, sample = _sample(connection, runtime, shape, asked)
     counted: list[Counted] = []
     seen: set[bytes] = set()
@@ -138,8 +130,8 @@ def _sample(connection: Connection, runtime: Runtime, shape: Shape, asked: Asked
     """How many rows are asked for, and the keys of some of them."""
     if (keys := asked.keys) is not None:
         return len(keys), list(keys) if len(keys) <= SAMPLE_ROWS else random.sample(keys, SAMPLE_ROWS)
-    conditions: list[sql.Composable] = [expression(asked.where or "true")]
-    if asked.stale_only and asked.has_target:
+    conditions: list[sql.Composable] = [expression(asked.request.where or "true")]
+    if asked.request.stale_only and asked.has_target:
         conditions.append(is_stale(shape))
     text_limit = runtime.settings.text_limit_bytes
     if asked.source_rows is not None:
@@ -160,7 +152,7 @@ def _count(
     found = _read(connection, runtime, shape, keys)
     with_text = [text for text in found if text.text is not None]
     known: set[bytes] = set()
-    if asked.has_target and not asked.force:
+    if asked.has_target and not asked.request.force:
         known = rows.known(connection, shape, [text.fingerprint for text in with_text])
     return [_counted(text, shape.pipeline.spec.model, known, seen) for text in with_text]
 
@@ -213,7 +205,7 @@ def project(
         saved_inputs=total - round(bought) if n else 0,
         usd=None if price is None else _usd(mean * total, price),
         usd_error=None if price is None else _usd(error, price),
-        seconds=seconds,
+        duration=None if seconds is None else timedelta(seconds=seconds),
         bound_by=bound_by,
     )
 

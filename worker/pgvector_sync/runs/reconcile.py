@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import time as time_of_day
 from datetime import timedelta
 from functools import partial
 
@@ -16,6 +15,7 @@ from pgvector_sync.database import Connection, limit_statements
 from pgvector_sync.errors import LeaseLost
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Schedule, in_window
+from pgvector_sync.model.request import Reconcile
 from pgvector_sync.runs.enqueue import enqueue
 from pgvector_sync.runtime import Runtime, Walked, is_of_a_row, page_limit
 from pgvector_sync.runtime.expression import fault_without_rows
@@ -26,8 +26,6 @@ from pgvector_sync.store.shape import Shape
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.runs import Reconciled, ReconcilePageCompared
 
-USUAL = Schedule()
-"""What holds for a run that doesn't say otherwise."""
 FIRST_PAGE_ROWS = 1_000
 PAGE_TIME = 1.0
 """Seconds that a page should take: texts may be large, and a worker gives up on a server that is silent."""
@@ -42,10 +40,11 @@ STUCK_LIMIT_ROWS = 10_000
 
 def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Walked:
     """Goes on from the run's watermark. Raises LeaseLost, and psycopg.Error where the database refuses."""
-    if not run.walked and not _in_window(run):
+    request = _asked(run)
+    if not run.walked and request.window is not None and not in_window(request.window, run.claimed_at):
         return Walked(ended=False, again=OUTSIDE)
-    share = run.options.get("database_share", 1.0)
-    most = run.options.get("page_rows", USUAL.page_rows)
+    share = request.database_share
+    most = request.page_rows or shape.pipeline.schedule.page_rows
     limit = min(FIRST_PAGE_ROWS, most)
     while not run.walked:
         if time.monotonic() >= until:
@@ -70,11 +69,16 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Wa
     return _finish(runtime, run, shape, until=until)
 
 
+def _asked(run: ClaimedRun) -> Reconcile:
+    assert isinstance(run.request, Reconcile)  # noqa: S101  else it wouldn't be here
+    return run.request
+
+
 def _finish(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Walked:
     """Both tables are walked: figures, orphans, end."""
     if Drift.STUCK not in run.counts:
         run = runtime.database.patiently(partial(_close, runtime, run, shape))
-    if reason := _suspicion(run):
+    if reason := _suspicion(run, shape.pipeline.schedule):
         return Walked(ended=runtime.database.patiently(partial(runs.fail, run=run, reason=reason)))
     while runtime.database.patiently(partial(_enqueue_orphans, run, shape)):
         if time.monotonic() >= until or _behind(runtime, run, shape):
@@ -88,17 +92,9 @@ def _next_size(rows: int, took: float) -> int:
     return rows * 2 if took < PAGE_TIME / 2 else rows
 
 
-def _in_window(run: ClaimedRun) -> bool:
-    window = run.options.get("window")
-    if window is None:
-        return True
-    begin, end = map(time_of_day.fromisoformat, window)
-    return in_window((begin, end), run.claimed_at)
-
-
 def _behind(runtime: Runtime, run: ClaimedRun, shape: Shape) -> bool:
     """The workers have enough to do."""
-    if run.options.get("dry_run"):
+    if _asked(run).dry_run:
         return False
     limit = runtime.settings.bulk_depth_rows
     with runtime.database.transaction(read_only=True) as connection:
@@ -112,7 +108,7 @@ def _step(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int, connectio
     orphans = [key for key, kind in page.drifted.items() if kind is Drift.ORPHANED]
     unplaced = partitions.unplaced(connection, shape, orphans)
     enqueued = 0
-    if not run.options.get("dry_run"):
+    if not _asked(run).dry_run:
         enqueued += _enqueue(connection, run, shape, page, forced=False)
         enqueued += _enqueue(connection, run, shape, page, forced=True)
         enqueued += enqueue(connection, shape.pipeline, run, sorted(unplaced))
@@ -144,7 +140,7 @@ def _page(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connectio
                 shape,
                 run.watermark,
                 limit=limit,
-                deep=bool(run.options.get("deep")),
+                deep=_asked(run).deep,
                 text_limit=runtime.settings.text_limit_bytes,
             )
     except psycopg.errors.QueryCanceled:
@@ -193,28 +189,28 @@ def _close(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connecti
     # no back-off, with its jitter of half, puts a row further away
     lease, longest = settings.lease, settings.backoff_longest * 1.5 + settings.lease
     stuck = drift.stuck(connection, shape, lease=lease, longest=longest, limit=STUCK_LIMIT_ROWS)
-    if stuck and not run.options.get("dry_run"):
+    if stuck and not _asked(run).dry_run:
         drift.free(connection, shape, stuck, lease=lease, longest=longest)
     closed = replace(
         run,
         counts={**run.counts, Drift.STUCK: len(stuck)},
         samples=_sampled(run.samples, ((key, Drift.STUCK) for key in stuck)),
     )
-    drift.note(connection, shape, run.id, deep=bool(run.options.get("deep")), counts=closed.counts)
-    if not run.options.get("dry_run") and _suspicion(closed) is None:
+    drift.note(connection, shape, run.id, deep=_asked(run).deep, counts=closed.counts)
+    if not _asked(run).dry_run and _suspicion(closed, shape.pipeline.schedule) is None:
         partitions.remember(connection, shape)
     _advance(closed, connection, seen=0, enqueued=0)
     emit(Reconciled(pipeline=run.pipeline, run=run.id, counts=closed.counts))
     return closed
 
 
-def _suspicion(run: ClaimedRun) -> str | None:
+def _suspicion(run: ClaimedRun, schedule: Schedule) -> str | None:
     """Why the orphans must not be removed without a person's word."""
-    if run.options.get("dry_run") or run.options.get("accept_orphans"):
+    if _asked(run).dry_run or _asked(run).accept_orphans:
         return None
     unplaced = run.counts.get(UNPLACED, 0)
     orphaned, vectors = run.counts[Drift.ORPHANED] - unplaced, run.counts["vectors"] - unplaced
-    share = run.options.get("orphan_share", USUAL.orphan_share)
+    share = schedule.orphan_share
     if orphaned <= share * vectors:
         return None
     return (
@@ -225,7 +221,7 @@ def _suspicion(run: ClaimedRun) -> str | None:
 
 
 def _enqueue_orphans(run: ClaimedRun, shape: Shape, connection: Connection) -> int:
-    keys = drift.take_orphans(connection, run.id, limit=USUAL.page_rows)
+    keys = drift.take_orphans(connection, run.id, limit=shape.pipeline.schedule.page_rows)
     if keys:
         enqueued = enqueue(connection, shape.pipeline, run, keys)
         _advance(run, connection, seen=0, enqueued=enqueued)

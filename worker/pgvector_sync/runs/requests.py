@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -14,14 +12,12 @@ from psycopg import sql
 from pgvector_sync.database import Connection, Database, reading
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Pipeline
+from pgvector_sync.model.request import BY_KEYS_AND_MODEL, EVERY_ROW, Reconcile, Reembed
 from pgvector_sync.store import catalog, expressions, pipelines, runs, sizes, watch
-from pgvector_sync.store.runs import Kind
 from pgvector_sync.store.shape import Shape, expression, name
 from pgvector_sync.store.trust import require_trusted
 
 COUNT_LIMIT_ROWS = 100_000
-SLOWEST = 0.01
-"""Rows a second."""
 KEYS_AT_ONCE = 5_000
 _UNKNOWN = ("42883", "42704")
 """SQLSTATE of an unknown function, operator or type."""
@@ -30,88 +26,60 @@ _QUALIFY = "a worker looks names up in pg_catalog alone: write public.f(x), a OP
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """A run that was asked for; `joined` is one that was running already, for the very same."""
+    """A run that was asked for."""
 
+    pipeline: str
     run_id: int
     rows_total: int | None
+    """Rows to look at, an estimate for a large source; None where an identical request was joined."""
     joined: bool = False
+    """Whether an identical request was running already: it is the run."""
 
 
 def request_reembed(
     database: Database,
     pipeline: str,
+    request: Reembed = EVERY_ROW,
     *,
-    where: str | None = None,
     keys: Iterable[Key] | None = None,
-    stale_only: bool = False,
-    force: bool = False,
-    rows_per_second: float | None = None,
     not_within: timedelta = timedelta(0),
 ) -> Requested:
-    """Every row, or those for which the SQL condition `where` is true, or those of `keys`, is read again.
+    """Write the run of a re-embed; `keys` are the rows of a request by keys.
 
-    Only what differs is paid for, unless `force`. `stale_only` enqueues only rows whose fingerprint differs. What
-    is the very same as a run that began within the last `not_within` is that run.
-    Raises Refused for an unknown pipeline, a condition that isn't one, or no key.
+    An identical request that is running, or began within the last `not_within`, is joined. Raises Refused for an
+    unknown pipeline, a condition that isn't one, or an empty list of keys.
     """
-    if where is not None and keys is not None:
-        raise Refused("either a condition or keys", hint="leave one of them out")
-    if rows_per_second is not None and not SLOWEST <= rows_per_second < math.inf:
-        raise Refused(f"{rows_per_second:g} rows a second is no rate", hint=f"give {SLOWEST:g} or more")
-    options: dict[str, Any] = {
-        "where": where,
-        "keys": keys is not None,
-        "stale_only": stale_only,
-        "force": force,
-        "rows_per_second": rows_per_second,
-    }
-    options = {option: value for option, value in options.items() if value}
+    request = replace(request, keys=keys is not None)
     # read to their end first: whoever types them takes more time than a transaction of ours may idle
-    given = None if keys is None else list(dict.fromkeys(keys))
+    listed = None if keys is None else list(dict.fromkeys(keys))
     with database.transaction(durable=True) as connection:
-        found = _pipeline(connection, pipeline, whole=where is not None)
-        if where is not None:
-            check_condition(connection, Shape(found, database.vector_schema), where)
-        same = runs.same(connection, found.id, Kind.REEMBED, options, within=not_within) if keys is None else None
+        found = _pipeline(connection, pipeline, whole=request.where is not None)
+        if request.where is not None:
+            check_condition(connection, Shape(found, database.vector_schema), request.where)
+        same = runs.same(connection, found.id, request, within=not_within) if listed is None else None
         if same is not None:
-            return Requested(same, None, joined=True)
-        total = None if keys is not None else count_rows(connection, found)
-        run_id = runs.start(connection, found.id, Kind.REEMBED, options=options, rows_total=total)
+            return Requested(pipeline, same, None, joined=True)
+        total = None if listed is not None else count_rows(connection, found)
+        run_id = runs.start(connection, found.id, request, rows_total=total)
         assert run_id is not None  # noqa: S101  only a reconciliation can be refused
-        if given is not None:
-            total = _add_keys(connection, run_id, given)
-    return Requested(run_id, total)
+        if listed is not None:
+            total = _add_keys(connection, run_id, listed)
+    return Requested(pipeline, run_id, total)
 
 
-def request_reconcile(
-    database: Database,
-    pipeline: str,
-    *,
-    deep: bool = False,
-    dry_run: bool = False,
-    accept_orphans: bool = False,
-    **more: Any,
-) -> Requested:
-    """Source and target are compared from end to end; `deep` compares the texts as well.
-
-    `more` are further options of the run, from a schedule. Raises Refused while another kind of reconciliation
-    of the pipeline runs.
-    """
-    options = {"deep": deep, "dry_run": dry_run, "accept_orphans": accept_orphans, **more}
-    options = {option: value for option, value in options.items() if value}
+def request_reconcile(database: Database, pipeline: str, request: Reconcile = BY_KEYS_AND_MODEL) -> Requested:
+    """Write the run of a reconciliation. Raises Refused while a different one of the pipeline runs."""
     with database.transaction(durable=True) as connection:
         found = _pipeline(connection, pipeline)
-        options.setdefault("orphan_share", found.schedule.orphan_share)
-        options.setdefault("page_rows", found.schedule.page_rows)
         total = count_rows(connection, found)
-        run_id = runs.start(connection, found.id, Kind.RECONCILE, options=options, rows_total=total)
+        run_id = runs.start(connection, found.id, request, rows_total=total)
         if run_id is not None:
-            if deep and not dry_run:
+            if request.deep and not request.dry_run:
                 watch.rechecked(connection, found.id)
-            return Requested(run_id, total)
-        same = runs.same(connection, found.id, Kind.RECONCILE, options)
+            return Requested(pipeline, run_id, total)
+        same = runs.same(connection, found.id, request)
         if same is not None:
-            return Requested(same, total, joined=True)
+            return Requested(pipeline, same, None, joined=True)
     raise Refused(
         f"{pipeline} is being reconciled in another way",
         hint=f"`pgvector-sync runs list {pipeline}` shows it: wait for it, or `pgvector-sync runs cancel` it",

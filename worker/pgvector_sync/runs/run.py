@@ -12,13 +12,14 @@ from pgvector_sync.database import IN_THE_WAY, OUTAGE, Connection
 from pgvector_sync.errors import DatabaseRefuses, LeaseLost, Refused
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Pipeline
+from pgvector_sync.model.request import Backfill, Reconcile, Reembed, Unreadable
 from pgvector_sync.runs import bulk, reconcile
 from pgvector_sync.runtime import Runtime, Walked
 from pgvector_sync.runtime.keeper import new_lease
 from pgvector_sync.settings.limits import LONGEST_RUN
 from pgvector_sync.store import leases, pipelines, runs
 from pgvector_sync.store.canonical import is_usable
-from pgvector_sync.store.runs import ClaimedRun, Kind
+from pgvector_sync.store.runs import ClaimedRun
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.runs import RunBusy, RunEnded, RunFailed, RunRefused
@@ -26,7 +27,6 @@ from pgvector_sync.telemetry.events.runs import RunBusy, RunEnded, RunFailed, Ru
 AGAIN = timedelta(milliseconds=500)
 """When a run that waits for the workers looks again."""
 AFTER_A_REFUSAL = timedelta(seconds=10)
-WALKS = {Kind.FILL: bulk.walk, Kind.REEMBED: bulk.walk, Kind.RECONCILE: reconcile.walk}
 
 
 def carry_out(runtime: Runtime, run_id: int, *, until: float) -> bool:
@@ -65,8 +65,11 @@ def _carry_out(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, *, until: 
 
 def _walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Walked:
     """Whatever goes wrong, the run ends with a reason or can go on: else it would block those behind it."""
+    if isinstance(run.request, Unreadable):
+        return _fail(runtime, run, f"{run.request.reason}: ask for it again")
+    walk = reconcile.walk if isinstance(run.request, Reconcile) else bulk.walk
     try:
-        return WALKS[run.kind](runtime, run, shape, until=until)
+        return walk(runtime, run, shape, until=until)
     except LeaseLost:
         raise
     except IN_THE_WAY:
@@ -109,7 +112,8 @@ def _refused(runtime: Runtime, run: ClaimedRun, error: psycopg.Error) -> Walked:
     A fill is never given up, since coverage counts on it; the others end and say why, in our words.
     """
     emit(RunRefused(pipeline=run.pipeline, run=run.id, sqlstate=error.sqlstate))
-    where = "; does its condition fail on a row?" if "where" in run.options else ""
+    conditional = isinstance(run.request, Reembed) and run.request.where is not None
+    where = "; does its condition fail on a row?" if conditional else ""
     if isinstance(error, psycopg.errors.QueryCanceled):
         where = "; a single row takes too long"
     reason = f"the database refuses ({error.sqlstate}){where}: see `pgvector-sync doctor`, then ask for it again"
@@ -118,7 +122,7 @@ def _refused(runtime: Runtime, run: ClaimedRun, error: psycopg.Error) -> Walked:
 
 def _give_up(runtime: Runtime, run: ClaimedRun, reason: str) -> Walked:
     """A fill tries again later, since coverage counts on it; the others end."""
-    if run.kind is Kind.FILL:
+    if isinstance(run.request, Backfill):
         return Walked(ended=False, again=AFTER_A_REFUSAL)
     return _fail(runtime, run, reason)
 

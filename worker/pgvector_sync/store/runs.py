@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
@@ -14,27 +13,19 @@ from psycopg.types.json import Jsonb
 from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key, Pipeline
+from pgvector_sync.model.request import Backfill, Kind, Request, Unreadable, options_of, read_request
 from pgvector_sync.store.leases import Lease
 from pgvector_sync.store.work import jsonb_keys
 
 
-class Kind(StrEnum):
-    """What a run does."""
-
-    FILL = "fill"
-    """Every row of a new or changed pipeline, once; `apply` asks for it."""
-    REEMBED = "reembed"
-    """The rows that somebody asks for."""
-    RECONCILE = "reconcile"
-    """Both tables compared, and what has drifted enqueued."""
-
-
 @dataclass(frozen=True, slots=True)
 class ClaimedRun:
+    """A run that this process carries out for a while."""
+
     id: int
     kind: Kind
     pipeline: str
-    options: dict[str, Any]
+    request: Request | Unreadable
     watermark: Key | None
     walked: bool
     started_at: datetime
@@ -57,7 +48,9 @@ class Run:
     """`running`, `finished`, `cancelled` or `failed`."""
     reason: str | None
     requested_by: str
-    options: dict[str, Any]
+    """The role that asked for it."""
+    request: Request | Unreadable
+    """What was asked for."""
     rows_total: int | None
     """An estimate, made at the start."""
     rows_seen: int
@@ -76,29 +69,21 @@ class Run:
         return self.state == "running"
 
 
-def start(
-    connection: Connection,
-    pipeline_id: int,
-    kind: Kind,
-    *,
-    options: dict[str, Any],
-    rows_total: int | None,
-) -> int | None:
+def start(connection: Connection, pipeline_id: int, request: Request, *, rows_total: int | None) -> int | None:
     """Writes the run; returns its id. None where another reconciliation of the pipeline is running."""
-    params = {
-        "pipeline_id": pipeline_id,
-        "kind": kind,
-        "options": Jsonb(options),
-        "rows_total": rows_total,
-    }
+    params = {**_asked(pipeline_id, request), "rows_total": rows_total}
     row = connection.execute(statement("runs.start"), params).fetchone()
     return None if row is None else int(row["id"])
+
+
+def _asked(pipeline_id: int, request: Request) -> dict[str, Any]:
+    return {"pipeline_id": pipeline_id, "kind": request.kind, "options": Jsonb(options_of(request))}
 
 
 def start_fill(connection: Connection, pipeline_id: int, *, rows_total: int) -> int:
     """Writes the run that enqueues every row, in place of one still running; returns its id."""
     supersede(connection, pipeline_id, Kind.FILL)
-    started = start(connection, pipeline_id, Kind.FILL, options={}, rows_total=rows_total)
+    started = start(connection, pipeline_id, Backfill(), rows_total=rows_total)
     assert started is not None  # noqa: S101  only a reconciliation can be refused
     return started
 
@@ -109,15 +94,10 @@ def supersede(connection: Connection, pipeline_id: int, kind: Kind) -> None:
 
 
 def same(
-    connection: Connection,
-    pipeline_id: int,
-    kind: Kind,
-    options: dict[str, Any],
-    *,
-    within: timedelta = timedelta(0),
+    connection: Connection, pipeline_id: int, request: Request, *, within: timedelta = timedelta(0)
 ) -> int | None:
-    """The id of a run with the very same options that is running, or began within the last `within`."""
-    params = {"pipeline_id": pipeline_id, "kind": kind, "options": Jsonb(options), "within": within}
+    """The id of a run of an identical request that is running, or began within the last `within`."""
+    params = {**_asked(pipeline_id, request), "within": within}
     row = connection.execute(statement("runs.same"), params).fetchone()
     return None if row is None else int(row["id"])
 
@@ -139,7 +119,7 @@ def claim(connection: Connection, run_id: int, lease: Lease) -> ClaimedRun | Non
         id=row["id"],
         kind=Kind(row["kind"]),
         pipeline=row["pipeline"],
-        options=_object(row["options"]),
+        request=read_request(Kind(row["kind"]), row["options"]),
         watermark=None if row["watermark"] is None else tuple(row["watermark"]),
         walked=row["walked"],
         started_at=row["started_at"],
@@ -255,18 +235,12 @@ def list_runs(
 ) -> list[Run]:
     """Newest first."""
     params = {"pipeline": pipeline, "id": run_id, "limit": limit}
-    return [
-        Run(
-            **{
-                **row,
-                "kind": Kind(row["kind"]),
-                "options": _object(row["options"]),
-                "counts": _counts(row["counts"]),
-                "samples": _samples(row["samples"]),
-            }
-        )
-        for row in connection.execute(statement("runs.list"), params)
-    ]
+    return [_run(**row) for row in connection.execute(statement("runs.list"), params)]
+
+
+def _run(*, kind: str, options: Any, counts: Any, samples: Any, **row: Any) -> Run:
+    request = read_request(Kind(kind), options)
+    return Run(kind=Kind(kind), request=request, counts=_counts(counts), samples=_samples(samples), **row)
 
 
 def forget(connection: Connection, *, older_than: timedelta) -> int:

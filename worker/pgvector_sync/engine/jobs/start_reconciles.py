@@ -12,6 +12,7 @@ from pgvector_sync.database import IN_THE_WAY, OUTAGE, Database
 from pgvector_sync.engine import schedule
 from pgvector_sync.engine.jobs.job import Job
 from pgvector_sync.errors import DatabaseRefuses, Refused
+from pgvector_sync.model.request import Reconcile
 from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.settings import Settings
 from pgvector_sync.telemetry import emit
@@ -23,14 +24,13 @@ def run_once(database: Database, _settings: Settings) -> None:
         due = schedule.due(connection)
     for pipeline, wanted, deep in due:
         try:
-            request_reconcile(
-                database,
-                pipeline,
+            gently = Reconcile(
                 deep=deep,
                 page_rows=wanted.page_rows,
                 database_share=wanted.database_share,
-                window=None if wanted.window is None else [at.isoformat() for at in wanted.window],
+                window=wanted.window,
             )
+            request_reconcile(database, pipeline, gently)
         except (Refused, DatabaseRefuses, *IN_THE_WAY):
             continue  # one is running, the pipeline is being removed, or its source is locked
         except OUTAGE:

@@ -16,6 +16,7 @@ from pgvector_sync.database import IN_THE_WAY, OUTAGE, Connection, Database
 from pgvector_sync.engine.watch.problems import Problem, Verdict, judge
 from pgvector_sync.errors import DatabaseRefuses, Refused
 from pgvector_sync.model import Pipeline, State
+from pgvector_sync.model.request import Reconcile
 from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.store import locks, pipelines, watch
 from pgvector_sync.store.target_table import demands
@@ -131,7 +132,7 @@ def _recheck(database: Database, verdict: Verdict) -> None:
         return
     share = found.schedule.database_share
     try:
-        started = request_reconcile(database, found.name, deep=True, database_share=share)
+        started = request_reconcile(database, found.name, Reconcile(deep=True, database_share=share))
     except (Refused, DatabaseRefuses, *IN_THE_WAY):
         return
     except OUTAGE:
