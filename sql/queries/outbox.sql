@@ -103,3 +103,7 @@ WHERE o.id = done.id AND o.xid = done.xid AND o.key IS NULL AND o.error_class IS
 -- name: oldest
 -- How long the oldest event has waited for the drain; NULL where none does.
 SELECT (SELECT clock_timestamp() - at FROM pgvector_sync.outbox WHERE error_class IS NULL ORDER BY id LIMIT 1) AS age;
+
+-- name: enqueue
+-- Rows to be processed again, by the function that applications may call. Each key is an array of its parts.
+SELECT pgvector_sync.enqueue(%(pipeline)s, k.key) FROM unnest(%(keys)s::jsonb[]) AS k (key);

@@ -43,7 +43,7 @@ def ended(process: Process) -> tuple[int, str]:
 
 def test_health_is_well_while_nothing_waits(docs: Synced) -> None:
     found = health.check(max_lag=1)
-    assert (found.problems, found.exit_code, found.lag_seconds, found.workers) == ((), 0, None, 0)
+    assert (found.problems, found.exit_code, found.lag, found.workers) == ((), 0, None, 0)
 
 
 def test_rows_that_wait_for_nobody_are_unhealthy(docs: Synced) -> None:

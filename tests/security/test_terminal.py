@@ -128,7 +128,7 @@ def test_a_title_is_text_in_what_search_shows(synced: Synced, command: Callable[
     assert r"[/x][bold]a[link=http://evil] \x1b[2J" in printed
     document = command("search", "docs", "x", "--json", terminal=False)
     assert acts(document) == []
-    assert json.loads(document)[0]["text"] == HOSTILE
+    assert json.loads(document)["hits"][0]["text"] == HOSTILE
 
 
 def test_keys_and_reasons_are_text_in_lists(synced: Synced, command: Callable[..., str]) -> None:

@@ -1,15 +1,32 @@
 """pgvector-sync keeps pgvector embeddings in step with the rows they describe.
 
-import pgvector_sync
+    from pgvector_sync import Sync
 
-run_id = pgvector_sync.reembed("articles", where="updated_at < '2026-01-01'")
+    with Sync() as sync:
+        sync.reembed("articles", where="updated_at < '2026-01-01'")
+
+Everything that isn't named here may change without notice; docs/python.md describes what is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from pgvector_sync.errors import (
+    BrokenContract,
+    ConfigError,
+    DatabaseRefuses,
+    InputRejected,
+    MigrationRefused,
+    Misconfigured,
+    ProviderError,
+    RateLimited,
+    Refused,
+    SyncError,
+    Unavailable,
+)
 
 try:
     __version__ = version("pgvector-sync")
@@ -17,56 +34,87 @@ except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0.0.0"
 
 if TYPE_CHECKING:
+    from pgvector_sync.client.results import Reconciliation, Resumed, Status
+    from pgvector_sync.client.sync import Sync
     from pgvector_sync.dispatch.registration import Celery
+    from pgvector_sync.model.request import Backfill, Reconcile, Reembed, Unreadable
+    from pgvector_sync.observe.search import Hit
+    from pgvector_sync.observe.status import PipelineStatus
+    from pgvector_sync.runs.estimate import Estimate
+    from pgvector_sync.runs.requests import Requested
+    from pgvector_sync.settings import Settings
+    from pgvector_sync.store.dead_letters import DeadLetter
+    from pgvector_sync.store.drift import Figures
+    from pgvector_sync.store.runs import Run
+    from pgvector_sync.store.workers import Workers
 
-__all__ = ["__version__", "reconcile", "reembed", "register"]
+__all__ = [
+    "Backfill",
+    "BrokenContract",
+    "ConfigError",
+    "DatabaseRefuses",
+    "DeadLetter",
+    "Estimate",
+    "Figures",
+    "Hit",
+    "InputRejected",
+    "MigrationRefused",
+    "Misconfigured",
+    "PipelineStatus",
+    "ProviderError",
+    "RateLimited",
+    "Reconcile",
+    "Reconciliation",
+    "Reembed",
+    "Refused",
+    "Requested",
+    "Resumed",
+    "Run",
+    "Settings",
+    "Status",
+    "Sync",
+    "SyncError",
+    "Unavailable",
+    "Unreadable",
+    "Workers",
+    "__version__",
+    "register",
+]
+
+_LAZY = {
+    "Backfill": "model.request",
+    "DeadLetter": "store.dead_letters",
+    "Estimate": "runs.estimate",
+    "Figures": "store.drift",
+    "Hit": "observe.search",
+    "PipelineStatus": "observe.status",
+    "Reconcile": "model.request",
+    "Reconciliation": "client.results",
+    "Reembed": "model.request",
+    "Requested": "runs.requests",
+    "Resumed": "client.results",
+    "Run": "store.runs",
+    "Settings": "settings",
+    "Status": "client.results",
+    "Sync": "client.sync",
+    "Unreadable": "model.request",
+    "Workers": "store.workers",
+}
+"""Imported when first used: `import pgvector_sync` costs nothing, which `pgvector-sync health` counts on."""
 
 
-def reembed(
-    pipeline: str,
-    *,
-    where: str | None = None,
-    keys: Iterable[int | str | Sequence[int | str]] | None = None,
-    stale_only: bool = False,
-    force: bool = False,
-    rows_per_second: float | None = None,
-    database_url: str | None = None,
-) -> int:
-    """Asks for a bulk re-embed, as `pgvector-sync reembed` does; returns the number of its run.
-
-    It only writes a row: any worker carries it out. Rows are those for which the SQL condition `where` is true, or
-    those of `keys` (a value for one key column, a sequence for several), else all. `database_url` is
-    DATABASE_URL by default. Raises errors.Refused and errors.ConfigError, and psycopg.OperationalError.
-    """
-    from pgvector_sync.client import ask_for_reembed
-
-    return ask_for_reembed(
-        database_url,
-        pipeline,
-        where=where,
-        keys=keys,
-        stale_only=stale_only,
-        force=force,
-        rows_per_second=rows_per_second,
-    )
-
-
-def reconcile(pipeline: str, *, deep: bool = False, dry_run: bool = False, database_url: str | None = None) -> int:
-    """Asks for a reconciliation, as `pgvector-sync reconcile` does; returns the number of its run.
-
-    Raises errors.Refused and errors.ConfigError, and psycopg.OperationalError.
-    """
-    from pgvector_sync.client import ask_for_reconcile
-
-    return ask_for_reconcile(database_url, pipeline, deep=deep, dry_run=dry_run)
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
 
 
 def register(app: Celery, *, prefix: str = "pgvector_sync.") -> None:
-    """Adds our tasks, queues, relay and beat entry to your own Celery app, whose workers then embed as well.
+    """Add our tasks, queues, relay and beat entry to your own Celery app, whose workers then embed as well.
 
     Call it once, where the app is made. The queues are `live`, `bulk` and `maintenance`, each after `prefix`;
     logging, your own queues and settings, and the way to your broker stay as they are. DATABASE_URL and REDIS_URL
-    are read when a worker starts. Raises errors.Refused for a second call with another prefix.
+    are read when a worker starts. Raises Refused for a second call with another prefix.
     """
     from pgvector_sync.dispatch.registration import register as register_with
 

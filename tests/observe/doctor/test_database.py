@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import socket
 from collections.abc import Callable, Iterator
@@ -10,7 +9,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from pgvector_sync.observe.doctor import as_json, examine, vacuum
+from pgvector_sync.client.documents import write_document
+from pgvector_sync.observe.doctor import examine, vacuum
 from pgvector_sync.settings import Settings
 from pgvector_sync.store.migrations import migrate
 from support import synced as with_endpoint
@@ -30,7 +30,7 @@ def test_no_database_is_configured(redis_url: str) -> None:
 def test_a_wrong_password(docs: Synced, redis_url: str) -> None:
     password = conninfo_to_dict(docs.database.url)["password"]
     checks = look(docs.database.url.replace(f":{password}@", ":guessed-secret@"), REDIS_URL=redis_url)
-    assert "guessed-secret" not in json.dumps(as_json(checks))
+    assert "guessed-secret" not in write_document({"checks": checks})
     [error] = errors(checks)
     assert "refuses the password of postgres" in error.seen
     with_right_one = (error.advice or "").partition("administrator: ")[2].replace("…", str(password))

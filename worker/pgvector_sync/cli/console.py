@@ -6,11 +6,9 @@ terminal is shown escaped (`printable`). A string, as in a cell or a message, is
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime
 from typing import Any
 
 from rich.console import Console, ConsoleOptions
@@ -21,7 +19,8 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from pgvector_sync.telemetry.printable import printable, printable_json
+from pgvector_sync.client.documents import write_document
+from pgvector_sync.telemetry.printable import printable
 
 WIDTH_ELSEWHERE = 160
 """Columns where there is no terminal to ask: a table in a log file is not cut."""
@@ -83,14 +82,9 @@ def print_table(table: Table) -> None:
         out.width = before
 
 
-def print_json(value: Any) -> None:
-    """Times in ISO 8601."""
-    document = json.dumps(value, indent=2, default=_plain, ensure_ascii=False)
-    sys.stdout.write(printable_json(document) + "\n")
-
-
-def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+def print_document(content: Mapping[str, object]) -> None:
+    """A JSON document on stdout, see `client.documents`."""
+    sys.stdout.write(write_document(content) + "\n")
 
 
 @contextmanager

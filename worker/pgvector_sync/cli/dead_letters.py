@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from pgvector_sync.cli import environment
-from pgvector_sync.cli.console import out, print_json, say
+from pgvector_sync.cli.console import out, print_document, say
+from pgvector_sync.cli.environment import open_sync
 from pgvector_sync.cli.keys import parse_key, show_key
-from pgvector_sync.database import Connection
-from pgvector_sync.errors import ConfigError, Refused
+from pgvector_sync.client.sync import Sync
+from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Key
-from pgvector_sync.store import dead_letters, pipelines
 
 Keys = Annotated[
     list[str] | None, typer.Option("--key", help="A key as `list` prints it: 42 or '[\"eu\", 7]'. Repeatable.")
@@ -35,16 +32,14 @@ def register(app: typer.Typer) -> None:
 
 def show(
     pipeline: Annotated[str | None, typer.Argument(help="Only this one.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many, oldest first.")] = 100,
 ) -> None:
     """Show them, oldest first; never with their text."""
-    with environment.runtime() as runtime, runtime.database.transaction(read_only=True) as connection:
-        if pipeline is not None:
-            pipelines.require_pipeline(connection, pipeline)
-        found = dead_letters.dead_letters(connection, pipeline, limit=limit)
+    with open_sync() as sync:
+        found = sync.dead_letters(pipeline, limit=limit)
     if as_json:
-        print_json([asdict(letter) for letter in found])
+        print_document({"dead_letters": found})
         return
     if not found:
         out.print("no dead letters")
@@ -59,7 +54,7 @@ def show(
             letter.verdict,
             letter.error_class,
             str(letter.attempts),
-            f"{letter.age_seconds:,.0f} s",
+            f"{letter.age.total_seconds():,.0f} s",
             letter.message,
         )
         table.add_row(*cells)
@@ -70,49 +65,38 @@ def show(
 
 def requeue(pipeline: Name, key: Keys = None, everything: All = False) -> None:
     """Try them again, as if for the first time."""
-    count = _change(pipeline, key, everything=everything, action=dead_letters.requeue)
+    with open_sync() as sync:
+        keys = _keys(sync, pipeline, key, everything=everything)
+        count = sync.requeue(pipeline, keys=keys)
+    _say_missing(keys, count)
     out.print(f"{count:,} of {pipeline} are tried again" if count else f"{pipeline} has none")
 
 
 def discard(pipeline: Name, key: Keys = None, bad_keys: BadKeys = False, everything: All = False) -> None:
     """Set them aside until their content changes; remove keys that can't become work."""
-    if bad_keys:
-        if key or everything:
-            raise ConfigError("give one of --key, --bad-keys and --all", where="dead-letters")
-        with environment.runtime() as runtime:
-            with runtime.database.transaction(read_only=True) as connection:
-                pipelines.require_pipeline(connection, pipeline)
-            removed = runtime.database.patiently(
-                lambda connection: dead_letters.discard_events(connection, pipeline)
-            )
-        out.print(f"removed {removed:,} keys of {pipeline}", markup=False)
-        return
-    count = _change(pipeline, key, everything=everything, action=dead_letters.discard)
+    if bad_keys and (key or everything):
+        raise ConfigError("give one of --key, --bad-keys and --all", where="dead-letters")
+    with open_sync() as sync:
+        if bad_keys:
+            out.print(f"removed {sync.discard_bad_keys(pipeline):,} keys of {pipeline}", markup=False)
+            return
+        keys = _keys(sync, pipeline, key, everything=everything)
+        count = sync.discard(pipeline, keys=keys)
+    _say_missing(keys, count)
     done = f"{count:,} of {pipeline} are set aside until their content changes"
     out.print(done if count else f"{pipeline} has none to set aside")
 
 
-def _change(
-    pipeline: str,
-    key: list[str] | None,
-    *,
-    everything: bool,
-    action: Callable[[Connection, str, Sequence[Key] | None], int],
-) -> int:
-    """How many were changed. Raises Refused where none of the keys given could be."""
-    if bool(key) == everything:
+def _keys(sync: Sync, pipeline: str, typed: list[str] | None, *, everything: bool) -> list[Key] | None:
+    """The keys that were typed; None for all of them."""
+    if bool(typed) == everything:
         raise ConfigError("say which: --key KEY (repeatable), or --all", where="dead-letters")
-    with environment.runtime() as runtime:
-        with runtime.database.transaction(read_only=True) as connection:
-            columns = pipelines.require_pipeline(connection, pipeline).source.key
-        keys = None if key is None else list(dict.fromkeys(parse_key(text, columns) for text in key))
-        count = runtime.database.patiently(lambda connection: action(connection, pipeline, keys))
-    if keys is not None and not count:
-        raise Refused(
-            "no dead letter has that key" if len(keys) == 1 else "no dead letter has one of these keys",
-            hint=f"`pgvector-sync dead-letters list {pipeline}` shows those that there are; one that is set aside "
-            "already stays so; keys that can't become work: `discard --bad-keys`",
-        )
+    if typed is None:
+        return None
+    columns = sync.key_columns(pipeline)
+    return list(dict.fromkeys(parse_key(text, columns) for text in typed))
+
+
+def _say_missing(keys: list[Key] | None, count: int) -> None:
     if keys is not None and count < len(keys):
         say(f"{len(keys) - count:,} of the {len(keys):,} keys have no dead letter")
-    return count

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pgvector_sync.cli import environment
-from pgvector_sync.cli.console import out, print_json
-from pgvector_sync.observe.doctor import Check, Level, as_json, examine
+from pgvector_sync.cli.console import out, print_document
+from pgvector_sync.observe.doctor import Check, Level, examine
 from pgvector_sync.settings import load_settings
 from pgvector_sync.telemetry.printable import printable
 
@@ -25,9 +25,7 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(
-    json: Annotated[
-        bool, typer.Option("--json", help="For machines; the shape is documented and stable.")
-    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Send no text to a provider.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Show what is fine as well.")] = False,
 ) -> None:
@@ -35,7 +33,7 @@ def doctor(
     environment.use_embedded_if_running()
     checks = examine(load_settings(), offline=offline)
     if json:
-        print_json(as_json(checks))
+        print_document({"checks": checks})
     else:
         _show(checks, every=every)
     if any(check.level is Level.ERROR for check in checks):

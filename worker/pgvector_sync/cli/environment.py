@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from pgvector_sync.cli.console import say
+from pgvector_sync.client.sync import Sync
 from pgvector_sync.database import begin, connect
 from pgvector_sync.local import embedded
 from pgvector_sync.runtime import Runtime
@@ -31,6 +32,14 @@ def use_embedded_if_running() -> None:
     if settings.redis_url is None:
         os.environ["REDIS_URL"] = found.redis_url
     load_settings.cache_clear()
+
+
+@contextmanager
+def open_sync() -> Iterator[Sync]:
+    """The database's verbs, for commands that need no more. Raises ConfigError."""
+    use_embedded_if_running()
+    with Sync() as sync:
+        yield sync
 
 
 @contextmanager

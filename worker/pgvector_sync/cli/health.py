@@ -7,31 +7,19 @@ query needs. Celery, Redis, providers, tables and settings other than DATABASE_U
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from dataclasses import asdict, dataclass
-from typing import Any, NoReturn
+from datetime import timedelta
+from typing import NoReturn
 
-from pgvector_sync.telemetry.printable import printable, printable_json
+from pgvector_sync.client import health as client
+from pgvector_sync.client.documents import fields_of, write_document
+from pgvector_sync.client.health import Health
+from pgvector_sync.telemetry.printable import printable
 
-CONNECT_SECONDS = 3
-COUNT_LIMIT_ROWS = 1_000
-"""Whether something waits is all that matters, and the lag is of the oldest."""
 HELP = "Check that rows are embedded; exit 0 if so, 1 if not, 2 for a wrong configuration."
 MAX_LAG_HELP = "Seconds that a change may wait."
-JSON_HELP = "For machines; the shape is documented and stable."
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """What was found. `problems` is empty where all is well."""
-
-    problems: tuple[str, ...]
-    lag_seconds: float | None = None
-    workers: int = 0
-    slots: int = 0
-    exit_code: int = 0
+JSON_HELP = "Print a JSON document on one line, see docs/json.md."
 
 
 def run(arguments: list[str]) -> NoReturn:
@@ -42,8 +30,8 @@ def run(arguments: list[str]) -> NoReturn:
     given = parser.parse_args(arguments)
     found = check(max_lag=given.max_lag)
     if given.json:
-        fields = {name: value for name, value in asdict(found).items() if name != "exit_code"}
-        print(printable_json(json.dumps({"version": 1, "healthy": not found.problems, **fields})))  # noqa: T201
+        fields = {name: value for name, value in fields_of(found).items() if name != "exit_code"}
+        print(write_document({"healthy": found.healthy, **fields}, indent=None))  # noqa: T201
     else:
         print(printable(_line(found)))  # noqa: T201
     sys.exit(found.exit_code)
@@ -52,12 +40,12 @@ def run(arguments: list[str]) -> NoReturn:
 def _line(found: Health) -> str:
     if found.problems:
         return f"unhealthy: {'; '.join(found.problems)}"
-    lag = "nothing waits" if found.lag_seconds is None else f"lag {found.lag_seconds:,.1f} s"
+    lag = "nothing waits" if found.lag is None else f"lag {found.lag.total_seconds():,.1f} s"
     return f"healthy: {lag}, {found.workers} worker{'' if found.workers == 1 else 's'}"
 
 
 def check(*, max_lag: float | None = None) -> Health:
-    """Asks the database, once."""
+    """The database of this environment; `max_lag` in seconds."""
     from pgvector_sync.errors import SyncError
 
     try:
@@ -66,52 +54,7 @@ def check(*, max_lag: float | None = None) -> Health:
         return Health((str(error),), exit_code=2)
     if url is None:
         return Health(("DATABASE_URL is not set",), exit_code=2)
-    import psycopg
-    from psycopg.rows import dict_row
-
-    from pgvector_sync.errors import ConfigError
-    from pgvector_sync.settings.database_url import libpq_url
-    from pgvector_sync.store import status, workers
-
-    try:
-        with psycopg.connect(
-            libpq_url(url), connect_timeout=CONNECT_SECONDS, row_factory=dict_row, prepare_threshold=None,
-            application_name="pgvector-sync health", autocommit=True,
-        ) as connection:  # fmt: skip
-            pipelines = status.pipelines(connection, limit=COUNT_LIMIT_ROWS)
-            alive = workers.alive(connection)
-    except ConfigError as error:
-        return Health((str(error),), exit_code=2)
-    except psycopg.ProgrammingError as error:
-        if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
-            return Health(("the schema is missing or older: run `pgvector-sync migrate`",), exit_code=1)
-        return Health((f"the database refuses the query ({error.sqlstate})",), exit_code=1)
-    except psycopg.Error as error:
-        reason = (str(error).strip().splitlines() or ["no answer"])[0]
-        return Health((f"the database is out of reach: {reason}",), exit_code=1)
-    return _judge(pipelines, alive, max_lag)
-
-
-def _judge(pipelines: list[dict[str, Any]], alive: Any, max_lag: float | None) -> Health:
-    running = [row for row in pipelines if row["state"] != "paused"]  # a paused one waits for a person
-    lags = [row["lag_seconds"] for row in running if row["lag_seconds"] is not None]
-    lag = max(lags, default=None)
-    problems = [
-        f"{row['name']} is misconfigured: {row['reason'] or 'see pgvector-sync status'}"
-        for row in running
-        if row["state"] == "misconfigured"
-    ]
-    if not alive.slots and any(row["events"] or row["alive"] or row["filling"] for row in running):
-        problems.append("no worker is running, and rows wait")
-    if max_lag is not None and lag is not None and lag > max_lag:
-        problems.append(f"lag {lag:,.1f} s, above {max_lag:g} s")
-    return Health(
-        tuple(problems),
-        lag_seconds=None if lag is None else round(lag, 3),
-        workers=alive.alive,
-        slots=alive.slots,
-        exit_code=1 if problems else 0,
-    )
+    return client.check(url, max_lag=None if max_lag is None else timedelta(seconds=max_lag))
 
 
 def _database_url() -> str | None:

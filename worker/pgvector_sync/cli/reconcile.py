@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
-from functools import partial
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from pgvector_sync.cli import environment
-from pgvector_sync.cli.console import complain, going_on_alone, out, print_json, print_table, progress, say
+from pgvector_sync.cli.console import complain, going_on_alone, out, print_document, print_table, progress, say
+from pgvector_sync.cli.environment import open_sync
 from pgvector_sync.cli.interrupts import Interrupts
 from pgvector_sync.cli.keys import show_key
+from pgvector_sync.client.results import Reconciliation
+from pgvector_sync.client.sync import Sync
 from pgvector_sync.errors import Refused
-from pgvector_sync.model.request import Reconcile
-from pgvector_sync.observe.waiting import find_run, refuse_to_wait_for_paused, wait_for, what_holds_up
-from pgvector_sync.runs.reconcile import UNPLACED
-from pgvector_sync.runs.requests import request_reconcile
-from pgvector_sync.runtime import Runtime
-from pgvector_sync.store import drift, pipelines, runs
-from pgvector_sync.store.drift import Drift
+from pgvector_sync.runs.requests import Requested
+from pgvector_sync.store.drift import Figures
 from pgvector_sync.store.runs import Run
 
 KINDS = ("missing", "stale", "orphaned", "wrong_model", "broken", "incomplete", "stuck")
@@ -42,50 +38,48 @@ def reconcile(
     ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until what has drifted is repaired.")] = False,
     accept_orphans: Annotated[
-        bool, typer.Option("--accept-orphans", help="However many vectors look orphaned: it is meant.")
+        bool, typer.Option("--accept-orphans", help="Remove orphaned vectors even above `orphan_share`.")
     ] = False,
     trend: Annotated[
         bool, typer.Option("--trend", help="Show what earlier ones have found, and do nothing.")
     ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="For machines; the shape is documented and stable.")
-    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
 ) -> None:
     """Compare source and target from end to end; enqueue what has drifted, in the bulk lane."""
-    with environment.runtime() as runtime:
-        names = _names(runtime, pipeline)
+    with open_sync() as sync:
         if trend:
-            _trend(runtime, pipeline, as_json=as_json)
+            _trend(sync.reconciliations(pipeline), as_json=as_json)
             return
+        names = [pipeline] if pipeline is not None else _all(sync)
         if wait or dry_run:
-            refuse_to_wait_for_paused(runtime, names)
-        with _own_runs(runtime, dry_run=dry_run) as own:
-            requested = {}
+            sync.require_unpaused(*names)
+        with _own_runs(sync, dry_run=dry_run) as own:
+            requested = []
             for name in names:
-                asked = request_reconcile(runtime.database, name, Reconcile(deep, dry_run, accept_orphans))
-                requested[name] = asked.run_id
+                asked = sync.reconcile(name, deep=deep, dry_run=dry_run, accept_orphans=accept_orphans)
+                requested.append(asked)
                 if not asked.joined:
                     own.append(asked.run_id)
             if not (wait or dry_run):
                 _announce(requested, as_json=as_json)
                 return
-            ended = [_wait(runtime, name, run_id, dry_run=dry_run) for name, run_id in requested.items()]
-    print_json(as_report(ended)) if as_json else _show(ended)
-    _conclude(ended)
+            ended = [_wait(sync, asked, dry_run=dry_run) for asked in requested]
+    print_document({"reconciliations": ended}) if as_json else _show(ended)
+    for found in ended:
+        _conclude(found)
+    if not all(found.succeeded for found in ended):
+        raise typer.Exit(1)
 
 
-def _names(runtime: Runtime, pipeline: str | None) -> list[str]:
-    with runtime.database.transaction(read_only=True) as connection:
-        if pipeline is not None:
-            return [pipelines.require_pipeline(connection, pipeline).name]
-        found = [one.name for one in pipelines.all_pipelines(connection) if one.state != "removing"]
+def _all(sync: Sync) -> tuple[str, ...]:
+    found = sync.pipelines()
     if not found:
         raise Refused("no pipeline is declared", hint="write pgvector-sync.toml, then `pgvector-sync apply`")
     return found
 
 
 @contextmanager
-def _own_runs(runtime: Runtime, *, dry_run: bool) -> Iterator[list[int]]:
+def _own_runs(sync: Sync, *, dry_run: bool) -> Iterator[list[int]]:
     """For the numbers of the runs that this command starts. Only it has a use for dry ones: where it is
     interrupted, they are cancelled, since they would keep the next reconciliation waiting.
     """
@@ -99,110 +93,71 @@ def _own_runs(runtime: Runtime, *, dry_run: bool) -> Iterator[list[int]]:
         except BaseException:
             interrupts.ending()
             for run_id in started:
-                runtime.database.patiently(
-                    partial(runs.cancel, run_id=run_id)
-                )  # one that has ended stays as it is
+                with suppress(Refused):  # it has ended
+                    sync.cancel(run_id)
             raise
 
 
-def _announce(requested: dict[str, int], *, as_json: bool) -> None:
+def _announce(requested: list[Requested], *, as_json: bool) -> None:
     if as_json:
-        print_json({"version": 1, "runs": requested})
+        print_document({"requested": requested})
         return
-    for name, run_id in requested.items():
+    for asked in requested:
         out.print(
-            f"{name}: run {run_id}; a worker or `pgvector-sync sync` carries it out, "
-            f"`pgvector-sync runs show {run_id}` shows what it finds"
+            f"{asked.pipeline}: run {asked.run_id}; a worker or `pgvector-sync sync` carries it out, "
+            f"`pgvector-sync runs show {asked.run_id}` shows what it finds"
         )
 
 
-def _wait(runtime: Runtime, name: str, run_id: int, *, dry_run: bool) -> Run:
-    def silence(run: Run) -> None:
+def _wait(sync: Sync, asked: Requested, *, dry_run: bool) -> Reconciliation:
+    def silence(run: Run, reason: str) -> None:
         if not dry_run and run.waiting:
-            say(f"{run.waiting:,} rows wait: {what_holds_up(runtime, run)}")
+            say(f"{run.waiting:,} rows wait: {reason}")
 
-    leaving = nullcontext() if dry_run else going_on_alone(run_id)
-    with leaving, progress(f"comparing {name}", find_run(runtime, run_id).rows_total) as bar:
-        return wait_for(
-            runtime, run_id, on_progress=lambda run: bar.reach(run.rows_seen, run.rows_total), on_silence=silence
+    leaving = nullcontext() if dry_run else going_on_alone(asked.run_id)
+    with leaving, progress(f"comparing {asked.pipeline}", sync.run(asked.run_id).rows_total) as bar:
+        ended = sync.wait(
+            asked.run_id,
+            carry_out=True,
+            on_progress=lambda run: bar.reach(run.rows_seen, run.rows_total),
+            on_silence=silence,
         )
+    return Reconciliation.of(ended)
 
 
-def as_report(ended: list[Run]) -> dict[str, Any]:
-    """The documented, stable shape."""
-    return {
-        "version": 1,
-        "pipelines": [
-            {
-                "name": run.pipeline,
-                "run": run.id,
-                "state": run.state,
-                "reason": run.reason,
-                "deep": _asked(run).deep,
-                "dry_run": _asked(run).dry_run,
-                "rows": run.counts.get("rows", 0),
-                "vectors": run.counts.get("vectors", 0),
-                **{kind: run.counts.get(kind, 0) for kind in KINDS},
-                UNPLACED: run.counts.get(UNPLACED, 0),
-                "enqueued": run.rows_enqueued,
-                "samples": {kind: run.samples.get(kind, []) for kind in KINDS},
-            }
-            for run in ended
-        ],
-    }
-
-
-def _show(ended: list[Run]) -> None:
-    _print_counts(("pipeline",), [((run.pipeline,), run.counts) for run in ended])
-    for run in ended:
+def _show(ended: list[Reconciliation]) -> None:
+    _print_counts(("pipeline",), [((found.pipeline,), asdict(found)) for found in ended])
+    for found in ended:
         for kind in KINDS:
-            if keys := run.samples.get(kind):
+            if keys := found.samples[kind]:
                 shown = ", ".join(show_key(key) for key in keys)
-                more = " …" if run.counts[kind] > len(keys) else ""
-                out.print(f"{run.pipeline}: {kind.replace('_', ' ')}: {shown}{more}")
-        if unplaced := run.counts.get(UNPLACED):
-            out.print(f"{run.pipeline}: {unplaced:,} of the orphaned are of partitions that are gone")
-        if not _asked(run).deep:
-            out.print(f"{run.pipeline}: texts and vectors were not compared: --deep does that")
+                more = " …" if getattr(found, kind) > len(keys) else ""
+                out.print(f"{found.pipeline}: {kind.replace('_', ' ')}: {shown}{more}")
+        if found.unplaced:
+            out.print(f"{found.pipeline}: {found.unplaced:,} of the orphaned are of partitions that are gone")
+        if not found.deep:
+            out.print(f"{found.pipeline}: texts and vectors were not compared: --deep does that")
 
 
-def _conclude(ended: list[Run]) -> None:
-    """Exit 1 where a dry run found drift, a row could not be repaired, or a run didn't come to its end."""
-    failed = False
-    for run in ended:
-        dry = _asked(run).dry_run
-        failed |= run.state != "finished" or (bool(_drifted(run)) if dry else bool(run.dead))
-        if run.state != "finished":
-            complain(f"{run.pipeline}: {run.reason or run.state}")
-        elif dry and _drifted(run):
-            complain(
-                f"{run.pipeline}: {_drifted(run):,} have drifted",
-                f"repair it: pgvector-sync reconcile {run.pipeline}" + (" --deep" if _asked(run).deep else ""),
-            )
-        elif run.dead:
-            complain(
-                f"{run.pipeline}: {_drifted(run):,} had drifted, of which {run.dead:,} became dead letters",
-                f"see `pgvector-sync dead-letters list {run.pipeline}`",
-            )
-        elif _drifted(run):
-            say(f"{run.pipeline}: repaired {_drifted(run):,} drifted rows")
-    if failed:
-        raise typer.Exit(1)
+def _conclude(found: Reconciliation) -> None:
+    name, drifted = found.pipeline, found.drifted
+    if found.state != "finished":
+        complain(f"{name}: {found.reason or found.state}")
+    elif found.dry_run and drifted:
+        repair = f"pgvector-sync reconcile {name}" + (" --deep" if found.deep else "")
+        complain(f"{name}: {drifted:,} have drifted", f"repair it: {repair}")
+    elif found.dead:
+        complain(
+            f"{name}: {drifted:,} had drifted, of which {found.dead:,} became dead letters",
+            f"see `pgvector-sync dead-letters list {name}`",
+        )
+    elif drifted:
+        say(f"{name}: repaired {drifted:,} drifted rows")
 
 
-def _asked(run: Run) -> Reconcile:
-    return run.request if isinstance(run.request, Reconcile) else Reconcile()
-
-
-def _drifted(run: Run) -> int:
-    return sum(run.counts.get(kind, 0) for kind in Drift)
-
-
-def _trend(runtime: Runtime, pipeline: str | None, *, as_json: bool) -> None:
-    with runtime.database.transaction(read_only=True) as connection:
-        figures = drift.trend(connection, pipeline, limit=100)
+def _trend(figures: list[Figures], *, as_json: bool) -> None:
     if as_json:
-        print_json([asdict(one) for one in figures])
+        print_document({"reconciliations": figures})
         return
     if not figures:
         out.print("nothing was reconciled yet")

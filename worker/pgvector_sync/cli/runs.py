@@ -1,29 +1,25 @@
-"""`runs list / show / cancel`: fills, re-embeds and reconciliations, past and present."""
+"""`runs`: backfills, re-embeds and reconciliations."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from pgvector_sync.cli import environment
-from pgvector_sync.cli.console import out, print_json, print_table
+from pgvector_sync.cli.console import out, print_document, print_table
+from pgvector_sync.cli.environment import open_sync
 from pgvector_sync.cli.keys import show_key
-from pgvector_sync.errors import Refused
-from pgvector_sync.model.request import Kind, Request, Unreadable, options_of
-from pgvector_sync.observe.waiting import find_run
-from pgvector_sync.store import pipelines, runs
+from pgvector_sync.model.request import Request, Unreadable, options_of
 from pgvector_sync.store.drift import Drift
 from pgvector_sync.store.runs import Run
 
 Number = Annotated[int, typer.Argument(help="Its number.")]
-Json = Annotated[bool, typer.Option("--json", help="For machines.")]
+Json = Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")]
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(help="Fills, re-embeds and reconciliations: see how far they are, or stop one.")
+    group = typer.Typer(help="Backfills, re-embeds and reconciliations: see how far they are, or stop one.")
     group.command("list")(show_all)
     group.command("show")(show)
     group.command()(cancel)
@@ -36,12 +32,10 @@ def show_all(
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
 ) -> None:
     """Show them, newest first."""
-    with environment.runtime() as runtime, runtime.database.transaction(read_only=True) as connection:
-        if pipeline is not None:
-            pipelines.require_pipeline(connection, pipeline)
-        found = runs.list_runs(connection, pipeline=pipeline, limit=limit)
+    with open_sync() as sync:
+        found = sync.runs(pipeline, limit=limit)
     if as_json:
-        print_json([asdict(run) for run in found])
+        print_document({"runs": found})
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", justify="right")
@@ -59,18 +53,17 @@ def show_all(
 
 def show(run: Number, as_json: Json = False) -> None:
     """Show one: what was asked for, how far it is, what it found."""
-    with environment.runtime() as runtime:
-        found = find_run(runtime, run)
+    with open_sync() as sync:
+        found = sync.run(run)
     if as_json:
-        print_json(asdict(found))
+        print_document({"run": found})
         return
-    asked = words_of(found.request)
     total = "" if found.rows_total is None else f" of {found.rows_total:,}"
     counts = f"{found.rows_enqueued:,} enqueued, {found.waiting:,} waiting, {found.dead:,} dead"
     lines = [
         ("run", f"{found.id}, {found.kind} of {found.pipeline}"),
         ("state", found.state + (f": {found.reason}" if found.reason else "")),
-        ("asked for", f"{asked}, by {found.requested_by}"),
+        ("asked for", f"{_words_of(found.request)}, by {found.requested_by}"),
         ("rows", f"{found.rows_seen:,} seen{total}, {counts}"),
         ("started", f"{found.started_at:%Y-%m-%d %H:%M:%S %Z}"),
         ("ended", f"{found.finished_at:%Y-%m-%d %H:%M:%S %Z}" if found.finished_at else "not yet"),
@@ -86,22 +79,14 @@ def show(run: Number, as_json: Json = False) -> None:
 
 def cancel(run: Number) -> None:
     """Enqueue no more; what waits already is looked at, and not paid for twice."""
-    with environment.runtime() as runtime:
-        found = find_run(runtime, run)
-        if found.kind is Kind.FILL and found.running:
-            raise Refused(
-                "a fill can't be cancelled: nobody would know of the rows that it has not reached",
-                hint=f"pgvector-sync pause {found.pipeline} stops it for now, remove for good",
-            )
-        if not runtime.database.patiently(lambda connection: runs.cancel(connection, run)):
-            raise Refused(f"run {run} has ended already", hint=f"see `pgvector-sync runs show {run}`")
+    with open_sync() as sync:
+        sync.cancel(run)
     out.print(f"run {run} is cancelled")
 
 
-def words_of(request: Request | Unreadable) -> str:
-    """What was asked for, for a person."""
+def _words_of(request: Request | Unreadable) -> str:
     if isinstance(request, Unreadable):
-        return f"unreadable: {request.reason}"
+        return f"unreadable ({request.reason})"
     return ", ".join(f"{name} {value}" for name, value in options_of(request).items()) or "every row"
 
 

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from pgvector_sync.cli import environment
-from pgvector_sync.cli.console import out, print_json
-from pgvector_sync.observe.search import Hit, nearest
+from pgvector_sync.cli.console import out, print_document
+from pgvector_sync.cli.environment import open_sync
+from pgvector_sync.observe.search import Hit
 
 EXCERPT_CHARACTERS = 100
 
@@ -22,13 +22,13 @@ def search(
     pipeline: Annotated[str, typer.Argument(help="Its name.")],
     query: Annotated[str, typer.Argument(help="What to look for, in words.")],
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many rows.")] = 5,
-    json: Annotated[bool, typer.Option("--json", help="For machines, with the whole text.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
 ) -> None:
     """Embed the query and show the nearest rows."""
-    with environment.runtime() as runtime:
-        hits = nearest(runtime, pipeline, query, k=k)
+    with open_sync() as sync:
+        hits = sync.search(pipeline, query, k=k)
     if json:
-        print_json([hit.as_json() for hit in hits])
+        print_document({"hits": hits})
     else:
         out.print(table(hits))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -11,20 +12,12 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from pgvector_sync.cli import environment, health
-from pgvector_sync.cli.console import complain, out, print_json
-from pgvector_sync.engine import watch as schema
-from pgvector_sync.observe.status import (
-    START_ONE,
-    PipelineStatus,
-    as_json,
-    nobody,
-    nobody_works,
-    read_status,
-    read_workers,
-)
-from pgvector_sync.store import pipelines
-from pgvector_sync.store.workers import Workers
+from pgvector_sync.cli import health
+from pgvector_sync.cli.console import complain, out, print_document
+from pgvector_sync.cli.environment import open_sync
+from pgvector_sync.client.documents import fields_of
+from pgvector_sync.client.results import Status
+from pgvector_sync.observe.status import START_ONE, PipelineStatus, nobody, nobody_works
 
 COUNTS = ("rows", "fresh", "unfilled", "waiting", "in_flight", "dead")
 PipelineName = Annotated[str, typer.Argument(help="Its name.")]
@@ -39,43 +32,30 @@ def register(app: typer.Typer) -> None:
 
 def status(
     pipeline: Annotated[str | None, typer.Argument(help="Only this one.")] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="For machines; the shape is documented and stable.")
-    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Every second, until Ctrl-C.")] = False,
     exact: Annotated[bool, typer.Option("--exact", help="Count every row: reads the whole source.")] = False,
 ) -> None:
-    """A row a pipeline: how many rows are fresh, waiting, in flight or dead, and why it waits."""
-    with environment.runtime() as runtime:
-
-        def show() -> Group | None:
-            limit = runtime.settings.text_limit_bytes if exact else None
-            found = read_status(runtime.database, pipeline, exact_text_limit=limit)
-            alive = read_workers(runtime.database)
-            if not json:
-                return with_workers(found, alive)
-            print_json(as_json(found, alive))
-            return None
-
+    """Show one row per pipeline: how many rows are fresh, waiting, in flight or dead, and why it waits."""
+    with open_sync() as sync:
         if watch and out.is_terminal and not json:
             with Live(console=out, auto_refresh=False) as live:
                 while True:
-                    live.update(show() or "", refresh=True)
+                    live.update(shown(sync.status(pipeline, exact=exact)), refresh=True)
                     time.sleep(1)
         while True:
-            lines = show()
-            if lines is not None:
-                out.print(lines)
+            found = sync.status(pipeline, exact=exact)
+            print_document(fields_of(found)) if json else out.print(shown(found))
             if not watch:
                 return
             time.sleep(1)
 
 
-def with_workers(statuses: list[PipelineStatus], alive: Workers) -> Group:
-    return Group(table(statuses), _workers(statuses, alive))
+def shown(status: Status) -> Group:
+    return Group(table(status.pipelines), _workers(status))
 
 
-def table(statuses: list[PipelineStatus]) -> Group:
+def table(statuses: Sequence[PipelineStatus]) -> Group:
     """Estimates carry a tilde."""
     fields = [name for name in COUNTS if name != "unfilled" or any(item.unfilled for item in statuses)]
     shown = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
@@ -85,7 +65,7 @@ def table(statuses: list[PipelineStatus]) -> Group:
         shown.add_column(name.replace("_", " "), justify="right", no_wrap=True)
     for item in statuses:
         numbers = [("~" if field in item.estimated else "") + f"{getattr(item, field):,}" for field in fields]
-        lag = "" if item.lag_seconds is None else f"{item.lag_seconds:,.1f} s"
+        lag = "" if item.lag is None else f"{item.lag.total_seconds():,.1f} s"
         rate, saved = f"{item.rows_per_second:,.1f}", f"{item.saved_inputs:,}"
         shown.add_row(item.name, item.state.value, *numbers, lag, rate, saved)
     if not statuses:
@@ -94,17 +74,15 @@ def table(statuses: list[PipelineStatus]) -> Group:
     return Group(shown, *lines)
 
 
-def _workers(statuses: list[PipelineStatus], alive: Workers) -> Text:
-    if nobody_works(statuses, alive):
+def _workers(status: Status) -> Text:
+    alive = status.workers
+    if nobody_works(status.pipelines, alive):
         return Text(f"{nobody(alive)}, and rows wait; {START_ONE}", "bold red")
     if not alive.alive:
         return Text("no worker is running")
-    tick = (
-        "no beat has ticked"
-        if alive.last_tick_seconds is None
-        else f"last tick {alive.last_tick_seconds:,.0f} s ago"
-    )
-    return Text(f"{_count(alive.alive, 'worker')}, {_count(alive.slots, 'slot')}; {tick}")
+    tick = alive.last_tick
+    ticked = "no beat has ticked" if tick is None else f"last tick {tick.total_seconds():,.0f} s ago"
+    return Text(f"{_count(alive.alive, 'worker')}, {_count(alive.slots, 'slot')}; {ticked}")
 
 
 def _count(number: int, what: str) -> str:
@@ -124,10 +102,8 @@ def pause(
     reason: Annotated[str | None, typer.Option("--reason", help="Shown by `status`.")] = None,
 ) -> None:
     """Stop embedding for a pipeline; changes are still captured and wait."""
-    with environment.runtime() as runtime:
-        with runtime.database.transaction(read_only=True) as connection:
-            pipelines.require_pipeline(connection, pipeline)
-        paused = runtime.database.patiently(lambda c: pipelines.pause(c, pipeline, reason))
+    with open_sync() as sync:
+        paused = sync.pause(pipeline, reason=reason)
     out.print(f"{pipeline} is paused" if paused else f"{pipeline} was paused already")
 
 
@@ -136,13 +112,10 @@ def resume(pipeline: PipelineName) -> None:
 
     Exits 1 where source, target or triggers are still not as the pipeline needs them.
     """
-    with environment.runtime() as runtime:
-        with runtime.database.transaction(read_only=True) as connection:
-            pipelines.require_pipeline(connection, pipeline)
-        resumed = runtime.database.patiently(lambda c: pipelines.resume(c, pipeline))
-        problems = [verdict.problem for verdict in schema.look_now(runtime.database, pipeline) if verdict.problem]
-    out.print(f"{pipeline} goes on" if resumed else f"{pipeline} was running already")
-    for problem in problems:
+    with open_sync() as sync:
+        resumed = sync.resume(pipeline)
+    out.print(f"{pipeline} goes on" if resumed.changed else f"{pipeline} was running already")
+    for problem in resumed.problems:
         complain(f"{pipeline}: {problem}")
-    if problems:
+    if resumed.problems:
         raise typer.Exit(1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -33,6 +33,16 @@ def load_json(data: str | bytes) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError):
         return None
+
+
+def duration(seconds: float | None) -> timedelta | None:
+    """A number of seconds as a duration; one that is longer than Python's longest is that."""
+    if seconds is None:
+        return None
+    try:
+        return timedelta(seconds=seconds)
+    except (OverflowError, ValueError):  # infinity, NaN
+        return timedelta.max if seconds > 0 else timedelta.min
 
 
 def tolerate(connection: psycopg.Connection[Any]) -> None:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-from pgvector_sync.database import OUTAGE, Connection
-from pgvector_sync.declare.file import Config
+from pgvector_sync.database import OUTAGE, Connection, Database
+from pgvector_sync.declare.file import Config, load_config
 from pgvector_sync.declare.plan import PipelinePlan, Plan, make_plan
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import Pipeline, State
+from pgvector_sync.model import Key, Pipeline, State
+from pgvector_sync.model.request import Reembed
 from pgvector_sync.runs.estimate import Asked, Estimate, estimate_of
 from pgvector_sync.runtime import Runtime
+from pgvector_sync.store import pipelines
 from pgvector_sync.store.grants import closed_to_workers
 
 
@@ -59,6 +63,30 @@ def declared(connection: Connection, config: Config, name: str) -> PipelinePlan:
         raise Refused(f"{config.path} declares no pipeline {name}", hint=f"it declares {known}")
     [made] = make_plan(connection, replace(config, pipelines={name: config.pipelines[name]})).pipelines
     return made
+
+
+def as_declared(database: Database, name: str, file: Path | None, *, usual: Path) -> PipelinePlan | None:
+    """The plan of one pipeline as `file` declares it.
+
+    Without a file it is that of `usual`, for a pipeline that the database doesn't have yet; None where the
+    database's own is meant.
+    """
+    with database.transaction(force_rollback=True) as connection:
+        if file is not None:
+            return declared(connection, load_config(file), name)
+        if pipelines.find_pipeline(connection, name) is not None or not usual.is_file():
+            return None
+        config = load_config(usual)
+        return declared(connection, config, name) if name in config.pipelines else None
+
+
+def estimate_declared(
+    runtime: Runtime, made: PipelinePlan, request: Reembed, *, keys: Sequence[Key] | None
+) -> Estimate:
+    """What a re-embed of the pipeline will come to once the plan is applied. Raises Refused as `estimate` does."""
+    asked = Asked(request, keys, has_target=not made.creates_target)
+    with runtime.database.transaction(read_only=True) as connection:
+        return estimate_of(connection, runtime, pipeline_of(made), asked)
 
 
 def pipeline_of(made: PipelinePlan) -> Pipeline:

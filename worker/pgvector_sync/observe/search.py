@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import psycopg
 
@@ -28,15 +27,6 @@ class Hit:
     similarity: float
     """Cosine: 1 - distance. L2: 1 / (1 + distance). Inner product: the product itself."""
     text: str
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "key": list(self.key),
-            "chunk_no": self.chunk_no,
-            "distance": self.distance,
-            "similarity": self.similarity,
-            "text": self.text,
-        }
 
 
 def similarity(metric: Metric, distance: float) -> float:

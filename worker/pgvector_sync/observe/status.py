@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 import psycopg
 
 from pgvector_sync.database import Connection, Database
+from pgvector_sync.database.loaders import duration
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import State
 from pgvector_sync.store import coverage, grants, pipelines, status, workers
@@ -18,12 +21,11 @@ START_ONE = "start one: pgvector-sync worker (or, without Redis: pgvector-sync s
 
 COUNT_LIMIT_ROWS = 100_000
 """Waiting rows are counted up to here; beyond, the figure is a lower bound and marked as an estimate."""
-VERSION = 1
 
 
 @dataclass(frozen=True)
 class PipelineStatus:
-    """One pipeline, as `status --json` prints it; see docs/status.md for each field."""
+    """How one pipeline stands; docs/status.md explains each field."""
 
     name: str
     source: str
@@ -36,12 +38,13 @@ class PipelineStatus:
     waiting: int
     in_flight: int
     dead: int
-    lag_seconds: float | None
+    lag: timedelta | None
     rows_per_second: float
     saved_inputs: int
     stopped: bool
     """Nothing is embedded until somebody repairs what `reason` says."""
     estimated: tuple[str, ...]
+    """Which of these are estimates, by their names in `status --json`."""
 
     @property
     def settled(self) -> bool:
@@ -68,7 +71,7 @@ def read_workers(database: Database) -> Workers:
         return workers.alive(connection)
 
 
-def nobody_works(statuses: list[PipelineStatus], alive: Workers) -> bool:
+def nobody_works(statuses: Sequence[PipelineStatus], alive: Workers) -> bool:
     """Whether rows wait that only a worker can embed, and none is there; a paused pipeline waits for a person."""
     return not alive.slots and any(not status.settled for status in statuses if status.state is not State.PAUSED)
 
@@ -76,15 +79,6 @@ def nobody_works(statuses: list[PipelineStatus], alive: Workers) -> bool:
 def nobody(alive: Workers) -> str:
     """Why nothing is embedded, where no worker can."""
     return "no running worker serves the queues live and bulk" if alive.alive else "no worker is running"
-
-
-def as_json(statuses: list[PipelineStatus], alive: Workers) -> dict[str, Any]:
-    """The documented, stable shape."""
-    return {
-        "version": VERSION,
-        "workers": asdict(alive),
-        "pipelines": [asdict(status) for status in statuses],
-    }
 
 
 def settled(database: Database, name: str | None) -> bool:
@@ -123,7 +117,7 @@ def _estimated(row: dict[str, Any]) -> PipelineStatus:
         waiting=waiting,
         in_flight=row["in_flight"],
         dead=row["dead"],
-        lag_seconds=None if row["lag_seconds"] is None else round(row["lag_seconds"], 3),
+        lag=duration(row["lag_seconds"]),
         rows_per_second=round(row["rows_per_second"], 1),
         saved_inputs=row["saved_inputs"],
         stopped=row["problem_stops"],

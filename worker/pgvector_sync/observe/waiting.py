@@ -38,15 +38,24 @@ def wait_for(
     *,
     on_progress: Callable[[Run], None],
     on_silence: Callable[[Run], None] = lambda _: None,
+    timeout: timedelta | None = None,
+    walk: bool = True,
 ) -> Run:
-    """The run, once it has ended. Workers embed what it enqueues: `on_silence` is told once if none does."""
-    heard, last, silent = time.monotonic(), None, False
+    """The run, once it has ended. Workers embed what it enqueues: `on_silence` is told once if none does.
+
+    `walk`: its rows are enqueued here meanwhile. Raises TimeoutError after `timeout`.
+    """
+    started = heard = time.monotonic()
+    last, silent = None, False
     while True:
-        carry_out(runtime, run_id, until=time.monotonic() + WALK_FOR.total_seconds())
+        if walk:
+            carry_out(runtime, run_id, until=time.monotonic() + WALK_FOR.total_seconds())
         run = find_run(runtime, run_id)
         on_progress(run)
         if not run.running:
             return run
+        if timeout is not None and time.monotonic() - started >= timeout.total_seconds():
+            raise TimeoutError(f"run {run_id} is still {run.state} after {timeout.total_seconds():g} s")
         now = (run.rows_seen, run.waiting)
         if now != last:
             heard, last, silent = time.monotonic(), now, False

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pgvector_sync.database import Connection
+from pgvector_sync.database.loaders import duration
 from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Key
 from pgvector_sync.store.work import jsonb_keys
@@ -19,14 +20,16 @@ class DeadLetter:
 
     pipeline: str
     key: Key | str
-    """A string: JSON, perhaps cut off, that is no key of the source, or too long."""
+    """A string: JSON, perhaps cut off, that isn't a key of the source, or too long."""
     verdict: str
     """`dead`, or `discarded` by a person."""
     error_class: str
+    """See docs/failures.md."""
     message: str
     attempts: int
     parked_at: datetime
-    age_seconds: float
+    age: timedelta
+    """Since `parked_at`."""
 
 
 def dead_letters(connection: Connection, pipeline: str | None, *, limit: int) -> list[DeadLetter]:
@@ -41,7 +44,7 @@ def dead_letters(connection: Connection, pipeline: str | None, *, limit: int) ->
             row["error_message"],
             row["attempts"],
             row["parked_at"],
-            row["age_seconds"],
+            duration(row["age_seconds"]) or timedelta(0),
         )
         for row in rows
     ]

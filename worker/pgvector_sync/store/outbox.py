@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -25,6 +26,12 @@ class Drained:
     """Their key can't become work."""
     faults: tuple[str, ...] = ()
     """The error classes of those."""
+
+
+def enqueue(connection: Connection, pipeline: str, keys: Sequence[Sequence[object]]) -> None:
+    """Has rows looked at again, with the rights of an application. Raises what the SQL function raises."""
+    params = {"pipeline": pipeline, "keys": [Jsonb(list(key)) for key in keys]}
+    connection.execute(statement("outbox.enqueue"), params)
 
 
 def waits(connection: Connection, *, after_id: int) -> bool:

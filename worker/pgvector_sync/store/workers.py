@@ -9,6 +9,7 @@ from uuid import UUID
 
 import psycopg
 
+from pgvector_sync.database.loaders import duration
 from pgvector_sync.database.statements import statement
 
 SILENCE = timedelta(seconds=15)
@@ -17,12 +18,15 @@ SILENCE = timedelta(seconds=15)
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Those alive, as `status --json` prints them."""
+    """Those alive, and how long ago there was a sign of life."""
 
     alive: int
     slots: int
-    last_seen_seconds: float | None
-    last_tick_seconds: float | None
+    """Batches that they can carry at once."""
+    last_seen: timedelta | None
+    """Age of the newest sign of life; None where there was none."""
+    last_tick: timedelta | None
+    """Age of beat's last tick; None where there was none."""
 
 
 def note_alive(connection: psycopg.Connection[Any], worker: UUID, name: str, slots: int) -> None:
@@ -37,7 +41,7 @@ def alive(connection: psycopg.Connection[dict[str, Any]]) -> Workers:
     found = connection.execute(statement("workers.alive"), {"silence": SILENCE}).fetchone()
     assert found is not None  # noqa: S101 - an aggregate
     return Workers(
-        found["workers"], found["slots"], _rounded(found["seen_seconds"]), _rounded(found["tick_seconds"])
+        found["workers"], found["slots"], duration(found["seen_seconds"]), duration(found["tick_seconds"])
     )
 
 
@@ -45,7 +49,3 @@ def last_tick(connection: psycopg.Connection[dict[str, Any]]) -> timedelta | Non
     """How long ago beat last ticked; None: never."""
     row = connection.execute(statement("workers.last_tick")).fetchone()
     return None if row is None else row["age"]
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 1)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict
 from functools import partial
-from typing import Any
 
 from pgvector_sync.model import Pipeline
 from pgvector_sync.observe.doctor import (
@@ -31,9 +29,7 @@ from pgvector_sync.runtime.bootstrap import open_runtime
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import pipelines
 
-__all__ = ["Check", "Level", "as_json", "examine"]
-
-VERSION = 1
+__all__ = ["Check", "Level", "examine"]
 
 OF_THE_SERVER = {
     "postgres": server.version,
@@ -78,11 +74,6 @@ def examine(settings: Settings, *, offline: bool = False) -> list[Check]:
     found += guarded("broker", partial(messages.broker, settings))
     found += guarded("relay", partial(workers.relay, settings))
     return found
-
-
-def as_json(checks: list[Check]) -> dict[str, Any]:
-    """The documented, stable shape."""
-    return {"version": VERSION, "checks": [asdict(check) for check in checks]}
 
 
 def _with_database(runtime: Runtime, *, offline: bool) -> list[Check]:

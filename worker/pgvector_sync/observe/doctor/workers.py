@@ -37,15 +37,15 @@ def alive(runtime: Runtime) -> Iterator[Finding]:
     if found.slots:
         yield ok(f"alive: {found.alive}, with {found.slots} slots")
         return
-    ago = "" if found.last_seen_seconds is None else f"; the last was seen {_ago(found.last_seen_seconds)} ago"
+    ago = "" if found.last_seen is None else f"; the last was seen {_ago(found.last_seen)} ago"
     if nobody_works(waiting, found):
         yield error(f"{nobody(found)}, and rows wait{ago}", START_ONE)
     else:
         yield warning(f"{nobody(found)}{ago}", START_ONE)
 
 
-def _ago(seconds: float) -> timedelta:
-    return timedelta(seconds=int(seconds))
+def _ago(age: timedelta) -> timedelta:
+    return timedelta(seconds=int(age.total_seconds()))
 
 
 def beat(runtime: Runtime) -> Iterator[Finding]:
@@ -58,7 +58,7 @@ def beat(runtime: Runtime) -> Iterator[Finding]:
         yield warning("beat has never ticked: the safety net is missing", "pgvector-sync beat")
     elif age > SILENT:
         yield warning(
-            f"the last tick was {_ago(age.total_seconds())} ago",
+            f"the last tick was {_ago(age)} ago",
             "pgvector-sync beat; its ticks need a worker to take them",
         )
     else:

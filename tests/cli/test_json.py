@@ -1,0 +1,148 @@
+"""The JSON documents: each is described in docs/json.md, field by field, and has a version."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from pgvector_sync.cli.app import app
+from pgvector_sync.client.documents import fields_of, write_document
+from pgvector_sync.engine.loop import Loop
+from pgvector_sync.runtime.bootstrap import Embedders
+from support.endpoint import Endpoint
+from support.servers import Database
+from support.synced import DOCS, Synced, open_synced
+
+PAGE = (Path(__file__).parents[2] / "docs" / "json.md").read_text("utf-8")
+SECTION = re.compile(r"^## `(?P<command>[^`]+) --json`\n(?P<body>.*?)(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+FIELD = re.compile(r"^\| `(?P<path>[^`]+)` \|", re.MULTILINE)
+DOCUMENTS = {found["command"]: set(FIELD.findall(found["body"])) for found in SECTION.finditer(PAGE)}
+TYPED = {
+    "status": ["status"],
+    "health": ["health"],
+    "doctor": ["doctor", "--offline"],
+    "search": ["search", "docs", "text"],
+    "dead-letters list": ["dead-letters", "list"],
+    "runs list": ["runs", "list"],
+    "runs show": ["runs", "show", "1"],
+    "reembed": ["reembed", "docs", "--where", "id > 3"],
+    "reembed --wait": ["reembed", "docs", "--wait"],
+    "reembed --estimate": ["reembed", "docs", "--estimate"],
+    "reconcile": ["reconcile"],
+    "reconcile --wait": ["reconcile", "--wait"],
+    "reconcile --trend": ["reconcile", "--trend"],
+}
+"""What is typed for each document, in an order in which each has something to show."""
+Typed = Callable[..., tuple[int, str, str]]
+
+
+def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every command of the app, with its name as it is typed."""
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        yield " ".join(path), command
+    else:
+        for name, each in inner.items():
+            yield from commands(each, (*path, name))
+
+
+def paths(value: Any, documented: set[str], path: str = "") -> set[str]:
+    """The fields that a document has, as the page spells them; what it says no more about is a leaf."""
+    inner = f"{path}[]" if isinstance(value, list) else path
+    deeper = any(known.startswith(f"{inner}.") for known in documented)
+    if path and not deeper:
+        return {path}
+    if isinstance(value, list):
+        return set().union(*(paths(item, documented, inner) for item in value))
+    return set().union(*(paths(item, documented, f"{path}.{name}".lstrip(".")) for name, item in value.items()))
+
+
+@pytest.fixture
+def synced(
+    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Synced]:
+    """Nine rows with their vectors, one dead letter, one reconciliation that has ended."""
+    with open_synced(database, shared, tmp_path, monkeypatch) as synced:
+        synced.run(DOCS)
+        synced.pipeline()
+        synced.endpoint.fail(status=400, code="content_filter", marker="poison")
+        synced.run("INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 9) n")
+        synced.run("INSERT INTO docs VALUES (10, 'poison')")
+        synced.settle()
+        synced.endpoint.heal()
+        yield synced
+
+
+@pytest.fixture
+def working(synced: Synced) -> Iterator[None]:
+    """Rows are embedded meanwhile."""
+    over = threading.Event()
+    thread = threading.Thread(target=lambda: Loop(synced.runtime).run(finished=over.is_set))
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+def test_every_command_with_json_is_described() -> None:
+    offering = {
+        name
+        for name, command in commands(typer.main.get_command(app))
+        if any("--json" in parameter.opts for parameter in command.params)
+    }
+    assert {document.partition(" --")[0] for document in DOCUMENTS} == offering
+    assert DOCUMENTS.keys() == TYPED.keys()
+
+
+@pytest.mark.usefixtures("working")
+def test_every_document_has_a_version_and_the_fields_that_are_described(synced: Synced, typed: Typed) -> None:
+    for document, words in TYPED.items():
+        code, out, err = typed(*words, "--json")
+        assert code in (0, 1), (words, err)
+        assert out, (words, err)
+        printed = json.loads(out)
+        assert next(iter(printed)) == "version", words
+        assert printed.pop("version") == 1
+        assert paths(printed, DOCUMENTS[document]) == DOCUMENTS[document], words
+
+
+def test_a_document_says_moments_in_utc_and_durations_in_seconds() -> None:
+    class Colour(StrEnum):
+        RED = "red"
+
+    @dataclass(frozen=True)
+    class Thing:
+        colour: Colour
+        at: datetime
+        took: timedelta | None
+        left: timedelta | None
+        distance: float
+
+    at = datetime(2026, 1, 31, 13, 0, 0, 500_000, tzinfo=UTC).astimezone(tz=None)
+    thing = Thing(Colour.RED, at, timedelta(milliseconds=1500), None, float("nan"))
+    assert json.loads(write_document({"thing": thing})) == {
+        "version": 1,
+        "thing": {
+            "colour": "red",
+            "at": "2026-01-31T13:00:00.500000Z",
+            "took_seconds": 1.5,
+            "left_seconds": None,
+            "distance": None,
+        },
+    }
+    assert list(fields_of(thing)) == ["colour", "at", "took_seconds", "left_seconds", "distance"]
+
+
+def test_what_has_no_documented_form_is_not_printed_as_something() -> None:
+    with pytest.raises(TypeError, match="no form for object"):
+        write_document({"thing": object()})

@@ -1,0 +1,391 @@
+"""`Sync`: an application calls the verbs of the command line, with the rights that its role has."""
+
+from __future__ import annotations
+
+import inspect
+import multiprocessing
+import threading
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+import pgvector_sync
+from pgvector_sync import ConfigError, MigrationRefused, Reconciliation, Reembed, Refused, Run, Settings, Sync
+from pgvector_sync.engine.loop import Loop
+from pgvector_sync.model import State
+from pgvector_sync.runtime.bootstrap import Embedders
+from pgvector_sync.settings import load_settings
+from support.endpoint import Endpoint
+from support.roles import APPLICATION, MONITOR, OWNER, WORKER
+from support.servers import Database
+from support.synced import DOCS, Synced, open_synced
+
+ROWS = 10
+
+
+@pytest.fixture
+def synced(
+    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Synced]:
+    """Ten rows, each with its vector."""
+    with open_synced(database, shared, tmp_path, monkeypatch) as synced:
+        synced.run(DOCS, f"INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, {ROWS}) n")
+        synced.pipeline()
+        yield synced
+
+
+@pytest.fixture
+def sync(synced: Synced) -> Iterator[Sync]:
+    """With a worker's rights."""
+    with calling(synced, WORKER) as sync:
+        yield sync
+
+
+def calling(synced: Synced, role: str) -> Sync:
+    return Sync(synced.database.url_as(role), settings=Settings(_env_file=None))
+
+
+@pytest.fixture
+def working(synced: Synced) -> Iterator[None]:
+    """Runs are carried out and rows embedded meanwhile."""
+    over = threading.Event()
+    thread = threading.Thread(target=lambda: Loop(synced.runtime).run(finished=over.is_set))
+    thread.start()
+    yield
+    over.set()
+    thread.join()
+
+
+# -- verbs ---------------------------------------------------------------------------------------------------
+
+
+def test_status_is_that_of_every_pipeline_and_of_the_workers(synced: Synced, sync: Sync) -> None:
+    synced.run("INSERT INTO docs VALUES (11, 'new')", "UPDATE pgvector_sync.outbox SET at = at - interval '90 s'")
+    found = sync.status("docs", exact=True)
+    [docs] = found.pipelines
+    assert (docs.name, docs.state, docs.rows, docs.fresh, docs.waiting) == ("docs", State.ACTIVE, 11, 10, 1)
+    assert docs.lag is not None
+    assert timedelta(seconds=90) <= docs.lag < timedelta(seconds=120)
+    assert (found.workers.alive, found.workers.last_seen) == (0, None)
+    assert sync.pipelines() == ("docs",)
+    assert sync.key_columns("docs")[0].name == "id"
+
+
+def test_a_pipeline_is_paused_and_resumed(synced: Synced, sync: Sync) -> None:
+    assert sync.pause("docs", reason="for tonight") is True
+    assert sync.pause("docs") is False
+    [docs] = sync.status().pipelines
+    assert (docs.state, docs.reason) == (State.PAUSED, "for tonight")
+    with pytest.raises(Refused, match="docs is paused"):
+        sync.require_unpaused("docs")
+    assert sync.resume("docs") == pgvector_sync.Resumed(changed=True, problems=())
+    assert sync.resume("docs").changed is False
+    synced.run("ALTER TABLE docs DISABLE TRIGGER pgvector_sync_update")
+    [problem] = sync.resume("docs").problems
+    assert "pgvector_sync_update" in problem
+
+
+@pytest.mark.usefixtures("working")
+def test_a_re_embed_is_asked_for_and_waited_for(synced: Synced, sync: Sync) -> None:
+    paid = synced.paid()
+    requested = sync.reembed("docs", where="id <= 3", force=True)
+    assert (requested.pipeline, requested.rows_total, requested.joined) == ("docs", ROWS, False)
+    seen: list[Run] = []
+    ended = sync.wait(requested.run_id, timeout=timedelta(seconds=30), on_progress=seen.append)
+    assert (ended.state, ended.rows_enqueued, ended.request) == (
+        "finished",
+        3,
+        Reembed(where="id <= 3", force=True),
+    )
+    assert seen[-1] == ended
+    assert synced.paid() == paid + 3
+    assert sync.run(requested.run_id) == ended
+    assert [run.id for run in sync.runs("docs", limit=1)] == [ended.id]
+
+
+def test_an_identical_request_is_joined_and_a_run_is_cancelled(sync: Sync) -> None:
+    first = sync.reembed("docs", rows_per_second=0.5)
+    assert sync.reembed("docs", rows_per_second=0.5) == pgvector_sync.Requested("docs", first.run_id, None, True)
+    with pytest.raises(TimeoutError, match=f"run {first.run_id} is still running"):
+        sync.wait(first.run_id, timeout=timedelta(0))
+    sync.cancel(first.run_id)
+    assert sync.run(first.run_id).state == "cancelled"
+    with pytest.raises(Refused, match="has ended already"):
+        sync.cancel(first.run_id)
+
+
+def test_a_run_can_be_carried_out_by_who_waits_for_it(synced: Synced, sync: Sync) -> None:
+    synced.run(
+        "SET session_replication_role = replica; DELETE FROM docs WHERE id = 1; INSERT INTO docs VALUES (11, 'x')"
+    )
+    requested = sync.reconcile("docs", dry_run=True)
+    found = Reconciliation.of(sync.wait(requested.run_id, carry_out=True))
+    assert (found.missing, found.orphaned, found.drifted, found.succeeded) == (1, 1, 2, False)
+    assert found.samples["missing"] == [[11]]
+    [figures] = sync.reconciliations("docs")
+    assert (figures.run_id, figures.missing, figures.orphaned) == (requested.run_id, 1, 1)
+
+
+def test_who_waits_hears_why_nothing_moves(sync: Sync) -> None:
+    requested = sync.reembed("docs", force=True)
+    heard: list[str] = []
+
+    def stop(_: Run, reason: str) -> None:
+        heard.append(reason)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sync.wait(requested.run_id, carry_out=True, on_silence=stop)
+    assert heard[0].startswith("no worker is running")
+
+
+def test_an_estimate_calls_no_provider(synced: Synced, sync: Sync) -> None:
+    calls = synced.endpoint.calls.requests
+    found = sync.estimate("docs", keys=[1, 2, 99], force=True)
+    assert (found.rows, found.inputs) == (2, 2)
+    assert sync.estimate("docs").inputs == 0
+    assert synced.endpoint.calls.requests == calls
+
+
+def test_dead_letters_are_listed_requeued_and_discarded(synced: Synced, sync: Sync) -> None:
+    synced.endpoint.fail(status=400, code="content_filter", marker="poison")
+    synced.run("INSERT INTO docs VALUES (11, 'poison'), (12, 'poison, too')")
+    synced.settle()
+    letters = sync.dead_letters("docs")
+    assert [(letter.key, letter.error_class) for letter in letters] == [
+        ((11,), "input_rejected"),
+        ((12,), "input_rejected"),
+    ]
+    assert timedelta(0) <= letters[0].age < timedelta(minutes=1)
+    assert letters[0].parked_at.tzinfo is not None
+    with pytest.raises(Refused, match="no dead letter has that key"):
+        sync.requeue("docs", keys=[1])
+    assert sync.discard("docs", keys=[12]) == 1
+    synced.endpoint.heal()
+    assert sync.requeue("docs") == 2
+    assert sync.discard_bad_keys("docs") == 0
+    synced.sync()
+
+
+def test_search_finds_the_nearest_rows(sync: Sync) -> None:
+    hits = sync.search("docs", "text 7", k=3)
+    assert (hits[0].key, hits[0].text, len(hits)) == ((7,), "text 7", 3)
+    assert hits[0].similarity == pytest.approx(1, abs=1e-5)
+
+
+def test_search_says_what_its_provider_says(synced: Synced, sync: Sync) -> None:
+    synced.endpoint.fail(status=401)
+    with pytest.raises(pgvector_sync.Misconfigured):
+        sync.search("docs", "text 7")
+    synced.endpoint.heal()
+
+
+# -- keys ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("type_", "value", "stored"),
+    [
+        ("bigint", 42, 42),
+        ("numeric", Decimal("1.50"), "1.5"),
+        ("uuid", UUID(int=15), "00000000-0000-0000-0000-00000000000f"),
+        ("date", date(2026, 1, 5), "2026-01-05"),
+        ("timestamptz", datetime(2026, 1, 5, 12, tzinfo=UTC), "2026-01-05T12:00:00Z"),
+        ("boolean", True, "true"),
+        ("text", "7", "7"),
+    ],
+)
+def test_a_key_is_what_the_application_has(synced: Synced, type_: str, value: Any, stored: Any) -> None:
+    """`reembed` writes it in the form of the triggers, and so does `enqueue`."""
+    synced.run(f"CREATE TABLE things (id {type_} PRIMARY KEY, body text)")
+    synced.declare("things", source="things")
+    synced.apply()
+    with calling(synced, OWNER) as sync:
+        run_id = sync.reembed("things", keys=[value, (value,)]).run_id
+        keys = synced.database.execute("SELECT key FROM pgvector_sync.run_key WHERE run_id = %s", run_id)
+        assert keys == [([stored],)]
+        assert sync.enqueue("things", [value]) == 1
+    assert synced.events() == [[stored]]
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        (["x"], r"expected keys of \(id bigint\)"),
+        ([(1, 2)], "it needs 1 values"),
+        ([None], "no part of a key"),
+        ("12", "expected a list of keys, got a string"),
+        ([], "there is no key in the list"),
+    ],
+)
+def test_what_is_no_key_is_refused_before_anything_is_written(
+    synced: Synced, sync: Sync, keys: Any, words: str
+) -> None:
+    with pytest.raises(Refused, match=words):
+        sync.reembed("docs", keys=keys)
+    assert synced.database.value("SELECT count(*) FROM pgvector_sync.run") == 1
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "keys"), [("nothing", [1]), ("docs", ["x"]), ("docs", [None]), ("docs", [(1, 2)]), ("docs", "12")]
+)
+def test_what_cant_be_enqueued_is_refused_and_nothing_is_written(synced: Synced, pipeline: str, keys: Any) -> None:
+    with calling(synced, APPLICATION) as sync, pytest.raises(Refused):
+        sync.enqueue(pipeline, keys)
+    assert synced.events() == []
+
+
+# -- rights --------------------------------------------------------------------------------------------------
+
+LOOKING: dict[str, Callable[[Sync], object]] = {
+    "status": lambda sync: sync.status(),
+    "runs": lambda sync: sync.runs(),
+    "run": lambda sync: sync.run(1),
+    "dead_letters": lambda sync: sync.dead_letters(),
+    "reconciliations": lambda sync: sync.reconciliations(),
+    "pipelines": lambda sync: sync.pipelines(),
+    "key_columns": lambda sync: sync.key_columns("docs"),
+    "provider": lambda sync: sync.provider("docs"),
+    "require_unpaused": lambda sync: sync.require_unpaused("docs"),
+    "wait": lambda sync: sync.wait(1),
+}
+WORKING: dict[str, Callable[[Sync], object]] = {
+    "status(exact=True)": lambda sync: sync.status(exact=True),
+    "search": lambda sync: sync.search("docs", "text"),
+    "estimate": lambda sync: sync.estimate("docs"),
+    "reembed": lambda sync: sync.cancel(sync.reembed("docs").run_id),
+    "reconcile": lambda sync: sync.wait(sync.reconcile("docs").run_id, carry_out=True),
+    "pause": lambda sync: sync.pause("docs"),
+    "resume": lambda sync: sync.resume("docs"),
+    "requeue": lambda sync: sync.requeue("docs"),
+    "discard": lambda sync: sync.discard("docs"),
+    "discard_bad_keys": lambda sync: sync.discard_bad_keys("docs"),
+}
+ENQUEUE: dict[str, Callable[[Sync], object]] = {"enqueue": lambda sync: sync.enqueue("docs", [1])}
+
+
+@pytest.mark.parametrize(
+    ("role", "allowed", "refused"),
+    [
+        (APPLICATION, ENQUEUE, LOOKING | WORKING),
+        (MONITOR, LOOKING, WORKING | ENQUEUE),
+        (WORKER, LOOKING | WORKING, ENQUEUE),
+        (OWNER, LOOKING | WORKING | ENQUEUE, {}),
+    ],
+)
+def test_a_role_may_do_what_the_table_in_docs_says(
+    synced: Synced,
+    role: str,
+    allowed: dict[str, Callable[[Sync], object]],
+    refused: dict[str, Callable[[Sync], object]],
+) -> None:
+    with calling(synced, role) as sync:
+        for call in allowed.values():
+            call(sync)
+        for name, call in refused.items():
+            with pytest.raises(Refused) as error:
+                call(sync)
+            assert error.value.hint, name
+
+
+def test_the_table_in_docs_names_every_method() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "python.md").read_text("utf-8")
+    methods = {name for name, _ in inspect.getmembers(Sync, inspect.isfunction) if not name.startswith("_")}
+    assert {name.partition("(")[0] for name in LOOKING | WORKING | ENQUEUE} | {"cancel", "close"} == methods
+    missing = [name for name in methods - {"close", "require_unpaused"} if f"`{name}" not in page]
+    assert missing == []
+
+
+# -- opening and closing -------------------------------------------------------------------------------------
+
+
+def test_a_wrong_configuration_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    load_settings.cache_clear()
+    with pytest.raises(ConfigError, match="DATABASE_URL"):
+        Sync()
+    load_settings.cache_clear()
+
+
+def test_a_database_without_the_schema_is_said_with_what_to_do(bare_database_url: str) -> None:
+    with (
+        Sync(bare_database_url, settings=Settings(_env_file=None)) as sync,
+        pytest.raises(MigrationRefused) as error,
+    ):
+        sync.status()
+    assert "pgvector-sync migrate" in str(error.value.hint)
+
+
+def test_a_database_out_of_reach_is_psycopgs_own_error() -> None:
+    with (
+        Sync("postgresql://127.0.0.1:1/app", settings=Settings(_env_file=None)) as sync,
+        pytest.raises(psycopg.OperationalError),
+    ):
+        sync.status()
+
+
+def test_nothing_is_open_before_the_first_call_and_after_close(synced: Synced) -> None:
+    def connections() -> int:
+        return synced.database.value(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user "
+            "AND application_name = 'pgvector-sync'"
+        )
+
+    synced.runtime.database.close()
+    synced.owner.database.close()
+    before = connections()
+    sync = calling(synced, WORKER)
+    assert connections() == before
+    sync.status()
+    sync.close()
+    sync.close()
+    with pytest.raises(Refused, match="this Sync is closed"):
+        sync.status()
+
+
+def _in_a_child(sync: Sync, answers: Any) -> None:
+    answers.put([pipeline.name for pipeline in sync.status().pipelines])
+
+
+def test_a_process_that_forks_may_go_on_using_it(sync: Sync) -> None:
+    sync.status()
+    fork = multiprocessing.get_context("fork")
+    answers = fork.SimpleQueue()
+    child = fork.Process(target=_in_a_child, args=(sync, answers))
+    child.start()
+    child.join(30)
+    assert (child.exitcode, answers.get()) == (0, ["docs"])
+    assert sync.pipelines() == ("docs",)
+
+
+def test_threads_may_share_it(sync: Sync) -> None:
+    names: list[tuple[str, ...]] = []
+    threads = [threading.Thread(target=lambda: names.append(sync.pipelines())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert names == [("docs",)] * 8
+
+
+def test_every_parameter_of_every_method_is_explained() -> None:
+    for name, method in inspect.getmembers(Sync, inspect.isfunction):
+        if name.startswith("_") and name != "__init__":
+            continue
+        said = (Sync if name == "__init__" else method).__doc__ or ""
+        for parameter in list(inspect.signature(method).parameters)[1:]:
+            assert f"{parameter}:" in said or f"{parameter}," in said, (name, parameter)
+
+
+def test_everything_that_is_exported_exists() -> None:
+    for name in pgvector_sync.__all__:
+        assert getattr(pgvector_sync, name) is not None
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = pgvector_sync.nothing

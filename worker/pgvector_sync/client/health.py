@@ -1,0 +1,77 @@
+"""Whether rows are embedded: one query, for probes that ask every few seconds.
+
+Importing is most of what such a probe costs, so nothing is imported here but what the query needs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+CONNECT_SECONDS = 3
+COUNT_LIMIT_ROWS = 1_000
+"""Whether something waits is all that matters, and the lag is of the oldest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What was found. `problems` is empty where all is well."""
+
+    problems: tuple[str, ...]
+    lag: timedelta | None = None
+    """Age of the oldest waiting change; None when nothing waits."""
+    workers: int = 0
+    slots: int = 0
+    """Batches that the workers can carry at once."""
+    exit_code: int = 0
+    """1: not healthy; 2: the configuration is wrong."""
+
+    @property
+    def healthy(self) -> bool:
+        return not self.problems
+
+
+def check(database_url: str, *, max_lag: timedelta | None = None) -> Health:
+    """Ask the database, once. `max_lag` is how long a change may wait; what goes wrong is one of the problems."""
+    import psycopg
+    from psycopg.rows import dict_row
+
+    from pgvector_sync.errors import ConfigError
+    from pgvector_sync.settings.database_url import libpq_url
+    from pgvector_sync.store import status, workers
+
+    try:
+        with psycopg.connect(
+            libpq_url(database_url), connect_timeout=CONNECT_SECONDS, row_factory=dict_row, prepare_threshold=None,
+            application_name="pgvector-sync health", autocommit=True,
+        ) as connection:  # fmt: skip
+            pipelines = status.pipelines(connection, limit=COUNT_LIMIT_ROWS)
+            alive = workers.alive(connection)
+    except ConfigError as error:
+        return Health((str(error),), exit_code=2)
+    except psycopg.ProgrammingError as error:
+        if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
+            return Health(("the schema is missing or older: run `pgvector-sync migrate`",), exit_code=1)
+        return Health((f"the database refuses the query ({error.sqlstate})",), exit_code=1)
+    except psycopg.Error as error:
+        reason = (str(error).strip().splitlines() or ["no answer"])[0]
+        return Health((f"the database is out of reach: {reason}",), exit_code=1)
+    return _judge(pipelines, alive, max_lag)
+
+
+def _judge(pipelines: list[dict[str, Any]], alive: Any, max_lag: timedelta | None) -> Health:
+    from pgvector_sync.database.loaders import duration
+
+    running = [row for row in pipelines if row["state"] != "paused"]  # a paused one waits for a person
+    lag = duration(max((row["lag_seconds"] for row in running if row["lag_seconds"] is not None), default=None))
+    problems = [
+        f"{row['name']} is misconfigured: {row['reason'] or 'see pgvector-sync status'}"
+        for row in running
+        if row["state"] == "misconfigured"
+    ]
+    if not alive.slots and any(row["events"] or row["alive"] or row["filling"] for row in running):
+        problems.append("no worker is running, and rows wait")
+    if max_lag is not None and lag is not None and lag > max_lag:
+        problems.append(f"lag {lag.total_seconds():,.1f} s, above {max_lag.total_seconds():g} s")
+    return Health(tuple(problems), lag=lag, workers=alive.alive, slots=alive.slots, exit_code=1 if problems else 0)
