@@ -10,7 +10,6 @@ from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Annotated
 
-import psycopg
 import typer
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
@@ -19,9 +18,6 @@ from pgvector_sync.cli import apply, state
 from pgvector_sync.cli.console import out, say
 from pgvector_sync.cli.interrupts import Interrupts
 from pgvector_sync.cli.up import say_log
-from pgvector_sync.declare.apply import apply_plan
-from pgvector_sync.declare.file import load_config
-from pgvector_sync.declare.plan import make_plan
 from pgvector_sync.local import demo as steps
 from pgvector_sync.local.demo import Demo
 from pgvector_sync.local.demo_corpus import collect
@@ -84,7 +80,7 @@ def _play(demo: Demo) -> Embedded:
     out.print()
     with _step("servers") as said:
         servers, settings = demo.start_servers()
-        said.append(_versions(servers.database_url))
+        said.append(_versions(*steps.versions(servers.database_url)))
     with _step("table") as said:
         docstrings = collect()
         steps.fill_table(servers.database_url, docstrings)
@@ -122,19 +118,11 @@ def _line(name: str, what: str, figure: str = "") -> None:
     out.print(left + right)
 
 
-def _versions(database_url: str) -> str:
-    with psycopg.connect(database_url) as connection:
-        version = connection.info.server_version
-        vector = connection.execute(
-            "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
-        ).fetchone()
-    pgvector = f" with pgvector {vector[0]}" if vector else ""
-    return f"PostgreSQL {version // 10000}.{version % 10000}{pgvector}, and Valkey"
+def _versions(postgres: str, pgvector: str | None) -> str:
+    return f"PostgreSQL {postgres}{f' with pgvector {pgvector}' if pgvector else ''}, and Valkey"
 
 
 def _declare(demo: Demo, runtime: Runtime) -> None:
-    file = demo.folder / apply.CONFIG_FILE
-    file.write_text(steps.CONFIG)
     with _step("migrate", "the schema pgvector_sync"):
         migrate(runtime.settings.database())
     out.print()
@@ -142,11 +130,8 @@ def _declare(demo: Demo, runtime: Runtime) -> None:
         out.print(" " * INDENT + line, style="green")
     out.print()
     with _step("apply") as said:
-        with runtime.database.transaction(force_rollback=True) as connection:
-            plan = make_plan(connection, load_config(file))
-        apply_plan(runtime.database, plan, say=say)
-        (made,) = plan.pipelines
-        said.append(f"{made.target[1]}, triggers, and a first fill")
+        target = steps.declare(runtime, demo.folder / apply.CONFIG_FILE, say=say)
+        said.append(f"{target}, triggers, and a first fill")
 
 
 class _Rate(ProgressColumn):

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from pgvector_sync.cli.console import say
 from pgvector_sync.client.sync import Sync
 from pgvector_sync.database import begin, connect
-from pgvector_sync.local import embedded
+from pgvector_sync.local import servers
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import open_runtime
 from pgvector_sync.settings import limits, load_settings
@@ -20,18 +18,9 @@ from pgvector_sync.store.migrations import check_schema
 
 def use_embedded_if_running() -> None:
     """Without a DATABASE_URL, a running `.pgvector-sync/` of this folder serves, and is said to."""
-    settings = load_settings()
-    if settings.database_url is not None:
-        return
-    found = embedded.find(Path(embedded.FOLDER))
-    if found is None:
-        return
-    say(f"using the embedded Postgres and Valkey of {found.folder}")
-    os.environ.update(embedded.ENVIRONMENT)
-    os.environ["DATABASE_URL"] = found.database_url
-    if settings.redis_url is None:
-        os.environ["REDIS_URL"] = found.redis_url
-    load_settings.cache_clear()
+    folder = servers.use_running()
+    if folder is not None:
+        say(f"using the embedded Postgres and Valkey of {folder}")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pgvector_sync.engine import watch
 from pgvector_sync.engine.loop import Loop, Progress
 from pgvector_sync.engine.presence import present
 from pgvector_sync.errors import ConfigError
-from pgvector_sync.observe.status import PipelineStatus, nothing_to_wait_for, read_status
+from pgvector_sync.observe.status import PipelineStatus, nothing_to_wait_for, read_status, unfinished
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.telemetry import configure_logging
 
@@ -74,22 +74,8 @@ def _once(
         f"{done.stored:,} embedded, {done.unchanged:,} unchanged, {done.removed:,} removed in {seconds:.1f} s"
     )
     left = read_status(runtime.database, pipeline)
-    problems = [line for status in left for line in _problems(status)]
+    problems = [line for status in left for line in unfinished(status)]
     for line in problems:
         complain(line)
     if problems:
         raise typer.Exit(1)
-
-
-def _problems(status: PipelineStatus) -> list[str]:
-    found = []
-    if status.dead:
-        found.append(
-            f"{status.name}: {status.dead:,} dead letters, see `pgvector-sync dead-letters list {status.name}`"
-        )
-    if not status.settled:
-        why = f" ({status.state}: {status.reason})" if status.reason else f" ({status.state})"
-        found.append(
-            f"{status.name}: {status.waiting + status.in_flight + status.unfilled:,} rows still wait{why}"
-        )
-    return found

@@ -23,6 +23,7 @@ from pgvector_sync.declare.plan import make_plan
 from pgvector_sync.declare.planned import estimates_of
 from pgvector_sync.local import embedded
 from pgvector_sync.local.children import Child
+from pgvector_sync.local.servers import Servers, use_own_or_start
 from pgvector_sync.local.up import ChildEnded, Up
 from pgvector_sync.settings import load_settings
 from pgvector_sync.store.migrations import migrate
@@ -33,6 +34,7 @@ _PREAMBLE = re.compile(r"\d{4}-\d\d-\d\dT(\d\d:\d\d:\d\d)\.\d+Z \[(?:info|(\w+))
 LOOK = 0.1
 """Seconds between two looks at what worker and beat have logged."""
 COLOURS = {"worker": "cyan", "beat": "magenta"}
+OWN = {"DATABASE_URL": "Postgres", "REDIS_URL": "Redis"}
 
 
 def register(app: typer.Typer) -> None:
@@ -61,7 +63,7 @@ def up(
             with _stopped(running, interrupts):
                 if running.stop_leftovers():
                     say("stopped the worker and the beat of an `up` that was killed")
-                _use_servers(running)
+                _say_servers(use_own_or_start(running))
                 _prepare(config, yes=yes)
                 running.start_children(os.environ, folder=Path.cwd(), concurrency=concurrency)
                 _stream(running)
@@ -94,26 +96,14 @@ def _stopped(running: Up, interrupts: Interrupts) -> Iterator[None]:
                     _show(child)
 
 
-def _use_servers(running: Up) -> None:
-    """Points DATABASE_URL and REDIS_URL, for this process and its children, to servers that run."""
-    settings = load_settings()
-    if settings.database_url is not None:
-        out.print("using your Postgres (DATABASE_URL)")
-        os.environ["DATABASE_URL"] = settings.database()
-    if settings.redis_url is not None:
-        out.print("using your Redis (REDIS_URL)")
-        os.environ["REDIS_URL"] = settings.redis()
-    if settings.database_url is None or settings.redis_url is None:
-        servers = running.start_servers()
-        exports = {"DATABASE_URL": servers.database_url, "REDIS_URL": servers.redis_url}
-        exports = {name: url for name, url in exports.items() if name not in os.environ}
-        out.print(f"embedded servers run, with their data in {servers.folder}/")
-        for name, url in exports.items():
+def _say_servers(used: Servers) -> None:
+    for name, what in OWN.items():
+        if name in used.own:
+            out.print(f"using your {what} ({name})")
+    if used.folder is not None:
+        out.print(f"embedded servers run, with their data in {used.folder}/")
+        for name, url in used.embedded.items():
             out.print(f"  export {name}={url}", style="cyan")
-        if "DATABASE_URL" in exports:
-            os.environ.update(embedded.ENVIRONMENT)
-        os.environ.update(exports)
-    load_settings.cache_clear()
 
 
 def _prepare(config: Config | None, *, yes: bool) -> None:

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from datetime import timedelta
-from types import TracebackType
-from typing import Self
 
 import psycopg
-from pydantic import SecretStr
 
 from pgvector_sync.client import keys as given_keys
 from pgvector_sync.client.keys import AnyKey
+from pgvector_sync.client.opening import Opening
 from pgvector_sync.client.results import Resumed, Status
-from pgvector_sync.database import Connection, Database, connect
-from pgvector_sync.database.explain import explain
+from pgvector_sync.database import Connection, Database
 from pgvector_sync.engine import watch
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, KeyColumn, Provider, State
-from pgvector_sync.model.request import Kind, Reconcile, Reembed
+from pgvector_sync.model.request import Reconcile, Reembed
 from pgvector_sync.observe import waiting
 from pgvector_sync.observe.search import Hit, nearest
 from pgvector_sync.observe.status import read_status, read_workers
 from pgvector_sync.runs import requests
 from pgvector_sync.runs.estimate import Estimate, estimate
 from pgvector_sync.runs.requests import Requested
-from pgvector_sync.runtime import Runtime
-from pgvector_sync.runtime.bootstrap import Embedders, open_database
-from pgvector_sync.settings import Settings, load_settings
 from pgvector_sync.store import dead_letters, drift, outbox, pipelines, runs
 from pgvector_sync.store.dead_letters import DeadLetter
 from pgvector_sync.store.drift import Figures
-from pgvector_sync.store.migrations import check_schema
 from pgvector_sync.store.runs import Run
 
-CONNECTIONS = 4
 REFUSED_KEYS = (
     psycopg.errors.UndefinedObject,
     psycopg.errors.WrongObjectType,
@@ -48,18 +36,7 @@ REFUSED_KEYS = (
 """What the function pgvector_sync.enqueue raises for an unknown pipeline, and for keys that aren't keys of it."""
 
 
-@dataclass
-class _Opened:
-    """What a process has open; a fork opens its own."""
-
-    pid: int
-    runtime: Runtime
-    embedders: Embedders
-    checked: bool = False
-    """Whether the schema was found to be this program's."""
-
-
-class Sync:
+class Sync(Opening):
     """The pipelines of one database: their state, their runs, their dead letters, and search.
 
         with Sync() as sync:
@@ -77,16 +54,6 @@ class Sync:
     its `hint`; MigrationRefused where the schema is missing or of another version; and psycopg.OperationalError
     while the database is out of reach. The constructor raises ConfigError for a wrong configuration.
     """
-
-    def __init__(self, database_url: str | None = None, *, settings: Settings | None = None) -> None:
-        settings = settings or load_settings()
-        if database_url is not None:
-            settings = settings.model_copy(update={"database_url": SecretStr(database_url)})
-        settings.database()  # raises ConfigError here, and not at the first call
-        self._settings = settings
-        self._opened: _Opened | None = None
-        self._closed = False
-        self._lock = threading.Lock()
 
     # -- pipelines -----------------------------------------------------------------------------------------
 
@@ -247,14 +214,7 @@ class Sync:
         run_id: its number. Raises Refused for a backfill, and for a run that has ended.
         """
         with self._runtime() as runtime:
-            found = waiting.find_run(runtime, run_id)
-            if found.kind is Kind.FILL and found.running:
-                raise Refused(
-                    "a backfill can't be cancelled: rows beyond its watermark would be lost",
-                    hint=f"pgvector-sync pause {found.pipeline} stops it for now, remove for good",
-                )
-            if not runtime.database.patiently(lambda connection: runs.cancel(connection, run_id)):
-                raise Refused(f"run {run_id} has ended already", hint=f"see `pgvector-sync runs show {run_id}`")
+            requests.cancel(runtime.database, waiting.find_run(runtime, run_id))
 
     def wait(
         self,
@@ -367,51 +327,6 @@ class Sync:
         """
         with self._runtime() as runtime:
             return nearest(runtime, pipeline, query, k=k)
-
-    # -- opening and closing -------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Close what is open. Later calls raise Refused."""
-        with self._lock:
-            self._closed = True
-            opened, self._opened = self._opened, None
-        if opened is not None and opened.pid == os.getpid():
-            opened.runtime.database.close()
-            opened.embedders.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    @contextmanager
-    def _runtime(self, *, check_schema: bool = True) -> Iterator[Runtime]:
-        try:
-            yield self._open(checked=check_schema)
-        except psycopg.errors.InsufficientPrivilege as error:
-            what, advice = explain(error)
-            raise Refused(what, hint=advice) from None
-
-    def _open(self, *, checked: bool) -> Runtime:
-        with self._lock:
-            if self._closed:
-                raise Refused("this Sync is closed", hint="make another one")
-            opened = self._opened
-            if opened is None or opened.pid != os.getpid():  # a parent's is not ours to close
-                # before the pool, which would try for seconds
-                connect(self._settings.database()).close()
-                embedders = Embedders(self._settings)
-                database = open_database(self._settings, max_connections=CONNECTIONS)
-                opened = _Opened(os.getpid(), Runtime(self._settings, database, embedders), embedders)
-                self._opened = opened
-            if checked and not opened.checked:
-                with opened.runtime.database.transaction(read_only=True) as connection:
-                    check_schema(connection)
-                opened.checked = True
-            return opened.runtime
 
     def _change(
         self,

@@ -12,6 +12,9 @@ from typing import Any
 import psycopg
 from pydantic import SecretStr
 
+from pgvector_sync.declare.apply import apply_plan
+from pgvector_sync.declare.file import load_config
+from pgvector_sync.declare.plan import make_plan
 from pgvector_sync.errors import Refused
 from pgvector_sync.local import embedded
 from pgvector_sync.local.demo_corpus import Docstring
@@ -171,6 +174,26 @@ def fill_table(database_url: str, docstrings: Sequence[Docstring]) -> None:
                 copy.write_row((row.module, row.name, row.signature, row.text))
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("ANALYZE docstrings")
+
+
+def versions(database_url: str) -> tuple[str, str | None]:
+    """Of Postgres, and of the pgvector that comes with it; None where there is none."""
+    with psycopg.connect(database_url) as connection:
+        version = connection.info.server_version
+        vector = connection.execute(
+            "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
+        ).fetchone()
+    return f"{version // 10000}.{version % 10000}", str(vector[0]) if vector else None
+
+
+def declare(runtime: Runtime, file: Path, *, say: Callable[[str], None]) -> str:
+    """Writes the file and applies it; returns the name of the target."""
+    file.write_text(CONFIG)
+    with runtime.database.transaction(force_rollback=True) as connection:
+        plan = make_plan(connection, load_config(file))
+    apply_plan(runtime.database, plan, say=say)
+    (made,) = plan.pipelines
+    return made.target[1]
 
 
 def watch_sync(runtime: Runtime, up: Up) -> Iterator[int]:

@@ -92,6 +92,21 @@ def nothing_to_wait_for(database: Database, name: str | None) -> bool:
     return all(status.settled or status.stopped or status.state is State.PAUSED for status in statuses)
 
 
+def unfinished(status: PipelineStatus) -> list[str]:
+    """What is left undone, and why, for a person; [] where every row is as it should be."""
+    found = []
+    if status.dead:
+        found.append(
+            f"{status.name}: {status.dead:,} dead letters, see `pgvector-sync dead-letters list {status.name}`"
+        )
+    if not status.settled:
+        why = f" ({status.state}: {status.reason})" if status.reason else f" ({status.state})"
+        found.append(
+            f"{status.name}: {status.waiting + status.in_flight + status.unfilled:,} rows still wait{why}"
+        )
+    return found
+
+
 def _estimated(row: dict[str, Any]) -> PipelineStatus:
     waiting = row["events"] + max(0, row["alive"] - row["in_flight"])
     unfilled = 0 if row["fill_walked"] else max(0, (row["fill_total"] or 0) - row["fill_seen"])

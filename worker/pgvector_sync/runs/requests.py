@@ -12,8 +12,9 @@ from psycopg import sql
 from pgvector_sync.database import Connection, Database, reading
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Pipeline
-from pgvector_sync.model.request import BY_KEYS_AND_MODEL, EVERY_ROW, Reconcile, Reembed
+from pgvector_sync.model.request import BY_KEYS_AND_MODEL, EVERY_ROW, Kind, Reconcile, Reembed
 from pgvector_sync.store import catalog, expressions, pipelines, runs, sizes, watch
+from pgvector_sync.store.runs import Run
 from pgvector_sync.store.shape import Shape, expression, name
 from pgvector_sync.store.trust import require_trusted
 
@@ -84,6 +85,17 @@ def request_reconcile(database: Database, pipeline: str, request: Reconcile = BY
         f"{pipeline} is being reconciled in another way",
         hint=f"`pgvector-sync runs list {pipeline}` shows it: wait for it, or `pgvector-sync runs cancel` it",
     )
+
+
+def cancel(database: Database, run: Run) -> None:
+    """Lets a run enqueue no more. Raises Refused for a backfill, and for a run that has ended."""
+    if run.kind is Kind.FILL and run.running:
+        raise Refused(
+            "a backfill can't be cancelled: rows beyond its watermark would be lost",
+            hint=f"pgvector-sync pause {run.pipeline} stops it for now, remove for good",
+        )
+    if not database.patiently(lambda connection: runs.cancel(connection, run.id)):
+        raise Refused(f"run {run.id} has ended already", hint=f"see `pgvector-sync runs show {run.id}`")
 
 
 def _pipeline(connection: Connection, wanted: str, *, whole: bool = False) -> Pipeline:
