@@ -28,6 +28,7 @@ SECTION = re.compile(r"^## `(?P<command>[^`]+) --json`\n(?P<body>.*?)(?=^## |\Z)
 FIELD = re.compile(r"^\| `(?P<path>[^`]+)` \|", re.MULTILINE)
 DOCUMENTS = {found["command"]: set(FIELD.findall(found["body"])) for found in SECTION.finditer(PAGE)}
 TYPED = {
+    "apply": ["apply", "--dry-run", "--file", "changed.toml"],
     "status": ["status"],
     "health": ["health"],
     "doctor": ["doctor", "--offline"],
@@ -80,6 +81,9 @@ def synced(
         synced.run("INSERT INTO docs VALUES (10, 'poison')")
         synced.settle()
         synced.endpoint.heal()
+        changed = synced.file.read_text("utf-8").replace('text = ["body"]', 'text = ["body", "note"]')
+        (tmp_path / "changed.toml").write_text(changed, "utf-8")
+        monkeypatch.chdir(tmp_path)
         yield synced
 
 
@@ -146,3 +150,17 @@ def test_a_document_says_moments_in_utc_and_durations_in_seconds() -> None:
 def test_what_has_no_documented_form_is_not_printed_as_something() -> None:
     with pytest.raises(TypeError, match="no form for object"):
         write_document({"thing": object()})
+
+
+def test_apply_says_what_differed_and_that_it_was_applied(synced: Synced, typed: Typed) -> None:
+    code, out, _ = typed("apply", "--file", "changed.toml", "--check", "--json")
+    assert code == 1
+    plan = json.loads(out)
+    [docs] = plan["pipelines"]
+    assert (plan["pending"], plan["applied"], docs["action"], docs["backfill"]) == (True, False, "change", True)
+    assert docs["estimate"]["rows"] == 10
+    code, out, _ = typed("apply", "--file", "changed.toml", "--yes", "--json")
+    assert (code, json.loads(out)["applied"]) == (0, True)
+    code, out, _ = typed("apply", "--file", "changed.toml", "--check", "--json")
+    plan = json.loads(out)
+    assert (code, plan["pending"], plan["applied"], plan["pipelines"][0]["action"]) == (0, False, False, "none")

@@ -8,14 +8,16 @@ from typing import Annotated
 import typer
 
 from pgvector_sync.cli import environment
-from pgvector_sync.cli.console import out, say
+from pgvector_sync.cli.console import out, print_document, say
 from pgvector_sync.cli.plan import ask, confirm, show
+from pgvector_sync.client.documents import fields_of
 from pgvector_sync.declare.apply import apply_plan
 from pgvector_sync.declare.apply import remove as remove_pipeline
 from pgvector_sync.declare.declared import check_declared
 from pgvector_sync.declare.file import Config, load_config
 from pgvector_sync.declare.plan import Plan, make_plan
 from pgvector_sync.declare.planned import closed_sources, estimates_of
+from pgvector_sync.declare.report import is_pending, report_of
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import load_settings
 from pgvector_sync.store.migrations import migrate as migrate_schema
@@ -51,8 +53,9 @@ def apply(
         bool, typer.Option("--prune", help="Remove pipelines that the file doesn't have, with their vectors.")
     ] = False,
     yes: Yes = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
 ) -> None:
-    """Make the database match the file: pipelines, triggers, targets, first fill."""
+    """Make the database match the file: pipelines, triggers, targets, first backfill."""
     config = load_config(file)
     environment.use_embedded_if_running()
     warn(config)
@@ -63,25 +66,34 @@ def apply(
         for words in closed:
             say(f"warning: {words}")
         estimates = estimates_of(runtime, plan)
-        show(plan, estimates, prune=prune)
-        pending = not plan.empty or (prune and bool(plan.unlisted))
-        if dry_run or check:
-            raise typer.Exit(1 if check and pending else 0)
-        if not pending:
-            return
-        confirm(plan, estimates, prune=prune, yes=yes)
-        carry_out(runtime, plan, prune=prune)
+        if not as_json:
+            show(plan, estimates, prune=prune)
+        pending = is_pending(plan, prune=prune)
+        applied = pending and not (dry_run or check)
+        if applied:
+            confirm(plan, estimates, prune=prune, yes=yes)
+            backfills = carry_out(runtime, plan, prune=prune)
+            if not as_json:
+                say_applied(backfills)
+    if as_json:
+        print_document(fields_of(report_of(plan, estimates, prune=prune, applied=applied)))
+    if check and pending:
+        raise typer.Exit(1)
 
 
-def carry_out(runtime: Runtime, plan: Plan, *, prune: bool = False) -> None:
-    """Applies the plan and says what it has started."""
-    fills = apply_plan(runtime.database, plan, say=say)
+def carry_out(runtime: Runtime, plan: Plan, *, prune: bool = False) -> int:
+    """Applies the plan; returns how many backfills it has started."""
+    backfills = apply_plan(runtime.database, plan, say=say)
     for name in plan.unlisted if prune else ():
         remove_pipeline(runtime.database, name, keep_vectors=False, say=say)
+    return len(backfills)
+
+
+def say_applied(backfills: int) -> None:
     out.print("applied", style="bold green")
-    if fills:
+    if backfills:
         out.print(
-            f"started {len(fills)} fill{'s' if len(fills) > 1 else ''}: a worker or `pgvector-sync sync` carries "
+            f"started {backfills} fill{'s' if backfills > 1 else ''}: a worker or `pgvector-sync sync` carries "
             "it out; `pgvector-sync status --watch` shows how far it is"
         )
 

@@ -121,7 +121,7 @@ def _prepare(config: Config | None, *, yes: bool) -> None:
             plans.show(plan, estimates)
             if not plan.empty:
                 plans.confirm(plan, estimates, yes=yes)
-                apply.carry_out(runtime, plan)
+                apply.say_applied(apply.carry_out(runtime, plan))
     for line in (
         "",
         "in a second terminal, in this folder:",

@@ -1,0 +1,66 @@
+"""A plan as `apply --json` prints it: what differs, what it costs, and whether it was applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pgvector_sync.declare.changes import Change
+from pgvector_sync.declare.plan import PipelinePlan, Plan
+from pgvector_sync.runs.estimate import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineReport:
+    """What becomes of one pipeline of the file."""
+
+    name: str
+    action: str
+    """`create`, `change` or `none`."""
+    source: str
+    target: str
+    changes: tuple[Change, ...]
+    backfill: bool
+    """Whether every row is read again."""
+    estimate: Estimate | None
+    """What the backfill comes to; None where it costs nothing, or can't be estimated."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReport:
+    """What differs between the file and the database."""
+
+    pending: bool
+    """Whether anything differed."""
+    applied: bool
+    pipelines: tuple[PipelineReport, ...]
+    providers: tuple[str, ...]
+    """Those whose settings differ."""
+    sources: tuple[str, ...]
+    """Those whose key has changed."""
+    unlisted: tuple[str, ...]
+    """Pipelines that the file doesn't have; with --prune they are removed."""
+
+
+def report_of(plan: Plan, estimates: Mapping[str, Estimate | None], *, prune: bool, applied: bool) -> PlanReport:
+    """`estimates` by pipeline."""
+    return PlanReport(
+        pending=is_pending(plan, prune=prune),
+        applied=applied,
+        pipelines=tuple(_report(made, estimates.get(made.name)) for made in plan.pipelines),
+        providers=tuple(provider.name for provider in plan.providers),
+        sources=tuple(rekey.source.label for rekey in plan.rekeys),
+        unlisted=tuple(plan.unlisted),
+    )
+
+
+def is_pending(plan: Plan, *, prune: bool) -> bool:
+    """Whether `apply` has anything to do."""
+    return not plan.empty or (prune and bool(plan.unlisted))
+
+
+def _report(made: PipelinePlan, estimate: Estimate | None) -> PipelineReport:
+    action = "none" if made.idle else "create" if made.existing is None else "change"
+    target = ".".join(made.target)
+    changes = tuple(made.changes)
+    return PipelineReport(made.name, action, made.source.label, target, changes, made.refill, estimate)
