@@ -62,7 +62,7 @@ def test_who_may_append_events_cant_stop_sync_with_a_key_of_another_shape(
     assert dead(docs) == 1
     code, out, _ = typed("dead-letters", "list", "--json")
     assert code == 0
-    (letter,) = json.loads(out)
+    (letter,) = json.loads(out)["dead_letters"]
     assert letter["error_class"] == ("key_refused_54000" if len(key) > 2_000 else "key_malformed")
     code, out, _ = typed("dead-letters", "list")
     assert code == 0
