@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from pgvector_sync.capture.drain import Drain
 from pgvector_sync.declare.apply import apply_plan
 from pgvector_sync.declare.file import load_config
-from pgvector_sync.declare.plan import make_plan
+from pgvector_sync.declare.planning import make_plan
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.observe.status import read_status, settled
 from pgvector_sync.runtime import Runtime

@@ -18,8 +18,8 @@ CREATE TABLE pgvector_sync.source (
     table_name         text NOT NULL,
     key_columns        text[] NOT NULL,
     key_types          text[] NOT NULL,                        -- as format_type prints them
-    tracked_columns    text[] NOT NULL DEFAULT '{}',
-    capture_replicated boolean NOT NULL DEFAULT false,
+    tracked_columns    text[] NOT NULL DEFAULT '{}',           -- what its pipelines read
+    capture_replicated boolean NOT NULL DEFAULT false,         -- one of its pipelines asks for it
     UNIQUE (schema_name, table_name)
 );
 
@@ -29,7 +29,6 @@ CREATE TABLE pgvector_sync.pipeline (
     source_id     int NOT NULL REFERENCES pgvector_sync.source,
     target_schema text NOT NULL,
     target_table  text NOT NULL,
-    text_columns  text[],                                      -- NULL: text.sql was given
     text_sql      text NOT NULL,                               -- pinned: every name qualified
     where_sql     text,
     text_given    text NOT NULL,                               -- as the file spells them
@@ -43,6 +42,7 @@ CREATE TABLE pgvector_sync.pipeline (
     metric        text NOT NULL CHECK (metric IN ('cosine', 'l2', 'inner_product')),
     vector_type   text NOT NULL CHECK (vector_type IN ('vector', 'halfvec')),
     batch_size    int CHECK (batch_size > 0),
+    capture_replicated boolean NOT NULL DEFAULT false,
     spec_version  bigint NOT NULL DEFAULT 1,
     state         text NOT NULL DEFAULT 'active'
                   CHECK (state IN ('active', 'cooling_down', 'misconfigured', 'paused', 'removing')),

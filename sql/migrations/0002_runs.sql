@@ -1,9 +1,9 @@
 -- Bulk re-embeds and reconciliation: what a run was asked for, what it found, and when the next one is due.
 
--- By `apply`: a day's tokens for bulk, what a million of them costs, and the schedule of reconciliations.
+-- Options: a day's tokens for bulk, US dollars per million tokens, and the schedule of reconciliations.
 ALTER TABLE pgvector_sync.pipeline
     ADD COLUMN tokens_per_day bigint CHECK (tokens_per_day > 0),
-    ADD COLUMN usd_per_million_tokens numeric CHECK (usd_per_million_tokens >= 0),
+    ADD COLUMN price numeric CHECK (price >= 0),
     ADD COLUMN reconcile jsonb NOT NULL DEFAULT '{}';
 
 -- A few of the keys that were found, of each kind, for a person to look at.

@@ -1,14 +1,10 @@
 -- Providers and pipelines: what `apply` writes and workers read.
 
 -- name: all
--- Every pipeline with its source and provider.
-SELECT p.id, p.name, p.target_schema, p.target_table, p.text_columns, p.text_sql, p.where_sql, p.text_given, p.where_given, p.read_columns, p.needs,
-       p.model, p.dimensions, p.chunking, p.metric, p.vector_type, p.batch_size, p.spec_version, p.state, p.reason,
-       p.retry_at, p.problem, p.problem_stops, p.tokens_per_day, p.usd_per_million_tokens, p.reconcile,
-       s.id AS source_id, s.schema_name, s.table_name, s.key_columns, s.key_types, s.tracked_columns,
-       s.capture_replicated,
-       r.name AS provider, r.base_url, r.api_key_env, r.requests_per_minute, r.tokens_per_minute, r.send_dimensions,
-       r.encoding, r.dialect
+-- Every pipeline with its source, its provider and its options.
+SELECT p.id, p.name, p.target_schema, p.target_table, p.text_sql, p.where_sql, p.read_columns, p.needs, p.chunking,
+       p.spec_version, p.state, p.reason, p.retry_at, p.problem, p.problem_stops, {pipeline_options},
+       s.id AS source_id, s.schema_name, s.table_name, s.key_columns, s.key_types, {provider}
 FROM pgvector_sync.pipeline p
 JOIN pgvector_sync.source s ON s.id = p.source_id
 JOIN pgvector_sync.provider r ON r.name = p.provider
@@ -17,19 +13,12 @@ ORDER BY p.name;
 
 -- name: put_provider
 -- A provider as the file has it.
-INSERT INTO pgvector_sync.provider (name, base_url, api_key_env, requests_per_minute, tokens_per_minute,
-                                    send_dimensions, encoding, dialect)
-VALUES (%(name)s, %(base_url)s, %(api_key_env)s, %(requests_per_minute)s, %(tokens_per_minute)s,
-        %(send_dimensions)s, %(encoding)s, %(dialect)s)
-ON CONFLICT (name) DO UPDATE SET base_url = excluded.base_url, api_key_env = excluded.api_key_env,
-    requests_per_minute = excluded.requests_per_minute, tokens_per_minute = excluded.tokens_per_minute,
-    send_dimensions = excluded.send_dimensions, encoding = excluded.encoding,
-    dialect = excluded.dialect;
+INSERT INTO pgvector_sync.provider ({provider_columns}) VALUES ({provider_values})
+ON CONFLICT (name) DO UPDATE SET ({provider_columns}) = ROW ({provider_values});
 
 -- name: providers
 -- Providers as they are stored.
-SELECT name, base_url, api_key_env, requests_per_minute, tokens_per_minute, send_dimensions, encoding, dialect
-FROM pgvector_sync.provider ORDER BY name;
+SELECT {provider_columns} FROM pgvector_sync.provider ORDER BY name;
 
 -- name: rekey
 -- Its pipelines: batches and pages of runs that were claimed under the old key are fenced off, a state that the
@@ -46,23 +35,17 @@ RETURNING id, name;
 
 -- name: add
 -- A new pipeline.
-INSERT INTO pgvector_sync.pipeline (name, source_id, target_schema, target_table, text_columns, text_sql, where_sql, text_given, where_given,
-    read_columns, needs, provider, model, dimensions, metric, vector_type, batch_size, tokens_per_day,
-    usd_per_million_tokens, reconcile)
-VALUES (%(name)s, %(source_id)s, %(target_schema)s, %(target_table)s, %(text_columns)s, %(text_sql)s, %(where_sql)s, %(text_given)s, %(where_given)s,
-    %(read_columns)s, %(needs)s, %(provider)s, %(model)s, %(dimensions)s, %(metric)s, %(vector_type)s, %(batch_size)s,
-    %(tokens_per_day)s, %(usd_per_million_tokens)s, %(reconcile)s)
+INSERT INTO pgvector_sync.pipeline (name, source_id, target_schema, target_table, text_sql, where_sql, read_columns,
+    needs, {options})
+VALUES (%(name)s, %(source_id)s, %(target_schema)s, %(target_table)s, %(text_sql)s, %(where_sql)s,
+    %(read_columns)s, %(needs)s, {option_values})
 RETURNING id;
 
 -- name: change
 -- A changed pipeline; what changes vectors or which rows have them bumps spec_version, which fences off every
 -- batch claimed before. A state that the old configuration was to blame for ends.
-UPDATE pgvector_sync.pipeline SET text_columns = %(text_columns)s, text_sql = %(text_sql)s, where_sql = %(where_sql)s,
-    text_given = %(text_given)s, where_given = %(where_given)s,
-    read_columns = %(read_columns)s, needs = %(needs)s, provider = %(provider)s, model = %(model)s, dimensions = %(dimensions)s,
-    metric = %(metric)s, vector_type = %(vector_type)s, batch_size = %(batch_size)s,
-    tokens_per_day = %(tokens_per_day)s,
-    usd_per_million_tokens = %(usd_per_million_tokens)s, reconcile = %(reconcile)s,
+UPDATE pgvector_sync.pipeline SET text_sql = %(text_sql)s, where_sql = %(where_sql)s, read_columns = %(read_columns)s,
+    needs = %(needs)s, ({options}) = ROW ({option_values}),
     spec_version = spec_version + CASE WHEN %(bump)s THEN 1 ELSE 0 END,
     state = CASE WHEN state IN ('cooling_down', 'misconfigured') THEN 'active' ELSE state END,
     reason = CASE WHEN state IN ('cooling_down', 'misconfigured') THEN NULL ELSE reason END,

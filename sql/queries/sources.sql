@@ -2,7 +2,7 @@
 
 -- name: find
 -- The id of a source by its name, if any pipeline has ever read it.
-SELECT id, capture_replicated FROM pgvector_sync.source WHERE schema_name = %(schema)s AND table_name = %(table)s;
+SELECT id FROM pgvector_sync.source WHERE schema_name = %(schema)s AND table_name = %(table)s;
 
 -- name: put
 -- A source, found or made; its id names its trigger functions.
@@ -15,7 +15,7 @@ RETURNING id;
 
 -- name: pipelines
 -- The pipelines over one source, for the union of what they read.
-SELECT p.name, p.read_columns
+SELECT p.name, p.read_columns, p.capture_replicated
 FROM pgvector_sync.pipeline p WHERE p.source_id = %(source_id)s ORDER BY p.id;
 
 -- name: rekey

@@ -10,8 +10,8 @@ import pytest
 
 from pgvector_sync.declare.declared import check_declared
 from pgvector_sync.declare.file import load_config
-from pgvector_sync.declare.plan import make_plan
 from pgvector_sync.declare.planned import estimates_of
+from pgvector_sync.declare.planning import make_plan
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.runs import estimate as module
 from pgvector_sync.settings import Settings
@@ -161,7 +161,7 @@ def test_a_table_too_large_to_be_counted_is_sampled_by_blocks(
     synced.declare(where="id % 4 = 0")
     monkeypatch.setattr(module, "BLOCK_ROWS", 4_000)
     exact = estimates_of(synced.runtime, synced.plan())["docs"]
-    monkeypatch.setattr("pgvector_sync.declare.plan.COUNT_LIMIT_ROWS", 100)
+    monkeypatch.setattr("pgvector_sync.declare.count.COUNT_LIMIT_ROWS", 100)
     sampled = estimates_of(synced.runtime, synced.plan())["docs"]
     assert exact is not None
     assert sampled is not None

@@ -60,7 +60,7 @@ def test_an_operator_that_resolves_differently_chooses_the_rows_that_the_applica
     articles.sync()
     assert len(articles.vectors()) == ROWS
     assert articles.plan().empty, "a plan compares what the file says"
-    assert articles.shape().pipeline.where_given == "status === 'published'"
+    assert articles.shape().pipeline.options.where == "status === 'published'"
 
 
 def test_a_type_a_function_and_a_cast_off_our_path_are_found(articles: Synced) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, time, timedelta
 
 import pytest
 
-from pgvector_sync.engine.schedule import as_written, is_due
+from pgvector_sync.engine.schedule import is_due
 from pgvector_sync.model import Schedule, in_window
-from pgvector_sync.store.pipelines import schedule_json, schedule_of
 
 NOON = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -45,11 +45,11 @@ def test_a_window_may_span_midnight(hour: int, inside: bool) -> None:
     [Schedule(), Schedule(every=None, cron="0 3 * * *", deep_every=None, window=NIGHT, database_share=0.1)],
 )
 def test_a_schedule_survives_being_stored(given: Schedule) -> None:
-    assert schedule_of(schedule_json(given)) == given
+    assert Schedule.read(json.loads(json.dumps(given.written()))) == given
 
 
 def test_a_schedule_is_shown_as_one_writes_it() -> None:
-    assert as_written(Schedule()) == "default"
-    assert as_written(Schedule(every=None, deep_every=timedelta(days=14))) == "every off, deep_every 14d"
+    assert str(Schedule()) == "default"
+    assert str(Schedule(every=None, deep_every=timedelta(days=14))) == "every off, deep_every 14d"
     night = Schedule(every=timedelta(hours=36), window=(time(22), time(5)), orphan_share=0.0)
-    assert as_written(night) == "every 36h, window 22:00-05:00, orphan_share 0.0"
+    assert str(night) == "every 36h, window 22:00-05:00, orphan_share 0.0"

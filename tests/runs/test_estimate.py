@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from pgvector_sync.embedding.tokens import count_tokens
-from pgvector_sync.model import KeyColumn, Metric, Pipeline, Provider, Source, Spec, State, VectorType
+from pgvector_sync.model import KeyColumn, Options, Pipeline, Provider, Source, Spec, State
 from pgvector_sync.model.request import Reembed
 from pgvector_sync.runs import estimate as module
 from pgvector_sync.runs.estimate import Counted, Estimate, estimate, project
@@ -70,12 +70,14 @@ def test_a_sample_stands_for_all_rows_within_its_error(synced: Synced, monkeypat
     assert abs(sampled.tokens - exact.tokens) < 3 * sampled.tokens_error
 
 
+OPTIONS = Options(text="body", provider="openai", model=MODEL, dimensions=8)
+
+
 def pipeline(**values: Any) -> Pipeline:
     provider = Provider("openai", base_url="https://api.openai.com/v1")
     source = Source(1, "public", "docs", (KeyColumn("id", "bigint"),))
     made = Pipeline(
-        1, "docs", source, "public", "docs_embedding", "body", None, provider, Spec(MODEL, 8), 1, Metric.COSINE,
-        VectorType.VECTOR, None, State.ACTIVE,
+        1, "docs", source, "public", "docs_embedding", "body", None, provider, Spec(MODEL, 8), 1, OPTIONS, State.ACTIVE,
     )  # fmt: skip
     return replace(made, **values)
 
@@ -89,7 +91,7 @@ HUNDRED = [Counted(100, exact=True, saved=False)] * 100
 
 def test_the_price_is_the_pipelines_own_else_the_known_one() -> None:
     assert projected(pipeline(), 1_000_000, HUNDRED).usd == pytest.approx(2.0)
-    own = pipeline(usd_per_million_tokens=Decimal("0.5"))
+    own = pipeline(options=replace(OPTIONS, price=Decimal("0.5")))
     assert projected(own, 1_000_000, HUNDRED).usd == pytest.approx(50.0)
     assert projected(pipeline(spec=Spec("unheard-of", 8)), 1_000_000, HUNDRED).usd is None
     assert projected(pipeline(provider=Provider("local", dialect="local")), 1_000_000, HUNDRED).usd == 0
@@ -103,7 +105,7 @@ def test_the_time_is_bound_by_the_slowest_limit() -> None:
     assert found.duration.total_seconds() == pytest.approx(100 / 0.95 * 60, rel=0.01)
     by_requests = replace(by_tokens, requests_per_minute=10)
     assert projected(pipeline(provider=by_requests), 1_000_000, HUNDRED).bound_by == "requests_per_minute"
-    a_day = projected(pipeline(tokens_per_day=30_000_000), 1_000_000, HUNDRED)
+    a_day = projected(pipeline(options=replace(OPTIONS, tokens_per_day=30_000_000)), 1_000_000, HUNDRED)
     assert (a_day.bound_by, a_day.duration) == ("tokens_per_day", timedelta(days=3))
     assert projected(pipeline(), 1_000_000, HUNDRED, pace=100.0).duration == timedelta(seconds=10_000)
     quiet = projected(pipeline(provider=by_tokens), 1_000_000, HUNDRED, pace=0.01)

@@ -16,8 +16,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pgvector_sync.database.statements import sql_folder
 from pgvector_sync.declare.apply import remove
 from pgvector_sync.declare.file import load_config
-from pgvector_sync.declare.plan import make_plan
 from pgvector_sync.declare.planned import closed_sources
+from pgvector_sync.declare.planning import make_plan
 from pgvector_sync.errors import Refused
 from pgvector_sync.model.request import Reembed
 from pgvector_sync.observe.search import nearest

@@ -31,6 +31,7 @@ from pgvector_sync.store import (
     expressions,
     grants,
     partitions,
+    pipelines,
     probe,
     rows,
     runs,
@@ -47,6 +48,7 @@ from pgvector_sync.store import (
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.key_change import KeyChange
 from pgvector_sync.store.leases import Lease
+from pgvector_sync.store.probe import Expressions
 from pgvector_sync.store.shape import Shape
 from support.synced import DOCS, Synced
 
@@ -61,6 +63,11 @@ UNSTEADY = {
 PLACEHOLDER = re.compile(r"(?<![{'])\{([a-z_]+)\}")
 VALUE = re.compile(r"%\(([a-z_]+)\)[sbt]")
 TYPE = re.compile(r"^\| `%\(([a-z_]+)\)[sb]` \| ([^|,]+)(?:, binary)? \|", re.MULTILINE)
+OPTION_TYPES = """
+    SELECT attname, atttypid::oid FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped
+    AND attrelid IN ('pgvector_sync.pipeline'::regclass, 'pgvector_sync.provider'::regclass)
+"""
+"""The values of options, which their columns give their types."""
 MINUTE = timedelta(minutes=1)
 KEYS = [(1,), (2,)]
 VECTOR = np.ones(8, dtype=np.float32)
@@ -138,6 +145,16 @@ def _revoked(c: psycopg.Connection[Any], one: One) -> None:
     triggers.revoke_from_others(c, one.capture)
 
 
+MEANT = Expressions(columns=("body",), text="body", where=None, depends=(), loose=())
+
+
+def _added(c: psycopg.Connection[Any], one: One) -> None:
+    pipelines.add(
+        c, "other", source=one.shape.pipeline.source, target=("public", "other"), meant=MEANT, read_columns=["id"],
+        options=one.shape.pipeline.options,
+    )  # fmt: skip
+
+
 CONDITIONS = [sql.SQL("(id > 7)")]
 CALLS: list[Call] = [
     lambda c, one: coverage.not_covered(c, one.shape, text_limit=1_000),
@@ -157,6 +174,13 @@ CALLS: list[Call] = [
     lambda c, one: grants.grant_target(c, one.target),
     lambda c, one: grants.closed_to_workers(c, one.table.oid),
     lambda c, one: partitions.unplaced(c, one.shape, KEYS),
+    lambda c, one: pipelines.find_pipeline(c, one.shape.pipeline.name),
+    lambda c, _: pipelines.providers(c),
+    lambda c, one: pipelines.put_provider(c, one.shape.pipeline.provider),
+    _added,
+    lambda c, one: pipelines.change(
+        c, one.shape.pipeline, meant=MEANT, read_columns=["id"], options=one.shape.pipeline.options, bump=True
+    ),
     _unplaced,
     lambda c, one: partitions.remember_if_empty(c, one.shape.pipeline.id, one.target, one.table.oid),
     lambda c, _: runs.due_runs(c),
@@ -224,7 +248,7 @@ def marked() -> Iterator[None]:
         return {name: f"/* {file}.{name} */ {text}" for name, text in original(file).items()}
 
     def forget() -> None:
-        for kept in (loader.statement, trust._query, drift._bound, drift._page, drift._judge):
+        for kept in (loader.statement, trust._query, drift._bound, drift._page, drift._judge, pipelines._all):
             kept.cache_clear()
 
     with pytest.MonkeyPatch.context() as patch:
@@ -298,6 +322,7 @@ def test_postgres_takes_every_statement_with_the_types_that_the_page_gives(synce
             for name, type_ in types.items()
         }
         assert [name for name, oid in oids.items() if oid is None] == []
+        oids |= dict(connection.execute(OPTION_TYPES).fetchall())
         for place, text in [(place, text) for place, variants in texts.items() for text in variants]:
             if values := list(dict.fromkeys(VALUE.findall(text))):
                 numbers = {value: f"${number}" for number, value in enumerate(values, start=1)}

@@ -18,7 +18,8 @@ from psycopg import sql
 
 from pgvector_sync.declare.apply import apply_plan, remove
 from pgvector_sync.declare.file import load_config
-from pgvector_sync.declare.plan import Plan, make_plan
+from pgvector_sync.declare.plan import Plan
+from pgvector_sync.declare.planning import make_plan
 from pgvector_sync.embedding.embedder import Embedder
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.model import Provider

@@ -66,7 +66,7 @@ def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) 
 
 def _day_is_spent(connection: Connection, pipeline: Pipeline) -> bool:
     """Then bulk waits for tomorrow. What is in flight isn't counted: a day may end that much above its limit."""
-    limit = pipeline.tokens_per_day
+    limit = pipeline.options.tokens_per_day
     return limit is not None and usage.tokens_today(connection, pipeline) >= limit
 
 

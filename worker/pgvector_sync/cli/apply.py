@@ -15,8 +15,9 @@ from pgvector_sync.declare.apply import apply_plan
 from pgvector_sync.declare.apply import remove as remove_pipeline
 from pgvector_sync.declare.declared import check_declared
 from pgvector_sync.declare.file import Config, load_config
-from pgvector_sync.declare.plan import Plan, make_plan
+from pgvector_sync.declare.plan import Plan
 from pgvector_sync.declare.planned import closed_sources, estimates_of
+from pgvector_sync.declare.planning import make_plan
 from pgvector_sync.declare.report import is_pending, report_of
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import load_settings

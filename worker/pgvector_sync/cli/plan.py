@@ -50,11 +50,11 @@ def _show_rekey(rekey: Rekey) -> None:
 def _show_new(made: PipelinePlan, target: str) -> None:
     out.print(f"+ pipeline {made.name}: {made.source.label} → {target}", style="green")
     out.print(f"    key       {', '.join(column.name for column in made.source.key)}")
-    out.print(indented("    text      ", made.config.text_sql or ", ".join(made.config.text_columns or ())))
-    if made.config.where:
-        out.print(indented("    where     ", made.config.where))
-    kind = f"{made.config.vector_type.value}({made.spec.dimensions}), {made.config.metric.value}"
-    out.print(f"    embedding {made.provider.name}: {made.spec.model}, {kind}")
+    out.print(indented("    text      ", ", ".join(made.config.text_columns or [made.options.text])))
+    if made.options.where:
+        out.print(indented("    where     ", made.options.where))
+    kind = f"{made.options.column_type}, {made.options.metric.value}"
+    out.print(f"    embedding {made.provider.name}: {made.options.model}, {kind}")
 
 
 def _show_pipeline(made: PipelinePlan, estimates: Estimates) -> None:

@@ -19,8 +19,8 @@ from pgvector_sync.cli import plan as plans
 from pgvector_sync.cli.console import complain, out, say
 from pgvector_sync.cli.interrupts import Interrupts
 from pgvector_sync.declare.file import Config, load_config
-from pgvector_sync.declare.plan import make_plan
 from pgvector_sync.declare.planned import estimates_of
+from pgvector_sync.declare.planning import make_plan
 from pgvector_sync.local import embedded
 from pgvector_sync.local.children import Child
 from pgvector_sync.local.servers import Servers, use_own_or_start

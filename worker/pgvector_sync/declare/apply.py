@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from psycopg.types.json import Jsonb
-
 from pgvector_sync.capture import triggers
 from pgvector_sync.database import Connection, Database
 from pgvector_sync.declare import rekey
@@ -77,7 +75,7 @@ def _apply(database: Database, made: PipelinePlan, connection: Connection) -> in
             source,
             made.table,
             made.spec,
-            vector_type=made.config.vector_type,
+            vector_type=made.options.vector_type,
             vector_schema=database.vector_schema,
             pipeline=made.name,
         )
@@ -87,7 +85,7 @@ def _apply(database: Database, made: PipelinePlan, connection: Connection) -> in
             connection,
             target,
             made.spec,
-            vector_type=made.config.vector_type,
+            vector_type=made.options.vector_type,
             vector_schema=database.vector_schema,
         )
     pipeline_id = _put_pipeline(connection, made, source)
@@ -121,35 +119,22 @@ def _put_source(connection: Connection, made: PipelinePlan) -> Source:
 
 
 def _put_pipeline(connection: Connection, made: PipelinePlan, source: Source) -> int:
-    config = made.config
-    values = {
-        "name": config.name,
-        "source_id": source.id,
-        "target_schema": made.target[0],
-        "target_table": made.target[1],
-        "text_columns": list(config.text_columns) if config.text_columns is not None else None,
-        "text_sql": made.expressions.text,
-        "where_sql": made.expressions.where,
-        "text_given": made.text_given,
-        "where_given": config.where,
-        "read_columns": list(made.read_columns),
-        "needs": Jsonb([need.as_json() for need in made.expressions.depends]),
-        "provider": config.provider,
-        "model": config.model,
-        "dimensions": config.dimensions,
-        "metric": config.metric,
-        "vector_type": config.vector_type,
-        "batch_size": config.batch_size,
-        "tokens_per_day": config.tokens_per_day,
-        "usd_per_million_tokens": config.usd_per_million_tokens,
-        "reconcile": Jsonb(pipelines.schedule_json(config.schedule)),
-    }
+    meant, read_columns, options = made.expressions, made.read_columns, made.options
     if made.existing is None:
-        return pipelines.add(connection, values)
-    if not pipelines.change(connection, made.existing.id, values, bump=made.refill or made.retype):
-        raise Refused(
-            f"pipeline {config.name} is being removed", hint="run `pgvector-sync apply` again afterwards"
+        return pipelines.add(
+            connection,
+            made.name,
+            source=source,
+            target=made.target,
+            meant=meant,
+            read_columns=read_columns,
+            options=options,
         )
+    bump = made.refill or made.retype
+    if not pipelines.change(
+        connection, made.existing, meant=meant, read_columns=read_columns, options=options, bump=bump
+    ):
+        raise Refused(f"pipeline {made.name} is being removed", hint="run `pgvector-sync apply` again afterwards")
     return made.existing.id
 
 

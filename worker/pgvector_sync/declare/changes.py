@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 
 from pgvector_sync.database import Connection
 from pgvector_sync.declare.file import PipelineConfig
-from pgvector_sync.engine.schedule import as_written
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import Pipeline, Source
+from pgvector_sync.model import OPTIONS, Effect, Option, Options, Pipeline, Source
 from pgvector_sync.store import target_table
 from pgvector_sync.store.expressions import same_meaning
 from pgvector_sync.store.probe import Expressions
 
-REFILLING = ("text", "where", "model", "dimensions")
-"""Changes after which every row is read again."""
-
 
 @dataclass(frozen=True)
 class Change:
-    """One difference between file and database, in words for a person."""
+    """One option that differs between file and database."""
 
-    what: str
+    option: Option
     before: str
     after: str
+    """In words for a person."""
+
+    @property
+    def what(self) -> str:
+        return self.option.name
+
+
+def differences(before: Options, after: Options) -> list[Change]:
+    """Every option whose value has changed."""
+    pairs = [(option, getattr(before, name), getattr(after, name)) for name, option in OPTIONS.items()]
+    return [Change(option, option.shown(old), option.shown(new)) for option, old, new in pairs if old != new]
 
 
 def changes_of(
@@ -32,67 +38,44 @@ def changes_of(
     existing: Pipeline,
     wanted: PipelineConfig,
     source: Source,
-    text_given: str,
     meant: Expressions,
     *,
-    there: bool,
-) -> tuple[tuple[Change, ...], bool]:
-    """The differences, and whether the target, if it is `there`, has its column retyped.
-
-    Raises Refused for what can't be changed.
-    """
+    target_exists: bool,
+) -> tuple[Change, ...]:
+    """The differences. Raises Refused for what can't be changed."""
     if existing.source.label != source.label:
         raise Refused(
             f"its source is {existing.source.label}",
             hint=f"pgvector-sync remove {wanted.name} --keep-vectors, then apply, with "
             f'target = "{existing.target_label}": the vectors that still fit are taken over',
         )
-    pairs = [
-        ("text", existing.text_given, text_given),
-        ("where", existing.where_given or "(all rows)", wanted.where or "(all rows)"),
-        *_meant_differently(connection, existing, wanted, source, text_given, meant),
-        ("model", existing.spec.model, wanted.model),
-        ("dimensions", str(existing.spec.dimensions), str(wanted.dimensions)),
-        ("vector_type", existing.vector_type.value, wanted.vector_type.value),
-        ("provider", existing.provider.name, wanted.provider),
-        ("metric", existing.metric.value, wanted.metric.value),
-        ("batch_size", str(existing.batch_size or "default"), str(wanted.batch_size or "default")),
-        ("tokens_per_day", str(existing.tokens_per_day or "no limit"), str(wanted.tokens_per_day or "no limit")),
-        ("price", _price(existing.usd_per_million_tokens), _price(wanted.usd_per_million_tokens)),
-        ("reconcile", as_written(existing.schedule), as_written(wanted.schedule)),
-    ]
-    changes = tuple(Change(*pair) for pair in pairs if pair[1] != pair[2])
-    retype = there and any(change.what in ("dimensions", "vector_type") for change in changes)
-    if retype and target_table.filled(connection, (existing.target_schema, existing.target_table)):
+    changes = differences(existing.options, wanted.options)
+    changes += _meant_differently(connection, existing, wanted.options, source, meant)
+    if target_exists and any(change.option.effect & Effect.RETYPES for change in changes):
+        _require_empty_target(connection, existing, wanted)
+    return tuple(changes)
+
+
+def _require_empty_target(connection: Connection, existing: Pipeline, wanted: PipelineConfig) -> None:
+    if target_table.filled(connection, (existing.target_schema, existing.target_table)):
         raise Refused(
-            f"{existing.target_label} holds {existing.vector_type.value}({existing.spec.dimensions}) vectors, "
-            f"which {wanted.vector_type.value}({wanted.dimensions}) would make unusable",
+            f"{existing.target_label} holds {existing.options.column_type} vectors, "
+            f"which {wanted.options.column_type} would make unusable",
             hint="declare a second pipeline with the new dimensions, switch your queries to its target when "
             f"`status` says it is fresh, then `pgvector-sync remove {wanted.name}`",
         )
-    return changes, retype
 
 
 def _meant_differently(
-    connection: Connection,
-    existing: Pipeline,
-    wanted: PipelineConfig,
-    source: Source,
-    text_given: str,
-    meant: Expressions,
-) -> list[tuple[str, str, str]]:
+    connection: Connection, existing: Pipeline, wanted: Options, source: Source, meant: Expressions
+) -> list[Change]:
     """The same spelling that is resolved in another way by now: the search_path has changed, say."""
-    pairs = []
-    if existing.text_given == text_given and not same_meaning(connection, source, existing.text_sql, meant.text):
-        pairs.append(("text", existing.text_sql, meant.text))
+    changes = []
+    stored = existing.options
+    if stored.text == wanted.text and not same_meaning(connection, source, existing.text_sql, meant.text):
+        changes.append(Change(OPTIONS["text"], existing.text_sql, meant.text))
     before, after = existing.where_sql, meant.where
     same = before is None or after is None or same_meaning(connection, source, before, after)
-    if existing.where_given == wanted.where and not same:
-        pairs.append(("where", before or "", after or ""))
-    return pairs
-
-
-def _price(usd_per_million_tokens: Decimal | None) -> str:
-    if usd_per_million_tokens is None:
-        return "list price"
-    return f"${usd_per_million_tokens.normalize():f} a million tokens"
+    if stored.where == wanted.where and not same:
+        changes.append(Change(OPTIONS["where"], before or "", after or ""))
+    return changes

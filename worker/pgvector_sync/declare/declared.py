@@ -39,7 +39,7 @@ def check_declared(config: Config, settings: Settings) -> list[str]:
 
 
 def _of_providers(config: Config, settings: Settings) -> Iterator[_Problem]:
-    for name in sorted({pipeline.provider for pipeline in config.pipelines.values()}):
+    for name in sorted({pipeline.options.provider for pipeline in config.pipelines.values()}):
         provider = config.providers[name]
         try:
             dialect_of(provider).check_provider(provider, settings)
@@ -51,9 +51,9 @@ def _of_providers(config: Config, settings: Settings) -> Iterator[_Problem]:
 def _of_specs(config: Config) -> Iterator[_Problem]:
     declared: dict[Dialect, list[PipelineConfig]] = {}
     for pipeline in config.pipelines.values():
-        declared.setdefault(dialect_of(config.providers[pipeline.provider]), []).append(pipeline)
+        declared.setdefault(dialect_of(config.providers[pipeline.options.provider]), []).append(pipeline)
     for dialect, pipelines in declared.items():
-        specs = [Spec(pipeline.model, pipeline.dimensions) for pipeline in pipelines]
+        specs = [Spec(pipeline.options.model, pipeline.options.dimensions) for pipeline in pipelines]
         for pipeline, failure in zip(pipelines, dialect.check_specs(specs), strict=True):
             if failure is not None:
                 yield _Problem(f"pipelines.{pipeline.name}.{failure.option}", failure)

@@ -11,7 +11,8 @@ from psycopg import sql
 
 from pgvector_sync.database import OUTAGE, Connection, Database
 from pgvector_sync.declare.file import Config, load_config
-from pgvector_sync.declare.plan import PipelinePlan, Plan, make_plan
+from pgvector_sync.declare.plan import PipelinePlan, Plan
+from pgvector_sync.declare.planning import make_plan
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Pipeline, State
 from pgvector_sync.model.request import Reembed
@@ -91,7 +92,7 @@ def estimate_declared(
 
 def pipeline_of(made: PipelinePlan) -> Pipeline:
     """The pipeline as it will be."""
-    config, existing = made.config, made.existing
+    existing = made.existing
     return Pipeline(
         id=existing.id if existing else 0,
         name=made.name,
@@ -105,11 +106,6 @@ def pipeline_of(made: PipelinePlan) -> Pipeline:
         provider=made.provider,
         spec=made.spec,
         spec_version=existing.spec_version if existing else 1,
-        metric=config.metric,
-        vector_type=config.vector_type,
-        batch_size=config.batch_size,
+        options=made.options,
         state=existing.state if existing else State.ACTIVE,
-        tokens_per_day=config.tokens_per_day,
-        usd_per_million_tokens=config.usd_per_million_tokens,
-        schedule=config.schedule,
     )

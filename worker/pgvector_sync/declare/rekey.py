@@ -89,7 +89,7 @@ def plan_rekey(connection: Connection, source: Source, table: Table, stored: Ite
         standing = target_table.find(connection, (pipeline.target_schema, pipeline.target_table))
         if standing is None:
             continue
-        fit = target_table.fit(standing, source, table, pipeline.spec, pipeline.vector_type)
+        fit = target_table.fit(standing, source, table, pipeline.spec, pipeline.options.vector_type)
         if fit.differs:
             raise target_table.refusal(
                 standing,

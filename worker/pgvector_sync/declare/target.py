@@ -141,7 +141,9 @@ def _take_over(
             f"{standing.label} is there already, and is not a target that pgvector-sync has kept",
             hint=f"{another}; or drop it",
         )
-    fit = target_table.fit(standing, source, table, Spec(wanted.model, wanted.dimensions), wanted.vector_type)
+    options = wanted.options
+    spec = Spec(options.model, options.dimensions)
+    fit = target_table.fit(standing, source, table, spec, options.vector_type)
     if fit.differs:
         raise target_table.refusal(
             standing, fit.differs, hint=f"make it fit; or {another}; or drop it, to embed every row again"
@@ -155,7 +157,7 @@ def _take_over(
 
 def _require_fit(standing: Standing, existing: Pipeline, source: Source, table: Table) -> None:
     """Raises Refused where a pipeline's target no longer fits. A changed key is the business of `rekey`."""
-    differs = target_table.fit(standing, source, table, existing.spec, existing.vector_type).differs
+    differs = target_table.fit(standing, source, table, existing.spec, existing.options.vector_type).differs
     if differs:
         raise target_table.refusal(
             standing,

@@ -8,18 +8,17 @@ from cronsim import CronSim
 
 from pgvector_sync.database import Connection
 from pgvector_sync.model import Schedule, in_window
-from pgvector_sync.store import pipelines, schedules
+from pgvector_sync.store import schedules
 
 EVERY = timedelta(minutes=1)
 """How often schedules are looked at."""
-UNITS = ((86_400, "d"), (3_600, "h"), (60, "m"), (1, "s"))
 
 
 def due(connection: Connection) -> list[tuple[str, Schedule, bool]]:
     """Name, schedule, and whether the texts are compared as well."""
     found = []
     for stored in schedules.all_schedules(connection):
-        schedule = pipelines.schedule_of(stored.reconcile)
+        schedule = Schedule.read(stored.reconcile)
         if is_due(schedule, stored.last_at or stored.created_at, stored.now):
             unlooked = stored.now - (stored.last_deep_at or stored.created_at)
             deep = schedule.deep_every is not None and unlooked >= schedule.deep_every
@@ -34,26 +33,3 @@ def is_due(schedule: Schedule, last: datetime, now: datetime) -> bool:
     if schedule.cron is not None:
         return next(CronSim(schedule.cron, last.astimezone(UTC)), now + EVERY) <= now
     return schedule.every is not None and now - last >= schedule.every
-
-
-def as_written(schedule: Schedule) -> str:
-    """What differs from the defaults, as one writes it in the file."""
-    written = {
-        "every": _duration(schedule.every),
-        "cron": schedule.cron,
-        "deep_every": _duration(schedule.deep_every),
-        "window": schedule.window and "-".join(f"{at:%H:%M}" for at in schedule.window),
-        "page_rows": schedule.page_rows,
-        "database_share": schedule.database_share,
-        "orphan_share": schedule.orphan_share,
-    }
-    differing = [name for name in written if getattr(schedule, name) != getattr(Schedule(), name)]
-    return ", ".join(f"{name} {written[name]}" for name in differing) or "default"
-
-
-def _duration(length: timedelta | None) -> str:
-    if length is None:
-        return "off"
-    seconds = int(length.total_seconds())
-    size, unit = next(pair for pair in UNITS if seconds % pair[0] == 0)
-    return f"{seconds // size}{unit}"

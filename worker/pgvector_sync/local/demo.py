@@ -14,7 +14,7 @@ from pydantic import SecretStr
 
 from pgvector_sync.declare.apply import apply_plan
 from pgvector_sync.declare.file import load_config
-from pgvector_sync.declare.plan import make_plan
+from pgvector_sync.declare.planning import make_plan
 from pgvector_sync.errors import Refused
 from pgvector_sync.local import embedded
 from pgvector_sync.local.demo_corpus import Docstring

@@ -5,9 +5,35 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
-from decimal import Decimal
+from datetime import datetime
 from enum import StrEnum
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+
+from pgvector_sync.model.options import OPTIONS, Effect, Metric, Option, Options, VectorType
+from pgvector_sync.model.schedule import Schedule, in_window
+
+__all__ = [
+    "OPTIONS",
+    "Effect",
+    "Key",
+    "KeyColumn",
+    "Lane",
+    "Metric",
+    "Need",
+    "Option",
+    "Options",
+    "Pipeline",
+    "Provider",
+    "Purpose",
+    "Schedule",
+    "Source",
+    "Spec",
+    "State",
+    "VectorType",
+    "in_window",
+]
 
 Key = tuple[int | str, ...]
 """A row's key in key-column order. In the database and towards users it is a JSON array; numeric and
@@ -36,21 +62,6 @@ class State(StrEnum):
     PAUSED = "paused"
     """Somebody asked for it; only `resume` ends it."""
     REMOVING = "removing"
-
-
-class Metric(StrEnum):
-    """The distance that searches and indexes use."""
-
-    COSINE = "cosine"
-    L2 = "l2"
-    INNER_PRODUCT = "inner_product"
-
-
-class VectorType(StrEnum):
-    """pgvector's column type; halfvec takes half the space and indexes up to 4,000 dimensions."""
-
-    VECTOR = "vector"
-    HALFVEC = "halfvec"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +94,19 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Where and how to embed; never a secret. `dialect` says how it is spoken to, see `embedding/dialects`."""
+    """Where and how to embed; never a secret. `dialect` says how it is spoken to, see `embedding/dialects`.
+
+    A field is all that an option of a provider needs besides a column of its name in `pgvector_sync.provider`.
+    """
 
     name: str
     base_url: str | None = None
     api_key_env: str | None = None
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
+    requests_per_minute: Annotated[int, Ge(1)] | None = None
+    tokens_per_minute: Annotated[int, Ge(1)] | None = None
     send_dimensions: bool = True
-    encoding: str = "base64"
-    """`base64` or `float`: what is asked for as `encoding_format`."""
+    encoding: Literal["base64", "float"] = "base64"
+    """What is asked for as `encoding_format`."""
     dialect: str = "openai"
 
 
@@ -109,32 +123,6 @@ class Spec:
         """32 bytes that stand before the text in every fingerprint; fixed length, so nothing can run together."""
         fields = {"chunking": self.chunking, "dimensions": self.dimensions, "model": self.model}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
-
-
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """When a pipeline is reconciled by itself, and how gently. Times are UTC."""
-
-    every: timedelta | None = timedelta(days=1)
-    """None: never, unless `cron` says when."""
-    cron: str | None = None
-    """Five fields; in place of `every`."""
-    deep_every: timedelta | None = timedelta(days=7)
-    """One that is due after so long compares the texts as well; None: never."""
-    window: tuple[time, time] | None = None
-    """From, until: at other times it neither begins nor goes on."""
-    page_rows: int = 20_000
-    database_share: float = 0.5
-    """Of one connection's time, at most."""
-    orphan_share: float = 0.2
-    """Of the vectors, at most: if more look orphaned, a person must say that it is meant (G12)."""
-
-
-def in_window(window: tuple[time, time], now: datetime) -> bool:
-    """Whether it is the time of the day, UTC; a window may span midnight."""
-    begin, end = window
-    at = now.astimezone(UTC).time()
-    return begin <= at < end if begin < end else at >= begin or at < end
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,28 +158,18 @@ class Pipeline:
     provider: Provider
     spec: Spec
     spec_version: int
-    metric: Metric
-    vector_type: VectorType
-    batch_size: int | None
-    """None: the defaults, 256 live and 512 bulk."""
+    options: Options
+    """As the file has them."""
     state: State
     read_columns: tuple[str, ...] = ()
     """What key, text and `where` read."""
     needs: tuple[Need, ...] = ()
-    text_given: str = ""
-    where_given: str | None = None
-    """As the file spells them."""
     reason: str | None = None
     retry_at: datetime | None = None
     problem: str | None = None
     """What the schema watch has found."""
     problem_stops: bool = False
     """Nothing can be embedded until it is repaired."""
-    tokens_per_day: int | None = None
-    """What bulk may spend a day, by UTC; live goes on beyond it."""
-    usd_per_million_tokens: Decimal | None = None
-    """None: the price that is known for the model."""
-    schedule: Schedule = Schedule()
 
     @property
     def target_label(self) -> str:

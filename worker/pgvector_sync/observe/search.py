@@ -63,7 +63,7 @@ def nearest(runtime: Runtime, name: str, query: str, *, k: int) -> list[Hit]:
             near.key,
             near.chunk_no,
             near.distance,
-            similarity(pipeline.metric, near.distance),
+            similarity(pipeline.options.metric, near.distance),
             near.text,
         )
         for near in found

@@ -189,7 +189,7 @@ def project(
     spread = statistics.stdev(tokens) if n > 1 else 0.0
     error = CONFIDENCE * spread / math.sqrt(n) * math.sqrt(max(0.0, 1 - n / total)) * total if n else 0.0
     bought = sum(not row.saved for row in counted) / n * total if n else 0.0
-    price = pipeline.usd_per_million_tokens
+    price = pipeline.options.price
     if price is None:
         price = price_of(pipeline.spec.model) if dialect_of(pipeline.provider).billed else Decimal(0)
     seconds, bound_by = _time(pipeline, mean * total, bought, pace=pace, batch_rows=batch_rows)
@@ -225,8 +225,8 @@ def _time(
         bounds.append((minutes * 60, "requests_per_minute"))
     if provider.tokens_per_minute is not None:
         bounds.append((tokens / (provider.tokens_per_minute * evenly) * 60, "tokens_per_minute"))
-    if pipeline.tokens_per_day is not None and tokens > pipeline.tokens_per_day:
-        days = math.ceil(tokens / pipeline.tokens_per_day) - 1
+    if pipeline.options.tokens_per_day is not None and tokens > pipeline.options.tokens_per_day:
+        days = math.ceil(tokens / pipeline.options.tokens_per_day) - 1
         bounds.append((days * timedelta(days=1).total_seconds(), "tokens_per_day"))
     if pace and not bounds:
         bounds.append((inputs / pace, "pace"))

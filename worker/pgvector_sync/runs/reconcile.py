@@ -44,7 +44,7 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Wa
     if not run.walked and request.window is not None and not in_window(request.window, run.claimed_at):
         return Walked(ended=False, again=OUTSIDE)
     share = request.database_share
-    most = request.page_rows or shape.pipeline.schedule.page_rows
+    most = request.page_rows or shape.pipeline.options.reconcile.page_rows
     limit = min(FIRST_PAGE_ROWS, most)
     while not run.walked:
         if time.monotonic() >= until:
@@ -78,7 +78,7 @@ def _finish(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) ->
     """Both tables are walked: figures, orphans, end."""
     if Drift.STUCK not in run.counts:
         run = runtime.database.patiently(partial(_close, runtime, run, shape))
-    if reason := _suspicion(run, shape.pipeline.schedule):
+    if reason := _suspicion(run, shape.pipeline.options.reconcile):
         return Walked(ended=runtime.database.patiently(partial(runs.fail, run=run, reason=reason)))
     while runtime.database.patiently(partial(_enqueue_orphans, run, shape)):
         if time.monotonic() >= until or _behind(runtime, run, shape):
@@ -197,7 +197,7 @@ def _close(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connecti
         samples=_sampled(run.samples, ((key, Drift.STUCK) for key in stuck)),
     )
     drift.note(connection, shape, run.id, deep=_asked(run).deep, counts=closed.counts)
-    if not _asked(run).dry_run and _suspicion(closed, shape.pipeline.schedule) is None:
+    if not _asked(run).dry_run and _suspicion(closed, shape.pipeline.options.reconcile) is None:
         partitions.remember(connection, shape)
     _advance(closed, connection, seen=0, enqueued=0)
     emit(Reconciled(pipeline=run.pipeline, run=run.id, counts=closed.counts))
@@ -221,7 +221,7 @@ def _suspicion(run: ClaimedRun, schedule: Schedule) -> str | None:
 
 
 def _enqueue_orphans(run: ClaimedRun, shape: Shape, connection: Connection) -> int:
-    keys = drift.take_orphans(connection, run.id, limit=shape.pipeline.schedule.page_rows)
+    keys = drift.take_orphans(connection, run.id, limit=shape.pipeline.options.reconcile.page_rows)
     if keys:
         enqueued = enqueue(connection, shape.pipeline, run, keys)
         _advance(run, connection, seen=0, enqueued=enqueued)

@@ -35,7 +35,7 @@ class Runtime:
     def batch_size(self, pipeline: Pipeline, lane: Lane) -> int:
         """Rows: the pipeline's own size, else the lane's default."""
         default = self.settings.live_batch_size if lane is Lane.LIVE else self.settings.bulk_batch_size
-        return min(pipeline.batch_size or default, self.fitting.get(pipeline.id, LARGEST))
+        return min(pipeline.options.batch_size or default, self.fitting.get(pipeline.id, LARGEST))
 
     def learn_size(self, pipeline: Pipeline, fitting: int, left: int) -> None:
         """After a batch was read: the next one claims no more rows than will fit, and more again when all have."""

@@ -2,35 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from datetime import time, timedelta
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
+from datetime import timedelta
+from functools import cache
 from typing import Any
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import (
+    OPTIONS,
     KeyColumn,
-    Metric,
     Need,
+    Options,
     Pipeline,
     Provider,
-    Schedule,
     Source,
     Spec,
     State,
-    VectorType,
 )
 from pgvector_sync.store import sources
+from pgvector_sync.store.probe import Expressions
+
+_PROVIDER = tuple(field.name for field in fields(Provider))
+_COLUMNS = tuple(option.column for option in OPTIONS.values())
+
+
+def _names(columns: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Identifier, columns))
+
+
+def _values(columns: Iterable[str]) -> sql.Composed:
+    return sql.SQL(", ").join(map(sql.Placeholder, columns))
+
+
+@cache
+def _all() -> sql.Composed:
+    return statement("pipelines.all").format(
+        pipeline_options=sql.SQL(", ").join(sql.Identifier("p", column) for column in _COLUMNS),
+        provider=sql.SQL(", ").join(
+            sql.SQL("{} AS {}").format(sql.Identifier("r", column), sql.Identifier(f"provider_{column}"))
+            for column in _PROVIDER
+        ),
+    )
 
 
 def all_pipelines(connection: Connection) -> list[Pipeline]:
-    return [_pipeline(row) for row in connection.execute(statement("pipelines.all"), {"name": None})]
+    return [_pipeline(row) for row in connection.execute(_all(), {"name": None})]
 
 
 def find_pipeline(connection: Connection, name: str) -> Pipeline | None:
-    row = connection.execute(statement("pipelines.all"), {"name": name}).fetchone()
+    row = connection.execute(_all(), {"name": name}).fetchone()
     return None if row is None else _pipeline(row)
 
 
@@ -58,87 +84,91 @@ def _pipeline(row: dict[str, Any]) -> Pipeline:
         where_sql=row["where_sql"],
         read_columns=tuple(row["read_columns"]),
         needs=tuple(Need(*need) for need in row["needs"]),
-        text_given=row["text_given"],
-        where_given=row["where_given"],
-        provider=_provider({**row, "name": row["provider"]}),
+        provider=Provider(**{column: row[f"provider_{column}"] for column in _PROVIDER}),
         spec=Spec(row["model"], row["dimensions"], row["chunking"]),
         spec_version=row["spec_version"],
-        metric=Metric(row["metric"]),
-        vector_type=VectorType(row["vector_type"]),
-        batch_size=row["batch_size"],
+        options=_options(row),
         state=State(row["state"]),
         reason=row["reason"],
         retry_at=row["retry_at"],
         problem=row["problem"],
         problem_stops=row["problem_stops"],
-        tokens_per_day=row["tokens_per_day"],
-        usd_per_million_tokens=row["usd_per_million_tokens"],
-        schedule=schedule_of(row["reconcile"]),
     )
 
 
-def schedule_of(stored: dict[str, Any]) -> Schedule:
-    """As it is stored; what isn't there is the default. Durations are seconds, times `HH:MM:SS`."""
-    given = dict(stored)
-    for name in ("every", "deep_every"):
-        if given.get(name) is not None:
-            given[name] = timedelta(seconds=given[name])
-    if given.get("window") is not None:
-        given["window"] = tuple(map(time.fromisoformat, given["window"]))
-    return Schedule(**given)
+def _options(row: dict[str, Any]) -> Options:
+    return Options(**{name: option.read(row[option.column]) for name, option in OPTIONS.items()})
 
 
-def schedule_json(schedule: Schedule) -> dict[str, Any]:
-    """What differs from the defaults, as it is stored."""
-    stored = {
-        name: value
-        for name, value in asdict(schedule).items()
-        if value != Schedule.__dataclass_fields__[name].default
+def _stored(options: Options) -> dict[str, Any]:
+    """Column → value."""
+    written = {option.column: option.write(getattr(options, name)) for name, option in OPTIONS.items()}
+    return {column: Jsonb(value) if isinstance(value, dict) else value for column, value in written.items()}
+
+
+def add(
+    connection: Connection,
+    name: str,
+    *,
+    source: Source,
+    target: tuple[str, str],
+    meant: Expressions,
+    read_columns: Iterable[str],
+    options: Options,
+) -> int:
+    """A new pipeline; returns its id."""
+    values = {
+        "name": name,
+        "source_id": source.id,
+        "target_schema": target[0],
+        "target_table": target[1],
+        **_stored_meaning(meant, read_columns),
+        **_stored(options),
     }
-    for name in {"every", "deep_every"} & stored.keys():
-        if stored[name] is not None:
-            stored[name] = stored[name].total_seconds()
-    if stored.get("window") is not None:
-        stored["window"] = [at.isoformat() for at in stored["window"]]
-    return stored
+    query = statement("pipelines.add").format(options=_names(_COLUMNS), option_values=_values(_COLUMNS))
+    return int(one(connection, query, values)["id"])
 
 
-def _provider(row: dict[str, Any]) -> Provider:
-    return Provider(
-        name=row["name"],
-        base_url=row["base_url"],
-        api_key_env=row["api_key_env"],
-        requests_per_minute=row["requests_per_minute"],
-        tokens_per_minute=row["tokens_per_minute"],
-        send_dimensions=row["send_dimensions"],
-        encoding=row["encoding"],
-        dialect=row["dialect"],
-    )
+def change(
+    connection: Connection,
+    pipeline: Pipeline,
+    *,
+    meant: Expressions,
+    read_columns: Iterable[str],
+    options: Options,
+    bump: bool,
+) -> bool:
+    """`bump` fences off every batch that was claimed before. False where the pipeline is being removed."""
+    values = {
+        "id": pipeline.id,
+        "bump": bump,
+        **_stored_meaning(meant, read_columns),
+        **_stored(options),
+    }
+    query = statement("pipelines.change").format(options=_names(_COLUMNS), option_values=_values(_COLUMNS))
+    return connection.execute(query, values).rowcount == 1
+
+
+def _stored_meaning(meant: Expressions, read_columns: Iterable[str]) -> dict[str, Any]:
+    return {
+        "text_sql": meant.text,
+        "where_sql": meant.where,
+        "read_columns": list(read_columns),
+        "needs": Jsonb([need.as_json() for need in meant.depends]),
+    }
 
 
 def providers(connection: Connection) -> dict[str, Provider]:
-    return {row["name"]: _provider(row) for row in connection.execute(statement("pipelines.providers"))}
+    query = statement("pipelines.providers").format(provider_columns=_names(_PROVIDER))
+    return {row["name"]: Provider(**row) for row in connection.execute(query)}
 
 
 def put_provider(connection: Connection, provider: Provider) -> None:
-    connection.execute(
-        statement("pipelines.put_provider"),
-        {field: getattr(provider, field) for field in Provider.__dataclass_fields__},
+    query = statement("pipelines.put_provider").format(
+        provider_columns=_names(_PROVIDER), provider_values=_values(_PROVIDER)
     )
+    connection.execute(query, {column: getattr(provider, column) for column in _PROVIDER})
     connection.execute(statement("pipelines.provider_changed"), {"provider": provider.name})
-
-
-def add(connection: Connection, values: Mapping[str, Any]) -> int:
-    """A new pipeline, with the values of its columns; returns its id."""
-    return int(one(connection, statement("pipelines.add"), dict(values))["id"])
-
-
-def change(connection: Connection, pipeline_id: int, values: Mapping[str, Any], *, bump: bool) -> bool:
-    """Stores what is declared now; with `bump`, batches that were claimed before are fenced off. False while it is
-    being removed.
-    """
-    params = {**values, "id": pipeline_id, "bump": bump}
-    return connection.execute(statement("pipelines.change"), params).rowcount == 1
 
 
 def rekey(connection: Connection, source: Source, before: Sequence[KeyColumn]) -> dict[str, int]:

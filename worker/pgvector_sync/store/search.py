@@ -49,7 +49,7 @@ def _nearest(shape: Shape) -> sql.Composed:
         key_json=key_json(shape.pipeline.source, TARGET, name),
         alias=name(shape.pipeline.source.table),
         operator_schema=name(shape.vector_schema),
-        operator=sql.SQL(OPERATORS[shape.pipeline.metric]),
+        operator=sql.SQL(OPERATORS[shape.pipeline.options.metric]),
         vector=shape.vector,
         column_type=shape.column_type,
     )

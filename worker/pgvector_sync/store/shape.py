@@ -130,7 +130,8 @@ class Shape:
     @cached_property
     def column_type(self) -> sql.Composed:
         return sql.SQL("{}({})").format(
-            name(self.vector_schema, self.pipeline.vector_type.value), sql.Literal(self.pipeline.spec.dimensions)
+            name(self.vector_schema, self.pipeline.options.vector_type.value),
+            sql.Literal(self.pipeline.spec.dimensions),
         )
 
     @cached_property

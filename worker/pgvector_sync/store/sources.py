@@ -11,23 +11,18 @@ from pgvector_sync.model import KeyColumn, Source
 
 
 @dataclass(frozen=True, slots=True)
-class StoredSource:
-    id: int
-    capture_replicated: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Reader:
     """A pipeline that reads a source."""
 
     name: str
     read_columns: tuple[str, ...]
+    capture_replicated: bool
 
 
-def find(connection: Connection, schema: str, table: str) -> StoredSource | None:
-    """None where no pipeline has ever read the table."""
+def find(connection: Connection, schema: str, table: str) -> int | None:
+    """Its id; None where no pipeline has ever read the table."""
     row = connection.execute(statement("sources.find"), {"schema": schema, "table": table}).fetchone()
-    return None if row is None else StoredSource(**row)
+    return None if row is None else int(row["id"])
 
 
 def put(connection: Connection, source: Source, *, tracked: Sequence[str], replicated: bool) -> int:
@@ -45,7 +40,7 @@ def put(connection: Connection, source: Source, *, tracked: Sequence[str], repli
 def pipelines(connection: Connection, source_id: int) -> list[Reader]:
     """Those that read a source, in the order in which they were added."""
     rows = connection.execute(statement("sources.pipelines"), {"source_id": source_id})
-    return [Reader(row["name"], tuple(row["read_columns"])) for row in rows]
+    return [Reader(row["name"], tuple(row["read_columns"]), row["capture_replicated"]) for row in rows]
 
 
 def rekey(connection: Connection, source: Source, before: Sequence[KeyColumn], *, tracked: Sequence[str]) -> bool:

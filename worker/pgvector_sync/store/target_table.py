@@ -211,7 +211,7 @@ def demands(connection: Connection, pipeline: Pipeline) -> list[Demand]:
         "table": pipeline.target_table,
         "key_columns": [column.name for column in pipeline.source.key],
         "own_columns": list(TARGET_COLUMNS),
-        "vector_type": pipeline.vector_type.value,
+        "vector_type": pipeline.options.vector_type.value,
         "dimensions": pipeline.spec.dimensions,
     }
     found = connection.execute(statement("target_table.demands"), params)
@@ -221,7 +221,7 @@ def demands(connection: Connection, pipeline: Pipeline) -> list[Demand]:
 def _demand(pipeline: Pipeline, kind: str, name: str, detail: str | None, certain: bool) -> Demand:
     table = sql.Identifier(pipeline.target_schema, pipeline.target_table).as_string()
     column = sql.Identifier(name).as_string()
-    wanted = f"{pipeline.vector_type.value}({pipeline.spec.dimensions})"
+    wanted = f"{pipeline.options.vector_type.value}({pipeline.spec.dimensions})"
     again = f"pgvector-sync remove {pipeline.name}, then: pgvector-sync apply"
     words, advice = {
         "column": (

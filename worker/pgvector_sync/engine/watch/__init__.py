@@ -130,7 +130,7 @@ def _recheck(database: Database, verdict: Verdict) -> None:
         found = pipelines.find_pipeline(connection, verdict.facts.name)
     if found is None:
         return
-    share = found.schedule.database_share
+    share = found.options.reconcile.database_share
     try:
         started = request_reconcile(database, found.name, Reconcile(deep=True, database_share=share))
     except (Refused, DatabaseRefuses, *IN_THE_WAY):

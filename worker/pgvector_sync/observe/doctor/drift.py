@@ -24,7 +24,7 @@ def last_seen(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
         yield ok("not compared yet", f"pgvector-sync reconcile {pipeline.name} compares source and target")
         return
     [last] = figures
-    schedule = replace(pipeline.schedule, window=None)
+    schedule = replace(pipeline.options.reconcile, window=None)
     counts = {kind.value: getattr(last, kind.value) for kind in Drift if getattr(last, kind.value)}
     when = f"{last.at:%Y-%m-%d %H:%M} UTC"
     if counts:

@@ -37,12 +37,13 @@ def on_target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
             f"index {index.name} is invalid: it costs writes, and no query uses it",
             f"DROP INDEX CONCURRENTLY {name};" if left_over else f"REINDEX INDEX CONCURRENTLY {name};",
         )
+    options = pipeline.options
     vector = [index for index in found if index.method in ("hnsw", "ivfflat") and index not in broken]
-    family = f"{pipeline.vector_type.value}_{OPERATOR_CLASS[pipeline.metric]}_ops"
-    usable = [index for index in vector if OPERATOR_CLASS[pipeline.metric] in index.operator_class.split("_")]
+    family = f"{options.vector_type.value}_{OPERATOR_CLASS[options.metric]}_ops"
+    usable = [index for index in vector if OPERATOR_CLASS[options.metric] in index.operator_class.split("_")]
     if vector and not usable:
         yield warning(
-            f"{vector[0].name} serves {vector[0].operator_class}; searches order by {pipeline.metric.value}",
+            f"{vector[0].name} serves {vector[0].operator_class}; searches order by {options.metric.value}",
             _build(runtime, pipeline, family),
         )
     elif usable:
@@ -53,13 +54,14 @@ def on_target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
 
 
 def _none(runtime: Runtime, pipeline: Pipeline, rows: int, family: str) -> Finding:
+    options = pipeline.options
     seen = f"no vector index; an exact scan reads about {rows:,} vectors"
     if rows <= EXACT_UP_TO_ROWS:
         return ok(seen)
-    if pipeline.spec.dimensions > LARGEST[pipeline.vector_type]:
+    if pipeline.spec.dimensions > LARGEST[options.vector_type]:
         return ok(
             seen,
-            f"HNSW takes up to {LARGEST[pipeline.vector_type]:,} dimensions of {pipeline.vector_type.value}; "
+            f"HNSW takes up to {LARGEST[options.vector_type]:,} dimensions of {options.vector_type.value}; "
             'fewer dimensions or vector_type = "halfvec" would allow an index',
         )
     return ok(seen, _build(runtime, pipeline, family))

@@ -64,7 +64,7 @@ def _try_to_read(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
 
 def target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
     afresh = f"pgvector-sync remove {pipeline.name} and then, to embed every row anew: pgvector-sync apply"
-    wanted = f"{pipeline.vector_type.value}({pipeline.spec.dimensions})"
+    wanted = f"{pipeline.options.vector_type.value}({pipeline.spec.dimensions})"
     with runtime.database.transaction(read_only=True) as connection:
         access = _access(connection, pipeline.target_schema, pipeline.target_table, pipeline)
         if access is None:
@@ -76,7 +76,7 @@ def target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
     yield from closed
     if column is None:
         yield error(f"{pipeline.target_label} has no column embedding", afresh)
-    elif (column.type, column.dimensions) != (pipeline.vector_type.value, pipeline.spec.dimensions):
+    elif (column.type, column.dimensions) != (pipeline.options.vector_type.value, pipeline.spec.dimensions):
         size = f"({column.dimensions})" if column.dimensions > 0 else ""
         yield error(f"{pipeline.target_label} holds {column.type}{size}, and the pipeline makes {wanted}", afresh)
     elif all(finding.level is Level.WARNING for finding in closed):

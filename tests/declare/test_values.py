@@ -1,0 +1,159 @@
+"""The values of the file: what is read, and what is refused with its place."""
+
+import pytest
+
+from pgvector_sync.model import Provider
+from support.declared import pipeline
+
+
+@pytest.mark.parametrize(
+    ("written", "parsed"),
+    [
+        ("articles", (None, "articles")),
+        ("Public.Articles", ("public", "articles")),
+        ('"Articles"', (None, "Articles")),
+        ('public."Weird.Name"', ("public", "Weird.Name")),
+        ('"a ""b"""."c"', ('a "b"', "c")),
+        ("ärzte.größe_1$", ("ärzte", "größe_1$")),
+    ],
+)
+def test_a_table_is_written_as_in_sql(load, written, parsed):
+    articles = load(pipeline(source=f"'{written}'")).pipelines["articles"]
+    assert articles.source == parsed
+
+
+@pytest.mark.parametrize(
+    "written", ["", "a.b.c", "a.", ".a", "a b", '"a', "a;drop", "1a", '""', "x" * 64, '"\\u0000"', "a-b"]
+)
+def test_what_is_no_table_is_refused(refusal, written):
+    quoted = '"' + written.replace('"', '\\"') + '"'
+    assert refusal(pipeline(source=quoted)).key == "pipelines.articles.source"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("dimensions", '"1536"', ["integer", '"1536"']),
+        ("dimensions", "true", ["integer", "true"]),
+        ("dimensions", "0", ["greater than or equal to 1", "0"]),
+        ("dimensions", "16001", ["16000", "16001"]),
+        ("dimensions", "", ["expected"]),
+        ("model", "", ["expected"]),
+        ("model", '""', ["at least 1 character"]),
+        ("batch_size", "2049", ["2048", "2049"]),
+        ("metric", '"cos"', ["'cosine', 'l2' or 'inner_product'", '"cos"']),
+        ("vector_type", '"bit"', ["'vector' or 'halfvec'", '"bit"']),
+        ("text", '"title"', ['["title", "body"]', '"title"']),
+        ("text", "[]", ["list of column names"]),
+        ("text", '["a", "a"]', ["each column once"]),
+        ("text", '{ sql = "a", columns = ["a"] }', ["text.sql", "nothing else"]),
+        ("text", '{ sql = " " }', ["an SQL expression"]),
+        ("where", '" "', ["an SQL expression"]),
+        ("key", "[1]", ["list of column names"]),
+        ("capture_replicated", '"yes"', ["boolean", '"yes"']),
+        ("provider", '"opnai"', ["one of local, openai", "'opnai'"]),
+        ("target", '"public.articles"', ["a table of its own", "the source of articles"]),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_place(refusal, key, value, says):
+    error = refusal(pipeline(**{key: value}))
+    assert error.key == f"pipelines.articles.{key}"
+    assert all(words in str(error) for words in says), str(error)
+
+
+@pytest.mark.parametrize("name", ["Articles", "1a", "a-b", "x" * 41])
+def test_a_pipelines_name_fits_into_names_of_tables(refusal, name):
+    error = refusal(pipeline().replace("articles]", f"{name}]"))
+    assert error.key == f"pipelines.{name}"
+    assert "a-z, 0-9 and _" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "meant"),
+    [
+        ("[pipeline.a]\n", "pipeline", "pipelines"),
+        (pipeline(dimension="3"), "pipelines.articles.dimension", "dimensions"),
+        ("[providers.openai]\nurl = 'x'\n", "providers.openai.url", "base_url"),
+    ],
+)
+def test_an_unknown_key_gets_a_suggestion(refusal, text, place, meant):
+    error = refusal(text)
+    assert error.key == place
+    assert f"did you mean {meant}?" in str(error)
+
+
+SECRET = "sk-hunter2"
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        (f"openai_api_key = '{SECRET}'", "openai_api_key"),
+        (f"[providers]\napi_key = '{SECRET}'", "providers.api_key"),
+        (f"[providers]\nopenai = '{SECRET}'", "providers.openai"),
+        (f"[providers.openai]\napi_key = '{SECRET}'", "providers.openai.api_key"),
+        (f"[providers.openai]\npassword = '{SECRET}'", "providers.openai.password"),
+        (f"[providers.openai]\napi_key_env = '{SECRET}'", "providers.openai.api_key_env"),
+        ("[providers.openai]\napi_key_env = 'gsk_hunter2'", "providers.openai.api_key_env"),
+        (f"[providers.openai]\nbase_url = 'https://me:{SECRET}@host/v1'", "providers.openai.base_url"),
+        (f"[providers.openai]\nbase_url = 'https://me:{SECRET}'", "providers.openai.base_url"),
+        (f"[providers.openai]\nbase_url = 'https://host/v1?key={SECRET}'", "providers.openai.base_url"),
+        (pipeline(api_key=f"'{SECRET}'"), "pipelines.articles.api_key"),
+    ],
+)
+def test_a_secret_in_the_file_is_refused_and_not_repeated(refusal, text, place):
+    error = refusal(text)
+    assert error.key == place
+    assert "hunter2" not in str(error)
+    if "api_key = " in text:
+        assert "secrets belong in the environment: name the variable in api_key_env" in str(error)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "CELERY_RESULT_BACKEND", "PGPASSWORD"),
+        *("OPENAI_BASE_URL", "PGVECTOR_SYNC_REDIS_PREFIX", "AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_a_variable_that_holds_no_providers_key_is_refused_as_one(refusal, name):
+    error = refusal(f"[providers.openai]\napi_key_env = '{name}'")
+    assert error.key == "providers.openai.api_key_env"
+    assert f"{name} holds something else, and is never sent" in str(error)
+
+
+@pytest.mark.parametrize("url", ["ftp://host", "host/v1", "https://", "https:///v1", "https://h o", "https://h#f"])
+def test_what_is_no_endpoint_is_refused(refusal, url):
+    assert refusal(f"[providers.openai]\nbase_url = '{url}'").key == "providers.openai.base_url"
+
+
+@pytest.mark.parametrize("key", ["base_url = 'http://localhost'", "api_key_env = 'KEY'"])
+def test_local_has_no_endpoint(refusal, key):
+    error = refusal(f"[providers.local]\n{key}\n" + pipeline())
+    assert "runs in the process" in str(error)
+
+
+def test_a_provider_of_any_name_may_be_local(load):
+    loaded = load("[providers.here]\ndialect = 'local'\n" + pipeline(provider="'here'", model="", dimensions=""))
+    assert loaded.providers == {"here": Provider("here", dialect="local")}
+    assert (loaded.pipelines["articles"].options.model, loaded.pipelines["articles"].options.dimensions) == (
+        "wordllama",
+        256,
+    )
+
+
+def test_a_built_in_provider_of_another_dialect_has_none_of_its_defaults(load):
+    loaded = load("[providers.openai]\ndialect = 'local'\n" + pipeline())
+    assert loaded.providers == {"openai": Provider("openai", dialect="local")}
+    loaded = load(
+        "[providers.local]\ndialect = 'openai'\nbase_url = 'https://x/v1'\n" + pipeline(provider="'local'")
+    )
+    assert loaded.providers == {"local": Provider("local", "https://x/v1")}
+
+
+@pytest.mark.parametrize("dialect", ["'opemai'", "''", "'sk-proj-Zq81hT0vBnM4xW7c'"])
+def test_an_unknown_dialect_is_refused_with_those_that_there_are(refusal, dialect):
+    error = refusal(f"[providers.openai]\ndialect = {dialect}\n" + pipeline())
+    assert error.key == "providers.openai.dialect"
+    assert "expected one of local, openai" in str(error)
+    assert "sk-proj" not in str(error)

@@ -1,0 +1,71 @@
+"""Which triggers the pipelines of a source need, once a plan is carried out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pgvector_sync.capture.faults import faults
+from pgvector_sync.database import Connection
+from pgvector_sync.declare.plan import PipelinePlan, Plan
+from pgvector_sync.declare.rekey import Rekey
+from pgvector_sync.model import Pipeline, Source
+from pgvector_sync.store import catalog, sources
+from pgvector_sync.store.catalog import Table
+from pgvector_sync.store.target_ddl import Target
+from pgvector_sync.store.triggers import Capture, installed
+
+
+def with_triggers(connection: Connection, rekey: Rekey, plan: Plan) -> Rekey:
+    """Installs the triggers with the key: those for what is read already as well, until the pipelines change."""
+    same = [made for made in plan.pipelines if made.source.id == rekey.source.id]
+    after = same[0].capture
+    tracked = {*after.tracked, *rekey.read(connection)}
+    capture = replace(after, tracked=tuple(c.name for c in rekey.table.columns if c.name in tracked))
+    if capture == after:
+        plan.pipelines = [replace(made, missing_triggers=()) if made in same else made for made in plan.pipelines]
+    return replace(rekey, capture=capture)
+
+
+def with_capture(
+    connection: Connection, made: PipelinePlan, plan: Plan, there: dict[str, Pipeline]
+) -> PipelinePlan:
+    """The triggers of the source serve all its pipelines, those of this plan included."""
+    same = [other for other in plan.pipelines if other.source.label == made.source.label]
+    named = {other.name for other in same}
+    tracked = {name for other in same for name in other.read_columns}
+    targets = {other.target for other in same}
+    for other in there.values():
+        if other.source.label == made.source.label and other.name not in named and other.state != "removing":
+            targets.add((other.target_schema, other.target_table))
+    replicated = any(other.options.capture_replicated for other in same)
+    if made.source.id:
+        unlisted = [r for r in sources.pipelines(connection, made.source.id) if r.name not in named]
+        tracked |= {column for reader in unlisted for column in reader.read_columns}
+        replicated |= any(reader.capture_replicated for reader in unlisted)
+    columns = tuple(column.name for column in made.table.columns if column.name in tracked)
+    wanted = capture_of(connection, made.source, made.table, columns, replicated, tuple(sorted(targets)))
+    if not made.source.id:
+        return replace(made, capture=wanted, missing_triggers=("all",))
+    missing = faults(wanted, installed(connection, made.source.id))
+    return replace(made, capture=wanted, missing_triggers=tuple(map(str, missing)))
+
+
+def capture_of(
+    connection: Connection,
+    source: Source,
+    table: Table,
+    tracked: tuple[str, ...],
+    replicated: bool,
+    targets: tuple[Target, ...] = (),
+) -> Capture:
+    return Capture(
+        source=source,
+        owner=table.owner,
+        tracked=tracked,
+        toastable=frozenset(column.name for column in table.columns if column.can_toast),
+        targets=targets,
+        replicated=replicated,
+        partitioned=table.partitioned,
+        partitions=catalog.partitions(connection, table),
+        server_version=connection.info.server_version,
+    )

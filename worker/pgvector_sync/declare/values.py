@@ -1,0 +1,85 @@
+"""What one value of the file may look like. Each function raises ValueError with what was expected."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pgvector_sync.settings import is_never_a_key
+from pgvector_sync.store.shape import text_of_columns
+
+_NAME = r'"(?:[^"]|"")+"|[^\W\d][\w$]*'
+_TABLE = re.compile(rf"\s*(?:({_NAME})\.)?({_NAME})\s*")
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What is embedded: columns, or else an expression."""
+
+    columns: tuple[str, ...] | None
+    sql: str
+
+
+def read_text(value: object) -> Text:
+    """A list of columns, or `{sql = "…"}`."""
+    if not isinstance(value, dict):
+        columns = read_columns(value)
+        return Text(columns, text_of_columns(columns))
+    if value.keys() != {"sql"} or not isinstance(value["sql"], str):
+        raise ValueError('expected text.sql = "an expression over the row" and nothing else')
+    return Text(None, read_sql(value["sql"]))
+
+
+def read_columns(value: object) -> tuple[str, ...]:
+    """A list of names, exactly as they are."""
+    if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
+        raise ValueError('expected a list of column names such as ["title", "body"]')
+    if len(set(value)) < len(value):
+        raise ValueError("expected each column once")
+    return tuple(map(_fits, value))
+
+
+def read_table(value: object) -> tuple[str | None, str]:
+    """`table` or `schema.table`, quoted or folded as in SQL."""
+    match = _TABLE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise ValueError("""expected "table", "schema.table" or 'schema."Quoted Name"'""")
+    schema, table = match.groups()
+    return (_folded(schema) if schema else None), _folded(table)
+
+
+def _folded(name: str) -> str:
+    return _fits(name[1:-1].replace('""', '"') if name.startswith('"') else name.lower())
+
+
+def _fits(name: str) -> str:
+    # Postgres would cut a longer name silently, and then find another table or none.
+    if not name.strip() or "\0" in name or len(name.encode()) > 63:
+        raise ValueError("expected names of 1 to 63 bytes")
+    return name
+
+
+def read_sql(value: str) -> str:
+    """An SQL expression; whether it is valid is for the database to say."""
+    if not value.strip() or "\0" in value:
+        raise ValueError("expected an SQL expression")
+    return value.strip()
+
+
+def read_url(value: str) -> str:
+    """The address of an endpoint, without a secret in it."""
+    if not re.fullmatch(r"https?://(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?(/[^\s?#@]*)?", value):
+        raise ValueError("expected http(s)://host[:port]/path, without user, password, query and fragment")
+    return value.rstrip("/")
+
+
+def read_variable(value: str) -> str:
+    """The name of a variable that may hold a provider's key."""
+    # Upper case only: a pasted key has lower-case letters, and would otherwise end up in a table of ours.
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
+        raise ValueError("expected the name of an environment variable, such as OPENAI_API_KEY, never a key")
+    if is_never_a_key(value):
+        raise ValueError(
+            f"expected the variable of a provider's key; {value} holds something else, and is never sent"
+        )
+    return value

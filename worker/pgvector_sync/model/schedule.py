@@ -1,0 +1,131 @@
+"""When a pipeline is reconciled by itself, and how that is written in the file, in JSON and for a person."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import UTC, datetime, time, timedelta
+from typing import Annotated, Any, get_type_hints
+
+from annotated_types import Ge, Gt, Le
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """How a value that neither TOML nor JSON has is written in them. `read` raises ValueError."""
+
+    read: Callable[[Any], Any]
+    write: Callable[[Any], str]
+
+
+_UNITS = {"d": timedelta(days=1), "h": timedelta(hours=1), "m": timedelta(minutes=1), "s": timedelta(seconds=1)}
+_SPAN = re.compile(rf"(\d{{1,6}})([{''.join(_UNITS)}])")
+_OFF = "off"
+
+
+def _read_span(value: object) -> timedelta | None:
+    """`90s`, `30m`, `6h`, `1d`; `off` is None."""
+    if value == _OFF:
+        return None
+    match = _SPAN.fullmatch(value) if isinstance(value, str) else None
+    if match is None or int(match[1]) == 0:
+        raise ValueError('expected a duration such as "30m", "6h" or "1d", or "off"')
+    return int(match[1]) * _UNITS[match[2]]
+
+
+def _write_span(span: timedelta | None) -> str:
+    if span is None:
+        return _OFF
+    unit = next(unit for unit, length in _UNITS.items() if not span % length)
+    return f"{span // _UNITS[unit]}{unit}"
+
+
+def _read_window(value: object) -> tuple[time, time]:
+    """`22:00-05:00`, over midnight if need be."""
+    try:
+        begin, _, end = value.partition("-") if isinstance(value, str) else ("", "", "")
+        window = time.fromisoformat(begin.strip()), time.fromisoformat(end.strip())
+    except ValueError:
+        window = time(), time()
+    if window[0] == window[1] or any(at.tzinfo for at in window):
+        raise ValueError('expected two times of the day in UTC, such as "22:00-05:00"')
+    return window
+
+
+def _write_window(window: tuple[time, time]) -> str:
+    return "-".join(at.isoformat().removesuffix(":00") for at in window)
+
+
+def _read_cron(value: object) -> str:
+    from cronsim import CronSim, CronSimError
+
+    try:
+        CronSim(str(value), datetime.now(UTC))
+    except CronSimError as error:
+        raise ValueError(f"expected five fields of cron, such as 0 3 * * *: {error}") from None
+    return str(value)
+
+
+Span = Annotated[timedelta | None, Spelling(_read_span, _write_span)]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a pipeline is reconciled by itself, and how gently. Times are UTC.
+
+    A field is all that an option of the section `reconcile` needs.
+    """
+
+    every: Span = timedelta(days=1)
+    """None: never, unless `cron` says when."""
+    cron: Annotated[str | None, Spelling(_read_cron, str)] = None
+    """Five fields; in place of `every`."""
+    deep_every: Span = timedelta(days=7)
+    """One that is due after so long compares the texts as well; None: never."""
+    window: Annotated[tuple[time, time] | None, Spelling(_read_window, _write_window)] = None
+    """From, until: at other times it neither begins nor goes on."""
+    page_rows: Annotated[int, Ge(1), Le(1_000_000)] = 20_000
+    database_share: Annotated[float, Gt(0), Le(1)] = 0.5
+    """Of one connection's time, at most."""
+    orphan_share: Annotated[float, Ge(0), Le(1)] = 0.2
+    """Of the vectors, at most: if more look orphaned, a person must say that it is meant (G12)."""
+
+    @classmethod
+    def read(cls, written: Mapping[str, Any]) -> Schedule:
+        """From what `written` gives; what isn't there is the default."""
+        return cls(**{n: _SPELLINGS[n].read(v) if n in _SPELLINGS else v for n, v in written.items()})
+
+    def written(self) -> dict[str, Any]:
+        """What differs from the defaults, as in the file."""
+        differing = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            name: _SPELLINGS[name].write(value) if name in _SPELLINGS else value
+            for name, value in differing.items()
+            if value != getattr(DAILY, name)
+        }
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value}" for name, value in self.written().items()) or "default"
+
+
+def _spellings() -> dict[str, Spelling]:
+    hints = get_type_hints(Schedule, include_extras=True)
+    return {
+        name: extra
+        for name, hint in hints.items()
+        for extra in getattr(hint, "__metadata__", ())
+        if isinstance(extra, Spelling)
+    }
+
+
+_SPELLINGS = _spellings()
+DAILY = Schedule()
+"""Where the file says nothing."""
+
+
+def in_window(window: tuple[time, time], now: datetime) -> bool:
+    """Whether it is the time of the day, UTC; a window may span midnight."""
+    begin, end = window
+    at = now.astimezone(UTC).time()
+    return begin <= at < end if begin < end else at >= begin or at < end
