@@ -11,7 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgvector_sync import runtime
+from pgvector_sync import settings
 from pgvector_sync.engine.jobs.start_reconciles import JOB
 from pgvector_sync.failpoint import Failpoint
 from pgvector_sync.model import Key, KeyColumn, Lane
@@ -200,7 +200,7 @@ def test_a_page_that_takes_too_long_is_made_smaller(
     docs.synced.apply()
     docs.synced.settle()
 
-    monkeypatch.setattr(runtime, "LONGEST_PAGE", timedelta(milliseconds=400))
+    monkeypatch.setattr(settings, "LONGEST_PAGE", timedelta(milliseconds=400))
     name = docs.synced.database.name
     docs.synced.run(f"ALTER DATABASE {name} SET statement_timeout = '400ms'")
     with docs.synced.acting_as("postgres") as one:

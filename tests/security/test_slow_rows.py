@@ -187,7 +187,7 @@ def _meanwhile(runtime: Runtime, action: Callable[[], object]) -> Runtime:
 def test_a_deep_reconciliation_passes_a_slow_row(
     naps: Synced, quick_limit: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgvector_sync.runtime.LONGEST_PAGE", ROW_TIMEOUT)
+    monkeypatch.setattr("pgvector_sync.settings.LONGEST_PAGE", ROW_TIMEOUT)
     naps.settle()
     with naps.database.connect() as connection:
         connection.execute("SET session_replication_role = replica")  # so that no trigger sees it
@@ -211,7 +211,7 @@ def test_a_deep_reconciliation_passes_a_slow_row(
 def test_a_fill_passes_a_row_whose_condition_is_slow(
     synced: Synced, quick_limit: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgvector_sync.runtime.LONGEST_PAGE", ROW_TIMEOUT)
+    monkeypatch.setattr("pgvector_sync.settings.LONGEST_PAGE", ROW_TIMEOUT)
     synced.run(NAPS, TABLE, f"INSERT INTO docs SELECT i, 'text ' || i, '0' FROM generate_series(1, {ROWS}) AS i")
     synced.declare(where="napping(body, note) <> ''")
     synced.apply()
@@ -253,7 +253,7 @@ def test_an_exact_status_over_a_slow_row_says_so(naps: Synced, quick_limit: Runt
 def test_a_re_embed_whose_condition_is_slow_ends_with_the_reason(
     naps: Synced, quick_limit: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgvector_sync.runtime.LONGEST_PAGE", ROW_TIMEOUT)
+    monkeypatch.setattr("pgvector_sync.settings.LONGEST_PAGE", ROW_TIMEOUT)
     naps.settle()
     request_reembed(quick_limit.database, "docs", Reembed(where="public.napping(body, '60') = body"))
     batches(quick_limit, 10)

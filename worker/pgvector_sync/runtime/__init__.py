@@ -54,19 +54,14 @@ class Walked:
     """When to go on, where that isn't soon."""
 
 
-LONGEST_PAGE = timedelta(seconds=10)
-
-
 def page_limit(runtime: Runtime) -> timedelta:
-    """What a statement of a page may take, well below what is taken for a silent server; then
-    psycopg.errors.QueryCanceled asks for a smaller page.
-    """
-    return min(LONGEST_PAGE, runtime.settings.silence / 3)
+    """What a statement of a page may take; then psycopg.errors.QueryCanceled asks for a smaller page."""
+    return runtime.settings.page_limit
 
 
 def row_limit(runtime: Runtime) -> timedelta:
     """What text and `where` may take on one row, before the row is held responsible."""
-    return min(runtime.settings.row_timeout, page_limit(runtime))
+    return runtime.settings.row_limit
 
 
 def batch_limit(runtime: Runtime) -> timedelta:

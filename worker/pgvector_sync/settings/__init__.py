@@ -14,7 +14,6 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Annotated
 
-from annotated_types import Gt
 from dotenv import dotenv_values
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
@@ -28,6 +27,7 @@ from pgvector_sync.settings.host_entries import read_entries
 EMBEDDED_CLUSTER = "pgvector_sync_embedded"
 """The `cluster_name` of an embedded Postgres."""
 SHORTEST_SILENCE, LONGEST_SILENCE = timedelta(seconds=5), timedelta(seconds=30)
+LONGEST_PAGE = timedelta(seconds=10)
 
 
 def _named(name: str) -> AliasChoices:
@@ -45,13 +45,20 @@ def _seconds(value: object) -> object:
     return value
 
 
+def _long_enough(value: timedelta) -> timedelta:
+    # Postgres counts in milliseconds, and takes 0 for no limit at all
+    if value < timedelta(milliseconds=1):
+        raise ValueError("expected a duration of at least a millisecond")
+    return value
+
+
 def _hosts(value: str) -> str:
     for _ in read_entries(value):
         pass
     return value
 
 
-Duration = Annotated[timedelta, BeforeValidator(_seconds), Gt(timedelta(0))]
+Duration = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_long_enough)]
 
 
 class Settings(BaseSettings):
@@ -141,6 +148,16 @@ class Settings(BaseSettings):
         return min(max(self.deadline / 3, SHORTEST_SILENCE), LONGEST_SILENCE)
 
     @property
+    def page_limit(self) -> timedelta:
+        """What a statement of a page may take, well below what is taken for a silent server."""
+        return min(LONGEST_PAGE, self.silence / 3)
+
+    @property
+    def row_limit(self) -> timedelta:
+        """What text and `where` may take on one row, before the row is held responsible."""
+        return min(self.row_timeout, self.page_limit)
+
+    @property
     def probe(self) -> timedelta:
         """What a pipeline's probe may take: a call that hangs and one with the harmless text."""
         return self.longest_call * 1.5 + self.lease
@@ -187,6 +204,13 @@ class Settings(BaseSettings):
 
 
 PREFIX = "PGVECTOR_SYNC_"
+
+
+def variable(setting: str) -> str:
+    """The environment variable of a setting."""
+    return setting.upper() if setting.upper() in _UNPREFIXED else f"{PREFIX}{setting.upper()}"
+
+
 _OTHERS = re.compile(
     r"^(FAILPOINT|TEST_\w+|REWRITE_SNAPSHOT|(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_\w+)?))$"
 )
@@ -196,7 +220,7 @@ called pgvector-sync."""
 
 def unknown_variables() -> list[str]:
     """Variables with our prefix, of the environment or `.env`, that mean nothing."""
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields if name.upper() not in _UNPREFIXED}
+    known = set(map(variable, Settings.model_fields))
     given = {name.upper() for name in (*os.environ, *dotenv_values(ENV_FILE))}
     return sorted(
         name for name in given - known if name.startswith(PREFIX) and not _OTHERS.match(name.removeprefix(PREFIX))
@@ -209,7 +233,7 @@ def _refuse_misspelled() -> None:
         known = [field.upper() for field in Settings.model_fields]
         nearest = get_close_matches(name.removeprefix(PREFIX), known, n=1, cutoff=0.8)
         if nearest:
-            meant = nearest[0] if nearest[0] in _UNPREFIXED else f"{PREFIX}{nearest[0]}"
+            meant = variable(nearest[0])
             raise ConfigError(f"unknown variable; did you mean {meant}?", where="environment", key=name)
 
 
@@ -222,9 +246,7 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        name = str(first["loc"][0]).upper()
-        field = name if name in _UNPREFIXED else f"PGVECTOR_SYNC_{name}"
-        raise ConfigError(_expected(first), where="environment", key=field) from None
+        raise ConfigError(_expected(first), where="environment", key=variable(str(first["loc"][0]))) from None
 
 
 def _expected(problem: ErrorDetails) -> str:
