@@ -17,12 +17,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from lag import lags, percentile
 
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Reconcile, Reembed
 from pgvector_sync.observe.waiting import find_run
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
@@ -91,7 +93,7 @@ def make(database: Database, processes: Processes, base_url: str, rows: int) -> 
 
 def reconciled(runtime: Runtime, *, deep: bool, dry_run: bool) -> Run:
     requested = request_reconcile(runtime.database, "docs", Reconcile(deep=deep, dry_run=dry_run))
-    carry_out(runtime, requested.run_id, until=time.monotonic() + 3600)
+    carry_out(runtime, requested.run_id, until=Deadline.after(timedelta(hours=1)))
     return find_run(runtime, requested.run_id)
 
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -20,6 +21,7 @@ from pgvector_sync.declare.apply import apply_plan
 from pgvector_sync.declare.file import load_config
 from pgvector_sync.declare.planning import make_plan
 from pgvector_sync.engine.loop import Loop
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.observe.status import read_status, settled
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import open_runtime
@@ -88,7 +90,7 @@ def drain(database: Database, runtime: Runtime) -> None:
         "FROM pgvector_sync.source s, generate_series(1, 200000) n"
     )
     move = Drain(runtime.database, runtime.settings.drain_rows)
-    taken = seconds(lambda: move(until=time.monotonic() + 120))
+    taken = seconds(lambda: move(until=Deadline.after(timedelta(minutes=2))))
     print(f"\ndrain: {200_000 / taken:,.0f} events/s")
     database.execute("TRUNCATE pgvector_sync.work")
 

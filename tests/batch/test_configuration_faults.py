@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from pgvector_sync.model.request import Reconcile, Reembed
@@ -12,6 +10,7 @@ from pgvector_sync.runs import reconcile, run
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
 from support.steps import Steps
 from support.synced import Synced
+from support.waiting import within
 
 ROWS = 60
 WHERE = "status = 'published'"
@@ -106,7 +105,7 @@ def test_a_reconciliation_under_a_broken_where_ends_with_a_reason_and_blocks_no_
         articles.synced.settle()
     rename(articles)
     run_id = request_reconcile(articles.runtime.database, "docs", Reconcile(deep=deep)).run_id
-    assert run.carry_out(articles.runtime, run_id, until=time.monotonic() + 10)
+    assert run.carry_out(articles.runtime, run_id, until=within(10))
     ended = find_run(articles.runtime, run_id)
     assert (ended.state, "`where` fails without any row (22P02)" in str(ended.reason)) == ("failed", True)
     assert not request_reconcile(articles.runtime.database, "docs", Reconcile(deep=deep)).joined
@@ -122,7 +121,7 @@ def test_a_run_that_meets_an_unexpected_error_ends_and_says_so(
     with monkeypatch.context() as patched:
         patched.setattr(reconcile.drift, "page", bug)
         run_id = request_reconcile(articles.runtime.database, "docs").run_id
-        assert run.carry_out(articles.runtime, run_id, until=time.monotonic() + 10)
+        assert run.carry_out(articles.runtime, run_id, until=within(10))
     assert "an unexpected error (AssertionError)" in str(find_run(articles.runtime, run_id).reason)
     again = request_reconcile(articles.runtime.database, "docs").run_id
     articles.synced.settle()

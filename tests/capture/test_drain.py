@@ -17,11 +17,11 @@ from pgvector_sync.observe.status import read_status
 from pgvector_sync.store import locks, rows
 from support.steps import Steps
 from support.synced import Synced, session
-from support.waiting import eventually
+from support.waiting import eventually, within
 
 
 def drain_once(docs: Steps, limit: int = 1_000) -> int:
-    return Drain(docs.runtime.database, limit)(until=time.monotonic() + 10)
+    return Drain(docs.runtime.database, limit)(until=within(10))
 
 
 def test_many_events_of_a_key_become_one_work_row_with_the_age_of_the_first(docs: Steps) -> None:
@@ -60,10 +60,10 @@ def test_an_event_that_becomes_visible_late_is_not_missed_by_the_hint(docs: Step
     with session(docs.synced.database) as late:
         late.execute("INSERT INTO docs VALUES (1, 'began first')")
         docs.insert(_2="committed first")
-        assert drain(until=time.monotonic() + 5) == 1
+        assert drain(until=within(5)) == 1
         late.commit()
     docs.covered()
-    eventually(lambda: drain(until=time.monotonic() + 5) == 1, what="the full look finds the earlier id")
+    eventually(lambda: drain(until=within(5)) == 1, what="the full look finds the earlier id")
     docs.synced.sync()
 
 
@@ -97,12 +97,12 @@ def test_events_of_locked_work_rows_stay_and_all_others_move(docs: Steps) -> Non
         docs.change(1, "changed again")
         docs.insert(_3="three")
         began = time.monotonic()
-        assert drain(until=began + 5) == 2
+        assert drain(until=within(5)) == 2
         assert time.monotonic() - began < 1, "nobody is waited for"
         assert docs.synced.events() == [[1], [1]]
         docs.covered()
-        assert drain(until=time.monotonic() + 5) == 0
-    assert drain(until=time.monotonic() + 5) == 2, "by the next drain, not by the next look at all of it"
+        assert drain(until=within(5)) == 0
+    assert drain(until=within(5)) == 2, "by the next drain, not by the next look at all of it"
     assert docs.work(1, "generation") == 2
     docs.synced.sync()
 
@@ -115,11 +115,11 @@ def test_more_events_of_locked_rows_than_a_slice_holds_keep_no_other_from_moving
         for turn in range(7):
             docs.change(1, f"text {turn}")
         docs.change(2, "changed")
-        assert drain(until=time.monotonic() + 5) == 1
+        assert drain(until=within(5)) == 1
         docs.insert(_3="three")
-        assert drain(until=time.monotonic() + 5) == 1
+        assert drain(until=within(5)) == 1
         docs.covered()
-    assert drain(until=time.monotonic() + 5) == 7
+    assert drain(until=within(5)) == 7
     docs.synced.sync()
 
 
@@ -146,7 +146,7 @@ def test_an_event_whose_id_another_one_has_as_well_is_moved_once(docs: Steps) ->
     docs.insert(_2="two")
     assert docs.synced.database.value("SELECT count(DISTINCT id) FROM pgvector_sync.outbox") == 1
     drain = Drain(docs.runtime.database, 1)
-    eventually(lambda: drain(until=time.monotonic() + 1) == 0 and docs.synced.events() == [])
+    eventually(lambda: drain(until=within(1)) == 0 and docs.synced.events() == [])
     assert docs.in_work() == [1, 2]
     docs.synced.sync()
 
@@ -202,7 +202,7 @@ def test_an_event_whose_key_is_too_long_for_work_is_parked_and_all_others_pass(
         "INSERT INTO named SELECT 'after ' || i, 'text ' || i FROM generate_series(1, 30) AS i",
     )
     drain = Drain(named.runtime.database, 1_000)
-    eventually(lambda: drain(until=time.monotonic() + 5) == 0, what="nothing is left to drain")
+    eventually(lambda: drain(until=within(5)) == 0, what="nothing is left to drain")
     named.covered()
     assert named.synced.database.execute("SELECT key ->> 0, error_class FROM pgvector_sync.outbox") == [
         (too_long, "key_refused_54000")
@@ -230,8 +230,8 @@ def test_an_innocent_event_that_commits_while_the_culprit_is_parked_is_not_parke
             alone(start)
 
         monkeypatch.setattr(drain, "_alone", after_the_commit)
-        drain(until=time.monotonic() + 5)
-    eventually(lambda: drain(until=time.monotonic() + 5) == 0, what="nothing is left to drain")
+        drain(until=within(5))
+    eventually(lambda: drain(until=within(5)) == 0, what="nothing is left to drain")
     parked = "SELECT key ->> 0, error_class FROM pgvector_sync.outbox WHERE error_class IS NOT NULL"
     assert named.synced.database.execute(parked) == [("culprit", "key_refused_22P02")]
     named.synced.settle()
@@ -319,11 +319,11 @@ def test_a_sweep_goes_on_where_it_stopped_and_its_event_stays_until_the_end(
     drain = Drain(docs.runtime.database, 1_000)
     with session(docs.synced.database) as application:
         application.execute("SELECT FROM docs_embedding WHERE id = 15 FOR UPDATE")
-        drain(until=time.monotonic() + 5)
+        drain(until=within(5))
         assert {key for (key,) in docs.synced.vectors()} == set(range(11, 31))
         assert docs.synced.events() == [None]
         docs.covered()
-    drain(until=time.monotonic() + 5)
+    drain(until=within(5))
     assert docs.synced.vectors() == {}
     assert docs.synced.events() == []
 

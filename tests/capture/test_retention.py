@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store.runs import Run
 from support.synced import OURS, Synced, role
+from support.waiting import within
 
 YEARS = (2021, 2022, 2023, 2024)
 ROWS = 5
@@ -44,7 +44,7 @@ def docs(synced: Synced) -> Synced:
 
 def reconciled(synced: Synced, runtime: Runtime | None = None, **options: Any) -> Run:
     requested = request_reconcile(synced.owner.database, "docs", Reconcile(**options))
-    run.carry_out(runtime or synced.runtime, requested.run_id, until=time.monotonic() + 20)
+    run.carry_out(runtime or synced.runtime, requested.run_id, until=within(20))
     return find_run(synced.runtime, requested.run_id)
 
 

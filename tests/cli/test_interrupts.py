@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from datetime import timedelta
 
 import pytest
 
@@ -20,7 +21,7 @@ class Swallows:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_ctrl_c_that_a_finalizer_swallows_is_raised_again(monkeypatch):
-    monkeypatch.setattr(interrupts, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(interrupts, "RAISE_AGAIN_AFTER", timedelta(seconds=0.05))
 
     def unlucky() -> None:
         with Interrupts():
@@ -32,7 +33,7 @@ def test_a_ctrl_c_that_a_finalizer_swallows_is_raised_again(monkeypatch):
 
 
 def test_once_the_stopping_has_begun_nothing_is_raised_any_more(monkeypatch):
-    monkeypatch.setattr(interrupts, "AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr(interrupts, "RAISE_AGAIN_AFTER", timedelta(seconds=0.05))
     with Interrupts() as caught:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)

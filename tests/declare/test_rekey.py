@@ -20,7 +20,7 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.model import KeyColumn, Lane
 from pgvector_sync.store.key_change import key_changes, widens
 from support.synced import Synced
-from support.waiting import eventually
+from support.waiting import eventually, within
 
 INTEGER = "CREATE TABLE docs (id int PRIMARY KEY, body text, note text)"
 ROWS = "INSERT INTO docs SELECT g, 'text ' || g, 'note ' || g FROM generate_series(1, 30) g"
@@ -265,7 +265,7 @@ def test_a_rename_that_was_another_column_ends_with_every_vector_at_its_own_row(
 def test_a_batch_that_was_claimed_under_the_old_key_writes_nothing(docs: Synced):
     docs.run("UPDATE docs SET body = 'new ' || body WHERE id <= 3")
 
-    Drain(docs.runtime.database, 100)(until=float("inf"))
+    Drain(docs.runtime.database, 100)(until=within(60))
     batch = claim(docs.runtime, "docs", Lane.LIVE)
     assert batch is not None
     reading = read(docs.runtime, batch)
@@ -281,7 +281,7 @@ def test_a_batch_that_was_claimed_under_the_old_key_writes_nothing(docs: Synced)
 def test_work_and_events_of_the_old_key_are_carried_over(docs: Synced):
     docs.run("UPDATE docs SET body = 'waits in work' WHERE id = 1")
 
-    Drain(docs.runtime.database, 100)(until=float("inf"))
+    Drain(docs.runtime.database, 100)(until=within(60))
     docs.run("UPDATE docs SET body = 'waits in the outbox' WHERE id = 2", *DROP_TRIGGERS, WIDEN)
     docs.run("ALTER TABLE docs RENAME id TO doc_id")
     docs.apply()

@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -155,7 +156,7 @@ def test_a_sentinel_url_is_taken_apart() -> None:
 @pytest.mark.parametrize("url", ["sentinel://", "sentinel://a:x", "sentinel://a/db", "sentinel://a;redis://b"])
 def test_what_is_no_sentinel_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="REDIS_URL"):
-        open_client(url, timeout=1)
+        open_client(url, timeout=timedelta(seconds=1))
 
 
 def test_valkeys_schemes_mean_redis() -> None:

@@ -6,7 +6,6 @@ The provider is a function here, since it is not what is proven; all else is the
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from pgvector_sync.embedding.embedder import Embeddings
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.errors import InputRejected
 from pgvector_sync.model import Lane, Spec
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import open_database
 from pgvector_sync.settings import Settings
@@ -31,6 +31,7 @@ from support.endpoint import Endpoint, vector_of
 from support.servers import Database
 from support.steps import Steps
 from support.synced import DIMENSIONS, TEXT_LIMIT, Synced, session
+from support.waiting import within
 
 DOCS = "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text, price numeric)"
 """`body` is tracked; the others are not, until a scenario says so."""
@@ -277,6 +278,6 @@ def writer(arena: Arena) -> psycopg.Connection[Any]:
     return session(arena.synced.database)
 
 
-def soon() -> float:
+def soon() -> Deadline:
     """A deadline that nothing here reaches."""
-    return time.monotonic() + 10
+    return within(10)

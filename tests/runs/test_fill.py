@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from datetime import timedelta
 from uuid import uuid4
 
@@ -16,7 +15,7 @@ from pgvector_sync.store import usage
 from support.processes import Processes
 from support.steps import Steps, another_worker
 from support.synced import DOCS, Synced, session
-from support.waiting import eventually
+from support.waiting import eventually, within
 
 
 @pytest.fixture
@@ -48,7 +47,7 @@ def carry_out(steps: Steps, *, seconds: float = 10.0) -> bool:
         lambda: steps.synced.database.value("SELECT visible_at <= now() FROM pgvector_sync.run"),
         what="the run is due again",
     )
-    done = run.carry_out(steps.runtime, run_of(steps.synced)[0], until=time.monotonic() + seconds)
+    done = run.carry_out(steps.runtime, run_of(steps.synced)[0], until=within(seconds))
     steps.covered()
     return done
 
@@ -101,6 +100,8 @@ def test_a_fill_killed_between_its_pages_goes_on_at_its_watermark(
 
 FILL = """
 import sys, time
+from datetime import timedelta
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.runtime.bootstrap import open_runtime
 from pgvector_sync.runs import bulk
 from pgvector_sync.runs import run
@@ -109,7 +110,7 @@ from pgvector_sync.runtime.keeper import new_lease
 bulk.PAGE_ROWS = 10
 with open_runtime() as runtime:
     print("begins", flush=True)
-    while not run.carry_out(runtime, int(sys.argv[1]), until=time.monotonic() + 60):
+    while not run.carry_out(runtime, int(sys.argv[1]), until=Deadline.after(timedelta(minutes=1))):
         time.sleep(0.02)
 """
 
@@ -135,7 +136,7 @@ def test_two_workers_carry_out_a_fill_once(waiting: Synced) -> None:
         claimed = bulk.runs.claim
         with first.runtime.database.transaction() as connection:
             assert claimed(connection, run_id, new_lease(first.runtime.settings)) is not None
-        assert run.carry_out(second.runtime, run_id, until=time.monotonic() + 5) is False
+        assert run.carry_out(second.runtime, run_id, until=within(5)) is False
         assert depth(waiting) == 0
         waiting.covered()
 

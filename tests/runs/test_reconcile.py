@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +15,7 @@ from pgvector_sync.store.runs import Run
 from support.endpoint import vector_of
 from support.steps import Steps
 from support.synced import DIMENSIONS, DOCS, MODEL, Synced
-from support.waiting import eventually
+from support.waiting import eventually, within
 
 ROWS = 40
 
@@ -37,7 +36,7 @@ def unnoticed(docs: Steps, *statements: str) -> None:
 def reconciled(docs: Steps, **options: Any) -> Run:
     """Walked to its end, its repairs aside."""
     requested = request_reconcile(docs.runtime.database, docs.pipeline, Reconcile(**options))
-    run.carry_out(docs.runtime, requested.run_id, until=time.monotonic() + 20)
+    run.carry_out(docs.runtime, requested.run_id, until=within(20))
     return find_run(docs.runtime, requested.run_id)
 
 
@@ -176,7 +175,7 @@ def test_orphans_up_to_the_share_of_the_schedule_are_removed(filled: Steps) -> N
 def test_a_source_that_hides_its_rows_fails_the_run_and_deletes_nothing(filled: Steps) -> None:
     requested = request_reconcile(filled.runtime.database, "docs")
     filled.synced.run("ALTER TABLE docs ENABLE ROW LEVEL SECURITY")
-    assert run.carry_out(filled.runtime, requested.run_id, until=time.monotonic() + 20)
+    assert run.carry_out(filled.runtime, requested.run_id, until=within(20))
     ended = find_run(filled.runtime, requested.run_id)
     assert ended.state == "failed"
     assert "42501" in (ended.reason or "")
@@ -244,13 +243,13 @@ def test_a_run_that_is_killed_between_its_pages_goes_on_where_it_was(
         patched.setattr(reconcile.runs, "advance", dies_in_the_third_page)
         patched.setattr(reconcile.runs, "give_back", lambda *_, **__: None)
         with pytest.raises(KilledError):
-            run.carry_out(other.runtime, requested.run_id, until=time.monotonic() + 20)
+            run.carry_out(other.runtime, requested.run_id, until=within(20))
     half = find_run(filled.runtime, requested.run_id)
     assert 0 < half.rows_seen < ROWS
     walked = "SELECT walked FROM pgvector_sync.run WHERE id = %s"
     eventually(
         lambda: (
-            run.carry_out(filled.runtime, requested.run_id, until=time.monotonic() + 5)
+            run.carry_out(filled.runtime, requested.run_id, until=within(5))
             or filled.synced.database.value(walked, requested.run_id)
         )
     )

@@ -16,6 +16,7 @@ from pgvector_sync.runs.requests import request_reembed
 from pgvector_sync.store import runs
 from pgvector_sync.store.runs import Run
 from support.steps import Steps
+from support.waiting import within
 
 ROWS = 30
 
@@ -35,7 +36,7 @@ def ask(docs: Steps, *, keys: list[Key] | None = None, **options: Any) -> int:
 
 def walked(docs: Steps, run_id: int, *, seconds: float = 10.0) -> Run:
     """The run, enqueued to its end; nothing of it is embedded yet."""
-    run.carry_out(docs.runtime, run_id, until=time.monotonic() + seconds)
+    run.carry_out(docs.runtime, run_id, until=within(seconds))
     return find_run(docs.runtime, run_id)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from datetime import time as time_of_day
 from typing import Any
 
@@ -23,6 +22,7 @@ from pgvector_sync.model.request import (
 from pgvector_sync.observe.waiting import find_run
 from pgvector_sync.runs import run
 from support.steps import Steps
+from support.waiting import within
 
 NIGHT = (time_of_day(22), time_of_day(5, 30))
 
@@ -116,7 +116,7 @@ def test_a_run_written_by_hand_fails_with_its_reason_and_touches_no_row(
     run_id = docs.synced.database.value(
         "INSERT INTO pgvector_sync.run (pipeline_id, kind, options) VALUES (1, %s, %s) RETURNING id", kind, options
     )
-    assert run.carry_out(docs.runtime, run_id, until=time.monotonic() + 5)
+    assert run.carry_out(docs.runtime, run_id, until=within(5))
     ended = find_run(docs.runtime, run_id)
     assert (ended.state, ended.rows_seen, ended.rows_enqueued) == ("failed", 0, 0)
     assert str(ended.reason).startswith("options")

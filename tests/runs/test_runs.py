@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -25,7 +24,7 @@ from pgvector_sync.store.runs import Run
 from support import jobs
 from support.steps import Steps
 from support.synced import DIMENSIONS, Synced
-from support.waiting import eventually
+from support.waiting import eventually, within
 
 ROWS = 20
 
@@ -42,7 +41,7 @@ def ask(docs: Steps, *, keys: list[Key] | None = None, **options: Any) -> int:
 
 
 def walk(docs: Steps, run_id: int, seconds: float = 10) -> Run:
-    run.carry_out(docs.runtime, run_id, until=time.monotonic() + seconds)
+    run.carry_out(docs.runtime, run_id, until=within(seconds))
     return find_run(docs.runtime, run_id)
 
 
@@ -110,7 +109,7 @@ def test_an_apply_in_mid_run_is_not_taken_for_drift(filled: Steps, monkeypatch: 
             filled.synced.declare(model="text-embedding-3-large")
             filled.synced.apply()
             fill = filled.synced.database.value("SELECT max(id) FROM pgvector_sync.run WHERE kind = 'fill'")
-            run.carry_out(filled.runtime, fill, until=time.monotonic() + 5)
+            run.carry_out(filled.runtime, fill, until=within(5))
             while filled.process(Lane.BULK) is not None:
                 pass
         return step(*args)
@@ -211,7 +210,7 @@ def test_a_page_that_takes_too_long_is_made_smaller(
 
         def ended() -> bool:
             with contextlib.suppress(psycopg.OperationalError):
-                run.carry_out(one, run_id, until=time.monotonic() + 5)
+                run.carry_out(one, run_id, until=within(5))
             return find_run(one, run_id).state == "finished"
 
         eventually(ended, 10)
@@ -235,7 +234,7 @@ def test_a_pipeline_removed_while_a_page_commits_leaves_nothing(
             eventually(lambda: filled.synced.database.value(waiting))
 
     monkeypatch.setattr(bulk, "reach", at)
-    run.carry_out(filled.runtime, run_id, until=time.monotonic() + 5)
+    run.carry_out(filled.runtime, run_id, until=within(5))
     remover.join()
     assert filled.synced.names() == []
     assert filled.in_work() == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -28,7 +27,7 @@ from support.endpoint import Endpoint, vector_of
 from support.servers import Postgres
 from support.steps import Interrupted
 from support.synced import DIMENSIONS, TEXT_LIMIT, Synced
-from support.waiting import eventually
+from support.waiting import eventually, within
 
 ROW_TIMEOUT = timedelta(seconds=0.5)
 NAPS = (
@@ -94,7 +93,7 @@ def test_a_row_that_sleeps_is_parked_and_the_others_are_embedded_in_the_same_pas
 ) -> None:
     naps.settle()
     naps.run("UPDATE docs SET body = body || '!', note = CASE id WHEN 17 THEN '60' ELSE '0' END")
-    Drain(quick_limit.database, 1000)(until=float("inf"))
+    Drain(quick_limit.database, 1000)(until=within(60))
     outcome = process(quick_limit, "docs", Lane.LIVE) or process(quick_limit, "docs", Lane.BULK)
     assert outcome is not None
     assert (outcome.stored, outcome.parked) == (ROWS - 1, 1)
@@ -165,7 +164,7 @@ def test_a_row_that_becomes_slow_during_the_call_is_bought_no_more_often_than_it
 ) -> None:
     naps.settle()
     naps.run("UPDATE docs SET body = 'changed' WHERE id IN (4, 5)")
-    Drain(quick_limit.database, 1000)(until=float("inf"))
+    Drain(quick_limit.database, 1000)(until=within(60))
     naps.endpoint.calls.inputs = 0
     runtime = _meanwhile(quick_limit, lambda: naps.run("UPDATE docs SET note = '60' WHERE id = 4"))
     assert process(runtime, "docs", Lane.LIVE) is not None
@@ -197,7 +196,7 @@ def test_a_deep_reconciliation_passes_a_slow_row(
     running = "SELECT count(*) FROM pgvector_sync.run WHERE kind = 'reconcile' AND state <> 'finished'"
     done = Loop(quick_limit).run(
         finished=lambda: naps.database.value(running) == 0 and settled(quick_limit.database, None),
-        until=time.monotonic() + 20,
+        until=within(20),
     )
     assert done
     assert naps.dead() == [([12], "expression_too_slow")]

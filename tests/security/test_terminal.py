@@ -12,6 +12,7 @@ import subprocess
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -293,7 +294,7 @@ def test_no_part_of_a_mistyped_password_is_shown(
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")
     if arguments[0] in ("worker", "beat"):
         with suppress(ConfigError):
-            open_client(url, timeout=1)
+            open_client(url, timeout=timedelta(seconds=1))
             return  # it can be read, and would be waited for
     monkeypatch.setenv(variable, url)
     load_settings.cache_clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from pgvector_sync.runtime.bootstrap import Embedders, open_database
 from pgvector_sync.settings import Settings
 from support.endpoint import ALLOWED_HOSTS, vector_of
 from support.synced import DIMENSIONS, TEXT_LIMIT, Synced
+from support.waiting import within
 
 
 @dataclass
@@ -90,7 +90,7 @@ class Steps:
     # -- the worker ----------------------------------------------------------------------------------------
 
     def drain(self) -> int:
-        moved = Drain(self.runtime.database, self.runtime.settings.drain_rows)(until=time.monotonic() + 10)
+        moved = Drain(self.runtime.database, self.runtime.settings.drain_rows)(until=within(10))
         self.covered()
         return moved
 

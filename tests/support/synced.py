@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from pgvector_sync.store.shape import Shape, key_json
 from support.endpoint import ALLOWED_HOSTS, ENVIRONMENT, Endpoint, vector_of
 from support.roles import OWNER, WORKER
 from support.servers import Database
+from support.waiting import within
 
 DIMENSIONS = 8
 MODEL = "text-embedding-3-small"
@@ -123,9 +123,7 @@ class Synced:
     def settle(self, *, seconds: float = 20.0, runtime: Runtime | None = None) -> None:
         """The loop of `sync`, until nothing is left to do."""
         runtime = runtime or self.runtime
-        done = Loop(runtime).run(
-            finished=lambda: settled(runtime.database, None), until=time.monotonic() + seconds
-        )
+        done = Loop(runtime).run(finished=lambda: settled(runtime.database, None), until=within(seconds))
         assert done, f"still not settled after {seconds:g} s"
 
     def turns(self, count: int) -> bool:
@@ -140,7 +138,7 @@ class Synced:
         """Until nothing waits, whatever the state."""
         loop = Loop(self.runtime)
         waiting = "SELECT (SELECT count(*) FROM pgvector_sync.outbox) + (SELECT count(*) FROM pgvector_sync.work)"
-        assert loop.run(finished=lambda: self.database.value(waiting) == 0, until=time.monotonic() + 20)
+        assert loop.run(finished=lambda: self.database.value(waiting) == 0, until=within(20))
 
     def covered_by_events(self) -> None:
         """Every change is in the outbox, if only as one whose key could not be read."""

@@ -5,9 +5,17 @@ from __future__ import annotations
 import inspect
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import TypeVar
 
+from pgvector_sync.model.deadline import Deadline
+
 T = TypeVar("T")
+
+
+def within(seconds: float) -> Deadline:
+    """A deadline so many seconds from now."""
+    return Deadline.after(timedelta(seconds=seconds))
 
 
 def eventually(predicate: Callable[[], T], timeout: float = 10.0, *, what: str | None = None) -> T:

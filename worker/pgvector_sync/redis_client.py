@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -57,11 +58,11 @@ class Sentinels:
     password: str | None = field(repr=False)
     sentinel_password: str | None = field(repr=False)
 
-    def sentinel_options(self, timeout: float) -> dict[str, Any]:
+    def sentinel_options(self, timeout: timedelta) -> dict[str, Any]:
         """Of the connections to the sentinels themselves: where one is away, the next is asked at once."""
         options: dict[str, Any] = {
-            "socket_timeout": timeout,
-            "socket_connect_timeout": timeout,
+            "socket_timeout": timeout.total_seconds(),
+            "socket_connect_timeout": timeout.total_seconds(),
             "retry": Retry(NoBackoff(), 0),
         }
         return options | ({"password": self.sentinel_password} if self.sentinel_password else {})
@@ -156,9 +157,10 @@ def sentinels(url: str, variable: str) -> Sentinels:
     )
 
 
-def open_client(url: str, *, timeout: float, variable: str = "REDIS_URL", **options: Any) -> Redis:
+def open_client(url: str, *, timeout: timedelta, variable: str = "REDIS_URL", **options: Any) -> Redis:
     """A client that connects when first used and reconnects by itself; safe across threads. Raises ConfigError."""
-    options |= {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    seconds = timeout.total_seconds()
+    options |= {"socket_timeout": seconds, "socket_connect_timeout": seconds}
     if scheme_of(url) != SENTINEL:
         return Client.from_url(plain_url(url, variable), **options)
     found = sentinels(url, variable)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
-
 from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.runs.run import carry_out
 from support.examined import look, the
 from support.synced import Synced
+from support.waiting import within
 
 
 def reconcile(docs: Synced) -> None:
     run = request_reconcile(docs.runtime.database, "docs").run_id
-    carry_out(docs.runtime, run, until=time.monotonic() + 10)
+    carry_out(docs.runtime, run, until=within(10))
 
 
 def test_a_pipeline_that_was_never_compared_is_fine_and_told_how(docs: Synced) -> None:

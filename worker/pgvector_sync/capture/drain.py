@@ -12,6 +12,7 @@ from pgvector_sync.database import KEY_REFUSED, Database
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Pipeline
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.store import locks, outbox, pipelines, rows
 from pgvector_sync.store.outbox import Drained, EventId
 from pgvector_sync.store.shape import Shape
@@ -42,8 +43,8 @@ class Drain:
     _full_look_at: float = 0.0
     _sweeps: dict[int, Sweep] = field(default_factory=dict)
 
-    def __call__(self, *, until: float) -> int:
-        """Drains until the outbox is empty, another drains, or `until` (time.monotonic); returns events moved
+    def __call__(self, *, until: Deadline) -> int:
+        """Drains until the outbox is empty, another drains, or `until`; returns events moved
         or parked.
 
         Events whose work rows are locked are passed by once per call.
@@ -51,7 +52,7 @@ class Drain:
         total = 0
         limit = self.limit
         start, left = self._start(), None
-        while time.monotonic() < until:
+        while not until.passed:
             asked = limit
             try:
                 drained = self._slice(start, asked)
@@ -119,7 +120,7 @@ class Drain:
                 outbox.park(connection, event_id, error_class)
                 emit(EventParked(event_id=event_id, error_class=error_class))
 
-    def _sweep(self, *, until: float) -> None:
+    def _sweep(self, *, until: Deadline) -> None:
         with self.database.transaction() as connection:
             pending = outbox.sweeps(connection)
             every = pipelines.all_pipelines(connection) if pending else []
@@ -136,11 +137,11 @@ class Drain:
                     outbox.finish_sweep(connection, sweep.events)
                 del self._sweeps[source_id]
 
-    def _walk(self, pipeline: Pipeline, sweep: Sweep, *, until: float) -> bool:
+    def _walk(self, pipeline: Pipeline, sweep: Sweep, *, until: Deadline) -> bool:
         """Walks one target from where the sweep was; True at its end."""
         shape = Shape(pipeline, self.database.vector_schema)
         removed = 0
-        while time.monotonic() < until:
+        while not until.passed:
             try:
                 with self.database.transaction() as connection:
                     rows.require_open_to_writes(connection, shape)  # before any weaker lock, as in a write

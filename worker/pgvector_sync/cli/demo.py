@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -177,7 +178,7 @@ def _search(runtime: Runtime, query: str, *, k: int = 3) -> None:
 
 def _change(demo: Demo, runtime: Runtime, servers: Embedded) -> None:
     edited = ".".join(steps.EDITED)
-    times = [seconds * 1000 for seconds in steps.edit(servers.database_url, demo.up)]
+    times = [took / timedelta(milliseconds=1) for took in steps.edit(servers.database_url, demo.up)]
     out.print()
     _line("edit", f"{edited} is about baking bread now, after {len(times)} edits")
     each = ", ".join(f"{milliseconds:.0f}" for milliseconds in times)

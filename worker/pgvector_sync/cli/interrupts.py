@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+from datetime import timedelta
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-AGAIN_SECONDS = 2.0
+RAISE_AGAIN_AFTER = timedelta(seconds=2)
 """What a finalizer swallows, as Python does, is raised again until the stopping begins."""
 
 
@@ -51,13 +52,13 @@ class Interrupts:
 
     def _again(self, _number: int, _frame: FrameType | None) -> None:
         if self.first is not None and not self._ending:
-            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN_AFTER.total_seconds())
             raise KeyboardInterrupt
 
     def _on(self, number: int, _frame: FrameType | None) -> None:
         if self.first is None and not self._ending:
             self.first = signal.Signals(number)
-            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
+            signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN_AFTER.total_seconds())
             raise KeyboardInterrupt
         self.first = self.first or signal.Signals(number)
         self._hurried = True

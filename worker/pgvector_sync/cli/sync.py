@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from pgvector_sync.engine import watch
 from pgvector_sync.engine.loop import Loop, Progress
 from pgvector_sync.engine.presence import present
 from pgvector_sync.errors import ConfigError
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.observe.status import PipelineStatus, nothing_to_wait_for, read_status, unfinished
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.telemetry import configure_logging
@@ -46,7 +48,7 @@ def sync(
                 say("syncing until Ctrl-C")
                 loop.run(finished=lambda: False)
                 return
-            _once(runtime, loop, pipeline, statuses, timeout_seconds=timeout)
+            _once(runtime, loop, pipeline, statuses, within=timedelta(seconds=timeout))
 
 
 def _once(
@@ -55,7 +57,7 @@ def _once(
     pipeline: str | None,
     statuses: list[PipelineStatus],
     *,
-    timeout_seconds: float,
+    within: timedelta,
 ) -> None:
     started = time.monotonic()
     todo = sum(max(status.waiting, status.unfilled) for status in statuses)
@@ -66,7 +68,7 @@ def _once(
 
         loop.run(
             finished=lambda: nothing_to_wait_for(runtime.database, pipeline),
-            until=started + timeout_seconds,
+            until=Deadline.after(within),
             on_turn=on_turn,
         )
     done, seconds = loop.progress, time.monotonic() - started

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -31,7 +32,7 @@ from pgvector_sync.store.migrations import migrate
 _PREAMBLE = re.compile(r"\d{4}-\d\d-\d\dT(\d\d:\d\d:\d\d)\.\d+Z \[(?:info|(\w+)) *\]")
 """Of a line of our console log: date, time, and the level where it isn't `info`."""
 
-LOOK = 0.1
+LOOK_EVERY = timedelta(milliseconds=100)
 """Seconds between two looks at what worker and beat have logged."""
 COLOURS = {"worker": "cyan", "beat": "magenta"}
 OWN = {"DATABASE_URL": "Postgres", "REDIS_URL": "Redis"}
@@ -139,7 +140,7 @@ def _stream(running: Up) -> None:
         for child in running.children:
             _show(child)
         running.check()
-        time.sleep(LOOK)
+        time.sleep(LOOK_EVERY.total_seconds())
 
 
 def _show(child: Child) -> None:

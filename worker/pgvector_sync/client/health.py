@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-CONNECT_SECONDS = 3
+CONNECT_TIMEOUT = timedelta(seconds=3)
 COUNT_LIMIT_ROWS = 1_000
 """Whether something waits is all that matters, and the lag is of the oldest."""
 
@@ -43,8 +43,8 @@ def check(database_url: str, *, max_lag: timedelta | None = None) -> Health:
 
     try:
         with psycopg.connect(
-            libpq_url(database_url), connect_timeout=CONNECT_SECONDS, row_factory=dict_row, prepare_threshold=None,
-            application_name="pgvector-sync health", autocommit=True,
+            libpq_url(database_url), connect_timeout=int(CONNECT_TIMEOUT.total_seconds()), row_factory=dict_row,
+            prepare_threshold=None, application_name="pgvector-sync health", autocommit=True,
         ) as connection:  # fmt: skip
             pipelines = status.pipelines(connection, limit=COUNT_LIMIT_ROWS)
             alive = workers.alive(connection)

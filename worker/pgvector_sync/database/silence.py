@@ -36,10 +36,10 @@ class ListeningConnection(psycopg.Connection[Row]):
     def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
         """Raises psycopg.OperationalError, with the connection closed, where the server has gone silent."""
         if self.silence is not None:
-            gen = self._while_heard(gen, self.silence.total_seconds())
+            gen = self._while_heard(gen, self.silence)
         return super().wait(gen, *args, **options)
 
-    def _while_heard(self, gen: PQGen[T], seconds: float) -> PQGen[T]:
+    def _while_heard(self, gen: PQGen[T], silence: timedelta) -> PQGen[T]:
         """`gen`, which psycopg resumes with nothing ten times a second while nothing comes."""
         heard = time.monotonic()
         try:
@@ -48,10 +48,10 @@ class ListeningConnection(psycopg.Connection[Row]):
                 ready = yield wanted
                 if ready:
                     heard = time.monotonic()
-                elif time.monotonic() - heard > seconds:
+                elif time.monotonic() - heard > silence.total_seconds():
                     self._cancel_without_waiting()
                     self.pgconn.finish()  # no goodbye: it would not arrive either
-                    raise psycopg.OperationalError(f"the server has been silent for {seconds:g} s")
+                    raise psycopg.OperationalError(f"the server has been silent for {silence.total_seconds():g} s")
                 wanted = gen.send(ready)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]

@@ -6,6 +6,7 @@ An application that has registered us keeps its own way.
 from __future__ import annotations
 
 import ssl
+from datetime import timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -28,8 +29,8 @@ from pgvector_sync.redis_client import (
 )
 from pgvector_sync.settings import Settings
 
-SOCKET_TIMEOUT = 10
-CONNECT_TIMEOUT = 5
+SOCKET_TIMEOUT = timedelta(seconds=10)
+CONNECT_TIMEOUT = timedelta(seconds=5)
 
 
 def broker_settings(settings: Settings) -> dict[str, Any]:
@@ -43,8 +44,8 @@ def broker_settings(settings: Settings) -> dict[str, Any]:
         "ack_emulation": False,
         "queue_order_strategy": "priority",  # in the order of task_queues: live first
         "priority_steps": [0],
-        "socket_timeout": SOCKET_TIMEOUT,
-        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_timeout": SOCKET_TIMEOUT.total_seconds(),
+        "socket_connect_timeout": CONNECT_TIMEOUT.total_seconds(),
         "socket_keepalive": True,
         "health_check_interval": 10,
         "global_keyprefix": settings.redis_prefix,

@@ -88,5 +88,4 @@ def open_doorbell(app: Celery) -> Doorbell:
 @cache
 def open_redis(url: str) -> Redis:
     """One client per process and URL. Raises ConfigError."""
-    timeout = SOCKET_TIMEOUT.total_seconds()
-    return open_client(url, timeout=timeout, health_check_interval=30)
+    return open_client(url, timeout=SOCKET_TIMEOUT, health_check_interval=30)

@@ -47,5 +47,5 @@ def _add_to_settings(sender: Celery, **_: Any) -> None:
     for name in queues.all:
         if name not in known:
             known.select_add(Queue(name, Exchange("", type="direct"), routing_key=name))
-    options = {"queue": queues.maintenance, "expires": tasks.TICK_EXPIRES_SECONDS}
-    sender.add_periodic_task(tasks.TICK_SECONDS, sender.signature(TICK), name=TICK, **options)
+    options = {"queue": queues.maintenance, "expires": tasks.TICK_LIFE.total_seconds()}
+    sender.add_periodic_task(tasks.TICK_EVERY.total_seconds(), sender.signature(TICK), name=TICK, **options)

@@ -6,7 +6,6 @@ up for by the next poll, and a task that runs twice writes once.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -32,6 +31,7 @@ from pgvector_sync.engine.turn import Engine
 from pgvector_sync.errors import MessageRefused, Refused, TaskFailed
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Lane
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.runs.requests import request_reembed
 from pgvector_sync.runs.run import carry_out
 from pgvector_sync.runtime.bootstrap import process_runtime
@@ -45,8 +45,8 @@ from pgvector_sync.telemetry.leaks import places_of, words_of
 RUN_FOR = timedelta(seconds=20)
 """How long one message keeps a run going; the relay rings again for the rest."""
 REEMBED_EVERY = timedelta(hours=1)
-TICK_SECONDS = 10.0
-TICK_EXPIRES_SECONDS = 30
+TICK_EVERY = timedelta(seconds=10)
+TICK_LIFE = timedelta(seconds=30)
 
 
 @contextmanager
@@ -95,7 +95,7 @@ def run(self: Any, run_id: int) -> None:
     with _outages_pass():
         open_doorbell(self.app).answered(f"run:{run_id}")
     with _outages_pass():
-        carry_out(process_runtime(), run_id, until=time.monotonic() + RUN_FOR.total_seconds())
+        carry_out(process_runtime(), run_id, until=Deadline.after(RUN_FOR))
 
 
 def reembed(self: Any, pipeline: str) -> None:
@@ -114,7 +114,7 @@ def reembed(self: Any, pipeline: str) -> None:
 def tick(self: Any) -> None:
     """The safety net: a turn as the relay takes it, with all jobs, once per interval however many beats run."""
     runtime = process_runtime()
-    every = timedelta(seconds=TICK_SECONDS * 0.9)
+    every = TICK_EVERY * 0.9
     with _outages_pass():
         with runtime.database.transaction() as connection:
             if not usage.take_tick(connection, "tick", uuid4(), every=every):

@@ -10,6 +10,7 @@ Nor is anything that lies in a queue: kombu and Celery get to see only messages 
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -58,7 +59,7 @@ def _checked(queue: bytes, raw: bytes) -> tuple[bytes, bytes] | None:
 class _Refusals:
     """Said at once, and then every ten seconds at most: a flood of messages is no flood of lines."""
 
-    EVERY = 10.0
+    EVERY = timedelta(seconds=10)
 
     def __init__(self) -> None:
         self._count = 0
@@ -68,7 +69,7 @@ class _Refusals:
         self._count += 1
         if time.monotonic() >= self._next_at:
             emit(MessagesDropped(reason=Words(reason), messages=self._count))
-            self._count, self._next_at = 0, time.monotonic() + self.EVERY
+            self._count, self._next_at = 0, time.monotonic() + self.EVERY.total_seconds()
 
 
 _refusals = _Refusals()

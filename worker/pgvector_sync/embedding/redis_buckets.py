@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from redis.backoff import NoBackoff
@@ -17,7 +18,7 @@ from pgvector_sync.telemetry.events.process import RedisUnavailable
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-TIMEOUT = 0.5
+TIMEOUT = timedelta(milliseconds=500)
 """Seconds that a call may lose to a Redis that hangs."""
 ASK_AGAIN = 5.0
 """Seconds until a Redis that was away is asked again."""

@@ -12,6 +12,7 @@ from pgvector_sync.database import OUTAGE
 from pgvector_sync.engine import jobs
 from pgvector_sync.engine.turn import Engine
 from pgvector_sync.model import Lane
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.runs.run import carry_out
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.telemetry import emit
@@ -62,7 +63,7 @@ class Loop:
         moved = turn.moved > 0
         for run_id, _, pipeline in turn.runs:
             if self.only in (None, pipeline):
-                moved |= carry_out(self.runtime, run_id, until=time.monotonic() + SLICE.total_seconds())
+                moved |= carry_out(self.runtime, run_id, until=Deadline.after(SLICE))
         for item in turn.due:
             if self.only in (None, item.pipeline) and item.rows:
                 moved |= self._batch(item.pipeline, item.lane)
@@ -79,10 +80,10 @@ class Loop:
         self,
         *,
         finished: Callable[[], bool],
-        until: float | None = None,
+        until: Deadline | None = None,
         on_turn: Callable[[Progress], None] = lambda _: None,
     ) -> bool:
-        """Turns until `finished` says so (True) or `until` (time.monotonic()) has come (False)."""
+        """Turns until `finished` says so (True) or `until` has come (False)."""
         while True:
             try:
                 if not self.turn():
@@ -94,5 +95,5 @@ class Loop:
                 emit(DatabaseUnavailable(sqlstate=error.sqlstate))
                 time.sleep(AFTER_AN_OUTAGE.total_seconds())
             on_turn(self.progress)
-            if until is not None and time.monotonic() >= until:
+            if until is not None and until.passed:
                 return False

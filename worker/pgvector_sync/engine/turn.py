@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -10,6 +9,7 @@ from datetime import timedelta
 from pgvector_sync.capture.drain import Drain
 from pgvector_sync.database import Database
 from pgvector_sync.engine.jobs import Job, Jobs
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Kind
 from pgvector_sync.runtime.keeper import Expiry
 from pgvector_sync.settings import Settings
@@ -51,7 +51,7 @@ class Engine:
         Rows of a lane are counted up to `counted_rows`. Raises OUTAGE.
         """
         self._run_jobs()
-        moved = self._drain(until=time.monotonic() + self._drain_for.total_seconds())
+        moved = self._drain(until=Deadline.after(self._drain_for))
         self._expire_leases()
         with self._database.transaction(read_only=True) as connection:
             return Turn(moved, runs.due_runs(connection), work.due(connection, limit=counted_rows))

@@ -8,16 +8,17 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.local.embedded.server import wait_until
 from pgvector_sync.local.running import Running
 
-WORKER_PATIENCE = 60.0
-"""Seconds for a warm shutdown: longer than the worker's own soft one."""
-BEAT_PATIENCE = 5.0
-"""Seconds; a beat has nothing to finish, and now and then one misses the signal."""
+WORKER_PATIENCE = timedelta(seconds=60)
+"""For a warm shutdown: longer than the worker's own soft one."""
+BEAT_PATIENCE = timedelta(seconds=5)
+"""A beat has nothing to finish, and now and then one misses the signal."""
 LAST_LINES = 15
 LOG_LIMIT_BYTES = 20_000_000
 
@@ -34,7 +35,7 @@ class Child:
     and it outlives whoever started it until somebody stops it, by the folder.
     """
 
-    def __init__(self, name: str, folder: Path, *, patience: float) -> None:
+    def __init__(self, name: str, folder: Path, *, patience: timedelta) -> None:
         self.name = name
         self.patience = patience
         self.log = folder / f"{name}.log"
@@ -77,7 +78,8 @@ class Child:
 
     def ask_to_stop(self) -> None:
         """A warm shutdown: what is in flight ends, nothing new begins."""
-        wait_until(lambda: self._running.pid is not None or not self.is_running, 5)  # it has just been started
+        # it has just been started
+        wait_until(lambda: self._running.pid is not None or not self.is_running, timedelta(seconds=5))
         pid = self._running.pid
         try:
             if pid is not None:
@@ -91,7 +93,7 @@ class Child:
         wait_until(lambda: not self.is_running or hurried(), self.patience)
         if self.is_running:
             self._kill()
-        if not wait_until(lambda: not self.is_running, 10):
+        if not wait_until(lambda: not self.is_running, timedelta(seconds=10)):
             raise Refused(f"the {self.name} doesn't stop", hint=f"see {self.log}")
         if self._popen is not None:
             self._popen.wait()

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pgvector_sync.local.embedded import Embedded
 from pgvector_sync.local.embedded.ownership import make_folder, require_own
 from pgvector_sync.local.up import Up
 from pgvector_sync.model import State
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.observe.search import nearest
 from pgvector_sync.observe.status import read_status
 from pgvector_sync.runtime import Runtime
@@ -56,8 +58,9 @@ EDITS = (
 )
 QUERY_AFTER_EDITS = "how to make a loaf of bread"
 
-STALLED = 60.0
-"""Seconds without any row done, after which the demo gives up."""
+STALLED = timedelta(minutes=1)
+"""Without any row done for so long the demo gives up."""
+_STALLED_SECONDS = int(STALLED.total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,8 +218,8 @@ def watch_sync(runtime: Runtime, up: Up) -> Iterator[int]:
             raise Refused(f"the pipeline is {status.state}: {status.reason}")
         if now_done != done:
             done, moved = now_done, time.monotonic()
-        elif time.monotonic() - moved > STALLED:
-            raise Refused(f"nothing was embedded for {STALLED:.0f} seconds", hint=f"see {up.worker.log}")
+        elif timedelta(seconds=time.monotonic() - moved) > STALLED:
+            raise Refused(f"nothing was embedded for {_STALLED_SECONDS} seconds", hint=f"see {up.worker.log}")
         time.sleep(0.1)
 
 
@@ -231,8 +234,8 @@ def find(runtime: Runtime, query: str, *, k: int = 3) -> list[Found]:
     return [Found(hits[row.pop("id")].similarity, **row) for row in rows]
 
 
-def edit(database_url: str, up: Up) -> list[float]:
-    """Edits a row several times; for each, the seconds from its commit until its vector had followed.
+def edit(database_url: str, up: Up) -> list[timedelta]:
+    """Edits a row several times; for each, the time from its commit until its vector had followed.
 
     Raises ChildEnded, and Refused where a vector doesn't follow.
     """
@@ -240,20 +243,20 @@ def edit(database_url: str, up: Up) -> list[float]:
         return [_edit(connection, doc, up) for doc in EDITS]
 
 
-def _edit(connection: psycopg.Connection[Any], doc: str, up: Up) -> float:
+def _edit(connection: psycopg.Connection[Any], doc: str, up: Up) -> timedelta:
     vector = (
         "SELECT v.fingerprint FROM public.docstrings_embedding v JOIN public.docstrings d USING (id) "
         "WHERE d.module = %s AND d.name = %s"
     )
     before = connection.execute(vector, EDITED).fetchone()
     connection.execute("UPDATE public.docstrings SET doc = %s WHERE module = %s AND name = %s", (doc, *EDITED))
-    committed = time.monotonic()
+    committed, give_up = time.monotonic(), Deadline.after(STALLED)
     while connection.execute(vector, EDITED).fetchone() == before:
         up.check()
-        if time.monotonic() - committed > STALLED:
-            raise Refused(f"the vector didn't follow for {STALLED:.0f} seconds", hint=f"see {up.worker.log}")
+        if give_up.passed:
+            raise Refused(f"the vector didn't follow for {_STALLED_SECONDS} seconds", hint=f"see {up.worker.log}")
         time.sleep(0.001)
-    return time.monotonic() - committed
+    return timedelta(seconds=time.monotonic() - committed)
 
 
 def delete(database_url: str) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import State
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Kind
 from pgvector_sync.observe.status import START_ONE, nobody, read_status, read_workers
 from pgvector_sync.runs.run import carry_out
@@ -49,7 +50,7 @@ def wait_for(
     last, silent = None, False
     while True:
         if walk:
-            carry_out(runtime, run_id, until=time.monotonic() + WALK_FOR.total_seconds())
+            carry_out(runtime, run_id, until=Deadline.after(WALK_FOR))
         run = find_run(runtime, run_id)
         on_progress(run)
         if not run.running:

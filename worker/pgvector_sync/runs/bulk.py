@@ -5,7 +5,6 @@ A fill takes every row that `where` accepts or that has vectors to lose, a re-em
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -18,6 +17,7 @@ from pgvector_sync.database import Connection, limit_statements
 from pgvector_sync.errors import LeaseLost, Refused
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Reembed
 from pgvector_sync.runs.enqueue import enqueue
 from pgvector_sync.runtime import Runtime, Walked, is_of_a_row, page_limit
@@ -32,11 +32,11 @@ from pgvector_sync.telemetry.events.runs import RunPageEnqueued
 PAGE_ROWS = 1_000
 
 
-def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Walked:
+def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) -> Walked:
     """Goes on from the run's watermark. Raises LeaseLost, and psycopg.Error where the database refuses."""
     request = _asked(run)
     rate, limit = request.rows_per_second, _page_rows(request)
-    while not run.walked and time.monotonic() < until:
+    while not run.walked and not until.passed:
         try:
             page = _read(runtime, run, shape, limit)
         except psycopg.errors.QueryCanceled:

@@ -15,6 +15,7 @@ from pgvector_sync.database import Connection, limit_statements
 from pgvector_sync.errors import LeaseLost
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Schedule, in_window
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Reconcile
 from pgvector_sync.runs.enqueue import enqueue
 from pgvector_sync.runtime import Runtime, Walked, is_of_a_row, page_limit
@@ -27,8 +28,8 @@ from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.runs import Reconciled, ReconcilePageCompared
 
 FIRST_PAGE_ROWS = 1_000
-PAGE_TIME = 1.0
-"""Seconds that a page should take: texts may be large, and a worker gives up on a server that is silent."""
+PAGE_TIME = timedelta(seconds=1)
+"""What a page should take: texts may be large, and a worker gives up on a server that is silent."""
 OUTSIDE = timedelta(minutes=1)
 """When a run looks again whether its time of the day has come."""
 UNPLACED = "unplaced"
@@ -38,7 +39,7 @@ SAMPLES = 10
 STUCK_LIMIT_ROWS = 10_000
 
 
-def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Walked:
+def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) -> Walked:
     """Goes on from the run's watermark. Raises LeaseLost, and psycopg.Error where the database refuses."""
     request = _asked(run)
     if not run.walked and request.window is not None and not in_window(request.window, run.claimed_at):
@@ -47,7 +48,7 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Wa
     most = request.page_rows or shape.pipeline.options.reconcile.page_rows
     limit = min(FIRST_PAGE_ROWS, most)
     while not run.walked:
-        if time.monotonic() >= until:
+        if until.passed:
             return Walked(ended=False, again=timedelta(0))
         if _behind(runtime, run, shape):
             return Walked(ended=False)
@@ -60,12 +61,13 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Wa
             limit = max(1, limit // 8)
             continue
         reach(Failpoint.RECONCILE_COMMITTED)
-        took = time.monotonic() - started
+        took = timedelta(seconds=time.monotonic() - started)
         limit = min(most, _next_size(limit, took))
         rest = took * (1 / share - 1)
-        if time.monotonic() + rest >= until:
-            return Walked(ended=False, again=timedelta(seconds=rest))
-        time.sleep(rest)  # it is the database's time that is shared, not that of whoever carries the run
+        if rest >= until.left:
+            return Walked(ended=False, again=rest)
+        # it is the database's time that is shared, not that of whoever carries the run
+        time.sleep(rest.total_seconds())
     return _finish(runtime, run, shape, until=until)
 
 
@@ -74,19 +76,19 @@ def _asked(run: ClaimedRun) -> Reconcile:
     return run.request
 
 
-def _finish(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Walked:
+def _finish(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) -> Walked:
     """Both tables are walked: figures, orphans, end."""
     if Drift.STUCK not in run.counts:
         run = runtime.database.patiently(partial(_close, runtime, run, shape))
     if reason := _suspicion(run, shape.pipeline.options.reconcile):
         return Walked(ended=runtime.database.patiently(partial(runs.fail, run=run, reason=reason)))
     while runtime.database.patiently(partial(_enqueue_orphans, run, shape)):
-        if time.monotonic() >= until or _behind(runtime, run, shape):
+        if until.passed or _behind(runtime, run, shape):
             return Walked(ended=False)
     return Walked(ended=runtime.database.patiently(partial(runs.finish, run=run)))
 
 
-def _next_size(rows: int, took: float) -> int:
+def _next_size(rows: int, took: timedelta) -> int:
     if took > PAGE_TIME:
         return max(1, rows // 2)
     return rows * 2 if took < PAGE_TIME / 2 else rows

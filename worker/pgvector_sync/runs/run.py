@@ -12,6 +12,7 @@ from pgvector_sync.database import IN_THE_WAY, OUTAGE, Connection
 from pgvector_sync.errors import DatabaseRefuses, LeaseLost, Refused
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Pipeline
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Backfill, Reconcile, Reembed, Unreadable
 from pgvector_sync.runs import bulk, reconcile
 from pgvector_sync.runtime import Runtime, Walked
@@ -29,8 +30,8 @@ AGAIN = timedelta(milliseconds=500)
 AFTER_A_REFUSAL = timedelta(seconds=10)
 
 
-def carry_out(runtime: Runtime, run_id: int, *, until: float) -> bool:
-    """Carries a run on until it has ended, the workers are behind, or `until` (time.monotonic()).
+def carry_out(runtime: Runtime, run_id: int, *, until: Deadline) -> bool:
+    """Carries a run on until it has ended, the workers are behind, or `until`.
 
     True when it has ended. A kill at any point costs at most one page.
     """
@@ -45,7 +46,7 @@ def carry_out(runtime: Runtime, run_id: int, *, until: float) -> bool:
         return _carry_out(runtime, run, pipeline, until=until)
 
 
-def _carry_out(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, *, until: float) -> bool:
+def _carry_out(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, *, until: Deadline) -> bool:
     reach(Failpoint.RUN_CLAIMED)
     with runtime.database.transaction(read_only=True) as connection:
         runtime.database.refresh_vectors(connection)
@@ -63,7 +64,7 @@ def _carry_out(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, *, until: 
     return walked.ended
 
 
-def _walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: float) -> Walked:
+def _walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) -> Walked:
     """Whatever goes wrong, the run ends with a reason or can go on: else it would block those behind it."""
     if isinstance(run.request, Unreadable):
         return _fail(runtime, run, f"{run.request.reason}: ask for it again")

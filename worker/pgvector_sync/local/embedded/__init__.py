@@ -18,6 +18,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from pgvector_sync.local.embedded import account as accounts
 from pgvector_sync.local.embedded.account import HOME, Account, make_home
 from pgvector_sync.local.embedded.ownership import make_folder, read_own, require_own
 from pgvector_sync.local.embedded.postgres import ENVIRONMENT, NOT_DURABLE, PostgresServer
-from pgvector_sync.local.embedded.server import DEADLINE, Server, start_somewhere, wait_until
+from pgvector_sync.local.embedded.server import PATIENCE, Server, start_somewhere, wait_until
 from pgvector_sync.local.embedded.valkey import ValkeyServer
 from pgvector_sync.settings import EMBEDDED_CLUSTER
 
@@ -114,7 +115,7 @@ def remove(folder: Path = FOLDER) -> None:
     servers = _Servers.read(folder)
     for place in (servers.home, folder) if servers else (folder,):
         # A start that was interrupted may be writing its last file still.
-        if not wait_until(partial(_is_removed, place), 10):
+        if not wait_until(partial(_is_removed, place), timedelta(seconds=10)):
             raise Refused(f"can't remove {place}", hint="remove it as its owner")
 
 
@@ -233,7 +234,7 @@ def _lock(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise Refused(f"can't write to {folder}: {error.strerror}", hint="run this as its owner") from error
     try:
-        if not wait_until(lambda: _locked(descriptor), 2 * DEADLINE):
+        if not wait_until(lambda: _locked(descriptor), 2 * PATIENCE):
             raise Refused(f"another start or stop of {folder} doesn't end", hint="end that process")
         yield
     finally:

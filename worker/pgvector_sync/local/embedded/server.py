@@ -10,13 +10,15 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.local.embedded.account import Account
+from pgvector_sync.model.deadline import Deadline
 
-DEADLINE = 60.0
+PATIENCE = timedelta(seconds=60)
 """Seconds that a start or a stop may take."""
 
 
@@ -122,7 +124,7 @@ class Server(ABC):
         try:
             # In this order: before the server has the port, whoever answers there is another.
             settled = partial(self._settled, launched)
-            if wait_until(settled, DEADLINE) and self.is_running:
+            if wait_until(settled, PATIENCE) and self.is_running:
                 return
         except BaseException:
             self.stop(at_once=True)
@@ -153,9 +155,9 @@ class Server(ABC):
         if not self.is_running:
             return False
         self._signal(self._signals[1 if at_once else 0])
-        if not wait_until(lambda: not self.is_running, DEADLINE):
+        if not wait_until(lambda: not self.is_running, PATIENCE):
             self._signal(self._signals[1])
-            if not wait_until(lambda: not self.is_running, 10):
+            if not wait_until(lambda: not self.is_running, timedelta(seconds=10)):
                 raise Refused(f"the embedded {self.name} doesn't stop", hint=f"see {self.log}")
         return True
 
@@ -163,7 +165,8 @@ class Server(ABC):
     """How to end it, in an orderly way and at once."""
 
     def _signal(self, number: signal.Signals) -> None:
-        wait_until(lambda: self.pid is not None or not self.is_running, 5)  # it has just been launched
+        # it has just been launched
+        wait_until(lambda: self.pid is not None or not self.is_running, timedelta(seconds=5))
         pid = self.pid
         if pid is not None:
             self.account.signal(pid, number)
@@ -192,11 +195,11 @@ def start_somewhere(server: Server, record: Callable[[], None]) -> None:
     raise Refused(f"the embedded {server.name} found no free port", hint="try again")
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
+def wait_until(condition: Callable[[], bool], within: timedelta) -> bool:
     """Whether the condition came true in time."""
-    end = time.monotonic() + seconds
+    end = Deadline.after(within)
     while not condition():
-        if time.monotonic() > end:
+        if end.passed:
             return False
         time.sleep(0.02)
     return True

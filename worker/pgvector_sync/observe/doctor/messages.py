@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from redis import Redis
@@ -29,7 +30,7 @@ from pgvector_sync.redis_client import (
 )
 from pgvector_sync.settings import Settings
 
-PATIENCE_SECONDS = 5.0
+ANSWER_WITHIN = timedelta(seconds=5)
 PORTS = {"amqp": 5672, "amqps": 5671, "pyamqp": 5672}
 
 
@@ -111,7 +112,7 @@ def broker(settings: Settings) -> Iterator[Finding]:
         yield ok(f"a broker of the kind {parts.scheme or 'unknown'}, which is not looked at")
         return
     try:
-        socket.create_connection((host, port), PATIENCE_SECONDS).close()
+        socket.create_connection((host, port), ANSWER_WITHIN.total_seconds()).close()
     except OSError as failure:
         yield error(
             f"nothing answers at {host}:{port} ({type(failure).__name__})",
@@ -126,7 +127,7 @@ def opened(url: str, variable: str) -> Iterator[tuple[Redis, str]]:
     """A client, and how to call its server. Raises SyncError with what to do, and never shows the URL."""
     client = open_client(
         url,
-        timeout=PATIENCE_SECONDS,
+        timeout=ANSWER_WITHIN,
         variable=variable,
         decode_responses=True,
         encoding_errors="replace",
@@ -140,7 +141,7 @@ def opened(url: str, variable: str) -> Iterator[tuple[Redis, str]]:
         raise Refused(f"{place} refuses the password", hint=f"correct user and password in {variable}") from None
     except RedisTimeoutError:
         raise Refused(
-            f"{place} doesn't answer within {PATIENCE_SECONDS:g} s",
+            f"{place} doesn't answer within {ANSWER_WITHIN.total_seconds():g} s",
             hint=f"check the host in {variable}, and that firewall and security group let this machine in",
         ) from None
     except RedisError as failure:
