@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pgvector_sync.database import Connection
 from pgvector_sync.declare.file import PipelineConfig
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import OPTIONS, Effect, Option, Options, Pipeline, Source
+from pgvector_sync.model import OPTIONS, Effect, Options, Pipeline, Source
 from pgvector_sync.store import target_table
 from pgvector_sync.store.expressions import same_meaning
 from pgvector_sync.store.probe import Expressions
@@ -15,22 +15,21 @@ from pgvector_sync.store.probe import Expressions
 
 @dataclass(frozen=True)
 class Change:
-    """One option that differs between file and database."""
+    """One option that differs between file and database, in words for a person."""
 
-    option: Option
+    what: str
     before: str
     after: str
-    """In words for a person."""
 
     @property
-    def what(self) -> str:
-        return self.option.name
+    def effect(self) -> Effect:
+        return OPTIONS[self.what].effect
 
 
 def differences(before: Options, after: Options) -> list[Change]:
     """Every option whose value has changed."""
     pairs = [(option, getattr(before, name), getattr(after, name)) for name, option in OPTIONS.items()]
-    return [Change(option, option.shown(old), option.shown(new)) for option, old, new in pairs if old != new]
+    return [Change(option.name, option.shown(old), option.shown(new)) for option, old, new in pairs if old != new]
 
 
 def changes_of(
@@ -51,7 +50,7 @@ def changes_of(
         )
     changes = differences(existing.options, wanted.options)
     changes += _meant_differently(connection, existing, wanted.options, source, meant)
-    if target_exists and any(change.option.effect & Effect.RETYPES for change in changes):
+    if target_exists and any(change.effect & Effect.RETYPES for change in changes):
         _require_empty_target(connection, existing, wanted)
     return tuple(changes)
 
@@ -73,9 +72,9 @@ def _meant_differently(
     changes = []
     stored = existing.options
     if stored.text == wanted.text and not same_meaning(connection, source, existing.text_sql, meant.text):
-        changes.append(Change(OPTIONS["text"], existing.text_sql, meant.text))
+        changes.append(Change("text", existing.text_sql, meant.text))
     before, after = existing.where_sql, meant.where
     same = before is None or after is None or same_meaning(connection, source, before, after)
     if stored.where == wanted.where and not same:
-        changes.append(Change(OPTIONS["where"], before or "", after or ""))
+        changes.append(Change("where", before or "", after or ""))
     return changes

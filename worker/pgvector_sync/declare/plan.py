@@ -80,7 +80,7 @@ class PipelinePlan:
         return not self.recreate and self._asks_for(Effect.RETYPES)
 
     def _asks_for(self, effect: Effect) -> bool:
-        return any(change.option.effect & effect for change in self.changes)
+        return any(change.effect & effect for change in self.changes)
 
     @property
     def costs(self) -> bool:
