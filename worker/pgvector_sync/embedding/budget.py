@@ -27,17 +27,17 @@ LIVE_SHARE = 0.25
 """Of the burst: what bulk leaves for live. While live wants more than there is, bulk gets nothing."""
 LARGEST = 1 / 6
 """Of a minute's tokens, in one request: its debt holds up the others for ten seconds at most."""
-CALL_TIME = 5.0
-"""Seconds before the deadline at which waiting ends: a call cut off would be paid for and thrown away."""
-SPREAD = 0.5
-"""Seconds over which waiting bulk calls spread: those that miss nothing by it (the burst is longer) needn't all
+RESERVED_FOR_CALL = timedelta(seconds=5)
+"""How long before the deadline waiting ends: a call cut off would be paid for and thrown away."""
+BULK_SPREAD = timedelta(milliseconds=500)
+"""The time over which waiting bulk calls spread: those that miss nothing by it (the burst is longer) needn't all
 ask at the same moment."""
-MOMENTS = 20.0
-"""Seconds. The burst and the largest debt are paid off sooner; a longer wait is a 429's, or a tiny limit's, and
+SHORT_WAIT = timedelta(seconds=20)
+"""The burst and the largest debt are paid off sooner; a longer wait is a 429's, or a tiny limit's, and
 a pipeline had better cool down for it than claim and release rows all the time."""
-LONGEST_DEBT = 600.0
-"""Seconds until a debt is paid off, at most: that of a request of 8,000 tokens with 800 a minute."""
-UNSAID = timedelta(seconds=1)
+LONGEST_DEBT = timedelta(minutes=10)
+"""The time until a debt is paid off, at most: that of a request of 8,000 tokens with 800 a minute."""
+PAUSE_WITHOUT_RETRY_AFTER = timedelta(seconds=1)
 """How long a 429 without Retry-After blocks."""
 
 
@@ -78,16 +78,16 @@ class Budget:
             return
         draws = [_wanted(gauge, 1 if gauge.gauge == "requests" else tokens, lane) for gauge in self._gauges]
         begun = time.monotonic()
-        until = deadline - min(CALL_TIME, (deadline - begun) / 2)
+        until = deadline - min(RESERVED_FOR_CALL.total_seconds(), (deadline - begun) / 2)
         while (wait := self._buckets.draw(Verb.TAKE, self._name(model), draws)) > 0:
             now = time.monotonic()
             if now + wait > until:
-                failure = BudgetExhausted if wait <= MOMENTS else BudgetOverdrawn
+                failure = BudgetExhausted if timedelta(seconds=wait) <= SHORT_WAIT else BudgetOverdrawn
                 raise failure(
                     "the budget of this provider and model is used up", retry_after=timedelta(seconds=wait)
                 )
             if lane is Lane.BULK:
-                wait = min(wait + random.uniform(0, SPREAD), until - now)  # noqa: S311
+                wait = min(wait + random.uniform(0, BULK_SPREAD.total_seconds()), until - now)  # noqa: S311
             time.sleep(wait)
 
     def settle(self, model: str, tokens: int) -> None:
@@ -99,7 +99,7 @@ class Budget:
     def block(self, model: str, wait: timedelta | None) -> None:
         """The provider said 429: nobody sends for so long."""
         if self._gauges:
-            seconds = (wait or UNSAID).total_seconds()
+            seconds = (wait or PAUSE_WITHOUT_RETRY_AFTER).total_seconds()
             self._buckets.draw(Verb.BLOCK, self._name(model), self._gauges, pause=seconds)
 
     def close(self) -> None:
@@ -125,7 +125,7 @@ def open_budget(provider: Provider, settings: Settings) -> Budget:
 def _gauge(name: str, limit: int) -> Draw:
     """At least one request must fit; the rounding-down of whole requests keeps even that within the limit."""
     rate = limit * (1 - BURST) / 60
-    return Draw(name, capacity=max(limit * BURST, 1.0), rate=rate, deepest=rate * LONGEST_DEBT)
+    return Draw(name, capacity=max(limit * BURST, 1.0), rate=rate, deepest=rate * LONGEST_DEBT.total_seconds())
 
 
 def _wanted(gauge: Draw, cost: int, lane: Lane) -> Draw:

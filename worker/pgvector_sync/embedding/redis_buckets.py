@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TIMEOUT = timedelta(milliseconds=500)
-"""Seconds that a call may lose to a Redis that hangs."""
-ASK_AGAIN = 5.0
-"""Seconds until a Redis that was away is asked again."""
+"""The time that a call may lose to a Redis that hangs."""
+_LONGEST_PAUSE = LONGEST_PAUSE.total_seconds()
+ASK_AGAIN_AFTER = timedelta(seconds=5)
+"""When a Redis that was away is asked again."""
 
 # The arithmetic of `bucket.draw`, by the clock of Redis alone: workers' clocks differ. A bucket expires when it
 # is full again, which is what a missing one counts as; FLUSHALL costs no more than one capacity.
@@ -78,7 +79,7 @@ class RedisBuckets:
             wait = _seconds(
                 self._script(
                     keys=[f"{self._prefix}:budget:{name}"],
-                    args=[verb.value, pause, LONGEST_PAUSE, *(x for one in draws for x in _arguments(one))],
+                    args=[verb.value, pause, _LONGEST_PAUSE, *(x for one in draws for x in _arguments(one))],
                 ),
                 draws,
             )
@@ -87,7 +88,7 @@ class RedisBuckets:
                 emit(RedisUnavailable(error=type(error)))
                 # Empty: the common bucket may have just been spent, and every process begins one now.
                 alone = LocalBuckets(full=False)
-            self._alone, self._ask_again_at = alone, time.monotonic() + ASK_AGAIN
+            self._alone, self._ask_again_at = alone, time.monotonic() + ASK_AGAIN_AFTER.total_seconds()
             return alone.draw(verb, name, draws, pause=pause)
         self._alone = None
         return wait
@@ -103,7 +104,7 @@ def _arguments(draw: Draw) -> tuple[str | float, ...]:
 def _seconds(reply: object, draws: Sequence[Draw]) -> float:
     """What the script answered. Raises ValueError for what it can't have answered."""
     wait = float(reply) if isinstance(reply, bytes) else -1.0
-    longest = LONGEST_PAUSE + max(((one.floor + one.deepest) / one.rate for one in draws), default=0.0)
+    longest = _LONGEST_PAUSE + max(((one.floor + one.deepest) / one.rate for one in draws), default=0.0)
     if not 0 <= wait <= longest + 1:
         raise ValueError("this isn't the script's answer")
     return wait

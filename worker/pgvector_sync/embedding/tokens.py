@@ -9,11 +9,12 @@ import importlib
 import re
 import threading
 from collections.abc import Callable, Sized
+from datetime import timedelta
 from functools import cache
 from typing import NamedTuple
 
-LOADING = 5.0
-"""Seconds that tiktoken has for loading. It downloads its ranks, without a timeout of its own."""
+LOAD_TIMEOUT = timedelta(seconds=5)
+"""The time that tiktoken has for loading. It downloads its ranks, without a timeout of its own."""
 EXACT_BYTES = 65_536
 """A longer text goes alone whatever its tokens are; counting them would cost more than knowing them is worth."""
 BYTES_A_TOKEN = 2
@@ -71,7 +72,7 @@ def _tiktoken(model: str) -> Encode | None:
     # In a thread that may hang for as long as it likes: a firewall that swallows packets would hold the batch.
     thread = threading.Thread(target=load, name="load-tiktoken", daemon=True)
     thread.start()
-    thread.join(LOADING)
+    thread.join(LOAD_TIMEOUT.total_seconds())
     return found[0] if found else None
 
 
