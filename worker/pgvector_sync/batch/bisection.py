@@ -16,6 +16,7 @@ from pgvector_sync.batch.read import Failure
 from pgvector_sync.embedding.embedder import Embedder, Embeddings
 from pgvector_sync.errors import CallRejected, InputRejected, Next, OutOfTime, ProviderError, RowFault, TimedOut
 from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.halving import Parts
 from pgvector_sync.store.rows import Vector32
 
 PROBE_TEXT = "pgvector-sync asks whether this model answers."
@@ -76,44 +77,47 @@ class Bisection:
 
     def ask(self, wanted: Wanted) -> None:
         """Raises ProviderError where it is the provider and not a row."""
-        fingerprints = {fingerprint for fingerprint, _ in wanted}
-        self._done.bought |= fingerprints  # until a refusal says otherwise
-        try:
-            answer = self._embed([text for _, text in wanted])
-        except ProviderError as error:
-            self._done.bought -= fingerprints
-            alone = len(wanted) == 1
-            if not self._may_be_a_rows(error, alone=alone):
-                raise
-            if alone or not self._answered:
-                self._require_healthy(error)
-            if not alone:
-                self._cut(wanted)
-                return
-            self._done.failures[wanted[0][0]] = _failure(error, wanted[0][0])
-            return
-        self._done.bought -= {wanted[position][0] for position in answer.left}
-        self._keep(wanted, answer)
-        if answer.failure is None:
-            return
-        # several requests, one of which failed; how the others were answered tells nothing about its rows
-        if not self._may_be_a_rows(answer.failure, alone=False):
-            raise answer.failure
-        self._cut([wanted[position] for position in answer.left])
+        parts = Parts(wanted)
+        while part := parts.take():
+            fingerprints = {fingerprint for fingerprint, _ in part}
+            self._done.bought |= fingerprints  # until a refusal says otherwise
+            try:
+                answer = self._embed([text for _, text in part])
+            except ProviderError as error:
+                self._done.bought -= fingerprints
+                self._find_culprit(parts, part, error)
+                continue
+            left = [part[position] for position in answer.left]
+            self._done.bought -= {fingerprint for fingerprint, _ in left}
+            self._keep(part, answer)
+            if answer.failure is not None:
+                # several requests, one of which failed; how the others were answered tells nothing about its rows
+                if not self._may_be_a_rows(answer.failure, alone=False):
+                    raise answer.failure
+                if not parts.cut(left, size=self._size_of_parts(len(left))):
+                    parts.put_back(left)
+
+    def _find_culprit(self, parts: Parts[tuple[bytes, str]], part: Wanted, error: ProviderError) -> None:
+        """Raises ProviderError where it is the provider and not a row."""
+        alone = len(part) == 1
+        if not self._may_be_a_rows(error, alone=alone):
+            raise error
+        if alone or not self._answered:
+            self._require_healthy(error)
+        if not parts.cut(part, size=self._size_of_parts(len(part))):
+            fingerprint, _ = part[0]
+            self._done.failures[fingerprint] = _failure(error, fingerprint)
 
     def _may_be_a_rows(self, error: ProviderError, *, alone: bool) -> bool:
         if error.disposition.row is RowFault.IN_A_PROBE:
             return alone and self._batch.probe
         return error.disposition.row is not RowFault.NEVER
 
-    def _cut(self, wanted: Wanted) -> None:
-        """In halves; in many parts where failures cost time rather than calls."""
-        count = len(wanted)
-        size = math.ceil(count / 2)
-        if self._hung:
-            size = math.isqrt(count) if count > FEW else 1
-        for start in range(0, count, size):
-            self.ask(wanted[start : start + size])
+    def _size_of_parts(self, count: int) -> int | None:
+        """Halves; many parts where failures cost time rather than calls."""
+        if not self._hung:
+            return None
+        return math.isqrt(count) if count > FEW else 1
 
     def _keep(self, wanted: Wanted, answer: Embeddings) -> None:
         left = set(answer.left)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -12,6 +11,7 @@ import psycopg
 from pgvector_sync.batch.claim import Batch
 from pgvector_sync.database import limit_statements
 from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.halving import Parts
 from pgvector_sync.model import Key
 from pgvector_sync.runtime import Runtime, batch_limit, is_of_a_row, probe_limit, row_limit
 from pgvector_sync.runtime.expression import FEW, fault_of_slowness, fault_on_every_row, fault_without_rows
@@ -114,7 +114,7 @@ class _Reader:
     """A row's text was rendered: the expression is sound."""
     planned: bool = False
     culprits: set[Key] = field(default_factory=set)
-    slow: deque[list[Key]] = field(default_factory=deque)
+    slow: Parts[Key] = field(default_factory=Parts)
     """Halves of what took too long, the largest first: each is read with less time than the whole batch."""
     quick: list[Key] = field(default_factory=list)
     """Some rows that were read in time."""
@@ -130,27 +130,36 @@ class _Reader:
         until = min(self.batch.until, time.monotonic() + deadline / 2)
         found = self._rows(keys, batch_limit(self.runtime))
         while self.slow and time.monotonic() < until:
-            found += self._rows(self.slow.popleft(), probe_limit(self.runtime))
+            found += self._rows(self.slow.take(), probe_limit(self.runtime))
         return found
 
     def _rows(self, keys: list[Key], limit: timedelta) -> list[SourceRow]:
-        try:
-            found = self._read(keys, limit)
-        except psycopg.errors.QueryCanceled:
-            if len(keys) == 1:
-                return self._read_alone(keys[0])
-            self.fits = self.fits or 1
-            middle = len(keys) // 2
-            self.slow += keys[:middle], keys[middle:]
-            return []
-        except psycopg.Error as error:
-            if not is_of_a_row(error):
-                raise
-            return self._find_culprits(keys, limit, error)
+        """All but the culprits, and those that are left in `slow`."""
+        found: list[SourceRow] = []
+        parts = Parts(keys)
+        while part := parts.take():
+            try:
+                rows = self._read(part, limit)
+            except psycopg.errors.QueryCanceled:
+                if self.slow.cut(part, last=True):
+                    self.fits = self.fits or 1
+                else:
+                    found += self._read_alone(part[0])
+            except psycopg.Error as error:
+                if not is_of_a_row(error):
+                    raise
+                self._require_expression()
+                if not parts.cut(part):
+                    self._blame(part[0], error)
+            else:
+                self._note(rows)
+                found += rows
+        return found
+
+    def _note(self, found: list[SourceRow]) -> None:
         self.seen |= any(row.fingerprint is not None for row in found)
         self.quick = [row.key for row in found[:FEW]] or self.quick
         self.fits = None if self.fits is None else max(self.fits, len(found))
-        return found
 
     def _read(self, keys: list[Key], limit: timedelta) -> list[SourceRow]:
         with self.runtime.database.transaction(read_only=True, by_key=True) as connection:
@@ -172,27 +181,27 @@ class _Reader:
         except psycopg.Error as error:
             if not is_of_a_row(error):
                 raise
-            return self._find_culprits([key], row_limit(self.runtime), error)
+            self._require_expression()
+            self._blame(key, error)
         return []
 
-    def _find_culprits(self, keys: list[Key], limit: timedelta, error: psycopg.Error) -> list[SourceRow]:
+    def _require_expression(self) -> None:
+        """Raises DatabaseRefuses where text or `where` fail without any row; asks once."""
         if not self.planned:
             self.planned = True
             if (fault := fault_without_rows(self.runtime, self.batch.shape)) is not None:
                 raise fault
-        if len(keys) > 1:
-            middle = len(keys) // 2
-            return [*self._rows(keys[:middle], limit), *self._rows(keys[middle:], limit)]
+
+    def _blame(self, key: Key, error: psycopg.Error) -> None:
         # DETAIL and the message may quote the row: SQLSTATE and our own words (G13)
         words = f"text or where failed on this row ({error.sqlstate})"
-        self.reading.failed[keys[0]] = Failure("expression_failed", words)
-        self.culprits.add(keys[0])
+        self.reading.failed[key] = Failure("expression_failed", words)
+        self.culprits.add(key)
         every = len(self.reading.failed) == len(self.batch.rows)
         if not self.seen and (every or len(self.culprits) == SEVERAL):
             fault = fault_on_every_row(self.runtime, self.batch.shape, error, self.culprits)
             if fault is not None:
                 raise fault
-        return []
 
 
 def _count_attempts(runtime: Runtime, batch: Batch, reading: Reading) -> None:

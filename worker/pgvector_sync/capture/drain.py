@@ -11,6 +11,7 @@ import psycopg
 from pgvector_sync.database import KEY_REFUSED, Database
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.halving import fewer
 from pgvector_sync.model import Key, Pipeline
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.store import locks, outbox, pipelines, rows
@@ -60,7 +61,7 @@ class Drain:
                 break  # somebody is just inserting a work row; the next poll comes soon
             except KEY_REFUSED:
                 if limit > 1:
-                    limit //= 2
+                    limit = fewer(limit, factor=2)
                 else:
                     self._alone(start)
                 continue

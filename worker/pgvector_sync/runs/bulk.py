@@ -16,6 +16,7 @@ from psycopg import sql
 from pgvector_sync.database import Connection, limit_statements
 from pgvector_sync.errors import LeaseLost, Refused
 from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.halving import ever_fewer, fewer
 from pgvector_sync.model import Key
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Reembed
@@ -42,7 +43,7 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) ->
         except psycopg.errors.QueryCanceled:
             if limit == 1:
                 raise
-            limit = max(1, limit // 8)
+            limit = fewer(limit)
             continue
         if page is None:
             return Walked(ended=False)
@@ -88,35 +89,50 @@ def _read(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int) -> tuple[
 
 
 def _page(
-    runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection, limit: int, *, look: bool = True
+    runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection, limit: int
 ) -> tuple[Asked, bool]:
     """A row whose text or `where` fails or takes too long is found by smaller and smaller pages, and asked for: a
     worker says what is wrong. Raises DatabaseRefuses where they fail without any row.
     """
     request = _asked(run)
-    stale_only = look and request.stale_only
-    filtered = look and shape.pipeline.where_sql is not None
-    try:
-        with connection.transaction():
-            found = rows.page(
-                connection,
-                shape,
-                run.watermark,
-                limit=limit,
-                text_limit=runtime.settings.text_limit_bytes,
-                conditions=_conditions(request, shape, stale_only=stale_only, filtered=filtered),
-                since=run.started_at,
-            )
-            return found, len(found) < limit
-    except psycopg.errors.QueryCanceled:
-        if limit > 1 or not (stale_only or filtered):
-            raise  # the next page is smaller
-    except psycopg.Error as error:
-        if not (stale_only or filtered) or not is_of_a_row(error):
-            raise
-        if (fault := fault_without_rows(runtime, shape)) is not None:
-            raise fault from None
-    return _page(runtime, run, shape, connection, max(1, limit // 8), look=limit > 1)
+    stale_only = request.stale_only
+    filtered = shape.pipeline.where_sql is not None
+    conditions = _conditions(request, shape, stale_only=stale_only, filtered=filtered)
+    for size in ever_fewer(limit):
+        try:
+            return _keys(runtime, run, shape, connection, size, conditions)
+        except psycopg.errors.QueryCanceled:
+            if size > 1 or not (stale_only or filtered):
+                raise  # the next page is smaller
+        except psycopg.Error as error:
+            if not (stale_only or filtered) or not is_of_a_row(error):
+                raise
+            if (fault := fault_without_rows(runtime, shape)) is not None:
+                raise fault from None
+    conditions = _conditions(request, shape, stale_only=False, filtered=False)
+    return _keys(runtime, run, shape, connection, 1, conditions)
+
+
+def _keys(
+    runtime: Runtime,
+    run: ClaimedRun,
+    shape: Shape,
+    connection: Connection,
+    limit: int,
+    conditions: Sequence[sql.Composable],
+) -> tuple[Asked, bool]:
+    """One page of the source's keys, and whether it is the last."""
+    with connection.transaction():
+        found = rows.page(
+            connection,
+            shape,
+            run.watermark,
+            limit=limit,
+            text_limit=runtime.settings.text_limit_bytes,
+            conditions=conditions,
+            since=run.started_at,
+        )
+    return found, len(found) < limit
 
 
 def _asked(run: ClaimedRun) -> Reembed:

@@ -19,6 +19,7 @@ from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.embedding.prices import price_of
 from pgvector_sync.embedding.tokens import count_tokens
 from pgvector_sync.errors import Refused
+from pgvector_sync.halving import Parts
 from pgvector_sync.model import Key, Lane, Pipeline
 from pgvector_sync.model.request import EVERY_ROW, Reembed
 from pgvector_sync.runs.requests import check_condition
@@ -159,17 +160,18 @@ def _count(
 
 def _read(connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence[Key]) -> list[Text]:
     """Without the rows on which text or where fails: they become dead letters, and cost nothing."""
-    try:
-        with connection.transaction():
-            limit_statements(connection, page_limit(runtime))
-            return rows.texts(connection, shape, keys, text_limit=runtime.settings.text_limit_bytes)
-    except psycopg.Error as error:
-        if not is_of_a_row(error):
-            raise
-    if len(keys) == 1:
-        return []
-    middle = len(keys) // 2
-    return [row for half in (keys[:middle], keys[middle:]) for row in _read(connection, runtime, shape, half)]
+    found: list[Text] = []
+    parts = Parts(keys)
+    while part := parts.take():
+        try:
+            with connection.transaction():
+                limit_statements(connection, page_limit(runtime))
+                found += rows.texts(connection, shape, part, text_limit=runtime.settings.text_limit_bytes)
+        except psycopg.Error as error:
+            if not is_of_a_row(error):
+                raise
+            parts.cut(part)
+    return found
 
 
 def _counted(row: Text, model: str, known: set[bytes], seen: set[bytes]) -> Counted:

@@ -14,6 +14,7 @@ import psycopg
 from pgvector_sync.database import Connection, limit_statements
 from pgvector_sync.errors import LeaseLost
 from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.halving import ever_fewer, fewer
 from pgvector_sync.model import Key, Schedule, in_window
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Reconcile
@@ -58,7 +59,7 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) ->
         except psycopg.errors.QueryCanceled:
             if limit == 1:
                 raise
-            limit = max(1, limit // 8)
+            limit = fewer(limit)
             continue
         reach(Failpoint.RECONCILE_COMMITTED)
         took = timedelta(seconds=time.monotonic() - started)
@@ -135,32 +136,30 @@ def _page(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connectio
     Unless it is in outbox or work by now, as a dead letter perhaps, it counts as stale: enqueued, it becomes one.
     Raises DatabaseRefuses where an expression fails without any row.
     """
-    try:
-        with connection.transaction():
-            return drift.page(
-                connection,
-                shape,
-                run.watermark,
-                limit=limit,
-                deep=_asked(run).deep,
-                text_limit=runtime.settings.text_limit_bytes,
-            )
-    except psycopg.errors.QueryCanceled:
-        if limit > 1:
-            raise  # the next page is smaller
-        key = drift.first(connection, shape, run.watermark)
-        if key is None:
-            raise
-    except psycopg.Error as error:
-        if not is_of_a_row(error):
-            raise
-        if (fault := fault_without_rows(runtime, shape)) is not None:
-            raise fault from None
-        if limit > 1:
-            return _page(runtime, run, shape, connection, limit=max(1, limit // 8))
-        key = drift.first(connection, shape, run.watermark)
-        if key is None:
-            raise
+    for size in ever_fewer(limit):
+        try:
+            with connection.transaction():
+                return drift.page(
+                    connection,
+                    shape,
+                    run.watermark,
+                    limit=size,
+                    deep=_asked(run).deep,
+                    text_limit=runtime.settings.text_limit_bytes,
+                )
+        except psycopg.errors.QueryCanceled as error:
+            if size > 1:
+                raise  # the next page is smaller
+            failed: psycopg.Error = error
+        except psycopg.Error as error:
+            if not is_of_a_row(error):
+                raise
+            if (fault := fault_without_rows(runtime, shape)) is not None:
+                raise fault from None
+            failed = error
+    key = drift.first(connection, shape, run.watermark)
+    if key is None:
+        raise failed
     known = drift.waits(connection, shape, key)
     return Page(1, 0, {} if known else {key: Drift.STALE}, key)
 
