@@ -9,12 +9,12 @@ EXISTS (SELECT FROM pgvector_sync.run r
 -- name: exact
 -- Counts by reading every row: all rows, the fresh ones, and those beyond the watermark of a running fill.
 SELECT count(*) AS rows,
-       count(*) FILTER (WHERE pgvector_sync_now.fingerprint IS NOT DISTINCT FROM pgvector_sync_target.fingerprint
-                        AND (pgvector_sync_target.model IS NULL OR pgvector_sync_target.model = %(model)s)) AS fresh,
+       count(*) FILTER (WHERE pgvector_sync_now.fingerprint IS NOT DISTINCT FROM pgvector_sync_stored.fingerprint
+                        AND (pgvector_sync_stored.model IS NULL OR pgvector_sync_stored.model = %(model)s)) AS fresh,
        count(*) FILTER (WHERE {unfilled}) AS unfilled
 FROM {source}
 LEFT JOIN LATERAL ({now_here}) AS pgvector_sync_now ON true
-LEFT JOIN {target} AS pgvector_sync_target ON {match_stored} AND pgvector_sync_target.chunk_no = 0;
+LEFT JOIN {stored} ON {stored_of_row} AND pgvector_sync_stored.chunk_no = 0;
 
 -- name: not_covered
 -- G1 as one query, in one snapshot: every (row, pipeline) that is neither fresh, nor in outbox, nor in work, nor
@@ -24,8 +24,8 @@ WITH state_ AS MATERIALIZED (
     FROM {source}
     LEFT JOIN LATERAL ({now_here}) AS pgvector_sync_now ON true
 ), stored AS MATERIALIZED (
-    SELECT {key_target} AS key, pgvector_sync_target.fingerprint, pgvector_sync_target.model
-    FROM {target} AS pgvector_sync_target
+    SELECT {key_stored} AS key, pgvector_sync_stored.fingerprint, pgvector_sync_stored.model
+    FROM {stored}
 ), differing AS (
     SELECT coalesce(state_.key, stored.key) AS key
     FROM state_ FULL JOIN stored ON stored.key = state_.key

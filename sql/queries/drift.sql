@@ -5,8 +5,8 @@
 SELECT {key_bound} AS key FROM (
     (SELECT {columns_source} FROM {source} WHERE {after_source} ORDER BY {columns_source} OFFSET %(limit)s - 1 LIMIT 1)
     UNION ALL
-    (SELECT {columns_target} FROM {target} AS pgvector_sync_target WHERE {after_target}
-     ORDER BY {columns_target}, pgvector_sync_target.chunk_no OFFSET %(limit)s - 1 LIMIT 1)
+    (SELECT {columns_stored} FROM {stored} WHERE {after_stored}
+     ORDER BY {columns_stored}, pgvector_sync_stored.chunk_no OFFSET %(limit)s - 1 LIMIT 1)
 ) AS pgvector_sync_bound ORDER BY {columns_bound} LIMIT 1;
 
 -- part: seen_deep
@@ -36,12 +36,12 @@ pgvector_sync_seen.pgvector_sync_fingerprint IS DISTINCT FROM pgvector_sync_stor
 -- One page of both tables, compared: its rows, its vectors, and the keys that differ in any way.
 SELECT count(pgvector_sync_seen.pgvector_sync_there) AS rows, count(pgvector_sync_stored.fingerprint) AS vectors,
        array_agg({key_either}) FILTER (WHERE {differs}) AS differing,
-       ARRAY(SELECT DISTINCT {key_target} FROM {target} AS pgvector_sync_target
-             WHERE {in_page_target} AND pgvector_sync_target.chunk_no <> 0) AS with_chunks
+       ARRAY(SELECT DISTINCT {key_stored} FROM {stored}
+             WHERE {in_page_stored} AND pgvector_sync_stored.chunk_no <> 0) AS with_chunks
 FROM (SELECT true AS pgvector_sync_there, pgvector_sync_all.* FROM ({seen}) AS pgvector_sync_all) AS pgvector_sync_seen
 FULL JOIN (
-    SELECT {columns_target}, pgvector_sync_target.fingerprint, pgvector_sync_target.model, pgvector_sync_target.embedding
-    FROM {target} AS pgvector_sync_target WHERE {in_page_target} AND pgvector_sync_target.chunk_no = 0
+    SELECT {columns_stored}, pgvector_sync_stored.fingerprint, pgvector_sync_stored.model, pgvector_sync_stored.embedding
+    FROM {stored} WHERE {in_page_stored} AND pgvector_sync_stored.chunk_no = 0
 ) AS pgvector_sync_stored ON {same_key};
 
 -- name: judge
@@ -54,7 +54,7 @@ CROSS JOIN LATERAL (
            (array_agg(fingerprint ORDER BY chunk_no))[1] AS fingerprint,
            bool_or(model <> %(model)s OR {dims}(embedding) <> %(dimensions)s) AS wrong_model,
            bool_or(embedding {equals} {zeros}) AS broken
-    FROM {target} AS pgvector_sync_target WHERE {match_target}) AS stored
+    FROM {stored} WHERE {stored_of_key}) AS stored
 CROSS JOIN LATERAL (SELECT CASE
     WHEN now_.fingerprint IS NULL THEN CASE WHEN stored.chunks > 0 THEN 'orphaned' END
     WHEN stored.chunks = 0 THEN 'missing'

@@ -17,7 +17,7 @@ HAVING count(*) > 0;
 -- Of these keys those that no leaf may hold. The bounds are asked of the target's columns, which have the types and
 -- collations of the source's.
 SELECT pgvector_sync_key.key FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
-WHERE EXISTS (SELECT FROM {target} AS pgvector_sync_target WHERE {match_target} AND NOT ({placed}) OFFSET 0);
+WHERE EXISTS (SELECT FROM {stored} WHERE {stored_of_key} AND NOT ({placed}) OFFSET 0);
 
 -- name: remember
 -- The source and the vectors have been compared, and agree or soon will.

@@ -1,4 +1,4 @@
--- Reading a user's row. {source}, {target}, {match_source}, {match_target}, {text} and {wanted} are composed per
+-- Reading a user's row. {source}, {stored}, {match_source}, {stored_of_key}, {text} and {wanted} are composed per
 -- pipeline; the odd alias keeps clear of the user's names. OFFSET 0 renders the text once.
 
 -- part: row_by_key
@@ -27,10 +27,10 @@ WHERE rendered.octets > %(text_limit)s OR rendered.text ~ '\S'
 SELECT pgvector_sync_key.key, now_.octets, now_.fingerprint,
        CASE WHEN coalesce(sum(octet_length(now_.text)) OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)
                  < %(bytes)s THEN now_.text END AS text,
-       pgvector_sync_target.fingerprint AS stored_fingerprint
+       pgvector_sync_stored.fingerprint AS stored_fingerprint
 FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
 LEFT JOIN LATERAL ({now}) AS now_ ON true
-LEFT JOIN {target} AS pgvector_sync_target ON {match_target} AND pgvector_sync_target.chunk_no = 0;
+LEFT JOIN {stored} ON {stored_of_key} AND pgvector_sync_stored.chunk_no = 0;
 
 -- name: texts
 -- Text and fingerprint of the rows that should have a vector, before there is a target.
@@ -39,10 +39,10 @@ CROSS JOIN LATERAL ({now}) AS now_;
 
 -- name: look
 -- The same without the text: the fingerprint as it is now, for the look after the work rows are locked.
-SELECT pgvector_sync_key.key, now_.fingerprint, pgvector_sync_target.fingerprint AS stored_fingerprint
+SELECT pgvector_sync_key.key, now_.fingerprint, pgvector_sync_stored.fingerprint AS stored_fingerprint
 FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
 LEFT JOIN LATERAL ({now}) AS now_ ON true
-LEFT JOIN {target} AS pgvector_sync_target ON {match_target} AND pgvector_sync_target.chunk_no = 0;
+LEFT JOIN {stored} ON {stored_of_key} AND pgvector_sync_stored.chunk_no = 0;
 
 -- name: page
 -- The next page of keys after the watermark, in the source's own key order, and which of them are asked for. All of
@@ -57,16 +57,16 @@ WHERE NOT EXISTS (SELECT FROM {source} WHERE {match_source} AND ({filter}) IS NO
 -- part: is_stale
 -- A part of `page`: the row and its vectors don't belong together.
 (SELECT now_.fingerprint FROM ({now_here}) AS now_) IS DISTINCT FROM
-    (SELECT pgvector_sync_target.fingerprint FROM {target} AS pgvector_sync_target
-     WHERE {match_stored} AND pgvector_sync_target.chunk_no = 0)
+    (SELECT pgvector_sync_stored.fingerprint FROM {stored}
+     WHERE {stored_of_row} AND pgvector_sync_stored.chunk_no = 0)
 
 -- part: is_older
 -- A part of `page`: not embedded since the run was asked for, so that two runs don't pay for the same.
-NOT EXISTS (SELECT FROM {target} AS pgvector_sync_target WHERE {match_stored}
-            AND pgvector_sync_target.chunk_no = 0 AND pgvector_sync_target.embedded_at >= %(since)s)
+NOT EXISTS (SELECT FROM {stored} WHERE {stored_of_row}
+            AND pgvector_sync_stored.chunk_no = 0 AND pgvector_sync_stored.embedded_at >= %(since)s)
 
 -- part: is_concerned
 -- A part of `page`: the row is wanted, or something of it is left from when it was.
 (({wanted}) IS TRUE
- OR EXISTS (SELECT FROM {target} AS pgvector_sync_target WHERE {match_stored})
+ OR EXISTS (SELECT FROM {stored} WHERE {stored_of_row})
  OR EXISTS (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = %(pipeline_id)s AND w.key = {key_json}))

@@ -11,12 +11,12 @@ LOCK TABLE {target} IN ROW EXCLUSIVE MODE;
 -- all of the target for every batch.
 SELECT wanted.fingerprint, stored.embedding FROM unnest(%(fingerprints)s::bytea[]) AS wanted (fingerprint)
 CROSS JOIN LATERAL (
-    SELECT embedding::{vector} AS embedding FROM {target} AS pgvector_sync_target
-    WHERE pgvector_sync_target.fingerprint = wanted.fingerprint AND chunk_no + 0 = 0
+    SELECT embedding::{vector} AS embedding FROM {stored}
+    WHERE pgvector_sync_stored.fingerprint = wanted.fingerprint AND chunk_no + 0 = 0
       AND NOT (embedding {equals} {zeros})
       AND NOT EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = %(pipeline_id)s AND r.kind = 'reembed'
                       AND r.state = 'running' AND r.options @> '{{"force": true}}'
-                      AND pgvector_sync_target.embedded_at < r.started_at)
+                      AND pgvector_sync_stored.embedded_at < r.started_at)
     LIMIT 1) AS stored;
 
 -- name: write
@@ -52,4 +52,4 @@ WHERE {match_target} AND NOT EXISTS (SELECT FROM {source} WHERE {match_source});
 
 -- name: known
 -- Which of these fingerprints are stored.
-SELECT DISTINCT fingerprint FROM {target} WHERE fingerprint = ANY (%(fingerprints)s::bytea[]);
+SELECT DISTINCT fingerprint FROM {stored} WHERE fingerprint = ANY (%(fingerprints)s::bytea[]);

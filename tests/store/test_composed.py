@@ -39,6 +39,7 @@ from pgvector_sync.store import (
     search,
     sizes,
     source,
+    stored,
     target_ddl,
     target_table,
     triggers,
@@ -131,7 +132,7 @@ def _judge(c: psycopg.Connection[Any], one: One) -> None:
 def _unplaced(c: psycopg.Connection[Any], one: One) -> None:
     """Of a source with partitions."""
     query = loader.statement("partitions.unplaced")
-    c.execute(query.format(**one.shape.fragments, placed=partitions._holds("(id > 7)")), {"keys": []})
+    c.execute(query.format(**stored.fragments(one.shape), placed=partitions._holds("(id > 7)")), {"keys": []})
 
 
 def _shared(c: psycopg.Connection[Any], _: One) -> None:

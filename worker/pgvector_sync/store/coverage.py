@@ -10,8 +10,10 @@ from psycopg import sql
 from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key
-from pgvector_sync.store.shape import TARGET, Shape, key_json, name
+from pgvector_sync.store import stored
+from pgvector_sync.store.shape import Shape, key_json, name
 from pgvector_sync.store.source import now_here
+from pgvector_sync.store.stored import STORED
 from pgvector_sync.store.trust import require_trusted
 
 
@@ -29,7 +31,7 @@ def count(connection: Connection, shape: Shape, *, text_limit: int) -> Counts:
     """Reads every row. Raises DatabaseRefuses."""
     require_trusted(connection, shape.pipeline)
     query = statement("coverage.exact").format(
-        **shape.fragments, unfilled=unfilled(shape), now_here=now_here(shape)
+        **stored.fragments(shape), unfilled=unfilled(shape), now_here=now_here(shape)
     )
     return Counts(**one(connection, query, params(shape, text_limit)))
 
@@ -47,11 +49,11 @@ def not_covered_query(shape: Shape) -> sql.Composed:
     """G1 as one query; `params` has its values."""
     source = shape.pipeline.source
     return statement("coverage.not_covered").format(
-        **shape.fragments,
+        **stored.fragments(shape),
         unfilled=unfilled(shape),
         now_here=now_here(shape),
         key_source=key_json(source, shape.source, name),
-        key_target=key_json(source, TARGET, name),
+        key_stored=key_json(source, STORED, name),
     )
 
 

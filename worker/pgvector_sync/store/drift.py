@@ -14,9 +14,11 @@ from psycopg.types.json import Jsonb
 from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key
+from pgvector_sync.store import stored
 from pgvector_sync.store.coverage import unfilled
-from pgvector_sync.store.shape import TARGET, Shape, key_json, name
+from pgvector_sync.store.shape import Shape, key_json, name
 from pgvector_sync.store.source import now
+from pgvector_sync.store.stored import STORED
 from pgvector_sync.store.trust import require_trusted
 from pgvector_sync.store.work import jsonb_keys
 
@@ -165,7 +167,6 @@ def forget(connection: Connection, *, older_than: timedelta) -> int:
 
 
 _SEEN = sql.Identifier("pgvector_sync_seen")
-_STORED = sql.Identifier("pgvector_sync_stored")
 _NEXT = sql.Identifier("pgvector_sync_bound")
 _UPTO = sql.SQL("%(upto)s::pg_catalog.jsonb")
 
@@ -174,13 +175,13 @@ _UPTO = sql.SQL("%(upto)s::pg_catalog.jsonb")
 def _bound(shape: Shape, *, from_start: bool) -> sql.Composed:
     return statement("drift.bound").format(
         source=shape.source,
-        target=shape.target,
+        stored=stored.relation(shape),
         key_bound=key_json(shape.pipeline.source, _NEXT, name),
         columns_source=shape.columns(shape.source),
-        columns_target=shape.columns(TARGET),
+        columns_stored=shape.columns(STORED),
         columns_bound=shape.columns(_NEXT),
         after_source=shape.after(shape.source, from_start=from_start),
-        after_target=shape.after(TARGET, from_start=from_start),
+        after_stored=shape.after(STORED, from_start=from_start),
     )
 
 
@@ -193,20 +194,20 @@ def _page(shape: Shape, *, deep: bool, from_start: bool, to_end: bool) -> sql.Co
         return sql.SQL("{} AND {}").format(shape.after(qualifier, from_start=from_start), upper)
 
     parts: dict[str, sql.Composable] = {
-        **shape.fragments,
+        **stored.fragments(shape),
         **shape.zeros,
         "columns": shape.columns(),
         "columns_source": shape.columns(shape.source),
-        "columns_target": shape.columns(TARGET),
-        "key_target": key_json(source, TARGET, name),
+        "columns_stored": shape.columns(STORED),
+        "key_stored": key_json(source, STORED, name),
         "key_either": sql.SQL("CASE WHEN {}.pgvector_sync_there THEN {} ELSE {} END").format(
-            _SEEN, key_json(source, _SEEN, name), key_json(source, _STORED, name)
+            _SEEN, key_json(source, _SEEN, name), key_json(source, STORED, name)
         ),
         "same_key": sql.SQL(" AND ").join(
-            sql.SQL("{}.{c} = {}.{c}").format(_SEEN, _STORED, c=name(column.name)) for column in source.key
+            sql.SQL("{}.{c} = {}.{c}").format(_SEEN, STORED, c=name(column.name)) for column in source.key
         ),
         "in_page_source": in_page(shape.source),
-        "in_page_target": in_page(TARGET),
+        "in_page_stored": in_page(STORED),
     }
     parts["seen"] = part("drift.seen_deep" if deep else "drift.seen_cheap").format(**parts)
     parts["differs"] = part("drift.differs_deep" if deep else "drift.differs_cheap").format(**parts)
@@ -216,7 +217,7 @@ def _page(shape: Shape, *, deep: bool, from_start: bool, to_end: bool) -> sql.Co
 @lru_cache(maxsize=64)
 def _judge(shape: Shape) -> sql.Composed:
     return statement("drift.judge").format(
-        **shape.fragments,
+        **stored.fragments(shape),
         **shape.zeros,
         now=now(shape),
         dims=name(shape.vector_schema, "vector_dims"),

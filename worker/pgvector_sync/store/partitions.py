@@ -9,6 +9,7 @@ from psycopg import sql
 from pgvector_sync.database import Connection
 from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Key
+from pgvector_sync.store import stored
 from pgvector_sync.store.shape import Shape, name
 from pgvector_sync.store.work import jsonb_keys
 
@@ -28,7 +29,7 @@ def unplaced(connection: Connection, shape: Shape, keys: Sequence[Key]) -> set[K
     if found is None or None in found["bounds"]:  # a DEFAULT partition without others holds anything
         return set()
     placed = sql.SQL(" OR ").join(_holds(bound) for bound in found["bounds"])
-    query = statement("partitions.unplaced").format(**shape.fragments, placed=placed)
+    query = statement("partitions.unplaced").format(**stored.fragments(shape), placed=placed)
     return {tuple(row["key"]) for row in connection.execute(query, {"keys": jsonb_keys(keys)})}
 
 

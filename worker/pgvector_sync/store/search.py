@@ -11,8 +11,10 @@ from psycopg import sql
 from pgvector_sync.database import Connection
 from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Key, Metric
+from pgvector_sync.store import stored
 from pgvector_sync.store.rows import Vector32
-from pgvector_sync.store.shape import TARGET, Shape, key_json, name
+from pgvector_sync.store.shape import Shape, key_json, name
+from pgvector_sync.store.stored import STORED
 from pgvector_sync.store.trust import require_trusted
 
 OPERATORS: Mapping[Metric, str] = {
@@ -45,8 +47,8 @@ def nearest(connection: Connection, shape: Shape, vector: Vector32, *, limit: in
 
 def _nearest(shape: Shape) -> sql.Composed:
     return statement("search.nearest").format(
-        **shape.fragments,
-        key_json=key_json(shape.pipeline.source, TARGET, name),
+        **stored.fragments(shape),
+        key_json=key_json(shape.pipeline.source, STORED, name),
         alias=name(shape.pipeline.source.table),
         operator_schema=name(shape.vector_schema),
         operator=sql.SQL(OPERATORS[shape.pipeline.options.metric]),

@@ -44,7 +44,7 @@ _KEY_FORMS: Mapping[str, str] = {
 
 _KEY = sql.SQL("pgvector_sync_key.key")
 TARGET = sql.Identifier("pgvector_sync_target")
-"""The target, in a statement."""
+"""The target, in a statement that locks or writes it."""
 
 
 def base_type(type_name: str) -> str:
@@ -170,14 +170,6 @@ class Shape:
         return self.compare(qualifier, ">", sql.SQL("%(after)s::pg_catalog.jsonb"))
 
     @cached_property
-    def match_stored(self) -> sql.Composed:
-        """The source row's key equals the target row's."""
-        return sql.SQL(" AND ").join(
-            sql.SQL("{}.{} = {}.{}").format(self.source, name(column.name), TARGET, name(column.name))
-            for column in self._source.key
-        )
-
-    @cached_property
     def fragments(self) -> dict[str, sql.Composable]:
         """What most statements are composed of."""
         return {
@@ -187,7 +179,6 @@ class Shape:
             "wanted": self.wanted,
             "match_source": self.match(self.source),
             "match_target": self.match(TARGET),
-            "match_stored": self.match_stored,
         }
 
     @cached_property

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from pgvector_sync.database.statements import part, statement
+from pgvector_sync.store import stored
 from pgvector_sync.store.shape import Shape, composed_once, key_json, name
 
 
@@ -24,7 +25,7 @@ def now_here(shape: Shape) -> sql.Composed:
 
 @composed_once
 def read(shape: Shape) -> sql.Composed:
-    return statement("source.read").format(**shape.fragments, now=now(shape))
+    return statement("source.read").format(**stored.fragments(shape), now=now(shape))
 
 
 @composed_once
@@ -34,7 +35,7 @@ def texts(shape: Shape) -> sql.Composed:
 
 @composed_once
 def look(shape: Shape) -> sql.Composed:
-    return statement("source.look").format(**shape.fragments, now=now(shape))
+    return statement("source.look").format(**stored.fragments(shape), now=now(shape))
 
 
 def page(shape: Shape, *, from_start: bool, conditions: Sequence[sql.Composable] = ()) -> sql.Composed:
@@ -54,16 +55,16 @@ def asked(shape: Shape, conditions: Sequence[sql.Composable]) -> sql.Composed:
 
 def is_stale(shape: Shape) -> sql.Composed:
     """A condition on a source row: what is stored for it isn't of its text."""
-    return part("source.is_stale").format(**shape.fragments, now_here=now_here(shape))
+    return part("source.is_stale").format(**stored.fragments(shape), now_here=now_here(shape))
 
 
 def is_concerned(shape: Shape) -> sql.Composed:
     """A condition on a source row: a worker may have something to do with it."""
     return part("source.is_concerned").format(
-        **shape.fragments, key_json=key_json(shape.pipeline.source, shape.source, name)
+        **stored.fragments(shape), key_json=key_json(shape.pipeline.source, shape.source, name)
     )
 
 
 def is_older(shape: Shape) -> sql.Composed:
     """A condition on a source row: its vectors are older than `%(since)s`."""
-    return part("source.is_older").format(**shape.fragments)
+    return part("source.is_older").format(**stored.fragments(shape))

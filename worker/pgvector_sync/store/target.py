@@ -5,6 +5,7 @@ from __future__ import annotations
 from psycopg import sql
 
 from pgvector_sync.database.statements import statement
+from pgvector_sync.store import stored
 from pgvector_sync.store.shape import TARGET, Shape, composed_once, key_json, key_value, name
 
 
@@ -15,12 +16,13 @@ def open_to_writes(shape: Shape) -> sql.Composed:
 
 @composed_once
 def reusable(shape: Shape) -> sql.Composed:
-    return statement("target.reusable").format(target=shape.target, vector=shape.vector, **shape.zeros)
+    relation = stored.relation(shape)
+    return statement("target.reusable").format(stored=relation, vector=shape.vector, **shape.zeros)
 
 
 @composed_once
 def known(shape: Shape) -> sql.Composed:
-    return statement("target.known").format(target=shape.target)
+    return statement("target.known").format(stored=stored.relation(shape))
 
 
 @composed_once
