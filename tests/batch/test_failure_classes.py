@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import pgvector_sync
-from pgvector_sync.batch.read import TOO_SLOW
+from pgvector_sync.batch.failure import TOO_SLOW
 from pgvector_sync.embedding import http_connection
 from pgvector_sync.errors import BrokenContract, InputRejected, RateLimited, Unavailable
 from pgvector_sync.model import State

@@ -12,8 +12,8 @@ import pytest
 from pgvector_sync import database as database_module
 from pgvector_sync.batch import process
 from pgvector_sync.batch import write as write_module
-from pgvector_sync.batch.write import LARGEST_SLICE_ROWS, SliceSize
 from pgvector_sync.model import Lane
+from pgvector_sync.runtime.slice_size import LARGEST_SLICE_ROWS, SliceSize
 from support.roles import OWNER
 from support.steps import Steps
 from support.synced import session
@@ -158,7 +158,7 @@ CREATE TRIGGER slow BEFORE INSERT ON docs_embedding FOR EACH ROW EXECUTE FUNCTIO
 
 def test_slices_learned_on_a_quick_target_are_cut_when_it_has_become_slow(docs: Steps) -> None:
     docs.insert(**{f"_{key}": f"text {key}" for key in range(60)})
-    write_module._SIZES["public.docs_embedding"] = SliceSize(rows=LARGEST_SLICE_ROWS)
+    docs.runtime.slice_sizes["public.docs_embedding"] = SliceSize(rows=LARGEST_SLICE_ROWS)
     docs.synced.run(SLOW_INDEX)
     outcome = docs.process()
     assert outcome is not None
@@ -232,7 +232,7 @@ def test_a_delete_that_meets_a_write_waits_for_that_slice_and_not_for_the_next(
     docs.insert(_1="one", _2="two", _3="three")
     docs.synced.sync()
     docs.synced.run("UPDATE docs SET body = body || ' changed'", GATES)
-    write_module._SIZES["public.docs_embedding"] = SliceSize(rows=2)
+    patient.runtime.slice_sizes["public.docs_embedding"] = SliceSize(rows=2)
     batch = patient.claim()
     prepared = sorted(patient.embed(batch), key=lambda row: row.key)
     writing = threading.Thread(target=write_module.write, args=(patient.runtime, batch, prepared))

@@ -17,6 +17,7 @@ from pgvector_sync.failpoint import Failpoint, InjectedError
 from pgvector_sync.model import Lane
 from pgvector_sync.model.request import Reembed
 from pgvector_sync.runs.requests import request_reembed
+from pgvector_sync.store import rows
 from pgvector_sync.store.rows import Look
 from support.steps import Steps
 from support.synced import session
@@ -118,14 +119,14 @@ def test_the_vectors_of_a_slice_that_fails_once_are_kept_and_written(
 ) -> None:
     impatient.insert(_1="one", _2="two")
     impatient.drain()
-    write, failures = write_module.rows.write, [RuntimeError("a time limit, say")]
+    write, failures = rows.write, [RuntimeError("a time limit, say")]
 
     def fails_once(*arguments: object) -> None:
         if failures:
             raise failures.pop()
         write(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(write_module.rows, "write", fails_once)
+    monkeypatch.setattr(rows, "write", fails_once)
     outcome = impatient.process()
     assert outcome is not None
     assert outcome.stored == 2
@@ -151,7 +152,7 @@ def test_an_expression_that_gives_another_text_at_every_look_is_parked_after_its
     impatient: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # a function of the user's that is declared immutable and isn't
-    look = write_module.rows.look
+    look = rows.look
 
     def unsteady(*arguments: object, **more: object) -> dict[object, Look]:
         return {
@@ -159,7 +160,7 @@ def test_an_expression_that_gives_another_text_at_every_look_is_parked_after_its
             for key, seen in look(*arguments, **more).items()  # type: ignore[arg-type]
         }
 
-    monkeypatch.setattr(write_module.rows, "look", unsteady)
+    monkeypatch.setattr(rows, "look", unsteady)
     impatient.insert(_1="one")
     turns(impatient)
     assert paid_for(impatient, "one") <= ATTEMPTS

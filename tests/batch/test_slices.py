@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from pgvector_sync.batch.write import LARGEST_SLICE_ROWS, SLICE_TIME, SliceSize
+from pgvector_sync.runtime.slice_size import LARGEST_SLICE_ROWS, SLICE_TIME, SliceSize
 
 
 def settled(per_row: timedelta, *, rounds: int = 40) -> int:

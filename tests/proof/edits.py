@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -125,5 +126,13 @@ def _edit_function(place: str, edits: Sequence[Edit], reached: set[str]) -> Call
         reached.add(place)
         return made[name](*args, **kwargs)
 
-    setattr(owner, name, noticed)
-    return lambda: setattr(owner, name, original)
+    _exchange(owner, name, original, noticed)
+    return lambda: _exchange(owner, name, noticed, original)
+
+
+def _exchange(owner: Any, name: str, old: object, new: object) -> None:
+    """In its owner, and in all modules that have imported it by its name."""
+    setattr(owner, name, new)
+    for module_name, module in list(sys.modules.items()):
+        if module_name.startswith("pgvector_sync.") and vars(module).get(name) is old:
+            setattr(module, name, new)

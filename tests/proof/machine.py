@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from pgvector_sync.batch.claim import Batch
-from pgvector_sync.batch.write import Prepared
+from pgvector_sync.batch.decide import Prepared
 from pgvector_sync.model import Lane
 from pgvector_sync.runs import run
 from pgvector_sync.store import pipelines

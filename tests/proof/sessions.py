@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgvector_sync.batch import write
+from pgvector_sync.batch import slice as slice_module
 from pgvector_sync.database import IN_THE_WAY
 from pgvector_sync.failpoint import Failpoint
 from pgvector_sync.model import Lane
@@ -136,7 +136,7 @@ def application(connection: psycopg.Connection[Any], statements: list[str]) -> C
 @contextmanager
 def stops_in_writes() -> Iterator[None]:
     """Between lock and look (whichever comes first), before what the look allows is written, and before the commit."""
-    reach, lock, look = write.reach, Holding.lock, rows.look
+    reach, lock, look = slice_module.reach, Holding.lock, rows.look
 
     def stopping(step: Callable[..., Any]) -> Callable[..., Any]:
         def stopped(*args: Any, **kwargs: Any) -> Any:
@@ -161,7 +161,7 @@ def stops_in_writes() -> Iterator[None]:
         reach(point)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(write, "reach", reached)
+        patch.setattr(slice_module, "reach", reached)
         patch.setattr(Holding, "lock", stopping(lock))
         patch.setattr(rows, "look", stopping(look))
         yield

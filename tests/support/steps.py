@@ -12,10 +12,12 @@ import numpy as np
 
 from pgvector_sync.batch import Outcome, process
 from pgvector_sync.batch.claim import Batch, claim
+from pgvector_sync.batch.decide import Prepared
 from pgvector_sync.batch.embed import embed
 from pgvector_sync.batch.process import _prepare
 from pgvector_sync.batch.read import read
-from pgvector_sync.batch.write import Prepared, Written, write
+from pgvector_sync.batch.slice import Written
+from pgvector_sync.batch.write import write
 from pgvector_sync.capture.drain import Drain
 from pgvector_sync.embedding.embedder import Embedder, Embeddings
 from pgvector_sync.model import Lane, Provider, Purpose, Spec

@@ -6,8 +6,9 @@ from proof.edits import Edit
 from proof.mutant import Mutant
 
 LOCK = "store.work:Holding.lock"
-SLICE = "batch.write:_slice"
-DECIDE = "batch.write:decide"
+SLICE = "batch.slice:write_slice"
+LOCK_AND_LOOK = "batch.slice:_lock_and_look"
+DECIDE = "batch.decide:decide"
 FENCE = " AND lease = %(lease)s"
 ALIVE = "\n  AND EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = %(lease)s AND l.lost_at IS NULL)"
 
@@ -19,12 +20,12 @@ NO_FINGERPRINT = (
 LOOK = "_look(runtime, batch, list(locked), connection)"
 LOOK_BEFORE_LOCK = (
     Edit(
-        SLICE,
-        "            locked = batch",
-        "            early = rows.look(connection, batch.shape, [row.key for row in part], "
-        "text_limit=settings.text_limit_bytes)\n            locked = batch",
+        LOCK_AND_LOOK,
+        "    locked = batch",
+        "    early = rows.look(connection, batch.shape, [row.key for row in part], "
+        "text_limit=runtime.settings.text_limit_bytes)\n    locked = batch",
     ),
-    Edit(SLICE, LOOK, "{key: early[key] for key in locked}"),
+    Edit(LOCK_AND_LOOK, LOOK, "{key: early[key] for key in locked}"),
 )
 NO_LEASE_AT_LOCK = Edit("work.lock_claimed", FENCE, "")
 LOST_AT_LOCK = Edit("work.lock_claimed", ALIVE, "")

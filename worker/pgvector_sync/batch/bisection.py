@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from pgvector_sync.batch.claim import Batch
-from pgvector_sync.batch.read import Failure
+from pgvector_sync.batch.failure import Failure
 from pgvector_sync.embedding.embedder import Embedder, Embeddings
 from pgvector_sync.errors import CallRejected, InputRejected, Next, OutOfTime, ProviderError, RowFault, TimedOut
 from pgvector_sync.failpoint import Failpoint, reach

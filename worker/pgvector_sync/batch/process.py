@@ -10,11 +10,14 @@ import psycopg
 from pgvector_sync.batch import settle
 from pgvector_sync.batch.bisection import Embedded
 from pgvector_sync.batch.claim import Batch, claim
+from pgvector_sync.batch.decide import Prepared
 from pgvector_sync.batch.embed import embed
-from pgvector_sync.batch.read import Failure, Reading, read
+from pgvector_sync.batch.failure import Failure
+from pgvector_sync.batch.read import Reading, read
 from pgvector_sync.batch.refusal import name_of
 from pgvector_sync.batch.rehearse import rehearse
-from pgvector_sync.batch.write import Prepared, Written, write
+from pgvector_sync.batch.slice import Written
+from pgvector_sync.batch.write import write
 from pgvector_sync.database import IN_THE_WAY, OUTAGE, Connection
 from pgvector_sync.errors import DatabaseRefuses, Next
 from pgvector_sync.model import Key, Lane

@@ -9,11 +9,13 @@ from datetime import timedelta
 import psycopg
 
 from pgvector_sync.batch.claim import Batch
+from pgvector_sync.batch.failure import TOO_SLOW, Failure
 from pgvector_sync.database import limit_statements
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.halving import Parts
 from pgvector_sync.model import Key
-from pgvector_sync.runtime import Runtime, batch_limit, is_of_a_row, probe_limit, row_limit
+from pgvector_sync.runtime import Runtime, batch_limit, probe_limit, row_limit
+from pgvector_sync.runtime.cause import is_of_a_row
 from pgvector_sync.runtime.expression import FEW, fault_of_slowness, fault_on_every_row, fault_without_rows
 from pgvector_sync.store import rows
 from pgvector_sync.store.canonical import is_usable
@@ -21,20 +23,6 @@ from pgvector_sync.store.rows import SourceRow
 
 SEVERAL = 8
 """Rows on which an expression fails, with none that is read, before it is asked whether any row would pass."""
-TOO_SLOW = "expression_too_slow"
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """Why a row can't be embedded: a class, and our own words without its text."""
-
-    error_class: str
-    message: str
-    fingerprint: bytes | None = None
-    final: bool = True
-    """False: the attempt is used up, and the row is tried again until none is left."""
-    verdict: str | None = None
-    """Carried over when a row that was parked before shows the same content again."""
 
 
 MALFORMED = Failure("key_malformed", "this can't be a key of the source")

@@ -12,7 +12,9 @@ from pgvector_sync.batch.claim import Batch
 from pgvector_sync.database import IN_THE_WAY, limit_statements
 from pgvector_sync.errors import DatabaseRefuses, SyncError
 from pgvector_sync.model import Key
-from pgvector_sync.runtime import Runtime, is_of_a_row
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.cause import Cause, cause_of, sqlstate_of
+from pgvector_sync.runtime.expression import fault_without_rows
 from pgvector_sync.store import rows
 from pgvector_sync.store.rows import Vector32
 from pgvector_sync.store.target_table import Demand, demands
@@ -28,8 +30,7 @@ def name_of(error: BaseException) -> str:
     """SQLSTATE, our own words, or the exception's type: its message may quote the row (G13)."""
     if isinstance(error, SyncError):
         return str(error)
-    state = error.sqlstate if isinstance(error, psycopg.Error) else None
-    return state or type(error).__name__
+    return sqlstate_of(error) or type(error).__name__
 
 
 def stand_in(batch: Batch) -> Vector32:
@@ -39,26 +40,39 @@ def stand_in(batch: Batch) -> Vector32:
     return vector
 
 
+def require_blame(runtime: Runtime, batch: Batch, error: BaseException, failed: Collection[Key]) -> None:
+    """Raises where not these rows are to blame but the target (DatabaseRefuses), or ourselves (`error`)."""
+    cause = cause_of(error)
+    if cause is Cause.ROW and (fault := fault_without_rows(runtime, batch.shape)) is not None:
+        raise fault
+    if refused_as_a_whole(runtime, batch, error, failed):
+        if cause is Cause.OURSELVES:
+            raise error
+        raise _target_refuses(runtime, batch, error) from None
+
+
 def refused_as_a_whole(runtime: Runtime, batch: Batch, error: BaseException, failed: Collection[Key]) -> bool:
     """Whether rows that `failed` with `error`, with none that passed, say something about all rows."""
-    if isinstance(error, psycopg.Error) and not is_of_a_row(error):
-        return True  # a column, a type, a grant: no row's content can cause that
-    if isinstance(error, psycopg.Error) and any(demand.certain for demand in _demands(runtime, batch)):
+    cause = cause_of(error)
+    if cause in (Cause.SCHEMA, Cause.OUTAGE):
+        return True
+    if cause is Cause.ROW and any(demand.certain for demand in _demands(runtime, batch)):
         return True
     others = _others(runtime, batch, failed)
     results = [_passes(runtime, batch, key, name_of(error)) for key in others]
     return True not in results and len(failed) + results.count(False) >= FEW
 
 
-def target_refuses(runtime: Runtime, batch: Batch, error: psycopg.Error) -> DatabaseRefuses:
+def _target_refuses(runtime: Runtime, batch: Batch, error: BaseException) -> DatabaseRefuses:
     """The reason that `status` shows, with what the catalog knows about it."""
     found = _demands(runtime, batch)
     label = batch.pipeline.target_label
-    words = f"{label} refuses every write ({error.sqlstate})"
+    state = sqlstate_of(error)
+    words = f"{label} refuses every write ({state})"
     known = [demand for demand in found if demand.certain] or found
     if known:
         words += ": " + "; ".join(demand.words for demand in known[:3])
-    return DatabaseRefuses(words, sqlstate=error.sqlstate, hint="see `pgvector-sync doctor`")
+    return DatabaseRefuses(words, sqlstate=state, hint="see `pgvector-sync doctor`")
 
 
 def _demands(runtime: Runtime, batch: Batch) -> list[Demand]:

@@ -6,12 +6,11 @@ and a pipeline that was stopped by its target buys nothing until a write would s
 
 from __future__ import annotations
 
-from collections import deque
-
 from pgvector_sync.batch.claim import Batch
+from pgvector_sync.batch.decide import Prepared
 from pgvector_sync.batch.read import Reading
 from pgvector_sync.batch.refusal import stand_in
-from pgvector_sync.batch.write import Prepared, Writing
+from pgvector_sync.batch.write import Writing
 from pgvector_sync.model import Key
 from pgvector_sync.runtime import Runtime
 
@@ -23,11 +22,11 @@ def rehearse(runtime: Runtime, batch: Batch, reading: Reading) -> set[Key]:
     Raises DatabaseRefuses where the target refuses every row.
     """
     vector = stand_in(batch)
-    again = deque(
+    again = [
         Prepared(key, row.fingerprint, vector, force=True)
         for key, row in reading.to_embed.items()
         if batch.rows[key].attempts > 1 or batch.probe
-    )
+    ]
     if not again:
         return set()
     tried = Writing(runtime, batch, again, rehearsal=True).run()

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from pgvector_sync.batch.claim import Batch
-from pgvector_sync.batch.read import Failure
+from pgvector_sync.batch.failure import Failure
 from pgvector_sync.batch.refusal import name_of
 from pgvector_sync.database import OUTAGE, Connection
 from pgvector_sync.errors import UNEXPECTED, DatabaseRefuses, Disposition, Next, ProviderError, SyncError

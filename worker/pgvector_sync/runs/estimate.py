@@ -23,7 +23,8 @@ from pgvector_sync.halving import Parts
 from pgvector_sync.model import Key, Lane, Pipeline
 from pgvector_sync.model.request import EVERY_ROW, Reembed
 from pgvector_sync.runs.requests import check_condition
-from pgvector_sync.runtime import Runtime, is_of_a_row, page_limit
+from pgvector_sync.runtime import Runtime, page_limit
+from pgvector_sync.runtime.cause import is_of_a_row
 from pgvector_sync.store import grants, pipelines, rows, samples, usage
 from pgvector_sync.store.rows import Text
 from pgvector_sync.store.shape import Shape, expression

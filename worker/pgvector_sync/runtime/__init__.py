@@ -6,12 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-import psycopg
-
 from pgvector_sync.database import Database
 from pgvector_sync.embedding.embedder import Embedder
 from pgvector_sync.model import Lane, Pipeline, Provider
 from pgvector_sync.runtime.keeper import Keeper
+from pgvector_sync.runtime.slice_size import SliceSize
 from pgvector_sync.settings import Settings
 
 LARGEST = 10_000
@@ -28,6 +27,8 @@ class Runtime:
     keeper: Keeper = field(init=False)
     fitting: dict[int, int] = field(default_factory=dict)
     """Rows of a pipeline whose texts fit into one batch, where that was fewer than were claimed."""
+    slice_sizes: dict[str, SliceSize] = field(default_factory=dict)
+    """Per target: only a measurement, so losing or sharing it does no harm."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keeper", Keeper(self.database, self.settings))
@@ -36,6 +37,10 @@ class Runtime:
         """Rows: the pipeline's own size, else the lane's default."""
         default = self.settings.live_batch_size if lane is Lane.LIVE else self.settings.bulk_batch_size
         return min(pipeline.options.batch_size or default, self.fitting.get(pipeline.id, LARGEST))
+
+    def slice_size(self, pipeline: Pipeline) -> SliceSize:
+        """How many rows one transaction writes into the pipeline's target."""
+        return self.slice_sizes.setdefault(pipeline.target_label, SliceSize())
 
     def learn_size(self, pipeline: Pipeline, fitting: int, left: int) -> None:
         """After a batch was read: the next one claims no more rows than will fit, and more again when all have."""
@@ -72,14 +77,3 @@ def batch_limit(runtime: Runtime) -> timedelta:
 def probe_limit(runtime: Runtime) -> timedelta:
     """What a part of a batch may take, so that a slow row is found in time for the others."""
     return row_limit(runtime) / 5
-
-
-_ROW_STATES = ("22", "23", "54", "38", "39", "P0")
-"""SQLSTATE classes that one row's content can cause: data exception, constraint, limit, failing functions."""
-_OUT_OF_MEMORY = "53200"
-
-
-def is_of_a_row(error: psycopg.Error) -> bool:
-    """Whether one row's content may be all that is wrong."""
-    state = error.sqlstate or ""
-    return state.startswith(_ROW_STATES) or state == _OUT_OF_MEMORY

@@ -9,7 +9,8 @@ import psycopg
 from pgvector_sync.database import limit_statements
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.model import Key
-from pgvector_sync.runtime import Runtime, is_of_a_row, page_limit, probe_limit
+from pgvector_sync.runtime import Runtime, page_limit, probe_limit
+from pgvector_sync.runtime.cause import is_of_a_row
 from pgvector_sync.store import rows
 from pgvector_sync.store.shape import Shape
 
