@@ -22,8 +22,9 @@ CROSS JOIN LATERAL (
 -- name: write
 -- The vectors of rows whose fingerprint was just seen to match; {key_values} reads the key's columns out of v.key.
 INSERT INTO {target} AS t ({key_columns}, chunk_no, chunk, embedding, fingerprint, model, embedded_at)
-SELECT {key_values}, 0, NULL, v.embedding::{column_type}, v.fingerprint, %(model)s, statement_timestamp()
-FROM unnest(%(keys)s::jsonb[], %(embeddings)b::{vector}[], %(fingerprints)s::bytea[]) AS v (key, embedding, fingerprint)
+SELECT {key_values}, v.chunk_no, NULL, v.embedding::{column_type}, v.fingerprint, %(model)s, statement_timestamp()
+FROM unnest(%(keys)s::jsonb[], %(chunk_nos)s::int[], %(embeddings)b::{vector}[], %(fingerprints)s::bytea[])
+     AS v (key, chunk_no, embedding, fingerprint)
 ON CONFLICT ({key_columns}, chunk_no) DO UPDATE SET
     chunk = excluded.chunk, embedding = excluded.embedding, fingerprint = excluded.fingerprint,
     model = excluded.model, embedded_at = excluded.embedded_at;

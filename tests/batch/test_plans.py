@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from pgvector_sync.database import begin
-from pgvector_sync.model import Key, Lane, Pipeline
+from pgvector_sync.model import Key, Lane, Passage, Pipeline
 from pgvector_sync.store import drift, leases, locks, outbox, rows, runs, work
 from pgvector_sync.store.leases import Lease
 from pgvector_sync.store.shape import Shape
@@ -190,7 +190,9 @@ HOT: dict[str, Run] = {
     "source.page": lambda c, crowd: rows.page(c, crowd.shape, (50_000,), limit=1_000, text_limit=1_000),
     "target.reusable": lambda c, crowd: rows.reusable(c, crowd.shape, PRINTS),
     "target.write and trim": lambda c, crowd: rows.write(
-        c, crowd.shape, {key: (fingerprint, VECTOR) for key, fingerprint in zip(KEYS, PRINTS, strict=True)}
+        c,
+        crowd.shape,
+        [(Passage(key, 0, "", fingerprint), VECTOR) for key, fingerprint in zip(KEYS, PRINTS, strict=True)],
     ),
     "target.remove": lambda c, crowd: rows.remove(c, crowd.shape, KEYS),
     "target.lock_page": lambda c, crowd: rows.lock_page(c, crowd.shape, (50_000,), limit=500),

@@ -23,7 +23,7 @@ from psycopg import sql
 
 from pgvector_sync.database import begin, connect, register_vectors
 from pgvector_sync.database import statements as loader
-from pgvector_sync.model import KeyColumn, VectorType
+from pgvector_sync.model import KeyColumn, Passage, VectorType
 from pgvector_sync.store import (
     catalog,
     coverage,
@@ -203,7 +203,7 @@ CALLS: list[Call] = [
     lambda c, one: rows.require_open_to_writes(c, one.shape),
     lambda c, one: rows.reusable(c, one.shape, [b"1"]),
     lambda c, one: rows.known(c, one.shape, [b"1"]),
-    lambda c, one: rows.write(c, one.shape, dict.fromkeys(KEYS, (b"1", VECTOR))),
+    lambda c, one: rows.write(c, one.shape, [(Passage(key, 0, "", b"1"), VECTOR) for key in KEYS]),
     lambda c, one: rows.remove(c, one.shape, KEYS),
     lambda c, one: rows.lock_page(c, one.shape, (1,), limit=9),
     lambda c, one: rows.remove_orphans(c, one.shape, KEYS),

@@ -13,10 +13,8 @@ FENCE = " AND lease = %(lease)s"
 ALIVE = "\n  AND EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = %(lease)s AND l.lost_at IS NULL)"
 
 NO_GENERATION = Edit(LOCK, " if claimed[key] == generation", "")
-NO_FINGERPRINT = (
-    Edit(DECIDE, "row.vector is not None and now.fingerprint == row.fingerprint", "row.vector is not None"),
-    Edit(DECIDE, "(now.fingerprint, row.vector)", "(row.fingerprint, row.vector)"),
-)
+NO_COMPARISON = Edit(DECIDE, " and now.fingerprint == row.fingerprint", "")
+NO_FINGERPRINT = (NO_COMPARISON,)
 LOOK = "_look(runtime, batch, list(locked), connection)"
 LOOK_BEFORE_LOCK = (
     Edit(
@@ -50,7 +48,14 @@ MUTANTS = (
     ),
     Mutant(
         "a vector is stored under the fingerprint of the look",
-        (Edit(DECIDE, "row.vector is not None and now.fingerprint == row.fingerprint", "row.vector is not None"),),
+        (
+            NO_COMPARISON,
+            Edit(
+                DECIDE,
+                "(row.passage, row.vector)",
+                "(Passage(row.key, 0, row.passage.text, now.fingerprint), row.vector)",
+            ),
+        ),
         "changed during the call",
         "scenario",
     ),

@@ -5,27 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pgvector_sync.model import Key
+from pgvector_sync.model import Key, Passage
 from pgvector_sync.store.rows import Look, Vector32
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What one row brings to the write: a vector for a fingerprint, or None: nothing to store."""
+    """What one row brings to the write: a passage with its vector, or None: nothing to store."""
 
     key: Key
-    fingerprint: bytes | None
+    passage: Passage | None
     vector: Vector32 | None
     force: bool
     bought: bool = False
     """Paid for by this batch: that it isn't stored must not lead to buying it again without a bound."""
+
+    @property
+    def fingerprint(self) -> bytes | None:
+        return None if self.passage is None else self.passage.fingerprint
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
     """What the look under the lock allows, row by row."""
 
-    stored: dict[Key, tuple[bytes, Vector32]]
+    stored: dict[Key, tuple[Passage, Vector32]]
     removed: list[Key]
     unchanged: list[Key]
     superseded: set[Key]
@@ -48,8 +52,8 @@ def decide(part: Sequence[Prepared], seen: Mapping[Key, Look]) -> Decision:
             decision.superseded.add(row.key)
         elif now.fingerprint is None:
             decision.removed.append(row.key)
-        elif row.vector is not None and now.fingerprint == row.fingerprint:
-            decision.stored[row.key] = (now.fingerprint, row.vector)
+        elif row.passage is not None and row.vector is not None and now.fingerprint == row.fingerprint:
+            decision.stored[row.key] = (row.passage, row.vector)
         elif now.fingerprint == now.stored_fingerprint and not row.force:
             decision.unchanged.append(row.key)
         else:

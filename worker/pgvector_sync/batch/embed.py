@@ -12,17 +12,16 @@ from pgvector_sync.store import rows
 
 def embed(runtime: Runtime, batch: Batch, reading: Reading, done: Embedded | None = None) -> Embedded:
     """Embeds the batch with no connection held. What was bought is in `done`, also when an exception ends it."""
-    texts = {row.fingerprint: row.text for row in reading.to_embed.values() if row.fingerprint and row.text}
+    passages = reading.to_embed.values()
+    texts = {passage.fingerprint: passage.text for passage in passages}
     done = Embedded() if done is None else done
-    forced = {
-        row.fingerprint for row in reading.to_embed.values() if row.fingerprint and batch.rows[row.key].force
-    }
+    forced = {passage.fingerprint for passage in passages if batch.rows[passage.key].force}
     known = [fingerprint for fingerprint in texts if fingerprint not in forced]
     if known:
         with runtime.database.transaction(read_only=True, by_key=True) as connection:
             done.vectors |= rows.reusable(connection, batch.shape, known)
     wanted = [(fingerprint, text) for fingerprint, text in texts.items() if fingerprint not in done.vectors]
-    done.saved_inputs = len(reading.to_embed) - len(wanted)
+    done.saved_inputs = len(passages) - len(wanted)
     if wanted or batch.probe:
         embedder = runtime.embedder(batch.pipeline.provider)
         longest_call = runtime.settings.longest_call.total_seconds()

@@ -112,11 +112,8 @@ class Carried:
     def paid(self) -> dict[Key, bytes]:
         """Rows whose text was bought, or may have been: each time has to use up an attempt (G14)."""
         bought = self.embedded.bought
-        return {
-            key: row.fingerprint
-            for key, row in self.reading.to_embed.items()
-            if row.fingerprint is not None and row.fingerprint in bought
-        }
+        passages = self.reading.to_embed.items()
+        return {key: passage.fingerprint for key, passage in passages if passage.fingerprint in bought}
 
 
 def _claim(runtime: Runtime, name: str, lane: Lane, share: int | None) -> Batch | None:
@@ -176,18 +173,18 @@ def _carry(runtime: Runtime, batch: Batch, carried: Carried) -> Outcome:
 
 def _prepare(batch: Batch, reading: Reading, embedded: Embedded) -> list[Prepared]:
     prepared = [Prepared(key, None, None, batch.rows[key].force) for key in reading.settled]
-    for key, row in reading.to_embed.items():
-        vector = embedded.vectors.get(row.fingerprint) if row.fingerprint else None
+    for key, passage in reading.to_embed.items():
+        vector = embedded.vectors.get(passage.fingerprint)
         if vector is not None:
-            bought = row.fingerprint in embedded.bought
-            prepared.append(Prepared(key, row.fingerprint, vector, batch.rows[key].force, bought))
+            bought = passage.fingerprint in embedded.bought
+            prepared.append(Prepared(key, passage, vector, batch.rows[key].force, bought))
     return prepared
 
 
 def _failures(reading: Reading, embedded: Embedded) -> dict[Key, Failure]:
     found = dict(reading.failed)
-    for key, row in reading.to_embed.items():
-        failure = embedded.failures.get(row.fingerprint) if row.fingerprint else None
+    for key, passage in reading.to_embed.items():
+        failure = embedded.failures.get(passage.fingerprint)
         if failure is not None:
             found[key] = failure
     return found

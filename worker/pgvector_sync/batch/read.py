@@ -13,7 +13,7 @@ from pgvector_sync.batch.failure import TOO_SLOW, Failure
 from pgvector_sync.database import limit_statements
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.halving import Parts
-from pgvector_sync.model import Key
+from pgvector_sync.model import Key, Passage
 from pgvector_sync.runtime import Runtime, batch_limit, probe_limit, row_limit
 from pgvector_sync.runtime.cause import is_of_a_row
 from pgvector_sync.runtime.expression import FEW, fault_of_slowness, fault_on_every_row, fault_without_rows
@@ -33,15 +33,12 @@ MALFORMED = Failure("key_malformed", "this can't be a key of the source")
 class Reading:
     """Every claimed key is in at most one of these; those in none are given back, for want of memory."""
 
-    to_embed: dict[Key, SourceRow] = field(default_factory=dict)
+    to_embed: dict[Key, Passage] = field(default_factory=dict)
     settled: set[Key] = field(default_factory=set)
     """Nothing to buy: gone, not wanted, blank, or stored already. The look under the lock decides which."""
     failed: dict[Key, Failure] = field(default_factory=dict)
-
-    @property
-    def octets(self) -> int:
-        """Of the texts to embed, in bytes."""
-        return sum(row.octets or 0 for row in self.to_embed.values())
+    octets: int = 0
+    """Of the texts to embed, in bytes."""
 
 
 def read(runtime: Runtime, batch: Batch) -> Reading:
@@ -68,7 +65,8 @@ def read(runtime: Runtime, batch: Batch) -> Reading:
                 verdict=claimed.verdict,
             )
         elif row.text is not None:
-            reading.to_embed[row.key] = row
+            reading.to_embed[row.key] = Passage(row.key, 0, row.text, row.fingerprint)
+            reading.octets += row.octets or 0
         elif row.octets is not None and row.octets > (limit := runtime.settings.text_limit_bytes):
             reading.failed[row.key] = Failure(
                 "too_large", f"the text has {row.octets:,} bytes, the limit is {limit:,}", row.fingerprint
@@ -194,11 +192,7 @@ class _Reader:
 
 def _count_attempts(runtime: Runtime, batch: Batch, reading: Reading) -> None:
     """From the second attempt on, stores what is about to be tried, so that attempts belong to content."""
-    again = {
-        key: row.fingerprint
-        for key, row in reading.to_embed.items()
-        if batch.rows[key].attempts > 1 and row.fingerprint is not None
-    }
+    again = {key: passage.fingerprint for key, passage in reading.to_embed.items() if batch.rows[key].attempts > 1}
     if again:
         counted = runtime.database.patiently(lambda connection: batch.holding.note_attempt(connection, again))
         for key, attempts in counted.items():

@@ -11,7 +11,7 @@ import psycopg
 from pgvector_sync.batch.claim import Batch
 from pgvector_sync.database import IN_THE_WAY, limit_statements
 from pgvector_sync.errors import DatabaseRefuses, SyncError
-from pgvector_sync.model import Key
+from pgvector_sync.model import Key, Passage
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.cause import Cause, cause_of, sqlstate_of
 from pgvector_sync.runtime.expression import fault_without_rows
@@ -90,7 +90,7 @@ def _others(runtime: Runtime, batch: Batch, failed: Collection[Key]) -> list[Key
 
 def _passes(runtime: Runtime, batch: Batch, key: Key, name: str) -> bool | None:
     """Whether a row could be written, tried and rolled back; None where it can't be told."""
-    written = {key: (sha256(repr(key).encode()).digest(), stand_in(batch))}
+    written = [(Passage(key, 0, "", sha256(repr(key).encode()).digest()), stand_in(batch))]
     try:
         with runtime.database.transaction(force_rollback=True) as connection:
             limit_statements(connection, runtime.settings.lock_timeout)

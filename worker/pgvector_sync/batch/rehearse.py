@@ -23,8 +23,8 @@ def rehearse(runtime: Runtime, batch: Batch, reading: Reading) -> set[Key]:
     """
     vector = stand_in(batch)
     again = [
-        Prepared(key, row.fingerprint, vector, force=True)
-        for key, row in reading.to_embed.items()
+        Prepared(key, passage, vector, force=True)
+        for key, passage in reading.to_embed.items()
         if batch.rows[key].attempts > 1 or batch.probe
     ]
     if not again:

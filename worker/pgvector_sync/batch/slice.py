@@ -123,7 +123,7 @@ def _store(
     if not decision.stored:
         return None
     started = time.monotonic()
-    rows.write(connection, batch.shape, decision.stored)
+    rows.write(connection, batch.shape, list(decision.stored.values()))
     seconds = max(0.0, time.monotonic() - started - rows.WRITE_STATEMENTS * round_trip)
     return len(decision.stored), timedelta(seconds=seconds)
 

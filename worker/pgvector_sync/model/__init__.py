@@ -126,6 +126,19 @@ class Spec:
 
 
 @dataclass(frozen=True, slots=True)
+class Passage:
+    """A text on its way from the source to the target: what travels between read and write.
+
+    One per row, with the number 0, as long as rows are not cut into chunks.
+    """
+
+    key: Key
+    chunk_no: int
+    text: str
+    fingerprint: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Need:
     """What text and `where` name outside of pg_catalog."""
 

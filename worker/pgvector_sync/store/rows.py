@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from pgvector_sync.database import Connection
 from pgvector_sync.errors import DatabaseRefuses
-from pgvector_sync.model import Key
+from pgvector_sync.model import Key, Passage
 from pgvector_sync.store import expressions, source, target
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.trust import require_own_target, require_trusted
@@ -126,13 +126,14 @@ WRITE_STATEMENTS = 4
 """Round trips of `write`."""
 
 
-def write(connection: Connection, shape: Shape, vectors: Mapping[Key, tuple[bytes, Vector32]]) -> None:
-    """Replaces the vectors of rows: key → (fingerprint, vector of `dimensions` floats). Raises DatabaseRefuses."""
-    keys = jsonb_keys(list(vectors))
+def write(connection: Connection, shape: Shape, vectors: Sequence[tuple[Passage, Vector32]]) -> None:
+    """Replaces the vectors of rows by those of their passages, one per row. Raises DatabaseRefuses."""
+    keys = jsonb_keys([passage.key for passage, _ in vectors])
     params = {
         "keys": keys,
-        "embeddings": [Vector(vector) for _, vector in vectors.values()],
-        "fingerprints": [fingerprint for fingerprint, _ in vectors.values()],
+        "chunk_nos": [passage.chunk_no for passage, _ in vectors],
+        "embeddings": [Vector(vector) for _, vector in vectors],
+        "fingerprints": [passage.fingerprint for passage, _ in vectors],
         "model": shape.pipeline.spec.model,
     }
     require_own_target(connection, shape.pipeline)
