@@ -83,7 +83,7 @@ def test_the_docs_list_what_happens_next_for_every_class() -> None:
         [
             f"`{kind.__name__}`",
             kind.disposition.pipeline.value
-            + (", and so do all of its model" if kind.disposition.whole_model else ""),
+            + (", with all others of its provider and model" if kind.disposition.whole_model else ""),
             kind.disposition.row.value,
         ]
         for kind in (DatabaseRefuses, *OF_PROVIDERS)
