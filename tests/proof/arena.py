@@ -20,7 +20,7 @@ from pgvector_sync.capture.drain import Drain
 from pgvector_sync.embedding.embedder import Embeddings
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.errors import InputRejected
-from pgvector_sync.model import Lane, Spec
+from pgvector_sync.model import Lane, Purpose, Spec
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import open_database
@@ -59,7 +59,18 @@ class Model:
     texts: list[str] = field(default_factory=list)
     """What it was asked for and has not refused."""
 
-    def embed(self, texts: Sequence[str], spec: Spec, *, deadline: float, lane: Lane = Lane.LIVE) -> Embeddings:
+    def prepare(self, spec: Spec) -> None:
+        """There is nothing to check."""
+
+    def embed(
+        self,
+        texts: Sequence[str],
+        spec: Spec,
+        *,
+        deadline: float,
+        purpose: Purpose = Purpose.DOCUMENT,
+        lane: Lane = Lane.LIVE,
+    ) -> Embeddings:
         if any(REFUSED in text for text in texts):
             raise InputRejected("the provider refuses this input", status=400)
         self.texts += texts
