@@ -128,13 +128,13 @@ def measure(bench: Bench, name: str, table: str, prepare: Callable[[], None]) ->
     print(f"{name:<58}{''.join(f'{figure:8.2f}' for figure in figures)}{batch}{left:10,}", flush=True)
 
 
-def fill(bench: Bench) -> None:
+def backfill(bench: Bench) -> None:
     bench.database.execute("ALTER TABLE docs DISABLE TRIGGER USER")
     bench.database.execute(IN_ONE_TRANSACTION)
     bench.database.execute("ALTER TABLE docs ENABLE TRIGGER USER")
     bench.database.execute(
         "INSERT INTO pgvector_sync.run (pipeline_id, kind, rows_total) "
-        "SELECT id, 'fill', %s FROM pgvector_sync.pipeline WHERE name = 'docs'",
+        "SELECT id, 'backfill', %s FROM pgvector_sync.pipeline WHERE name = 'docs'",
         ROWS,
     )
 
@@ -185,7 +185,7 @@ def main() -> None:
         measure(
             bench, "has a bulk backlog (one transaction)", "notes", lambda: database.execute(IN_ONE_TRANSACTION)
         )
-        measure(bench, "is filled", "notes", lambda: fill(bench))
+        measure(bench, "is filled", "notes", lambda: backfill(bench))
         measure(bench, "has a provider that hangs", "notes", lambda: broken(bench, kind="hang", seconds=60))
         measure(
             bench, "has a provider that answers 503", "notes", lambda: broken(bench, kind="status", status=503)
@@ -197,7 +197,7 @@ def main() -> None:
             "docs",
             lambda: database.execute(IN_ONE_TRANSACTION),
         )
-        measure(bench, "while it is filled", "docs", lambda: fill(bench))
+        measure(bench, "while it is filled", "docs", lambda: backfill(bench))
 
 
 if __name__ == "__main__":

@@ -319,7 +319,7 @@ def bench(rows: int, pool: str, major: int) -> Iterator[tuple[Bench, float]]:
         for command in (["worker", "--pool", pool, "--concurrency", "2"], ["beat"]):
             processes.command(*command)
         with open_database(Settings(DATABASE_URL=database.url)) as own:
-            eventually(lambda: settled(own, None), 300, what="the fills have ended")
+            eventually(lambda: settled(own, None), 300, what="the backfills have ended")
         print(f"filled; indexing twice {rows:,} vectors of {DIMENSIONS:,} dimensions", flush=True)
         with database.connect() as connection:
             connection.execute("SET maintenance_work_mem = '512MB'")

@@ -66,7 +66,7 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def make(database: Database, processes: Processes, base_url: str, rows: int) -> None:
-    """The source, its pipeline, and a vector for every row, as a finished fill would have left them."""
+    """The source, its pipeline, and a vector for every row, as a finished backfill would have left them."""
     migrate(database.url)
     database.execute("CREATE TABLE docs (id bigint PRIMARY KEY, body text)")
     database.execute(

@@ -142,11 +142,11 @@ CREATE TABLE pgvector_sync.lease (
 
 CREATE INDEX lease_pipeline ON pgvector_sync.lease (pipeline_id);
 
--- Fills, bulk re-embeds and reconciliations, past and present. Whoever asks writes the row; a message holds its id.
+-- Backfills, bulk re-embeds and reconciliations, past and present. Whoever asks writes the row; a message holds its id.
 CREATE TABLE pgvector_sync.run (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     pipeline_id   int NOT NULL,
-    kind          text NOT NULL CHECK (kind IN ('fill', 'reembed', 'reconcile')),
+    kind          text NOT NULL CHECK (kind IN ('backfill', 'reembed', 'reconcile')),
     state         text NOT NULL DEFAULT 'running' CHECK (state IN ('running', 'finished', 'cancelled', 'failed')),
     requested_by  text NOT NULL DEFAULT session_user,
     options       jsonb NOT NULL DEFAULT '{}',

@@ -46,7 +46,7 @@ FULL JOIN (
 
 -- name: judge
 -- Of keys that may have drifted those that have, each with its kind. In one snapshot with outbox and work, so that what
--- is only waiting is no drift, nor what a fill has yet to reach (OFFSET 0: looked up key by key).
+-- is only waiting is no drift, nor what a backfill has yet to reach (OFFSET 0: looked up key by key).
 SELECT pgvector_sync_key.key, judged.kind FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
 LEFT JOIN LATERAL ({now}) AS now_ ON true
 CROSS JOIN LATERAL (
@@ -67,7 +67,7 @@ WHERE judged.kind IS NOT NULL
   AND NOT EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = %(source_id)s AND o.key = pgvector_sync_key.key)
   AND NOT EXISTS (SELECT FROM pgvector_sync.outbox o
                   WHERE o.source_id = %(source_id)s AND o.key IS NULL AND o.error_class IS NULL)
-  AND NOT EXISTS (SELECT FROM {source} WHERE {match_source} AND {unfilled} OFFSET 0)
+  AND NOT EXISTS (SELECT FROM {source} WHERE {match_source} AND {to_backfill} OFFSET 0)
 ORDER BY pgvector_sync_key.key;
 
 -- name: waits

@@ -80,7 +80,7 @@ ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED;
 UPDATE pgvector_sync.outbox SET error_class = %(error_class)s WHERE id = %(id)s;
 
 -- name: add_parked
--- The same for a key that a fill has come upon, once.
+-- The same for a key that a backfill has come upon, once.
 INSERT INTO pgvector_sync.outbox (source_id, key, error_class)
 SELECT %(source_id)s, %(key)s, %(error_class)s
 WHERE NOT EXISTS (SELECT FROM pgvector_sync.outbox o

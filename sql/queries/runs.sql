@@ -1,4 +1,4 @@
--- Runs: fills, bulk re-embeds and reconciliations.
+-- Runs: backfills, bulk re-embeds and reconciliations.
 
 -- name: start
 -- The row is the request: whoever asks writes it, any worker carries it out. No row comes back where a reconciliation
@@ -36,7 +36,7 @@ ORDER BY key LIMIT %(limit)s;
 DELETE FROM pgvector_sync.run_key WHERE run_id = %(run_id)s;
 
 -- name: supersede
--- A newer fill of the same pipeline makes the older one pointless: it walks every row anyway.
+-- A newer backfill of the same pipeline makes the older one pointless: it walks every row anyway.
 UPDATE pgvector_sync.run SET state = 'cancelled', reason = 'superseded by a newer one', lease = NULL,
     finished_at = statement_timestamp()
 WHERE pipeline_id = %(pipeline_id)s AND kind = %(kind)s AND state = 'running';
@@ -135,10 +135,10 @@ UPDATE pgvector_sync.run SET lease = NULL, visible_at = statement_timestamp() + 
 WHERE id = %(id)s AND lease = %(lease)s AND state = 'running';
 
 -- name: cancel
--- Enqueues no more. A fill can't be cancelled: the rows beyond its watermark would be neither fresh nor waiting (G1).
+-- Enqueues no more. A backfill can't be cancelled: the rows beyond its watermark would be neither fresh nor waiting (G1).
 UPDATE pgvector_sync.run SET state = 'cancelled', reason = 'cancelled by ' || session_user, lease = NULL,
     finished_at = statement_timestamp()
-WHERE id = %(id)s AND state = 'running' AND kind <> 'fill';
+WHERE id = %(id)s AND state = 'running' AND kind <> 'backfill';
 
 -- name: spare
 -- What a cancelled run wanted to be paid for again, and nobody is just buying, is only looked at.

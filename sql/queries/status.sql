@@ -11,9 +11,9 @@ SELECT p.name, s.schema_name || '.' || s.table_name AS source, p.target_schema |
                 WHERE u.pipeline_id = p.id AND u.day = (statement_timestamp() AT TIME ZONE 'UTC')::date)
             THEN 'the day''s ' || p.tokens_per_day || ' tokens are spent: bulk waits until midnight UTC, live goes on'
             ELSE p.reason END AS reason,
-       EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.kind = 'fill' AND r.state = 'running')
-           AS filling,
-       fill.rows_total AS fill_total, fill.rows_seen AS fill_seen, coalesce(fill.walked, true) AS fill_walked,
+       EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.kind = 'backfill' AND r.state = 'running')
+           AS backfilling,
+       backfill.rows_total AS backfill_total, backfill.rows_seen AS backfill_seen, coalesce(backfill.walked, true) AS backfill_walked,
        (SELECT sum(greatest(leaf.reltuples, 0))::bigint
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         JOIN pg_catalog.pg_class leaf ON leaf.oid = c.oid
@@ -54,6 +54,6 @@ CROSS JOIN LATERAL (
                                    LIMIT %(limit)s) AS counted) AS depth
 LEFT JOIN LATERAL (
     SELECT r.rows_total, r.rows_seen, r.walked FROM pgvector_sync.run r
-    WHERE r.pipeline_id = p.id AND r.kind = 'fill' AND r.state = 'running' ORDER BY r.id DESC LIMIT 1) AS fill ON true
+    WHERE r.pipeline_id = p.id AND r.kind = 'backfill' AND r.state = 'running' ORDER BY r.id DESC LIMIT 1) AS backfill ON true
 WHERE %(name)s::text IS NULL OR p.name = %(name)s
 ORDER BY p.name;

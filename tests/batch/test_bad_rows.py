@@ -141,7 +141,7 @@ def test_a_discarded_dead_letter_touched_with_the_same_content_stays_discarded(d
     assert dead.synced.dead() == []
 
 
-def test_a_discarded_dead_letter_is_not_bought_again_by_a_fill(dead: Steps) -> None:
+def test_a_discarded_dead_letter_is_not_bought_again_by_a_backfill(dead: Steps) -> None:
     dead.insert(_2="fine")
     dead.synced.settle()
     with dead.runtime.database.transaction() as connection:

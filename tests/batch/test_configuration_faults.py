@@ -128,7 +128,7 @@ def test_a_run_that_meets_an_unexpected_error_ends_and_says_so(
     assert find_run(articles.runtime, again).state == "finished"
 
 
-# -- what a fill enqueues ------------------------------------------------------------------------------------
+# -- what a backfill enqueues ------------------------------------------------------------------------------------
 
 
 def enqueued(synced: Synced) -> tuple[int, int]:
@@ -137,7 +137,7 @@ def enqueued(synced: Synced) -> tuple[int, int]:
     return tuple(synced.database.execute(query)[0])
 
 
-def test_a_fill_enqueues_and_announces_only_rows_that_where_accepts(synced: Synced) -> None:
+def test_a_backfill_enqueues_and_announces_only_rows_that_where_accepts(synced: Synced) -> None:
     synced.run(
         "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text)",
         f"INSERT INTO docs SELECT i, 'text ' || i, (i % 6)::text FROM generate_series(1, {ROWS}) AS i",
@@ -166,7 +166,7 @@ def test_rows_that_no_longer_match_lose_their_vectors_and_their_dead_letters(art
     assert len(synced.vectors()) == ROWS - 30
 
 
-def test_a_row_on_which_where_fails_is_asked_for_by_a_fill_and_parked(articles: Steps) -> None:
+def test_a_row_on_which_where_fails_is_asked_for_by_a_backfill_and_parked(articles: Steps) -> None:
     articles.synced.run("UPDATE docs SET note = CASE WHEN id = 13 THEN '0' ELSE '1' END")
     articles.synced.settle()
     articles.synced.declare(where="100 / note::int > 5")

@@ -115,7 +115,7 @@ def test_live_rows_go_before_bulk_rows_and_a_change_promotes_a_bulk_row(docs: St
     assert set(bulk.rows) == {(1,), (3,)}
 
 
-def test_a_live_row_is_never_demoted_by_a_fill(docs: Steps) -> None:
+def test_a_live_row_is_never_demoted_by_a_backfill(docs: Steps) -> None:
     docs.insert(_1="one")
     docs.drain()
     docs.synced.declare(where="id > 0")

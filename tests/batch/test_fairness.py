@@ -1,4 +1,4 @@
-"""A load of the application, a fill or another pipeline's backlog must not hold up a single change."""
+"""A load of the application, a backfill or another pipeline's backlog must not hold up a single change."""
 
 from collections.abc import Callable
 

@@ -33,7 +33,7 @@ BATCH = 256
 KEYS: list[Key] = [(key,) for key in range(90_001, 90_001 + BATCH)]
 """Leased by LEASE, in flight."""
 
-FILL = [
+BACKFILL = [
     DOCS,
     f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {ROWS}) AS i",
 ]
@@ -103,7 +103,7 @@ def crowd(
     with new_database(postgres, template=template.name) as database, database.connect() as held:
         for table in ("work", "outbox"):
             database.execute(f"ALTER TABLE pgvector_sync.{table} SET (autovacuum_enabled = false)")
-        for statement in FILL:
+        for statement in BACKFILL:
             database.execute(statement)
         with runtime_of(database.url, lambda _: None) as runtime:  # type: ignore[arg-type, return-value]
             endpoint = SimpleNamespace(base_url="http://127.0.0.1:9/v1")
@@ -242,7 +242,7 @@ def test_the_hint_spares_the_drain_the_dead_tuples_before_it(crowd: Crowd) -> No
 
 
 @pytest.mark.slow
-def test_a_batch_of_a_first_fill_reads_no_table_from_end_to_end(synced: Synced) -> None:
+def test_a_batch_of_a_first_backfill_reads_no_table_from_end_to_end(synced: Synced) -> None:
     synced.run(DOCS, "INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, 3000) AS i")
     synced.declare()
     synced.apply()

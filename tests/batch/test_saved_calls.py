@@ -114,7 +114,7 @@ def test_a_row_gone_before_it_was_claimed_costs_nothing(docs: Steps) -> None:
     assert docs.synced.paid() == 0
 
 
-def test_a_fill_of_what_is_fresh_already_pays_for_nothing(docs: Steps) -> None:
+def test_a_backfill_of_what_is_fresh_already_pays_for_nothing(docs: Steps) -> None:
     docs.insert(_1="one", _2="two")
     docs.synced.sync()
     docs.synced.declare(where="id < 100")

@@ -257,7 +257,7 @@ def test_a_key_at_the_edge_is_embedded_or_parked_and_holds_up_nobody(named: Step
     assert vectors & dead == set()
 
 
-def test_a_fill_over_a_key_that_is_too_long_for_work_embeds_all_others(named: Steps, too_long: str) -> None:
+def test_a_backfill_over_a_key_that_is_too_long_for_work_embeds_all_others(named: Steps, too_long: str) -> None:
     named.synced.run("ALTER TABLE named DISABLE TRIGGER USER")
     named.synced.run("INSERT INTO named SELECT 'key ' || i, 'text ' || i FROM generate_series(1, 30) AS i")
     named.synced.run(f"INSERT INTO named VALUES ('{too_long}', 'never embedded')")

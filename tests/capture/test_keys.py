@@ -103,7 +103,7 @@ def test_a_key_of_every_allowed_type_finds_its_way(synced: Synced, kind: str):
 
 
 @pytest.mark.parametrize("kind", KEYS)
-def test_a_fill_of_many_pages_finds_every_key(synced: Synced, kind: str, monkeypatch: pytest.MonkeyPatch):
+def test_a_backfill_of_many_pages_finds_every_key(synced: Synced, kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("pgvector_sync.runs.bulk.PAGE_ROWS", 2)
     values, canonical = KEYS[kind]
     synced.run(f"CREATE TABLE docs (id {kind} PRIMARY KEY, body text)")

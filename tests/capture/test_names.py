@@ -49,7 +49,7 @@ def quoted(*names: str) -> str:
 
 
 def exercise(synced: Synced, table: str, key: str, body: str) -> None:
-    """Fill, update, key change, delete, truncate."""
+    """Backfill, update, key change, delete, truncate."""
     synced.sync()
     synced.run(
         f"INSERT INTO {table} VALUES (2, 'two'), (3, 'three')",

@@ -59,7 +59,7 @@ def test_a_re_embed_is_a_row_that_any_worker_carries_out(synced: Synced, typed: 
     code, out, _ = typed("runs", "list", "--json")
     assert [(run["id"], run["kind"], run["rows_enqueued"]) for run in json.loads(out)["runs"]] == [
         (2, "reembed", 10),
-        (1, "fill", 10),
+        (1, "backfill", 10),
     ]
 
 
@@ -172,7 +172,7 @@ def test_a_run_can_be_shown_and_cancelled(typed: Typed) -> None:
     assert json.loads(typed("runs", "show", "2", "--json")[1])["run"]["state"] == "cancelled"
 
 
-def test_a_fill_is_not_cancelled(synced: Synced, typed: Typed) -> None:
+def test_a_backfill_is_not_cancelled(synced: Synced, typed: Typed) -> None:
     synced.declare(where="id > 0")
     synced.apply()
     code, _, err = typed("runs", "cancel", "2")

@@ -24,7 +24,7 @@ def test_a_first_apply_fills_and_pays_for_each_different_text_once(synced: Synce
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'same'), (2, 'same'), (3, 'other'), (4, NULL)")
     synced.declare()
     (made,) = synced.plan().pending
-    assert (made.matching, made.matching_exact, made.refill, made.costs) == (4, True, True, True)
+    assert (made.matching, made.matching_exact, made.backfill, made.costs) == (4, True, True, True)
     assert made.pays == "embeds 4 rows with text-embedding-3-small"
     before = synced.paid()
     synced.apply()
@@ -105,10 +105,10 @@ def test_a_changed_model_embeds_everything_again(docs: Synced):
     assert docs.database.execute("SELECT DISTINCT model FROM docs_embedding") == [("text-embedding-3-large",)]
 
 
-def test_what_decides_no_vector_changes_without_a_fill(docs: Synced):
+def test_what_decides_no_vector_changes_without_a_backfill(docs: Synced):
     docs.declare(batch_size=7, metric="l2")
     assert set(changes(docs)) == {"batch_size", "metric"}
-    assert not docs.plan().pending[0].refill
+    assert not docs.plan().pending[0].backfill
     docs.apply()
     docs.sync()
     assert docs.database.value("SELECT count(*) FROM pgvector_sync.run") == 1
@@ -143,7 +143,7 @@ def test_another_type_of_vector_is_done_while_the_target_is_empty(synced: Synced
     assert set(synced.vectors()) == {(1,)}
 
 
-def test_a_fill_interrupted_by_another_change_starts_anew_and_ends_right(docs: Synced):
+def test_a_backfill_interrupted_by_another_change_starts_anew_and_ends_right(docs: Synced):
     docs.declare(text=["note"])
     docs.apply()
     docs.declare(text=["body", "note"])

@@ -34,13 +34,13 @@ SWAP = """
     ALTER TABLE docs RENAME id TO id_old;
     ALTER TABLE docs RENAME id_new TO id;
     ALTER TABLE docs ALTER id SET NOT NULL, ALTER id_old DROP NOT NULL, ADD PRIMARY KEY (id);
-    DROP TRIGGER fill_id_new ON docs;
+    DROP TRIGGER backfill_id_new ON docs;
     COMMIT
 """
 PREPARE_SWAP = (
     "ALTER TABLE docs ADD id_new bigint",
-    "CREATE FUNCTION fill_id_new() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.id_new := new.id; RETURN new; END'",
-    "CREATE TRIGGER fill_id_new BEFORE INSERT OR UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION fill_id_new()",
+    "CREATE FUNCTION backfill_id_new() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN new.id_new := new.id; RETURN new; END'",
+    "CREATE TRIGGER backfill_id_new BEFORE INSERT OR UPDATE ON docs FOR EACH ROW EXECUTE FUNCTION backfill_id_new()",
     "UPDATE docs SET id_new = id",
 )
 

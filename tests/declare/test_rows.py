@@ -1,4 +1,4 @@
-"""Rows of every kind, from the fill and from capture."""
+"""Rows of every kind, from the backfill and from capture."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def truncate(pair: Pair) -> None:
     change(pair)
 
 
-def fill(pair: Pair) -> None:
+def backfill(pair: Pair) -> None:
     pair.run("ALTER TABLE docs DISABLE TRIGGER USER")
     change(pair)
     pair.run("ALTER TABLE docs ENABLE TRIGGER USER")
@@ -171,9 +171,9 @@ LEADS_TO: dict[Failpoint, Callable[[Pair], None]] = {
     Failpoint.FAILURES_COMMITTED: refuse_one,
     Failpoint.PROVIDER_FAILED: ask_for_a_pause,
     Failpoint.RELEASING: be_late,
-    Failpoint.RUN_CLAIMED: fill,
-    Failpoint.FILL_ENQUEUED: fill,
-    Failpoint.FILL_COMMITTED: fill,
+    Failpoint.RUN_CLAIMED: backfill,
+    Failpoint.BACKFILL_ENQUEUED: backfill,
+    Failpoint.BACKFILL_COMMITTED: backfill,
     Failpoint.RECONCILE_COMPARED: reconcile,
     Failpoint.RECONCILE_COMMITTED: reconcile,
 }

@@ -37,7 +37,7 @@ def test_celerys_own_command_works_as_well(cluster: Cluster, pool: str) -> None:
     assert "Traceback" not in worker.printed
 
 
-def test_a_fill_is_carried_out_by_the_worker(cluster: Cluster) -> None:
+def test_a_backfill_is_carried_out_by_the_worker(cluster: Cluster) -> None:
     cluster.synced.run("ALTER TABLE docs DISABLE TRIGGER USER")
     cluster.insert(1_500)
     cluster.synced.run("ALTER TABLE docs ENABLE TRIGGER USER")

@@ -57,7 +57,7 @@ def test_tells_its_story_and_leaves_nothing(project: Path, processes: Processes)
         r"table      \d,\d{3} docstrings of Python 3\.\d+'s own library",
         r"migrate    ",
         r'text = \["name", "doc"\]',
-        r"apply      docstrings_embedding, triggers, and a first fill",
+        r"apply      docstrings_embedding, triggers, and a first backfill",
         r"processes  ",
         r"sync       \d,\d{3} vectors",
         r"search     “the average of some numbers”.*\n     0\.\d\d  statistics\.m",

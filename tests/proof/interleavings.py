@@ -204,7 +204,7 @@ class Stage:
         kept.enter_context(pytest.MonkeyPatch.context()).setattr(write, "CONTENTION", timedelta(0))
 
     def _enqueue(self) -> None:
-        """As fill and reconcile do it: a page of the source, into the bulk lane."""
+        """As backfill and reconcile do it: a page of the source, into the bulk lane."""
         try:
             with self.arena.runtime.database.transaction() as connection:
                 page = rows.page(connection, self.shape, None, limit=10, text_limit=TEXT_LIMIT)

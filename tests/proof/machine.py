@@ -1,4 +1,4 @@
-"""The protocol as a state machine: the application, two workers, drain, fill and clock, in any order."""
+"""The protocol as a state machine: the application, two workers, drain, backfill and clock, in any order."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Machine(RuleBasedStateMachine):
         arena.checks = second.checks = False  # checked by the invariant, after every step
         self.variant = USUAL
         if arena.synced.declared["docs"] != self._declared(USUAL):
-            self.apply(USUAL, fills=False)
+            self.apply(USUAL, backfills=False)
         self.batches: list[Batch | None] = [None, None]
         self.prepared: list[list[Prepared] | None] = [None, None]
         self.slow: psycopg.Connection[Any] | None = None
@@ -169,14 +169,14 @@ class Machine(RuleBasedStateMachine):
         self.workers[number].process(lane)
 
     @precondition(lambda self: self.slow is None)
-    @rule(variant=st.sampled_from(VARIANTS), fills=st.booleans())
-    def apply(self, variant: dict[str, Any], fills: bool) -> None:
+    @rule(variant=st.sampled_from(VARIANTS), backfills=st.booleans())
+    def apply(self, variant: dict[str, Any], backfills: bool) -> None:
         self.variant = variant
         self.arena.synced.declare(**variant)
         self.arena.synced.apply()
         self.arena.watch()
-        if fills:
-            self.fill()
+        if backfills:
+            self.backfill()
 
     def _declared(self, variant: dict[str, Any]) -> dict[str, Any]:
         before = dict(self.arena.synced.declared)
@@ -186,7 +186,7 @@ class Machine(RuleBasedStateMachine):
         return declared
 
     @rule()
-    def fill(self) -> None:
+    def backfill(self) -> None:
         query = "UPDATE pgvector_sync.run SET visible_at = now() WHERE state = 'running' RETURNING id"
         for (run_id,) in self.arena.application.execute(query).fetchall():
             run.carry_out(self.arena.runtime, run_id, until=soon())

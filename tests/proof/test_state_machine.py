@@ -1,4 +1,4 @@
-"""Any order of what application, workers, drain, fill and clock can do, found by Hypothesis."""
+"""Any order of what application, workers, drain, backfill and clock can do, found by Hypothesis."""
 
 from __future__ import annotations
 

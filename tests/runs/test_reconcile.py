@@ -112,7 +112,7 @@ def test_what_is_only_waiting_is_no_drift(filled: Steps) -> None:
     assert reconciled(filled, deep=True).samples == {}
 
 
-def test_what_a_fill_has_yet_to_reach_is_no_drift(filled: Steps) -> None:
+def test_what_a_backfill_has_yet_to_reach_is_no_drift(filled: Steps) -> None:
     filled.synced.declare(text={"sql": "body || '!'"})
     filled.synced.apply()
     assert reconciled(filled, deep=True).samples == {}

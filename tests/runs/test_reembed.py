@@ -192,11 +192,11 @@ def test_a_cancelled_run_enqueues_no_more_and_buys_nothing_more(filled: Steps) -
     assert find_run(filled.runtime, run_id).state == "cancelled"
 
 
-def test_a_fill_cant_be_cancelled(filled: Steps) -> None:
+def test_a_backfill_cant_be_cancelled(filled: Steps) -> None:
     filled.synced.declare(where="id > 0")
     filled.synced.apply()
-    fill = filled.synced.database.value("SELECT max(id) FROM pgvector_sync.run WHERE kind = 'fill'")
-    assert not cancel(filled, fill)
+    backfill = filled.synced.database.value("SELECT max(id) FROM pgvector_sync.run WHERE kind = 'backfill'")
+    assert not cancel(filled, backfill)
     filled.synced.sync()
 
 

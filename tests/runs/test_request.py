@@ -87,7 +87,7 @@ def test_what_is_no_request_says_why(kind: Kind, options: Any, reason: str) -> N
 def test_a_backfill_is_carried_out_whatever_its_row_says() -> None:
     """Coverage counts on it (G1)."""
     for options in (None, [1], {"where": "false"}):
-        assert read_request(Kind.FILL, options) == Backfill()
+        assert read_request(Kind.BACKFILL, options) == Backfill()
 
 
 @pytest.mark.parametrize(

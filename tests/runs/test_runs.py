@@ -108,8 +108,10 @@ def test_an_apply_in_mid_run_is_not_taken_for_drift(filled: Steps, monkeypatch: 
         if next(pages) == 1:
             filled.synced.declare(model="text-embedding-3-large")
             filled.synced.apply()
-            fill = filled.synced.database.value("SELECT max(id) FROM pgvector_sync.run WHERE kind = 'fill'")
-            run.carry_out(filled.runtime, fill, until=within(5))
+            backfill = filled.synced.database.value(
+                "SELECT max(id) FROM pgvector_sync.run WHERE kind = 'backfill'"
+            )
+            run.carry_out(filled.runtime, backfill, until=within(5))
             while filled.process(Lane.BULK) is not None:
                 pass
         return step(*args)
@@ -228,7 +230,7 @@ def test_a_pipeline_removed_while_a_page_commits_leaves_nothing(
     remover = threading.Thread(target=lambda: filled.synced.remove("docs"))
 
     def at(point: Failpoint) -> None:
-        if point is Failpoint.FILL_ENQUEUED and not gone.is_set():
+        if point is Failpoint.BACKFILL_ENQUEUED and not gone.is_set():
             gone.set()
             remover.start()
             eventually(lambda: filled.synced.database.value(waiting))

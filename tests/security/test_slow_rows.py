@@ -68,7 +68,7 @@ def naps(synced: Synced) -> Synced:
 
 
 def batches(runtime: Runtime, count: int = 12) -> None:
-    """Turns of fill, drain and batches until nothing is left to do, at most so many."""
+    """Turns of backfill, drain and batches until nothing is left to do, at most so many."""
     loop = Loop(runtime)
     for _ in range(count):
         if not loop.turn() and settled(runtime.database, None):
@@ -207,7 +207,7 @@ def test_a_deep_reconciliation_passes_a_slow_row(
     idle(naps)
 
 
-def test_a_fill_passes_a_row_whose_condition_is_slow(
+def test_a_backfill_passes_a_row_whose_condition_is_slow(
     synced: Synced, quick_limit: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pgvector_sync.settings.LONGEST_PAGE", ROW_TIMEOUT)

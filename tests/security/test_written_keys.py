@@ -59,11 +59,13 @@ def test_work_that_a_worker_role_has_written_is_parked_in_bulk_and_all_others_ar
 
 
 @pytest.mark.parametrize("key", UNUSABLE)
-def test_a_watermark_of_another_type_begins_the_fill_anew(docs: Steps, role: Callable[..., str], key: str) -> None:
+def test_a_watermark_of_another_type_begins_the_backfill_anew(
+    docs: Steps, role: Callable[..., str], key: str
+) -> None:
     docs.insert(**{f"_{n}": f"text {n}" for n in range(1, 20)})
     docs.synced.sync()
     docs.synced.run(
-        "TRUNCATE docs_embedding", "INSERT INTO pgvector_sync.run (pipeline_id, kind) VALUES (1, 'fill')"
+        "TRUNCATE docs_embedding", "INSERT INTO pgvector_sync.run (pipeline_id, kind) VALUES (1, 'backfill')"
     )
     with docs.synced.database.connect_as(role("worker", *WORKS)) as worker:
         worker.execute(f"UPDATE pgvector_sync.run SET watermark = '{key}' WHERE state = 'running'")

@@ -72,9 +72,9 @@ class Failpoint(StrEnum):
 
     RUN_CLAIMED = "run_claimed"
     """The run is leased, and no page of it was read."""
-    FILL_ENQUEUED = "fill_enqueued"
+    BACKFILL_ENQUEUED = "backfill_enqueued"
     """A page is work and the watermark has moved, but not committed."""
-    FILL_COMMITTED = "fill_committed"
+    BACKFILL_COMMITTED = "backfill_committed"
     """A page is work; the next is not read, or the run not finished."""
     RECONCILE_COMPARED = "reconcile_compared"
     """A page is compared and what has drifted is work, but not committed."""

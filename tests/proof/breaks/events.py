@@ -1,4 +1,4 @@
-"""Breaks of capture, drain and sweep, of apply and fill."""
+"""Breaks of capture, drain and sweep, of apply and backfill."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ MUTANTS = (
         "rows that row level security hides",
         "scenario",
     ),
-    # -- sweep and fill
+    # -- sweep and backfill
     Mutant(
         "a sweep that doesn't look for the row",
         (Edit("target.remove_orphans", " AND NOT EXISTS (SELECT FROM {source} WHERE {match_source})", ""),),
@@ -190,7 +190,7 @@ MUTANTS = (
         "G1",
     ),
     Mutant(
-        "the fill starts before the triggers are there",
+        "the backfill starts before the triggers are there",
         (
             Edit(
                 "declare.apply:_apply",
@@ -214,9 +214,9 @@ MUTANTS = (
         "G1",
     ),
     Mutant(
-        "a fill that doesn't leave waiting rows alone",
+        "a backfill that doesn't leave waiting rows alone",
         (Edit("runs.enqueue", "\nWHERE w.parked_at IS NOT NULL OR (excluded.force AND NOT w.force)", ""),),
-        "a fill comes by a row that is being embedded",
+        "a backfill comes by a row that is being embedded",
         "scenario",
     ),
 )

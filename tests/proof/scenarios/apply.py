@@ -1,4 +1,4 @@
-"""Apply and fill, what counts as a change, and as a row."""
+"""Apply and backfill, what counts as a change, and as a row."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from proof.meanwhile import before
 from proof.scenario import on_a_fresh_database, scenario
 from support.synced import OURS, role
 
-# -- apply and fill ----------------------------------------------------------------------------------------
+# -- apply and backfill ----------------------------------------------------------------------------------------
 
 
 @on_a_fresh_database
@@ -62,7 +62,7 @@ def killed_in_the_middle_of_a_page(arena: Arena) -> None:
 
 
 @on_a_fresh_database
-def a_fill_comes_by_a_row_that_is_being_embedded(arena: Arena) -> None:
+def a_backfill_comes_by_a_row_that_is_being_embedded(arena: Arena) -> None:
     arena.insert(_1="one")
     arena.drain()
     arena.apply(text=["body", "note"])
@@ -70,9 +70,9 @@ def a_fill_comes_by_a_row_that_is_being_embedded(arena: Arena) -> None:
     _fill(arena)
     with arena.another() as second:
         taken = [second.try_claim(lane) for lane in Lane]
-    assert taken == [None, None], "a fill has taken a row away from its worker"
+    assert taken == [None, None], "a backfill has taken a row away from its worker"
     written = arena.write(batch, arena.embed(batch))
-    assert written.stored == {(1,)}, "a fill has made a worker's answer worthless"
+    assert written.stored == {(1,)}, "a backfill has made a worker's answer worthless"
     arena.at_rest()
 
 

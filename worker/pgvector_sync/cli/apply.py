@@ -94,8 +94,8 @@ def say_applied(backfills: int) -> None:
     out.print("applied", style="bold green")
     if backfills:
         out.print(
-            f"started {backfills} fill{'s' if backfills > 1 else ''}: a worker or `pgvector-sync sync` carries "
-            "it out; `pgvector-sync status --watch` shows how far it is"
+            f"started {backfills} backfill{'s' if backfills > 1 else ''}: a worker or `pgvector-sync sync` "
+            "carries it out; `pgvector-sync status --watch` shows how far it is"
         )
 
 

@@ -132,7 +132,7 @@ def _declare(demo: Demo, runtime: Runtime) -> None:
     out.print()
     with _step("apply") as said:
         target = steps.declare(runtime, demo.folder / apply.CONFIG_FILE, say=say)
-        said.append(f"{target}, triggers, and a first fill")
+        said.append(f"{target}, triggers, and a first backfill")
 
 
 class _Rate(ProgressColumn):

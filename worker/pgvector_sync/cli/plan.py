@@ -84,12 +84,12 @@ def _details(made: PipelinePlan, target: str, estimates: Estimates) -> Iterator[
         yield "target", f"{target} was dropped and is created again"
     if made.missing_triggers:
         yield "triggers", f"on {made.source.label}, for {', '.join(made.capture.tracked)}"
-    if made.refill:
-        yield "fill", made.pays
+    if made.backfill:
+        yield "backfill", made.pays
     if made.name in estimates:
         yield "cost", in_short(estimates[made.name])
     if any(change.what == "model" for change in made.changes):
-        yield "note", "until the fill is done, old and new vectors stand side by side"
+        yield "note", "until the backfill is done, old and new vectors stand side by side"
 
 
 def confirm(plan: Plan, estimates: Estimates, *, yes: bool, prune: bool = False) -> None:

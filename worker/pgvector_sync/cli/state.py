@@ -19,7 +19,7 @@ from pgvector_sync.client.documents import fields_of
 from pgvector_sync.client.results import Status
 from pgvector_sync.observe.status import START_ONE, PipelineStatus, nobody, nobody_works
 
-COUNTS = ("rows", "fresh", "unfilled", "waiting", "in_flight", "dead")
+COUNTS = ("rows", "fresh", "to_backfill", "waiting", "in_flight", "dead")
 PipelineName = Annotated[str, typer.Argument(help="Its name.")]
 
 
@@ -57,7 +57,7 @@ def shown(status: Status) -> Group:
 
 def table(statuses: Sequence[PipelineStatus]) -> Group:
     """Estimates carry a tilde."""
-    fields = [name for name in COUNTS if name != "unfilled" or any(item.unfilled for item in statuses)]
+    fields = [name for name in COUNTS if name != "to_backfill" or any(item.to_backfill for item in statuses)]
     shown = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     for name in ("pipeline", "state"):
         shown.add_column(name, no_wrap=True)

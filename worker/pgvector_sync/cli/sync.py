@@ -33,7 +33,7 @@ def sync(
         typer.Option("--timeout", min=0, help="With --once: seconds to wait out back-offs and cool-downs."),
     ] = 600.0,
 ) -> None:
-    """Drain, fill and embed in this process, without Celery and Redis."""
+    """Drain, backfill and embed in this process, without Celery and Redis."""
     with environment.runtime(working=True) as runtime:
         statuses = read_status(runtime.database, pipeline)
         if not statuses:
@@ -60,7 +60,7 @@ def _once(
     within: timedelta,
 ) -> None:
     started = time.monotonic()
-    todo = sum(max(status.waiting, status.unfilled) for status in statuses)
+    todo = sum(max(status.waiting, status.to_backfill) for status in statuses)
     with progress("syncing", todo or None) as bar:
 
         def on_turn(done: Progress) -> None:

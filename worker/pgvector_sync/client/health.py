@@ -70,7 +70,7 @@ def _judge(pipelines: list[dict[str, Any]], alive: Any, max_lag: timedelta | Non
         for row in running
         if row["state"] == "misconfigured"
     ]
-    if not alive.slots and any(row["events"] or row["alive"] or row["filling"] for row in running):
+    if not alive.slots and any(row["events"] or row["alive"] or row["backfilling"] for row in running):
         problems.append("no worker is running, and rows wait")
     if max_lag is not None and lag is not None and lag > max_lag:
         problems.append(f"lag {lag.total_seconds():,.1f} s, above {max_lag.total_seconds():g} s")

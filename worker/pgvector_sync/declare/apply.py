@@ -31,11 +31,11 @@ from pgvector_sync.telemetry.events.schema import PipelineApplied
 
 
 def apply_plan(database: Database, plan: Plan, *, say: Say) -> list[int]:
-    """Carries the plan out; returns the ids of the fills it has started. `apply` again goes on where it stopped.
+    """Carries out the plan and returns the ids of the backfills it started. Another `apply` continues it.
 
     Raises Refused where the database changed since the plan was made, or writers never left a gap.
     """
-    fills = []
+    backfills = []
     if plan.providers:
         with database.transaction(durable=True) as connection:
             for provider in plan.providers:
@@ -45,12 +45,12 @@ def apply_plan(database: Database, plan: Plan, *, say: Say) -> list[int]:
     for made in plan.pending:
         if made.take_over is not None:
             rekey.widen(database, made.target, made.table, made.take_over.changes, say=say)
-        fill = in_a_gap(database, _site(made), partial(_apply, database, made), say=say)
+        backfill = in_a_gap(database, _site(made), partial(_apply, database, made), say=say)
         emit(PipelineApplied(pipeline=made.name))
-        if fill is not None:
-            fills.append(fill)
+        if backfill is not None:
+            backfills.append(backfill)
     watch.look_now(database)
-    return fills
+    return backfills
 
 
 def _site(made: PipelinePlan) -> Site:
@@ -90,12 +90,12 @@ def _apply(database: Database, made: PipelinePlan, connection: Connection) -> in
         )
     pipeline_id = _put_pipeline(connection, made, source)
     partitions.remember_if_empty(connection, pipeline_id, target, made.table.oid)
-    fill = runs.start_fill(connection, pipeline_id, rows_total=made.rows) if made.refill else None
-    # last, so that the source is locked for as short as can be; the fill reads after this commit
+    backfill = runs.start_backfill(connection, pipeline_id, rows_total=made.rows) if made.backfill else None
+    # last, so that the source is locked for as short as can be; the backfill reads after this commit
     installed = replace(made.capture, source=source)
     if made.missing_triggers:
         triggers.install(connection, installed)
-    return fill
+    return backfill
 
 
 def _take_over(connection: Connection, made: PipelinePlan, taken: TakeOver, source: Source) -> None:
@@ -130,7 +130,7 @@ def _put_pipeline(connection: Connection, made: PipelinePlan, source: Source) ->
             read_columns=read_columns,
             options=options,
         )
-    bump = made.refill or made.retype
+    bump = made.backfill or made.retype
     if not pipelines.change(
         connection, made.existing, meant=meant, read_columns=read_columns, options=options, bump=bump
     ):

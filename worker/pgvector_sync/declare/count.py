@@ -1,4 +1,4 @@
-"""How many rows a fill reads."""
+"""How many rows a backfill reads."""
 
 from __future__ import annotations
 

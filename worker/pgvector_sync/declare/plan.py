@@ -70,7 +70,7 @@ class PipelinePlan:
         return self.take_over is None and (self.existing is None or self.recreate)
 
     @property
-    def refill(self) -> bool:
+    def backfill(self) -> bool:
         """Every row is read again; what is paid for is said by `pays`."""
         return self.existing is None or self.recreate or self._asks_for(Effect.READS_AGAIN | Effect.EMBEDS_AGAIN)
 
@@ -84,12 +84,12 @@ class PipelinePlan:
 
     @property
     def costs(self) -> bool:
-        """A fill of rows that are there, at a provider that may send a bill."""
-        return self.refill and self.matching > 0 and dialect_of(self.provider).billed
+        """A backfill of rows that are there, at a provider that may send a bill."""
+        return self.backfill and self.matching > 0 and dialect_of(self.provider).billed
 
     @property
     def pays(self) -> str:
-        """What the fill will embed, in words."""
+        """What the backfill will embed, in words."""
         count = f"{self.matching:,}" if self.matching_exact else f"about {self.matching:,}"
         if self.creates_target or self._asks_for(Effect.EMBEDS_AGAIN):
             return f"embeds {count} rows with {self.options.model}"

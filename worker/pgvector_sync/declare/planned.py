@@ -23,7 +23,7 @@ from pgvector_sync.store.grants import closed_to_workers
 
 
 def estimates_of(runtime: Runtime, plan: Plan) -> dict[str, Estimate | None]:
-    """Of every pipeline of the plan whose fill may cost something. None where its rows can't be read."""
+    """Of every pipeline of the plan whose backfill may cost something. None where its rows can't be read."""
     return {made.name: _estimate(runtime, made) for made in plan.pending if made.costs}
 
 

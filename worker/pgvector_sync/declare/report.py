@@ -63,4 +63,4 @@ def _report(made: PipelinePlan, estimate: Estimate | None) -> PipelineReport:
     action = "none" if made.idle else "create" if made.existing is None else "change"
     target = ".".join(made.target)
     changes = tuple(made.changes)
-    return PipelineReport(made.name, action, made.source.label, target, changes, made.refill, estimate)
+    return PipelineReport(made.name, action, made.source.label, target, changes, made.backfill, estimate)

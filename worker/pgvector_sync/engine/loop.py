@@ -20,7 +20,7 @@ from pgvector_sync.telemetry.events.process import DatabaseUnavailable
 
 AFTER_AN_OUTAGE = timedelta(seconds=1)
 SLICE = timedelta(seconds=2)
-"""How long a drain or a fill may go on before the others have their turn."""
+"""How long a drain or a backfill may go on before the others have their turn."""
 
 
 @dataclass
@@ -49,7 +49,7 @@ class Progress:
 
 
 class Loop:
-    """Drain, fill, then one batch of each pipeline in turn, live lane first."""
+    """Drain, backfill, then one batch of each pipeline in turn, live lane first."""
 
     def __init__(self, runtime: Runtime, only: str | None = None) -> None:
         self.runtime = runtime

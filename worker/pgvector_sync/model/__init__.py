@@ -46,15 +46,15 @@ class Lane(StrEnum):
     LIVE = "live"
     """Changes the application has just made; always first."""
     BULK = "bulk"
-    """Fills and re-embeds."""
+    """Backfills and re-embeds."""
 
 
 class State(StrEnum):
     """What a pipeline is doing, and whether it may call its provider."""
 
     ACTIVE = "active"
-    FILLING = "filling"
-    """Active, with a fill still running; derived from the run, never stored."""
+    BACKFILLING = "backfilling"
+    """Active, with a backfill still running; derived from the run, never stored."""
     COOLING_DOWN = "cooling_down"
     """The provider asked for a pause or is down; one probe at `retry_at`."""
     MISCONFIGURED = "misconfigured"

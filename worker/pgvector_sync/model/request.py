@@ -27,7 +27,7 @@ _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 class Kind(StrEnum):
     """What a run does."""
 
-    FILL = "fill"
+    BACKFILL = "backfill"
     """Enqueue every row of a new or changed pipeline, once; `apply` asks for it."""
     REEMBED = "reembed"
     """Enqueue the rows that were asked for."""
@@ -39,7 +39,7 @@ class Kind(StrEnum):
 class Backfill:
     """Enqueue every row of the source. It has no options, and is carried out whatever its row says (G1)."""
 
-    kind: ClassVar[Kind] = Kind.FILL
+    kind: ClassVar[Kind] = Kind.BACKFILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +140,7 @@ def options_of(request: Request) -> dict[str, Any]:
 
 def read_request(kind: Kind, options: Any) -> Request | Unreadable:
     """What the `options` of a row ask for, whoever has written them."""
-    if kind is Kind.FILL:
+    if kind is Kind.BACKFILL:
         return Backfill()
     try:
         request: Request = _adapter(kind).validate_json(json.dumps(options))

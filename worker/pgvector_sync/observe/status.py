@@ -34,7 +34,7 @@ class PipelineStatus:
     reason: str | None
     rows: int
     fresh: int
-    unfilled: int
+    to_backfill: int
     waiting: int
     in_flight: int
     dead: int
@@ -48,8 +48,8 @@ class PipelineStatus:
 
     @property
     def settled(self) -> bool:
-        """Nothing waits, nothing is in flight, nothing is left to fill: only dead letters may remain."""
-        return not (self.waiting or self.in_flight or self.unfilled) and self.state is not State.FILLING
+        """Nothing waits, nothing is in flight, nothing is left to backfill: only dead letters may remain."""
+        return not (self.waiting or self.in_flight or self.to_backfill) and self.state is not State.BACKFILLING
 
 
 def read_status(
@@ -102,19 +102,19 @@ def unfinished(status: PipelineStatus) -> list[str]:
     if not status.settled:
         why = f" ({status.state}: {status.reason})" if status.reason else f" ({status.state})"
         found.append(
-            f"{status.name}: {status.waiting + status.in_flight + status.unfilled:,} rows still wait{why}"
+            f"{status.name}: {status.waiting + status.in_flight + status.to_backfill:,} rows still wait{why}"
         )
     return found
 
 
 def _estimated(row: dict[str, Any]) -> PipelineStatus:
     waiting = row["events"] + max(0, row["alive"] - row["in_flight"])
-    unfilled = 0 if row["fill_walked"] else max(0, (row["fill_total"] or 0) - row["fill_seen"])
+    to_backfill = 0 if row["backfill_walked"] else max(0, (row["backfill_total"] or 0) - row["backfill_seen"])
     rows = max(row["estimated_rows"] or 0, 0)
-    fresh = max(0, rows - waiting - row["in_flight"] - row["dead"] - unfilled)
+    fresh = max(0, rows - waiting - row["in_flight"] - row["dead"] - to_backfill)
     estimated = ["rows", "fresh"]
-    if unfilled:
-        estimated.append("unfilled")
+    if to_backfill:
+        estimated.append("to_backfill")
     if row["alive"] >= COUNT_LIMIT_ROWS or row["events"] >= COUNT_LIMIT_ROWS:
         estimated.append("waiting")
     if row["alive"] >= COUNT_LIMIT_ROWS:
@@ -124,11 +124,11 @@ def _estimated(row: dict[str, Any]) -> PipelineStatus:
         name=row["name"],
         source=row["source"],
         target=row["target"],
-        state=State.FILLING if state is State.ACTIVE and row["filling"] else state,
+        state=State.BACKFILLING if state is State.ACTIVE and row["backfilling"] else state,
         reason=row["reason"],
         rows=rows,
         fresh=fresh,
-        unfilled=unfilled,
+        to_backfill=to_backfill,
         waiting=waiting,
         in_flight=row["in_flight"],
         dead=row["dead"],
@@ -154,4 +154,6 @@ def _exact(
             hint="leave out --exact, or run it with a longer one: ALTER ROLE … SET statement_timeout = …",
         ) from None
     kept = tuple(name for name in estimated.estimated if name in ("waiting", "lag_seconds"))
-    return replace(estimated, rows=counted.rows, fresh=counted.fresh, unfilled=counted.unfilled, estimated=kept)
+    return replace(
+        estimated, rows=counted.rows, fresh=counted.fresh, to_backfill=counted.to_backfill, estimated=kept
+    )

@@ -1,6 +1,6 @@
 """Bulk: rows of a source into the bulk lane, page by page, a bounded distance ahead of the workers.
 
-A fill takes every row that `where` accepts or that has vectors to lose, a re-embed those that it was asked for.
+A backfill takes every row that `where` accepts or that has vectors to lose, a re-embed the rows it was asked for.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) ->
         if page is None:
             return Walked(ended=False)
         run, enqueued = runtime.database.patiently(partial(_enqueue, run, shape, *page))
-        reach(Failpoint.FILL_COMMITTED)
+        reach(Failpoint.BACKFILL_COMMITTED)
         if rate is not None and enqueued:
             # the lease goes back meanwhile: no worker waits for a run that is slow on purpose
             return Walked(ended=False, again=timedelta(seconds=enqueued / rate))
@@ -171,6 +171,6 @@ def _enqueue(
     enqueued = enqueue(connection, shape.pipeline, run, asked, force=_asked(run).force)
     if not runs.advance(connection, moved, seen=len(page), enqueued=enqueued):
         raise LeaseLost(f"run {run.id} is no longer ours")  # cancelled or taken over: this page must not commit
-    reach(Failpoint.FILL_ENQUEUED)
+    reach(Failpoint.BACKFILL_ENQUEUED)
     emit(RunPageEnqueued(pipeline=run.pipeline, run=run.id, rows=len(page), enqueued=enqueued))
     return moved, enqueued

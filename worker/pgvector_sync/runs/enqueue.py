@@ -1,4 +1,4 @@
-"""Enqueue: keys into the bulk lane, for fills, re-embeds and reconciliations."""
+"""Enqueue: keys into the bulk lane, for backfills, re-embeds and reconciliations."""
 
 from __future__ import annotations
 

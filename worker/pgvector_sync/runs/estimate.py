@@ -1,4 +1,4 @@
-"""What a fill or a re-embed will come to: rows, tokens, money and time, from a sample. No provider is called."""
+"""What a backfill or a re-embed will cost: rows, tokens, money and time, from a sample. No provider is called."""
 
 from __future__ import annotations
 

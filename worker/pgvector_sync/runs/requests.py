@@ -89,7 +89,7 @@ def request_reconcile(database: Database, pipeline: str, request: Reconcile = BY
 
 def cancel(database: Database, run: Run) -> None:
     """Lets a run enqueue no more. Raises Refused for a backfill, and for a run that has ended."""
-    if run.kind is Kind.FILL and run.running:
+    if run.kind is Kind.BACKFILL and run.running:
         raise Refused(
             "a backfill can't be cancelled: rows beyond its watermark would be lost",
             hint=f"pgvector-sync pause {run.pipeline} stops it for now, remove for good",

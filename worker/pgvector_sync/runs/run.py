@@ -110,7 +110,7 @@ def _let_go(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, delay: timede
 def _refused(runtime: Runtime, run: ClaimedRun, error: psycopg.Error) -> Walked:
     """The database refuses: a lost grant, row-level security (G12), a condition that fails on a row.
 
-    A fill is never given up, since coverage counts on it; the others end and say why, in our words.
+    A backfill is never given up, since coverage counts on it; the others end and say why, in our words.
     """
     emit(RunRefused(pipeline=run.pipeline, run=run.id, sqlstate=error.sqlstate))
     conditional = isinstance(run.request, Reembed) and run.request.where is not None
@@ -122,7 +122,7 @@ def _refused(runtime: Runtime, run: ClaimedRun, error: psycopg.Error) -> Walked:
 
 
 def _give_up(runtime: Runtime, run: ClaimedRun, reason: str) -> Walked:
-    """A fill tries again later, since coverage counts on it; the others end."""
+    """A backfill tries again later, since coverage counts on it; the others end."""
     if isinstance(run.request, Backfill):
         return Walked(ended=False, again=AFTER_A_REFUSAL)
     return _fail(runtime, run, reason)

@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     in_flight_batches: int = Field(8, ge=1, le=1000)
     """Batches of one pipeline that may be at the provider at once."""
     bulk_depth_rows: int = Field(20_000, ge=1)
-    """A fill enqueues no more than this many rows ahead of the workers."""
+    """A backfill enqueues no more than this many rows ahead of the workers."""
     drain_rows: int = Field(1_000, ge=1)
     """Outbox events moved in one transaction."""
     burst_rows: int = Field(500, ge=2)

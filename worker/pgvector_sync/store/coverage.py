@@ -23,21 +23,21 @@ class Counts:
 
     rows: int
     fresh: int
-    unfilled: int
-    """Beyond the watermark of a running fill."""
+    to_backfill: int
+    """Beyond the watermark of a running backfill."""
 
 
 def count(connection: Connection, shape: Shape, *, text_limit: int) -> Counts:
     """Reads every row. Raises DatabaseRefuses."""
     require_trusted(connection, shape.pipeline)
     query = statement("coverage.exact").format(
-        **stored.fragments(shape), unfilled=unfilled(shape), now_here=now_here(shape)
+        **stored.fragments(shape), to_backfill=to_backfill(shape), now_here=now_here(shape)
     )
     return Counts(**one(connection, query, params(shape, text_limit)))
 
 
 def not_covered(connection: Connection, shape: Shape, *, text_limit: int) -> list[Key]:
-    """Keys that break G1: neither fresh, nor in outbox, nor in work, nor beyond a running fill. Always [].
+    """Keys that break G1: neither fresh, nor in outbox, nor in work, nor beyond a running backfill. Always [].
 
     One statement, so one snapshot; the fault tests ask it all the time.
     """
@@ -50,16 +50,16 @@ def not_covered_query(shape: Shape) -> sql.Composed:
     source = shape.pipeline.source
     return statement("coverage.not_covered").format(
         **stored.fragments(shape),
-        unfilled=unfilled(shape),
+        to_backfill=to_backfill(shape),
         now_here=now_here(shape),
         key_source=key_json(source, shape.source, name),
         key_stored=key_json(source, STORED, name),
     )
 
 
-def unfilled(shape: Shape) -> sql.Composed:
-    """A condition on a source row, in the statement's own snapshot: beyond the watermark of a running fill."""
-    return part("coverage.unfilled").format(beyond=shape.compare(shape.source, ">", sql.SQL("r.watermark")))
+def to_backfill(shape: Shape) -> sql.Composed:
+    """A condition on a source row, in the statement's own snapshot: beyond the watermark of a running backfill."""
+    return part("coverage.to_backfill").format(beyond=shape.compare(shape.source, ">", sql.SQL("r.watermark")))
 
 
 def params(shape: Shape, text_limit: int) -> dict[str, Any]:

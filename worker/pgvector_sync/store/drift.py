@@ -15,7 +15,7 @@ from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key
 from pgvector_sync.store import stored
-from pgvector_sync.store.coverage import unfilled
+from pgvector_sync.store.coverage import to_backfill
 from pgvector_sync.store.shape import Shape, key_json, name
 from pgvector_sync.store.source import now
 from pgvector_sync.store.stored import STORED
@@ -221,5 +221,5 @@ def _judge(shape: Shape) -> sql.Composed:
         **shape.zeros,
         now=now(shape),
         dims=name(shape.vector_schema, "vector_dims"),
-        unfilled=unfilled(shape),
+        to_backfill=to_backfill(shape),
     )

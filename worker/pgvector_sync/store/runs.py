@@ -80,9 +80,9 @@ def _asked(pipeline_id: int, request: Request) -> dict[str, Any]:
     return {"pipeline_id": pipeline_id, "kind": request.kind, "options": Jsonb(options_of(request))}
 
 
-def start_fill(connection: Connection, pipeline_id: int, *, rows_total: int) -> int:
+def start_backfill(connection: Connection, pipeline_id: int, *, rows_total: int) -> int:
     """Writes the run that enqueues every row, in place of one still running; returns its id."""
-    supersede(connection, pipeline_id, Kind.FILL)
+    supersede(connection, pipeline_id, Kind.BACKFILL)
     started = start(connection, pipeline_id, Backfill(), rows_total=rows_total)
     assert started is not None  # noqa: S101  only a reconciliation can be refused
     return started
@@ -206,7 +206,7 @@ def give_back(connection: Connection, run: ClaimedRun, *, delay: timedelta) -> N
 
 
 def cancel(connection: Connection, run_id: int) -> bool:
-    """False where it has ended, or is a fill. What it has enqueued is done, but not paid for again."""
+    """False where it has ended, or is a backfill. What it has enqueued is done, but not paid for again."""
     cancelled = connection.execute(statement("runs.cancel"), {"id": run_id}).rowcount == 1
     if cancelled:
         connection.execute(statement("runs.spare"), {"id": run_id})

@@ -102,7 +102,7 @@ def retype_keys(connection: Connection, target: Target, table: Table, changes: S
 
 
 def _require_no_referrers(connection: Connection, target: Target) -> None:
-    """Raises Refused for a foreign key of a table that a role may fill with code of its own."""
+    """Raises Refused for a foreign key of a table that a role may backfill with code of its own."""
     lock(connection, target)
     query = statement("target_ddl.referrers").format(
         target_name=sql.Literal(sql.Identifier(*target).as_string()), trusts_owner=trusts("c.relowner")

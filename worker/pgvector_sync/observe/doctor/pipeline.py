@@ -1,4 +1,4 @@
-"""What a pipeline says of itself: its state with the reason, its fill, its dead letters."""
+"""What a pipeline says of itself: its state with the reason, its backfill, its dead letters."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ def state(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
             yield warning(because + waiting, f"when it may go on: {resume}")
         case State.REMOVING:
             yield warning("a removal was interrupted", f"pgvector-sync remove {pipeline.name}")
-        case State.FILLING:
-            yield ok(f"filling: about {status.unfilled:,} rows are still to be read, {status.waiting:,} wait")
+        case State.BACKFILLING:
+            yield ok(
+                f"backfilling: about {status.to_backfill:,} rows are still to be read, {status.waiting:,} wait"
+            )
         case State.ACTIVE:
             yield ok(because + (waiting if status.waiting else ", nothing waits"))
 

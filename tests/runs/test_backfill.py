@@ -1,4 +1,4 @@
-"""A fill: every row into the bulk lane, a bounded distance ahead of the workers, resumed where it was."""
+"""A backfill: every row into the bulk lane, a bounded distance ahead of the workers, resumed where it was."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def carry_out(steps: Steps, *, seconds: float = 10.0) -> bool:
     return done
 
 
-def test_rows_beyond_the_watermark_are_covered_by_the_running_fill(waiting: Synced) -> None:
+def test_rows_beyond_the_watermark_are_covered_by_the_running_backfill(waiting: Synced) -> None:
     waiting.covered()
     assert depth(waiting) == 0
     [status] = read_status(waiting.runtime.database, exact_text_limit=2_000)
-    assert (status.state, status.rows, status.unfilled, status.fresh) == ("filling", 60, 60, 0)
+    assert (status.state, status.rows, status.to_backfill, status.fresh) == ("backfilling", 60, 60, 0)
 
 
-def test_a_fill_stays_a_bounded_distance_ahead_of_the_workers(waiting: Synced) -> None:
+def test_a_backfill_stays_a_bounded_distance_ahead_of_the_workers(waiting: Synced) -> None:
     with another_worker(waiting, bulk_depth_rows=25) as steps:
         assert carry_out(steps) is False
         assert depth(waiting) == 30, "the page that reaches the limit is the last"
@@ -71,7 +71,7 @@ def test_a_fill_stays_a_bounded_distance_ahead_of_the_workers(waiting: Synced) -
     waiting.exact()
 
 
-def test_a_fill_killed_between_its_pages_goes_on_at_its_watermark(
+def test_a_backfill_killed_between_its_pages_goes_on_at_its_watermark(
     waiting: Synced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class KilledError(BaseException):
@@ -98,7 +98,7 @@ def test_a_fill_killed_between_its_pages_goes_on_at_its_watermark(
         waiting.sync()
 
 
-FILL = """
+BACKFILL = """
 import sys, time
 from datetime import timedelta
 from pgvector_sync.model.deadline import Deadline
@@ -116,10 +116,10 @@ with open_runtime() as runtime:
 
 
 @pytest.mark.slow
-def test_a_fill_whose_process_is_killed_is_finished_by_another(waiting: Synced, processes: Processes) -> None:
+def test_a_backfill_whose_process_is_killed_is_finished_by_another(waiting: Synced, processes: Processes) -> None:
     waiting.run("INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1001, 4000) AS i")
     processes.env |= {"DATABASE_URL": waiting.database.url, "PGVECTOR_SYNC_LEASE": "0.5"}
-    process = processes.python(FILL, str(run_of(waiting)[0]))
+    process = processes.python(BACKFILL, str(run_of(waiting)[0]))
     process.wait_for(lambda: run_of(waiting)[3] >= 50)
     process.kill()
     seen, enqueued = run_of(waiting)[3:]
@@ -130,7 +130,7 @@ def test_a_fill_whose_process_is_killed_is_finished_by_another(waiting: Synced, 
     waiting.sync()
 
 
-def test_two_workers_carry_out_a_fill_once(waiting: Synced) -> None:
+def test_two_workers_carry_out_a_backfill_once(waiting: Synced) -> None:
     with another_worker(waiting) as first, another_worker(waiting) as second:
         run_id = run_of(waiting)[0]
         claimed = bulk.runs.claim
@@ -161,7 +161,7 @@ def test_a_row_inserted_behind_the_watermark_is_embedded_by_its_event(waiting: S
     waiting.sync()
 
 
-def test_a_paused_pipelines_fill_waits(waiting: Synced) -> None:
+def test_a_paused_pipelines_backfill_waits(waiting: Synced) -> None:
     waiting.run("UPDATE pgvector_sync.pipeline SET state = 'paused'")
     with another_worker(waiting) as steps:
         assert carry_out(steps) is False
@@ -170,7 +170,7 @@ def test_a_paused_pipelines_fill_waits(waiting: Synced) -> None:
     waiting.sync()
 
 
-def test_a_source_locked_as_a_whole_holds_up_its_fill_and_breaks_nothing(
+def test_a_source_locked_as_a_whole_holds_up_its_backfill_and_breaks_nothing(
     waiting: Synced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_module, "PATIENCE_TRIES", 3)
@@ -182,7 +182,7 @@ def test_a_source_locked_as_a_whole_holds_up_its_fill_and_breaks_nothing(
     waiting.sync()
 
 
-def test_a_fill_of_an_empty_table_finishes_at_once(synced: Synced) -> None:
+def test_a_backfill_of_an_empty_table_finishes_at_once(synced: Synced) -> None:
     synced.run(DOCS)
     synced.declare()
     synced.apply()
