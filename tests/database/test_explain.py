@@ -65,7 +65,7 @@ def test_a_command_ends_with_them(typed: Typed, monkeypatch: pytest.MonkeyPatch)
     def fails(*_: object, **__: object) -> None:
         raise psycopg.ProgrammingError("a bug")
 
-    monkeypatch.setattr("pgvector_sync.cli.state.read_status", fails)
+    monkeypatch.setattr("pgvector_sync.store.status.pipelines", fails)
     code, _, err = typed("status")
     assert code == 1
     assert "psycopg refuses a statement (ProgrammingError)" in err

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from pgvector_sync.dispatch import doorbell, relay
+from pgvector_sync.dispatch import relay, slots
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.settings import Settings, limits, load_settings
 
@@ -152,7 +152,7 @@ def test_a_duration_that_postgres_would_take_for_no_limit_is_refused(
 
 def test_a_poll_renews_what_the_relay_has_announced_in_time() -> None:
     assert limits.LONGEST_POLL * 2 <= relay.ELECTED_FOR
-    assert limits.LONGEST_POLL + relay.ANNOUNCE_EVERY < doorbell.ANNOUNCED_FOR
+    assert limits.LONGEST_POLL + relay.ANNOUNCE_EVERY < slots.ANNOUNCED_FOR
 
 
 def test_what_is_documented_for_a_slow_endpoint_is_not_refused() -> None:
