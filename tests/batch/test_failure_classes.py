@@ -295,7 +295,7 @@ def becomes_a_dead_letter(docs: Steps, answer: str) -> None:
     with docs.runtime.database.transaction() as connection:
         [letter] = dead_letters.dead_letters(connection, "docs", limit=10)
     assert (letter.key, letter.verdict, letter.attempts) == ((2,), "dead", 1)
-    assert (letter.error_class, letter.message) == ("input_rejected", f"the provider refuses the input {answer}")
+    assert (letter.error_class, letter.message) == ("input_rejected", f"the provider rejected the input {answer}")
     [status] = read_status(docs.runtime.database)
     assert (status.state, status.reason, status.waiting, status.dead) == (State.ACTIVE, None, 0, 1)
     nothing_leaks(docs)

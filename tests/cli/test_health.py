@@ -81,7 +81,7 @@ def test_a_misconfigured_pipeline_is_unhealthy_and_a_paused_one_is_not(docs: Syn
     ("url", "code", "says"),
     [
         ("", 2, "unhealthy: DATABASE_URL is not set"),
-        ("postgres//nonsense", 2, "unhealthy: DATABASE_URL: is not a connection string"),
+        ("postgres//nonsense", 2, "unhealthy: DATABASE_URL: isn't a valid connection string"),
         ("postgresql://127.0.0.1:1/app", 1, "unhealthy: the database is out of reach"),
     ],
 )

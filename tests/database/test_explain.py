@@ -30,9 +30,9 @@ def tables(database: Database) -> Database:
 @pytest.mark.parametrize(
     ("statement", "what", "advice"),
     [
-        ("INSERT INTO vectors (id) VALUES (77)", "public.vectors refuses a row, by column tenant (23502)", "SET DEFAULT"),
-        ("INSERT INTO vectors VALUES (1, 77)", "public.vectors refuses a row, by constraint vectors_pkey (23505)", "drop it"),
-        ("INSERT INTO vectors VALUES (2, 1, 77)", "by constraint small (23514)", "can't satisfy it"),
+        ("INSERT INTO vectors (id) VALUES (77)", "column tenant of public.vectors rejected a row (23502)", "SET DEFAULT"),
+        ("INSERT INTO vectors VALUES (1, 77)", "constraint vectors_pkey of public.vectors rejected a row (23505)", "drop it"),
+        ("INSERT INTO vectors VALUES (2, 1, 77)", "constraint small of public.vectors rejected a row (23514)", "can't satisfy it"),
         ("SELECT 77 / 0", "fails on a row (22012)", "dead-letters list"),
         ("SELECT missing FROM vectors", 'column "missing" does not exist (42703)', "doctor"),
         ("SELECT FROM missing", 'relation "missing" does not exist (42P01)', "migrate"),
@@ -40,7 +40,7 @@ def tables(database: Database) -> Database:
         ("BEGIN READ ONLY; DELETE FROM vectors", "read-only (25006)", "primary"),
         ("DO $$BEGIN RAISE 'row 77' USING ERRCODE = 'XX000'; END$$", "internal error of the server (XX000)", "log"),
         ("DO $$BEGIN RAISE 'row 77' USING ERRCODE = '53100'; END$$", "its disk is full (53100)", "free space"),
-        ("DO $$BEGIN RAISE 'row 77' USING ERRCODE = '58000'; END$$", "refuses it (58000", "doctor"),
+        ("DO $$BEGIN RAISE 'row 77' USING ERRCODE = '58000'; END$$", "rejected a statement (58000", "doctor"),
         ("DO $$BEGIN RAISE 'row 77' USING ERRCODE = 'P0001'; END$$", "P0001", "doctor"),
     ],
 )  # fmt: skip
@@ -68,7 +68,7 @@ def test_a_command_ends_with_them(typed: Typed, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("pgvector_sync.store.status.pipelines", fails)
     code, _, err = typed("status")
     assert code == 1
-    assert "psycopg refuses a statement (ProgrammingError)" in err
+    assert "psycopg rejected a statement (ProgrammingError)" in err
     assert "dead-letters" not in err
 
 

@@ -255,7 +255,7 @@ def test_the_estimate_is_settled_by_what_the_provider_counted(
     embed(["x" * 400], SPEC)
     assert settled == [100 - 200]
     endpoint.fail(status=400, times=1)
-    with pytest.raises(Exception, match="refuses the input"):
+    with pytest.raises(Exception, match="rejected the input"):
         embed(["x" * 400], SPEC)
     assert settled == [-100, -200]  # a refused input costs nothing
 

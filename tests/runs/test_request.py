@@ -61,7 +61,7 @@ WRONG: list[tuple[Kind, Any, str]] = [
     (Kind.REEMBED, None, "options: expected an object"),
     (Kind.REEMBED, {"wher": "id = 1"}, "options.wher: unknown option"),
     (Kind.REEMBED, {"where": 5}, "options.where: expected a valid string"),
-    (Kind.REEMBED, {"where": "true", "keys": True}, "options: either a condition or keys"),
+    (Kind.REEMBED, {"where": "true", "keys": True}, "options: expected a condition or keys, got both"),
     (Kind.REEMBED, {"force": "yes"}, "options.force: expected a valid boolean"),
     (Kind.REEMBED, {"force": 1}, "options.force: expected a valid boolean"),
     (Kind.REEMBED, {"rows_per_second": "fast"}, "options.rows_per_second: expected a valid number"),

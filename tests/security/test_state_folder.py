@@ -271,10 +271,10 @@ def test_an_env_file_that_another_user_has_put_into_an_open_folder_is_refused(pr
     with as_another():
         (project / ".env").write_text(SETTING)
         (project / ".env").chmod(0o600)
-    assert refused_env() == ".env: another user has put it into this folder, which is open to all"
+    assert refused_env() == ".env: another user created it, and this folder is world-writable"
     done = subprocess.run([*COMMAND, "health"], cwd=project, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "another user has put it" in done.stdout
+    assert "another user created it" in done.stdout
 
 
 def test_an_env_file_that_everybody_may_write_to_is_refused(tmp_path: Path) -> None:

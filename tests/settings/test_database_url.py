@@ -32,14 +32,18 @@ def test_what_libpq_takes_is_left_alone(given: str) -> None:
     [
         ("mysql://u:secret@h/app", "expected postgresql://, got mysql://", "postgresql://user"),
         ("sqlite:///app.db", "got sqlite://", "postgresql://user"),
-        ("postgresql+asyncpg://u:secret@h/app?ssl=require", "the parameter ssl,", "sslmode=require"),
-        ("postgresql://u:secret@h/app?schema=public", "the parameter schema,", "leave schema out"),
-        ("host=h passwort=secret", "the parameter passwort,", "leave passwort out"),
-        ("secret secret", "is not a connection string", "postgresql://user"),
-        ("postgresql://u:secret%81@h/app", "is not a connection string", "%25"),
-        ("postgresql://u:secret@x@h/app", "can't be told apart", "%40"),
-        ("postgresql://u:sec/secret@h/app", "can't be told apart", "%2F"),
-        ("postgresql://u:secret%zz@h/app", "is not a connection string", "%25"),
+        (
+            "postgresql+asyncpg://u:secret@h/app?ssl=require",
+            "expected parameters of libpq, got ssl",
+            "sslmode=require",
+        ),
+        ("postgresql://u:secret@h/app?schema=public", "got schema", "remove schema"),
+        ("host=h passwort=secret", "got passwort", "remove passwort"),
+        ("secret secret", "isn't a valid connection string", "postgresql://user"),
+        ("postgresql://u:secret%81@h/app", "isn't a valid connection string", "%25"),
+        ("postgresql://u:secret@x@h/app", "can't be parsed", "%40"),
+        ("postgresql://u:sec/secret@h/app", "can't be parsed", "%2F"),
+        ("postgresql://u:secret%zz@h/app", "isn't a valid connection string", "%25"),
     ],
 )
 def test_any_other_is_named_without_the_password(given: str, words: str, hint: str) -> None:

@@ -34,7 +34,9 @@ def test_the_docs_have_every_default_in_the_form_that_the_environment_takes(name
 def test_a_host_that_cant_be_read_is_refused_at_the_start_and_not_shown(monkeypatch):
     monkeypatch.setenv("PGVECTOR_SYNC_ALLOWED_HOSTS", "one.example,https://me:hunter2@two.example=KEY")
     load_settings.cache_clear()
-    with pytest.raises(ConfigError, match=r"PGVECTOR_SYNC_ALLOWED_HOSTS: entry 2 isn't one of host") as caught:
+    with pytest.raises(
+        ConfigError, match=r"PGVECTOR_SYNC_ALLOWED_HOSTS: expected host, .*; entry 2 is none"
+    ) as caught:
         load_settings()
     assert "hunter2" not in f"{caught.value} {caught.value.hint}"
 

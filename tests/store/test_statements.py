@@ -82,7 +82,7 @@ def test_only_the_store_and_the_database_import_the_loader() -> None:
 @pytest.mark.parametrize("name", [name for name, kind in NAMES.items() if kind == "part"])
 def test_a_part_cant_be_asked_for_as_a_statement(name: str) -> None:
     assert part(name).as_string()
-    with pytest.raises(LookupError, match="it is a part"):
+    with pytest.raises(LookupError, match="is a part, which can't run"):
         statement(name)
 
 

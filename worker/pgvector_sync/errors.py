@@ -1,13 +1,13 @@
-"""Every error that pgvector-sync raises, in one tree, each class with what happens next.
+"""Every error that pgvector-sync raises, in one tree.
 
     SyncError
     ├── ConfigError              the file or the environment is wrong (exit 2)
     ├── Refused                  the request can't or must not be carried out (exit 1)
-    │   └── MigrationRefused     the database's schema and this program don't fit
-    ├── MessageRefused           a message in a queue isn't one of ours; it is dropped
+    │   └── MigrationRefused     the database's schema doesn't match this program
+    ├── MessageRefused           a message in a queue isn't valid; it is dropped
     ├── TaskFailed               a Celery task met an unexpected error
-    ├── LeaseLost                another worker holds the rows by now; nothing was written
-    ├── DatabaseRefuses          source, target or an expression fail for every row
+    ├── LeaseLost                another worker holds the rows now; nothing was written
+    ├── DatabaseRefuses          source, target or an expression fails for every row
     └── ProviderError
         ├── OutOfTime            the batch had no time left for the call
         ├── RateLimited          429
@@ -15,14 +15,14 @@
         │   └── BudgetOverdrawn  our own budget has no room for longer than that
         ├── Unavailable          5xx, connection
         │   ├── TimedOut         no answer within the time limit of a call
-        │   └── Unreachable      no connection within its time limit
-        ├── BrokenContract       the answer makes no sense
+        │   └── Unreachable      no connection within the time limit
+        ├── BrokenContract       the answer isn't valid
         ├── Misconfigured        this environment or the configuration prevents the call
         │   └── CallRejected     the provider rejects the call: key, model, quota
         └── InputRejected        the provider rejects this input
 
-What happens next is the class's `disposition`; no other module decides by an error's class or code. An error
-carries data, says what to do next in `hint`, and never holds source text or a secret (G13).
+A class's `disposition` says what happens next; no other module decides by an error's class or code. An error
+carries data, says what to do next in `hint`, and never contains source text or a secret (G13).
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ class Next(StrEnum):
     """What a pipeline does after an error in one of its batches. The values are the words of docs/failures.md."""
 
     CARRY_ON = "carries on"
-    """The error says nothing about it: its rows go back, and its state stays."""
+    """The rows are released, and the pipeline's state stays the same."""
     COOL_DOWN = "cools down"
-    """It waits, says why, and resumes by itself."""
+    """The pipeline waits, shows the reason, and resumes automatically."""
     STOP = "is misconfigured"
-    """It waits for a person to correct something. Probes notice when that is done."""
+    """The pipeline waits until the configuration is corrected. Probes detect that."""
 
 
 class RowFault(StrEnum):
     """Whether one row can cause an error of a class, and what that costs the row.
 
-    A row is held responsible only after a harmless text has succeeded right behind its failure.
+    A row is held responsible only if a harmless text succeeds right after the row has failed.
     """
 
     NEVER = "no"
@@ -67,7 +67,7 @@ class Disposition:
 
 
 UNEXPECTED = Disposition(Next.COOL_DOWN)
-"""Of an error that no batch expects: a bug, a time limit."""
+"""The disposition of an error that no batch expects, such as a bug or a task's time limit."""
 
 
 class SyncError(Exception):
@@ -82,7 +82,7 @@ class SyncError(Exception):
 
 
 class ConfigError(SyncError):
-    """The configuration is wrong; names the file (or variable), the key in it and what was expected."""
+    """The configuration is wrong. The message names the file or variable, the key in it, and what was expected."""
 
     exit_code = 2
 
@@ -96,29 +96,29 @@ class ConfigError(SyncError):
 
 
 class Refused(SyncError):
-    """A user asked for something that can't or must not be done; `hint` holds the statement that mends it."""
+    """The request can't or must not be carried out; `hint` says how to fix that, often as an SQL statement."""
 
 
 class MigrationRefused(Refused):
-    """The database's schema is newer than the program, or an applied migration was edited."""
+    """The database's schema is older or newer than the program, or an applied migration was edited."""
 
 
 class MessageRefused(SyncError):
-    """A message names no task of ours, or has arguments that it doesn't take. Holds nothing that it says."""
+    """A message names an unknown task, or has arguments that the task doesn't take. Its content isn't quoted."""
 
 
 class TaskFailed(SyncError):
-    """A Celery task met an error that nothing expects: class, SQLSTATE and place, and nothing that it quotes."""
+    """A Celery task met an unexpected error. Holds its class, SQLSTATE and place, but not its message."""
 
 
 class LeaseLost(SyncError):
-    """The rows belong to another worker, another spec or another generation by now. Nothing was written."""
+    """The rows now belong to another worker, spec or generation. Nothing was written."""
 
     disposition = Disposition(Next.CARRY_ON)
 
 
 class DatabaseRefuses(SyncError):
-    """Not one row's fault: the text or `where` fails on every row, or the target refuses whatever is written."""
+    """`text` or `where` fails on every row, or the target refuses every write. No single row is at fault."""
 
     disposition = Disposition(Next.STOP)
 
@@ -128,22 +128,22 @@ class DatabaseRefuses(SyncError):
 
 
 class ProviderError(SyncError):
-    """What an embedding provider answered, or why it wasn't called, sorted by what has to happen next.
+    """The base of errors in calls of an embedding provider, including calls that weren't sent.
 
-    `status` is the HTTP status where there was one, `code` the provider's own short word for it
-    (`insufficient_quota`, say). The provider's prose is left out: it may quote the input.
+    `status` is the HTTP status, if there was one, and `code` the provider's own error code, such as
+    `insufficient_quota`. The provider's message is left out, because it may quote the input.
     """
 
     name = "provider_error"
-    """The class of a dead letter, where one row was the cause."""
+    """The error class of a dead letter, if one row was the cause."""
     retried_within_call: ClassVar[bool] = False
-    """Worth another try within the same call."""
+    """Whether the request is retried within the same call."""
     unanswered: ClassVar[bool] = False
-    """A time limit ended the call."""
+    """Whether a time limit ended the call."""
     expected: ClassVar[bool] = False
-    """Part of normal operation: `doctor` shows a warning rather than an error."""
+    """Whether it is part of normal operation: `doctor` then shows a warning rather than an error."""
     advice: ClassVar[str] = "check the provider's section in pgvector-sync.toml, then: pgvector-sync apply"
-    """What `doctor` recommends where there is no `hint`; `{setting}` is what decides the provider's address."""
+    """What `doctor` recommends if there is no `hint`; `{setting}` is the setting with the provider's address."""
 
     def __init__(
         self,
@@ -158,20 +158,20 @@ class ProviderError(SyncError):
         self.status = status
         self.code = code
         self.retry_after = retry_after
-        """How long the provider, or our budget, asks to wait."""
+        """How long to wait, as the provider or our own budget asks."""
 
     def of_one_input(self) -> ProviderError:
-        """The same failure, once it is known that one input causes it."""
+        """Returns the error to record once it is known that a single input causes this one."""
         return self
 
 
 _UNREACHABLE = (
-    "check {setting}, and whether this machine reaches it; if it is down, rows wait and go on by themselves"
+    "check {setting}, and whether this machine can reach it; while it is down, rows wait, and resume automatically"
 )
 
 
 class OutOfTime(ProviderError):
-    """The batch had no time left for the call, or for the rest of it. Says nothing about the provider."""
+    """The batch had no time left for the call. Says nothing about the provider."""
 
     disposition = Disposition(Next.CARRY_ON)
     unanswered = True
@@ -179,28 +179,28 @@ class OutOfTime(ProviderError):
 
 
 class RateLimited(ProviderError):
-    """429: all workers wait for `retry_after` (None where the provider didn't say)."""
+    """429: all workers wait for `retry_after` (None if the provider didn't say)."""
 
     name = "rate_limited"
     disposition = Disposition(Next.COOL_DOWN, RowFault.IN_A_PROBE, whole_model=True)
     expected = True
-    advice = "rows wait and go on by themselves; lower requests_per_minute of the provider if it recurs"
+    advice = "rows wait, and resume automatically; if this recurs, lower the provider's requests_per_minute"
 
 
 class BudgetExhausted(RateLimited):
-    """Our own budget has room again within moments, but too late for this batch. No request was sent."""
+    """Our own budget has room again soon, but too late for this batch. No request was sent."""
 
     disposition = Disposition(Next.CARRY_ON)
 
 
 class BudgetOverdrawn(RateLimited):
-    """Our own budget has no room for longer than moments (a 429 blocks it, say). No request was sent."""
+    """Our own budget has no room for a longer time, for example after a 429. No request was sent."""
 
     disposition = Disposition(Next.COOL_DOWN, whole_model=True)
 
 
 class Unavailable(ProviderError):
-    """5xx, or a connection that failed: retried in the call, then the pipeline cools down."""
+    """5xx, or a failed connection: retried within the call, then the pipeline cools down."""
 
     name = "unavailable"
     disposition = Disposition(Next.COOL_DOWN, RowFault.COSTS_ATTEMPT)
@@ -209,7 +209,7 @@ class Unavailable(ProviderError):
 
 
 class TimedOut(Unavailable):
-    """No answer within the time limit of a call, which has cost a large part of the batch's time."""
+    """No answer within the time limit of a call. Not retried: it has used up much of the batch's time."""
 
     retried_within_call = False
     unanswered = True
@@ -219,14 +219,14 @@ class TimedOut(Unavailable):
 
 
 class Unreachable(Unavailable):
-    """The provider accepted no connection within its time limit: another try would cost as much again."""
+    """The provider accepted no connection within the time limit. Not retried: it would take as long again."""
 
     disposition = Disposition(Next.COOL_DOWN)
     retried_within_call = False
 
 
 class BrokenContract(ProviderError):
-    """A wrong count, order or dimension, NaN, infinity, a zero vector, something that isn't JSON."""
+    """The answer has a wrong count, order or dimension, NaN, infinity or a zero vector, or isn't JSON."""
 
     name = "broken_contract"
     disposition = Disposition(Next.STOP, RowFault.COSTS_ATTEMPT)
@@ -234,7 +234,7 @@ class BrokenContract(ProviderError):
 
 
 class Misconfigured(ProviderError):
-    """The environment or the configuration prevents the call: no key, a host that isn't allowed, a certificate."""
+    """The environment or the configuration prevents the call: a missing key, a forbidden host, a certificate."""
 
     name = "misconfigured"
     disposition = Disposition(Next.STOP)
@@ -251,27 +251,27 @@ class Misconfigured(ProviderError):
     ) -> None:
         super().__init__(message, status=status, code=code, hint=hint)
         self.option = option
-        """The option of the file that decides it: `base_url`, say."""
+        """The option in the file that is wrong, such as `base_url`."""
         self.elsewhere = elsewhere
-        """It may be right in another environment: that of the workers."""
+        """Whether it may be right in another environment, that of the workers."""
 
 
 class CallRejected(Misconfigured):
-    """The provider answers that the call is wrong: 401, 403, an unknown model, a used-up quota, a parameter.
+    """The provider rejects the call: 401, 403, an unknown model, an exhausted quota, a wrong parameter.
 
-    Of one text alone it is a firewall's or a gateway's answer to that text.
+    If only one text gets this answer, a firewall or gateway has rejected that text.
     """
 
     disposition = Disposition(Next.STOP, RowFault.PARKS)
 
     def of_one_input(self) -> ProviderError:
-        """A rejection of the input, whatever its status."""
+        """Returns a rejection of the input, whatever the status."""
         answer = " ".join(str(part) for part in (self.status, self.code) if part is not None)
-        return InputRejected(f"the provider refuses the input ({answer})", status=self.status, code=self.code)
+        return InputRejected(f"the provider rejected the input ({answer})", status=self.status, code=self.code)
 
 
 class InputRejected(ProviderError):
-    """400, 413, 422: the provider refuses the input. Whose fault it is, a probe text tells."""
+    """400, 413, 422: the provider rejects the input. A harmless text then tells if the row is at fault."""
 
     name = "input_rejected"
     disposition = Disposition(Next.STOP, RowFault.PARKS)

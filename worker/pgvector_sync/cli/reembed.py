@@ -19,7 +19,7 @@ from pgvector_sync.declare import planned
 from pgvector_sync.declare.plan import PipelinePlan
 from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.model import Key
-from pgvector_sync.model.request import SLOWEST, Reembed
+from pgvector_sync.model.request import MINIMUM_RATE, Reembed
 from pgvector_sync.runs.estimate import Estimate
 from pgvector_sync.runs.requests import Requested
 from pgvector_sync.store.runs import Run
@@ -52,7 +52,7 @@ def reembed(
         bool, typer.Option("--wait", help="Wait until every enqueued row has been processed.")
     ] = False,
     rate: Annotated[
-        float | None, typer.Option("--limit-rate", min=SLOWEST, help="Rows per second, at most.")
+        float | None, typer.Option("--limit-rate", min=MINIMUM_RATE, help="Rows per second, at most.")
     ] = None,
     file: Annotated[
         Path | None,

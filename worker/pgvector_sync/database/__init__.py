@@ -1,4 +1,4 @@
-"""How is a connection opened, and a transaction run? READ COMMITTED, short lock waits, vectors in binary."""
+"""Connections and transactions: READ COMMITTED, short lock waits, vectors in binary."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from psycopg import IsolationLevel
 from psycopg.rows import dict_row
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
-from pgvector_sync.database.loaders import tolerate
+from pgvector_sync.database.loaders import accept_any_value
 from pgvector_sync.database.session import (
     Connection,
     VectorTypes,
@@ -50,31 +50,31 @@ KEEPALIVE: dict[str, Any] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,
 }
-"""A host that is gone is noticed within 30 seconds where something was sent to it (the kernel's own patience is 15
-minutes), within a minute where nothing was."""
+"""A lost host is detected within 30 seconds if something was sent to it (the kernel's default is 15 minutes), and
+within a minute otherwise."""
 T = TypeVar("T")
 IN_THE_WAY = (
     psycopg.errors.LockNotAvailable,
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
 )
-"""Somebody else's lock: nothing is wrong, it is tried again."""
+"""Another session's lock is in the way. Nothing is wrong: retry the transaction."""
 KEY_REFUSED = (psycopg.errors.ProgramLimitExceeded, psycopg.DataError)
-"""A key that our indexes don't take: it is too long, say."""
+"""A key that our indexes don't accept, for example because it is too long."""
 OUTAGE = (
     psycopg.OperationalError,
     psycopg.errors.ReadOnlySqlTransaction,
     psycopg.errors.IdleInTransactionSessionTimeout,
 )
-"""The database is away, or is a standby by now: it comes back, and nothing was lost. Catch IN_THE_WAY before it,
-which Postgres counts among operational errors."""
+"""The database is unreachable, or has become a standby. Nothing is lost: retry later. Catch IN_THE_WAY first,
+since psycopg counts it among operational errors."""
 PATIENCE_TRIES = 40
 INSTALL_HINT = "run `pgvector-sync migrate`"
 
 
 def connect(conninfo: str) -> Connection:
-    """A connection of our kind: autocommit outside `transaction`, READ COMMITTED inside, nothing prepared, since
-    prepared statements don't pass PgBouncer's transaction mode.
+    """Opens a connection: autocommit outside `transaction`, READ COMMITTED inside. It prepares no statements:
+    those don't work with PgBouncer's transaction mode.
 
     Raises psycopg.OperationalError.
     """
@@ -88,14 +88,15 @@ def connect(conninfo: str) -> Connection:
         **KEEPALIVE,
     )
     connection.isolation_level = IsolationLevel.READ_COMMITTED
-    tolerate(connection)
+    accept_any_value(connection)
     return connection
 
 
 class Database:
-    """A pool of our connections. Open it after a fork, never before.
+    """A pool of connections. Open it after a fork, never before.
 
-    With `silence`, a statement without an answer is given up after that long: for whoever has only short ones.
+    silence: how long to wait for a silent server before a statement is given up; None: no limit. Set it only for
+    short statements.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Database:
         self.lock_timeout = lock_timeout
         self.silence = silence
         self._vectors: VectorTypes | None = None
-        from psycopg_pool import ConnectionPool  # `health` has none, and starts without it
+        from psycopg_pool import ConnectionPool  # imported here: `health` needs no pool, and starts faster
 
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             conninfo,
@@ -118,7 +119,7 @@ class Database:
             min_size=0,
             max_size=max_connections,
             timeout=CONNECT_TIMEOUT.total_seconds(),
-            # the pauses between its attempts double: after a long outage the pool would wait for minutes
+            # the waits between attempts double, so after a long outage the pool would wait for minutes
             reconnect_timeout=CONNECT_TIMEOUT.total_seconds(),
             max_idle=300,
             kwargs={
@@ -136,38 +137,40 @@ class Database:
 
     def _configure(self, connection: Connection) -> None:
         connection.isolation_level = IsolationLevel.READ_COMMITTED
-        tolerate(connection)
-        connection.taught = self._vectors = register_vectors(connection)
+        accept_any_value(connection)
+        connection.vector_types = self._vectors = register_vectors(connection)
 
     @property
     def vector_schema(self) -> str:
-        """The schema that holds pgvector, as far as we know. Raises Refused where the extension is missing."""
+        """The schema of pgvector, as last looked up. Raises Refused if the extension is missing."""
         if self._vectors is None:
             with self.connection() as connection:
-                connection.taught = self._vectors = register_vectors(connection)
+                connection.vector_types = self._vectors = register_vectors(connection)
         if self._vectors is None:
             raise Refused("the extension vector is not installed in this database", hint=INSTALL_HINT)
         return self._vectors.schema
 
     @property
     def vectors(self) -> VectorTypes | None:
-        """What is known about pgvector, see `refresh_vectors`."""
+        """The types of pgvector, as last looked up; None: not looked up, or not installed."""
         return self._vectors
 
     def refresh_vectors(self, connection: Connection) -> bool:
-        """Looks up again where pgvector is; True if that had changed. Other connections learn it when they are
-        next used: after a restore into the same database every OID is another.
+        """Looks up pgvector's types again; returns whether they have changed.
+
+        After a restore into the same database, every OID is different. Other connections register the new types
+        when they are next used.
         """
-        found = find_vectors(connection)
-        changed, self._vectors = found != self._vectors, found
-        self._teach(connection)
+        current = find_vectors(connection)
+        changed, self._vectors = current != self._vectors, current
+        self._register(connection)
         return changed
 
-    def _teach(self, connection: Connection) -> None:
-        """No query: the connection learns what another has looked up."""
-        if connection.taught != self._vectors and self._vectors is not None:
+    def _register(self, connection: Connection) -> None:
+        """Registers the known vector types with a connection. Runs no query."""
+        if connection.vector_types != self._vectors and self._vectors is not None:
             self._vectors.register(connection)
-            connection.taught = self._vectors
+            connection.vector_types = self._vectors
 
     @property
     def closed(self) -> bool:
@@ -175,13 +178,13 @@ class Database:
 
     @contextmanager
     def connection(self, *, silence: timedelta | None = None) -> Iterator[Connection]:
-        """A connection in autocommit. Raises psycopg.OperationalError, or PoolTimeout, which is one."""
-        with self._pool.connection() as connection, connection.waiting_at_most(silence or self.silence):
-            self._teach(connection)
+        """Yields a connection in autocommit. Raises psycopg.OperationalError, including PoolTimeout."""
+        with self._pool.connection() as connection, connection.silence_limited_to(silence or self.silence):
+            self._register(connection)
             try:
                 yield connection
             except psycopg.errors.ReadOnlySqlTransaction:
-                connection.close()  # it leads to a host that is no longer the primary; the next may lead elsewhere
+                connection.close()  # its host is no longer the primary; a new connection may reach another
                 raise
 
     @contextmanager
@@ -195,7 +198,7 @@ class Database:
         force_rollback: bool = False,
         silence: timedelta | None = None,
     ) -> Iterator[Connection]:
-        """One short transaction of ours, see `begin`; `silence` in place of the database's own."""
+        """Runs one short transaction, see `begin`. `silence` overrides that of the pool."""
         with (
             self.connection(silence=silence) as connection,
             begin(
@@ -210,9 +213,10 @@ class Database:
             yield begun
 
     def patiently(self, action: Callable[[Connection], T]) -> T:
-        """`action` in a transaction of its own, tried again while somebody else's short lock is in the way.
+        """Runs `action` in a transaction of its own, and retries it while another session's lock is in the way.
 
-        For what must not be given up after one lock_timeout: acks of failures, releases, states.
+        For what must not be given up after one lock_timeout: acks of failures, releases, states. Raises the last
+        of IN_THE_WAY after PATIENCE_TRIES tries.
         """
         for attempt in Retrying(
             retry=retry_if_exception_type(IN_THE_WAY),

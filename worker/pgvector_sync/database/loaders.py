@@ -1,4 +1,4 @@
-"""Values that Postgres stores and Python can't hold: whoever wrote one, reading it raises nothing."""
+"""Loaders for values that Postgres can store and Python can't: reading one never raises."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ FIRST = datetime(1, 1, 1, tzinfo=UTC)
 LAST = datetime(9999, 12, 31, tzinfo=UTC)
 
 
-class EndlessTimestamptz(TimestamptzLoader):
-    """`infinity`, and years beyond Python's, are the first or the last moment that there is."""
+class ClampingTimestamptzLoader(TimestamptzLoader):
+    """Reads `infinity`, and years that Python doesn't have, as FIRST or LAST."""
 
     def load(self, data: Buffer) -> datetime:
         try:
@@ -28,7 +28,7 @@ class EndlessTimestamptz(TimestamptzLoader):
 
 
 def load_json(data: str | bytes) -> Any:
-    """None for what is nested too deeply, or holds a number of too many digits."""
+    """Reads JSON. Returns None if it is nested too deeply, or contains a number with too many digits."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
@@ -36,7 +36,7 @@ def load_json(data: str | bytes) -> Any:
 
 
 def duration(seconds: float | None) -> timedelta | None:
-    """A number of seconds as a duration; one that is longer than Python's longest is that."""
+    """Converts seconds to a duration, limited to the range that Python has."""
     if seconds is None:
         return None
     try:
@@ -45,7 +45,7 @@ def duration(seconds: float | None) -> timedelta | None:
         return timedelta.max if seconds > 0 else timedelta.min
 
 
-def tolerate(connection: psycopg.Connection[Any]) -> None:
-    """Makes `connection` read any value."""
-    connection.adapters.register_loader("timestamptz", EndlessTimestamptz)
+def accept_any_value(connection: psycopg.Connection[Any]) -> None:
+    """Makes `connection` read every value without an error."""
+    connection.adapters.register_loader("timestamptz", ClampingTimestamptzLoader)
     set_json_loads(load_json, connection)

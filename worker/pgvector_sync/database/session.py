@@ -1,4 +1,4 @@
-"""Begins transactions: READ COMMITTED, short lock waits, pinned rendering; and registers the vector types."""
+"""Begins transactions with short lock waits and pinned settings, and registers the vector types."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from pgvector_sync.database.statements import statement
 Connection = ListeningConnection[DictRow]
 
 IDLE_IN_TRANSACTION = timedelta(seconds=5)
-"""Then the server ends a transaction that we have left alone, being frozen or cut off: until then its locks may
-keep the application waiting."""
+"""How long a transaction may be idle before the server ends it. A frozen or disconnected worker holds its locks
+that long, and the application may have to wait for them."""
 
 
 @contextmanager
@@ -34,12 +34,12 @@ def begin(
     by_key: bool = False,
     force_rollback: bool = False,
 ) -> Iterator[Connection]:
-    """One short transaction on `connection`; `by_key` where it looks rows up by their keys.
+    """Runs one short transaction on `connection`. Set `by_key` if it looks up rows by key.
 
-    Not `durable`: the commit doesn't wait for the disk. All that we write is derived and each transaction
-    is whole, so a crash of the server loses at most work that is then done again (docs/decisions/0002).
+    Unless `durable`, the commit doesn't wait for the disk. Everything we write is derived, and a transaction is
+    never written in part, so a crash of the server loses at most work that is then repeated (docs/decisions/0002).
     """
-    # None rather than False: whoever has made the database or the role read-only by default is listened to
+    # None rather than False: a database or role that is read-only by default stays so
     connection.read_only = True if read_only else None
     with connection.transaction(force_rollback=force_rollback):
         connection.execute(
@@ -55,9 +55,9 @@ def begin(
 
 
 def limit_statements(connection: Connection, limit: timedelta) -> None:
-    """To the end of the transaction, what takes longer raises psycopg.errors.QueryCanceled.
+    """Limits the statements of the rest of the transaction. A longer one raises psycopg.errors.QueryCanceled.
 
-    A limit is never raised again, and a lower one that database or role have stays.
+    A lower limit that is already set, by the database or role for example, stays.
     """
     milliseconds = int(limit / timedelta(milliseconds=1))
     connection.execute(statement("session.limit_statements"), {"statement_timeout": f"{milliseconds}ms"})
@@ -65,8 +65,9 @@ def limit_statements(connection: Connection, limit: timedelta) -> None:
 
 @contextmanager
 def reading(connection: Connection) -> Iterator[None]:
-    """A part of a transaction in which nothing can be written, settings included: reading a source, and even
-    planning to, may call functions of its owner's with our rights.
+    """A read-only part of a transaction, which can't change settings either.
+
+    Reading a source, and even planning to, may call functions of the source's owner with our rights.
     """
     with connection.transaction(force_rollback=True):
         connection.execute(statement("session.read_only"))
@@ -75,39 +76,39 @@ def reading(connection: Connection) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class VectorTypes:
-    """What the catalog says about pgvector: its schema and OIDs, which a restore or `SET SCHEMA` changes."""
+    """The schema and OIDs of pgvector's types, which a restore or `SET SCHEMA` changes."""
 
     schema: str
     oids: tuple[tuple[str, int, int], ...]
     """(name, OID, OID of the array type) of each vector type."""
 
     def register(self, connection: Connection) -> None:
-        """Teaches `connection` the types in binary."""
+        """Makes `connection` read and write the types in binary."""
         for name, oid, array_oid in self.oids:
             register = register_vector_info if name == "vector" else register_halfvec_info
             register(connection, TypeInfo(name, oid, array_oid))
 
 
 def find_vectors(connection: Connection) -> VectorTypes | None:
-    """None where the extension is missing."""
-    found = connection.execute(statement("session.vector_type")).fetchall()
-    if not found:
+    """Looks up the vector types; None if the extension is missing."""
+    rows = connection.execute(statement("session.vector_type")).fetchall()
+    if not rows:
         return None
-    oids = ((row["name"], row["oid"], row["array_oid"]) for row in found if row["oid"] is not None)
-    return VectorTypes(str(found[0]["schema"]), tuple(oids))
+    oids = ((row["name"], row["oid"], row["array_oid"]) for row in rows if row["oid"] is not None)
+    return VectorTypes(str(rows[0]["schema"]), tuple(oids))
 
 
 def register_vectors(connection: Connection) -> VectorTypes | None:
-    """Teaches `connection` the vector types; returns them, None if the extension is missing."""
-    found = find_vectors(connection)
-    if found is not None:
-        found.register(connection)
-    return found
+    """Looks up the vector types and registers them with `connection`; None if the extension is missing."""
+    types = find_vectors(connection)
+    if types is not None:
+        types.register(connection)
+    return types
 
 
 def one(connection: Connection, query: sql.SQL | sql.Composed, params: dict[str, Any] | None = None) -> DictRow:
-    """The one row of a statement that always answers with one."""
+    """Runs a statement that always returns one row; returns that row."""
     row: DictRow | None = connection.execute(query, params).fetchone()
     if row is None:  # pragma: no cover - the statement is ours
-        raise AssertionError("the statement gave no row")
+        raise AssertionError("the statement returned no row")
     return row

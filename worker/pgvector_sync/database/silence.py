@@ -1,7 +1,7 @@
-"""Connections that give up on a server that has gone silent (docs/decisions/0007).
+"""Connections that give up on a silent server (docs/decisions/0007).
 
-After a fail-over, or behind a pooler whose server is gone, a statement may never be answered, and no timeout of
-the kernel tells: there is somebody who acknowledges our packets.
+After a fail-over, or behind a pooler whose server is gone, a statement may never be answered. No timeout of the
+kernel notices that, because another host still acknowledges our packets.
 """
 
 from __future__ import annotations
@@ -17,62 +17,63 @@ import psycopg
 from psycopg.abc import PQGen
 from psycopg.rows import Row
 
-CHECK = timedelta(seconds=5)
-"""What the check of a connection that comes out of the pool may take: it asks for nothing."""
-CANCEL = timedelta(seconds=5)
-"""What a request to cancel may take."""
-BEFORE_CLOSING = timedelta(milliseconds=300)
-"""How long it is waited for; it goes on by itself."""
+CHECK_TIMEOUT = timedelta(seconds=5)
+"""The time limit of the check, an empty statement, of a connection taken from the pool."""
+CANCEL_TIMEOUT = timedelta(seconds=5)
+"""The time limit of a cancel request."""
+CANCEL_WAIT = timedelta(milliseconds=300)
+"""How long to wait for a cancel request, which continues in the background."""
 T = TypeVar("T")
 
 
 class ListeningConnection(psycopg.Connection[Row]):
-    """Waits for an answer no longer than `silence` without a byte of it; None: for ever."""
+    """A connection that gives up a statement if the server is silent for too long."""
 
     silence: timedelta | None = None
-    taught: object = None
-    """Which vector types it was taught, see `Database.refresh_vectors`."""
+    """How long to wait without receiving a byte; None: no limit."""
+    vector_types: object = None
+    """The vector types registered with it, see `Database.refresh_vectors`."""
 
     def wait(self, gen: PQGen[T], *args: Any, **options: Any) -> T:
-        """Raises psycopg.OperationalError, with the connection closed, where the server has gone silent."""
+        """Closes the connection and raises psycopg.OperationalError if the server is silent for too long."""
         if self.silence is not None:
             gen = self._while_heard(gen, self.silence)
         return super().wait(gen, *args, **options)
 
     def _while_heard(self, gen: PQGen[T], silence: timedelta) -> PQGen[T]:
-        """`gen`, which psycopg resumes with nothing ten times a second while nothing comes."""
-        heard = time.monotonic()
+        """Wraps `gen`, which psycopg resumes ten times per second, without data, while the server is silent."""
+        last_data = time.monotonic()
         try:
-            wanted = next(gen)
+            wait_for = next(gen)
             while True:
-                ready = yield wanted
+                ready = yield wait_for
                 if ready:
-                    heard = time.monotonic()
-                elif time.monotonic() - heard > silence.total_seconds():
+                    last_data = time.monotonic()
+                elif time.monotonic() - last_data > silence.total_seconds():
                     self._cancel_without_waiting()
-                    self.pgconn.finish()  # no goodbye: it would not arrive either
+                    self.pgconn.finish()  # without a Terminate message, which would not arrive either
                     raise psycopg.OperationalError(f"the server has been silent for {silence.total_seconds():g} s")
-                wanted = gen.send(ready)
+                wait_for = gen.send(ready)
         except StopIteration as end:
             return end.value  # type: ignore[no-any-return]
 
     def _cancel_without_waiting(self) -> None:
-        """A server that works in silence would go on with the statement, and keep its connection, for no one.
+        """Cancels the statement, so that a server that is only slow doesn't continue it.
 
-        The request goes by a connection of its own, which may hang as this one does: in a thread of its own.
+        The request uses a connection of its own, which may hang as this one does, so it runs in a thread.
         """
 
         def cancel() -> None:
             with suppress(psycopg.Error):
-                self.cancel_safe(timeout=CANCEL.total_seconds())
+                self.cancel_safe(timeout=CANCEL_TIMEOUT.total_seconds())
 
         thread = Thread(target=cancel, name="cancel", daemon=True)
         thread.start()
-        thread.join(BEFORE_CLOSING.total_seconds())
+        thread.join(CANCEL_WAIT.total_seconds())
 
     @contextmanager
-    def waiting_at_most(self, silence: timedelta | None) -> Iterator[None]:
-        """Another patience for a while."""
+    def silence_limited_to(self, silence: timedelta | None) -> Iterator[None]:
+        """Replaces `silence` within the block."""
         before, self.silence = self.silence, silence
         try:
             yield
@@ -81,6 +82,6 @@ class ListeningConnection(psycopg.Connection[Row]):
 
 
 def check_connection(connection: ListeningConnection[Any]) -> None:
-    """For the pool: raises psycopg.OperationalError where the connection is of no use any more."""
-    with connection.waiting_at_most(CHECK):
+    """The pool's check: raises psycopg.OperationalError if the connection is broken."""
+    with connection.silence_limited_to(CHECK_TIMEOUT):
         connection.execute("")

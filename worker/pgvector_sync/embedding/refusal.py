@@ -63,7 +63,7 @@ def by_status(refusal: Refusal, code: str | None = None) -> ProviderError:
     if status >= 500 or status in {408, 409, 425}:
         return Unavailable(f"the provider failed ({answer})", retry_after=wait, status=status, code=code)
     if status in _INPUT:
-        return InputRejected(f"the provider refuses the input ({answer})", status=status, code=code)
+        return InputRejected(f"the provider rejected the input ({answer})", status=status, code=code)
     message, hint = _misconfigured(refusal)
     return CallRejected(f"{message} ({answer})", status=status, code=code, hint=hint)
 

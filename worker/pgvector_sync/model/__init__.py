@@ -1,4 +1,4 @@
-"""The nouns of pgvector-sync: plain frozen values without a database or a network behind them."""
+"""The domain types of pgvector-sync: frozen values, independent of the database and the network."""
 
 from __future__ import annotations
 
@@ -36,36 +36,39 @@ __all__ = [
 ]
 
 Key = tuple[int | str, ...]
-"""A row's key in key-column order. In the database and towards users it is a JSON array; numeric and
-date are strings in it, so that no precision is lost."""
+"""The values of a row's key, in the order of the key columns. The database and users see it as a JSON array, in
+which numeric and date values are strings, so that no precision is lost."""
 
 
 class Lane(StrEnum):
-    """Which queue a row waits in."""
+    """The queue in which a row waits."""
 
     LIVE = "live"
-    """Changes the application has just made; always first."""
+    """For the application's own changes, which always go first."""
     BULK = "bulk"
-    """Backfills and re-embeds."""
+    """For backfills, re-embeds, repairs and large loads."""
 
 
 class State(StrEnum):
-    """What a pipeline is doing, and whether it may call its provider."""
+    """The state of a pipeline, which decides whether it may call its provider."""
 
     ACTIVE = "active"
     BACKFILLING = "backfilling"
-    """Active, with a backfill still running; derived from the run, never stored."""
+    """Active, with a running backfill. Derived from the run, never stored."""
     COOLING_DOWN = "cooling_down"
-    """The provider asked for a pause or is down; one probe at `retry_at`."""
+    """The provider is down or has asked to wait. One probe is sent at `retry_at`."""
     MISCONFIGURED = "misconfigured"
-    """Key, model or quota are wrong; one probe at `retry_at`, or `resume`."""
+    """The API key, model or quota is wrong. One probe is sent at `retry_at`, or after `resume`."""
     PAUSED = "paused"
-    """Somebody asked for it; only `resume` ends it."""
+    """Paused by `pause`. Only `resume` ends it."""
     REMOVING = "removing"
+    """`remove` is dropping the pipeline."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyColumn:
+    """One column of a source's key."""
+
     name: str
     type: str
     """As `format_type` prints it: `bigint`, `uuid`, `character varying(40)`."""
@@ -73,7 +76,7 @@ class KeyColumn:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A user's table. `id` is 0 until it is stored."""
+    """A user's table whose rows are embedded. `id` is 0 until it is stored."""
 
     id: int
     schema: str
@@ -86,7 +89,7 @@ class Source:
 
 
 class Purpose(StrEnum):
-    """What a text is embedded for. Many models treat the two differently."""
+    """Why a text is embedded. Many models treat documents and queries differently."""
 
     DOCUMENT = "document"
     QUERY = "query"
@@ -94,9 +97,9 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """Where and how to embed; never a secret. `dialect` says how it is spoken to, see `embedding/dialects`.
+    """Where and how texts are embedded. Contains no secret.
 
-    A field is all that an option of a provider needs besides a column of its name in `pgvector_sync.provider`.
+    To add an option, add a field here and a column of the same name in `pgvector_sync.provider`.
     """
 
     name: str
@@ -106,13 +109,14 @@ class Provider:
     tokens_per_minute: Annotated[int, Ge(1)] | None = None
     send_dimensions: bool = True
     encoding: Literal["base64", "float"] = "base64"
-    """What is asked for as `encoding_format`."""
+    """The `encoding_format` of requests."""
     dialect: str = "openai"
+    """The API that the provider speaks, see `embedding/dialects`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """What decides a vector besides the text: a change of any of these makes every vector stale."""
+    """Everything besides the text that decides a vector: a change of any field makes every vector stale."""
 
     model: str
     dimensions: int
@@ -120,16 +124,16 @@ class Spec:
 
     @property
     def digest(self) -> bytes:
-        """32 bytes that stand before the text in every fingerprint; fixed length, so nothing can run together."""
+        """The 32 bytes before the text in every fingerprint. Their fixed length keeps spec and text apart."""
         fields = {"chunking": self.chunking, "dimensions": self.dimensions, "model": self.model}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A text on its way from the source to the target: what travels between read and write.
+    """A text between being read from the source and being written to the target as a vector.
 
-    One per row, with the number 0, as long as rows are not cut into chunks.
+    There is one per row, with `chunk_no` 0, as long as rows aren't split into chunks.
     """
 
     key: Key
@@ -140,14 +144,14 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What text and `where` name outside of pg_catalog."""
+    """A database object outside pg_catalog that `text` or `where` needs."""
 
     kind: str
-    """As pg_identify_object says: `function`, `operator`, `type`, `collation`; `row`: every column."""
+    """As pg_identify_object names it: `function`, `operator`, `type`, `collation`. `row` means every column."""
     schema: str
     name: str
     identity: str
-    """`public.f(text)`"""
+    """As pg_identify_object prints it: `public.f(text)`."""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.identity}"
@@ -167,22 +171,22 @@ class Pipeline:
     target_table: str
     text_sql: str
     where_sql: str | None
-    """Both pinned: every name is qualified."""
+    """`text_sql` and `where_sql` are pinned: every name is qualified."""
     provider: Provider
     spec: Spec
     spec_version: int
     options: Options
-    """As the file has them."""
+    """As they are in the file."""
     state: State
     read_columns: tuple[str, ...] = ()
-    """What key, text and `where` read."""
+    """The columns that key, `text` and `where` read."""
     needs: tuple[Need, ...] = ()
     reason: str | None = None
     retry_at: datetime | None = None
     problem: str | None = None
-    """What the schema watch has found."""
+    """What the schema watch found; None: no problem."""
     problem_stops: bool = False
-    """Nothing can be embedded until it is repaired."""
+    """Whether nothing can be embedded until the problem is fixed."""
 
     @property
     def target_label(self) -> str:

@@ -1,4 +1,4 @@
-"""A moment by which something in this process ends. In the database only its own clock decides."""
+"""Deadlines within this process. In the database, only the database's clock decides."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from datetime import timedelta
 
 @dataclass(frozen=True, slots=True, order=True)
 class Deadline:
-    """The earlier of two is `min` of them."""
+    """A point in time by which something must end. `min` returns the earlier of two."""
 
     at: float
-    """Of `time.monotonic()`."""
+    """In seconds, as `time.monotonic()` counts them."""
 
     @classmethod
     def after(cls, duration: timedelta) -> Deadline:
-        """So long from now."""
+        """Returns the deadline that is `duration` from now."""
         return cls(time.monotonic() + duration.total_seconds())
 
     @property
@@ -25,5 +25,5 @@ class Deadline:
 
     @property
     def left(self) -> timedelta:
-        """The time until then; zero once it has passed."""
+        """The remaining time; zero once the deadline has passed."""
         return timedelta(seconds=max(0.0, self.at - time.monotonic()))

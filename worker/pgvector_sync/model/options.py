@@ -1,7 +1,7 @@
 """The options of a pipeline, declared once.
 
-A field of `Options` is all that an option needs besides a column of its name in `pgvector_sync.pipeline`: the
-section of the file, its checks, what `apply` stores, reads back, compares and shows are all derived from it.
+To add an option, add a field to `Options` and a column of the same name to `pgvector_sync.pipeline`. The section
+of the file, its checks, and what `apply` stores, reads, compares and shows are derived from the field.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ class Metric(StrEnum):
 
 
 class VectorType(StrEnum):
-    """pgvector's column type; halfvec takes half the space and indexes up to 4,000 dimensions."""
+    """The column type of vectors. halfvec needs half the space, and can be indexed up to 4,000 dimensions."""
 
     VECTOR = "vector"
     HALFVEC = "halfvec"
 
 
 class Effect(Flag):
-    """What a changed option requires besides being stored."""
+    """What has to happen when an option changes, besides storing it."""
 
     NONE = 0
     READS_AGAIN = auto()
-    """Every row is read again, and embedded where its text differs."""
+    """Every row is read again, and embedded if its text differs."""
     EMBEDS_AGAIN = auto()
     """Every row is embedded again."""
     RETYPES = auto()
-    """The target's column gets another type, which is refused while it holds vectors."""
+    """The target's column gets another type, which is refused while it contains vectors."""
 
 
 def _as_it_is(value: Any) -> Any:
@@ -50,7 +50,7 @@ def _as_it_is(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Option:
-    """What is particular about one option."""
+    """How one option is shown and stored, and what a change of it requires."""
 
     effect: Effect = Effect.NONE
     unset: str = "none"
@@ -58,16 +58,16 @@ class Option:
     show: Callable[[Any], str] = str
     """How any other value is shown."""
     read: Callable[[Any], Any] = _as_it_is
-    """From the value that is stored; that of an enumeration is found by itself."""
+    """Converts the stored value. The fields of an enumeration type need none."""
     write: Callable[[Any], Any] = _as_it_is
-    """To the value that is stored, and printed as JSON."""
+    """Converts to the value that is stored, and printed as JSON."""
     column: str = ""
-    """Where it is stored: in the column of its name, unless given."""
+    """The column in which it is stored; by default the one with the option's name."""
     name: str = ""
-    """Taken from the field."""
+    """The name of its field, filled in for OPTIONS."""
 
     def shown(self, value: object) -> str:
-        """The value, for a person."""
+        """Returns the value as users see it."""
         return self.unset if value is None else self.show(value)
 
 
@@ -85,44 +85,45 @@ _WHERE = Option(effect=Effect.READS_AGAIN, unset="(all rows)", column="where_giv
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What a user chooses for a pipeline, as the file and the database have it."""
+    """The options of a pipeline, as they are in the file and in the database."""
 
     text: Annotated[str, Option(effect=Effect.READS_AGAIN, column="text_given")]
-    """An SQL expression, as it is spelled in the file or made from a list of columns."""
+    """An SQL expression, as written in the file or built from its list of columns."""
     where: Annotated[str | None, _WHERE] = None
     provider: Annotated[str, Option()]
-    """Its name."""
+    """The name of a provider."""
     model: Annotated[str, MinLen(1), Option(effect=Effect.EMBEDS_AGAIN)]
     dimensions: Annotated[int, Ge(1), Le(16_000), Option(effect=Effect.EMBEDS_AGAIN | Effect.RETYPES)]
-    """At most what a vector or halfvec column holds."""
+    """The maximum is that of pgvector's columns."""
     vector_type: Annotated[VectorType, Option(effect=Effect.RETYPES)] = VectorType.VECTOR
     metric: Annotated[Metric, Option()] = Metric.COSINE
     batch_size: Annotated[Annotated[int, Ge(1), Le(2048)] | None, Option(unset="default")] = None
-    """Rows per batch, at most as many inputs as one request may hold. None: the default of the lane."""
+    """The maximum number of rows per batch, limited to the inputs that one request may have. None: the default of
+    the lane."""
     tokens_per_day: Annotated[Count | None, Option(unset="no limit")] = None
-    """What bulk may spend per day, by UTC; live goes on beyond it."""
+    """The maximum number of tokens that the bulk lane may spend per day (UTC). The live lane has no limit."""
     price: Annotated[Decimal | None, Option(unset="list price", show=_dollars)] = None
-    """US dollars per million tokens, from the section [prices]. None: the price that is known for the model."""
+    """US dollars per million tokens, from the section [prices]. None: the model's list price, if known."""
     reconcile: Annotated[Schedule, Option(read=Schedule.read, write=Schedule.written)] = DAILY
     capture_replicated: Annotated[bool, Option(show=_yes_or_no)] = False
 
     @property
     def column_type(self) -> str:
-        """Of the target's column."""
+        """The type of the target's column, without a schema: `vector(1536)`."""
         return f"{self.vector_type.value}({self.dimensions})"
 
 
-def _described() -> dict[str, Option]:
+def _options() -> dict[str, Option]:
     hints = get_type_hints(Options, include_extras=True)
-    described = {}
+    options = {}
     for field in fields(Options):
         hint = hints[field.name]
         [option] = [extra for extra in hint.__metadata__ if isinstance(extra, Option)]
         kind = hint.__origin__
         read = kind if isinstance(kind, type) and issubclass(kind, StrEnum) else option.read
-        described[field.name] = replace(option, name=field.name, column=option.column or field.name, read=read)
-    return described
+        options[field.name] = replace(option, name=field.name, column=option.column or field.name, read=read)
+    return options
 
 
-OPTIONS = _described()
-"""Every option by its name."""
+OPTIONS = _options()
+"""Every option, by name."""

@@ -1,8 +1,8 @@
-"""What a run is asked to do: typed and frozen, made once at the edge, and stored as the `options` of its row.
+"""Run requests: typed, frozen, and stored as the `options` of a run's row.
 
-The command line, `Sync`, the Celery task, the schedule and `apply` make a request; a worker reads it back from the
-row. Roles that may insert into `run` can write options by hand: what isn't a valid request is `Unreadable`, and
-the run fails with its reason instead of doing something that no one asked for.
+The command line, `Sync`, the Celery task, the schedule and `apply` create a request; a worker reads it from the
+row. Roles that may insert into `run` can write arbitrary options: those that aren't a valid request become
+`Unreadable`, and the run fails with that reason instead of doing something that wasn't requested.
 """
 
 from __future__ import annotations
@@ -19,84 +19,85 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from pgvector_sync.errors import Refused
 
-SLOWEST = 0.01
-"""Rows per second."""
+MINIMUM_RATE = 0.01
+"""In rows per second."""
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Kind(StrEnum):
-    """What a run does."""
+    """The kind of a run."""
 
     BACKFILL = "backfill"
-    """Enqueue every row of a new or changed pipeline, once; `apply` asks for it."""
+    """Enqueue every row of a new or changed pipeline, once. Started by `apply`."""
     REEMBED = "reembed"
-    """Enqueue the rows that were asked for."""
+    """Enqueue the selected rows."""
     RECONCILE = "reconcile"
-    """Compare both tables and enqueue what has drifted."""
+    """Compare source and target, and enqueue what has drifted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """Enqueue every row of the source. It has no options, and is carried out whatever its row says (G1)."""
+    """Enqueue every row of the source. It has no options: those in its row are ignored (G1)."""
 
     kind: ClassVar[Kind] = Kind.BACKFILL
 
 
 @dataclass(frozen=True, slots=True)
 class Reembed:
-    """Read rows again; only texts whose vectors aren't stored are paid for, unless `force`.
+    """Read rows again. Only texts whose vectors aren't stored are paid for, unless `force`.
 
-    Raises Refused for a condition together with keys, and for a rate below `SLOWEST`.
+    Raises Refused for a condition together with keys, and for a rate below `MINIMUM_RATE`.
     """
 
     where: str | None = None
-    """An SQL condition over the columns of the source: only rows for which it is true."""
+    """Only rows that meet this SQL condition over the columns of the source."""
     keys: bool = False
-    """Only rows whose keys are in the run's list (`run_key`)."""
+    """Only rows whose keys are in the run's list (table `run_key`)."""
     stale_only: bool = False
-    """Enqueue only rows whose stored fingerprint differs, instead of looking at each when it is its turn."""
+    """Only rows whose stored fingerprint differs. Without it, workers compare the fingerprint of every row."""
     force: bool = False
     """Pay again, even for texts whose vectors are stored."""
     rows_per_second: float | None = None
-    """At most; None: as fast as the workers are."""
+    """The maximum rate; None: as fast as the workers are."""
 
     kind: ClassVar[Kind] = Kind.REEMBED
     __pydantic_config__ = _STRICT
 
     def __post_init__(self) -> None:
         if self.where is not None and self.keys:
-            raise Refused("either a condition or keys", hint="leave one of them out")
+            raise Refused("expected a condition or keys, got both", hint="leave one of them out")
         rate = self.rows_per_second
-        if rate is not None and not SLOWEST <= rate < math.inf:
+        if rate is not None and not MINIMUM_RATE <= rate < math.inf:
             raise Refused(
-                f"expected {SLOWEST:g} or more rows per second, got {rate:g}", hint="leave it out for no limit"
+                f"expected {MINIMUM_RATE:g} or more rows per second, got {rate:g}",
+                hint="leave it out for no limit",
             )
 
     @property
     def narrows(self) -> bool:
-        """Whether rows of the source may be passed over."""
+        """Whether it may skip rows of the source."""
         return self.where is not None or self.stale_only
 
 
 @dataclass(frozen=True, slots=True)
 class Reconcile:
-    """Compare source and target from end to end; enqueue what has drifted, unless `dry_run`.
+    """Compare source and target from end to end, and enqueue what has drifted unless `dry_run`.
 
-    Raises Refused for a size or share out of its range.
+    Raises Refused if `page_rows` or `database_share` is out of range.
     """
 
     deep: bool = False
-    """Compare the texts and vectors as well: reads every row."""
+    """Also compare texts and vectors, which reads every row."""
     dry_run: bool = False
-    """Count what has drifted and enqueue nothing."""
+    """Count what has drifted, and enqueue nothing."""
     accept_orphans: bool = False
     """Remove orphaned vectors even above the pipeline's `orphan_share`."""
     page_rows: int | None = None
-    """Rows per page, at most; None: as the pipeline's schedule says."""
+    """The maximum number of rows per page; None: that of the pipeline's schedule."""
     database_share: float = 1.0
-    """Share of one connection's time, at most."""
+    """The maximum share of one connection's time."""
     window: tuple[time, time] | None = None
-    """From, until, in UTC: at other times it neither begins nor goes on."""
+    """Begin and end of the daily time window (UTC) outside of which it pauses."""
 
     kind: ClassVar[Kind] = Kind.RECONCILE
     __pydantic_config__ = _STRICT
@@ -110,13 +111,14 @@ class Reconcile:
 
 Request = Backfill | Reembed | Reconcile
 EVERY_ROW = Reembed()
+"""A re-embed of every row."""
 BY_KEYS_AND_MODEL = Reconcile()
 """A reconciliation that reads no text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """Options that are no request; `reason` says which, and never quotes a value."""
+    """Options that aren't a valid request. `reason` names the wrong option, and never quotes a value."""
 
     kind: Kind
     reason: str
@@ -131,7 +133,7 @@ def _adapter(kind: Kind) -> TypeAdapter[Any]:
 
 
 def options_of(request: Request) -> dict[str, Any]:
-    """The `options` of a run's row; what a request leaves at None or False isn't written."""
+    """Returns the `options` of a run's row, without those that are None or False."""
     if isinstance(request, Backfill):
         return {}
     written: dict[str, Any] = _adapter(request.kind).dump_python(request, mode="json")
@@ -139,7 +141,7 @@ def options_of(request: Request) -> dict[str, Any]:
 
 
 def read_request(kind: Kind, options: Any) -> Request | Unreadable:
-    """What the `options` of a row ask for, whoever has written them."""
+    """Reads a request from the `options` of a run's row, which may contain anything."""
     if kind is Kind.BACKFILL:
         return Backfill()
     try:
@@ -149,8 +151,8 @@ def read_request(kind: Kind, options: Any) -> Request | Unreadable:
     except ValidationError as error:
         problem = error.errors()[0]
         place = ".".join(map(str, ("options", *problem["loc"])))
-        said = "unknown option" if problem["type"] == "unexpected_keyword_argument" else problem["msg"]
-        return Unreadable(kind, f"{place}: {said.replace('Input should be', 'expected')}")
+        reason = "unknown option" if problem["type"] == "unexpected_keyword_argument" else problem["msg"]
+        return Unreadable(kind, f"{place}: {reason.replace('Input should be', 'expected')}")
     except Refused as refused:
         return Unreadable(kind, f"options: {refused}")
     return request

@@ -1,4 +1,4 @@
-"""When a pipeline is reconciled by itself, and how that is written in the file, in JSON and for a person."""
+"""The schedule of a pipeline's reconciliations, and how it is written in the file and in JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from annotated_types import Ge, Gt, Le
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """How a value that neither TOML nor JSON has is written in them. `read` raises ValueError."""
+    """How a type that TOML and JSON don't have is written in them. `read` raises ValueError."""
 
     read: Callable[[Any], Any]
     write: Callable[[Any], str]
@@ -25,7 +25,7 @@ _OFF = "off"
 
 
 def _read_span(value: object) -> timedelta | None:
-    """`90s`, `30m`, `6h`, `1d`; `off` is None."""
+    """Reads `90s`, `30m`, `6h` or `1d`; `off` is None."""
     if value == _OFF:
         return None
     match = _SPAN.fullmatch(value) if isinstance(value, str) else None
@@ -42,7 +42,7 @@ def _write_span(span: timedelta | None) -> str:
 
 
 def _read_window(value: object) -> tuple[time, time]:
-    """`22:00-05:00`, over midnight if need be."""
+    """Reads `22:00-05:00`; a window may span midnight."""
     try:
         begin, _, end = value.partition("-") if isinstance(value, str) else ("", "", "")
         window = time.fromisoformat(begin.strip()), time.fromisoformat(end.strip())
@@ -63,7 +63,7 @@ def _read_cron(value: object) -> str:
     try:
         CronSim(str(value), datetime.now(UTC))
     except CronSimError as error:
-        raise ValueError(f"expected five fields of cron, such as 0 3 * * *: {error}") from None
+        raise ValueError(f"expected five cron fields, such as 0 3 * * *: {error}") from None
     return str(value)
 
 
@@ -72,32 +72,32 @@ Span = Annotated[timedelta | None, Spelling(_read_span, _write_span)]
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """When a pipeline is reconciled by itself, and how gently. Times are UTC.
+    """When a pipeline is reconciled automatically, and how much load that may cause. Times are UTC.
 
-    A field is all that an option of the section `reconcile` needs.
+    To add an option to the section `reconcile`, add a field.
     """
 
     every: Span = timedelta(days=1)
-    """None: never, unless `cron` says when."""
+    """The interval between reconciliations; None: none, unless `cron` is set."""
     cron: Annotated[str | None, Spelling(_read_cron, str)] = None
-    """Five fields; in place of `every`."""
+    """Five cron fields, instead of `every`."""
     deep_every: Span = timedelta(days=7)
-    """One that is due after so long compares the texts as well; None: never."""
+    """The interval after which a reconciliation also compares texts and vectors; None: never."""
     window: Annotated[tuple[time, time] | None, Spelling(_read_window, _write_window)] = None
-    """From, until: at other times it neither begins nor goes on."""
+    """Begin and end of the daily time window outside of which reconciliations pause."""
     page_rows: Annotated[int, Ge(1), Le(1_000_000)] = 20_000
     database_share: Annotated[float, Gt(0), Le(1)] = 0.5
-    """Of one connection's time, at most."""
+    """The maximum share of one connection's time."""
     orphan_share: Annotated[float, Ge(0), Le(1)] = 0.2
-    """Of the vectors, at most: if more look orphaned, a person must say that it is meant (G12)."""
+    """The maximum share of vectors that may be removed as orphaned without confirmation (G12)."""
 
     @classmethod
     def read(cls, written: Mapping[str, Any]) -> Schedule:
-        """From what `written` gives; what isn't there is the default."""
+        """Reads what `written` returns. Missing options have their defaults."""
         return cls(**{n: _SPELLINGS[n].read(v) if n in _SPELLINGS else v for n, v in written.items()})
 
     def written(self) -> dict[str, Any]:
-        """What differs from the defaults, as in the file."""
+        """Returns what differs from the defaults, as written in the file."""
         differing = {field.name: getattr(self, field.name) for field in fields(self)}
         return {
             name: _SPELLINGS[name].write(value) if name in _SPELLINGS else value
@@ -121,11 +121,11 @@ def _spellings() -> dict[str, Spelling]:
 
 _SPELLINGS = _spellings()
 DAILY = Schedule()
-"""Where the file says nothing."""
+"""The default schedule."""
 
 
 def in_window(window: tuple[time, time], now: datetime) -> bool:
-    """Whether it is the time of the day, UTC; a window may span midnight."""
+    """Whether `now` is within a daily time window (UTC), which may span midnight."""
     begin, end = window
     at = now.astimezone(UTC).time()
     return begin <= at < end if begin < end else at >= begin or at < end

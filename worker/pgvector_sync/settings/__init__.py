@@ -1,6 +1,6 @@
-"""What can be set in the environment, and what is the default? Settings are also read from `.env`.
+"""The settings of a process, with their defaults. They are read from the environment and from `.env`.
 
-`docs/configuration.md` has the same defaults as a table; a test holds the two together.
+`docs/configuration.md` has the same defaults as a table; a test keeps the two in step.
 """
 
 from __future__ import annotations
@@ -20,23 +20,25 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pgvector_sync.errors import ConfigError
-from pgvector_sync.settings.database_url import libpq_url, place_of
+from pgvector_sync.settings.database_url import address_of, libpq_url
 from pgvector_sync.settings.env_file import ENV_FILE, require_own_env_file
 from pgvector_sync.settings.host_entries import read_entries
 
 EMBEDDED_CLUSTER = "pgvector_sync_embedded"
 """The `cluster_name` of an embedded Postgres."""
 SHORTEST_SILENCE, LONGEST_SILENCE = timedelta(seconds=5), timedelta(seconds=30)
+"""The bounds of `Settings.silence`."""
 LONGEST_PAGE = timedelta(seconds=10)
+"""The upper bound of `Settings.page_limit`."""
 
 
 def _named(name: str) -> AliasChoices:
-    """A variable without our prefix: the names that every Postgres, Redis, Celery and openai user knows."""
+    """The alias of a variable without our prefix, whose name Postgres, Redis, Celery or openai users know."""
     return AliasChoices(name, name.lower())
 
 
 def _seconds(value: object) -> object:
-    """A bare number is seconds; ISO 8601 (`PT2M`) and `00:02:00` are understood as well."""
+    """Reads a bare number as seconds; pydantic reads ISO 8601 (`PT2M`) and `00:02:00`."""
     if isinstance(value, str):
         try:
             return timedelta(seconds=float(value))
@@ -46,7 +48,7 @@ def _seconds(value: object) -> object:
 
 
 def _long_enough(value: timedelta) -> timedelta:
-    # Postgres counts in milliseconds, and takes 0 for no limit at all
+    # Postgres counts in milliseconds, where 0 means no limit
     if value < timedelta(milliseconds=1):
         raise ValueError("expected a duration of at least a millisecond")
     return value
@@ -62,7 +64,10 @@ Duration = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_long_
 
 
 class Settings(BaseSettings):
-    """Frozen and validated at the start. Variables carry the prefix `PGVECTOR_SYNC_` unless named here."""
+    """The settings of a process, frozen and validated at the start.
+
+    A variable has the prefix `PGVECTOR_SYNC_`, unless its field has an alias.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="PGVECTOR_SYNC_",
@@ -78,20 +83,20 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(None, validation_alias=_named("REDIS_URL"))
     celery_broker_url: SecretStr | None = Field(None, validation_alias=_named("CELERY_BROKER_URL"))
     redis_prefix: str = Field("", pattern=r"^[\w.:-]*$", max_length=64)
-    """Of every key and queue, where deployments share a Redis database."""
+    """The prefix of every key and queue, for deployments that share a Redis database."""
     openai_base_url: str | None = Field(None, validation_alias=_named("OPENAI_BASE_URL"))
     allowed_hosts: Annotated[str, AfterValidator(_hosts)] = ""
     """Comma-separated hosts that a worker may send texts to, besides api.openai.com and that of OPENAI_BASE_URL:
-    `host`, `host:port`, or with the scheme, which allows http; `=VARIABLE` after it binds a key to the host."""
+    `host` or `host:port`, with a scheme to allow http; `=VARIABLE` after it binds a key to the host."""
     log_format: str = Field("console", pattern="^(console|json)$")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     lease: Duration = timedelta(seconds=15)
-    """Rows of a worker that hasn't renewed its lease for this long are taken by another."""
+    """How long after its last renewal a lease is lost, so that another worker can take its rows."""
     deadline: Duration = timedelta(seconds=90)
-    """A batch gives up by then, and its lease ends soon after."""
+    """The maximum duration of a batch. Its lease ends soon after."""
     row_timeout: Duration = timedelta(seconds=5)
-    """What text and `where` may take on one row."""
+    """How long `text` and `where` may take for one row."""
     attempts: int = Field(5, ge=1, le=50)
     backoff_first: Duration = timedelta(seconds=2)
     backoff_longest: Duration = timedelta(minutes=10)
@@ -99,71 +104,71 @@ class Settings(BaseSettings):
     live_batch_size: int = Field(256, ge=1, le=10_000)
     bulk_batch_size: int = Field(512, ge=1, le=10_000)
     in_flight_batches: int = Field(8, ge=1, le=1000)
-    """Batches of one pipeline that may be at the provider at once."""
+    """The maximum number of a pipeline's batches that are processed at once."""
     bulk_depth_rows: int = Field(20_000, ge=1)
-    """A backfill enqueues no more than this many rows ahead of the workers."""
+    """How many rows a run may enqueue ahead of the workers."""
     drain_rows: int = Field(1_000, ge=1)
-    """Outbox events moved in one transaction."""
+    """The maximum number of outbox events moved per transaction."""
     burst_rows: int = Field(500, ge=2)
-    """Events of one application transaction in one slice of the drain that make it a load, for the bulk lane."""
+    """From this many events per application transaction and slice of the drain on, they go to the bulk lane."""
     lock_timeout: Duration = timedelta(milliseconds=50)
-    """What a worker waits for a lock, far below `deadlock_timeout`."""
+    """How long a worker waits for a lock; far below the server's `deadlock_timeout`."""
     provider_timeout: Duration = timedelta(seconds=30)
     keep_runs: Duration = timedelta(days=30)
-    """How long runs that have ended are listed."""
+    """How long finished, failed and cancelled runs are kept."""
     keep_drift: Duration = timedelta(days=400)
     """How long the figures of reconciliations are kept."""
     discard_dead_letters_after: Duration | None = None
-    """Dead letters that are older are set aside as if by `dead-letters discard`."""
+    """The age after which dead letters are discarded, as `dead-letters discard` does; None: never."""
     text_limit_bytes: int = Field(1_000_000, ge=1)
 
     @property
     def longest_call(self) -> timedelta:
-        """Of one request: a batch must outlive one that hangs, to find out whose fault it is and say so."""
+        """The time limit of one request. A batch must outlive a request that hangs, to find its cause."""
         return min(self.provider_timeout, self.deadline / 3)
 
     @property
     def renew_every(self) -> timedelta:
-        """Several times before a lease is suspected."""
+        """The interval at which leases are renewed: several times before one is suspected."""
         return self.lease / 5
 
     @property
     def grace(self) -> timedelta:
-        """How long a lease that wasn't renewed is suspected before it is lost; the end of `lease`."""
+        """How long a lease that wasn't renewed is suspected before it is lost; the last part of `lease`."""
         return self.lease / 3
 
     @property
     def expires_after(self) -> timedelta:
-        """When a lease that isn't renewed is suspected."""
+        """How long after its last renewal a lease is suspected."""
         return self.lease - self.grace
 
     @property
     def ends_after(self) -> timedelta:
-        """When a lease ends however alive its worker is: what was paid for by the deadline is still written."""
+        """When a lease ends even if it is renewed: late enough to write what was paid for by the deadline."""
         return self.deadline + self.deadline / 3
 
     @property
     def silence(self) -> timedelta:
-        """After which a worker gives up an unanswered statement, so that a batch ends before its lease does."""
+        """How long a worker waits for a silent server, so that a batch ends before its lease does."""
         return min(max(self.deadline / 3, SHORTEST_SILENCE), LONGEST_SILENCE)
 
     @property
     def page_limit(self) -> timedelta:
-        """What a statement of a page may take, well below what is taken for a silent server."""
+        """The time limit of a statement over a page, well below `silence`."""
         return min(LONGEST_PAGE, self.silence / 3)
 
     @property
     def row_limit(self) -> timedelta:
-        """What text and `where` may take on one row, before the row is held responsible."""
+        """How long `text` and `where` may take for one row before the row is held responsible."""
         return min(self.row_timeout, self.page_limit)
 
     @property
     def probe(self) -> timedelta:
-        """What a pipeline's probe may take: a call that hangs and one with the harmless text."""
+        """The time limit of a pipeline's probe: a call that hangs, and one with the harmless text."""
         return self.longest_call * 1.5 + self.lease
 
     def database(self) -> str:
-        """The connection string, as libpq reads it. Raises ConfigError where there is none, or it isn't one."""
+        """The connection string, as libpq reads it. Raises ConfigError if it is missing or not valid."""
         if self.database_url is None:
             raise ConfigError(
                 "no database is configured",
@@ -174,7 +179,7 @@ class Settings(BaseSettings):
         return libpq_url(self.database_url.get_secret_value())
 
     def redis(self) -> str:
-        """The Redis URL. Raises ConfigError where there is none."""
+        """The Redis URL. Raises ConfigError if it is missing."""
         if self.redis_url is None:
             raise ConfigError(
                 "no Redis is configured",
@@ -184,7 +189,7 @@ class Settings(BaseSettings):
         return self.redis_url.get_secret_value()
 
     def broker(self) -> str:
-        """Celery's broker: CELERY_BROKER_URL, else Redis. Raises ConfigError where there is neither."""
+        """The URL of Celery's broker: CELERY_BROKER_URL, else REDIS_URL. Raises ConfigError if there is none."""
         if self.celery_broker_url is not None:
             return self.celery_broker_url.get_secret_value()
         return self.redis()
@@ -195,11 +200,11 @@ class Settings(BaseSettings):
         return "REDIS_URL" if self.celery_broker_url is None else "CELERY_BROKER_URL"
 
     def namespace(self) -> str:
-        """Prefix of our Redis keys: databases that share a Redis don't share tokens. Raises ConfigError.
+        """The prefix of our Redis keys: databases that share a Redis don't share tokens. Raises ConfigError.
 
-        Whoever reads it can guess what it was made from, at leisure: the account is no part of it.
+        The hash leaves out the account, because its input could be guessed from it.
         """
-        place = json.dumps(place_of(self.database()))
+        place = json.dumps(address_of(self.database()))
         return f"{self.redis_prefix}pgvector-sync:" + hashlib.sha256(place.encode()).hexdigest()[:12]
 
 
@@ -214,21 +219,25 @@ def variable(setting: str) -> str:
 _OTHERS = re.compile(
     r"^(FAILPOINT|TEST_\w+|REWRITE_SNAPSHOT|(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_\w+)?))$"
 )
-"""Variables with our prefix that aren't settings: those of tests, and those that Kubernetes sets for a service
+"""Variables with our prefix that aren't settings: those of the tests, and those that Kubernetes sets for a service
 called pgvector-sync."""
 
 
 def unknown_variables() -> list[str]:
-    """Variables with our prefix, of the environment or `.env`, that mean nothing."""
+    """Variables with our prefix, in the environment or `.env`, that aren't settings."""
     known = set(map(variable, Settings.model_fields))
-    given = {name.upper() for name in (*os.environ, *dotenv_values(ENV_FILE))}
+    present = {name.upper() for name in (*os.environ, *dotenv_values(ENV_FILE))}
     return sorted(
-        name for name in given - known if name.startswith(PREFIX) and not _OTHERS.match(name.removeprefix(PREFIX))
+        name
+        for name in present - known
+        if name.startswith(PREFIX) and not _OTHERS.match(name.removeprefix(PREFIX))
     )
 
 
 def _refuse_misspelled() -> None:
-    """Raises ConfigError. What resembles no setting may be of another version: `doctor` lists it."""
+    """Raises ConfigError for a misspelled setting. Other unknown variables may belong to another version: `doctor`
+    lists them.
+    """
     for name in unknown_variables():
         known = [field.upper() for field in Settings.model_fields]
         nearest = get_close_matches(name.removeprefix(PREFIX), known, n=1, cutoff=0.8)
@@ -239,7 +248,7 @@ def _refuse_misspelled() -> None:
 
 @cache
 def load_settings() -> Settings:
-    """The process's settings. Raises ConfigError that names the variable and what was expected."""
+    """Returns the process's settings. Raises ConfigError, which names the variable and what was expected."""
     require_own_env_file()
     _refuse_misspelled()
     try:
@@ -250,7 +259,7 @@ def load_settings() -> Settings:
 
 
 def _expected(problem: ErrorDetails) -> str:
-    """In our words; the value isn't shown, since it may be a secret."""
+    """What was expected. The value isn't shown, because it may be a secret."""
     if problem["type"].startswith("time_delta"):
         return "expected a duration: seconds (120, 0.05), ISO 8601 (PT2M) or HH:MM:SS"
     return problem["msg"].replace("Input should be", "expected").removeprefix("Value error, ")
@@ -262,7 +271,7 @@ _NEVER_KEYS_BEGIN = (PREFIX, "PG", "CELERY_")
 
 
 def is_never_a_key(name: str) -> bool:
-    """Whether a variable holds what no embedding provider takes as a key: our connections and settings, libpq's
-    variables, and what signs requests to a cloud.
+    """Whether a variable can't hold the key of an embedding provider: our connections and settings, libpq's
+    variables, and cloud credentials.
     """
     return name.upper() in _NEVER_KEYS or name.upper().startswith(_NEVER_KEYS_BEGIN)

@@ -1,4 +1,4 @@
-"""DATABASE_URL as people have it: libpq's form, or the spellings of SQLAlchemy and Django."""
+"""Reads DATABASE_URL in libpq's form, and in the spellings of SQLAlchemy and Django."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ SHAPE = (
     "with @ : / ? # and % in the password written as %40 %3A %2F %3F %23 %25"
 )
 _SCHEME = re.compile(r"(?P<name>[a-z][a-z0-9]*)(\+[a-z0-9_]+)?://", re.ASCII | re.IGNORECASE)
-"""A name, and a driver as SQLAlchemy writes it: `postgresql+asyncpg://`."""
+"""A scheme, with or without SQLAlchemy's driver: `postgresql+asyncpg://`."""
 POSTGRES = {"postgresql", "postgres", "pgsql", "psql", "postgis", "timescale", "timescalegis"}
-"""Schemes that SQLAlchemy, django-environ and dj-database-url take for Postgres."""
+"""Schemes that SQLAlchemy, django-environ and dj-database-url use for Postgres."""
 _PARAMETER = re.compile(r'invalid (?:URI query parameter|connection option)[:]? "(\w+)"', re.ASCII)
 _TLS = ("ssl", "ssl_mode", "sslcontext")
 _OTHER_PROGRAMS = {
@@ -27,11 +27,11 @@ _OTHER_PROGRAMS = {
     "prepared_statement_cache_size", "statement_cache_size", "server_settings", "timeout", "command_timeout",
     "async_fallback", "conn_max_age", "prepare_threshold", "workaround", "role", "search_path",
 }  # fmt: skip
-"""Parameters that URLs of SQLAlchemy, asyncpg, Prisma and Django carry."""
+"""Parameters in URLs for SQLAlchemy, asyncpg, Prisma and Django."""
 
 
 def libpq_url(url: str) -> str:
-    """The connection string as libpq reads it. Raises ConfigError that shows no part of it."""
+    """Returns the connection string as libpq reads it. Raises ConfigError, which shows no part of it."""
     match = _SCHEME.match(url)
     if match is not None:
         if match["name"].lower() not in POSTGRES:
@@ -40,37 +40,39 @@ def libpq_url(url: str) -> str:
             )
         rest = url[match.end() :]
         if "@" in re.split(r"[/?#]", rest, maxsplit=1)[-1] and re.search(r"[/?#]", rest):
-            # `/`, `?` or `#` inside of a password ends the host's part: what comes before is a piece of it
-            raise ConfigError("can't be told apart into user, password, host and port", where=VARIABLE, hint=SHAPE)
+            # an unescaped `/`, `?` or `#` in a password ends the host: what precedes it belongs to the password
+            raise ConfigError("can't be parsed", where=VARIABLE, hint=SHAPE)
         url = "postgresql://" + rest
     try:
         values = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
     except psycopg.ProgrammingError as error:
         raise _unreadable(str(error)) from None
-    except UnicodeDecodeError:  # %81, say: libpq decodes it, and psycopg can't read the result
-        raise ConfigError("is not a connection string", where=VARIABLE, hint=SHAPE) from None
+    except UnicodeDecodeError:  # libpq decodes %81, for example, and psycopg can't read the result
+        raise ConfigError("isn't a valid connection string", where=VARIABLE, hint=SHAPE) from None
     if "@" in values.get("host", "") or not values.get("port", "0").replace(",", "").isdigit():
-        # never shown: what looks like a host or a port here is a piece of the password
-        raise ConfigError("can't be told apart into user, password, host and port", where=VARIABLE, hint=SHAPE)
+        # what looks like a host or a port may be a piece of the password, so it isn't shown
+        raise ConfigError("can't be parsed", where=VARIABLE, hint=SHAPE)
     return url
 
 
-def place_of(url: str) -> list[str]:
-    """Where the database of a connection string is, without user, password and options."""
+def address_of(url: str) -> list[str]:
+    """The service, host, hostaddr, port and dbname of a connection string, "" for what it doesn't have."""
     values = conninfo_to_dict(url)
     return [str(values.get(name, "")) for name in ("service", "host", "hostaddr", "port", "dbname")]
 
 
 def _unreadable(message: str) -> ConfigError:
-    """Libpq quotes what it doesn't understand, and that may be the password: only a parameter's name is shown, and
-    only if it is one that somebody uses, or almost one.
+    """An error for a connection string that libpq rejects.
+
+    Libpq quotes what it doesn't understand, which may be the password. So only the name of a parameter is shown,
+    and only if it resembles a known one.
     """
-    found = _PARAMETER.search(message)
+    match = _PARAMETER.search(message)
     known = [*_OTHER_PROGRAMS, *(option.keyword.decode() for option in Conninfo.get_defaults())]
-    if found is None or not get_close_matches(found[1].lower(), known, n=1, cutoff=0.8):
-        return ConfigError("is not a connection string", where=VARIABLE, hint=SHAPE)
-    name = found[1]
-    hint = f"leave {name} out: only parameters of libpq serve here, such as sslmode and connect_timeout"
+    if match is None or not get_close_matches(match[1].lower(), known, n=1, cutoff=0.8):
+        return ConfigError("isn't a valid connection string", where=VARIABLE, hint=SHAPE)
+    name = match[1]
+    hint = f"remove {name}: only parameters of libpq are accepted, such as sslmode and connect_timeout"
     if name.lower() in _TLS:
-        hint = f"write sslmode=require (or verify-full) in place of {name}"
-    return ConfigError(f"has the parameter {name}, which libpq doesn't know", where=VARIABLE, hint=hint)
+        hint = f"use sslmode=require (or verify-full) instead of {name}"
+    return ConfigError(f"expected parameters of libpq, got {name}", where=VARIABLE, hint=hint)
