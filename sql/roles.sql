@@ -1,14 +1,13 @@
--- The roles of a deployment in which no role has more rights than it needs. For psql, by a role that may create roles:
+-- Creates the roles of a deployment, each with only the rights that it needs. Run it with psql, as a role that may create roles:
 --
 --   psql "$ADMIN_DATABASE_URL" -v owner=sync_owner -v worker=sync_worker -v application=shop -v monitor=grafana -f roles.sql
 --
--- Run it before the first `pgvector-sync migrate`, and once more after it, then as the owner if you like. What is there
--- already stays as it is.
--- Later migrations and new pipelines pass these grants on by themselves.
+-- Run it before the first `pgvector-sync migrate`, and again after it (the second time, the owner may run it). Existing roles
+-- aren't changed. Later migrations and new pipelines repeat these grants automatically.
 --
 -- owner        runs `migrate`, `apply` and `remove`; owns the schema pgvector_sync, the targets and the trigger functions
 -- worker       runs `worker`, `beat` and `sync`, and may pause, reconcile and re-embed
--- application  writes the sources, reads the targets, and may ask for single rows: pgvector_sync.enqueue
+-- application  writes the sources, reads the targets, and may enqueue single rows with pgvector_sync.enqueue
 -- monitor      runs `status`, `runs`, `dead-letters list`, `health` and `doctor`; dumps the database
 
 \set ON_ERROR_STOP on
@@ -34,7 +33,7 @@ FROM unnest(ARRAY[:'owner', :'worker', :'application', :'monitor']) AS wanted (n
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = wanted.name)
 \gexec
 
--- Passwords, where the environment names them: OWNER_PASSWORD, WORKER_PASSWORD, APPLICATION_PASSWORD, MONITOR_PASSWORD.
+-- Sets the passwords that the environment contains: OWNER_PASSWORD, WORKER_PASSWORD, APPLICATION_PASSWORD, MONITOR_PASSWORD.
 \getenv owner_password OWNER_PASSWORD
 \getenv worker_password WORKER_PASSWORD
 \getenv application_password APPLICATION_PASSWORD
@@ -52,10 +51,10 @@ WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = wanted.nam
   ALTER ROLE :"monitor" PASSWORD :'monitor_password';
 \endif
 
--- pgvector needs a superuser, or the provider's own administrator, once per database.
+-- Installing pgvector needs a superuser, or the administrator role of the hosting provider, once per database.
 CREATE EXTENSION IF NOT EXISTS vector;
 
--- Once, to create the schema pgvector_sync; it can be revoked after `migrate`.
+-- Needed once, to create the schema pgvector_sync. It can be revoked after `migrate`.
 SELECT format('GRANT CREATE ON DATABASE %I TO %I', current_database(), :'owner')
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'pgvector_sync')
 \gexec
@@ -65,7 +64,7 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'pgvector_syn
 
 GRANT USAGE ON SCHEMA pgvector_sync TO :"worker", :"application", :"monitor";
 
--- A worker reads what is declared, and changes a pipeline's state only.
+-- A worker reads the declarations, and changes only the state of pipelines.
 GRANT SELECT ON pgvector_sync.applied_migration, pgvector_sync.provider, pgvector_sync.source, pgvector_sync.pipeline
     TO :"worker";
 GRANT UPDATE (state, reason, retry_at, failures, problem, problem_stops, recheck, known_table) ON pgvector_sync.pipeline
@@ -75,7 +74,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON pgvector_sync.work, pgvector_sync.lease,
     pgvector_sync.worker TO :"worker";
 GRANT SELECT, INSERT, UPDATE ON pgvector_sync.usage, pgvector_sync.tick, pgvector_sync.lock TO :"worker";
 GRANT SELECT, INSERT, DELETE ON pgvector_sync.run_key, pgvector_sync.drift TO :"worker";
--- Not `requested_by`, nor `options` of a run that is there: nobody asks for a run in another's name.
+-- Not `requested_by`, and not `options` of an existing run: no role may request a run in the name of another.
 GRANT SELECT, DELETE, INSERT (pipeline_id, kind, options, rows_total), UPDATE (state, watermark, walked, rows_total,
     rows_seen, rows_enqueued, counts, samples, lease, visible_at, reason, finished_at) ON pgvector_sync.run TO :"worker";
 
@@ -84,7 +83,7 @@ GRANT EXECUTE ON FUNCTION pgvector_sync.enqueue(text, anyelement) TO :"applicati
 GRANT SELECT ON ALL TABLES IN SCHEMA pgvector_sync TO :"monitor";
 GRANT SELECT ON ALL SEQUENCES IN SCHEMA pgvector_sync TO :"monitor";
 
--- Targets that were made before these roles.
+-- Targets that were created before these roles.
 SELECT format('GRANT %s ON %I.%I TO %I', g.privileges, p.target_schema, p.target_table, g.grantee)
 FROM pgvector_sync.pipeline p
 JOIN pg_catalog.pg_class c ON c.oid = to_regclass(format('%I.%I', p.target_schema, p.target_table))
@@ -93,9 +92,9 @@ CROSS JOIN (VALUES ('SELECT, INSERT, UPDATE, DELETE', :'worker'), ('SELECT', :'a
 
 \endif
 
--- On each source, by its owner (and USAGE on its schema):
+-- The owner of each source must run this (and grant USAGE on its schema):
 --   GRANT SELECT, TRIGGER ON articles TO sync_owner;
 --   GRANT SELECT ON articles TO sync_worker;
--- Where targets go, by that schema's owner:
+-- The owner of the targets' schema must run this:
 --   GRANT USAGE, CREATE ON SCHEMA public TO sync_owner;
 --   GRANT USAGE ON SCHEMA public TO sync_worker;

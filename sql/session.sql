@@ -1,14 +1,14 @@
--- What every transaction starts with, and what `database` asks a new connection. Outside of queries/, since it is
--- run below `store`.
+-- The statements that begin a transaction and look at a new connection. They aren't in queries/, because `database`, the
+-- layer below `store`, runs them.
 
 -- name: begin
--- One statement pins what renders values, bounds our waits and refuses to read through row-level security. Names are looked
--- up in pg_catalog alone: in a schema where others may create, they could make functions and operators that fit better than
--- its own, which would then run with our rights; here they are qualified, since this runs under the path that the database's
--- owner has set. Nor may such settings change what a literal of ours means (other texts would be blank), or which rows are
--- found. The planner evaluates no CHECK constraint, which a table's owner has written. Where rows are looked up by their
--- keys, `enable_seqscan` is off: until a new table is analyzed for the first time the planner takes 256 keys for half of it,
--- and reads all of it for every batch.
+-- Pins the settings that render values, limits our waits, and refuses to read through row-level security.
+-- Names are looked up in pg_catalog only: in a schema where other roles may create, they could add functions and operators that
+-- match better, which would then run with our rights. In this statement all names are qualified, because it still runs with
+-- the search_path of the database's owner. Other pinned settings could change the meaning of our literals (which texts are
+-- blank, for example), or which rows are found. `constraint_exclusion` is off, so that the planner evaluates no CHECK
+-- constraint, whose code belongs to the table's owner. `enable_seqscan` is off for look-ups by key: before a new table is first
+-- analyzed, the planner assumes that 256 keys are half of it, and would read the whole table for every batch.
 SELECT pg_catalog.set_config('lock_timeout', %(lock_timeout)s, true),
        pg_catalog.set_config('row_security', 'off', true),
        pg_catalog.set_config('TimeZone', 'UTC', true),
@@ -33,17 +33,17 @@ SELECT pg_catalog.set_config('lock_timeout', %(lock_timeout)s, true),
        pg_catalog.set_config('idle_in_transaction_session_timeout', %(idle_in_transaction)s, true);
 
 -- name: limit_statements
--- Waits for several locks together, too, which lock_timeout bounds one by one. A lower limit of the role's own stays.
+-- Unlike lock_timeout, it also limits the total wait for several locks. A lower limit that is already set stays.
 SELECT set_config('statement_timeout', %(statement_timeout)s, true)
 WHERE current_setting('statement_timeout') = '0' OR current_setting('statement_timeout')::interval > %(statement_timeout)s::interval;
 
 -- name: read_only
--- To the end of the transaction or savepoint; nothing that runs in it can set it back.
+-- Until the end of the transaction or savepoint. Nothing that runs within can reverse it.
 SET LOCAL transaction_read_only = on;
 
 -- name: vector_type
--- Where the extension lives and the OIDs of its array types, which differ from database to database. Outside of any
--- transaction of ours, so it looks nothing up either.
+-- The extension's schema and the OIDs of its types, which differ between databases. It runs outside of our transactions,
+-- so all names are qualified.
 SELECT n.nspname AS schema, e.extversion AS version, t.typname AS name, t.oid, t.typarray AS array_oid
 FROM pg_catalog.pg_extension e
 JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace

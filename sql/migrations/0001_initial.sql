@@ -2,24 +2,24 @@
 
 CREATE TABLE pgvector_sync.provider (
     name                text PRIMARY KEY,
-    dialect             text NOT NULL DEFAULT 'openai',        -- how it is spoken to, see embedding/dialects
-    base_url            text,                                  -- NULL where the dialect has none (`local`)
-    api_key_env         text,                                  -- the variable's name, never the secret
+    dialect             text NOT NULL DEFAULT 'openai',        -- the API it speaks, see embedding/dialects
+    base_url            text,                                  -- NULL if the dialect has none (`local`)
+    api_key_env         text,                                  -- the name of the variable, never the secret
     requests_per_minute int CHECK (requests_per_minute > 0),
     tokens_per_minute   int CHECK (tokens_per_minute > 0),
     send_dimensions     boolean NOT NULL DEFAULT true,
     encoding            text NOT NULL DEFAULT 'base64' CHECK (encoding IN ('base64', 'float'))
 );
 
--- One row a user's table, however many pipelines read it: the triggers name a source, and the drain fans out.
+-- One row per user table, however many pipelines read it: triggers refer to a source, and the drain fans out.
 CREATE TABLE pgvector_sync.source (
     id                 int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     schema_name        text NOT NULL,
     table_name         text NOT NULL,
     key_columns        text[] NOT NULL,
     key_types          text[] NOT NULL,                        -- as format_type prints them
-    tracked_columns    text[] NOT NULL DEFAULT '{}',           -- what its pipelines read
-    capture_replicated boolean NOT NULL DEFAULT false,         -- one of its pipelines asks for it
+    tracked_columns    text[] NOT NULL DEFAULT '{}',           -- the columns its pipelines read
+    capture_replicated boolean NOT NULL DEFAULT false,         -- whether any of its pipelines requires it
     UNIQUE (schema_name, table_name)
 );
 
@@ -29,12 +29,12 @@ CREATE TABLE pgvector_sync.pipeline (
     source_id     int NOT NULL REFERENCES pgvector_sync.source,
     target_schema text NOT NULL,
     target_table  text NOT NULL,
-    text_sql      text NOT NULL,                               -- pinned: every name qualified
+    text_sql      text NOT NULL,                               -- pinned: every name is qualified
     where_sql     text,
-    text_given    text NOT NULL,                               -- as the file spells them
+    text_given    text NOT NULL,                               -- as written in the file
     where_given   text,
-    read_columns  text[] NOT NULL,                             -- what key, text and where read
-    needs         jsonb NOT NULL DEFAULT '[]',                 -- what text and where name outside of pg_catalog
+    read_columns  text[] NOT NULL,                             -- the columns that key, text and where read
+    needs         jsonb NOT NULL DEFAULT '[]',                 -- the objects outside pg_catalog that they need
     provider      text NOT NULL REFERENCES pgvector_sync.provider,
     model         text NOT NULL,
     dimensions    int NOT NULL CHECK (dimensions BETWEEN 1 AND 16000),
@@ -48,47 +48,47 @@ CREATE TABLE pgvector_sync.pipeline (
                   CHECK (state IN ('active', 'cooling_down', 'misconfigured', 'paused', 'removing')),
     reason        text,
     retry_at      timestamptz,
-    failures      int NOT NULL DEFAULT 0,                      -- consecutive ones of the provider
-    problem       text,                                        -- the schema watch: what is not as the pipeline needs it
-    problem_stops boolean NOT NULL DEFAULT false,              -- nothing can be embedded until it is repaired
-    recheck       boolean NOT NULL DEFAULT false,              -- changes may have been missed: compare all texts
-    known_table   oid,                                         -- the source that all vectors are known to come from
+    failures      int NOT NULL DEFAULT 0,                      -- consecutive failures of the provider
+    problem       text,                                        -- what the schema watch found
+    problem_stops boolean NOT NULL DEFAULT false,              -- nothing can be embedded until it is fixed
+    recheck       boolean NOT NULL DEFAULT false,              -- changes may have been missed: a deep reconciliation is due
+    known_table   oid,                                         -- the table that all vectors are known to come from
     created_at    timestamptz NOT NULL DEFAULT statement_timestamp(),
     UNIQUE (target_schema, target_table),
     CHECK (problem IS NOT NULL OR NOT problem_stops)
 );
 
--- "This key is dirty." Append-only, written by the triggers inside the application's transaction. No constraint here that
--- its statement could violate: after a logical replication upgrade the sequence begins anew, and ids repeat.
+-- "This key has changed." Append-only, written by the triggers within the application's transaction. It has no constraint
+-- that the application's statement could violate: after an upgrade by logical replication the sequence restarts, and ids repeat.
 CREATE TABLE pgvector_sync.outbox (
     id          bigint GENERATED ALWAYS AS IDENTITY,
     source_id   int NOT NULL,
-    key         jsonb,                                         -- NULL: the table was truncated, sweep the targets; or,
-                                                               -- with an error_class, a key could not be read
+    key         jsonb,                                         -- NULL: the table was truncated, so sweep the targets;
+                                                               -- or, with an error_class, the key couldn't be read
     xid         xid8 NOT NULL DEFAULT pg_current_xact_id(),
     at          timestamptz NOT NULL DEFAULT clock_timestamp(),
-    error_class text                                           -- set: parked here, because it can't become work
+    error_class text                                           -- set: parked, because it can't become work
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_vacuum_cost_delay = 0);
 
--- Without a key of its own the table could not be drained while it is published.
+-- The table has no primary key: without this it couldn't be drained while it is published.
 ALTER TABLE pgvector_sync.outbox REPLICA IDENTITY FULL;
 
--- What the drain reads in this order: parked events, however many, are not in its way.
+-- The drain reads events in this order, and skips parked ones.
 CREATE INDEX outbox_id ON pgvector_sync.outbox (id) WHERE error_class IS NULL;
 
--- Sweeps: few or none, and every drain asks for them.
+-- Sweeps: there are few or none, and every drain looks for them.
 CREATE INDEX outbox_sweep ON pgvector_sync.outbox (id) WHERE key IS NULL AND error_class IS NULL;
 
 CREATE INDEX outbox_parked ON pgvector_sync.outbox (source_id) WHERE error_class IS NOT NULL;
 
--- What a key is: an array of whole numbers and strings. With it on every table that a key is read from, whoever wrote it, no
--- program of ours meets another.
+-- Whether a value is a key: an array of integers and strings. Every table from which a key is read has this CHECK, so that
+-- our programs never read anything else.
 CREATE FUNCTION pgvector_sync.is_key(key jsonb) RETURNS boolean LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN key::text COLLATE "C" ~ '^\[(-?[0-9]{1,19}|"([^"\\]|\\.)*")(, (-?[0-9]{1,19}|"([^"\\]|\\.)*"))*\]$';
 
--- Why an event's key can't become work; NULL where it can. 2,692 bytes, as it is stored, leave room for the rest of an
--- entry in the index of work. Never looked into before its length is known.
+-- Why an event's key can't become work; NULL if it can. 2,692 stored bytes leave room for the rest of an entry in the
+-- index of work. The length is checked first: a long value is never parsed.
 CREATE FUNCTION pgvector_sync.key_fault(key jsonb, parts int) RETURNS text LANGUAGE sql STABLE PARALLEL SAFE
 RETURN CASE WHEN pg_column_size(key) > 2692 THEN 'key_refused_54000'
             WHEN NOT pgvector_sync.is_key(key) OR jsonb_array_length(key) <> parts THEN 'key_malformed' END;
@@ -101,11 +101,11 @@ CREATE TABLE pgvector_sync.work (
     waiting_since         timestamptz NOT NULL,
     visible_at            timestamptz NOT NULL,
     attempts              smallint NOT NULL DEFAULT 0,
-    superseded            smallint NOT NULL DEFAULT 0,         -- in a row; from the second on it backs off
-    lease                 uuid,                                -- held by `lease`, until that is lost
+    superseded            smallint NOT NULL DEFAULT 0,         -- consecutive times; from the second on it backs off
+    lease                 uuid,                                -- the lease that holds it, until that is lost
     run_id                bigint,
     force                 boolean NOT NULL DEFAULT false,
-    parked_at             timestamptz,                         -- NULL: alive
+    parked_at             timestamptz,                         -- NULL: not parked
     verdict               text CHECK (verdict IN ('dead', 'discarded')),
     attempted_fingerprint bytea,
     attempted_generation  bigint,
@@ -114,7 +114,7 @@ CREATE TABLE pgvector_sync.work (
     error_message         text,
     PRIMARY KEY (pipeline_id, key),
     CHECK (parked_at IS NULL OR (verdict IS NOT NULL AND lease IS NULL)),
-    -- else what is computed from them fails, for all rows at once
+    -- arithmetic on an infinite time would fail for all rows at once
     CHECK (isfinite(waiting_since) AND isfinite(visible_at) AND (parked_at IS NULL OR isfinite(parked_at)))
 ) WITH (fillfactor = 80, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_analyze_scale_factor = 0.2, autovacuum_vacuum_cost_delay = 0);
@@ -124,14 +124,14 @@ CREATE INDEX work_leased ON pgvector_sync.work (pipeline_id, lane, lease) WHERE 
 CREATE INDEX work_parked ON pgvector_sync.work (pipeline_id) WHERE parked_at IS NOT NULL;
 CREATE INDEX work_run ON pgvector_sync.work (run_id) WHERE run_id IS NOT NULL AND parked_at IS NULL;
 
--- One row per batch, and per run that a worker carries out: who holds its rows, and for how long. It is renewed while the
--- batch lives, never beyond `ends_at`. A lease that wasn't renewed is suspected first: after an outage of the database a
--- living worker has time to renew it. Once lost it stays lost. It outlives the rows that name it.
+-- One row per batch, and per run that a worker carries out: which process holds the rows, and for how long. A lease is
+-- renewed while the batch runs, but never beyond `ends_at`. If it isn't renewed, it is suspected before it is lost: after an
+-- outage of the database a live worker has time to renew it. A lost lease stays lost. It outlives the rows that refer to it.
 CREATE TABLE pgvector_sync.lease (
     id           uuid PRIMARY KEY,
     pipeline_id  int NOT NULL,
-    lane         text NOT NULL,                                -- as it was claimed; or the kind of a run
-    holder       text NOT NULL,                                -- host:family:pid, see sync/keeper.py
+    lane         text NOT NULL,                                -- the lane when it was claimed, or the kind of a run
+    holder       text NOT NULL,                                -- host:family:pid, see runtime/keeper.py
     taken_at     timestamptz NOT NULL DEFAULT statement_timestamp(),
     expires_at   timestamptz NOT NULL,
     ends_at      timestamptz NOT NULL,
@@ -142,7 +142,7 @@ CREATE TABLE pgvector_sync.lease (
 
 CREATE INDEX lease_pipeline ON pgvector_sync.lease (pipeline_id);
 
--- Backfills, bulk re-embeds and reconciliations, past and present. Whoever asks writes the row; a message holds its id.
+-- Backfills, bulk re-embeds and reconciliations, past and present. The row is the request; messages hold only its id.
 CREATE TABLE pgvector_sync.run (
     id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     pipeline_id   int NOT NULL,
@@ -152,14 +152,14 @@ CREATE TABLE pgvector_sync.run (
     options       jsonb NOT NULL DEFAULT '{}',
     watermark     jsonb CHECK (pgvector_sync.is_key(watermark)),  -- the last key that was enqueued
     walked        boolean NOT NULL DEFAULT false,              -- the watermark has reached the end
-    rows_total    bigint,                                      -- an estimate, at the start
+    rows_total    bigint,                                      -- estimated at the start
     rows_seen     bigint NOT NULL DEFAULT 0,
     rows_enqueued bigint NOT NULL DEFAULT 0,
     counts        jsonb NOT NULL DEFAULT '{}',
     lease         uuid,
     visible_at    timestamptz NOT NULL DEFAULT statement_timestamp(),
     reason        text,
-    horizon       xid8 NOT NULL DEFAULT pg_snapshot_xmin(pg_current_snapshot()),  -- it sees all transactions before this
+    horizon       xid8 NOT NULL DEFAULT pg_snapshot_xmin(pg_current_snapshot()),  -- it sees all transactions before this one
     started_at    timestamptz NOT NULL DEFAULT statement_timestamp(),
     finished_at   timestamptz
 );
@@ -176,7 +176,7 @@ CREATE TABLE pgvector_sync.usage (
     PRIMARY KEY (pipeline_id, day)
 );
 
--- Rows acknowledged, by the minute: the rate that `status` shows. Old minutes go with the maintenance tick.
+-- Acknowledged rows per minute, for the rate that `status` shows. Maintenance deletes old minutes.
 CREATE TABLE pgvector_sync.throughput (
     pipeline_id int NOT NULL,
     minute      timestamptz NOT NULL,
@@ -191,16 +191,16 @@ CREATE TABLE pgvector_sync.tick (
     last_at    timestamptz
 );
 
--- A row per worker and `sync` that runs, renewed every few seconds; one that died stays for a while, and counts for nothing.
+-- One row per running worker and `sync`, renewed every few seconds. The row of a dead one stays for a while, and isn't counted.
 CREATE TABLE pgvector_sync.worker (
     id      uuid PRIMARY KEY,
     name    text NOT NULL,
-    slots   int NOT NULL,                                      -- batches at once
+    slots   int NOT NULL,                                      -- batches it can process at once
     seen_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
--- Rows to be locked: 0 by the drain, and by `apply` and `remove`, which keep it out; the id of a pipeline by its claims. Not
--- advisory locks, which anybody who can connect may hold: these need UPDATE on this table.
+-- Rows that serve as locks: row 0 for the drain, and for `apply` and `remove`, which exclude it; the id of a pipeline for its
+-- claims. Advisory locks could be held by every role that can connect; these require UPDATE on this table.
 CREATE TABLE pgvector_sync.lock (id int PRIMARY KEY);
 
 INSERT INTO pgvector_sync.lock VALUES (0);

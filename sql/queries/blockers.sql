@@ -1,8 +1,8 @@
--- Whose locks DDL waits for.
+-- Sessions whose locks block DDL.
 
 -- name: holders
--- Sessions, autovacuum workers and prepared transactions whose locks on a table or its partitions a CREATE TRIGGER has to
--- wait for. Of other roles a session shows little without pg_read_all_stats; a background process then has no role.
+-- Sessions, autovacuum workers and prepared transactions whose locks on a table or its partitions block a CREATE TRIGGER.
+-- Without pg_read_all_stats, most columns are empty for sessions of other roles, and background processes have no role.
 SELECT DISTINCT ON (l.pid, l.virtualtransaction) l.pid, p.gid, n.nspname AS schema, c.relname AS table, l.mode,
        coalesce(a.application_name, '') AS application, a.usename::text AS role, a.state,
        extract(epoch FROM clock_timestamp() - coalesce(a.xact_start, p.prepared))::float8 AS age_seconds,

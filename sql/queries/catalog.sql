@@ -1,7 +1,7 @@
--- What the catalog says of a user's table.
+-- User tables, as the catalog describes them.
 
 -- name: table
--- One table, with all that decides whether it can be a source. Without a schema, public.
+-- One table, with everything that decides whether it can be a source. The default schema is public.
 SELECT c.oid, n.nspname AS schema, c.relname AS table, current_user AS role,
        CASE WHEN c.relispartition AND c.relkind = 'r' THEN 'p_child' ELSE c.relkind::text END AS kind,
        c.relkind = 'p' AS partitioned, c.relpersistence = 't' AS temporary,
@@ -19,7 +19,7 @@ WHERE CASE WHEN %(oid)s::oid IS NULL THEN n.nspname = coalesce(%(schema)s, 'publ
            ELSE c.oid = %(oid)s END;
 
 -- name: similar
--- Tables of that name elsewhere, or of nearly that name, as SQL writes them.
+-- Tables with this name in other schemas, or with a similar name, quoted where SQL requires it.
 SELECT format('%%I.%%I', n.nspname, c.relname) AS label
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pgvector_sync')
@@ -28,7 +28,7 @@ WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_s
 ORDER BY 1 LIMIT 3;
 
 -- name: columns
--- Its columns, in order.
+-- The columns of a table, in order.
 SELECT a.attname AS name, format_type(a.atttypid, a.atttypmod) AS type, a.attnotnull AS not_null,
        a.attgenerated = 'v' AS virtual, a.attlen = -1 AND a.attstorage <> 'p' AS can_toast,
        coalesce(l.collisdeterministic, true) AS deterministic,
@@ -55,20 +55,20 @@ WHERE i.indrelid = %(oid)s AND i.indisunique AND i.indisvalid AND i.indimmediate
 ORDER BY i.indisprimary DESC, i.indexrelid;
 
 -- name: partitions
--- The leaves of a partitioned table, each of which needs its own TRUNCATE trigger.
+-- All partitions of a partitioned table. Each needs its own TRUNCATE trigger.
 SELECT n.nspname AS schema, c.relname AS table
 FROM pg_partition_tree(%(oid)s) t JOIN pg_catalog.pg_class c ON c.oid = t.relid
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE t.relid <> %(oid)s ORDER BY 1, 2;
 
 -- name: owned_by_another
--- A table, or the first of its partitions, whose owner this role can't act as.
+-- The table or its first partition whose owner this role can't act as.
 SELECT n.nspname::text AS schema, c.relname::text AS table, pg_get_userbyid(c.relowner)::text AS owner, current_user::text AS role
 FROM (SELECT %(oid)s::oid AS relid UNION SELECT relid FROM pg_partition_tree(%(oid)s)) t
 JOIN pg_catalog.pg_class c ON c.oid = t.relid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE NOT pg_has_role(c.relowner, 'USAGE') ORDER BY c.oid <> %(oid)s, 1, 2 LIMIT 1;
 
 -- name: relation
--- What stands at a name, if anything.
+-- The relation with a name, if there is one.
 SELECT c.oid, c.relkind::text AS kind FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(table)s;

@@ -1,4 +1,4 @@
--- Which rows are fresh, in one snapshot: counted, and as G1 has it.
+-- Which rows are fresh, in one snapshot: as counts, and as the guarantee G1.
 
 -- part: to_backfill
 -- A condition on a source row: beyond the watermark of a running backfill.
@@ -17,8 +17,8 @@ LEFT JOIN LATERAL ({now_here}) AS pgvector_sync_now ON true
 LEFT JOIN {stored} ON {stored_of_row} AND pgvector_sync_stored.chunk_no = 0;
 
 -- name: not_covered
--- G1 as one query, in one snapshot: every (row, pipeline) that is neither fresh, nor in outbox, nor in work, nor
--- beyond the watermark of a running backfill; orphaned vectors count as not fresh. Empty, always.
+-- G1 as one query, in one snapshot: the keys that are neither fresh, nor in outbox, nor in work, nor beyond the watermark of a
+-- running backfill. Orphaned vectors count as not fresh. The result is always empty.
 WITH state_ AS MATERIALIZED (
     SELECT {key_source} AS key, pgvector_sync_now.fingerprint, {to_backfill} AS to_backfill
     FROM {source}

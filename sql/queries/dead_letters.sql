@@ -1,8 +1,8 @@
 -- Dead letters: rows that can't be embedded as they are, and events that can't become work.
 
 -- name: list
--- Oldest first; without source text: class, our own words, attempts and age. A key that can't become work is its JSON as
--- a string, cut off where it is long.
+-- Oldest first, with class, message, attempts and age, but without source text. A key that can't become work is returned as
+-- a string with its JSON, truncated if it is long.
 SELECT p.name AS pipeline, w.key, w.verdict, w.error_class, w.error_message, w.attempts, w.parked_at,
        extract(epoch FROM statement_timestamp() - w.parked_at)::float8 AS age_seconds
 FROM pgvector_sync.work w JOIN pgvector_sync.pipeline p ON p.id = w.pipeline_id
@@ -19,7 +19,7 @@ ORDER BY parked_at, pipeline
 LIMIT %(limit)s;
 
 -- name: requeue
--- Looked at again as if for the first time: attempts and what failed are forgotten.
+-- Makes dead letters due again, with all their attempts, and forgets what failed.
 UPDATE pgvector_sync.work w SET parked_at = NULL, verdict = NULL, failed_fingerprint = NULL,
     attempted_fingerprint = NULL, attempts = 0, superseded = 0, error_class = NULL, error_message = NULL,
     waiting_since = statement_timestamp(), visible_at = statement_timestamp()
@@ -28,35 +28,35 @@ WHERE p.id = w.pipeline_id AND p.name = %(pipeline)s AND w.parked_at IS NOT NULL
   AND (%(keys)s::jsonb[] IS NULL OR w.key = ANY (%(keys)s::jsonb[]));
 
 -- name: wake_failed
--- Rows that the database failed on, and keys that were none, looked at again after a change of the table: what is refused
--- still is parked again.
+-- After a change of the table: retries rows on which an expression failed, and keys that weren't valid. What still fails is
+-- parked again.
 UPDATE pgvector_sync.work SET generation = generation + 1, parked_at = NULL, attempts = 0,
     waiting_since = statement_timestamp(), visible_at = statement_timestamp()
 WHERE pipeline_id = %(pipeline_id)s AND parked_at IS NOT NULL AND verdict = 'dead'
   AND error_class IN ('expression_failed', 'key_malformed');
 
 -- name: requeue_events
--- Events that couldn't become work are drained again.
+-- Lets events that couldn't become work be drained again.
 UPDATE pgvector_sync.outbox o SET error_class = NULL
 FROM pgvector_sync.pipeline p
 WHERE p.source_id = o.source_id AND p.name = %(pipeline)s AND o.error_class IS NOT NULL AND o.key IS NOT NULL
   AND (%(keys)s::jsonb[] IS NULL OR o.key = ANY (%(keys)s::jsonb[]));
 
 -- name: discard
--- Stays out of the way, and out of the counts, until its content changes.
+-- Excludes dead letters from the counts until their content changes.
 UPDATE pgvector_sync.work w SET verdict = 'discarded'
 FROM pgvector_sync.pipeline p
 WHERE p.id = w.pipeline_id AND p.name = %(pipeline)s AND w.parked_at IS NOT NULL AND w.verdict = 'dead'
   AND (%(keys)s::jsonb[] IS NULL OR w.key = ANY (%(keys)s::jsonb[]));
 
 -- name: discard_events
--- Events that couldn't become work go, for all pipelines of their source.
+-- Deletes events that couldn't become work, for all pipelines of their source.
 DELETE FROM pgvector_sync.outbox o
 USING pgvector_sync.pipeline p
 WHERE p.source_id = o.source_id AND p.name = %(pipeline)s AND o.error_class IS NOT NULL AND o.key IS NOT NULL
   AND (%(keys)s::jsonb[] IS NULL OR o.key = ANY (%(keys)s::jsonb[]));
 
 -- name: discard_old
--- The same for those that nobody has looked at for long.
+-- Discards dead letters that were parked long ago.
 UPDATE pgvector_sync.work SET verdict = 'discarded'
 WHERE parked_at < statement_timestamp() - %(older_than)s AND verdict = 'dead';

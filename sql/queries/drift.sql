@@ -1,7 +1,7 @@
--- Drift: where source and target differ, though nothing waits. Found page by page, counted, and never mended here.
+-- Drift: where source and target differ although nothing waits. These statements find and count it, but don't repair it.
 
 -- name: bound
--- The last key of the next page, so far that neither table has more than `limit` rows in it. No row: it is the last page.
+-- The last key of the next page, in which neither table has more than `limit` rows. No row: it is the last page.
 SELECT {key_bound} AS key FROM (
     (SELECT {columns_source} FROM {source} WHERE {after_source} ORDER BY {columns_source} OFFSET %(limit)s - 1 LIMIT 1)
     UNION ALL
@@ -10,8 +10,8 @@ SELECT {key_bound} AS key FROM (
 ) AS pgvector_sync_bound ORDER BY {columns_bound} LIMIT 1;
 
 -- part: seen_deep
--- A part of `page`: the rows' fingerprints, made as quickly as can be. A blank text has one here, one over the limit has
--- none: whatever differs is judged again.
+-- A part of `page`: the rows' fingerprints, computed in the fastest way. Here a blank text has one, and a text over the limit
+-- has none: `judge` checks everything that differs again.
 SELECT {columns}, CASE WHEN octet_length(pgvector_sync_text) <= %(text_limit)s
        THEN sha256(%(spec)s::bytea || convert_to(pgvector_sync_text, 'UTF8')) END AS pgvector_sync_fingerprint
 FROM (SELECT {columns_source}, CASE WHEN {wanted} THEN ({text})::text END AS pgvector_sync_text
@@ -28,12 +28,12 @@ pgvector_sync_seen.pgvector_sync_fingerprint IS DISTINCT FROM pgvector_sync_stor
     OR pgvector_sync_stored.model <> %(model)s OR pgvector_sync_stored.embedding {equals} {zeros}
 
 -- part: differs_cheap
--- A part of `page`: the same, with neither text nor vector read.
+-- A part of `page`: the same, without reading texts or vectors.
 (pgvector_sync_seen.pgvector_sync_fingerprint IS NULL) <> (pgvector_sync_stored.fingerprint IS NULL)
     OR pgvector_sync_stored.model <> %(model)s
 
 -- name: page
--- One page of both tables, compared: its rows, its vectors, and the keys that differ in any way.
+-- Compares one page of both tables: the number of rows and vectors, and the keys that differ in any way.
 SELECT count(pgvector_sync_seen.pgvector_sync_there) AS rows, count(pgvector_sync_stored.fingerprint) AS vectors,
        array_agg({key_either}) FILTER (WHERE {differs}) AS differing,
        ARRAY(SELECT DISTINCT {key_stored} FROM {stored}
@@ -45,8 +45,8 @@ FULL JOIN (
 ) AS pgvector_sync_stored ON {same_key};
 
 -- name: judge
--- Of keys that may have drifted those that have, each with its kind. In one snapshot with outbox and work, so that what
--- is only waiting is no drift, nor what a backfill has yet to reach (OFFSET 0: looked up key by key).
+-- The keys that have really drifted, of those that may have, each with the kind of drift. It reads outbox and work in the same
+-- snapshot: what only waits, or what a backfill has yet to reach, isn't drift. OFFSET 0 makes the planner look up key by key.
 SELECT pgvector_sync_key.key, judged.kind FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
 LEFT JOIN LATERAL ({now}) AS now_ ON true
 CROSS JOIN LATERAL (
@@ -71,26 +71,26 @@ WHERE judged.kind IS NOT NULL
 ORDER BY pgvector_sync_key.key;
 
 -- name: waits
--- Whether a key is in outbox or work anyway.
+-- Whether a key is in outbox or work.
 SELECT EXISTS (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = %(pipeline_id)s AND w.key = %(key)s)
     OR EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = %(source_id)s
                AND (o.key = %(key)s OR o.key IS NULL AND o.error_class IS NULL)) AS waits;
 
 -- name: stuck
--- Work that is beyond any lease: held by nobody who is left, or due later than any back-off would have it.
+-- Work that no worker will ever take: its lease is gone or long expired, or it is due later than the longest back-off.
 SELECT w.key FROM pgvector_sync.work w
 WHERE w.pipeline_id = %(pipeline_id)s AND w.parked_at IS NULL
   AND (w.lease IS NOT NULL
            AND NOT EXISTS (SELECT FROM pgvector_sync.lease l
                            WHERE l.id = w.lease AND l.expires_at >= statement_timestamp() - %(overdue)s)
-           -- else they wait for their provider, or for tomorrow's tokens
+           -- otherwise the rows wait for their provider, or for tomorrow's tokens
            AND EXISTS (SELECT FROM pgvector_sync.pipeline p WHERE p.id = w.pipeline_id AND p.state = 'active')
        OR w.visible_at > statement_timestamp() + %(longest)s)
 ORDER BY w.key LIMIT %(limit)s;
 
 -- name: free
--- Due now, with the lane and the attempts that it has. A lease stays, so that few rows at a time are taken over; one that
--- isn't known (a restored table, say) goes.
+-- Makes stuck work due, in its lane and with its attempts. It keeps an existing lease, so that few rows at a time are taken
+-- over, and clears one that doesn't exist, after a restore for example.
 UPDATE pgvector_sync.work w SET visible_at = least(w.visible_at, statement_timestamp()),
     lease = (SELECT l.id FROM pgvector_sync.lease l WHERE l.id = w.lease)
 WHERE w.pipeline_id = %(pipeline_id)s AND w.key = ANY (%(keys)s::jsonb[]) AND w.parked_at IS NULL
@@ -98,12 +98,12 @@ WHERE w.pipeline_id = %(pipeline_id)s AND w.key = ANY (%(keys)s::jsonb[]) AND w.
        OR w.lease IS NOT NULL AND NOT EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = w.lease));
 
 -- name: take_orphans
--- The next of the orphans that were kept until their number was known; they leave the list as they are enqueued.
+-- The next orphans that a reconciliation has collected, removed from the list as they are enqueued.
 DELETE FROM pgvector_sync.run_key WHERE run_id = %(run_id)s AND key = ANY (ARRAY(
     SELECT key FROM pgvector_sync.run_key WHERE run_id = %(run_id)s ORDER BY key LIMIT %(limit)s)) RETURNING key;
 
 -- name: note
--- What a reconciliation has found, for the trend.
+-- Records what a reconciliation found, for the trend.
 INSERT INTO pgvector_sync.drift (pipeline_id, run_id, deep, rows, vectors, missing, stale, orphaned, wrong_model, broken,
                                  incomplete, stuck)
 VALUES (%(pipeline_id)s, %(run_id)s, %(deep)s, %(rows)s, %(vectors)s, %(missing)s, %(stale)s, %(orphaned)s,
@@ -118,5 +118,5 @@ WHERE %(pipeline)s::text IS NULL OR p.name = %(pipeline)s
 ORDER BY d.at DESC LIMIT %(limit)s;
 
 -- name: forget
--- Figures that are older than anybody looks at.
+-- Deletes old figures.
 DELETE FROM pgvector_sync.drift WHERE at < statement_timestamp() - %(older_than)s;

@@ -1,9 +1,9 @@
--- Who may do what in our schema. `sql/roles.sql` spells the same grants for psql, and a test holds the two together.
+-- Privileges in our schema. `sql/roles.sql` has the same grants for psql; a test keeps the two in step.
 
 -- part: needed
--- What a worker's role needs, one row per table. `inserted` and `updated` are the columns that it may
--- set, where it may not set all of them: a worker decides neither what is embedded nor where it is sent, nor in whose
--- name a run was asked for. A table that a migration adds must be listed here.
+-- The privileges that a worker's role needs, one row per table. `inserted` and `updated` are the columns that it may set, if
+-- not all: a worker must not decide what is embedded, where it is sent, or in whose name a run is requested. List each table
+-- that a migration adds here.
 SELECT * FROM (VALUES
     ('applied_migration', '{SELECT}'::text[], NULL::text[], NULL::text[]),
     ('provider', '{SELECT}', NULL, NULL),
@@ -24,7 +24,7 @@ SELECT * FROM (VALUES
 ) AS needed_ (name, privileges, inserted, updated)
 
 -- part: spelled
--- The same, one row per privilege, as GRANT spells it.
+-- The same, one row per privilege, in the syntax of GRANT.
 SELECT c.oid, n.name, p.privilege, p.columns, p.position,
        p.privilege || CASE WHEN p.columns IS NULL THEN '' ELSE ' (' || array_to_string(p.columns, ', ') || ')' END AS spelled
 FROM ({needed}) AS n
@@ -38,7 +38,7 @@ CROSS JOIN LATERAL (
 ) AS p
 
 -- name: lacking
--- What this role lacks of what a worker needs, the tables grouped by it.
+-- The privileges that a worker needs and this role lacks, with their tables.
 WITH lacking AS (
     SELECT s.name, array_agg(s.spelled ORDER BY s.position) AS privileges
     FROM ({spelled}) AS s
@@ -50,14 +50,13 @@ WITH lacking AS (
 SELECT privileges, array_agg(name ORDER BY name) AS tables FROM lacking GROUP BY privileges ORDER BY min(name);
 
 -- name: only_reads
--- Whether this role reads all that a worker's role reads in our schema, and writes nothing: a monitor.
+-- Whether this role may read everything in our schema that a worker reads, and write nothing, as a monitor does.
 SELECT bool_and(has_table_privilege(s.oid, 'SELECT'))
        AND NOT bool_or(has_any_column_privilege(s.oid, 'INSERT, UPDATE') OR has_table_privilege(s.oid, 'DELETE')) AS only_reads
 FROM ({spelled}) AS s;
 
 -- part: granted
--- What was granted on some tables to anybody but their owner, one row per privilege of a table or of a
--- column.
+-- What was granted on some tables to roles other than their owner, one row per privilege on a table or column.
 SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relowner AS owner, a.grantee, a.privilege, a.column,
        coalesce(r.rolname::text, 'PUBLIC') AS role, coalesce(r.rolsuper, false) AS superuser
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -71,18 +70,17 @@ LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
 WHERE {tables} AND a.grantee <> c.relowner
 
 -- part: ours_and_targets
--- A part of `granted`.
+-- A part of `granted`: our tables and the targets.
 c.relkind IN ('r', 'p') AND (n.nspname = 'pgvector_sync'
     OR (n.nspname, c.relname) IN (SELECT target_schema, target_table FROM pgvector_sync.pipeline))
 
 -- part: declarations
--- A part of `granted`: the tables that say what is embedded, and where it is sent.
+-- A part of `granted`: the tables that define what is embedded, and where it is sent.
 c.oid IN ('pgvector_sync.pipeline'::regclass, 'pgvector_sync.source'::regclass, 'pgvector_sync.provider'::regclass)
 
 -- name: excess
--- What was granted beyond what a worker needs. Reading is harmless, everything else is named; on a target that is
--- everything but reading and writing its rows. To revoke a privilege on a table revokes it on its columns, too: what a
--- worker needs of that has to be granted again.
+-- Privileges beyond what a worker needs. Reading is harmless, and so is writing the rows of a target; everything else is
+-- listed. Revoking a privilege on a table also revokes it on its columns, so `needed` has to be granted again.
 SELECT g.role, g.schema, g.name,
        array_agg(DISTINCT g.privilege || coalesce(' (' || quote_ident(g.column) || ')', '')) AS privileges,
        ARRAY(SELECT s.spelled FROM ({spelled}) AS s JOIN ({workers}) AS w ON w.oid = g.grantee
@@ -96,22 +94,22 @@ WHERE g.privilege <> 'SELECT' AND NOT g.superuser
 GROUP BY g.role, g.schema, g.name, g.grantee, g.oid ORDER BY 1, 2, 3;
 
 -- name: writers
--- A part of others: the roles besides the owner that may change what is embedded or where it is sent, where this role
--- could do more than they: it must not run what they may have written.
+-- Roles other than the owner that may change what is embedded or where it is sent, and have fewer rights than this role: it
+-- must not run what they may have written.
 SELECT DISTINCT g.role FROM ({granted}) AS g
 WHERE g.privilege IN ('INSERT', 'UPDATE', 'TRIGGER') AND pg_has_role(g.owner, 'MEMBER') AND NOT g.superuser
   AND (g.grantee = 0 OR NOT pg_has_role(g.grantee, g.owner, 'MEMBER'))
   AND NOT EXISTS (SELECT FROM ({spelled}) AS s WHERE s.oid = g.oid AND s.privilege = g.privilege AND g.column = ANY (s.columns))
 
 -- part: workers
--- The roles that do a worker's work, which shows in what they were granted.
+-- The roles of workers, recognized by their grants.
 SELECT DISTINCT r.oid, r.rolname::text AS name
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'pgvector_sync'
 CROSS JOIN aclexplode(c.relacl) AS a JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
 WHERE c.relname = 'work' AND a.privilege_type = 'DELETE' AND a.grantee <> c.relowner AND NOT r.rolsuper
 
 -- name: repeat
--- The statements that give those roles what they need, and readers of our tables what is new: after a migration.
+-- The GRANT statements to run after a migration: what workers need, and SELECT on new tables for roles that read ours.
 SELECT format('GRANT %%s ON pgvector_sync.%%I TO %%I', string_agg(s.spelled, ', ' ORDER BY s.position), s.name, w.name) AS grant
 FROM ({spelled}) AS s CROSS JOIN ({workers}) AS w GROUP BY s.name, w.name
 UNION ALL
@@ -123,27 +121,27 @@ WHERE c.oid = 'pgvector_sync.work'::regclass AND a.privilege_type = 'SELECT' AND
 ORDER BY 1;
 
 -- name: on_target
--- What the roles of workers need on a target that has just been made.
+-- The GRANT statements for workers on a target that was just created.
 SELECT format('GRANT SELECT, INSERT, UPDATE, DELETE ON %%s TO %%I', %(target)s::text, w.name) AS grant FROM ({workers}) AS w ORDER BY 1;
 
 -- name: closed_to_workers
--- Roles of workers that may not read a source.
+-- Workers' roles that may not read a source.
 SELECT w.name AS role FROM ({workers}) AS w JOIN pg_catalog.pg_class c ON c.oid = %(oid)s
 WHERE NOT (has_schema_privilege(w.oid, c.relnamespace, 'USAGE') AND has_any_column_privilege(w.oid, c.oid, 'SELECT'))
 ORDER BY 1;
 
 -- name: role
--- Who we are, and whether row-level security applies to us; and whether this is the embedded server, which has one role.
+-- The current role, whether row-level security applies to it, and whether this is the embedded server, which has one role.
 SELECT rolname AS role, rolsuper AS superuser, rolbypassrls AS bypasses, current_setting('cluster_name') = %(cluster)s AS embedded
 FROM pg_catalog.pg_roles WHERE rolname = current_user;
 
 -- name: own_schema
--- Whether this role reaches our schema; no row where there is none.
+-- Whether this role may use our schema; no row if it doesn't exist.
 SELECT current_user AS role, has_schema_privilege(oid, 'USAGE') AS usable
 FROM pg_catalog.pg_namespace WHERE nspname = 'pgvector_sync';
 
 -- name: closed_to_triggers
--- Owners of trigger functions of ours that may not do what the function does first: every write to the source fails.
+-- Owners of our trigger functions that may not insert into the outbox: every write to the source fails.
 SELECT DISTINCT r.rolname AS owner
 FROM pg_catalog.pg_proc p
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
@@ -154,7 +152,7 @@ WHERE n.nspname = 'pgvector_sync' AND p.prorettype = 'trigger'::regtype
 ORDER BY 1;
 
 -- name: trigger_superusers
--- Superusers that own trigger functions of ours: every write to a source calls a function with their rights.
+-- Superusers that own our trigger functions: every write to a source calls a function with their rights.
 SELECT DISTINCT r.rolname AS owner
 FROM pg_catalog.pg_proc p
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
@@ -163,7 +161,7 @@ WHERE n.nspname = 'pgvector_sync' AND p.prosecdef AND r.rolsuper
 ORDER BY 1;
 
 -- name: access
--- What this role may do with a table, and how the columns that a pipeline reads are.
+-- What this role may do with a table, and which of the columns that a pipeline reads it may not.
 SELECT c.oid, n.nspname AS schema, c.relname AS table, current_user AS role,
        has_schema_privilege(n.oid, 'USAGE') AS usable, row_security_active(c.oid) AS filtered,
        ARRAY(SELECT p.privilege FROM unnest('{SELECT,INSERT,UPDATE,DELETE}'::text[]) AS p (privilege)

@@ -12,17 +12,17 @@ WHERE %(name)s::text IS NULL OR p.name = %(name)s
 ORDER BY p.name;
 
 -- name: put_provider
--- A provider as the file has it.
+-- Adds or updates a provider.
 INSERT INTO pgvector_sync.provider ({provider_columns}) VALUES ({provider_values})
 ON CONFLICT (name) DO UPDATE SET ({provider_columns}) = ROW ({provider_values});
 
 -- name: providers
--- Providers as they are stored.
+-- The stored providers.
 SELECT {provider_columns} FROM pgvector_sync.provider ORDER BY name;
 
 -- name: rekey
--- Its pipelines: batches and pages of runs that were claimed under the old key are fenced off, a state that the
--- changed table was to blame for ends, and a deep reconciliation is owed.
+-- After a change of a source's key, in its pipelines: fences off batches and pages of runs that were claimed under the old
+-- key, ends a state that the changed table may have caused, and makes a deep reconciliation due.
 UPDATE pgvector_sync.pipeline SET spec_version = spec_version + 1,
     read_columns = ARRAY(SELECT coalesce(r.after, c.name) FROM unnest(read_columns) WITH ORDINALITY AS c (name, place)
                          LEFT JOIN unnest(%(columns_before)s::text[], %(key_columns)s::text[]) AS r (before, after)
@@ -34,7 +34,7 @@ WHERE source_id = %(id)s AND state <> 'removing'
 RETURNING id, name;
 
 -- name: add
--- A new pipeline.
+-- Adds a pipeline.
 INSERT INTO pgvector_sync.pipeline (name, source_id, target_schema, target_table, text_sql, where_sql, read_columns,
     needs, {options})
 VALUES (%(name)s, %(source_id)s, %(target_schema)s, %(target_table)s, %(text_sql)s, %(where_sql)s,
@@ -42,8 +42,8 @@ VALUES (%(name)s, %(source_id)s, %(target_schema)s, %(target_table)s, %(text_sql
 RETURNING id;
 
 -- name: change
--- A changed pipeline; what changes vectors or which rows have them bumps spec_version, which fences off every
--- batch claimed before. A state that the old configuration was to blame for ends.
+-- Updates a pipeline. A change of vectors, or of which rows have them, bumps spec_version, which fences off every batch
+-- claimed before. It ends a state that the old configuration may have caused.
 UPDATE pgvector_sync.pipeline SET text_sql = %(text_sql)s, where_sql = %(where_sql)s, read_columns = %(read_columns)s,
     needs = %(needs)s, ({options}) = ROW ({option_values}),
     spec_version = spec_version + CASE WHEN %(bump)s THEN 1 ELSE 0 END,
@@ -53,37 +53,37 @@ UPDATE pgvector_sync.pipeline SET text_sql = %(text_sql)s, where_sql = %(where_s
 WHERE id = %(id)s AND state <> 'removing';
 
 -- name: hold
--- The first step of a write: the pipeline is the one that was claimed, and stays so until we commit.
+-- The first step of a write: checks that the pipeline is unchanged since the claim, and keeps it so until commit.
 SELECT id FROM pgvector_sync.pipeline
 WHERE id = %(id)s AND spec_version = %(spec_version)s AND state NOT IN ('paused', 'removing')
 FOR SHARE;
 
 -- name: take_probe
--- A pipeline in cool-down sends one probe: whoever moves retry_at has it.
+-- A pipeline in cool-down sends one probe: the worker that moves retry_at sends it.
 UPDATE pgvector_sync.pipeline SET retry_at = statement_timestamp() + %(hold)s
 WHERE id = %(id)s AND state IN ('cooling_down', 'misconfigured') AND retry_at <= statement_timestamp();
 
 -- name: release_probe
--- Nothing was due to probe with: the next one may come at once.
+-- Nothing was due to probe with, so the next probe may be sent at once.
 UPDATE pgvector_sync.pipeline SET retry_at = statement_timestamp()
 WHERE id = %(id)s AND state IN ('cooling_down', 'misconfigured');
 
 -- name: recovered
--- A call succeeded: the provider states end. `failures` is read first, so that the healthy road writes nothing.
+-- A call succeeded: ends the provider states. Writes nothing for a healthy pipeline.
 UPDATE pgvector_sync.pipeline SET state = 'active', reason = NULL, retry_at = NULL, failures = 0
 WHERE id = %(id)s AND state IN ('cooling_down', 'misconfigured');
 
 -- name: provider_failed
--- The provider failed: wait `retry_after`, or 2 s doubling to 10 min with jitter. Of the batches that fail at once
--- only the first counts, and after it only the probe. Never ends a pause.
+-- The provider failed: waits `retry_after`, or a back-off with jitter. Of the batches that fail at the same time only the
+-- first counts, and after it only probes. Never ends a pause.
 UPDATE pgvector_sync.pipeline SET state = %(state)s, reason = %(reason)s, failures = least(failures + 1, 1000),
     retry_at = statement_timestamp() + coalesce(%(retry_after)s,
         (0.5 + random()) * least(%(backoff_first)s * power(2, least(failures, 20)), %(backoff_longest)s))
 WHERE id = %(id)s AND (state = 'active' OR (%(probe)s AND state IN ('cooling_down', 'misconfigured')));
 
 -- name: rate_limited
--- After `provider_failed`: all others of the same provider and model wait as well. Those that are being written to
--- just now are passed over: they would hear it from the provider themselves, and two workers can't deadlock here.
+-- After `provider_failed`: all other pipelines of the same provider and model wait as well. It skips those that are locked
+-- by another session, so that two workers can't deadlock; their own calls will be limited too.
 UPDATE pgvector_sync.pipeline p SET state = l.state, reason = l.reason, retry_at = l.retry_at
 FROM pgvector_sync.pipeline l
 WHERE l.id = %(id)s AND p.id IN (
@@ -93,30 +93,30 @@ WHERE l.id = %(id)s AND p.id IN (
     ORDER BY o.id FOR NO KEY UPDATE SKIP LOCKED);
 
 -- name: provider_changed
--- Another address or key may work: pipelines that waited for it try at once.
+-- After a change of a provider, which may work now: lets its waiting pipelines try at once.
 UPDATE pgvector_sync.pipeline SET state = 'active', reason = NULL, retry_at = NULL, failures = 0
 WHERE provider = %(provider)s AND state IN ('cooling_down', 'misconfigured');
 
 -- name: pause
--- Only `resume` ends it.
+-- Pauses a pipeline until `resume`.
 UPDATE pgvector_sync.pipeline SET state = 'paused', reason = %(reason)s, retry_at = NULL
 WHERE name = %(name)s AND state NOT IN ('paused', 'removing');
 
 -- name: resume
--- Active again, whatever had stopped it.
+-- Makes a pipeline active, whatever had stopped it.
 UPDATE pgvector_sync.pipeline SET state = 'active', reason = NULL, retry_at = NULL, failures = 0
 WHERE name = %(name)s AND state IN ('paused', 'cooling_down', 'misconfigured');
 
 -- name: removing
--- From here on nothing is claimed, drained or written for it.
+-- Starts the removal of a pipeline: from here on nothing is claimed, drained or written for it.
 UPDATE pgvector_sync.pipeline SET state = 'removing', reason = 'being removed' WHERE id = %(id)s;
 
 -- name: hold_runs
--- Before `forget`: whoever commits a page just now has committed it, and `forget` sees its rows; nobody else can.
+-- Before `forget`: waits for pages of runs that are being committed, so that `forget` sees their rows, and blocks new ones.
 SELECT FROM pgvector_sync.run WHERE pipeline_id = %(id)s AND state = 'running' FOR UPDATE;
 
 -- name: forget
--- The pipeline and all that is ours of it; the target is dropped apart, if at all.
+-- Deletes a pipeline and all its rows in our tables. Dropping the target is a separate statement.
 WITH gone AS (DELETE FROM pgvector_sync.pipeline WHERE id = %(id)s RETURNING id),
      work_ AS (DELETE FROM pgvector_sync.work WHERE pipeline_id IN (SELECT id FROM gone)),
      lease_ AS (DELETE FROM pgvector_sync.lease WHERE pipeline_id IN (SELECT id FROM gone)),
@@ -130,6 +130,6 @@ WITH gone AS (DELETE FROM pgvector_sync.pipeline WHERE id = %(id)s RETURNING id)
 SELECT count(*) AS gone FROM gone;
 
 -- name: forget_providers
--- Providers that no pipeline uses.
+-- Deletes providers that no pipeline uses.
 DELETE FROM pgvector_sync.provider r
 WHERE NOT EXISTS (SELECT FROM pgvector_sync.pipeline p WHERE p.provider = r.name);

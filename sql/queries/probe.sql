@@ -1,16 +1,16 @@
--- What an expression reads and needs, by the catalog's word about a view of it that is rolled back.
+-- What an expression reads and needs, according to the catalog's entries for a view that is rolled back.
 
 -- name: create_view
--- Has Postgres parse text and `where` as the file spells them. In WHERE, aggregates and functions that return sets are
--- refused; a line of its own ends a trailing comment.
+-- Makes Postgres parse text and `where` as written in the file. Both are in WHERE, where aggregates and set-returning
+-- functions aren't allowed. The line breaks end trailing comments.
 CREATE VIEW {view} AS SELECT ({given_text}
 )::pg_catalog.text AS text FROM {source} WHERE ({given_text}
 ) IS NOT NULL AND ({given_where}
 );
 
 -- name: reads
--- What the probing view reads: columns of the source, other relations, and the tree for what dependencies don't say:
--- a relation read twice, and those of the system catalog.
+-- What the view reads: columns of the source, other relations, and the parse tree for what dependencies don't show, such as
+-- a relation that is read twice, and relations of the system catalog.
 WITH rule AS (
     SELECT oid, ev_action::text AS tree FROM pg_catalog.pg_rewrite WHERE ev_class = %(view)s::regclass
 ), depends AS (
@@ -29,7 +29,7 @@ SELECT ARRAY(SELECT DISTINCT a.attname::text FROM depends d
        (SELECT tree FROM rule) AS tree;
 
 -- name: volatile
--- Functions that are volatile, or stable because of the clock.
+-- Functions that are volatile, or stable but depend on the clock.
 SELECT p.oid::regprocedure::text AS name FROM pg_catalog.pg_proc p
 WHERE p.oid = ANY (%(oids)s::oid[])
   AND (p.provolatile = 'v' OR p.proname IN ('now', 'transaction_timestamp', 'statement_timestamp')
@@ -37,7 +37,7 @@ WHERE p.oid = ANY (%(oids)s::oid[])
 ORDER BY 1;
 
 -- name: depends
--- What a view needs besides tables; what every Postgres has is not among the dependencies.
+-- What a view needs besides tables. Objects that are built into Postgres aren't among the dependencies.
 SELECT DISTINCT i.type AS kind, coalesce(n.nspname, i.schema, '') AS schema, coalesce(p.proname, o.oprname, i.name, '') AS name,
        replace(i.identity, 'pg_catalog.', '') AS identity
 FROM pg_catalog.pg_rewrite r
@@ -50,7 +50,7 @@ LEFT JOIN pg_catalog.pg_namespace n ON n.oid = coalesce(p.pronamespace, o.oprnam
 WHERE r.ev_class = %(view)s::regclass ORDER BY 1, 4;
 
 -- name: loose
--- Functions of a view whose bodies are looked up when they run, by the search_path of that moment.
+-- Functions of a view that look names up when they run, and have no search_path of their own.
 SELECT DISTINCT replace(i.identity, 'pg_catalog.', '') AS function
 FROM pg_catalog.pg_rewrite r
 JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND d.objid = r.oid

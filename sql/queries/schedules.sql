@@ -1,8 +1,8 @@
--- When each pipeline was last reconciled, and how often it shall be.
+-- When each pipeline was last reconciled, and its schedule.
 
 -- name: all
--- For each pipeline that may be reconciled: its schedule, and when it was last reconciled in each way. A dry run
--- mends nothing, so it takes nobody's place.
+-- For each pipeline that may be reconciled: its schedule, and when it was last reconciled, at all and deeply. A dry run
+-- repairs nothing, so it doesn't count.
 WITH dry AS (SELECT id FROM pgvector_sync.run WHERE kind = 'reconcile' AND options @> '{"dry_run": true}')
 SELECT p.id, p.name, p.reconcile, statement_timestamp() AS now, p.created_at,
        greatest((SELECT max(r.started_at) FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.kind = 'reconcile'

@@ -1,13 +1,13 @@
 -- How many rows a table has.
 
 -- name: count_up_to
--- Rows that `where` accepts, counted no further than `limit`: the planner's estimate is 0 for a table never analyzed.
+-- The rows that meet `where`, counted up to `limit`: the planner's estimate is 0 for a table that was never analyzed.
 SELECT count(*) AS rows FROM (SELECT FROM {relation} WHERE {wanted} LIMIT %(limit)s) AS counted;
 
 -- name: estimate
--- The same as the planner has it.
+-- The planner's estimate of the rows that meet `where`.
 EXPLAIN (FORMAT JSON) SELECT FROM {relation} WHERE {wanted};
 
 -- name: estimated_rows
--- As the planner has it.
+-- The planner's estimate of a table's rows.
 SELECT greatest(reltuples, 0)::bigint AS rows FROM pg_catalog.pg_class WHERE oid = %(oid)s;

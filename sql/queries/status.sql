@@ -1,7 +1,7 @@
--- What `status` shows. All of it is quick on a large table: estimates from the catalog, counts up to a limit.
+-- What `status` shows. It is fast on large tables: it uses estimates of the catalog, and counts up to a limit.
 
 -- name: pipelines
--- One row a pipeline. rows is the planner's estimate; waiting counts up to `limit`.
+-- One row per pipeline. `estimated_rows` is the planner's estimate; waiting rows and events are counted up to `limit`.
 SELECT p.name, s.schema_name || '.' || s.table_name AS source, p.target_schema || '.' || p.target_table AS target,
        CASE WHEN p.problem IS NULL OR p.state IN ('paused', 'removing') THEN p.state ELSE 'misconfigured' END AS state,
        p.retry_at, p.problem_stops,
@@ -9,7 +9,7 @@ SELECT p.name, s.schema_name || '.' || s.table_name AS source, p.target_schema |
             WHEN p.state = 'active' AND p.tokens_per_day <= (
                 SELECT coalesce(sum(u.tokens), 0) FROM pgvector_sync.usage u
                 WHERE u.pipeline_id = p.id AND u.day = (statement_timestamp() AT TIME ZONE 'UTC')::date)
-            THEN 'the day''s ' || p.tokens_per_day || ' tokens are spent: bulk waits until midnight UTC, live goes on'
+            THEN 'the day''s ' || p.tokens_per_day || ' tokens are spent: bulk waits until midnight UTC, live continues'
             ELSE p.reason END AS reason,
        EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.kind = 'backfill' AND r.state = 'running')
            AS backfilling,
@@ -31,7 +31,7 @@ SELECT p.name, s.schema_name || '.' || s.table_name AS source, p.target_schema |
        (SELECT count(*) FROM (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id
                               AND o.error_class IS NULL LIMIT %(limit)s) AS counted) AS events,
        extract(epoch FROM statement_timestamp() - least(
-           -- of a deep backlog only those due longest are asked: the true answer would read all of it
+           -- in a deep backlog it looks only at the rows due longest, since an exact answer would read all of it
            CASE WHEN depth.alive < %(limit)s THEN
                (SELECT min(w.waiting_since) FROM pgvector_sync.work w
                 WHERE w.pipeline_id = p.id AND w.parked_at IS NULL)

@@ -1,4 +1,4 @@
--- What is stored for a key. Statements that lock or write name the target itself; all others read this relation, which may be
+-- What is stored for a key. Statements that lock or write use the target itself. All others read this relation, which may be
 -- a table, a sub-select or a view.
 
 -- part: relation

@@ -1,14 +1,14 @@
--- A pipeline's target: vectors in, vectors out.
+-- Reading and writing a pipeline's target.
 
 -- name: open_to_writes
--- Fails while a plain CREATE INDEX, say, locks the target as a whole: what is embedded now could not be stored.
+-- Fails while the whole target is locked, by a plain CREATE INDEX for example: what is embedded now couldn't be stored.
 LOCK TABLE {target} IN ROW EXCLUSIVE MODE;
 
 -- name: reusable
--- Vectors already stored for the same fingerprint, that is for the same spec and text: nothing to buy. None that a
--- running re-embed by force is about to replace (borrowed now, it would look new), and none that is broken. Looked up one
--- by one, and not by their chunk's number (+ 0): before a new target is analyzed the planner takes that for rare, and reads
--- all of the target for every batch.
+-- Vectors already stored for the same fingerprint, that is, for the same spec and text, which needn't be paid for again. It
+-- excludes broken vectors, and those that a running forced re-embed is about to replace (a copy would look new). They are looked
+-- up one by one, and not by chunk_no (+ 0): before a new target is analyzed, the planner assumes that 0 is rare, and would
+-- read the whole target for every batch.
 SELECT wanted.fingerprint, stored.embedding FROM unnest(%(fingerprints)s::bytea[]) AS wanted (fingerprint)
 CROSS JOIN LATERAL (
     SELECT embedding::{vector} AS embedding FROM {stored}
@@ -20,7 +20,7 @@ CROSS JOIN LATERAL (
     LIMIT 1) AS stored;
 
 -- name: write
--- The vectors of rows whose fingerprint was just seen to match; {key_values} reads the key's columns out of v.key.
+-- Writes the vectors of rows whose fingerprint has just been compared. {key_values} reads the key's columns from v.key.
 INSERT INTO {target} AS t ({key_columns}, chunk_no, chunk, embedding, fingerprint, model, embedded_at)
 SELECT {key_values}, v.chunk_no, NULL, v.embedding::{column_type}, v.fingerprint, %(model)s, statement_timestamp()
 FROM unnest(%(keys)s::jsonb[], %(chunk_nos)s::int[], %(embeddings)b::{vector}[], %(fingerprints)s::bytea[])
@@ -30,27 +30,28 @@ ON CONFLICT ({key_columns}, chunk_no) DO UPDATE SET
     model = excluded.model, embedded_at = excluded.embedded_at;
 
 -- name: trim
--- Chunks beyond the new count of rows just written, looked up key by key: joined, the planner reads the whole table.
+-- Removes chunks beyond the new count of rows just written. It looks them up key by key: for a join, the planner would read
+-- the whole table.
 DELETE FROM {target} WHERE ctid = ANY (ARRAY(
     SELECT beyond.ctid FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key) CROSS JOIN LATERAL (
         SELECT pgvector_sync_target.ctid FROM {target} AS pgvector_sync_target
         WHERE {match_target} AND pgvector_sync_target.chunk_no >= %(chunks)s OFFSET 0) AS beyond));
 
 -- name: remove
--- All chunks of rows that are gone, not wanted or blank.
+-- Removes all chunks of rows that are deleted, not wanted or blank.
 DELETE FROM {target} AS pgvector_sync_target USING unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
 WHERE {match_target} RETURNING pgvector_sync_key.key;
 
 -- name: lock_page
--- The next target keys after a cursor, locked, for a sweep: lock first, then look again whether the source row exists.
+-- Locks the next page of the target for a sweep, before it checks again whether the source rows exist.
 SELECT {key_json} AS key FROM {target} AS pgvector_sync_target WHERE {after} ORDER BY {key_columns_target}, pgvector_sync_target.chunk_no
 LIMIT %(limit)s FOR UPDATE;
 
 -- name: remove_orphans
--- Of the locked keys, those without a source row. A row inserted after this look is in the outbox.
+-- Removes the vectors of locked keys without a source row. A row that is inserted later is in the outbox.
 DELETE FROM {target} AS pgvector_sync_target USING unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
 WHERE {match_target} AND NOT EXISTS (SELECT FROM {source} WHERE {match_source});
 
 -- name: known
--- Which of these fingerprints are stored.
+-- The fingerprints, out of a list, that are stored.
 SELECT DISTINCT fingerprint FROM {stored} WHERE fingerprint = ANY (%(fingerprints)s::bytea[]);

@@ -1,7 +1,7 @@
--- What stands at a target's name: its shape, what refuses a write to it, and what it holds.
+-- The relation with a target's name: its columns, what may refuse writes to it, and what it contains.
 
 -- name: find
--- The relation with all that decides whether it can be a target of ours.
+-- The relation, with everything that decides whether it can be our target.
 SELECT c.oid, c.relkind::text AS kind, c.relpersistence = 't' AS temporary,
        obj_description(c.oid, 'pg_class') AS comment,
        ARRAY(SELECT a.attname::text
@@ -21,8 +21,8 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE n.nspname = %(schema)s AND c.relname = %(table)s;
 
 -- name: demands
--- What a target asks of a write that we can't, or can't always, satisfy: certainly where no value of ours would do.
--- No row where there is no such table, or nothing to say. Only the catalog is read.
+-- What a target requires that our writes don't meet (`certain`), or may not meet. No row if the table doesn't exist or has no
+-- such requirement. It reads only the catalog.
 WITH target_ AS (
     SELECT c.oid, array_append(%(key_columns)s::text[], 'chunk_no') AS identity,
            %(key_columns)s::text[] || %(own_columns)s::text[] AS ours
@@ -70,13 +70,13 @@ WHERE NOT has_table_privilege(target_.oid, p.privilege)
 ORDER BY 4 DESC, 1, 2;
 
 -- name: vector_type
--- The type of a target's vectors; pgvector keeps the dimensions in the type's modifier, -1 where it has none.
+-- The type of a target's vectors. pgvector stores the dimensions as the type's modifier, -1 if there are none.
 SELECT t.typname AS type, a.atttypmod AS dimensions
 FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = %(oid)s AND a.attname = 'embedding' AND NOT a.attisdropped;
 
 -- name: indexes
--- The indexes of a target, the method and operator class of their first column, and whether one is being built.
+-- The indexes of a target, with their method, the operator class of their first column, and whether they are being built.
 SELECT n.nspname AS schema, c.relname AS name, am.amname AS method, o.opcname AS operator_class,
        i.indisvalid AND i.indisready AS valid,
        EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index b WHERE b.index_relid = c.oid) AS building
@@ -87,10 +87,10 @@ JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[0]
 WHERE i.indrelid = %(oid)s ORDER BY c.relname;
 
 -- name: filled
--- Whether a target holds any vector.
+-- Whether a target contains any vector.
 SELECT EXISTS (SELECT FROM {target}) AS filled;
 
 -- name: count_orphans
--- Those of them without a row in the source, for a target that is small enough to be counted.
+-- The number of vectors without a row in the source, for a target small enough to be counted.
 SELECT count(*) AS rows FROM {target} AS pgvector_sync_target
 WHERE NOT EXISTS (SELECT FROM {source} AS pgvector_sync_source WHERE {same_key});

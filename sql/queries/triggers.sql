@@ -1,12 +1,12 @@
--- The triggers on a user's table. DDL takes no parameters: everything in braces is composed as literal or identifier.
+-- The triggers on a source. DDL takes no parameters, so everything in braces is composed as a literal or identifier.
 
 -- name: create_function
--- Appends the key of a changed row to the outbox, and deletes a deleted row's vectors where that is safe. It runs with its
--- owner's rights, in statements of other roles and on tables of other roles, so it evaluates nothing that they can
--- define: it never reads the source, and touches a column only after its type was compared. A key column may also have been
--- renamed or retyped by accident, and no statement of the application may fail for that: the key is read in a block that
--- writes nothing (it gets no subtransaction id, and costs about 2 µs per row). Where it can't be read, the event says so,
--- and the schema watch has the whole table compared once it is repaired.
+-- Appends the key of a changed row to the outbox, and deletes the vectors of a deleted row if that is safe.
+-- The function runs with its owner's rights, in statements and on tables of other roles, so it evaluates nothing that they
+-- can define: it never reads the source, and reads a column only after comparing its type. A key column may also have been
+-- renamed or retyped by accident, and no statement of the application may fail because of that. So the key is read in a block
+-- that writes nothing (it needs no subtransaction id, and costs about 2 µs per row). If it can't be read, the event says so, and
+-- the whole table is compared after the column is fixed.
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $capture$
 DECLARE
@@ -48,16 +48,17 @@ END
 $capture$;
 
 -- part: key_readable
--- A part of `create_function`: the column has a value, and still a type whose values make the same keys. Any other type may
--- have a cast of its owner's making, which reading it would call.
+-- A part of `create_function`: the column isn't NULL, and has a type whose values result in the same keys. Any other type may
+-- have a cast that its owner has defined, and that reading the column would call.
 pg_typeof({column}) = ANY ({types}::regtype[]) AND {column} IS NOT NULL
 
 -- part: delete_from_target
--- One target of the source. Everything happens in a block, since it must not fail the application's statement: the target may
--- have been dropped, renamed or closed to us, or be locked as a whole by a plain CREATE INDEX, which takes minutes. What
--- isn't deleted here is deleted by the event. The block is a subtransaction, but one that writes nothing as a rule: the
--- DELETE is planned in it, which fails where a column was renamed or retyped, and executed behind it. Only a target
--- with triggers or foreign keys, which may fail too, has the DELETE itself inside, for a subtransaction id per row.
+-- A part of `create_function`: deletes a row's vectors from one target. The block keeps errors from failing the application's
+-- statement: the target may have been dropped or renamed, a grant revoked, or the table locked for minutes by a plain CREATE
+-- INDEX. What isn't deleted here is deleted when the event is processed. The block is a subtransaction, but normally writes
+-- nothing: it only plans the DELETE, which fails if a column was renamed or retyped, and the DELETE is executed after it. For a
+-- target with triggers or foreign keys, which may fail too, the DELETE is within the block, at the price of a subtransaction id
+-- per row.
             plain := NULL;
             BEGIN
                 IF {from_source} THEN
@@ -76,23 +77,23 @@ pg_typeof({column}) = ANY ({types}::regtype[]) AND {column} IS NOT NULL
             END IF
 
 -- part: from_source
--- A part of `delete_from_target`: the row was deleted from the table that has the source's name now. The function may be on
--- other tables: the source before it was swapped, or one that its owner chose, see `grant_to_owner`.
+-- A part of `delete_from_target`: the row was deleted from the table that has the source's name now. The function may also be
+-- on other tables: the former source after a swap, or one that the source's owner chose, see `grant_to_owner`.
 TG_RELID = {source_name}::regclass
 
 -- part: from_partition
--- The same for a partitioned source: from a partition of it, at any level.
+-- The same for a partitioned source: the row was deleted from a partition at any level.
 {source_name}::regclass = ANY (ARRAY(SELECT relid FROM pg_partition_ancestors(TG_RELID)))
 
 -- part: trust
--- A part of `delete_from_target`: raises, and so lets go of the lock, unless the target is a plain table of our own. Planning
--- a statement on a table calls what its owner has defined (the expression of an index), and executing it calls its triggers,
--- all with our rights. So the table is ours, and so are the functions of its triggers, without a condition, which may
--- call others. An internal trigger is a foreign key, whose queries have the rights of the other table's owner; a deferred one
--- would fail at the application's commit. The lock keeps all that as it is, except for the name: the owner of a schema may
--- rename it at any moment. So a superuser's rights are used only where that owner has them anyway (10 is the first
--- superuser, of which every other is a member). One look-up each, and the two that are rare apart: the planner would
--- prepare them for each row.
+-- A part of `delete_from_target`: raises, and so releases the lock, unless the target is a plain table of our own. Planning a
+-- statement on a table calls code of the table's owner (in an index expression), and executing it calls the table's triggers,
+-- all with our rights. So the table must be ours, and so must the functions of its triggers, which must have no WHEN, since
+-- that may call other functions. An internal trigger belongs to a foreign key, whose queries run with the rights of the other
+-- table's owner; a deferred one would fail at the application's commit. The lock keeps all that as it is, except the table's
+-- name, which the owner of the schema may change at any moment. So a superuser's rights are used only if that owner has them
+-- anyway (10 is the first superuser, of which every other is a member). These are separate queries, because the planner would
+-- otherwise prepare the two rare ones for each row.
 SELECT NOT c.relhastriggers INTO STRICT plain FROM pg_class c
                     WHERE c.oid = {target_name}::regclass AND c.relkind = 'r'
                       AND pg_get_userbyid(c.relowner) = current_user AND has_table_privilege(c.oid, 'DELETE');
@@ -110,11 +111,11 @@ SELECT NOT c.relhastriggers INTO STRICT plain FROM pg_class c
                     END IF
 
 -- part: delete_row
--- A part of `delete_from_target`.
+-- A part of `delete_from_target`: the DELETE itself.
 DELETE FROM ONLY {target} AS pgvector_sync_target WHERE {target_matches_old}
 
 -- name: create_sweep_function
--- A TRUNCATE leaves one event; the drain sweeps the targets.
+-- Records a TRUNCATE as one event, for which the drain sweeps the targets.
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $sweep$
 BEGIN
@@ -124,24 +125,24 @@ END
 $sweep$;
 
 -- name: revoke
--- Firing a trigger needs no EXECUTE; nobody else has business with it.
+-- Firing a trigger needs no EXECUTE, so no role needs it.
 REVOKE ALL ON FUNCTION {function}() FROM PUBLIC;
 
 -- name: grant_to_owner
--- Except the owner of a partitioned source: making a partition clones our triggers, which asks for EXECUTE. It lets the owner
--- put the function on other tables as well, where it leaves events of this source, and no more.
+-- Only the owner of a partitioned source needs EXECUTE: creating a partition clones our triggers. The owner could then use the
+-- function on other tables as well, where all it does is write events of this source.
 GRANT EXECUTE ON FUNCTION {function}() TO {owner};
 
 -- name: executors
--- Roles besides the owner that may execute our functions: CREATE OR REPLACE keeps what was granted before, and ALTER DEFAULT
--- PRIVILEGES grants more.
+-- Roles other than the owner that may execute our functions: CREATE OR REPLACE keeps earlier grants, and ALTER DEFAULT
+-- PRIVILEGES may add some.
 SELECT f.proname::text AS function, pg_get_userbyid(a.grantee)::text AS role
 FROM pg_catalog.pg_proc f, aclexplode(f.proacl) AS a
 WHERE f.pronamespace = 'pgvector_sync'::regnamespace AND f.proname = ANY (%(functions)s) AND f.pronargs = 0
   AND a.grantee NOT IN (0, f.proowner);
 
--- name: of_another
--- What a removal would drop and this role can't act as the owner of: our functions first, then the target.
+-- name: owned_by_another
+-- What a removal would drop, and whose owner this role can't act as: our functions first, then the target.
 SELECT owned.label, pg_get_userbyid(owned.owner)::text AS owner, owned.target, current_user::text AS role
 FROM (
     SELECT f.oid::regprocedure::text AS label, f.proowner AS owner, false AS target
@@ -156,44 +157,44 @@ FROM (
 ) AS owned ORDER BY owned.target, owned.label LIMIT 1;
 
 -- name: revoke_from
--- Takes EXECUTE away from another role, such as an owner that the source had before.
+-- Revokes EXECUTE from a role, such as a former owner of the source.
 REVOKE ALL ON FUNCTION {function}() FROM {grantee};
 
 -- name: sign
--- What was installed, so that `apply` sees whether anything differs.
+-- Stores a digest of the installed DDL, by which `apply` detects differences.
 COMMENT ON FUNCTION {function}() IS {signature};
 
 -- name: create_insert_trigger
--- Row level: statement triggers miss writes aimed at a partition.
+-- Row level, because statement triggers miss writes that name a partition.
 CREATE OR REPLACE TRIGGER pgvector_sync_insert AFTER INSERT ON {source}
 FOR EACH ROW EXECUTE FUNCTION {function}();
 
 -- name: create_update_trigger
--- Only for a change of a tracked column: the condition is in WHEN, so an untracked update doesn't call us at all.
+-- Fires only if a tracked column has changed. The condition is in WHEN, so other updates don't call the function at all.
 CREATE OR REPLACE TRIGGER pgvector_sync_update AFTER UPDATE ON {source}
 FOR EACH ROW WHEN ({changed}) EXECUTE FUNCTION {function}();
 
 -- name: create_delete_trigger
--- The event of a gone row, and its vectors.
+-- Records the event of a deleted row, and deletes its vectors.
 CREATE OR REPLACE TRIGGER pgvector_sync_delete AFTER DELETE ON {source}
 FOR EACH ROW EXECUTE FUNCTION {function}();
 
 -- name: create_truncate_trigger
--- Not inherited by partitions: the table and each partition have their own.
+-- TRUNCATE triggers aren't inherited, so the table and each partition have their own.
 CREATE OR REPLACE TRIGGER pgvector_sync_truncate AFTER TRUNCATE ON {source}
 FOR EACH STATEMENT EXECUTE FUNCTION {function}();
 
 -- name: enable_always
--- Fires for replicated changes too; CREATE OR REPLACE has just reset it.
+-- Makes a trigger fire for replicated changes too. CREATE OR REPLACE has just reset that.
 ALTER TABLE {source} ENABLE ALWAYS TRIGGER {trigger};
 
 -- name: drop_function
--- With its triggers, wherever they are; takes a short exclusive lock on their tables.
+-- Drops a function and its triggers, on whatever table. Takes a short exclusive lock on those tables.
 DROP FUNCTION IF EXISTS {function}() CASCADE;
 
 -- name: installed
--- Our triggers on a source and wherever else they are. A trigger is bound to column numbers, so what it watches is read
--- from its dependencies and not from its text.
+-- Our triggers of a source, on whatever table. A trigger is bound to column numbers, so the columns it watches are read from
+-- its dependencies instead of its definition.
 SELECT n.nspname AS schema, c.relname AS table, t.tgname AS trigger, t.tgenabled::text AS enabled,
        t.tgparentid <> 0 AS inherited, coalesce(obj_description(f.oid, 'pg_proc'), '') AS signature,
        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_depend d
@@ -202,7 +203,7 @@ SELECT n.nspname AS schema, c.relname AS table, t.tgname AS trigger, t.tgenabled
                AND d.refclassid = 'pg_catalog.pg_class'::regclass AND d.refobjid = t.tgrelid AND d.refobjsubid > 0
              ORDER BY a.attnum) AS watched
 FROM pg_catalog.pg_proc f
--- by its dependency, which has an index
+-- found by its dependency, which has an index
 JOIN pg_catalog.pg_depend p ON p.refclassid = 'pg_catalog.pg_proc'::regclass AND p.refobjid = f.oid
      AND p.classid = 'pg_catalog.pg_trigger'::regclass
 JOIN pg_catalog.pg_trigger t ON t.oid = p.objid
@@ -211,10 +212,10 @@ WHERE f.pronamespace = 'pgvector_sync'::regnamespace
   AND f.proname IN ('capture_' || {source_id}, 'sweep_' || {source_id});
 
 -- name: touch_function
--- For a trigger that is rolled back at once.
+-- The function of `touch`, which is rolled back at once.
 CREATE FUNCTION pgvector_sync.touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
 
 -- name: touch
--- Locks a table as our triggers do. LOCK TABLE would need more rights than a trigger does.
+-- Locks a table as creating our triggers does. LOCK TABLE would require more rights.
 CREATE TRIGGER pgvector_sync_touch AFTER TRUNCATE ON {relation}
 FOR EACH STATEMENT EXECUTE FUNCTION pgvector_sync.touch();

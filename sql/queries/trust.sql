@@ -1,5 +1,5 @@
--- Whose code a statement of ours would run. Trusted are superusers and the roles that may create in our schema, its owner
--- among them: they decide what a worker runs anyway. Whatever belongs to another role could be replaced by it at any time.
+-- Whose code a statement of ours would run. Superusers and the roles that may create in our schema, including its owner, are
+-- trusted: they decide what a worker runs anyway. Another role could replace anything that it owns at any time.
 
 -- part: trusts
 -- Whether a role is trusted.
@@ -7,16 +7,16 @@
  OR {role} = (SELECT n.nspowner FROM pg_catalog.pg_namespace n WHERE n.nspname = 'pgvector_sync'))
 
 -- name: lock
--- Parsing takes the lock that the read takes anyway, so that no column's type changes after our look; it needs no grant and
--- plans nothing, which would evaluate expressions of indexes.
--- Partitions are locked by a statement of their own: the look behind it must see what was committed while it waited.
+-- Locks the source as the read does, so that no column's type can change after the check. Parsing is enough for that: it needs
+-- no grant, and doesn't plan, which would evaluate index expressions. The partitions are locked by a separate statement: the
+-- check that follows must see what was committed while it waited.
 PREPARE {prepared} AS SELECT FROM {source};
 DEALLOCATE {prepared};
 SELECT count(*) FROM pg_partition_tree({source_name}::regclass);
 
 -- name: closer
--- Whether there may be strangers: a type that isn't built in, an expression in an index or statistics, partitions, a target
--- that isn't ours. Of the usual table it is all that has to be asked, by every read and every slice of a write.
+-- Whether `strangers` is needed: for a type that isn't built in, an expression in an index or statistics, partitions, or a target
+-- that isn't ours. For most tables this is the only check, before every read and every slice of a write.
 SELECT source_.relkind <> 'r' OR source_.relhassubclass
     OR EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.attrelid = source_.oid AND a.attname = ANY ({read_columns}::name[])
                AND a.atttypid >= 16384 AND NOT a.attisdropped)
@@ -31,23 +31,22 @@ FROM pg_catalog.pg_class source_ JOIN pg_catalog.pg_namespace n ON n.oid = sourc
 WHERE n.nspname = {source_schema} AND source_.relname = {source_table};
 
 -- name: own_target
--- Whether the target is still a table of ours, or gone.
+-- Whether the target is still our table, or doesn't exist.
 SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace m ON m.oid = c.relnamespace
                    WHERE m.nspname = {target_schema} AND c.relname = {target_table}
                    AND (c.relkind <> 'r' OR NOT {trusts_target})) AS own;
 
 -- part: inside
--- A part of `strangers`: the types that a type `t` is made of.
+-- A part of `strangers`: the types of which a type `t` is composed.
 SELECT t.typelem UNION ALL SELECT t.typbasetype
 UNION ALL SELECT a.atttypid FROM pg_catalog.pg_attribute a
           WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped
 UNION ALL SELECT g.rngsubtype FROM pg_catalog.pg_range g WHERE g.rngtypid = t.oid
 
 -- name: strangers
--- {whole}: any column may be read, by a condition that somebody has typed, say.
--- What belongs to roles that aren't trusted: what the expressions name (functions by their names alone, since an overload
--- could fit better), casts of the types that are read, what the planner evaluates because an index or statistics of the
--- source has it, and the target, whose owner could put a trigger on it. No row: nothing.
+-- What belongs to untrusted roles: what the expressions use (all functions of a name, since an overload could match better),
+-- casts of the types that are read, what the planner evaluates for indexes and statistics of the source, and the target, whose
+-- owner could add a trigger. No row: nothing. {whole}: any column may be read, by the condition of a run for example.
 WITH RECURSIVE source_ AS (
     SELECT c.oid, c.relkind::text AS kind, c.reltype FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -72,7 +71,7 @@ WITH RECURSIVE source_ AS (
     SELECT t.oid, t.typtype, t.typowner FROM pg_catalog.pg_type t
     WHERE (t.oid IN (SELECT type_.oid FROM type_) OR t.oid IN (SELECT reltype FROM source_)) AND NOT {trusts_type}
 ), checked (oid) AS (
-    -- types that an expression converts to, and the domains in them: their checks run
+    -- types to which an expression converts, and the domains in them, whose checks run
     SELECT to_regtype(need.identity)::oid FROM need WHERE need.kind = 'type'
     UNION
     SELECT part.oid FROM checked JOIN pg_catalog.pg_type t ON t.oid = checked.oid AND t.oid >= 16384

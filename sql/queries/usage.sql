@@ -1,7 +1,7 @@
--- What was bought and what was saved, and how fast rows come through.
+-- What was paid for and saved, the rate of processed rows, and the ticks of scheduled jobs.
 
 -- name: note
--- One batch: requests, tokens, inputs and saved inputs of the day, and rows of the minute.
+-- Adds one batch: requests, tokens, inputs and saved inputs to the day, and rows to the minute.
 WITH day_ AS (
     INSERT INTO pgvector_sync.usage AS u (pipeline_id, day, requests, tokens, inputs, saved_inputs)
     VALUES (%(pipeline_id)s, (statement_timestamp() AT TIME ZONE 'UTC')::date, %(requests)s, %(tokens)s, %(inputs)s,
@@ -14,21 +14,21 @@ VALUES (%(pipeline_id)s, date_trunc('minute', statement_timestamp()), %(rows)s)
 ON CONFLICT (pipeline_id, minute) DO UPDATE SET rows = t.rows + excluded.rows;
 
 -- name: tokens_today
--- What a pipeline has spent since midnight, UTC.
+-- The tokens that a pipeline has spent since midnight UTC.
 SELECT coalesce(sum(u.tokens), 0)::bigint AS tokens FROM pgvector_sync.usage u
 WHERE u.pipeline_id = %(pipeline_id)s AND u.day = (statement_timestamp() AT TIME ZONE 'UTC')::date;
 
 -- name: rows_per_second
--- How fast rows came through in the busiest minute of the last hour: the others had less to do.
+-- The rate of the busiest minute of the last hour: in the others there was less to do.
 SELECT (max(t.rows) / 60.0)::float8 AS rate FROM pgvector_sync.throughput t
 WHERE t.pipeline_id = %(pipeline_id)s AND t.rows > 0;
 
 -- name: forget_minutes
--- Rates older than an hour.
+-- Deletes minutes older than an hour.
 DELETE FROM pgvector_sync.throughput WHERE minute < statement_timestamp() - interval '1 hour';
 
 -- name: take_tick
--- A scheduled job runs once an interval, however many beats ring it.
+-- Claims the tick of a scheduled job, which runs once per interval even if there are several beats.
 INSERT INTO pgvector_sync.tick AS t (name, lease, visible_at, last_at)
 VALUES (%(name)s, %(lease)s, statement_timestamp() + %(every)s, statement_timestamp())
 ON CONFLICT (name) DO UPDATE SET lease = excluded.lease, visible_at = excluded.visible_at, last_at = excluded.last_at

@@ -1,17 +1,17 @@
 -- Whether vacuum keeps up with the tables that are written all the time, and what holds it back.
 
 -- name: autovacuum
--- Off, and nothing is ever cleaned.
+-- Whether autovacuum is enabled.
 SELECT current_setting('autovacuum')::boolean AS on;
 
 -- name: hot_tables
--- What is dead in the tables that are written all the time.
+-- Dead rows of the tables that are written all the time.
 SELECT relname AS table, n_dead_tup AS dead_tuples, greatest(last_vacuum, last_autovacuum) AS last_vacuum
 FROM pg_catalog.pg_stat_user_tables WHERE schemaname = 'pgvector_sync' AND relname IN ('outbox', 'work', 'lease')
 ORDER BY relname;
 
 -- name: holders
--- Whoever holds back vacuum in this database: long transactions, prepared ones, and snapshots of slots and standbys.
+-- What holds back vacuum in this database: long transactions, prepared ones, and snapshots of slots and standbys.
 SELECT 'session' AS kind, pid::text AS name,
        concat_ws(', ', usename, nullif(application_name, ''), state) AS detail, clock_timestamp() - xact_start AS age
 FROM pg_catalog.pg_stat_activity
@@ -27,5 +27,5 @@ WHERE xmin IS NOT NULL AND age(xmin) > %(old_xids)s
 ORDER BY 1, 2;
 
 -- name: hidden_sessions
--- Without this right, other roles' sessions show no transaction.
+-- Whether this role sees the transactions of other roles' sessions.
 SELECT current_user AS role, pg_has_role('pg_read_all_stats', 'USAGE') AS all_visible;

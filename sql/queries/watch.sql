@@ -1,7 +1,7 @@
--- The schema watch: what is installed, and what each pipeline needs. It reads the catalog and our own tables.
+-- The schema watch: what each pipeline needs, and what exists. It reads the catalog and our own tables.
 
 -- name: facts
--- One row per pipeline: its source and target as they are now, and our triggers wherever they are.
+-- One row per pipeline: its source and target as they are now, and our triggers on whatever table.
 SELECT p.id, p.name, p.state, p.problem, p.problem_stops, p.recheck, p.read_columns, p.needs, p.target_schema, p.target_table,
        p.vector_type, p.dimensions, s.id AS source_id, s.schema_name, s.table_name, s.key_columns, s.key_types,
        s.capture_replicated, source_.oid AS source_oid, source_.kind AS source_kind, source_.owner AS source_owner,
@@ -9,7 +9,7 @@ SELECT p.id, p.name, p.state, p.problem, p.problem_stops, p.recheck, p.read_colu
        coalesce(source_.partitions, '[]') AS partitions, coalesce(installed.triggers, '[]') AS triggers,
        target_.stranger, target_.oid AS target_oid, coalesce(target_.columns, '{{}}') AS target_columns,
        EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extname = 'vector') AS vector_installed,
-       -- writes whose key could not be read, and that no deep reconciliation has begun after
+       -- writes whose key couldn't be read, if no deep reconciliation has begun since
        EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = s.id AND o.error_class = 'key_unreadable'
                AND NOT EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND {covers})) AS unread
 FROM pgvector_sync.pipeline p JOIN pgvector_sync.source s ON s.id = p.source_id
@@ -37,7 +37,7 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (SELECT jsonb_agg(to_jsonb(t)) AS triggers FROM ({installed}) AS t) AS installed ON true
 LEFT JOIN LATERAL (
     SELECT c.oid,
-           -- its triggers, and all else that its owner defines, are executed with the rights of those who write to it
+           -- writing to it runs its triggers, and other code that its owner defines, with the writer's rights
            (SELECT jsonb_build_array(pg_get_userbyid(c.relowner), pg_get_userbyid(f.proowner)) FROM pg_catalog.pg_proc f
             WHERE f.pronamespace = 'pgvector_sync'::regnamespace AND f.proname = 'capture_' || s.id AND f.pronargs = 0
               AND NOT pg_has_role(c.relowner, f.proowner, 'MEMBER')) AS stranger,
@@ -51,32 +51,32 @@ WHERE %(name)s::text IS NULL OR p.name = %(name)s
 ORDER BY p.name;
 
 -- part: covers
--- A deep reconciliation that has begun after the transaction of an event had ended. An event restored
--- from another cluster has another cluster's transaction id, so its time decides.
+-- A deep reconciliation `r` that began after the transaction of an event `o` had ended. An event restored from another cluster
+-- has a transaction id of that cluster, so its time decides.
 r.kind = 'reconcile' AND r.options @> '{"deep": true}' AND NOT r.options @> '{"dry_run": true}'
 AND (o.xid < r.horizon OR o.xid >= pg_snapshot_xmax(pg_current_snapshot()) AND o.at < r.started_at)
 
 -- name: note
--- What the watch has found, if it differs from what it said before.
+-- Stores what the watch found, if it differs from what is stored.
 UPDATE pgvector_sync.pipeline SET problem = %(problem)s, problem_stops = %(stops)s, recheck = recheck OR %(missed)s
 WHERE id = %(id)s AND state <> 'removing'
   AND (problem IS DISTINCT FROM %(problem)s OR problem_stops <> %(stops)s OR %(missed)s AND NOT recheck);
 
 -- name: rechecked
--- The deep reconciliation that was owed has begun, in the same transaction. While a problem is known, changes may still be
--- missed behind it, so that another will be owed.
+-- Clears `recheck` in the transaction in which the deep reconciliation begins. While there is a problem, changes may still be
+-- missed, so it stays set.
 UPDATE pgvector_sync.pipeline SET recheck = false WHERE id = %(id)s AND recheck AND problem IS NULL;
 
 -- name: forget_unread
--- Events without a readable key, once every pipeline of their source has been compared since.
+-- Deletes events without a readable key after a deep reconciliation of every pipeline of their source.
 DELETE FROM pgvector_sync.outbox o
 WHERE o.error_class = 'key_unreadable' AND NOT EXISTS (
     SELECT FROM pgvector_sync.pipeline p WHERE p.source_id = o.source_id AND p.state <> 'removing' AND NOT EXISTS (
         SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.state = 'finished' AND {covers}));
 
 -- name: sequences
--- Sequences behind the ids that were given out, as a logical replication upgrade leaves them, set behind the highest;
--- only those that this role may set. Without `repair` they are only named.
+-- Sequences that are behind existing ids, as an upgrade by logical replication leaves them. With `repair`, those that this role
+-- may set are set to the highest id.
 WITH highest AS (
     SELECT 'source' AS name, max(id)::bigint AS id FROM pgvector_sync.source
     UNION ALL SELECT 'pipeline', max(id)::bigint FROM pgvector_sync.pipeline

@@ -1,15 +1,15 @@
--- Claims and what becomes of them. The database's clock decides, as statement_timestamp().
+-- Claims, and how they end. Times are the database's statement_timestamp().
 
 -- name: in_flight
--- How many batches of a pipeline are held right now, of both lanes; the index wants the lane (OFFSET 0: looked up
--- lease by lease).
+-- The number of a pipeline's batches in flight, in both lanes. The lanes are listed because the index begins with them;
+-- OFFSET 0 makes the planner look up lease by lease.
 SELECT count(*) AS batches FROM pgvector_sync.lease l
 WHERE l.pipeline_id = %(pipeline_id)s AND l.lost_at IS NULL
   AND EXISTS (SELECT FROM pgvector_sync.work w
               WHERE w.pipeline_id = %(pipeline_id)s AND w.lane IN ('live', 'bulk') AND w.lease = l.id OFFSET 0);
 
 -- name: claim
--- Takes due rows that nobody holds; the attempt counts from here, and is refunded when it was nobody's fault.
+-- Takes due rows without a lease. The attempt counts from here, and is refunded if the row wasn't at fault.
 WITH due AS MATERIALIZED (
     SELECT pipeline_id, key FROM pgvector_sync.work
     WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND parked_at IS NULL AND lease IS NULL
@@ -25,8 +25,8 @@ FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
 RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.error_class, w.error_message;
 
 -- name: claim_expired
--- Takes rows whose lease is lost, fewer with every attempt (256, 64, 16, 4, 1 for five): one of them may be what
--- kills the worker, and on its last attempt it is alone.
+-- Takes rows whose lease is lost, fewer with every attempt (256, 64, 16, 4, 1 for five): one of them may have killed the
+-- worker, and on its last attempt it is alone.
 WITH lost AS MATERIALIZED (
     SELECT ARRAY(SELECT id FROM pgvector_sync.lease WHERE pipeline_id = %(pipeline_id)s AND lost_at IS NOT NULL) AS ids
 ), tried AS MATERIALIZED (
@@ -52,7 +52,7 @@ FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
 RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.error_class, w.error_message;
 
 -- name: park_crashed
--- Rows whose lease was lost on their last attempt: the worker died on them, alone.
+-- Parks rows whose lease was lost on their last attempt, when each was alone in its batch.
 UPDATE pgvector_sync.work
 SET parked_at = statement_timestamp(), verdict = 'dead', lease = NULL,
     failed_fingerprint = attempted_fingerprint, error_class = 'worker_crashed',
@@ -61,8 +61,8 @@ WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND attempts >= %(max_at
   AND lease = ANY (ARRAY(SELECT id FROM pgvector_sync.lease WHERE pipeline_id = %(pipeline_id)s AND lost_at IS NOT NULL));
 
 -- name: note_attempt
--- From the second attempt on: which content is about to be tried, before it is. Attempts belong to content, so
--- another content starts again at one. Without an event since the last time it is none: its expression is unsteady.
+-- Stores, from the second attempt on, which content is about to be embedded. Attempts belong to content, so new content starts
+-- at one. A different fingerprint without an event since isn't new content: the expression is unsteady.
 UPDATE pgvector_sync.work w
 SET attempts = CASE WHEN w.attempted_fingerprint <> a.fingerprint AND w.attempted_generation <> w.generation
                     THEN 1 ELSE w.attempts END,
@@ -72,30 +72,30 @@ WHERE w.pipeline_id = %(pipeline_id)s AND w.key = a.key AND w.lease = %(lease)s
 RETURNING w.key, w.attempts;
 
 -- name: lock_claimed
--- Our rows, if they still are and our lease isn't lost: one that is missing was taken, is being changed right now, or is
--- gone. The generation comes back to be compared with the claimed one (joined here, the planner pairs all leased rows
--- with all keys). A lease that is lost a moment later changes nothing: the rows are locked until we have committed.
+-- Locks the claimed rows, unless the lease is lost. A row that isn't returned was taken, deleted, or is locked by another
+-- session. The caller compares the generation with the claimed one (for a join here, the planner would pair all leased rows with
+-- all keys). If the lease is lost after this, the rows are still locked until we commit.
 SELECT key, generation FROM pgvector_sync.work
 WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s
   AND EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = %(lease)s AND l.lost_at IS NULL)
 FOR UPDATE SKIP LOCKED;
 
 -- name: ack
--- Done: the rows leave work. They are locked by this transaction, so the count must match.
+-- Acknowledges rows. This transaction has locked them, so the count must match.
 DELETE FROM pgvector_sync.work
 WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s;
 
 -- name: release
--- Given back, with the attempt refunded or not: due at once, or after `delay`.
+-- Releases rows, with the attempt refunded or not. They are due at once, or after `delay`.
 UPDATE pgvector_sync.work
 SET lease = NULL, attempts = CASE WHEN %(refund)s THEN greatest(attempts - 1, 0) ELSE attempts END, visible_at = statement_timestamp() + %(delay)s
 WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s;
 
 -- name: release_superseded
--- The content changed while we embedded: due at once the first time, then 2 s doubling (`backoff_first`, up to
--- `backoff_longest`), else a row that changes faster than the provider answers would be paid for for ever. Without
--- `refund` where the event of the change has not come yet: if none comes, the expression is unsteady.
--- Where the lease is lost the rows are left to the next claim, which counts the attempt: it may have been paid for.
+-- Releases rows whose content changed while it was being embedded. The first time they are due at once, then after
+-- `backoff_first`, doubling up to `backoff_longest`: otherwise a row that changes faster than the provider answers would cost
+-- money forever. The attempt isn't refunded if the event of the change hasn't arrived: if none does, the expression is unsteady.
+-- If the lease is lost, the rows are left to the next claim, which counts the attempt, since it may have been paid for.
 UPDATE pgvector_sync.work
 SET lease = NULL, attempts = CASE WHEN %(refund)s THEN greatest(attempts - 1, 0) ELSE attempts END,
     attempted_fingerprint = CASE WHEN %(refund)s THEN attempted_fingerprint ELSE '' END,
@@ -107,7 +107,7 @@ WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease 
   AND EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = %(lease)s AND l.lost_at IS NULL);
 
 -- name: back_off
--- An attempt that failed and was used up: 2 s doubling to 10 min, with jitter of half.
+-- Releases rows after a failed attempt, which is used up. The back-off doubles up to `backoff_longest`, with a jitter of 50 %.
 UPDATE pgvector_sync.work
 SET lease = NULL, error_class = %(error_class)s, error_message = %(error_message)s,
     visible_at = statement_timestamp() + (0.5 + random())
@@ -116,7 +116,7 @@ WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease 
   AND attempts < %(max_attempts)s;
 
 -- name: park
--- A dead letter, only of the generation that was claimed; `failed_fingerprint` is what revives it when it differs.
+-- Parks dead letters, if their generation is the claimed one. A fingerprint that differs from `failed_fingerprint` revives one.
 UPDATE pgvector_sync.work w
 SET parked_at = statement_timestamp(), verdict = coalesce(%(verdict)s, 'dead'), lease = NULL,
     failed_fingerprint = p.fingerprint, error_class = %(error_class)s, error_message = %(error_message)s
@@ -125,8 +125,8 @@ WHERE w.pipeline_id = %(pipeline_id)s AND w.key = p.key AND w.lease = %(lease)s 
 RETURNING w.key;
 
 -- name: due
--- For each pipeline that may call its provider: how much is due in each lane, up to `limit`, and how many batches
--- are at the provider. One in cool-down has one probe, once `retry_at` has come.
+-- For each pipeline that may call its provider: the rows due in each lane, up to `limit`, and the batches in flight. A pipeline
+-- in cool-down may send one probe, from `retry_at` on.
 SELECT p.name, p.state, p.batch_size, lane.lane,
        (SELECT r.dialect FROM pgvector_sync.provider r WHERE r.name = p.provider) AS dialect,
        (SELECT count(*) FROM (
@@ -144,7 +144,7 @@ SELECT p.name, p.state, p.batch_size, lane.lane,
 FROM pgvector_sync.pipeline p CROSS JOIN (VALUES (1, 'live'), (2, 'bulk')) AS lane (rank, lane)
 WHERE (p.state = 'active' OR (p.state IN ('cooling_down', 'misconfigured') AND p.retry_at <= statement_timestamp()))
   AND NOT p.problem_stops
-  -- what bulk may spend today is spent
+  -- the bulk lane has spent today's tokens
   AND (lane.lane = 'bulk' AND p.tokens_per_day <= (
       SELECT coalesce(sum(u.tokens), 0) FROM pgvector_sync.usage u
       WHERE u.pipeline_id = p.id AND u.day = (statement_timestamp() AT TIME ZONE 'UTC')::date)) IS NOT TRUE

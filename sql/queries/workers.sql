@@ -1,7 +1,7 @@
--- Who works: a row per worker and `sync`, renewed every few seconds.
+-- Live workers: one row per worker and `sync`, renewed every few seconds.
 
 -- name: note_alive
--- One worker says that it is there; rows of workers that died long ago go on the occasion.
+-- Renews the row of a worker, and deletes rows of workers that died long ago.
 WITH gone AS (
     DELETE FROM pgvector_sync.worker w USING (
         SELECT id FROM pgvector_sync.worker
@@ -12,12 +12,12 @@ VALUES (%(worker)s, %(name)s, %(slots)s, statement_timestamp())
 ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, slots = excluded.slots;
 
 -- name: note_gone
--- It has ended in order.
+-- Deletes the row of a worker that has ended in an orderly way.
 DELETE FROM pgvector_sync.worker WHERE id = %(worker)s;
 
 -- name: alive
--- Workers heard of within `silence`, the batches that they can carry at once, and how long ago the last of all workers
--- and the last tick of beat were.
+-- The number of workers seen within `silence`, the batches that they can process at once, and the ages of the newest sign of
+-- life and of beat's last tick.
 SELECT count(*) FILTER (WHERE w.seen_at > statement_timestamp() - %(silence)s) AS workers,
        coalesce(sum(w.slots) FILTER (WHERE w.seen_at > statement_timestamp() - %(silence)s), 0)::int AS slots,
        extract(epoch FROM statement_timestamp() - max(w.seen_at))::float8 AS seen_seconds,
@@ -26,5 +26,5 @@ SELECT count(*) FILTER (WHERE w.seen_at > statement_timestamp() - %(silence)s) A
 FROM pgvector_sync.worker w;
 
 -- name: last_tick
--- When beat last ticked; the schedule has a tick of its own, which `sync` takes as well.
+-- The age of beat's last tick. Other ticks don't count, since `sync` claims those as well.
 SELECT clock_timestamp() - last_at AS age FROM pgvector_sync.tick WHERE name = 'tick' AND last_at IS NOT NULL;

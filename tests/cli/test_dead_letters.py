@@ -94,8 +94,8 @@ def test_a_discarded_letter_is_listed_but_no_longer_counted_and_can_be_requeued(
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (("requeue", "nothing", "--all"), 1, "there is no pipeline nothing → there is docs"),
-        (("list", "nothing"), 1, "there is no pipeline nothing → there is docs"),
+        (("requeue", "nothing", "--all"), 1, "there is no pipeline nothing → known pipelines: docs"),
+        (("list", "nothing"), 1, "there is no pipeline nothing → known pipelines: docs"),
         (("requeue", "docs", "--key", "77"), 1, "no dead letter has that key"),
         (("requeue", "docs", "--key", "1"), 1, "no dead letter has that key"),
         (("requeue", "docs", "--key", "77", "--key", "78"), 1, "no dead letter has one of these keys"),

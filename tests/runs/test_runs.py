@@ -67,7 +67,7 @@ def test_whoever_may_only_enqueue_cant_run_code_as_its_owner(docs: Steps) -> Non
                 "EXECUTE 'ALTER ROLE caller SUPERUSER'; RETURN '1'; END $$"
             )
             connection.execute("CREATE CAST (pg_temp.trap AS json) WITH FUNCTION pg_temp.spring(pg_temp.trap)")
-            with pytest.raises(psycopg.errors.WrongObjectType, match="a key is no trap"):
+            with pytest.raises(psycopg.errors.WrongObjectType, match="a key can't be of type trap"):
                 connection.execute("SELECT pgvector_sync.enqueue('docs', 'x'::pg_temp.trap)")
             connection.execute("SELECT pgvector_sync.enqueue('docs', 1::bigint)")
         assert docs.synced.events() == [[1]], "a key of the source is enqueued"

@@ -88,7 +88,7 @@ def test_a_column_that_is_added_to_a_row_read_as_a_whole_has_no_cast_called(atta
     )
     attack.sync()
     attack.nothing_ran()
-    attack.stopped("behind the cast (loot.mood AS json)")
+    attack.stopped("of the cast (loot.mood AS json)")
 
 
 def test_an_index_that_is_made_while_the_worker_waits_for_its_table_is_seen(attack: Attack) -> None:
@@ -234,4 +234,4 @@ def test_a_condition_on_another_column_calls_no_cast_of_its_owners(attack: Attac
     attack.sync()
     attack.nothing_ran()
     [(reason,)] = attack.synced.database.execute("SELECT reason FROM pgvector_sync.run WHERE kind = 'reembed'")
-    assert "behind the cast (loot.mood AS text)" in reason
+    assert "of the cast (loot.mood AS text)" in reason

@@ -89,7 +89,7 @@ def test_a_column_retyped_to_a_type_with_a_cast_of_its_owners_does_not_run_as_th
     )
     attack.sync()
     attack.nothing_ran()
-    attack.stopped("behind the cast (loot.mood AS name)")
+    attack.stopped("of the cast (loot.mood AS name)")
 
 
 def test_an_enum_of_somebody_elses_is_read_until_it_has_a_cast(attack: Attack) -> None:
@@ -110,7 +110,7 @@ def test_an_enum_of_somebody_elses_is_read_until_it_has_a_cast(attack: Attack) -
     attack.synced.run("UPDATE docs SET body = 'two'")
     attack.sync()
     attack.nothing_ran()
-    attack.stopped("behind the cast (loot.mood AS text)")
+    attack.stopped("of the cast (loot.mood AS text)")
 
 
 def test_a_source_swapped_for_a_view_does_not_run_its_function(attack: Attack) -> None:

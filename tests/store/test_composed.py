@@ -132,12 +132,12 @@ def _judge(c: psycopg.Connection[Any], one: One) -> None:
 def _unplaced(c: psycopg.Connection[Any], one: One) -> None:
     """Of a source with partitions."""
     query = loader.statement("partitions.unplaced")
-    c.execute(query.format(**stored.fragments(one.shape), placed=partitions._holds("(id > 7)")), {"keys": []})
+    c.execute(query.format(**stored.fragments(one.shape), placed=partitions._accepts("(id > 7)")), {"keys": []})
 
 
 def _shared(c: psycopg.Connection[Any], _: One) -> None:
     """Asked only where a function looks names up when it runs."""
-    query = loader.statement("expressions.shared").format(trusts_owner=trust.trusts("made.owner"))
+    query = loader.statement("expressions.shared").format(trusts_owner=trust.trusts("object.owner"))
     c.execute(query, {"schemas": ["public"]})
 
 
@@ -164,7 +164,7 @@ CALLS: list[Call] = [
     _text_limit(drift.page, None, limit=100, deep=False),
     _judge,
     lambda c, one: expressions.explain(c, one.shape.source, one.shape.wanted),
-    lambda c, one: expressions._some(c, one.shape.pipeline.source, "body", "id > 7", "public"),
+    lambda c, one: expressions._first_rows(c, one.shape.pipeline.source, "body", "id > 7", "public"),
     _shared,
     lambda c, one: probe.understand(c, one.shape.pipeline.source, one.table, "body", "id > 7"),
     lambda c, _: grants.lacking(c),
@@ -199,7 +199,7 @@ CALLS: list[Call] = [
         c, one.shape, (1,), limit=9, text_limit=1_000, since=AT,
         conditions=[source.is_concerned(one.shape), source.is_stale(one.shape), source.is_older(one.shape)],
     ),
-    lambda c, one: rows.asked(c, one.shape, KEYS, CONDITIONS, text_limit=1_000, since=None),
+    lambda c, one: rows.matching(c, one.shape, KEYS, CONDITIONS, text_limit=1_000, since=None),
     lambda c, one: rows.require_open_to_writes(c, one.shape),
     lambda c, one: rows.reusable(c, one.shape, [b"1"]),
     lambda c, one: rows.known(c, one.shape, [b"1"]),

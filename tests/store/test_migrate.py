@@ -79,7 +79,9 @@ def test_a_database_that_is_newer_than_the_program_is_refused_by_migrate_and_by_
         "INSERT INTO pgvector_sync.applied_migration (number, name, checksum) VALUES (%s, 'future', 'x')",
         newest + 1,
     )
-    with pytest.raises(MigrationRefused, match=f"at migration {newest + 1:04d}, this program knows") as refused:
+    with pytest.raises(
+        MigrationRefused, match=f"expected a schema up to migration {newest:04d}, got {newest + 1:04d}"
+    ) as refused:
         migrate(database.url)
     assert "upgrade" in refused.value.hint
     with connect(database.url) as connection, pytest.raises(MigrationRefused):

@@ -59,7 +59,7 @@ def uninstall(connection: Connection, source: Source) -> None:
 def require_owner(connection: Connection, pipeline: Pipeline, *, of_target: bool) -> None:
     """Raises Refused where this role may not drop the pipeline's functions or, `of_target`, its target."""
     target = (pipeline.target_schema, pipeline.target_table) if of_target else None
-    other = triggers.of_another(connection, pipeline.source, target)
+    other = triggers.owned_by_another(connection, pipeline.source, target)
     if other is None:
         return
     owner, role = (sql.Identifier(name).as_string() for name in (other.owner, other.role))

@@ -79,7 +79,7 @@ def _read(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int) -> tuple[
             asked = {key for key in keys if is_usable(key, shape.pipeline.source.key)}
             if conditions := _conditions(request, shape, stale_only=request.stale_only, filtered=False):
                 text_limit = runtime.settings.text_limit_bytes
-                asked = rows.asked(
+                asked = rows.matching(
                     connection, shape, list(asked), conditions, text_limit=text_limit, since=run.started_at
                 )
             return [(key, key in asked) for key in keys], len(keys) < limit

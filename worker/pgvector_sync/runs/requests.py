@@ -57,7 +57,7 @@ def request_reembed(
         found = _pipeline(connection, pipeline, whole=request.where is not None)
         if request.where is not None:
             check_condition(connection, Shape(found, database.vector_schema), request.where)
-        same = runs.same(connection, found.id, request, within=not_within) if listed is None else None
+        same = runs.find_identical(connection, found.id, request, within=not_within) if listed is None else None
         if same is not None:
             return Requested(pipeline, same, None, joined=True)
         total = None if listed is not None else count_rows(connection, found)
@@ -78,7 +78,7 @@ def request_reconcile(database: Database, pipeline: str, request: Reconcile = BY
             if request.deep and not request.dry_run:
                 watch.rechecked(connection, found.id)
             return Requested(pipeline, run_id, total)
-        same = runs.same(connection, found.id, request)
+        same = runs.find_identical(connection, found.id, request)
         if same is not None:
             return Requested(pipeline, same, None, joined=True)
     raise Refused(

@@ -103,7 +103,7 @@ def _where_fails(runtime: Runtime, shape: Shape, keys: Sequence[Key]) -> bool:
     try:
         with runtime.database.transaction(read_only=True) as connection:
             limit_statements(connection, page_limit(runtime))
-            rows.asked(
+            rows.matching(
                 connection,
                 shape,
                 keys,

@@ -16,7 +16,7 @@ ENV_FILE = ".env"
 
 
 def require_own_env_file() -> None:
-    """Raises ConfigError if all users can write to `.env`, or another one created it in a world-writable folder."""
+    """Raises ConfigError if all users can write to `.env`, or another created it in a world-writable folder."""
     path = Path(ENV_FILE)
     try:
         status, folder = path.stat(), Path.cwd().stat()

@@ -1,1 +1,1 @@
-"""Which SQL reads and writes our tables, the sources and the targets? Every statement is in `sql/queries`."""
+"""Reads and writes our tables, the sources and the targets. The statements are in `sql/queries`."""

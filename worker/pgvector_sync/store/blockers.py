@@ -1,4 +1,4 @@
-"""Whose locks DDL waits for."""
+"""Sessions whose locks block DDL."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pgvector_sync.database.statements import statement
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Whose lock on a table is in the way."""
+    """A session, autovacuum worker or prepared transaction whose lock on a table is in the way."""
 
     pid: int | None
-    """None: a prepared transaction."""
+    """None for a prepared transaction."""
     gid: str | None
     schema: str
     table: str
@@ -30,22 +30,22 @@ class Holder:
 
     @property
     def words(self) -> str:
-        """For a person; nothing of a query, which may quote rows."""
+        """A description for users. It contains nothing of a query, which may quote rows."""
         if self.pid is None:
-            who = f"the prepared transaction {self.gid}"
+            holder = f"the prepared transaction {self.gid}"
         elif self.autovacuum:
-            who = f"autovacuum (pid {self.pid}" + (", to prevent wraparound)" if self.wraparound else ")")
+            holder = f"autovacuum (pid {self.pid}" + (", to prevent wraparound)" if self.wraparound else ")")
         else:
-            known = [f"pid {self.pid}", self.application, self.role and f"role {self.role}", self.state]
-            who = ", ".join(str(part) for part in known if part)
+            details = [f"pid {self.pid}", self.application, self.role and f"role {self.role}", self.state]
+            holder = ", ".join(str(detail) for detail in details if detail)
         age = "" if self.age_seconds is None else f" for {self.age_seconds:,.0f} s"
-        return f"{who}{age} with {self.mode} on {self.schema}.{self.table}"
+        return f"{holder}{age} with {self.mode} on {self.schema}.{self.table}"
 
     @property
     def way_out(self) -> str:
-        """What a person can do about it."""
+        """How the lock can be released."""
         if self.pid is None:
-            gid = sql.Literal(self.gid).as_string().strip()  # which its owner has chosen
+            gid = sql.Literal(self.gid).as_string().strip()  # chosen by its owner, so it is quoted
             return f"COMMIT PREPARED {gid} or ROLLBACK PREPARED {gid}"
         if self.autovacuum:
             return (
@@ -56,8 +56,10 @@ class Holder:
 
 
 def holders(connection: Connection, relations: Sequence[tuple[str, str]], *, exclusive: bool) -> list[Holder]:
-    """Who holds locks on these tables, (schema, table), and their partitions that a CREATE TRIGGER waits for;
-    `exclusive`: that any other lock conflicts with.
+    """Returns the holders of locks that block a CREATE TRIGGER on these tables or their partitions.
+
+    relations: (schema, table) pairs.
+    exclusive: also return holders of weaker locks, which block DDL that conflicts with readers.
     """
     params = {
         "schemas": [schema for schema, _ in relations],

@@ -1,4 +1,4 @@
-"""Keys as people and programs give them, in the one form that the triggers write."""
+"""Converts keys from users and programs to the canonical form, which the triggers write."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ _FAR_DATE = re.compile(rf"{_DAY}(?P<bc> BC)?", re.ASCII)
 _FAR_TIME = re.compile(rf"{_DAY}{_CLOCK}(?P<zone>Z?)(?P<bc> BC)?", re.ASCII)
 _LAST_DATE, _LAST_TIME = 5_874_897, 294_276
 _FIRST_DAY = (-4713, 11, 24)
-"""Of the calendar that Postgres knows; the year before 1 is 0."""
+"""The first day that Postgres can store, where the year before 1 is 0."""
 NUMERIC_DIGITS = 131_072
-"""That Postgres stores before the point; fewer behind it."""
-_ZONE_NEEDED = "it needs a time zone, such as 2026-01-31T12:00:00Z"
+"""The maximum number of digits that Postgres stores before the decimal point; after it, the limit is lower."""
+_ZONE_NEEDED = "expected a time zone, such as 2026-01-31T12:00:00Z"
+_NO_ZONE = "expected no time zone"
 
 
 def canonical_key(values: Sequence[object], columns: Sequence[KeyColumn]) -> Key:
-    """A key in the form that `key_json` gives it. Raises ValueError or ArithmeticError for what isn't one."""
+    """Returns the canonical form of a key, that of `key_json`. Raises ValueError or ArithmeticError."""
     if len(values) != len(columns):
-        raise ValueError(f"it needs {len(columns)} values")
+        raise ValueError(f"expected {len(columns)} values, got {len(values)}")
     return tuple(_part(value, base_type(column.type)) for value, column in zip(values, columns, strict=True))
 
 
 def is_usable(key: Key, columns: Sequence[KeyColumn]) -> bool:
-    """Whether a stored key is one that our triggers could have written: no statement fails on its values."""
+    """Whether our triggers could have written a stored key, so that no statement fails on its values."""
     try:
         canonical = canonical_key(key, columns)
     except (ValueError, ArithmeticError):
@@ -44,10 +45,10 @@ def _part(value: object, kind: str) -> int | str:
     if isinstance(value, bool) and kind == "boolean":
         value = str(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise ValueError("true, null and the like are no part of a key")  # noqa: TRY004  # of what a user typed
+        raise ValueError("expected strings and numbers")  # noqa: TRY004  # user input, not a programming error
     text = str(value)
     if "\0" in text:
-        raise ValueError("Postgres stores no NUL character")
+        raise ValueError("Postgres can't store a NUL character")
     return _FORMS.get(kind, str)(text)
 
 
@@ -55,7 +56,7 @@ def _integer(bits: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         number = int(text)
         if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
-            raise ValueError(f"it has more than {bits} bits")
+            raise ValueError(f"expected an integer of {bits} bits")
         return number
 
     return parse
@@ -64,48 +65,48 @@ def _integer(bits: int) -> Callable[[str], int]:
 def _numeric(text: str) -> str:
     value = Decimal(text)
     if value.is_finite() and not -NUMERIC_DIGITS < value.adjusted() < NUMERIC_DIGITS:
-        raise ValueError("Postgres stores no number of so many digits")
+        raise ValueError("Postgres can't store a number with so many digits")
     if not value.is_finite() and str(value) not in ("NaN", "Infinity", "-Infinity"):
-        raise ValueError("Postgres stores no such number")
+        raise ValueError("expected a number, NaN, Infinity or -Infinity")
     number = format(value, "f")
     number = number.rstrip("0").rstrip(".") if "." in number else number
     return "0" if number == "-0" else number
 
 
 def _date(text: str) -> str:
-    """As Postgres prints it; years beyond Python's pass as they are."""
+    """Returns a date as Postgres prints it. Years that Python doesn't have must already be in that form."""
     if text in _ENDLESS or ((far := _FAR_DATE.fullmatch(text)) and _is_far(far, last=_LAST_DATE)):
         return text
     return date.fromisoformat(text).isoformat()
 
 
 def _is_far(match: re.Match[str], *, last: int) -> bool:
-    """A day of a year that Python doesn't have. Raises ValueError where no calendar has it."""
+    """Whether a day is in a year that Python doesn't have. Raises ValueError if there is no such day."""
     year, month, day = int(match["year"]), int(match["month"]), int(match["day"])
     if match["bc"] is None and year <= MAXYEAR:
         return False
-    date(2000 + (1 - year if match["bc"] else year) % 400, month, day)  # 400 years are one round of the calendar
+    date(2000 + (1 - year if match["bc"] else year) % 400, month, day)  # the calendar repeats every 400 years
     when = (1 - year if match["bc"] else year, month, day)
     if year == 0 or not _FIRST_DAY <= when < (last + 1, 1, 1):
-        raise ValueError("Postgres knows no such year")
+        raise ValueError("Postgres can't store this year")
     return True
 
 
 def _timestamp(text: str) -> str:
-    """ISO 8601 without a zone; years beyond Python's pass where they are in that form."""
+    """Returns ISO 8601 without a zone. Years that Python doesn't have must already be in that form."""
     far = _FAR_TIME.fullmatch(text)
     if text in _ENDLESS or (far and _is_far(far, last=_LAST_TIME)):
         if far and far["zone"]:
-            raise ValueError("it has no time zone")
+            raise ValueError(_NO_ZONE)
         return text
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is not None:
-        raise ValueError("it has no time zone")
+        raise ValueError(_NO_ZONE)
     return _iso(moment)
 
 
 def _timestamptz(text: str) -> str:
-    """ISO 8601 in UTC with a Z; years beyond Python's pass where they are in that form."""
+    """Returns ISO 8601 in UTC with a Z. Years that Python doesn't have must already be in that form."""
     far = _FAR_TIME.fullmatch(text)
     if text in _ENDLESS or (far and _is_far(far, last=_LAST_TIME)):
         if far and not far["zone"]:
@@ -118,18 +119,18 @@ def _timestamptz(text: str) -> str:
 
 
 def _iso(moment: datetime) -> str:
-    """Postgres' own: no more digits behind the point than there are."""
+    """Formats a timestamp as Postgres does, without trailing zeros in the fraction."""
     fraction = f".{moment.microsecond:06d}".rstrip("0") if moment.microsecond else ""
     return moment.replace(microsecond=0).isoformat() + fraction
 
 
 def _boolean(text: str) -> str:
-    """JSON's or SQL's, as Postgres casts it to text."""
+    """Returns a boolean of JSON or SQL as Postgres casts it to text."""
     if text.lower() in ("true", "t"):
         return "true"
     if text.lower() in ("false", "f"):
         return "false"
-    raise ValueError("it is true or false")
+    raise ValueError("expected true or false")
 
 
 _FORMS: Mapping[str, Callable[[str], int | str]] = {

@@ -1,4 +1,4 @@
-"""What the catalog says about a user's table, and whether it can be a source."""
+"""User tables as the catalog describes them, and whether they can be a source."""
 
 from __future__ import annotations
 
@@ -25,23 +25,26 @@ _KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Column:
+    """A column of a user's table."""
+
     name: str
     type: str
     """As format_type prints it."""
     not_null: bool
     virtual: bool
-    """A generated column that is not stored; a trigger can't see it."""
+    """Whether it is generated and not stored, so that a trigger can't read it."""
     can_toast: bool
+    """Whether its values may be stored out of line."""
     deterministic: bool
     """False under a nondeterministic collation."""
     collation: tuple[str, str] | None
-    """(schema, name) where it isn't the type's default."""
+    """(schema, name), if it isn't the type's default."""
     enum: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A user's table as the catalog has it."""
+    """A user's table as the catalog describes it."""
 
     schema: str
     table: str
@@ -56,7 +59,7 @@ class Table:
 
 
 def find_table(connection: Connection, schema: str | None, table: str) -> Table:
-    """The source. Raises Refused for one that is missing, unreadable or of a kind that triggers don't serve."""
+    """Finds a source. Raises Refused if it is missing, not readable, or can't have our triggers."""
     label = f"{schema}.{table}" if schema else table
     row = connection.execute(
         statement("catalog.table"), {"oid": None, "schema": schema, "table": table}
@@ -71,29 +74,29 @@ def find_table(connection: Connection, schema: str | None, table: str) -> Table:
 
 
 def _near_hint(near: list[str]) -> str:
-    """`near` are names as SQL writes them."""
+    """The hint for a missing table. `near` are similar names, quoted where SQL requires it."""
     if not near:
-        return "check the name; public is the default schema"
+        return "check the name; the default schema is public"
     hint = f"did you mean {' or '.join(near)}?"
     quoted = next((label for label in near if '"' in label), None)
-    # the name that was typed looks the same: what differs are the quotes
-    return f"{hint} A name with capitals is written in quotes: source = '{quoted}'" if quoted else hint
+    # the two names may differ only in the quotes
+    return f"{hint} A name with capitals must be quoted: source = '{quoted}'" if quoted else hint
 
 
 def _require_kind(row: DictRow, label: str) -> None:
     if row["schema"] == "pgvector_sync" or row["table"].startswith("pgvector_sync_"):
-        raise Refused(f"{label} has a name that pgvector-sync uses itself", hint="rename the table")
+        raise Refused(f"the name {label} is reserved for pgvector-sync", hint="rename the table")
     if row["kind"] in _KINDS:
         raise Refused(
-            f"{label} is {_KINDS[row['kind']]}",
-            hint="name the table behind it: changes are captured by its triggers",
+            f"{label} is {_KINDS[row['kind']]}, not a table",
+            hint="use the underlying table: changes are captured by triggers",
         )
     if row["temporary"]:
-        raise Refused(f"{label} is a temporary table", hint="a worker in another session can't see it")
+        raise Refused(f"{label} is a temporary table", hint="use a permanent table: workers run in other sessions")
     if row["inherits"]:
         raise Refused(
-            f"{label} inherits, or is inherited from, without being partitioned",
-            hint="row triggers don't reach the children; use declarative partitioning",
+            f"{label} is part of an inheritance hierarchy, and not partitioned",
+            hint="use declarative partitioning: row triggers don't apply to inheriting tables",
         )
     if row["kind"] == "p_child":
         raise Refused(
@@ -118,13 +121,13 @@ def _require_grants(row: DictRow, label: str) -> None:
     if row["filtered"]:
         raise Refused(
             f"row-level security hides rows of {label} from role {row['role']}",
-            hint=f"ALTER ROLE {role} BYPASSRLS; or use another role that sees all rows, such as the owner: hidden "
-            "rows would look deleted",
+            hint=f"ALTER ROLE {role} BYPASSRLS; or use a role that sees all rows, such as the owner: hidden rows "
+            "would look deleted",
         )
 
 
 def describe(connection: Connection, oid: int) -> Table:
-    """A table as it is, whether or not it could be a source today."""
+    """Describes a table, without checking whether it can be a source."""
     return _table(
         connection, one(connection, statement("catalog.table"), {"oid": oid, "schema": None, "table": None})
     )
@@ -156,17 +159,20 @@ def _table(connection: Connection, row: DictRow) -> Table:
 
 
 def require_owner(connection: Connection, table: Table, purpose: str) -> None:
-    """Raises Refused unless our role owns the table and its partitions, itself or as a member of their owners."""
+    """Raises Refused unless the current role can act as the owner of the table and all its partitions."""
     other = connection.execute(statement("catalog.owned_by_another"), {"oid": table.oid}).fetchone()
     if other is not None:
         raise Refused(
-            f"{purpose} needs the owner of {other['schema']}.{other['table']}, which role {other['role']} is not",
+            f"{purpose} requires the owner of {other['schema']}.{other['table']}, got role {other['role']}",
             hint=f"GRANT {_quoted(other['owner'])} TO {_quoted(other['role'])};",
         )
 
 
 def find_key(connection: Connection, table: Table, wanted: tuple[str, ...] | None) -> tuple[KeyColumn, ...]:
-    """The primary key, or the unique NOT NULL key named in the config. Raises Refused with the reason."""
+    """Returns the key to use: `wanted` from the file, the primary key, or the only unique NOT NULL key.
+
+    Raises Refused if there is none, or if it can't be used.
+    """
     label = f"{table.schema}.{table.table}"
     keys = connection.execute(statement("catalog.keys"), {"oid": table.oid}).fetchall()
     if wanted is None:
@@ -182,7 +188,7 @@ def find_key(connection: Connection, table: Table, wanted: tuple[str, ...] | Non
         raise Refused(
             f"{label} has no " + (f"unique NOT NULL key ({', '.join(wanted)})" if wanted else "primary key"),
             hint=f"ALTER TABLE {_quoted(table.schema, table.table)} ADD PRIMARY KEY (…), or name a unique NOT NULL"
-            ' key: key = ["column"]; one that is deferrable, partial or over an expression does not serve',
+            ' key: key = ["column"]; it must not be deferrable, partial or over an expression',
         )
     return tuple(_key_column(table, name) for name in names)
 
@@ -201,40 +207,41 @@ def _key_column(table: Table, name: str) -> KeyColumn:
         )
     if base_type(column.type) not in KEY_TYPES:
         raise Refused(
-            f"key column {name} of {table.schema}.{table.table} is {column.type}, which has no one canonical form",
-            hint=f"keys may be {', '.join(KEY_TYPES)}; {another}",
+            f"key column {name} of {table.schema}.{table.table} has an unsupported type: {column.type}",
+            hint=f"keys may be of type {', '.join(KEY_TYPES)}; {another}",
         )
     if not column.deterministic:
         raise Refused(
             f"key column {name} of {table.schema}.{table.table} has a nondeterministic collation",
-            hint="different spellings would be one key; name another unique NOT NULL key",
+            hint="name another unique NOT NULL key: under this collation, different strings would be the same key",
         )
     if name in TARGET_COLUMNS:
         raise Refused(
-            f"key column {name} of {table.schema}.{table.table} is named like a column of the target",
+            f"key column {name} of {table.schema}.{table.table} has the name of a column of the target",
             hint='name another unique NOT NULL key: key = ["column"]',
         )
     return KeyColumn(name, column.type)
 
 
 def _quoted(*name: str) -> str:
-    """For a statement that a user can paste."""
+    """Quotes a name for a statement that users can paste."""
     return sql.Identifier(*name).as_string()
 
 
 def columns_hint(table: Table) -> str:
+    """A hint that lists the columns of a table."""
     return "its columns are " + ", ".join(column.name for column in table.columns)
 
 
 def require_columns(table: Table, names: tuple[str, ...]) -> None:
-    """Raises Refused for a column that isn't there."""
+    """Raises Refused if a column doesn't exist."""
     for name in names:
         if table.column(name) is None:
             raise Refused(f"{table.schema}.{table.table} has no column {name}", hint=columns_hint(table))
 
 
 def partitions(connection: Connection, table: Table) -> tuple[tuple[str, str], ...]:
-    """(schema, table) of the partitions below a table, at every level."""
+    """Returns (schema, table) of all partitions of a table, at every level."""
     if not table.partitioned:
         return ()
     rows = connection.execute(statement("catalog.partitions"), {"oid": table.oid})
@@ -242,6 +249,6 @@ def partitions(connection: Connection, table: Table) -> tuple[tuple[str, str], .
 
 
 def find_relation(connection: Connection, schema: str, table: str) -> int | None:
-    """The OID of what has this name, whatever it is; None where the name is free."""
+    """Returns the OID of the relation with this name, of any kind; None if there is none."""
     row = connection.execute(statement("catalog.relation"), {"schema": schema, "table": table}).fetchone()
     return None if row is None else int(row["oid"])

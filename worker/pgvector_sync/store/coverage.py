@@ -1,4 +1,4 @@
-"""Which rows are fresh, in one snapshot: counted, and as G1 has it."""
+"""Which rows are fresh, in one snapshot: as counts, and as the guarantee G1."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pgvector_sync.store.trust import require_trusted
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows of a source."""
+    """The number of a source's rows: all, fresh ones, and those still to backfill."""
 
     rows: int
     fresh: int
@@ -28,7 +28,7 @@ class Counts:
 
 
 def count(connection: Connection, shape: Shape, *, text_limit: int) -> Counts:
-    """Reads every row. Raises DatabaseRefuses."""
+    """Counts the rows of a source, by reading every row. Raises DatabaseRefuses."""
     require_trusted(connection, shape.pipeline)
     query = statement("coverage.exact").format(
         **stored.fragments(shape), to_backfill=to_backfill(shape), now_here=now_here(shape)
@@ -37,16 +37,16 @@ def count(connection: Connection, shape: Shape, *, text_limit: int) -> Counts:
 
 
 def not_covered(connection: Connection, shape: Shape, *, text_limit: int) -> list[Key]:
-    """Keys that break G1: neither fresh, nor in outbox, nor in work, nor beyond a running backfill. Always [].
+    """Returns keys that violate G1: neither fresh, nor in outbox, nor in work, nor beyond a running backfill.
 
-    One statement, so one snapshot; the fault tests ask it all the time.
+    The result is always []. It is one statement, so one snapshot.
     """
     rows = connection.execute(not_covered_query(shape), params(shape, text_limit))
     return [tuple(row["key"]) for row in rows]
 
 
 def not_covered_query(shape: Shape) -> sql.Composed:
-    """G1 as one query; `params` has its values."""
+    """Composes G1 as one query. `params` returns its values."""
     source = shape.pipeline.source
     return statement("coverage.not_covered").format(
         **stored.fragments(shape),
@@ -58,11 +58,12 @@ def not_covered_query(shape: Shape) -> sql.Composed:
 
 
 def to_backfill(shape: Shape) -> sql.Composed:
-    """A condition on a source row, in the statement's own snapshot: beyond the watermark of a running backfill."""
+    """Composes a condition on a source row: it is beyond the watermark of a running backfill."""
     return part("coverage.to_backfill").format(beyond=shape.compare(shape.source, ">", sql.SQL("r.watermark")))
 
 
 def params(shape: Shape, text_limit: int) -> dict[str, Any]:
+    """Returns the values of the statements of this module."""
     pipeline = shape.pipeline
     return {
         "spec": pipeline.spec.digest,

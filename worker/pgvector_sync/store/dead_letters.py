@@ -1,4 +1,4 @@
-"""Dead letters: listed, requeued, discarded."""
+"""Lists, requeues and discards dead letters."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from pgvector_sync.store.work import jsonb_keys
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A row that can't be embedded as it is; never with its text."""
+    """A row that can't be embedded as it is, without its text."""
 
     pipeline: str
     key: Key | str
-    """A string: JSON, perhaps cut off, that isn't a key of the source, or too long."""
+    """A string if the key isn't valid or is too long: its JSON, which may be truncated."""
     verdict: str
     """`dead`, or `discarded` by a person."""
     error_class: str
@@ -29,11 +29,11 @@ class DeadLetter:
     attempts: int
     parked_at: datetime
     age: timedelta
-    """Since `parked_at`."""
+    """The time since `parked_at`."""
 
 
 def dead_letters(connection: Connection, pipeline: str | None, *, limit: int) -> list[DeadLetter]:
-    """Oldest first."""
+    """Lists the dead letters of one pipeline, or of all; oldest first."""
     rows = connection.execute(statement("dead_letters.list"), {"pipeline": pipeline, "limit": limit})
     return [
         DeadLetter(
@@ -51,30 +51,33 @@ def dead_letters(connection: Connection, pipeline: str | None, *, limit: int) ->
 
 
 def requeue(connection: Connection, pipeline: str, keys: Sequence[Key] | None) -> int:
-    """These keys, or all of the pipeline; returns how many are tried again."""
+    """Makes the dead letters with these keys, or all of the pipeline, due again; returns how many."""
     params = _params(pipeline, keys)
     rows = connection.execute(statement("dead_letters.requeue"), params).rowcount
     return rows + connection.execute(statement("dead_letters.requeue_events"), params).rowcount
 
 
 def wake_failed(connection: Connection, pipeline_id: int) -> int:
-    """Rows on which the database failed are looked at again; returns how many."""
+    """Makes rows due again on which an expression failed; returns how many."""
     return connection.execute(statement("dead_letters.wake_failed"), {"pipeline_id": pipeline_id}).rowcount
 
 
 def discard(connection: Connection, pipeline: str, keys: Sequence[Key] | None) -> int:
-    """These keys, or all of the pipeline; returns how many. Events that couldn't become work are removed."""
+    """Discards the dead letters with these keys, or all of the pipeline; returns how many.
+
+    Events that couldn't become work are deleted.
+    """
     rows = connection.execute(statement("dead_letters.discard"), _params(pipeline, keys)).rowcount
     return rows + discard_events(connection, pipeline, keys)
 
 
 def discard_events(connection: Connection, pipeline: str, keys: Sequence[Key] | None = None) -> int:
-    """Only those that couldn't become work; returns how many."""
+    """Deletes events that couldn't become work; returns how many."""
     return connection.execute(statement("dead_letters.discard_events"), _params(pipeline, keys)).rowcount
 
 
 def discard_old(connection: Connection, *, older_than: timedelta) -> int:
-    """Sets aside what was parked longer ago; returns how many."""
+    """Discards dead letters that were parked longer ago; returns how many."""
     return connection.execute(statement("dead_letters.discard_old"), {"older_than": older_than}).rowcount
 
 

@@ -1,4 +1,4 @@
-"""Drift: where source and target differ, page by page, and what reconciliations have found over time."""
+"""Finds drift between source and target, page by page, and records what reconciliations found."""
 
 from __future__ import annotations
 
@@ -23,46 +23,46 @@ from pgvector_sync.store.trust import require_trusted
 from pgvector_sync.store.work import jsonb_keys
 
 CHUNKS = 1
-"""Of a whole row: one, as long as there is no chunking."""
+"""The number of chunks per row, as long as there is no chunking."""
 
 
 class Drift(StrEnum):
-    """How a row and its vectors can differ though nothing waits. Each key counts once, as the first that fits."""
+    """How a row and its vectors can differ although nothing waits. A key has the first kind that fits."""
 
     ORPHANED = "orphaned"
     """Vectors without a row, or of a row that should have none."""
     MISSING = "missing"
     """A row without vectors."""
     WRONG_MODEL = "wrong_model"
-    """Vectors of another model or dimension."""
+    """Vectors of another model or number of dimensions."""
     INCOMPLETE = "incomplete"
-    """A set of chunks with gaps, with too many, or of several texts."""
+    """A set of chunks with gaps, with too many chunks, or of several texts."""
     STALE = "stale"
-    """Vectors of another text."""
+    """Vectors of an older text."""
     BROKEN = "broken"
-    """A vector that is all zeros, which no model answers (pgvector itself refuses NaN and infinity)."""
+    """A vector of zeros, which no model returns (pgvector itself rejects NaN and infinity)."""
     STUCK = "stuck"
     """Work that no worker will ever take."""
 
 
 FORCED = (Drift.WRONG_MODEL, Drift.INCOMPLETE, Drift.BROKEN)
-"""Their fingerprint may be right, so a worker that is not told otherwise would leave them as they are."""
+"""Kinds that are enqueued with `force`: their fingerprint may be right, so a worker would keep the vectors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What one page of both tables holds."""
+    """One page of both tables, compared."""
 
     rows: int
     vectors: int
     drifted: dict[Key, Drift]
     upto: Key | None
-    """Its last key; None: the last page."""
+    """The last key of the page; None for the last page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What one reconciliation has found, in rows."""
+    """What one reconciliation found, in rows."""
 
     pipeline: str
     at: datetime
@@ -82,7 +82,7 @@ class Figures:
 def page(
     connection: Connection, shape: Shape, after: Key | None, *, limit: int, deep: bool, text_limit: int
 ) -> Page:
-    """The next page after a key. Raises psycopg.DataError and its like where a row makes the expression fail."""
+    """Compares the next page after a key. Raises psycopg.DataError or similar if an expression fails on a row."""
     pipeline = shape.pipeline
     require_trusted(connection, pipeline)
     params = {
@@ -101,17 +101,17 @@ def page(
     params["upto"] = None if upto is None else Jsonb(upto)
     query = _page(shape, deep=deep, from_start=after is None, to_end=upto is None)
     row = one(connection, query, params)
-    # judged by a statement of its own, which sees all that it judges by in one snapshot
+    # a separate statement, so that everything it compares is in one snapshot
     differing = [*(row["differing"] or ()), *row["with_chunks"]]
     drifted = {}
     if differing:
         judged = connection.execute(_judge(shape), {**params, "keys": [Jsonb(key) for key in differing]})
-        drifted = {tuple(found["key"]): Drift(found["kind"]) for found in judged}
+        drifted = {tuple(each["key"]): Drift(each["kind"]) for each in judged}
     return Page(row["rows"], row["vectors"], drifted, None if upto is None else tuple(upto))
 
 
 def first(connection: Connection, shape: Shape, after: Key | None) -> Key | None:
-    """The first key after another, in either table; None: there is none. Raises DatabaseRefuses."""
+    """Returns the first key after another, in either table; None if there is none. Raises DatabaseRefuses."""
     require_trusted(connection, shape.pipeline)
     params = {"after": None if after is None else Jsonb(list(after)), "limit": 1}
     row = connection.execute(_bound(shape, from_start=after is None), params).fetchone()
@@ -119,14 +119,14 @@ def first(connection: Connection, shape: Shape, after: Key | None) -> Key | None
 
 
 def waits(connection: Connection, shape: Shape, key: Key) -> bool:
-    """Whether the key is in outbox or work."""
+    """Whether a key is in outbox or work."""
     pipeline = shape.pipeline
     params = {"pipeline_id": pipeline.id, "source_id": pipeline.source.id, "key": Jsonb(list(key))}
     return bool(one(connection, statement("drift.waits"), params)["waits"])
 
 
 def stuck(connection: Connection, shape: Shape, *, lease: timedelta, longest: timedelta, limit: int) -> list[Key]:
-    """Work held `lease` beyond its lease, or due later than `longest`."""
+    """Returns stuck work: held for `lease` beyond the end of its lease, or due later than `longest`."""
     params = {"pipeline_id": shape.pipeline.id, "overdue": lease, "longest": longest, "limit": limit}
     return [tuple(row["key"]) for row in connection.execute(statement("drift.stuck"), params)]
 
@@ -134,7 +134,7 @@ def stuck(connection: Connection, shape: Shape, *, lease: timedelta, longest: ti
 def free(
     connection: Connection, shape: Shape, keys: Sequence[Key], *, lease: timedelta, longest: timedelta
 ) -> int:
-    """Makes stuck work due; what is no longer stuck is left alone."""
+    """Makes stuck work due; returns how many rows. Those no longer stuck aren't changed."""
     params = {
         "pipeline_id": shape.pipeline.id,
         "keys": jsonb_keys(keys),
@@ -145,24 +145,25 @@ def free(
 
 
 def take_orphans(connection: Connection, run_id: int, *, limit: int) -> list[Key]:
-    """The next orphans that a run has kept; they are no longer kept."""
+    """Removes the next orphans from the list that a run has collected, and returns them."""
     rows = connection.execute(statement("drift.take_orphans"), {"run_id": run_id, "limit": limit})
     return [tuple(row["key"]) for row in rows]
 
 
 def note(connection: Connection, shape: Shape, run_id: int, *, deep: bool, counts: dict[str, int]) -> None:
-    """For the trend: `counts` has rows, vectors and every kind of drift."""
+    """Records what a reconciliation found. `counts` has rows, vectors and every kind of drift."""
     params = {"pipeline_id": shape.pipeline.id, "run_id": run_id, "deep": deep, **counts}
     connection.execute(statement("drift.note"), params)
 
 
 def trend(connection: Connection, pipeline: str | None, *, limit: int) -> list[Figures]:
-    """Newest first."""
+    """Returns what reconciliations found, newest first."""
     rows = connection.execute(statement("drift.trend"), {"pipeline": pipeline, "limit": limit})
     return [Figures(**row) for row in rows]
 
 
 def forget(connection: Connection, *, older_than: timedelta) -> int:
+    """Deletes figures that are older; returns how many."""
     return connection.execute(statement("drift.forget"), {"older_than": older_than}).rowcount
 
 

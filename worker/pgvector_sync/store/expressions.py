@@ -1,4 +1,4 @@
-"""Expressions pinned at `apply`: spelled out, so that they mean the same under a worker's search_path."""
+"""Pins expressions at `apply`: qualifies every name, so that they mean the same under a worker's search_path."""
 
 from __future__ import annotations
 
@@ -17,44 +17,47 @@ from pgvector_sync.store.shape import expression
 from pgvector_sync.store.trust import trusts
 
 PIN = "expression_pin"
-"""A view in our schema that is rolled back."""
+"""The name of a view in our schema, which is rolled back."""
 _COLUMN = "pgvector_sync_text"
-"""Of that view."""
+"""The column of that view."""
 TRY_TIME = timedelta(seconds=2)
+"""The time limit of running the expressions on the first rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """Settings of search_path: the database's or role's default, and ours."""
+    """Values of search_path: the default of the database or role, and ours."""
 
     default: str
     ours: str
     differ: tuple[str, ...]
-    """Schemas on the default one, and not on ours."""
+    """Schemas on the default one that aren't on ours."""
 
 
 def begin(connection: Connection) -> Paths:
-    """Where names are looked up by default. Only what the user has written is: our own statements never, since
-    somebody who may create in one of those schemas could have them call functions and operators of his own.
+    """Returns the search_path under which users write expressions, and ours.
+
+    Our own statements never use the default one: a role that may create in one of its schemas could make them call
+    its own functions and operators.
     """
     row = one(connection, statement("expressions.paths"))
     _look_up(connection, row["default_path"])
-    theirs = one(connection, statement("expressions.schemas"))["schemas"]
+    default_schemas = one(connection, statement("expressions.schemas"))["schemas"]
     _look_up(connection, row["our_path"])
-    differ = tuple(schema for schema in theirs if schema not in row["schemas"])
+    differ = tuple(schema for schema in default_schemas if schema not in row["schemas"])
     return Paths(row["default_path"], row["our_path"], differ)
 
 
 def create_view(connection: Connection, query: sql.Composed, path: str, ours: str) -> None:
-    """Has Postgres understand a user's expression as by `path`; executes nothing of it."""
+    """Creates a view, with a user's expression parsed under the search_path `path`. Executes nothing of it."""
     _look_up(connection, path)
-    # binary: by the extended protocol, which takes one statement only
+    # binary, for the extended protocol, which accepts only a single statement
     connection.cursor(binary=True).execute(query)
     _look_up(connection, ours)
 
 
 def pin(connection: Connection, source: Source, user_sql: str, paths: Paths) -> str:
-    """The expression with every name qualified. Raises Refused where it can't be spelled out."""
+    """Returns the expression with every name qualified. Raises Refused if that isn't possible."""
     meant = _spelled_out(connection, source, user_sql, paths.default, paths.ours)
     for spelling in (meant, user_sql):
         try:
@@ -64,13 +67,13 @@ def pin(connection: Connection, source: Source, user_sql: str, paths: Paths) -> 
         except psycopg.Error:
             continue
     raise Refused(
-        "the expression means something else under the search_path of a worker",
+        "the expression would mean something else under a worker's search_path",
         hint="qualify its functions, types and operators: extensions.unaccent(body), a OPERATOR(extensions.=) b",
     )
 
 
 def same_meaning(connection: Connection, source: Source, stored: str, pinned: str) -> bool:
-    """Whether a stored expression is the pinned one, which another version of Postgres may print differently."""
+    """Whether two pinned expressions are equal, which different versions of Postgres may print differently."""
     if stored == pinned:
         return True
     try:
@@ -81,16 +84,16 @@ def same_meaning(connection: Connection, source: Source, stored: str, pinned: st
 
 
 def require_same_bodies(loose: tuple[str, ...], paths: Paths) -> None:
-    """`loose` are functions whose bodies look names up when they run, and that have no search_path of their own.
+    """Raises Refused if the default search_path has schemas that may change what functions of `loose` do.
 
-    Raises Refused where the default search_path leads them to schemas beside public, whose operators may decide
-    what a comparison means.
+    `loose` are functions that look names up when they run, and have no search_path of their own. The operators in
+    schemas other than public may decide what a comparison means.
     """
     if loose and (others := [schema for schema in paths.differ if schema != "public"]):
         path = ", ".join(sql.Identifier(schema).as_string() for schema in (*others, "public"))
         raise Refused(
-            f"{', '.join(loose)} would look names up without {', '.join(others)}, which the default "
-            "search_path has and a worker's hasn't",
+            f"{', '.join(loose)} would look names up without {', '.join(others)}, which is on the default "
+            "search_path and not on a worker's",
             hint=_pinned_by(loose, path),
         )
 
@@ -98,10 +101,10 @@ def require_same_bodies(loose: tuple[str, ...], paths: Paths) -> None:
 def require_same_results(
     connection: Connection, source: Source, text: str, where: str | None, loose: tuple[str, ...]
 ) -> bool:
-    """Runs the expressions on the first rows as the application would, then as a worker does; False where there
-    is no row to try, or others' functions are on the way. Only what is trusted may come here.
+    """Runs the expressions on the first rows under the application's search_path, then under a worker's.
 
-    Raises Refused where a function of `loose` says something else then, or fails.
+    Returns False if that proves nothing: there is no row, or functions of other roles could be called. Pass only
+    trusted expressions. Raises Refused if a function of `loose` returns something else for a worker, or fails.
     """
     if not loose:
         return True
@@ -109,35 +112,35 @@ def require_same_results(
     _look_up(connection, before["default_path"])
     path = one(connection, statement("expressions.schemas"))["schemas"]
     _look_up(connection, before["our_path"])
-    query = statement("expressions.shared").format(trusts_owner=trusts("made.owner"))
+    query = statement("expressions.shared").format(trusts_owner=trusts("object.owner"))
     if one(connection, query, {"schemas": path})["shared"]:
-        return False  # what a body calls could be of anybody's making
+        return False  # a body could call functions of untrusted roles
     try:
-        meant = _some(connection, source, text, where, before["default_path"])
+        meant = _first_rows(connection, source, text, where, before["default_path"])
     except psycopg.Error:
-        return False  # a row that fails anyway, or takes too long: it says nothing
+        return False  # a row fails anyway, or takes too long, which proves nothing
     try:
-        same = _some(connection, source, text, where, before["our_path"]) == meant
-        words = "gives another result"
+        same = _first_rows(connection, source, text, where, before["our_path"]) == meant
+        problem = "returns another result"
     except psycopg.errors.QueryCanceled:
         return False
     except psycopg.Error as error:
-        same, words = False, f"fails ({error.sqlstate})"
+        same, problem = False, f"fails ({error.sqlstate})"
     if not same:
         raise Refused(
-            f"{', '.join(loose)} {words} under the search_path of a worker, which is pg_catalog alone",
+            f"{', '.join(loose)} {problem} under a worker's search_path, which is pg_catalog only",
             hint=_pinned_by(loose, "public, pg_temp"),
         )
     return bool(meant)
 
 
 def explain(connection: Connection, relation: sql.Identifier, condition: sql.Composable) -> None:
-    """Plans a condition on a row of a table, and executes nothing. Raises psycopg.Error where it isn't one.
+    """Plans a condition on rows of a table, and executes nothing. Raises psycopg.Error if it isn't valid.
 
-    Percent signs in both are doubled.
+    Percent signs in both arguments must be doubled.
     """
     query = statement("expressions.explain").format(source=relation, condition=condition)
-    # binary: by the extended protocol, which takes one statement only
+    # binary, for the extended protocol, which accepts only a single statement
     connection.cursor(binary=True).execute(query, {})
 
 
@@ -145,8 +148,8 @@ def _pinned_by(functions: tuple[str, ...], path: str) -> str:
     return "\n".join(f"ALTER FUNCTION {function} SET search_path = {path};" for function in functions)
 
 
-def _some(connection: Connection, source: Source, text: str, where: str | None, path: str) -> list[DictRow]:
-    query = statement("expressions.some").format(
+def _first_rows(connection: Connection, source: Source, text: str, where: str | None, path: str) -> list[DictRow]:
+    query = statement("expressions.first_rows").format(
         text=expression(text),
         wanted=expression(where or "true"),
         source=sql.Identifier(source.schema, source.table),
@@ -163,7 +166,7 @@ def _look_up(connection: Connection, path: str) -> None:
 
 
 def _spelled_out(connection: Connection, source: Source, user_sql: str, path: str = "", ours: str = "") -> str:
-    """The expression as Postgres prints it where nothing is on the search_path."""
+    """Returns the expression as Postgres prints it under an empty search_path, with every name qualified."""
     view = sql.Identifier("pgvector_sync", PIN)
     create_view(
         connection,

@@ -1,4 +1,4 @@
-"""Who may do what in our schema: a worker's role needs little, and the owner's rights are nobody else's."""
+"""Privileges in our schema: what a worker's role needs, lacks, and has beyond that."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _granted(tables: sql.SQL) -> sql.Composed:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Privileges on one table of one role, as GRANT and REVOKE spell them."""
+    """The privileges of one role on one table, in the syntax of GRANT and REVOKE."""
 
     role: str
     """PUBLIC, or the name of a role."""
@@ -31,11 +31,11 @@ class Grant:
     table: str
     privileges: tuple[str, ...]
     needed: tuple[str, ...] = ()
-    """What a worker needs of them on single columns."""
+    """Privileges on single columns that a worker needs, and that revoking would remove."""
 
     @property
     def revoke(self) -> str:
-        """The statements that take away what is not needed."""
+        """The statements that revoke what isn't needed."""
         grantee = self.role if self.role == "PUBLIC" else _quoted(self.role)
         table = _quoted(self.schema, self.table)
         revoke = f"REVOKE {', '.join(self.privileges)} ON {table} FROM {grantee};"
@@ -44,25 +44,25 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """Privileges that a worker needs, and the tables of our schema on which this role lacks them."""
+    """Privileges that a worker needs, and the tables on which the current role lacks them."""
 
     privileges: tuple[str, ...]
     tables: tuple[str, ...]
 
 
 def lacking(connection: Connection) -> list[Lacking]:
-    """What the current role lacks of what a worker needs in our schema; [] where it lacks nothing."""
+    """Returns the privileges that a worker needs in our schema and the current role lacks."""
     rows = connection.execute(statement("grants.lacking").format(spelled=_SPELLED))
     return [Lacking(tuple(row["privileges"]), tuple(row["tables"])) for row in rows]
 
 
 def only_reads(connection: Connection) -> bool:
-    """Whether the current role is a monitor's: it reads our tables and writes to none."""
+    """Whether the current role may read all our tables and write none, as a monitor does."""
     return bool(one(connection, statement("grants.only_reads").format(spelled=_SPELLED))["only_reads"])
 
 
 def excess(connection: Connection) -> list[Grant]:
-    """What any role but the owner may do beyond what a worker needs, in our schema and on targets."""
+    """Returns privileges beyond what a worker needs, of other roles than the owner, in our schema and targets."""
     query = statement("grants.excess").format(
         granted=_granted(part("grants.ours_and_targets")), spelled=_SPELLED, workers=_WORKERS
     )
@@ -73,33 +73,33 @@ def excess(connection: Connection) -> list[Grant]:
 
 
 def require_sole_author(connection: Connection) -> None:
-    """Raises Refused where a role with fewer rights than the current one may write what the current one would run.
+    """Raises Refused if a role with fewer rights than the current one may write what the current one would run.
 
-    The texts, conditions and addresses in `pipeline`, `source` and `provider` run with the rights of whoever
-    embeds, searches or counts: what a lesser role has written must not run as the owner.
+    The texts, conditions and addresses in `pipeline`, `source` and `provider` run with the rights of the role that
+    embeds, searches or counts. What a role with fewer rights has written must not run as the owner.
     """
     query = statement("grants.writers").format(granted=_granted(part("grants.declarations")), spelled=_SPELLED)
     roles = [row["role"] for row in connection.execute(query)]
     if roles:
         raise Refused(
             f"{', '.join(roles)} may change what this role would run as the owner of {SCHEMA}",
-            hint="`pgvector-sync doctor` says what to revoke (excess_grants)",
+            hint="`pgvector-sync doctor` shows what to revoke (excess_grants)",
         )
 
 
 def repeat(connection: Connection) -> None:
-    """Gives the roles that work with or read our tables what they need on new ones. For `migrate`."""
+    """Grants workers what they need on new tables, and SELECT to roles that read ours. For `migrate`."""
     _grant(connection, statement("grants.repeat").format(spelled=_SPELLED, workers=_WORKERS))
 
 
 def grant_target(connection: Connection, target: tuple[str, str]) -> None:
-    """Gives the roles of workers what they need on a target that was made in this transaction."""
+    """Grants workers what they need on a target that was created in this transaction."""
     query = statement("grants.on_target").format(workers=_WORKERS)
     _grant(connection, query, target=sql.Identifier(*target).as_string())
 
 
 def closed_to_workers(connection: Connection, oid: int) -> list[str]:
-    """The roles of workers that may read no column of a source."""
+    """Returns the workers' roles that may read no column of a source."""
     query = statement("grants.closed_to_workers").format(workers=_WORKERS)
     return [row["role"] for row in connection.execute(query, {"oid": oid})]
 
@@ -111,9 +111,9 @@ class Role:
     role: str
     superuser: bool
     bypasses: bool
-    """Row-level security doesn't apply to it."""
+    """Whether row-level security doesn't apply to it."""
     embedded: bool
-    """It is the one role of an embedded server."""
+    """Whether this is an embedded server, which has only one role."""
 
 
 def current_role(connection: Connection, *, embedded_cluster: str) -> Role:
@@ -122,23 +122,25 @@ def current_role(connection: Connection, *, embedded_cluster: str) -> Role:
 
 @dataclass(frozen=True, slots=True)
 class OwnSchema:
+    """Our schema, as the current role sees it."""
+
     role: str
     usable: bool
 
 
 def own_schema(connection: Connection) -> OwnSchema | None:
-    """Whether the current role may use our schema; None where there is none."""
+    """Returns whether the current role may use our schema; None if there is no such schema."""
     row = connection.execute(statement("grants.own_schema")).fetchone()
     return None if row is None else OwnSchema(**row)
 
 
 def closed_to_triggers(connection: Connection) -> list[str]:
-    """Owners of trigger functions who may not write to the outbox, so that every write to the source fails."""
+    """Returns owners of trigger functions that may not insert into the outbox: every write to the source fails."""
     return [row["owner"] for row in connection.execute(statement("grants.closed_to_triggers"))]
 
 
 def trigger_superusers(connection: Connection) -> list[str]:
-    """Superusers that own trigger functions."""
+    """Returns superusers that own trigger functions."""
     return [row["owner"] for row in connection.execute(statement("grants.trigger_superusers"))]
 
 
@@ -151,13 +153,13 @@ class Access:
     table: str
     role: str
     usable: bool
-    """Whether it may use the schema."""
+    """Whether the role may use the schema."""
     filtered: bool
-    """Row-level security hides rows from it."""
+    """Whether row-level security applies to the role, and may hide rows."""
     lacking: tuple[str, ...]
-    """Of SELECT, INSERT, UPDATE and DELETE."""
+    """Those of SELECT, INSERT, UPDATE and DELETE that the role lacks."""
     unreadable: tuple[str, ...]
-    """Columns that the pipeline reads, and the role may not."""
+    """Columns that the pipeline reads and the role may not."""
 
     @property
     def label(self) -> str:

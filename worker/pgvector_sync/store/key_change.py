@@ -1,4 +1,4 @@
-"""Which changes of a key leave every key as it is: another name, or a wider type of the same canonical form."""
+"""Changes of a key that leave its values the same: another name, or a wider type with the same canonical form."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _STRINGS = ("character varying", "text")
 
 @dataclass(frozen=True, slots=True)
 class KeyChange:
-    """One key column, before and after."""
+    """One key column, before and after a change."""
 
     before: KeyColumn
     after: KeyColumn
@@ -30,10 +30,10 @@ class KeyChange:
 
 
 def key_changes(before: Sequence[KeyColumn], after: Sequence[KeyColumn]) -> tuple[KeyChange, ...] | None:
-    """What differs between two keys whose values are written alike; None where they aren't the same key.
+    """Returns how two keys with the same values differ; None if their values differ.
 
-    Columns belong together by their position. Columns that have only changed places are another key: what is
-    stored would be read the wrong way round.
+    Columns are compared by position. The same columns in another order are another key, since the stored values
+    would be assigned to the wrong columns.
     """
     if len(before) != len(after):
         return None
@@ -48,7 +48,7 @@ def key_changes(before: Sequence[KeyColumn], after: Sequence[KeyColumn]) -> tupl
 
 
 def widens(before: str, after: str) -> bool:
-    """Whether every value of one type is one of the other, in the same canonical form and the same order."""
+    """Whether every value of type `before` is also one of `after`, with the same canonical form and order."""
     old, new = base_type(before), base_type(after)
     if old in _INTEGERS and new in _INTEGERS:
         return _INTEGERS.index(old) < _INTEGERS.index(new)
@@ -65,13 +65,13 @@ def _modifiers(type_name: str) -> list[int]:
 
 
 def _length(base: str, type_name: str) -> float:
-    """Characters; a varchar without a number has no limit."""
+    """The maximum number of characters; infinity for a varchar without a limit."""
     modifiers = _modifiers(type_name) if base == "character varying" else []
     return modifiers[0] if modifiers else float("inf")
 
 
 def _digits(type_name: str) -> tuple[float, float]:
-    """Digits before and after the point; without a number there is no limit."""
+    """The maximum number of digits before and after the decimal point; infinity if there is no limit."""
     modifiers = _modifiers(type_name)
     if not modifiers:
         return float("inf"), float("inf")

@@ -1,4 +1,4 @@
-"""Leases: who holds rows of work or a run, and for how long."""
+"""Leases: which process holds rows of work or a run, and for how long."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ class Lease:
 
     id: UUID
     holder: str
-    """The process, see `runtime.keeper.holder`."""
+    """The process that takes it, see `runtime.keeper.holder`."""
     expires_after: timedelta
+    """When it is suspected, unless it is renewed."""
     ends_after: timedelta
+    """When it ends, even if it is renewed."""
 
     @property
     def params(self) -> dict[str, object]:
@@ -32,41 +34,46 @@ class Lease:
 
 
 def renew(connection: Connection, ids: Collection[UUID], *, expires_after: timedelta) -> set[UUID]:
-    """Returns those that are renewed; the others are lost, or have ended."""
+    """Renews leases; returns those that were renewed. The others are lost, or have ended."""
     params = {"leases": list(ids), "expires_after": expires_after}
     return {row["id"] for row in connection.execute(statement("leases.renew"), params)}
 
 
 def silent(connection: Connection, *, grace: timedelta) -> bool:
-    """Whether `expire` has something to do; read-only."""
+    """Whether `expire` has anything to do. Only reads."""
     return bool(one(connection, statement("leases.silent"), {"grace": grace})["silent"])
 
 
 def expire(connection: Connection, *, grace: timedelta) -> int:
-    """Suspects leases that weren't renewed; returns how many are lost by now, and forgets those without rows."""
+    """Suspects leases that weren't renewed, loses those suspected for `grace`, and deletes lost ones without rows.
+
+    Returns how many were lost.
+    """
     lost = sum(row["lost"] for row in connection.execute(statement("leases.expire"), {"grace": grace}))
     connection.execute(statement("leases.forget"))
     return int(lost)
 
 
 def lose(connection: Connection, holder: str) -> int:
-    """Of a process that is known to be dead."""
+    """Loses the leases of a process that is known to be dead; returns how many."""
     return connection.execute(statement("leases.lose"), {"holder": holder}).rowcount
 
 
 def end(connection: Connection, pipeline_id: int, lease: UUID) -> None:
-    """After the last row is acknowledged or released; no-op while one isn't."""
+    """Deletes a lease after its last row was acknowledged or released. Does nothing before."""
     connection.execute(statement("leases.end"), {"lease": lease, "pipeline_id": pipeline_id})
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Rows of work that name a lease."""
+    """The number of rows of work with a lease."""
 
     in_flight: int
+    """Rows whose lease is valid."""
     abandoned: int
+    """Rows whose lease ended long ago."""
 
 
 def held(connection: Connection, *, abandoned_after: timedelta) -> Held:
-    """`abandoned` are those whose lease ended longer ago than that."""
+    """Counts rows with a lease. `abandoned_after`: how long after its end a lease counts as abandoned."""
     return Held(**one(connection, statement("leases.held"), {"abandoned_after": abandoned_after}))

@@ -1,7 +1,7 @@
-"""The locks we take, on rows and tables of our schema: a role needs UPDATE on them, while any that can connect can
-hold an advisory lock. All of them last to the end of the transaction, so that they pass PgBouncer.
+"""Locks on rows and tables of our schema.
 
-See docs/decisions/0031.
+They require UPDATE on these tables, whereas every role that can connect could hold an advisory lock. All of them
+last until the end of the transaction, so that they work with PgBouncer. See docs/decisions/0031.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Pipeline
 
 _DRAIN = 0
-"""Ids of pipelines begin at 1."""
+"""The id of the drain's lock. Those of pipelines begin at 1."""
 
 
 def lock_ledger(connection: Connection) -> None:
-    """One migration at a time. Waits up to lock_timeout. Raises psycopg.errors.LockNotAvailable."""
+    """Locks out other migrations until commit. Raises psycopg.errors.LockNotAvailable after lock_timeout."""
     connection.execute(statement("locks.lock_ledger"))
 
 
 def try_lock_drain(connection: Connection) -> bool:
-    """True if this transaction may drain. To take the lock is a write: look first whether there is an event."""
+    """Returns whether this transaction may drain. Taking the lock is a write, so check for an event first."""
     row = one(connection, statement("locks.try_lock"), {"id": _DRAIN})
     if not row["known"]:
         _lock(connection, _DRAIN)
@@ -28,17 +28,20 @@ def try_lock_drain(connection: Connection) -> bool:
 
 
 def lock_drain(connection: Connection) -> None:
-    """Keeps the drain out until commit. Raises psycopg.errors.LockNotAvailable."""
+    """Locks out the drain until commit. Raises psycopg.errors.LockNotAvailable after lock_timeout."""
     _lock(connection, _DRAIN)
 
 
 def lock_claims(connection: Connection, pipeline: Pipeline) -> None:
-    """One claim of a pipeline at a time, so that those in flight can be counted. Raises LockNotAvailable."""
+    """Locks out other claims of a pipeline, so that its batches in flight can be counted.
+
+    Raises psycopg.errors.LockNotAvailable after lock_timeout.
+    """
     _lock(connection, pipeline.id)
 
 
 def _lock(connection: Connection, lock: int) -> None:
-    """The row is added where there is none yet: a new pipeline, or a table that was restored empty."""
+    """Takes a lock. Adds its row if there is none: for a new pipeline, or after a restore without data."""
     if not connection.execute(statement("locks.lock"), {"id": lock}).rowcount:
         connection.execute(statement("locks.add"), {"id": lock})
         connection.execute(statement("locks.lock"), {"id": lock})

@@ -1,4 +1,4 @@
-"""Creates and upgrades the schema: numbered, named, checksummed, one process at a time."""
+"""Creates and upgrades the schema with numbered, checksummed migrations, in one process at a time."""
 
 from __future__ import annotations
 
@@ -31,12 +31,14 @@ _CREATED_MEANWHILE = (
     psycopg.errors.DuplicateObject,
     psycopg.errors.UniqueViolation,
 )
-"""Before the ledger exists there is nothing of ours to lock. A second process that creates the same schema waits
-for the first, fails with one of these, and finds everything when it tries again."""
+"""Errors after which a migration is retried. Before the ledger exists there is nothing to lock: a second process
+that creates the same schema waits for the first, fails with one of these, and finds everything when it retries."""
 
 
 @dataclass(frozen=True)
 class Migration:
+    """One file in `sql/migrations`."""
+
     number: int
     name: str
     path: Path
@@ -51,20 +53,21 @@ class Migration:
 
 
 def migrations(folder: Path | None = None) -> list[Migration]:
-    """The migrations of this program, in order."""
-    found = []
+    """Returns the migrations of this program, in order."""
+    known = []
     for path in sorted((folder or sql_folder() / "migrations").glob("*.sql")):
         match = _FILE.fullmatch(path.name)
         if match is None:
-            raise MigrationRefused(f"{path.name} is not named NNNN_name.sql")
-        found.append(Migration(int(match[1]), match[2], path))
-    return found
+            raise MigrationRefused(f"expected a name like NNNN_name.sql, got {path.name}")
+        known.append(Migration(int(match[1]), match[2], path))
+    return known
 
 
 def migrate(conninfo: str, *, folder: Path | None = None) -> list[Migration]:
-    """Brings the schema up to date and returns what was applied; [] when it already was.
+    """Upgrades the schema and returns the migrations that were applied; [] if it was up to date.
 
-    Raises Refused (version, extension, grant), MigrationRefused (newer or edited), psycopg.OperationalError.
+    Raises Refused for a wrong version, a missing extension or grant, MigrationRefused for a newer schema or an
+    edited migration, and psycopg.OperationalError.
     """
     known = migrations(folder)
     with connect(conninfo) as connection:
@@ -78,13 +81,13 @@ def migrate(conninfo: str, *, folder: Path | None = None) -> list[Migration]:
         except psycopg.errors.LockNotAvailable:
             raise Refused(
                 "another migration has been running for two minutes",
-                hint="look at pg_stat_activity, then run `pgvector-sync migrate` again",
+                hint="look for it in pg_stat_activity, then run `pgvector-sync migrate` again",
             ) from None
     raise AssertionError("unreachable")  # pragma: no cover - reraise=True
 
 
 def _migrate(connection: Connection, known: list[Migration]) -> list[Migration]:
-    """In one transaction. What it creates first is what keeps a second one waiting, see `_CREATED_MEANWHILE`."""
+    """Migrates in one transaction. Creating the ledger first blocks a second process, see `_CREATED_MEANWHILE`."""
     _create_ledger(connection)
     _require_extension(connection)
     applied = _apply(connection, known)
@@ -94,7 +97,7 @@ def _migrate(connection: Connection, known: list[Migration]) -> list[Migration]:
 
 
 def check_schema(connection: Connection, *, folder: Path | None = None) -> None:
-    """Raises MigrationRefused unless the database's schema is exactly this program's."""
+    """Raises MigrationRefused unless the database's schema is that of this program."""
     known = migrations(folder)
     state = one(connection, statement("migrations.schema_exists"))
     if not state["ledger_exists"]:
@@ -104,7 +107,7 @@ def check_schema(connection: Connection, *, folder: Path | None = None) -> None:
         raise Refused(
             f"role {state['role']} may not use the schema pgvector_sync",
             hint=f"GRANT USAGE ON SCHEMA pgvector_sync TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA "
-            f"pgvector_sync TO {role}; -- to look at it; what a worker needs: docs/operations.md",
+            f"pgvector_sync TO {role}; -- for reading; what a worker needs: docs/operations.md",
         )
     pending = _pending(connection, known)
     if pending:
@@ -115,13 +118,13 @@ def check_schema(connection: Connection, *, folder: Path | None = None) -> None:
 
 
 def newest(connection: Connection) -> str:
-    """The last migration that was applied, such as `0002_runs`."""
+    """Returns the last applied migration, such as `0002_runs`."""
     row = one(connection, statement("migrations.newest"))
     return f"{row['number']:04d}_{row['name']}"
 
 
 def _create_ledger(connection: Connection) -> None:
-    """Schema and ledger, where they don't exist yet."""
+    """Creates the schema and the ledger, unless they exist."""
     state = one(connection, statement("migrations.schema_exists"))
     if state["ledger_exists"]:
         return
@@ -133,12 +136,12 @@ def _create_ledger(connection: Connection) -> None:
     except psycopg.errors.InsufficientPrivilege as error:
         if state["schema_exists"]:
             raise _not_ours(state) from None
-        _require_extension(connection)  # if that is lacking too, it comes first
-        who = one(connection, statement("migrations.extension"))
+        _require_extension(connection)  # if it is missing too, that is reported first
+        server = one(connection, statement("migrations.extension"))
         raise Refused(
-            f"role {who['role']} may not create the schema pgvector_sync ({error.sqlstate})",
-            hint=f"GRANT CREATE ON DATABASE {sql.Identifier(who['database']).as_string()} "
-            f"TO {sql.Identifier(who['role']).as_string()};",
+            f"role {server['role']} may not create the schema pgvector_sync ({error.sqlstate})",
+            hint=f"GRANT CREATE ON DATABASE {sql.Identifier(server['database']).as_string()} "
+            f"TO {sql.Identifier(server['role']).as_string()};",
         ) from None
 
 
@@ -150,7 +153,7 @@ def _apply(connection: Connection, known: list[Migration]) -> list[Migration]:
         return []
     try:
         locks.lock_ledger(connection)
-        pending = _pending(connection, known)  # while we waited another may have applied them
+        pending = _pending(connection, known)  # another process may have applied them while we waited
         for migration in pending:
             connection.execute(
                 statement("migrations.record"),
@@ -177,7 +180,7 @@ def _pending(connection: Connection, known: list[Migration]) -> list[Migration]:
     newest = max((m.number for m in known), default=0)
     if any(number > newest for number in applied):
         raise MigrationRefused(
-            f"the database is at migration {max(applied):04d}, this program knows {newest:04d}",
+            f"expected a schema up to migration {newest:04d}, got {max(applied):04d}",
             hint="upgrade pgvector-sync on this machine: pip install --upgrade pgvector-sync",
         )
     for migration in known:
@@ -193,15 +196,15 @@ def _pending(connection: Connection, known: list[Migration]) -> list[Migration]:
 def _require_versions(connection: Connection) -> None:
     if connection.info.server_version < MINIMUM_POSTGRES:
         raise Refused(
-            f"PostgreSQL {connection.info.server_version // 10000} is too old",
-            hint="use PostgreSQL 15 or later",
+            f"expected PostgreSQL 15 or later, got {connection.info.server_version // 10000}",
+            hint="upgrade the server",
         )
 
 
 def _require_extension(connection: Connection) -> None:
-    found = one(connection, statement("migrations.extension"))
-    if found["installed"] is None:
-        if found["available"] is None:
+    extension = one(connection, statement("migrations.extension"))
+    if extension["installed"] is None:
+        if extension["available"] is None:
             raise Refused(
                 "this server has no pgvector",
                 hint="install pgvector on the server (https://github.com/pgvector/pgvector#installation)",
@@ -211,13 +214,13 @@ def _require_extension(connection: Connection) -> None:
                 connection.execute(statement("migrations.create_extension"))
         except psycopg.errors.InsufficientPrivilege:
             raise Refused(
-                f"role {found['role']} may not create the extension vector in {found['database']}",
+                f"role {extension['role']} may not create the extension vector in {extension['database']}",
                 hint="as an administrator, run: CREATE EXTENSION vector;",
             ) from None
-        found = one(connection, statement("migrations.extension"))
-    version = tuple(int(part) for part in re.findall(r"\d+", found["installed"])[:2])
+        extension = one(connection, statement("migrations.extension"))
+    version = tuple(int(part) for part in re.findall(r"\d+", extension["installed"])[:2])
     if version < MINIMUM_PGVECTOR:
         raise Refused(
-            f"pgvector {found['installed']} is too old, 0.7 is needed",
+            f"expected pgvector 0.7 or later, got {extension['installed']}",
             hint="run: ALTER EXTENSION vector UPDATE;",
         )

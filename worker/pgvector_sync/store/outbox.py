@@ -1,4 +1,4 @@
-"""The outbox: events in, work out."""
+"""The outbox: moves events into work, parks and adds events, and lists sweeps."""
 
 from __future__ import annotations
 
@@ -15,32 +15,40 @@ from pgvector_sync.model import Key
 
 @dataclass(frozen=True, slots=True)
 class Drained:
+    """The result of moving one slice of events."""
+
     events: int
-    """Those that were moved."""
+    """Events that were moved."""
     rows: int
+    """Rows of work that were added or changed."""
     seen: int
-    """With those that were left because the work row of their key is locked, and those that were parked."""
+    """Events that were read, including those that were left or parked."""
     last_id: int
+    """The highest id that was read."""
     first_left: int | None
+    """The lowest id of an event that was left, because the work row of its key is locked."""
     parked: int = 0
-    """Their key can't become work."""
+    """Events that were parked, because their key can't become work."""
     faults: tuple[str, ...] = ()
-    """The error classes of those."""
+    """The error classes of parked events."""
 
 
 def enqueue(connection: Connection, pipeline: str, keys: Sequence[Sequence[object]]) -> None:
-    """Has rows looked at again, with the rights of an application. Raises what the SQL function raises."""
+    """Enqueues rows with the SQL function for applications. Raises psycopg.Error as the function does."""
     params = {"pipeline": pipeline, "keys": [Jsonb(list(key)) for key in keys]}
     connection.execute(statement("outbox.enqueue"), params)
 
 
 def waits(connection: Connection, *, after_id: int) -> bool:
-    """Whether there is an event beyond `after_id`. Comes before the lock of the drain, see the statement."""
+    """Whether there is an event after `after_id`. Check it before locking the drain, see the statement."""
     return bool(one(connection, statement("outbox.waits"), {"after_id": after_id})["waits"])
 
 
 def move(connection: Connection, *, after_id: int, limit: int, burst: int) -> Drained:
-    """Moves up to `limit` events beyond `after_id` into work; `burst` of one transaction go to the bulk lane."""
+    """Moves up to `limit` events after `after_id` into work.
+
+    `burst` or more events of one transaction go to the bulk lane.
+    """
     row = one(connection, statement("outbox.drain"), {"after_id": after_id, "limit": limit, "burst": burst})
     return Drained(
         row["events"],
@@ -54,46 +62,46 @@ def move(connection: Connection, *, after_id: int, limit: int, burst: int) -> Dr
 
 
 def lock_first(connection: Connection, *, after_id: int) -> int | None:
-    """The id of the first event beyond `after_id`, held until commit."""
+    """Locks the first event after `after_id` until commit; returns its id, None if there is none."""
     row = connection.execute(statement("outbox.lock_first"), {"after_id": after_id}).fetchone()
     return None if row is None else int(row["id"])
 
 
 def park(connection: Connection, event_id: int, error_class: str) -> None:
-    """Leaves an event behind as a dead letter."""
+    """Parks an event as a dead letter."""
     connection.execute(statement("outbox.park_event"), {"id": event_id, "error_class": error_class})
 
 
 def add_parked(connection: Connection, source_id: int, key: Key, error_class: str) -> None:
-    """A dead letter for a key that has no event."""
+    """Adds a dead letter for a key without an event."""
     params = {"source_id": source_id, "key": Jsonb(list(key)), "error_class": error_class}
     connection.execute(statement("outbox.add_parked"), params)
 
 
 EventId = tuple[int, str]
-"""An event's id and its transaction's: after a logical replication upgrade, ids repeat."""
+"""The ids of an event and its transaction, since event ids repeat after an upgrade by logical replication."""
 
 
 def sweeps(connection: Connection) -> dict[int, list[EventId]]:
-    """Pending TRUNCATE events by source id."""
-    found: dict[int, list[EventId]] = {}
+    """Returns pending TRUNCATE events, by source id."""
+    events: dict[int, list[EventId]] = {}
     for row in connection.execute(statement("outbox.sweeps")):
-        found.setdefault(row["source_id"], []).append((row["id"], row["xid"]))
-    return found
+        events.setdefault(row["source_id"], []).append((row["id"], row["xid"]))
+    return events
 
 
 def add_sweep(connection: Connection, source_id: int) -> None:
-    """Asks for a walk over the targets of a source, as a TRUNCATE does."""
+    """Requests a sweep of the targets of a source, as a TRUNCATE does."""
     connection.execute(statement("outbox.add_sweep"), {"source_id": source_id})
 
 
 def finish_sweep(connection: Connection, events: list[EventId]) -> None:
-    """Removes the events of a sweep that has reached the end of every target."""
+    """Deletes the events of a sweep that has reached the end of every target."""
     params = {"ids": [event_id for event_id, _ in events], "xids": [xid for _, xid in events]}
     connection.execute(statement("outbox.finish_sweep"), params)
 
 
 def age(connection: Connection) -> timedelta | None:
-    """How long the oldest event has waited for the drain; None: no event waits."""
-    found: timedelta | None = one(connection, statement("outbox.oldest"))["age"]
-    return found
+    """Returns how long the oldest event has waited for the drain; None if no event waits."""
+    oldest: timedelta | None = one(connection, statement("outbox.oldest"))["age"]
+    return oldest

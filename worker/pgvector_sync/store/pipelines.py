@@ -1,4 +1,4 @@
-"""Pipelines, their sources and providers, and the states between them."""
+"""Pipelines, their providers, and changes of their state."""
 
 from __future__ import annotations
 
@@ -52,24 +52,26 @@ def _all() -> sql.Composed:
 
 
 def all_pipelines(connection: Connection) -> list[Pipeline]:
+    """Returns all pipelines, ordered by name."""
     return [_pipeline(row) for row in connection.execute(_all(), {"name": None})]
 
 
 def find_pipeline(connection: Connection, name: str) -> Pipeline | None:
+    """Returns the pipeline with this name; None if there is none."""
     row = connection.execute(_all(), {"name": name}).fetchone()
     return None if row is None else _pipeline(row)
 
 
 def require_pipeline(connection: Connection, name: str) -> Pipeline:
-    """Raises Refused with the names that exist."""
-    found = find_pipeline(connection, name)
-    if found is None:
-        names = [pipeline.name for pipeline in all_pipelines(connection)]
+    """Returns the pipeline with this name. Raises Refused if there is none."""
+    pipeline = find_pipeline(connection, name)
+    if pipeline is None:
+        names = [each.name for each in all_pipelines(connection)]
         raise Refused(
             f"there is no pipeline {name}",
-            hint=f"there is {', '.join(names)}" if names else "declare one and run `pgvector-sync apply`",
+            hint=f"known pipelines: {', '.join(names)}" if names else "declare one and run `pgvector-sync apply`",
         )
-    return found
+    return pipeline
 
 
 def _pipeline(row: dict[str, Any]) -> Pipeline:
@@ -101,7 +103,7 @@ def _options(row: dict[str, Any]) -> Options:
 
 
 def _stored(options: Options) -> dict[str, Any]:
-    """Column → value."""
+    """The values to store, by column."""
     written = {option.column: option.write(getattr(options, name)) for name, option in OPTIONS.items()}
     return {column: Jsonb(value) if isinstance(value, dict) else value for column, value in written.items()}
 
@@ -116,7 +118,7 @@ def add(
     read_columns: Iterable[str],
     options: Options,
 ) -> int:
-    """A new pipeline; returns its id."""
+    """Adds a pipeline; returns its id."""
     values = {
         "name": name,
         "source_id": source.id,
@@ -138,7 +140,10 @@ def change(
     options: Options,
     bump: bool,
 ) -> bool:
-    """`bump` fences off every batch that was claimed before. False where the pipeline is being removed."""
+    """Updates a pipeline. Returns False if it is being removed.
+
+    bump: fence off every batch that was claimed before.
+    """
     values = {
         "id": pipeline.id,
         "bump": bump,
@@ -159,11 +164,13 @@ def _stored_meaning(meant: Expressions, read_columns: Iterable[str]) -> dict[str
 
 
 def providers(connection: Connection) -> dict[str, Provider]:
+    """Returns the stored providers, by name."""
     query = statement("pipelines.providers").format(provider_columns=_names(_PROVIDER))
     return {row["name"]: Provider(**row) for row in connection.execute(query)}
 
 
 def put_provider(connection: Connection, provider: Provider) -> None:
+    """Adds or updates a provider, and lets pipelines that wait for it try at once."""
     query = statement("pipelines.put_provider").format(
         provider_columns=_names(_PROVIDER), provider_values=_values(_PROVIDER)
     )
@@ -172,7 +179,7 @@ def put_provider(connection: Connection, provider: Provider) -> None:
 
 
 def rekey(connection: Connection, source: Source, before: Sequence[KeyColumn]) -> dict[str, int]:
-    """Fences off what was claimed under the old key, for all pipelines of a source; returns their ids by name."""
+    """Fences off what was claimed under the old key, in all pipelines of a source; returns their ids by name."""
     params = {
         "id": source.id,
         "columns_before": [column.name for column in before],
@@ -182,29 +189,29 @@ def rekey(connection: Connection, source: Source, before: Sequence[KeyColumn]) -
 
 
 def start_removing(connection: Connection, pipeline: Pipeline) -> None:
-    """From the commit on nothing is claimed, drained or written for it."""
+    """Starts the removal of a pipeline. From the commit on nothing is claimed, drained or written for it."""
     connection.execute(statement("pipelines.removing"), {"id": pipeline.id})
 
 
 def hold(connection: Connection, pipeline: Pipeline) -> bool:
-    """The first step of a write: True while the pipeline is the one that was claimed. Holds it until commit."""
+    """Locks the pipeline until commit, as the first step of a write. False if it has changed since the claim."""
     params = {"id": pipeline.id, "spec_version": pipeline.spec_version}
     return connection.execute(statement("pipelines.hold"), params).rowcount == 1
 
 
 def take_probe(connection: Connection, pipeline: Pipeline, *, hold_for: timedelta) -> bool:
-    """True for the one worker that may try a provider in cool-down; the others wait for what it finds."""
+    """Returns whether this worker may send the probe of a pipeline in cool-down. Only one worker may."""
     params = {"id": pipeline.id, "hold": hold_for}
     return connection.execute(statement("pipelines.take_probe"), params).rowcount == 1
 
 
 def release_probe(connection: Connection, pipeline: Pipeline) -> None:
-    """There was nothing to probe with; the next may try at once."""
+    """Lets the next probe be sent at once, because there was nothing to probe with."""
     connection.execute(statement("pipelines.release_probe"), {"id": pipeline.id})
 
 
 def recovered(connection: Connection, pipeline: Pipeline) -> bool:
-    """A probe succeeded. False if the pipeline had been paused or resumed meanwhile."""
+    """Makes a pipeline active after a successful probe. Returns False if it was paused or resumed meanwhile."""
     return connection.execute(statement("pipelines.recovered"), {"id": pipeline.id}).rowcount == 1
 
 
@@ -219,7 +226,7 @@ def provider_failed(
     backoff_first: timedelta,
     backoff_longest: timedelta,
 ) -> bool:
-    """Into `cooling_down` or `misconfigured`. False if another batch has said so before us."""
+    """Sets the state to `cooling_down` or `misconfigured`. Returns False if another batch has done so before."""
     params = {
         "id": pipeline.id,
         "state": state,
@@ -233,24 +240,24 @@ def provider_failed(
 
 
 def rate_limited(connection: Connection, pipeline: Pipeline) -> int:
-    """The limit is the model's, not the pipeline's: the others that use it cool down until the same moment."""
+    """Cools down the other pipelines of the provider and model, which share the rate limit; returns how many."""
     return connection.execute(statement("pipelines.rate_limited"), {"id": pipeline.id}).rowcount
 
 
 def pause(connection: Connection, name: str, reason: str | None) -> bool:
-    """False if it was paused already."""
+    """Pauses a pipeline. Returns False if it is already paused."""
     return connection.execute(statement("pipelines.pause"), {"name": name, "reason": reason}).rowcount == 1
 
 
 def resume(connection: Connection, name: str) -> bool:
-    """False if it was running already."""
+    """Resumes a pipeline. Returns False if it is already active."""
     return connection.execute(statement("pipelines.resume"), {"name": name}).rowcount == 1
 
 
 def forget(connection: Connection, pipeline: Pipeline) -> None:
-    """Takes the pipeline out of all our tables; the source and the provider too, if nobody needs them."""
+    """Deletes a pipeline from all our tables, and its source and provider if no other pipeline uses them."""
     connection.execute(statement("pipelines.hold_runs"), {"id": pipeline.id})
     if one(connection, statement("pipelines.forget"), {"id": pipeline.id})["gone"] != 1:
-        raise Refused(f"{pipeline.name} was removed by somebody else", hint="nothing is left to do")
+        raise Refused(f"{pipeline.name} was removed by another command", hint="nothing is left to do")
     sources.forget(connection, pipeline.source.id)
     connection.execute(statement("pipelines.forget_providers"))

@@ -1,4 +1,4 @@
-"""What a user's expressions read and need: Postgres parses them as a view, which is rolled back."""
+"""Finds out what a user's expressions read and need: Postgres parses them as a view, which is rolled back."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from pgvector_sync.store.catalog import Table, columns_hint
 from pgvector_sync.store.expressions import Paths
 
 PROBE = "expression_probe"
-"""The view, in our schema."""
+"""The name of the view, in our schema."""
 _SYSTEM_ATTRIBUTE = re.compile(r"\{VAR :varno \d+ :varattno -\d")
 _WHOLE_ROW = re.compile(r"\{VAR :varno \d+ :varattno 0 ")
 _FUNCTION = re.compile(r":(?:funcid|opfuncid) (\d+)")
 _EXPRESSION_STATES = ("0A", "22", "42")
-"""SQLSTATE classes of an expression that is wrong: not supported, data exception, syntax or access rule."""
+"""SQLSTATE classes of a wrong expression: not supported, data exception, syntax error or access rule violation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expressions:
-    """Text and `where` as Postgres has understood them."""
+    """Text and `where` as Postgres has parsed them."""
 
     columns: tuple[str, ...]
-    """What they read."""
+    """The columns that they read."""
     text: str
     where: str | None
-    """With every name qualified, so that they mean the same whatever the search_path is."""
+    """Text and `where` with every name qualified, so that they mean the same under every search_path."""
     depends: tuple[Need, ...]
-    """What they need besides the row and what every Postgres has."""
+    """The objects outside pg_catalog that they need."""
     loose: tuple[str, ...]
-    """Functions among it that look names up when they run."""
+    """Functions that look names up when they run, and have no search_path of their own."""
 
 
 def understand(
     connection: Connection, source: Source, table: Table, text_sql: str, where_sql: str | None
 ) -> Expressions:
-    """Has Postgres parse text and `where` as a view that is rolled back, under the search_path that an application
-    has by default: what `=` is for a citext depends on it.
+    """Makes Postgres parse text and `where`, as a view that is rolled back.
 
-    Raises Refused for an expression that doesn't parse, isn't boolean (where), reads another table, is volatile
-    or depends on the time: a change of those would go unnoticed.
+    They are parsed under the default search_path, as the application would: it decides what `=` is for a citext.
+    Raises Refused for an expression that isn't valid, or for a `where` that isn't boolean; also for one that reads
+    other rows or tables, is volatile or depends on the time, because such changes would go unnoticed.
     """
     try:
         with connection.transaction(force_rollback=True):
@@ -62,17 +62,17 @@ def understand(
     except psycopg.Error as error:
         if (error.sqlstate or "")[:2] not in _EXPRESSION_STATES:
             raise
-        # the message names columns and functions of the user's expression; DETAIL, which may quote rows, stays out
-        primary = error.diag.message_primary or "it does not parse"
+        # the message names columns and functions of the expression; DETAIL, which may quote rows, isn't used
+        primary = error.diag.message_primary or "syntax error"
         raise Refused(
-            f"the expression is not valid for {source.label}: {primary}", hint=columns_hint(table)
+            f"the expression isn't valid for {source.label}: {primary}", hint=columns_hint(table)
         ) from None
 
 
 def _probe(
     connection: Connection, source: Source, table: Table, text_sql: str, where_sql: str | None, paths: Paths
 ) -> tuple[list[str], bool]:
-    """The columns that are read, and whether a whole row is, with columns that come later."""
+    """Returns the columns that are read, and whether a whole row is, which includes columns added later."""
     view = sql.Identifier("pgvector_sync", PROBE)
     expressions.create_view(
         connection,
@@ -85,34 +85,34 @@ def _probe(
         paths.default,
         paths.ours,
     )
-    found = one(
+    reads = one(
         connection,
         statement("probe.reads"),
         {"source_oid": table.oid, "view": f"pgvector_sync.{PROBE}"},
     )
-    if found["others"]:
+    if reads["others"]:
         raise Refused(
-            f"the expression reads {', '.join(found['others'])}, whose changes no trigger on {source.label} sees",
-            hint="keep what the text needs in the row itself (a column, or a trigger of your own that fills one)",
+            f"the expression reads {', '.join(reads['others'])}, whose changes triggers on {source.label} miss",
+            hint="store what the text needs in the row itself, in a column that a trigger of your own fills",
         )
-    tree = found["tree"]
-    if found["own_reads"] > 1:
+    tree = reads["tree"]
+    if reads["own_reads"] > 1:
         raise Refused(
             f"the expression reads other rows of {source.label}",
-            hint="a change of those would not reach this row; keep what the text needs in the row itself",
+            hint="store what the text needs in the row itself: a change of other rows would go unnoticed",
         )
     if _SYSTEM_ATTRIBUTE.search(tree):
         raise Refused("the expression reads a system column", hint="use the table's own columns")
     functions = sorted({int(oid) for oid in _FUNCTION.findall(tree)})
     volatile = [r["name"] for r in connection.execute(statement("probe.volatile"), {"oids": functions})]
     if "{SQLVALUEFUNCTION" in tree:
-        volatile.append("current_date or its like")
+        volatile.append("current_date or similar")
     if volatile:
         raise Refused(
             f"the expression depends on more than the row: {', '.join(volatile)}",
-            hint="its result would change without the row changing, and the vector would be stale unnoticed",
+            hint="use only the row's columns: otherwise its result could change without an update of the row",
         )
-    columns = set(found["columns"])
+    columns = set(reads["columns"])
     whole = _WHOLE_ROW.search(tree) is not None
     if whole or any(c.virtual and c.name in columns for c in table.columns):
         columns = {column.name for column in table.columns if not column.virtual}
@@ -120,12 +120,12 @@ def _probe(
 
 
 def _depends(connection: Connection) -> tuple[Need, ...]:
-    """What the probing view needs outside pg_catalog: functions, operators, types, collations."""
+    """Returns the functions, operators, types and collations outside pg_catalog that the view needs."""
     rows = connection.execute(statement("probe.depends"), {"view": f"pgvector_sync.{PROBE}"})
     return tuple(Need(**row) for row in rows)
 
 
 def _loose(connection: Connection) -> tuple[str, ...]:
-    """Functions whose bodies look names up when they run, and that have no search_path of their own."""
+    """Returns functions that look names up when they run, and have no search_path of their own."""
     rows = connection.execute(statement("probe.loose"), {"view": f"pgvector_sync.{PROBE}"})
     return tuple(row["function"] for row in rows)

@@ -1,4 +1,4 @@
-"""A pipeline's rows: text and fingerprint of the source, vectors of the target."""
+"""A pipeline's rows: texts and fingerprints of the source, and vectors of the target."""
 
 from __future__ import annotations
 
@@ -21,45 +21,49 @@ from pgvector_sync.store.trust import require_own_target, require_trusted
 from pgvector_sync.store.work import jsonb_keys
 
 Vector32 = NDArray[np.float32]
+"""A vector, of shape (dimensions,)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRow:
-    """A row as it was read. `fingerprint` None: gone, not wanted, or blank; `text` None besides: not fetched,
-    too large itself or one too many beside the others.
-    """
+    """A row as it was read from the source."""
 
     key: Key
     fingerprint: bytes | None
+    """None if the row is deleted, not wanted or blank."""
     text: str | None
+    """None if there is no fingerprint, or the text wasn't fetched: it is too large, or the batch is full."""
     octets: int | None
+    """The size of the text in bytes."""
     stored_fingerprint: bytes | None
+    """None if there is no vector."""
 
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text that would be embedded; `text` None: too large."""
+    """A text that would be embedded."""
 
     fingerprint: bytes
     text: str | None
+    """None if it is too large."""
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """The second look, after the work row is locked."""
+    """The fingerprints of a row, read again after its work row is locked."""
 
     fingerprint: bytes | None
     stored_fingerprint: bytes | None
 
 
 BATCH_BYTES = 16 * 2**20
-"""Of text in one batch: a worker holds it many times over, while tokens are counted and a request is built."""
+"""The maximum size of a batch's text. A worker holds it several times while it builds requests."""
 
 
 def read(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limit: int) -> list[SourceRow]:
-    """Reads text and fingerprint, and of texts no more than BATCH_BYTES and one.
+    """Reads texts and fingerprints. After BATCH_BYTES of text, it fetches no further texts.
 
-    Raises psycopg.DataError and its like where a row makes the expression fail, and DatabaseRefuses.
+    Raises psycopg.DataError or similar if an expression fails on a row, and DatabaseRefuses.
     """
     require_trusted(connection, shape.pipeline)
     params = {
@@ -75,9 +79,9 @@ def read(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limi
 
 
 def texts(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limit: int) -> list[Text]:
-    """Of the rows that should have a vector. Reads the source alone, so that the target needn't be there yet.
+    """Reads the texts of rows that should have a vector. The target needn't exist.
 
-    Raises psycopg.DataError and its like where a row makes the expression fail, and DatabaseRefuses.
+    Raises psycopg.DataError or similar if an expression fails on a row, and DatabaseRefuses.
     """
     require_trusted(connection, shape.pipeline)
     params = {"keys": jsonb_keys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
@@ -85,7 +89,7 @@ def texts(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_lim
 
 
 def look(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limit: int) -> dict[Key, Look]:
-    """The fingerprints as they are now. Raises DatabaseRefuses."""
+    """Reads the current fingerprints. Raises DatabaseRefuses."""
     require_trusted(connection, shape.pipeline)
     params = {"keys": jsonb_keys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
     return {
@@ -95,18 +99,18 @@ def look(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limi
 
 
 def explain(connection: Connection, shape: Shape, condition: sql.Composable) -> None:
-    """Plans a condition on a row of the source, and executes nothing. Raises psycopg.Error where it isn't one."""
+    """Plans a condition on rows of the source, and executes nothing. Raises psycopg.Error if it isn't valid."""
     require_trusted(connection, shape.pipeline)
     expressions.explain(connection, shape.source, condition)
 
 
 def require_open_to_writes(connection: Connection, shape: Shape) -> None:
-    """Raises psycopg.errors.LockNotAvailable while somebody locks the target as a whole."""
+    """Raises psycopg.errors.LockNotAvailable while another session locks the whole target."""
     connection.execute(target.open_to_writes(shape), {})
 
 
 def reusable(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]) -> dict[bytes, Vector32]:
-    """Stored vectors of these fingerprints: same spec, same text."""
+    """Returns stored vectors with these fingerprints, that is, of the same spec and text."""
     if not fingerprints:
         return {}
     require_trusted(connection, shape.pipeline)
@@ -116,14 +120,14 @@ def reusable(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]
 
 
 def known(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]) -> set[bytes]:
-    """Those of the fingerprints that are stored."""
+    """Returns those of the fingerprints that are stored."""
     return {
         row["fingerprint"] for row in connection.execute(target.known(shape), {"fingerprints": list(fingerprints)})
     }
 
 
 WRITE_STATEMENTS = 4
-"""Round trips of `write`."""
+"""The number of round trips of `write`."""
 
 
 def write(connection: Connection, shape: Shape, vectors: Sequence[tuple[Passage, Vector32]]) -> None:
@@ -140,7 +144,10 @@ def write(connection: Connection, shape: Shape, vectors: Sequence[tuple[Passage,
     written = connection.execute(target.write(shape), params).rowcount
     if written != len(vectors):  # the keys are distinct and locked
         label = shape.pipeline.target_label
-        raise DatabaseRefuses(f"{label} swallows what is written: a trigger of its own, perhaps")
+        raise DatabaseRefuses(
+            f"expected {len(vectors)} rows written to {label}, got {written}",
+            hint="check the triggers and rules of the target",
+        )
     require_own_target(connection, shape.pipeline)
     connection.execute(target.trim(shape), {"keys": keys, "chunks": 1})
 
@@ -161,7 +168,7 @@ def page(
     conditions: Sequence[sql.Composable] = (),
     since: datetime | None = None,
 ) -> list[tuple[Key, bool]]:
-    """The next keys of the source, in its own key order, each with whether it meets all conditions."""
+    """Returns the next keys of the source in key order, each with whether its row meets all conditions."""
     require_trusted(connection, shape.pipeline, whole=bool(conditions))
     query = source.page(shape, from_start=after is None, conditions=conditions)
     params = {
@@ -172,10 +179,10 @@ def page(
         "spec": shape.pipeline.spec.digest,
         "text_limit": text_limit,
     }
-    return [(tuple(row["key"]), row["asked"]) for row in connection.execute(query, params)]
+    return [(tuple(row["key"]), row["matches"]) for row in connection.execute(query, params)]
 
 
-def asked(
+def matching(
     connection: Connection,
     shape: Shape,
     keys: Sequence[Key],
@@ -184,7 +191,7 @@ def asked(
     text_limit: int,
     since: datetime | None,
 ) -> set[Key]:
-    """Those of the keys whose row meets all conditions, or is gone."""
+    """Returns those of the keys whose row meets all conditions, or is deleted."""
     require_trusted(connection, shape.pipeline, whole=True)
     params = {
         "keys": jsonb_keys(keys),
@@ -193,11 +200,11 @@ def asked(
         "spec": shape.pipeline.spec.digest,
         "text_limit": text_limit,
     }
-    return {tuple(row["key"]) for row in connection.execute(source.asked(shape, conditions), params)}
+    return {tuple(row["key"]) for row in connection.execute(source.matching(shape, conditions), params)}
 
 
 def lock_page(connection: Connection, shape: Shape, after: Key | None, *, limit: int) -> list[Key]:
-    """The next keys of the target (a key with several chunks comes several times), their rows locked."""
+    """Locks the next rows of the target; returns their keys, one per chunk."""
     require_trusted(connection, shape.pipeline)
     query = target.lock_page(shape, from_start=after is None)
     params = {"after": None if after is None else Jsonb(list(after)), "limit": limit}
@@ -205,6 +212,6 @@ def lock_page(connection: Connection, shape: Shape, after: Key | None, *, limit:
 
 
 def remove_orphans(connection: Connection, shape: Shape, keys: Sequence[Key]) -> int:
-    """Of these locked keys, removes the vectors of those without a source row; returns how many."""
+    """Removes the vectors of those locked keys that have no source row; returns how many."""
     require_own_target(connection, shape.pipeline)
     return connection.execute(target.remove_orphans(shape), {"keys": jsonb_keys(keys)}).rowcount

@@ -1,4 +1,4 @@
-"""Runs: the request is a row, the worker holds a lease on it, the watermark says how far it is."""
+"""Runs: the row is the request, the worker holds a lease on it, and the watermark is its progress."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pgvector_sync.store.work import jsonb_keys
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRun:
-    """A run that this process carries out for a while."""
+    """A run that this process has claimed."""
 
     id: int
     kind: Kind
@@ -30,7 +30,7 @@ class ClaimedRun:
     walked: bool
     started_at: datetime
     claimed_at: datetime
-    """By the database's clock."""
+    """The database's time of the claim."""
     lease: UUID
     spec_version: int = 1
     counts: dict[str, int] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class ClaimedRun:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as `runs list` shows it."""
+    """A run, as `runs list` shows it."""
 
     id: int
     pipeline: str
@@ -48,17 +48,17 @@ class Run:
     """`running`, `finished`, `cancelled` or `failed`."""
     reason: str | None
     requested_by: str
-    """The role that asked for it."""
+    """The role that requested it."""
     request: Request | Unreadable
-    """What was asked for."""
     rows_total: int | None
-    """An estimate, made at the start."""
+    """Estimated at the start."""
     rows_seen: int
     rows_enqueued: int
     walked: bool
     waiting: int
-    """Of those enqueued, how many are not done yet."""
+    """The number of enqueued rows that aren't processed yet."""
     dead: int
+    """The number of enqueued rows that became dead letters."""
     counts: dict[str, int]
     samples: dict[str, list[Any]]
     started_at: datetime
@@ -70,46 +70,46 @@ class Run:
 
 
 def start(connection: Connection, pipeline_id: int, request: Request, *, rows_total: int | None) -> int | None:
-    """Writes the run; returns its id. None where another reconciliation of the pipeline is running."""
-    params = {**_asked(pipeline_id, request), "rows_total": rows_total}
+    """Inserts a run; returns its id, None if another reconciliation of the pipeline is running."""
+    params = {**_params(pipeline_id, request), "rows_total": rows_total}
     row = connection.execute(statement("runs.start"), params).fetchone()
     return None if row is None else int(row["id"])
 
 
-def _asked(pipeline_id: int, request: Request) -> dict[str, Any]:
+def _params(pipeline_id: int, request: Request) -> dict[str, Any]:
     return {"pipeline_id": pipeline_id, "kind": request.kind, "options": Jsonb(options_of(request))}
 
 
 def start_backfill(connection: Connection, pipeline_id: int, *, rows_total: int) -> int:
-    """Writes the run that enqueues every row, in place of one still running; returns its id."""
+    """Inserts a backfill, which replaces a running one; returns its id."""
     supersede(connection, pipeline_id, Kind.BACKFILL)
     started = start(connection, pipeline_id, Backfill(), rows_total=rows_total)
-    assert started is not None  # noqa: S101  only a reconciliation can be refused
+    assert started is not None  # noqa: S101  only a reconciliation conflicts with another
     return started
 
 
 def supersede(connection: Connection, pipeline_id: int, kind: Kind) -> None:
-    """Ends running runs of a kind: what is asked for next looks at every row anyway."""
+    """Ends the running runs of a kind, before a newer one that reads every row anyway."""
     connection.execute(statement("runs.supersede"), {"pipeline_id": pipeline_id, "kind": kind})
 
 
-def same(
+def find_identical(
     connection: Connection, pipeline_id: int, request: Request, *, within: timedelta = timedelta(0)
 ) -> int | None:
-    """The id of a run of an identical request that is running, or began within the last `within`."""
-    params = {**_asked(pipeline_id, request), "within": within}
-    row = connection.execute(statement("runs.same"), params).fetchone()
+    """Returns the id of a run with an identical request that is running, or began within the last `within`."""
+    params = {**_params(pipeline_id, request), "within": within}
+    row = connection.execute(statement("runs.identical"), params).fetchone()
     return None if row is None else int(row["id"])
 
 
 def due_runs(connection: Connection) -> list[tuple[int, Kind, str]]:
-    """(run id, kind, pipeline) of running runs that nobody carries out at the moment."""
+    """Returns (run id, kind, pipeline) of running runs that no worker is carrying out at the moment."""
     query = statement("runs.due").format(may_carry_out=part("runs.may_carry_out"))
     return [(row["id"], Kind(row["kind"]), row["pipeline"]) for row in connection.execute(query)]
 
 
 def claim(connection: Connection, run_id: int, lease: Lease) -> ClaimedRun | None:
-    """None if it is held, done, or its pipeline paused."""
+    """Claims a run. Returns None if it is held by another worker or has ended, or if its pipeline is paused."""
     params = {**lease.params, "id": run_id}
     query = statement("runs.claim").format(may_carry_out=part("runs.may_carry_out"))
     row = connection.execute(query, params).fetchone()
@@ -136,12 +136,12 @@ def _object(value: Any) -> dict[str, Any]:
 
 
 def _counts(value: Any) -> dict[str, int]:
-    """Numbers by name, whoever has written the run."""
+    """The valid counts, by name. The stored value may be anything."""
     return {name: count for name, count in _object(value).items() if type(count) is int}
 
 
 def _samples(value: Any) -> dict[str, list[Any]]:
-    """Keys by kind."""
+    """The valid keys, by kind of drift. The stored value may be anything."""
     return {
         kind: [key for key in keys if _is_key(key)]
         for kind, keys in _object(value).items()
@@ -154,6 +154,7 @@ def _is_key(value: Any) -> bool:
 
 
 def bulk_depth(connection: Connection, pipeline: Pipeline, *, limit: int) -> int:
+    """Returns how many rows of the bulk lane wait or are in flight, each counted up to `limit`."""
     params = {"pipeline_id": pipeline.id, "limit": limit}
     return int(one(connection, statement("runs.bulk_depth"), params)["depth"])
 
@@ -161,14 +162,14 @@ def bulk_depth(connection: Connection, pipeline: Pipeline, *, limit: int) -> int
 def enqueue(
     connection: Connection, pipeline: Pipeline, run_id: int, keys: Sequence[Key], *, force: bool = False
 ) -> int:
-    """Into the bulk lane; returns how many were not waiting already. `force`: to be paid for again."""
+    """Enqueues rows in the bulk lane; returns how many weren't waiting already. `force`: pay for them again."""
     params = {"pipeline_id": pipeline.id, "run_id": run_id, "keys": jsonb_keys(keys), "force": force}
     return connection.execute(statement("runs.enqueue"), params).rowcount
 
 
 def advance(connection: Connection, run: ClaimedRun, *, seen: int, enqueued: int) -> bool:
-    """Stores how far `run` is. False if it was cancelled or taken over, or its pipeline's spec is another by now;
-    the page must then not commit.
+    """Stores the progress of a run. Returns False if it was cancelled or taken over, or its pipeline has changed:
+    then the page must not be committed.
     """
     params = {
         "id": run.id,
@@ -185,7 +186,7 @@ def advance(connection: Connection, run: ClaimedRun, *, seen: int, enqueued: int
 
 
 def finish(connection: Connection, run: ClaimedRun) -> bool:
-    """True if it is finished: walked to the end, and none of its rows waits any more."""
+    """Finishes a run that has reached the end, if none of its rows still waits; returns whether it did."""
     finished = connection.execute(statement("runs.finish"), {"id": run.id, "lease": run.lease}).rowcount == 1
     if finished:
         connection.execute(statement("runs.forget_keys"), {"run_id": run.id})
@@ -193,7 +194,7 @@ def finish(connection: Connection, run: ClaimedRun) -> bool:
 
 
 def fail(connection: Connection, run: ClaimedRun, reason: str) -> bool:
-    """It can't go on, or must not."""
+    """Fails a run. Returns False if it has ended, or another worker holds it."""
     params = {"id": run.id, "lease": run.lease, "reason": reason}
     failed = connection.execute(statement("runs.fail"), params).rowcount == 1
     if failed:
@@ -202,30 +203,34 @@ def fail(connection: Connection, run: ClaimedRun, reason: str) -> bool:
 
 
 def give_back(connection: Connection, run: ClaimedRun, *, delay: timedelta) -> None:
+    """Releases a run, which is due again after `delay`."""
     connection.execute(statement("runs.yield"), {"id": run.id, "lease": run.lease, "delay": delay})
 
 
 def cancel(connection: Connection, run_id: int) -> bool:
-    """False where it has ended, or is a backfill. What it has enqueued is done, but not paid for again."""
+    """Cancels a run. Returns False if it has ended or is a backfill.
+
+    The rows that it has enqueued are still processed, but not paid for again.
+    """
     cancelled = connection.execute(statement("runs.cancel"), {"id": run_id}).rowcount == 1
     if cancelled:
-        connection.execute(statement("runs.spare"), {"id": run_id})
+        connection.execute(statement("runs.clear_force"), {"id": run_id})
         connection.execute(statement("runs.forget_keys"), {"run_id": run_id})
     return cancelled
 
 
 def add_keys(connection: Connection, run_id: int, keys: Sequence[Key]) -> None:
-    """To a run's list."""
+    """Adds keys to the list of a run."""
     connection.execute(statement("runs.add_keys"), {"run_id": run_id, "keys": jsonb_keys(keys)})
 
 
 def count_keys(connection: Connection, run_id: int) -> int:
-    """Stores how many keys the list has as the run's total."""
+    """Stores the number of keys in the list as the run's total; returns it."""
     return int(one(connection, statement("runs.count_keys"), {"run_id": run_id})["rows_total"])
 
 
 def key_page(connection: Connection, run_id: int, after: Key | None, *, limit: int) -> list[Key]:
-    """The next keys of a run's list."""
+    """Returns the next keys of a run's list."""
     params = {"run_id": run_id, "after": None if after is None else Jsonb(list(after)), "limit": limit}
     return [tuple(row["key"]) for row in connection.execute(statement("runs.key_page"), params)]
 
@@ -233,7 +238,7 @@ def key_page(connection: Connection, run_id: int, after: Key | None, *, limit: i
 def list_runs(
     connection: Connection, *, pipeline: str | None = None, run_id: int | None = None, limit: int = 50
 ) -> list[Run]:
-    """Newest first."""
+    """Lists runs, newest first."""
     params = {"pipeline": pipeline, "id": run_id, "limit": limit}
     return [_run(**row) for row in connection.execute(statement("runs.list"), params)]
 
@@ -244,5 +249,5 @@ def _run(*, kind: str, options: Any, counts: Any, samples: Any, **row: Any) -> R
 
 
 def forget(connection: Connection, *, older_than: timedelta) -> int:
-    """Deletes runs that ended longer ago."""
+    """Deletes runs that ended longer ago; returns how many."""
     return connection.execute(statement("runs.forget"), {"older_than": older_than}).rowcount

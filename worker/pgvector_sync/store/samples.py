@@ -1,4 +1,4 @@
-"""Which rows an estimate looks at."""
+"""Counts and samples the rows on which an estimate is based."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgvector_sync.store.shape import Shape, key_json, name
 
 
 def count(connection: Connection, shape: Shape, conditions: Sequence[sql.Composable], *, text_limit: int) -> int:
-    """How many of the rows that `where` accepts meet all conditions."""
+    """Returns how many of the rows that meet `where` also meet all conditions."""
     query = statement("samples.count").format(**_parts(shape, conditions))
     return int(one(connection, query, _params(shape, text_limit))["rows"])
 
@@ -21,7 +21,7 @@ def count(connection: Connection, shape: Shape, conditions: Sequence[sql.Composa
 def sample(
     connection: Connection, shape: Shape, conditions: Sequence[sql.Composable], *, limit: int, text_limit: int
 ) -> list[Key]:
-    """The keys of some of those rows, each with the same probability."""
+    """Returns the keys of some of those rows, each with the same probability."""
     query = statement("samples.sample").format(**_parts(shape, conditions))
     rows = connection.execute(query, {**_params(shape, text_limit), "limit": limit})
     return [tuple(row["key"]) for row in rows]
@@ -36,10 +36,10 @@ def sample_blocks(
     limit: int,
     text_limit: int,
 ) -> list[tuple[Key, bool]]:
-    """The keys of rows in some blocks, each with whether its row is wanted and meets all conditions."""
+    """Returns the keys of rows in some blocks, each with whether its row meets `where` and all conditions."""
     query = statement("samples.sample_blocks").format(**_parts(shape, conditions))
     params = {**_params(shape, text_limit), "percent": percent, "limit": limit}
-    return [(tuple(row["key"]), row["asked"]) for row in connection.execute(query, params)]
+    return [(tuple(row["key"]), row["matches"]) for row in connection.execute(query, params)]
 
 
 def _parts(shape: Shape, conditions: Sequence[sql.Composable]) -> dict[str, sql.Composable]:

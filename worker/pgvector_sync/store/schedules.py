@@ -1,4 +1,4 @@
-"""When each pipeline was last reconciled, and how often it shall be."""
+"""When each pipeline was last reconciled, and its schedule."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Scheduled:
     id: int
     name: str
     reconcile: dict[str, Any]
-    """Its schedule, as it is stored."""
+    """The schedule, as it is stored."""
     now: datetime
     created_at: datetime
     last_at: datetime | None
@@ -25,4 +25,5 @@ class Scheduled:
 
 
 def all_schedules(connection: Connection) -> list[Scheduled]:
+    """Returns every pipeline that may be reconciled."""
     return [Scheduled(**row) for row in connection.execute(statement("schedules.all"))]

@@ -26,7 +26,7 @@ OPERATORS: Mapping[Metric, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """One chunk. `distance` is pgvector's for the pipeline's metric."""
+    """A chunk near the query. `distance` is pgvector's, for the pipeline's metric."""
 
     key: Key
     chunk_no: int
@@ -35,9 +35,9 @@ class Neighbour:
 
 
 def nearest(connection: Connection, shape: Shape, vector: Vector32, *, limit: int) -> list[Neighbour]:
-    """The chunks nearest to `vector`, of rows that the source has and `where` accepts. Raises DatabaseRefuses."""
+    """Returns the chunks nearest to `vector`, of rows that exist and meet `where`. Raises DatabaseRefuses."""
     require_trusted(connection, shape.pipeline)
-    # where rows are filtered, pgvector 0.8 goes on scanning its index until enough are found
+    # with a filter, pgvector 0.8 then scans its index until enough rows are found
     connection.execute(statement("search.scan_on"))
     rows = connection.execute(_nearest(shape), {"query": Vector(vector), "limit": limit})
     return [

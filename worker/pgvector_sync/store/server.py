@@ -11,6 +11,8 @@ from pgvector_sync.database.statements import statement
 
 @dataclass(frozen=True, slots=True)
 class Version:
+    """The version and kind of the server."""
+
     version: str
     """As the server prints it."""
     standby: bool
@@ -18,37 +20,39 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """pgvector."""
+    """The extension pgvector, as installed in this database."""
 
     version: str
     schema: str
     role: str
-    """The current one."""
+    """The current role."""
     usable: bool
     """Whether that role may use the schema."""
 
 
 def version(connection: Connection) -> Version:
+    """Returns the server's version."""
     return Version(**one(connection, statement("server.version")))
 
 
 def pgvector(connection: Connection) -> Extension | None:
-    """None where it isn't installed in this database."""
+    """Returns pgvector's version and schema; None if it isn't installed in this database."""
     row = connection.execute(statement("server.pgvector")).fetchone()
     return None if row is None else Extension(**row)
 
 
 def clock(connection: Connection) -> datetime:
+    """Returns the database's time, which is the only one that decides anything."""
     at: datetime = one(connection, statement("server.clock"))["at"]
     return at
 
 
 def deadlock_timeout(connection: Connection) -> timedelta:
-    """How long a session waits for a lock before the server looks for a deadlock, or cancels autovacuum."""
-    found: timedelta = one(connection, statement("server.deadlock_timeout"))["deadlock_timeout"]
-    return found
+    """Returns how long sessions wait for a lock before the server checks for deadlocks, or cancels autovacuum."""
+    timeout: timedelta = one(connection, statement("server.deadlock_timeout"))["deadlock_timeout"]
+    return timeout
 
 
 def process(connection: Connection) -> int:
-    """The id of the server process that serves this transaction."""
+    """Returns the pid of the server process that serves this connection."""
     return int(one(connection, statement("server.process"))["pid"])

@@ -1,4 +1,4 @@
-"""What a pipeline's statements are composed of: its names, key types and expressions. Pure."""
+"""The fragments from which a pipeline's statements are composed: names, key types and expressions. Pure."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ KEY_TYPES: Mapping[str, str] = {
     "numeric": "numeric",
     "boolean": "bool",
 }
-"""Key types that have one canonical form, by the name that format_type gives them without their modifier."""
+"""The supported key types. Maps the name that format_type prints, without a modifier, to that of the catalog."""
 
 _MODIFIER = re.compile(r"\([^)]*\)")
 
@@ -36,19 +36,19 @@ _KEY_FORMS: Mapping[str, str] = {
     "numeric": "pg_catalog.trim_scale({0})::pg_catalog.text",
     "character": "{0}::pg_catalog.text",
     "boolean": "{0}::pg_catalog.text",
-    # in UTC by an interval, since no setting changes what that means; a regular expression would take 9 µs per row
+    # UTC as an interval, since no setting changes its meaning; a regular expression would take 9 µs per row
     "timestamp with time zone": "CASE WHEN {0} >= '0001-01-01T00:00:00Z' AND {0} < 'infinity' "
     f"THEN ({_UTC}) || 'Z' ELSE pg_catalog.regexp_replace({_UTC}, '([0-9])( BC)?$', E'\\\\1Z\\\\2') END",
 }
-"""How a type's values become the one form of a key, where jsonb doesn't do it by itself."""
+"""Conversions to the canonical form, for types for which jsonb_build_array isn't enough."""
 
 _KEY = sql.SQL("pgvector_sync_key.key")
 TARGET = sql.Identifier("pgvector_sync_target")
-"""The target, in a statement that locks or writes it."""
+"""The alias of the target, in statements that lock or write it."""
 
 
 def base_type(type_name: str) -> str:
-    """`numeric(10,2)` → `numeric`, `timestamp(3) with time zone` → `timestamp with time zone`."""
+    """Removes modifiers: `numeric(10,2)` → `numeric`, `timestamp(3) without time zone` → the same without (3)."""
     return _MODIFIER.sub("", type_name)
 
 
@@ -56,18 +56,18 @@ _SAME_KEYS = (("smallint", "integer", "bigint"), ("text", "character varying"))
 
 
 def same_keys(type_name: str) -> tuple[str, ...]:
-    """The key types whose values have the same canonical form: an integer may be widened under a pipeline."""
+    """Returns the key types with the same canonical form: an integer column may be widened under a pipeline."""
     kind = base_type(type_name)
     return next((family for family in _SAME_KEYS if kind in family), (kind,))
 
 
 def expression(user_sql: str) -> sql.SQL:
-    """A user's expression in parentheses: percent signs are not placeholders, and a trailing comment ends."""
+    """Puts a user's expression in parentheses, doubles percent signs, and ends a trailing comment."""
     return sql.SQL("(" + user_sql.replace("%", "%%") + "\n)")
 
 
 def text_of_columns(columns: tuple[str, ...]) -> str:
-    """The text of `text = [columns]`: joined by a blank line; NULL and empty columns leave no gap."""
+    """Returns the expression for `text = [columns]`: joined by blank lines, without NULL and empty columns."""
     parts = ", ".join(f"nullif({_quoted(name)}::text, '')" for name in columns)
     return f"concat_ws(E'\\n\\n', {parts})"
 
@@ -77,17 +77,19 @@ def _quoted(name: str) -> str:
 
 
 def name(*parts: str) -> sql.Identifier:
-    """A quoted name in a statement with parameters: a percent sign in it is not a placeholder."""
+    """Quotes a name for a statement with parameters, in which percent signs must be doubled."""
     return sql.Identifier(*(part.replace("%", "%%") for part in parts))
 
 
 def key_json(
     source: Source, qualifier: sql.Composable, quote: Callable[[str], sql.Identifier] = sql.Identifier
 ) -> sql.Composed:
-    """The canonical key of a row as jsonb, whatever the session's settings are: integers are numbers, all others
-    strings. numeric loses trailing zeros, char trailing blanks, dates are ISO, timestamptz is in UTC.
+    """Composes the canonical key of a row as jsonb, independent of the session's settings.
 
-    `quote` is `name` where the statement has parameters.
+    Integers become numbers, all other types strings: numeric without trailing zeros, char without trailing blanks,
+    dates in ISO 8601, timestamptz in UTC.
+
+    quote: `name`, if the statement has parameters.
     """
     parts = []
     for column in source.key:
@@ -97,6 +99,7 @@ def key_json(
 
 
 def key_value(index: int, column: KeyColumn, key: sql.Composable) -> sql.Composed:
+    """Composes the value of one key column, read from a JSON key."""
     return sql.SQL("({} ->> {})::pg_catalog.{}").format(
         key, sql.Literal(index), sql.Identifier(KEY_TYPES[base_type(column.type)])
     )
@@ -104,12 +107,13 @@ def key_value(index: int, column: KeyColumn, key: sql.Composable) -> sql.Compose
 
 @dataclass(frozen=True)
 class Shape:
-    """One pipeline in SQL. `vector_schema` is where pgvector lives: `vector` may be off the path."""
+    """One pipeline's names, types and expressions in SQL."""
 
     pipeline: Pipeline
     vector_schema: str
+    """The schema of pgvector, which may not be on the search_path."""
     composed: dict[object, sql.Composed] = field(default_factory=dict, compare=False, repr=False)
-    """See `composed_once`."""
+    """The cache of `composed_once`."""
 
     @cached_property
     def _source(self) -> Source:
@@ -144,34 +148,38 @@ class Shape:
 
     @cached_property
     def has_text(self) -> sql.Composed:
-        """A condition: the row has a text."""
+        """The condition that a row has a text."""
         return sql.SQL("({})::text IS NOT NULL").format(self.text)
 
     def match(self, qualifier: sql.Composable, key: sql.Composable = _KEY) -> sql.Composed:
-        """`qualifier`'s key columns equal the JSON key, one condition a column."""
+        """Composes the condition that `qualifier` has a JSON key, with one comparison per column."""
         return sql.SQL(" AND ").join(
             sql.SQL("{}.{} = {}").format(qualifier, name(column.name), key_value(i, column, key))
             for i, column in enumerate(self._source.key)
         )
 
     def columns(self, qualifier: sql.Composable | None = None) -> sql.Composed:
+        """Composes the list of key columns."""
         prefix = sql.SQL("") if qualifier is None else qualifier + sql.SQL(".")
         return sql.SQL(", ").join(prefix + name(column.name) for column in self._source.key)
 
     def compare(self, qualifier: sql.Composable, operator: str, key: sql.Composable) -> sql.Composed:
-        """The row's key against a JSON key, in key order: `>`, or `<=`, which isn't the negation to an index."""
+        """Composes a comparison of the row's key with a JSON key, in key order.
+
+        operator: `>` or `<=` (Postgres can't use an index for NOT `>`).
+        """
         values = sql.SQL(", ").join(key_value(i, column, key) for i, column in enumerate(self._source.key))
         return sql.SQL("({}) {} ({})").format(self.columns(qualifier), sql.SQL(operator), values)
 
     def after(self, qualifier: sql.Composable, *, from_start: bool) -> sql.Composed:
-        """Keyset condition: the row comes after `%(after)s`, a JSON key, in key order."""
+        """Composes the condition that the row comes after the JSON key `%(after)s`, in key order."""
         if from_start:
             return sql.Composed([sql.SQL("true")])
         return self.compare(qualifier, ">", sql.SQL("%(after)s::pg_catalog.jsonb"))
 
     @cached_property
     def fragments(self) -> dict[str, sql.Composable]:
-        """What most statements are composed of."""
+        """The fragments that most statements use, by placeholder."""
         return {
             "source": self.source,
             "target": self.target,
@@ -183,7 +191,7 @@ class Shape:
 
     @cached_property
     def zeros(self) -> dict[str, sql.Composable]:
-        """A vector of zeros, to compare with: that ends at the first number that is none, which a norm doesn't."""
+        """The fragments for a comparison with a vector of zeros, which is faster than computing a norm."""
         zeros = "[" + ",".join("0" * self.pipeline.spec.dimensions) + "]"
         return {
             "equals": sql.SQL("OPERATOR({}.=)").format(name(self.vector_schema)),
@@ -192,7 +200,7 @@ class Shape:
 
 
 def composed_once(compose: Callable[[Shape], sql.Composed]) -> Callable[[Shape], sql.Composed]:
-    """Keeps what a function composes as long as the shape: that of a batch is asked for it repeatedly."""
+    """Caches a composed statement in its shape, since a batch uses it repeatedly."""
 
     @wraps(compose)
     def composed(shape: Shape) -> sql.Composed:

@@ -1,4 +1,4 @@
-"""How many rows a table has: counted where they are few, estimated beyond."""
+"""Counts the rows of a table up to a limit, or estimates them."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ ALL_ROWS = sql.SQL("true")
 def count_up_to(
     connection: Connection, relation: sql.Identifier, *, limit: int, wanted: sql.Composable = ALL_ROWS
 ) -> int:
-    """The rows that the condition accepts, counted no further than `limit`. Percent signs are doubled."""
+    """Counts the rows that meet `wanted`, up to `limit`. Percent signs must be doubled."""
     query = statement("sizes.count_up_to").format(relation=relation, wanted=wanted)
     return int(one(connection, query, {"limit": limit})["rows"])
 
 
 def estimate(connection: Connection, relation: sql.Identifier, wanted: sql.Composable) -> int:
-    """The planner's estimate of the same."""
+    """Returns the planner's estimate of the rows that meet `wanted`."""
     plan = one(connection, statement("sizes.estimate").format(relation=relation, wanted=wanted), {})["QUERY PLAN"]
     return int(plan[0]["Plan"]["Plan Rows"])
 
 
 def estimated_rows(connection: Connection, oid: int) -> int:
-    """As VACUUM or ANALYZE last counted them; 0 for a table that is gone, or never analyzed."""
+    """Returns the rows that VACUUM or ANALYZE last counted; 0 if the table is missing or was never analyzed."""
     row = connection.execute(statement("sizes.estimated_rows"), {"oid": oid}).fetchone()
     return 0 if row is None else int(row["rows"])

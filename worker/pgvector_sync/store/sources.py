@@ -20,13 +20,13 @@ class Reader:
 
 
 def find(connection: Connection, schema: str, table: str) -> int | None:
-    """Its id; None where no pipeline has ever read the table."""
+    """Returns the id of a source; None if no pipeline has ever read the table."""
     row = connection.execute(statement("sources.find"), {"schema": schema, "table": table}).fetchone()
     return None if row is None else int(row["id"])
 
 
 def put(connection: Connection, source: Source, *, tracked: Sequence[str], replicated: bool) -> int:
-    """Adds a source, or makes the stored one like it; returns its id."""
+    """Adds or updates a source; returns its id."""
     params = {
         "schema": source.schema,
         "table": source.table,
@@ -38,13 +38,13 @@ def put(connection: Connection, source: Source, *, tracked: Sequence[str], repli
 
 
 def pipelines(connection: Connection, source_id: int) -> list[Reader]:
-    """Those that read a source, in the order in which they were added."""
+    """Returns the pipelines that read a source, in the order in which they were added."""
     rows = connection.execute(statement("sources.pipelines"), {"source_id": source_id})
     return [Reader(row["name"], tuple(row["read_columns"]), row["capture_replicated"]) for row in rows]
 
 
 def rekey(connection: Connection, source: Source, before: Sequence[KeyColumn], *, tracked: Sequence[str]) -> bool:
-    """Gives a source its new key. False unless its key is still the one of `before`."""
+    """Changes the key of a source. Returns False if its key isn't `before` any more."""
     params = {
         "id": source.id,
         "columns_before": [column.name for column in before],
@@ -56,7 +56,7 @@ def rekey(connection: Connection, source: Source, before: Sequence[KeyColumn], *
 
 
 def forget(connection: Connection, source_id: int) -> None:
-    """Deletes the source and its events, unless a pipeline reads it."""
+    """Deletes a source and its events, unless a pipeline reads it."""
     connection.execute(statement("sources.forget"), {"source_id": source_id})
 
 

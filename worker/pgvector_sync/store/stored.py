@@ -1,6 +1,6 @@
-"""What is stored for a key: the relation that all reading statements join, so that none names a target by itself.
+"""What is stored for a key: the relation that all reading statements join instead of the target.
 
-What locks or writes names `Shape.target`, the table. Pure: no connection needed.
+Statements that lock or write use `Shape.target`, the table. Pure: needs no connection.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from pgvector_sync.database.statements import part
 from pgvector_sync.store.shape import Shape, composed_once, name
 
 STORED = sql.Identifier("pgvector_sync_stored")
-"""The relation's alias."""
+"""The alias of the relation."""
 
 
 @composed_once
 def relation(shape: Shape) -> sql.Composed:
-    """Key columns, chunk_no, chunk, embedding, fingerprint, model and embedded_at, under the alias STORED."""
+    """Composes the relation: key columns, chunk_no, chunk, embedding, fingerprint, model, embedded_at."""
     return part("stored.relation").format(target=shape.target, key_columns=shape.columns())
 
 
 @composed_once
 def of_row(shape: Shape) -> sql.Composed:
-    """A condition: stored for the source row that the statement is at."""
+    """Composes the condition that STORED belongs to the current source row of a statement."""
     return sql.SQL(" AND ").join(
         sql.SQL("{}.{} = {}.{}").format(shape.source, name(column.name), STORED, name(column.name))
         for column in shape.pipeline.source.key
@@ -30,7 +30,7 @@ def of_row(shape: Shape) -> sql.Composed:
 
 
 def fragments(shape: Shape) -> dict[str, sql.Composable]:
-    """What reading statements are composed of: those of the shape, and the relation with its two conditions."""
+    """Returns the fragments of reading statements: those of the shape, the relation and its two conditions."""
     return {
         **shape.fragments,
         "stored": relation(shape),

@@ -1,4 +1,4 @@
-"""Composes what reads and writes a pipeline's target; `rows` runs it. Pure: no connection needed."""
+"""Composes the statements that read and write a pipeline's target; `rows` runs them. Pure: needs no connection."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def remove_orphans(shape: Shape) -> sql.Composed:
 
 
 def lock_page(shape: Shape, *, from_start: bool) -> sql.Composed:
-    """Keys of the target after `%(after)s`, their rows locked."""
+    """Composes the statement that locks the rows of the target after `%(after)s`."""
     return statement("target.lock_page").format(
         target=shape.target,
         key_json=key_json(shape.pipeline.source, TARGET, name),

@@ -1,4 +1,4 @@
-"""How a target is created, taken over, altered and dropped."""
+"""Creates, adopts, alters and drops targets."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ Target = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class MayCreate:
+    """Whether the current role may create tables in a schema."""
+
     may_create: bool
     role: str
 
 
 def may_create(connection: Connection, schema: str) -> MayCreate | None:
-    """Whether the current role may create a table there; None where there is no such schema."""
+    """Returns whether the current role may create tables in a schema; None if there is no such schema."""
     row = connection.execute(statement("target_ddl.may_create"), {"schema": schema}).fetchone()
     return None if row is None else MayCreate(**row)
 
@@ -43,7 +45,7 @@ def create(
     vector_schema: str,
     pipeline: str,
 ) -> None:
-    """The side table and its index on fingerprints."""
+    """Creates a target with its index on fingerprints."""
     connection.execute(
         statement("target_ddl.create").format(
             target=sql.Identifier(*target),
@@ -59,7 +61,7 @@ def create(
 
 
 def adopt(connection: Connection, target: Target, source: Source, *, pipeline: str, indexed: bool) -> None:
-    """Says whose it is, and gives it its index on fingerprints unless it is `indexed`."""
+    """Marks a target as ours with a COMMENT, and creates its index on fingerprints unless it is `indexed`."""
     relation = sql.Identifier(*target)
     if not indexed:
         connection.execute(statement("target_ddl.index_fingerprint").format(target=relation))
@@ -68,14 +70,14 @@ def adopt(connection: Connection, target: Target, source: Source, *, pipeline: s
 
 
 def lock(connection: Connection, target: Target) -> None:
-    """As strongly as DDL needs it. Raises psycopg.errors.LockNotAvailable."""
+    """Locks a target as DDL does. Raises psycopg.errors.LockNotAvailable."""
     connection.execute(statement("target_ddl.lock").format(target=sql.Identifier(*target)))
 
 
 def retype(
     connection: Connection, target: Target, spec: Spec, *, vector_type: VectorType, vector_schema: str
 ) -> None:
-    """Gives an empty target another dimension or vector type."""
+    """Changes the dimensions or vector type of an empty target."""
     connection.execute(
         statement("target_ddl.retype").format(
             target=sql.Identifier(*target), column_type=_column_type(vector_schema, vector_type, spec)
@@ -84,7 +86,7 @@ def retype(
 
 
 def retype_keys(connection: Connection, target: Target, table: Table, changes: Sequence[KeyChange]) -> None:
-    """Gives key columns their wider types, under the names they have, and the collation of the source's."""
+    """Widens the types of key columns, with the collation of the source's columns. Doesn't rename them."""
     columns = [
         sql.SQL("ALTER COLUMN {} TYPE {}").format(
             sql.Identifier(change.before.name), _key_type(table, change.after)
@@ -102,24 +104,24 @@ def retype_keys(connection: Connection, target: Target, table: Table, changes: S
 
 
 def _require_no_referrers(connection: Connection, target: Target) -> None:
-    """Raises Refused for a foreign key of a table that a role may backfill with code of its own."""
+    """Raises Refused for a foreign key of a table whose owner isn't trusted, and could have its code run."""
     lock(connection, target)
     query = statement("target_ddl.referrers").format(
         target_name=sql.Literal(sql.Identifier(*target).as_string()), trusts_owner=trusts("c.relowner")
     )
-    if found := connection.execute(query).fetchall():
-        words = "; ".join(f"{row['name']} of {row['table']}, which belongs to {row['owner']}" for row in found)
+    if referrers := connection.execute(query).fetchall():
+        words = "; ".join(f"{row['name']} of {row['table']}, which belongs to {row['owner']}" for row in referrers)
         raise Refused(
-            f"foreign keys refer to {'.'.join(target)} and would be checked anew with this role's rights: {words}",
+            f"foreign keys refer to {'.'.join(target)} and would be checked with this role's rights: {words}",
             hint="\n".join(
                 f"ALTER TABLE {row['table']} DROP CONSTRAINT {sql.Identifier(row['name']).as_string()};"
-                for row in found
+                for row in referrers
             ),
         )
 
 
 def rename_keys(connection: Connection, target: Target, changes: Sequence[KeyChange]) -> None:
-    """Gives key columns the names of the source's."""
+    """Renames key columns to the names of the source's."""
     for change in changes:
         if change.renames:
             connection.execute(
@@ -132,11 +134,12 @@ def rename_keys(connection: Connection, target: Target, changes: Sequence[KeyCha
 
 
 def drop(connection: Connection, target: Target) -> None:
+    """Drops a target, if it exists."""
     connection.execute(statement("target_ddl.drop").format(target=sql.Identifier(*target)))
 
 
 def is_rewritten(changes: Sequence[KeyChange]) -> bool:
-    """Whether Postgres copies the table for these changes, and builds its indexes anew."""
+    """Whether Postgres rewrites the table and its indexes for these changes."""
     return any(change.retypes and base_type(change.before.type) in ("smallint", "integer") for change in changes)
 
 
@@ -145,10 +148,10 @@ def _column_type(vector_schema: str, vector_type: VectorType, spec: Spec) -> sql
 
 
 def _key_type(table: Table, key: KeyColumn) -> sql.Composed:
-    """Type and collation of a key column of the source."""
+    """Composes type and collation of a key column of the source."""
     column = table.column(key.name)
     collation = None if column is None else column.collation
     return sql.SQL("{}{}").format(
-        sql.SQL(key.type),  # format_type's own words, of a type we know
+        sql.SQL(key.type),  # printed by format_type, for a type that we know
         sql.SQL(" COLLATE {}").format(sql.Identifier(*collation)) if collation else sql.SQL(""),
     )

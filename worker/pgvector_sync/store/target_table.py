@@ -1,4 +1,4 @@
-"""What stands at a target's name: whether it fits, what refuses writes to it, and what it holds."""
+"""The relation with a target's name: whether it fits, what may refuse writes to it, and what it contains."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from pgvector_sync.store.shape import TARGET_COLUMNS, name
 from pgvector_sync.store.target_ddl import Target
 
 COUNT_LIMIT_ROWS = 100_000
+"""The number of vectors from which on they are estimated instead of counted."""
 _COMMENT = re.compile(r"Embeddings of (.+), kept by pgvector-sync ")
-"""Ours, on every target."""
+"""Our COMMENT on every target."""
 _PLAIN = {
     "chunk_no": "integer",
     "chunk": "text",
@@ -33,7 +34,7 @@ _MAY_BE_NULL = "chunk"
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A relation at a target's name."""
+    """An existing relation with a target's name."""
 
     table: Table
     kind: str
@@ -42,7 +43,7 @@ class Standing:
     primary_key: tuple[str, ...]
     fingerprint_indexed: bool
     required: tuple[str, ...]
-    """Columns that an INSERT has to name."""
+    """Columns that an INSERT must contain."""
     estimated_rows: int
 
     @property
@@ -55,34 +56,34 @@ class Standing:
 
     @property
     def ours(self) -> bool:
-        """Told by its COMMENT; its shape is another question."""
+        """Whether it is a target of ours, according to its COMMENT. It may still not fit."""
         return self.kind == "r" and not self.temporary and self.embeds is not None
 
     @property
     def embeds(self) -> str | None:
-        """The source whose vectors it holds, as our COMMENT has it."""
-        told = _COMMENT.match(self.comment or "")
-        return None if told is None else told[1]
+        """The source whose vectors it contains, according to our COMMENT."""
+        match = _COMMENT.match(self.comment or "")
+        return None if match is None else match[1]
 
     @property
     def key(self) -> tuple[KeyColumn, ...]:
-        """Its key columns: the primary key up to `chunk_no`."""
+        """Its key columns: the primary key without `chunk_no`."""
         columns = [self.table.column(part) for part in self.primary_key[:-1]]
         return tuple(KeyColumn(column.name, column.type) for column in columns if column is not None)
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How an existing target takes a key."""
+    """Whether an existing target fits a pipeline."""
 
     changes: tuple[KeyChange, ...] = ()
-    """What has to change in its key columns first."""
+    """How its key columns have to be changed first."""
     differs: tuple[str, ...] = ()
-    """Why it can't serve, in words for a person; then nothing else holds."""
+    """Why it doesn't fit, for users. If there are any, `changes` is empty."""
 
 
 def find(connection: Connection, target: Target) -> Standing | None:
-    """None where the name is free."""
+    """Returns the relation with a target's name; None if there is none."""
     params = {"schema": target[0], "table": target[1]}
     row = connection.execute(statement("target_table.find"), params).fetchone()
     if row is None:
@@ -100,7 +101,10 @@ def find(connection: Connection, target: Target) -> Standing | None:
 
 
 def fit(standing: Standing, source: Source, table: Table, spec: Spec, vector_type: VectorType) -> Fit:
-    """Compares a target with what this source, key and vector type need. `table` is the source's."""
+    """Compares an existing target with what a pipeline needs.
+
+    table: the source's table.
+    """
     if standing.kind != "r":
         return Fit(differs=("it isn't a plain table",))
     differs = [*_key_differs(standing, source, table), *_columns_differ(standing, spec, vector_type)]
@@ -113,10 +117,10 @@ def fit(standing: Standing, source: Source, table: Table, spec: Spec, vector_typ
 def _key_differs(standing: Standing, source: Source, table: Table) -> Iterator[str]:
     wanted = ", ".join(f"{column.name} {column.type}" for column in source.key)
     if standing.primary_key[-1:] != ("chunk_no",):
-        yield f"its primary key is ({', '.join(standing.primary_key)}), and not (…, chunk_no)"
+        yield f"expected a primary key (…, chunk_no), got ({', '.join(standing.primary_key)})"
     elif key_changes(standing.key, source.key) is None:
         have = ", ".join(f"{column.name} {column.type}" for column in standing.key)
-        yield f"its key is ({have}), and that of {source.label} is ({wanted})"
+        yield f"expected the key of {source.label} ({wanted}), got ({have})"
     else:
         for mine, theirs in zip(standing.key, source.key, strict=True):
             stored, column = standing.table.column(mine.name), table.column(theirs.name)
@@ -128,28 +132,28 @@ def _columns_differ(standing: Standing, spec: Spec, vector_type: VectorType) -> 
     for expected in TARGET_COLUMNS:
         wanted = _PLAIN.get(expected, f"{vector_type.value}({spec.dimensions})")
         column = standing.table.column(expected)
-        # the extension's types are qualified where its schema is off the path
+        # the extension's types are qualified if its schema isn't on the search_path
         have = (
             None if column is None else column.type.rpartition(".")[2] if expected == "embedding" else column.type
         )
         if column is None:
             yield f"it has no column {expected}"
         elif have != wanted:
-            yield f"its column {expected} is {have}, and {wanted} is needed"
+            yield f"expected column {expected} {wanted}, got {have}"
         elif not column.not_null and expected != _MAY_BE_NULL:
             yield f"its column {expected} may be NULL"
     for column_name in standing.required:
         if column_name not in TARGET_COLUMNS and column_name not in standing.primary_key:
-            yield f"its column {column_name} is NOT NULL and has no default, and is none of ours"
+            yield f"its column {column_name}, which isn't ours, is NOT NULL without a default"
 
 
 def require_owner(connection: Connection, standing: Standing, purpose: str) -> None:
-    """Raises Refused with the grant."""
+    """Raises Refused unless the current role can act as the target's owner. The hint is the GRANT."""
     catalog.require_owner(connection, standing.table, purpose)
 
 
 def count(connection: Connection, standing: Standing) -> tuple[int, bool]:
-    """Its vectors, and whether they were counted or estimated."""
+    """Returns the number of vectors, and whether it is exact (True) or estimated."""
     counted = sizes.count_up_to(connection, name(*standing.target), limit=COUNT_LIMIT_ROWS + 1)
     if counted <= COUNT_LIMIT_ROWS:
         return counted, True
@@ -157,13 +161,13 @@ def count(connection: Connection, standing: Standing) -> tuple[int, bool]:
 
 
 def filled(connection: Connection, target: Target) -> bool:
-    """Whether it holds any vector."""
+    """Whether a target contains any vector."""
     query = statement("target_table.filled").format(target=sql.Identifier(*target))
     return bool(one(connection, query)["filled"])
 
 
 def count_orphans(connection: Connection, standing: Standing, source: Source) -> int:
-    """Vectors whose row is gone. Reads both tables."""
+    """Counts the vectors whose row is deleted. Reads both tables."""
     pairs = zip(standing.key, source.key, strict=True)
     query = statement("target_table.count_orphans").format(
         target=sql.Identifier(*standing.target),
@@ -180,31 +184,31 @@ def count_orphans(connection: Connection, standing: Standing, source: Source) ->
 
 
 def refusal(standing: Standing, differs: Sequence[str], *, hint: str) -> Refused:
-    """For a target that doesn't fit."""
+    """Returns the error for a target that doesn't fit."""
     return Refused(f"{standing.label} doesn't fit: {'; '.join(differs)}", hint=hint)
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """One thing that makes, or may make, the target refuse our writes."""
+    """A requirement of the target that makes it refuse our writes, or may."""
 
     kind: str
-    """`column`, `missing`, `type`, `identity`, `rule`, `grant`: certain. `unique`, `check`, `foreign key`,
-    `exclusion`, `trigger`: they may pass."""
+    """`column`, `missing`, `type`, `identity`, `rule` and `grant` are certain. `unique`, `check`, `foreign key`,
+    `exclusion` and `trigger` may be met."""
     name: str
     detail: str | None
     certain: bool
-    """No write can succeed."""
+    """Whether no write can succeed."""
     words: str
-    """What it is, without the table's name; never a row's content."""
+    """A description without the table's name and without a row's content."""
     advice: str
-    """The statement that ends it, or what to look at."""
+    """The statement that fixes it, or what to check."""
 
 
 def demands(connection: Connection, pipeline: Pipeline) -> list[Demand]:
-    """What pgvector-sync can't satisfy, the certain ones first; empty too where the table doesn't exist.
+    """Returns requirements that our writes can't or may not meet, the certain ones first; [] if there is no table.
 
-    One statement on the catalog, with no lock on the table, for `apply`, `doctor` and the schema watch.
+    It reads only the catalog, without a lock on the table.
     """
     params = {
         "schema": pipeline.target_schema,
@@ -214,8 +218,8 @@ def demands(connection: Connection, pipeline: Pipeline) -> list[Demand]:
         "vector_type": pipeline.options.vector_type.value,
         "dimensions": pipeline.spec.dimensions,
     }
-    found = connection.execute(statement("target_table.demands"), params)
-    return [_demand(pipeline, row["kind"], row["name"], row["detail"], row["certain"]) for row in found]
+    rows = connection.execute(statement("target_table.demands"), params)
+    return [_demand(pipeline, row["kind"], row["name"], row["detail"], row["certain"]) for row in rows]
 
 
 def _demand(pipeline: Pipeline, kind: str, name: str, detail: str | None, certain: bool) -> Demand:
@@ -228,8 +232,8 @@ def _demand(pipeline: Pipeline, kind: str, name: str, detail: str | None, certai
             f"column {name} is NOT NULL without a default",
             f"ALTER TABLE {table} ALTER COLUMN {column} SET DEFAULT …; or: … DROP NOT NULL;",
         ),
-        "missing": (f"column {name} is missing", f"put it back, or: {again}"),
-        "type": (f"column {name} is {detail}, and {wanted} is needed", again),
+        "missing": (f"column {name} is missing", f"restore it, or: {again}"),
+        "type": (f"expected column {name} {wanted}, got {detail}", again),
         "identity": (
             f"no unique index on exactly ({name})",
             f"ALTER TABLE {table} ADD PRIMARY KEY ({name});",
@@ -239,16 +243,16 @@ def _demand(pipeline: Pipeline, kind: str, name: str, detail: str | None, certai
             f"role {detail} lacks {name}",
             f"GRANT {name} ON {table} TO {sql.Identifier(detail or '').as_string()};",
         ),
-        "unique": (f"unique index {name} may refuse rows", "see that equal values are allowed, or drop it"),
-        "check": (f"check constraint {name} may refuse rows", "see that it holds for every vector, or drop it"),
+        "unique": (f"unique index {name} may refuse rows", "make sure that equal values are allowed, or drop it"),
+        "check": (f"check constraint {name} may refuse rows", "make sure that every vector meets it, or drop it"),
         "foreign key": (
             f"foreign key {name} may refuse rows, and locks what it refers to",
-            "drop it: vectors of deleted rows go by themselves",
+            "drop it: vectors of deleted rows are removed automatically",
         ),
-        "exclusion": (f"exclusion constraint {name} may refuse rows", "see that it holds, or drop it"),
+        "exclusion": (f"exclusion constraint {name} may refuse rows", "make sure all rows meet it, or drop it"),
         "trigger": (
             f"trigger {name} may refuse or change what is written",
-            "it runs with the worker's rights: its function should be ours, and never fail",
+            "it runs with the worker's rights: its function should have a trusted owner, and never fail",
         ),
     }[kind]
     return Demand(kind, name, detail, certain, words, advice)
@@ -256,30 +260,33 @@ def _demand(pipeline: Pipeline, kind: str, name: str, detail: str | None, certai
 
 @dataclass(frozen=True, slots=True)
 class StoredType:
-    """Of a target's vectors."""
+    """The type of a target's vectors."""
 
     type: str
     dimensions: int
-    """-1 where the column has none."""
+    """-1 if the column has none."""
 
 
 def vector_type(connection: Connection, oid: int) -> StoredType | None:
-    """None where there is no column for them."""
+    """Returns the type of a target's vectors; None if there is no such column."""
     row = connection.execute(statement("target_table.vector_type"), {"oid": oid}).fetchone()
     return None if row is None else StoredType(**row)
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
+    """An index of a target."""
+
     schema: str
     name: str
     method: str
-    """`hnsw`, `ivfflat`, `btree` and their like."""
+    """`hnsw`, `ivfflat`, `btree` or another."""
     operator_class: str
-    """Of its first column."""
+    """The operator class of the first column."""
     valid: bool
     building: bool
 
 
 def indexes(connection: Connection, oid: int) -> list[Index]:
+    """Returns the indexes of a target."""
     return [Index(**row) for row in connection.execute(statement("target_table.indexes"), {"oid": oid})]

@@ -1,4 +1,4 @@
-"""The triggers on a source. DDL takes no parameters, so that all of it is composed."""
+"""The triggers on a source. DDL takes no parameters, so all of it is composed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pgvector_sync.store.shape import key_json, same_keys
 TOAST_CHUNK_ID_SINCE = 170000
 ROW_TRIGGERS = ("insert", "update", "delete")
 FUNCTIONS = ("capture", "sweep")
-"""Of row triggers, and of those on TRUNCATE."""
+"""The functions of row triggers, and of TRUNCATE triggers."""
 _CREATE = {
     "insert": "triggers.create_insert_trigger",
     "update": "triggers.create_update_trigger",
@@ -32,13 +32,13 @@ Target = tuple[str, str]
 
 @dataclass(frozen=True)
 class Capture:
-    """What has to be installed on one source. Pure: `statements` can be shown, and signed, without running it."""
+    """The functions and triggers of one source. Pure: composing and signing `statements` needs no connection."""
 
     source: Source
     owner: str
-    """Of the source."""
+    """The owner of the source."""
     tracked: tuple[str, ...]
-    """In the order of the table."""
+    """The columns whose changes are captured, in the order of the table."""
     toastable: frozenset[str]
     """Columns whose values may be stored out of line."""
     targets: tuple[Target, ...]
@@ -95,15 +95,15 @@ class Capture:
         )
 
     def changed(self) -> sql.Composed:
-        """The WHEN of the update trigger: any tracked column's binary image differs.
+        """Composes the WHEN of the update trigger: the binary image of any tracked column differs.
 
-        Not IS DISTINCT FROM: it misses citext abc → ABC and numeric 1.0 → 1.00, and fails on json. From
-        PostgreSQL 17 on an unchanged out-of-line value is recognised by its TOAST pointer, without reading it.
+        IS DISTINCT FROM would miss citext abc → ABC and numeric 1.0 → 1.00, and fail on json. From PostgreSQL 17
+        on, an unchanged out-of-line value is recognized by its TOAST pointer, without reading it.
         """
         conditions = []
         for name in self.tracked:
             parts = {"c": sql.Identifier(name)}
-            # By its name: a dump prints the operator *<> without the casts that it needs, and can't restore it.
+            # A function, since a dump would print the operator *<> without the casts that it needs to be restored.
             image = sql.SQL("pg_catalog.record_image_ne(ROW(old.{c}), ROW(new.{c}))").format(**parts)
             if name in self.toastable and self.server_version >= TOAST_CHUNK_ID_SINCE:
                 image = sql.SQL(
@@ -141,12 +141,12 @@ class Capture:
         return [statement("triggers.grant_to_owner").format(function=self.function, owner=owner)]
 
     def _triggers(self, partitions: tuple[Target, ...]) -> list[sql.Composed]:
-        made = [
+        ddl = [
             statement(_CREATE[event]).format(source=self._relation, function=self.function, changed=self.changed())
             for event in ROW_TRIGGERS
         ]
         truncated = [self.home, *partitions]
-        made += [
+        ddl += [
             statement("triggers.create_truncate_trigger").format(
                 source=sql.Identifier(*relation), function=self.sweep_function
             )
@@ -155,16 +155,16 @@ class Capture:
         if self.replicated:
             always = [(self.home, event) for event in ROW_TRIGGERS]
             always += [(relation, "truncate") for relation in truncated]
-            made += [
+            ddl += [
                 statement("triggers.enable_always").format(
                     source=sql.Identifier(*relation), trigger=_trigger(event)
                 )
                 for relation, event in always
             ]
-        return made
+        return ddl
 
     def statements(self) -> list[sql.Composed]:
-        """Functions first, then triggers: the lock on the source is taken as late as possible."""
+        """Composes the DDL: functions first, then triggers, to lock the source as late as possible."""
         signed = sql.Literal(self.signature())
         return [
             *self._functions(),
@@ -174,7 +174,7 @@ class Capture:
         ]
 
     def signature(self) -> str:
-        """A digest of all the DDL but its own comment; partitions come and go without changing it."""
+        """Returns a digest of the DDL, without its own comment and without partitions, which may change."""
         ddl = "\n".join(each.as_string() for each in [*self._functions(), *self._triggers(())])
         return "pgvector-sync " + hashlib.sha256(ddl.encode()).hexdigest()[:32]
 
@@ -184,7 +184,7 @@ class Capture:
 
     @property
     def enabled(self) -> str:
-        """`pg_trigger.tgenabled` as it should be."""
+        """The expected `pg_trigger.tgenabled`."""
         return "A" if self.replicated else "O"
 
 
@@ -197,13 +197,13 @@ def _trigger(event: str) -> sql.Identifier:
 
 
 def _quoted(*name: str) -> sql.Literal:
-    """A quoted name as a text literal, for functions that take one."""
+    """Returns a quoted name as a text literal, for a cast to regclass."""
     return sql.Literal(sql.Identifier(*name).as_string())
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """One trigger of ours, as the catalog has it."""
+    """One of our triggers, as the catalog describes it."""
 
     schema: str
     table: str
@@ -211,37 +211,37 @@ class Installed:
     enabled: str
     """`O` origin, `A` always, `R` replica, `D` disabled."""
     inherited: bool
-    """A partition has it from its parent."""
+    """Whether a partition has inherited it."""
     signature: str
-    """Of the function that it calls."""
+    """The signature of its function."""
     watched: tuple[str, ...]
-    """The columns that its condition reads, by their present names."""
+    """The columns that its condition reads, by their current names."""
 
 
 def installed(connection: Connection, source_id: int) -> list[Installed]:
-    """Our triggers of one source, wherever they are."""
+    """Returns our triggers of a source, on whatever table."""
     query = installed_query(sql.Literal(source_id))
     return [installed_of(row) for row in connection.execute(query)]
 
 
 def installed_query(source_id: sql.Composable) -> sql.Composed:
-    """The same as a query, of a source whose id is an expression."""
+    """Composes the query of `installed`, for the source with the id `source_id`."""
     return statement("triggers.installed").format(source_id=source_id)
 
 
 def installed_of(row: Mapping[str, Any]) -> Installed:
-    """From a row of `installed_query`."""
+    """Reads a row of `installed_query`."""
     return Installed(**{**row, "watched": tuple(row["watched"])})
 
 
 def create(connection: Connection, capture: Capture) -> None:
-    """Creates or replaces functions and triggers. Raises psycopg.errors.LockNotAvailable: try again."""
+    """Creates or replaces functions and triggers. Raises psycopg.errors.LockNotAvailable, after which to retry."""
     for each in capture.statements():
         connection.execute(each)
 
 
 def revoke_from_others(connection: Connection, capture: Capture) -> None:
-    """Whatever was granted before, only the roles that need it may execute our functions."""
+    """Revokes EXECUTE on our functions from all roles that don't need it."""
     needed = {(_function_name("capture", capture.source), capture.owner)} if capture.partitioned else set()
     names = [_function_name(kind, capture.source) for kind in FUNCTIONS]
     for row in connection.execute(statement("triggers.executors"), {"functions": names}).fetchall():
@@ -251,8 +251,9 @@ def revoke_from_others(connection: Connection, capture: Capture) -> None:
 
 
 def drop(connection: Connection, source: Source) -> None:
-    """Drops our functions, and with them every trigger that calls one: on the source, on its partitions, on what
-    was renamed or detached meanwhile. DROP TRIGGER would need the table's owner.
+    """Drops our functions and every trigger that calls one, even on tables renamed or detached meanwhile.
+
+    DROP TRIGGER would require the owner of the table.
     """
     for kind in FUNCTIONS:
         name = sql.Identifier("pgvector_sync", _function_name(kind, source))
@@ -260,29 +261,30 @@ def drop(connection: Connection, source: Source) -> None:
 
 
 def touch(connection: Connection, relation: Target) -> None:
-    """Locks a table against its writers until the transaction, which must not commit, ends."""
+    """Locks a table against writers until the end of the transaction, which must be rolled back."""
     connection.execute(statement("triggers.touch_function"))
     connection.execute(statement("triggers.touch").format(relation=sql.Identifier(*relation)))
 
 
 @dataclass(frozen=True, slots=True)
-class OfAnother:
+class OwnedByAnother:
     """A function or a target that the current role can't drop."""
 
     label: str
     owner: str
     target: bool
+    """Whether it is the target."""
     role: str
-    """The current one."""
+    """The current role."""
 
 
-def of_another(connection: Connection, source: Source, target: Target | None) -> OfAnother | None:
-    """The first of a source's functions, and of its target, that the current role can't act as the owner of."""
+def owned_by_another(connection: Connection, source: Source, target: Target | None) -> OwnedByAnother | None:
+    """Returns the first of a source's functions and its target whose owner the current role can't act as."""
     schema, table = target or (None, None)
     params = {
         "functions": [_function_name(kind, source) for kind in FUNCTIONS],
         "schema": schema,
         "table": table,
     }
-    row = connection.execute(statement("triggers.of_another"), params).fetchone()
-    return None if row is None else OfAnother(**row)
+    row = connection.execute(statement("triggers.owned_by_another"), params).fetchone()
+    return None if row is None else OwnedByAnother(**row)

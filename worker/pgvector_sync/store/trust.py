@@ -1,4 +1,4 @@
-"""Whose code a statement over a source would run: looked up in its own transaction, before it is planned."""
+"""Checks whose code a statement over a source would run, in the same transaction and before it is planned."""
 
 from __future__ import annotations
 
@@ -21,18 +21,21 @@ _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
-    """One thing whose owner could have his code run by a worker."""
+    """An object whose owner isn't trusted, and could have code run by a worker."""
 
     of_target: bool
     words: str
     advice: str
-    """The statement that ends it, or what to do."""
+    """The statement that fixes it, or what to do."""
     no_table: bool = False
-    """Something else than a table has its name."""
+    """Whether something other than a table has its name."""
 
 
 def trusts(role: str) -> sql.Composed:
-    """A condition: a role, given as an expression, may create in our schema."""
+    """Composes the condition that a role is trusted: it may create in our schema.
+
+    role: an SQL expression for the role's OID.
+    """
     return part("trust.trusts").format(role=sql.SQL(role))
 
 
@@ -45,19 +48,21 @@ def strangers(
     *,
     whole: bool = False,
 ) -> list[Stranger]:
-    """What belongs to a role that may not create in our schema."""
+    """Returns what a read or write would run and that belongs to a role that isn't trusted."""
     query = _query("trust.strangers", source, tuple(columns), tuple(needs), target, whole=whole)
     return [_stranger(source, target, **row) for row in connection.execute(query)]
 
 
 def require_trusted(connection: Connection, pipeline: Pipeline, *, whole: bool = False) -> None:
-    """Before the source is read and the target is written to, in the same transaction.
+    """Raises DatabaseRefuses if reading the source, or writing the target, could run code of an untrusted role.
 
-    `whole` where a condition may read any column. The columns' types stay as they are from here until it ends.
-    Raises DatabaseRefuses.
+    Call it before that, in the same transaction. It locks the source, so that the types of columns can't change
+    until the transaction ends.
+
+    whole: whether a condition may read any column.
     """
     source, target = pipeline.source, (pipeline.target_schema, pipeline.target_table)
-    # one round trip: without parameters, several statements are sent at once
+    # one round trip: without parameters, several statements can be sent at once
     look = sql.SQL(";\n").join([lock(source), _query("trust.closer", source, pipeline.read_columns, (), target)])
     cursor = connection.execute(sql.SQL(look.as_string(None)))
     while cursor.nextset():
@@ -65,29 +70,31 @@ def require_trusted(connection: Connection, pipeline: Pipeline, *, whole: bool =
     row = cursor.fetchone()
     if row is None or not (row["closer"] or pipeline.needs or whole):
         return
-    if found := strangers(connection, source, pipeline.read_columns, pipeline.needs, target, whole=whole):
-        raise DatabaseRefuses(found[0].words, hint=found[0].advice)
+    if untrusted := strangers(connection, source, pipeline.read_columns, pipeline.needs, target, whole=whole):
+        raise DatabaseRefuses(untrusted[0].words, hint=untrusted[0].advice)
 
 
 def require_own_target(connection: Connection, pipeline: Pipeline) -> None:
-    """Once more before each statement that writes to it. Raises DatabaseRefuses.
+    """Raises DatabaseRefuses if the target isn't our table. Call it before each statement that writes to it.
 
-    A lock keeps a table, and not its name: the owner of a schema may rename it while we wait for a row, and put
-    another schema and table in its place.
+    A lock doesn't protect a table's name: the owner of the schema may rename the schema while we wait for a row,
+    and create another schema and table with those names.
     """
     source, target = pipeline.source, (pipeline.target_schema, pipeline.target_table)
     if one(connection, _query("trust.own_target", source, (), (), target))["own"]:
         return
-    found = strangers(connection, source, (), (), target)
-    stranger = next((each for each in found if each.of_target), None)
+    untrusted = strangers(connection, source, (), (), target)
+    stranger = next((each for each in untrusted if each.of_target), None)
     label = pipeline.target_label
-    words = f"{label} is another table than before" if stranger is None else stranger.words
-    raise DatabaseRefuses(words, hint="pgvector-sync apply" if stranger is None else stranger.advice)
+    words = f"{label} is no longer the same table" if stranger is None else stranger.words
+    raise DatabaseRefuses(words, hint="run `pgvector-sync apply`" if stranger is None else stranger.advice)
 
 
 def lock(source: Source) -> sql.Composed:
-    """Under a name of its own each time: where a cancel arrives between the two statements, the first one outlives
-    the transaction, and would refuse its name to every later one of this connection.
+    """Composes the lock of a source. The prepared statement has a different name each time.
+
+    If a cancel arrives between PREPARE and DEALLOCATE, the prepared statement outlives the transaction, and its
+    name couldn't be used again on this connection.
     """
     home = sql.Identifier(source.schema, source.table)
     return statement("trust.lock").format(
@@ -107,7 +114,7 @@ def _query(
     *,
     whole: bool = False,
 ) -> sql.SQL:
-    """Composed once: it has no parameters."""
+    """Composes a query without parameters, so that the result can be cached."""
     query: sql.Composable = statement(name).format(
         source_schema=sql.Literal(source.schema),
         source_table=sql.Literal(source.table),
@@ -129,35 +136,35 @@ def _stranger(
 ) -> Stranger:
     hand_over = f"ALTER FUNCTION {name} OWNER TO …; -- the owner of schema pgvector_sync"
     if kind == "source":
-        words = f"{source.label} is {_KINDS.get(by or '', 'no table')} now"
-        return Stranger(False, words, "put the table back")
+        words = f"{source.label} is {_KINDS.get(by or '', 'not a table')} now"
+        return Stranger(False, words, "restore the table")
     if kind == "child":
-        words = f"{name} inherits from {source.label} now, and would be read with it"
+        words = f"{name} now inherits from {source.label}, and would be read with it"
         return Stranger(False, words, f"ALTER TABLE {name} NO INHERIT …; -- {source.label}")
     if kind == "target":
         label = ".".join(target)
         if by not in ("r", "p"):
-            words = f"{label} is {_KINDS.get(by or '', 'no table')} now"
-            return Stranger(True, words, "pgvector-sync apply", no_table=True)
+            words = f"{label} is {_KINDS.get(by or '', 'not a table')} now"
+            return Stranger(True, words, "run `pgvector-sync apply`", no_table=True)
         return Stranger(
             True,
             f"{label} belongs to role {owner}, whose triggers would run with the worker's rights",
-            f"look at its triggers, then ALTER TABLE {sql.Identifier(*target).as_string()} OWNER TO …; "
+            f"check its triggers, then ALTER TABLE {sql.Identifier(*target).as_string()} OWNER TO …; "
             "or drop it and run `pgvector-sync apply`",
         )
     if kind == "gone":
         return Stranger(
-            False, f"there is no {by} {name} any more", "restore it, or change text or where and apply"
+            False, f"the {by} {name} no longer exists", "restore it, or change text or where, and apply"
         )
     if kind == "domain":
-        words = f"the domain {name} belongs to role {owner}, who could replace its check"
+        words = f"the domain {name} belongs to role {owner}, which could replace its check"
         return Stranger(False, words, f"ALTER DOMAIN {name} OWNER TO …; -- the owner of schema pgvector_sync")
     reason = {
         "function": "",
-        "operator": f", behind the operator {by},",
-        "cast": f", behind the cast ({by}),",
-        "check": f", in the check of the domain {by},",
-        "index": f", in an index or statistics ({by}) that Postgres looks at when it plans a read,",
+        "operator": f" of the operator {by}",
+        "cast": f" of the cast ({by})",
+        "check": f" in the check of the domain {by}",
+        "index": f", in an index or statistics ({by}) that Postgres evaluates when it plans a read,",
     }[kind]
     return Stranger(
         False,

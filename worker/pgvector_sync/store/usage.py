@@ -1,4 +1,4 @@
-"""Counters of what was bought, saved and acknowledged, and the leases of scheduled jobs."""
+"""Counters of what was paid for, saved and acknowledged, and the ticks of scheduled jobs."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def note(
     saved_inputs: int,
     rows: int,
 ) -> None:
+    """Adds one batch to the counters."""
     params = {
         "pipeline_id": pipeline.id,
         "requests": requests,
@@ -32,21 +33,22 @@ def note(
 
 
 def tokens_today(connection: Connection, pipeline: Pipeline) -> int:
-    """Spent since midnight, UTC."""
+    """Returns the tokens that a pipeline has spent since midnight UTC."""
     return int(one(connection, statement("usage.tokens_today"), {"pipeline_id": pipeline.id})["tokens"])
 
 
 def rows_per_second(connection: Connection, pipeline: Pipeline) -> float | None:
-    """In the busiest minute of the last hour; None if there is nothing to go by."""
+    """Returns the rate of the busiest minute of the last hour; None if no row was processed."""
     rate = one(connection, statement("usage.rows_per_second"), {"pipeline_id": pipeline.id})["rate"]
     return None if rate is None else float(rate)
 
 
 def forget_minutes(connection: Connection) -> None:
+    """Deletes rates that are older than an hour."""
     connection.execute(statement("usage.forget_minutes"))
 
 
 def take_tick(connection: Connection, name: str, lease: UUID, *, every: timedelta) -> bool:
-    """True for the first to ask in each interval; two beats are one in effect."""
+    """Claims the tick of a scheduled job. Returns True once per interval, even if there are several beats."""
     params = {"name": name, "lease": lease, "every": every}
     return connection.execute(statement("usage.take_tick"), params).rowcount == 1

@@ -20,7 +20,7 @@ class HotTable:
 
 @dataclass(frozen=True, slots=True)
 class VacuumHolder:
-    """What keeps dead rows from being removed."""
+    """What keeps vacuum from removing dead rows."""
 
     kind: str
     """`session`, `prepared` or `slot`."""
@@ -38,18 +38,21 @@ class Visibility:
 
 
 def enabled(connection: Connection) -> bool:
+    """Whether autovacuum is enabled."""
     return bool(one(connection, statement("vacuum.autovacuum"))["on"])
 
 
 def hot_tables(connection: Connection) -> list[HotTable]:
+    """Returns dead rows and the last vacuum of the tables that are written all the time."""
     return [HotTable(**row) for row in connection.execute(statement("vacuum.hot_tables"))]
 
 
 def holders(connection: Connection, *, long: timedelta, old_xids: int) -> list[VacuumHolder]:
-    """Transactions open for `long`, and snapshots that are `old_xids` transactions old."""
+    """Returns transactions open for longer than `long`, and snapshots older than `old_xids` transactions."""
     params = {"long": long, "old_xids": old_xids}
     return [VacuumHolder(**row) for row in connection.execute(statement("vacuum.holders"), params)]
 
 
 def visibility(connection: Connection) -> Visibility:
+    """Returns whether the current role sees other roles' sessions."""
     return Visibility(**one(connection, statement("vacuum.hidden_sessions")))

@@ -1,4 +1,4 @@
-"""What the schema watch reads and writes: each pipeline's source, target and triggers as they are now."""
+"""Reads each pipeline's source, target and triggers as they are now, and stores what the schema watch found."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class SourceTable:
     """`pg_class.relkind`."""
     owner: str
     types: Mapping[str, str]
-    """Column → type, in the order of the table."""
+    """The types of the columns, in the order of the table."""
     toastable: frozenset[str]
     keyed: bool
-    """The key columns are unique and not null."""
+    """Whether the key columns are unique and NOT NULL."""
     partitions: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One pipeline with everything that it needs, in one snapshot."""
+    """One pipeline and everything that it needs, in one snapshot."""
 
     id: int
     name: str
@@ -40,9 +40,9 @@ class Facts:
     problem: str | None
     problem_stops: bool
     recheck: bool
-    """A deep reconciliation is owed."""
+    """Whether a deep reconciliation is due."""
     unread: bool
-    """Changes were captured without a readable key, and nothing has compared the tables since."""
+    """Whether changes were captured without a readable key, and the tables haven't been compared since."""
     read_columns: tuple[str, ...]
     needs: tuple[Need, ...]
     source: Source
@@ -51,16 +51,16 @@ class Facts:
     triggers: tuple[Installed, ...]
     target: tuple[str, str]
     target_types: Mapping[str, str] | None
-    """Column → type; None where there is no such table."""
+    """The types of the columns; None if there is no such table."""
     target_stranger: tuple[str, str] | None
-    """Its owner and the triggers' owner, where the first hasn't the rights of the second."""
+    """Its owner and the triggers' owner, if the first doesn't have the rights of the second."""
     vector_type: str
-    """As the target should have it, such as `vector(1536)`."""
+    """The type that the target's column should have, such as `vector(1536)`."""
     vector_installed: bool
 
 
 def read_facts(connection: Connection, name: str | None = None) -> list[Facts]:
-    """Every pipeline, or one."""
+    """Returns the facts of every pipeline, or of one."""
     query = statement("watch.facts").format(
         installed=installed_query(sql.SQL("s.id")),
         covers=part("watch.covers"),
@@ -69,25 +69,28 @@ def read_facts(connection: Connection, name: str | None = None) -> list[Facts]:
 
 
 def note(connection: Connection, facts: Facts, *, problem: str | None, stops: bool, missed: bool) -> bool:
-    """Stores what was found; `missed` changes make a deep reconciliation owed. False if it was known already."""
+    """Stores what the watch found. Returns False if it was already stored.
+
+    missed: whether changes may have been missed, which makes a deep reconciliation due.
+    """
     params = {"id": facts.id, "problem": problem, "stops": stops, "missed": missed}
     return connection.execute(statement("watch.note"), params).rowcount == 1
 
 
 def rechecked(connection: Connection, pipeline_id: int) -> None:
-    """A deep reconciliation begins in this transaction: none is owed any more."""
+    """Notes that a deep reconciliation begins in this transaction."""
     connection.execute(statement("watch.rechecked"), {"id": pipeline_id})
 
 
 def forget_unread(connection: Connection) -> int:
-    """Removes events without a readable key that a finished deep reconciliation makes up for."""
+    """Deletes events without a readable key after a deep reconciliation of their source; returns how many."""
     query = statement("watch.forget_unread").format(covers=part("watch.covers"))
     return connection.execute(query).rowcount
 
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """A table whose sequence would give out ids that are taken."""
+    """A table whose sequence would return ids that are in use."""
 
     table: str
     may_set: bool
@@ -95,7 +98,7 @@ class Behind:
 
 
 def sequences(connection: Connection, *, repair: bool) -> list[Behind]:
-    """The sequences of our tables that are behind; with `repair`, set where this role may."""
+    """Returns the tables whose sequences are behind. With `repair`, it sets those that this role may set."""
     rows = connection.execute(statement("watch.sequences"), {"repair": repair})
     return [Behind(row["name"], row["may_set"], row["repaired"]) for row in rows]
 

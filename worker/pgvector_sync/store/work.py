@@ -1,4 +1,4 @@
-"""Claims and what becomes of them."""
+"""Claims rows of work, and acknowledges, releases or parks them."""
 
 from __future__ import annotations
 
@@ -19,42 +19,43 @@ from pgvector_sync.store.leases import Lease
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRow:
-    """One row of work as it was claimed; lease and generation together fence off everybody else."""
+    """One row of work as it was claimed. Its lease and generation fence off other workers and newer changes."""
 
     key: Key
     generation: int
     attempts: int
-    """Counting this one."""
+    """The number of attempts, including this one."""
     force: bool
     verdict: str | None
     failed_fingerprint: bytes | None
     error_class: str | None
-    """Of the last failure."""
+    """The class of the last failure."""
     error_message: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """How much a pipeline has waiting in one lane."""
+    """The due rows of a pipeline in one lane."""
 
     pipeline: str
     lane: Lane
     state: str
     batch_size: int | None
     rows: int
-    """Up to the limit that was asked for."""
+    """The number of due rows, up to the limit."""
     in_flight: int
-    """Batches, of both lanes."""
+    """The number of batches in flight, in both lanes."""
     dialect: str
-    """The provider's."""
+    """The dialect of the provider."""
 
 
 def jsonb_keys(keys: Sequence[Key]) -> list[Jsonb]:
+    """Converts keys to values of `%(keys)s`."""
     return [Jsonb(list(key)) for key in keys]
 
 
 def in_flight(connection: Connection, pipeline: Pipeline) -> int:
-    """Batches that are held right now, of both lanes."""
+    """Returns the number of a pipeline's batches in flight, in both lanes."""
     return int(one(connection, statement("work.in_flight"), {"pipeline_id": pipeline.id})["batches"])
 
 
@@ -67,9 +68,9 @@ def claim(
     limit: int,
     max_attempts: int,
 ) -> list[ClaimedRow]:
-    """Takes up to `limit` due rows: first those whose lease is lost, alone or few at a time, else fresh ones.
+    """Claims up to `limit` due rows: those whose lease is lost, alone or a few at a time, or else fresh ones.
 
-    The lease is made with them, and not where there are none.
+    The lease is inserted together with the claim, unless there are no rows.
     """
     params = {
         **lease.params,
@@ -97,14 +98,14 @@ def claim(
 
 
 def park_crashed(connection: Connection, pipeline: Pipeline, lane: Lane, *, max_attempts: int) -> int:
-    """Parks rows on which every attempt ended in a lost lease; returns how many."""
+    """Parks rows whose lease was lost on their last attempt; returns how many."""
     params = {"pipeline_id": pipeline.id, "lane": lane, "max_attempts": max_attempts}
     return connection.execute(statement("work.park_crashed"), params).rowcount
 
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """The rows of one lease; every statement on them repeats the fence."""
+    """The rows of one lease. Every statement on them checks that the lease still holds them."""
 
     pipeline: Pipeline
     lease: UUID
@@ -113,23 +114,24 @@ class Holding:
         return {"pipeline_id": self.pipeline.id, "lease": self.lease, "keys": jsonb_keys(keys), **more}
 
     def note_attempt(self, connection: Connection, tried: dict[Key, bytes]) -> dict[Key, int]:
-        """Stores which content is about to be tried; returns the attempts that this content has had."""
+        """Stores which content is about to be embedded; returns how many attempts this content has had, by key."""
         params = self._params(list(tried), fingerprints=list(tried.values()))
         rows = connection.execute(statement("work.note_attempt"), params)
         return {tuple(row["key"]): row["attempts"] for row in rows}
 
     def lock(self, connection: Connection, rows: Sequence[ClaimedRow]) -> set[Key]:
-        """Locks those that are still ours, of the generation we claimed; the others were superseded."""
+        """Locks rows that we still hold in the claimed generation; returns their keys. Others were superseded."""
         claimed = {row.key: row.generation for row in rows}
-        found = connection.execute(statement("work.lock_claimed"), self._params(list(claimed)))
-        locked = ((tuple(row["key"]), row["generation"]) for row in found)
+        held = connection.execute(statement("work.lock_claimed"), self._params(list(claimed)))
+        locked = ((tuple(row["key"]), row["generation"]) for row in held)
         return {key for key, generation in locked if claimed[key] == generation}
 
     def ack(self, connection: Connection, keys: Sequence[Key]) -> int:
+        """Deletes processed rows; returns how many."""
         return connection.execute(statement("work.ack"), self._params(keys)).rowcount
 
     def end(self, connection: Connection) -> None:
-        """The batch has ended: nothing is held any more."""
+        """Ends the lease of a batch that holds no rows any more."""
         leases.end(connection, self.pipeline.id, self.lease)
 
     def release(
@@ -140,7 +142,7 @@ class Holding:
         refund: bool = True,
         delay: timedelta = timedelta(0),
     ) -> int:
-        """Gives rows back; rows that are no longer ours are left alone. Not `refund`: the attempt is used up."""
+        """Releases rows that we still hold; returns how many. Without `refund`, the attempt is used up."""
         params = self._params(keys, refund=refund, delay=delay)
         return connection.execute(statement("work.release"), params).rowcount
 
@@ -153,7 +155,7 @@ class Holding:
         first: timedelta,
         longest: timedelta,
     ) -> int:
-        """Gives rows back whose content has changed meanwhile. Not `refund`: the attempt is used up."""
+        """Releases rows whose content has changed; returns how many. Without `refund`, the attempt is used up."""
         params = self._params(keys, refund=refund, backoff_first=first, backoff_longest=longest)
         return connection.execute(statement("work.release_superseded"), params).rowcount
 
@@ -168,7 +170,7 @@ class Holding:
         longest: timedelta,
         max_attempts: int,
     ) -> int:
-        """The attempt is used up; those that have one left wait for it."""
+        """Releases rows after a failed attempt, which is used up, if they have another; returns how many."""
         params = self._params(
             keys,
             error_class=error_class,
@@ -188,7 +190,10 @@ class Holding:
         error_message: str,
         verdict: str | None = None,
     ) -> set[Key]:
-        """Dead letters: (row, the fingerprint that failed). Rows changed since the claim are not parked."""
+        """Parks rows as dead letters; returns their keys. Rows changed since the claim aren't parked.
+
+        rows: (row, the fingerprint that failed).
+        """
         params = self._params(
             [row.key for row, _ in rows],
             generations=[row.generation for row, _ in rows],
@@ -201,7 +206,7 @@ class Holding:
 
 
 def due(connection: Connection, *, limit: int) -> list[Due]:
-    """What waits, live lane first, for every pipeline that may call its provider now."""
+    """Returns what is due in every pipeline that may call its provider now, the live lane first."""
     return [
         Due(
             row["name"],

@@ -1,4 +1,4 @@
-"""Which workers are alive, by what they note in the database."""
+"""Live workers, according to the rows that they renew in the database."""
 
 from __future__ import annotations
 
@@ -13,39 +13,40 @@ from pgvector_sync.database.loaders import duration
 from pgvector_sync.database.statements import statement
 
 SILENCE = timedelta(seconds=15)
-"""A worker that was not heard of for so long counts as dead."""
+"""How long after its last sign of life a worker counts as dead."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Those alive, and how long ago there was a sign of life."""
+    """The live workers, and the ages of the last signs of life."""
 
     alive: int
     slots: int
-    """Batches that they can carry at once."""
+    """The number of batches that they can process at once."""
     last_seen: timedelta | None
-    """Age of the newest sign of life; None where there was none."""
+    """The age of the newest sign of life; None if there was none."""
     last_tick: timedelta | None
-    """Age of beat's last tick; None where there was none."""
+    """The age of beat's last tick; None if there was none."""
 
 
 def note_alive(connection: psycopg.Connection[Any], worker: UUID, name: str, slots: int) -> None:
+    """Renews the row of a worker."""
     connection.execute(statement("workers.note_alive"), {"worker": worker, "name": name, "slots": slots})
 
 
 def note_gone(connection: psycopg.Connection[Any], worker: UUID) -> None:
+    """Deletes the row of a worker."""
     connection.execute(statement("workers.note_gone"), {"worker": worker})
 
 
 def alive(connection: psycopg.Connection[dict[str, Any]]) -> Workers:
-    found = connection.execute(statement("workers.alive"), {"silence": SILENCE}).fetchone()
-    assert found is not None  # noqa: S101 - an aggregate
-    return Workers(
-        found["workers"], found["slots"], duration(found["seen_seconds"]), duration(found["tick_seconds"])
-    )
+    """Returns the live workers."""
+    row = connection.execute(statement("workers.alive"), {"silence": SILENCE}).fetchone()
+    assert row is not None  # noqa: S101 - an aggregate
+    return Workers(row["workers"], row["slots"], duration(row["seen_seconds"]), duration(row["tick_seconds"]))
 
 
 def last_tick(connection: psycopg.Connection[dict[str, Any]]) -> timedelta | None:
-    """How long ago beat last ticked; None: never."""
+    """Returns the age of beat's last tick; None if there was none."""
     row = connection.execute(statement("workers.last_tick")).fetchone()
     return None if row is None else row["age"]
