@@ -227,7 +227,7 @@ class Bench:
         with open_database(Settings(DATABASE_URL=self.database.url)) as database:
             for pipeline in ("docs", "other"):
                 act = pipelines.resume if pipeline == name else lambda c, n: pipelines.pause(c, n, "benchmark")
-                database.patiently(lambda c, act=act, pipeline=pipeline: act(c, pipeline))
+                database.retry_on_lock_conflict(lambda c, act=act, pipeline=pipeline: act(c, pipeline))
         leased = (
             "SELECT count(*) FROM pgvector_sync.work w JOIN pgvector_sync.pipeline p ON p.id = w.pipeline_id "
             "WHERE w.lease IS NOT NULL AND p.state = 'paused'"

@@ -93,7 +93,7 @@ def test_a_locked_work_row_is_skipped_and_embedded_later(
 def test_a_work_row_locked_between_claim_and_write_is_given_up_and_the_others_are_written(
     docs: Steps, application: psycopg.Connection[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "PATIENCE_TRIES", 4)
+    monkeypatch.setattr(database_module, "LOCK_CONFLICT_TRIES", 4)
     docs.insert(_1="one", _2="two")
     lock = "SELECT FROM pgvector_sync.work WHERE key = '[1]' FOR UPDATE"
     assert docs.process(during=lambda: application.execute(lock)) is not None

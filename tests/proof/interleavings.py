@@ -16,7 +16,7 @@ from functools import partial
 import pytest
 
 from pgvector_sync.batch import write
-from pgvector_sync.database import IN_THE_WAY
+from pgvector_sync.database import LOCK_CONFLICT
 from pgvector_sync.store import rows, runs
 from proof.arena import Arena, soon, writer
 from proof.sessions import Actor, application, stops_in_writes, worker
@@ -209,7 +209,7 @@ class Stage:
             with self.arena.runtime.database.transaction() as connection:
                 page = rows.page(connection, self.shape, None, limit=10, text_limit=TEXT_LIMIT)
                 runs.enqueue(connection, self.shape.pipeline, 0, [key for key, _ in page])
-        except IN_THE_WAY:
+        except LOCK_CONFLICT:
             pass  # it comes again
 
     def _blocked(self) -> bool:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from pgvector_sync.batch import slice as slice_module
-from pgvector_sync.database import IN_THE_WAY
+from pgvector_sync.database import LOCK_CONFLICT
 from pgvector_sync.failpoint import Failpoint
 from pgvector_sync.model import Lane
 from pgvector_sync.store import rows
@@ -102,7 +102,7 @@ def worker(steps: Arena, *, late: bool = False) -> Callable[[Actor], None]:
 
     def script(actor: Actor) -> None:
         # a worker that gives up a lock leaves its rows to their lease, as one that dies does
-        with suppress(*IN_THE_WAY):
+        with suppress(*LOCK_CONFLICT):
             actor.before("claim")
             if late:
                 steps.expire_leases()

@@ -173,7 +173,7 @@ def test_a_paused_pipelines_backfill_waits(waiting: Synced) -> None:
 def test_a_source_locked_as_a_whole_holds_up_its_backfill_and_breaks_nothing(
     waiting: Synced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(database_module, "PATIENCE_TRIES", 3)
+    monkeypatch.setattr(database_module, "LOCK_CONFLICT_TRIES", 3)
     with another_worker(waiting) as steps, session(waiting.database) as application:
         steps.checks = False
         application.execute("LOCK TABLE docs IN ACCESS EXCLUSIVE MODE")

@@ -104,7 +104,7 @@ def test_the_vector_index(docs: Synced) -> None:
 
 def test_states_and_dead_letters(docs: Synced) -> None:
     def resume() -> None:
-        docs.runtime.database.patiently(lambda connection: pipelines.resume(connection, "docs"))
+        docs.runtime.database.retry_on_lock_conflict(lambda connection: pipelines.resume(connection, "docs"))
 
     docs.run(
         "UPDATE pgvector_sync.pipeline SET state = 'misconfigured', reason = 'the key is refused', retry_at = now()"

@@ -154,7 +154,9 @@ def a_late_worker_gives_up(arena: Arena) -> None:
     with arena.another() as second:
         batch = second.claim()
         lease = arena.lease()
-        arena.runtime.database.patiently(lambda connection: late.holding.release(connection, list(late.rows)))
+        arena.runtime.database.retry_on_lock_conflict(
+            lambda connection: late.holding.release(connection, list(late.rows))
+        )
         assert arena.lease() == lease, "a late worker gave back what was the other one's"
         second.write(batch, second.embed(batch))
     arena.at_rest()
@@ -241,12 +243,14 @@ def a_worker_renews_a_lease_that_is_lost(arena: Arena) -> None:
 
 def _look(arena: Arena) -> None:
     grace = arena.runtime.settings.grace
-    arena.runtime.database.patiently(lambda connection: leases.expire(connection, grace=grace))
+    arena.runtime.database.retry_on_lock_conflict(lambda connection: leases.expire(connection, grace=grace))
 
 
 def _renews(arena: Arena, batch: Batch) -> bool:
     lease, after = batch.holding.lease, arena.runtime.settings.expires_after
-    renewed = arena.runtime.database.patiently(lambda c: leases.renew(c, [lease], expires_after=after))
+    renewed = arena.runtime.database.retry_on_lock_conflict(
+        lambda c: leases.renew(c, [lease], expires_after=after)
+    )
     return lease in renewed
 
 

@@ -18,7 +18,7 @@ from pgvector_sync.batch.refusal import name_of
 from pgvector_sync.batch.rehearse import rehearse
 from pgvector_sync.batch.slice import Written
 from pgvector_sync.batch.write import write
-from pgvector_sync.database import IN_THE_WAY, OUTAGE, Connection
+from pgvector_sync.database import LOCK_CONFLICT, OUTAGE, Connection
 from pgvector_sync.errors import DatabaseRefuses, Next
 from pgvector_sync.model import Key, Lane
 from pgvector_sync.runtime import Runtime
@@ -79,7 +79,7 @@ def _carry_or_give_back(runtime: Runtime, batch: Batch, carried: Carried) -> Out
         reason = DatabaseRefuses(
             f"the database refuses ({error.sqlstate}): source or target was changed", hint=hint
         )
-    except IN_THE_WAY:
+    except LOCK_CONFLICT:
         # source or target is locked as a whole, by DDL, say: later, and nobody's fault
         settle.give_back(runtime, batch, carried.paid(), WAITED, delay=runtime.settings.backoff_first)
         return Outcome(claimed=len(batch.rows), released=len(batch.rows))
@@ -121,7 +121,7 @@ def _claim(runtime: Runtime, name: str, lane: Lane, share: int | None) -> Batch 
     for _ in range(CLAIM_TRIES):
         try:
             return claim(runtime, name, lane, share=share)
-        except IN_THE_WAY:
+        except LOCK_CONFLICT:
             continue
     return None  # the next doorbell comes soon
 
@@ -205,11 +205,13 @@ def _account(runtime: Runtime, batch: Batch, embedded: Embedded, written: Writte
         )
         batch.holding.end(connection)
 
-    runtime.database.patiently(count)
+    runtime.database.retry_on_lock_conflict(count)
     if not batch.probe or embedded.stopped_by is not None:
         return
     if embedded.requests > 0:
-        runtime.database.patiently(lambda connection: pipelines.recovered(connection, batch.pipeline))
+        runtime.database.retry_on_lock_conflict(lambda connection: pipelines.recovered(connection, batch.pipeline))
         emit(PipelineRecovered(pipeline=batch.pipeline.name))
     else:  # the probed row needed no call: the provider is as unknown as before
-        runtime.database.patiently(lambda connection: pipelines.release_probe(connection, batch.pipeline))
+        runtime.database.retry_on_lock_conflict(
+            lambda connection: pipelines.release_probe(connection, batch.pipeline)
+        )

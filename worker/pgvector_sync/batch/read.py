@@ -194,7 +194,9 @@ def _count_attempts(runtime: Runtime, batch: Batch, reading: Reading) -> None:
     """From the second attempt on, stores what is about to be tried, so that attempts belong to content."""
     again = {key: passage.fingerprint for key, passage in reading.to_embed.items() if batch.rows[key].attempts > 1}
     if again:
-        counted = runtime.database.patiently(lambda connection: batch.holding.note_attempt(connection, again))
+        counted = runtime.database.retry_on_lock_conflict(
+            lambda connection: batch.holding.note_attempt(connection, again)
+        )
         for key, attempts in counted.items():
             batch.rows[key] = replace(batch.rows[key], attempts=attempts)
     for key in [key for key in again if batch.rows[key].attempts > runtime.settings.attempts]:

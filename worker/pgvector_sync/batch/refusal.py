@@ -9,7 +9,7 @@ import numpy as np
 import psycopg
 
 from pgvector_sync.batch.claim import Batch
-from pgvector_sync.database import IN_THE_WAY, limit_statements
+from pgvector_sync.database import LOCK_CONFLICT, limit_statements
 from pgvector_sync.errors import DatabaseRefuses, SyncError
 from pgvector_sync.model import Key, Passage
 from pgvector_sync.runtime import Runtime
@@ -97,7 +97,7 @@ def _passes(runtime: Runtime, batch: Batch, key: Key, name: str) -> bool | None:
             require_trusted(connection, batch.pipeline)
             rows.remove(connection, batch.shape, [key])  # as new: what refuses inserts may let updates pass
             rows.write(connection, batch.shape, written)
-    except (*IN_THE_WAY, psycopg.errors.QueryCanceled):
+    except (*LOCK_CONFLICT, psycopg.errors.QueryCanceled):
         return None
     except Exception as error:  # noqa: BLE001 - whatever it is, it is compared
         return False if name_of(error) == name else None

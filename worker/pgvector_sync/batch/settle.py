@@ -34,7 +34,9 @@ def fail(runtime: Runtime, batch: Batch, failures: dict[Key, Failure]) -> int:
     """Parks dead letters, lets the others wait for their next attempt, releases what changed meanwhile."""
     if not failures:
         return 0
-    total = runtime.database.patiently(lambda connection: _settle(runtime, batch, failures, connection))
+    total = runtime.database.retry_on_lock_conflict(
+        lambda connection: _settle(runtime, batch, failures, connection)
+    )
     reach(Failpoint.FAILURES_COMMITTED)
     if total:
         classes = tuple(sorted({failure.error_class for failure in failures.values()}))
@@ -117,7 +119,7 @@ def _wait(
         reach(Failpoint.PROVIDER_FAILED)
         return changed
 
-    if not runtime.database.patiently(wait):
+    if not runtime.database.retry_on_lock_conflict(wait):
         return
     if state is State.COOLING_DOWN:
         emit(PipelineCoolingDown(pipeline=batch.pipeline.name, reason=Words(reason)))
@@ -140,7 +142,9 @@ def failed(runtime: Runtime, batch: Batch, error: Exception) -> None:
 def release(runtime: Runtime, batch: Batch, keys: Iterable[Key], *, delay: timedelta = timedelta(0)) -> None:
     """Gives rows back with their attempt refunded."""
     reach(Failpoint.RELEASING)
-    runtime.database.patiently(lambda connection: batch.holding.release(connection, list(keys), delay=delay))
+    runtime.database.retry_on_lock_conflict(
+        lambda connection: batch.holding.release(connection, list(keys), delay=delay)
+    )
 
 
 def give_back(
@@ -172,7 +176,7 @@ def give_back(
     try:
         with _logged(batch):
             fail(runtime, batch, failures)
-            runtime.database.patiently(end)
+            runtime.database.retry_on_lock_conflict(end)
     except OUTAGE:
         runtime.keeper.say_later(batch.holding.lease, say)
 

@@ -19,7 +19,7 @@ from pgvector_sync.batch.decide import Prepared
 from pgvector_sync.batch.failure import TOO_SLOW, Failure
 from pgvector_sync.batch.refusal import SEVERAL, name_of, require_blame
 from pgvector_sync.batch.slice import LookedTooLongError, Written, write_slice
-from pgvector_sync.database import IN_THE_WAY
+from pgvector_sync.database import LOCK_CONFLICT
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.halving import Parts
 from pgvector_sync.model import Key
@@ -74,7 +74,7 @@ class Writing:
         part = self.parts.take(self.size.rows)
         try:
             took = write_slice(self.runtime, self.batch, part, self.done, rehearsal=self.rehearsal)
-        except IN_THE_WAY:
+        except LOCK_CONFLICT:
             self._make_way(part)
         except DatabaseRefuses:
             raise  # neither source nor target may be touched
@@ -160,4 +160,6 @@ class Writing:
     def _release_held_up(self) -> None:
         if self.done.held_up:
             keys, delay = list(self.done.held_up), self.runtime.settings.backoff_first
-            self.runtime.database.patiently(lambda c: self.batch.holding.release(c, keys, delay=delay))
+            self.runtime.database.retry_on_lock_conflict(
+                lambda c: self.batch.holding.release(c, keys, delay=delay)
+            )

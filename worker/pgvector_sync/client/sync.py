@@ -98,7 +98,9 @@ class Sync(Opening):
         """
         with self._runtime() as runtime:
             _require(runtime.database, pipeline)
-            return runtime.database.patiently(lambda connection: pipelines.pause(connection, pipeline, reason))
+            return runtime.database.retry_on_lock_conflict(
+                lambda connection: pipelines.pause(connection, pipeline, reason)
+            )
 
     def resume(self, pipeline: str) -> Resumed:
         """End a pause, a cool-down or `misconfigured`, and compare what is installed with what is needed.
@@ -107,7 +109,9 @@ class Sync(Opening):
         """
         with self._runtime() as runtime:
             _require(runtime.database, pipeline)
-            changed = runtime.database.patiently(lambda connection: pipelines.resume(connection, pipeline))
+            changed = runtime.database.retry_on_lock_conflict(
+                lambda connection: pipelines.resume(connection, pipeline)
+            )
             verdicts = watch.look_now(runtime.database, pipeline)
         return Resumed(changed, tuple(str(verdict.problem) for verdict in verdicts if verdict.problem))
 
@@ -293,7 +297,9 @@ class Sync(Opening):
         """
         with self._runtime() as runtime:
             _require(runtime.database, pipeline)
-            return runtime.database.patiently(lambda connection: dead_letters.discard_events(connection, pipeline))
+            return runtime.database.retry_on_lock_conflict(
+                lambda connection: dead_letters.discard_events(connection, pipeline)
+            )
 
     # -- rows ----------------------------------------------------------------------------------------------
 
@@ -337,7 +343,9 @@ class Sync(Opening):
         with self._runtime() as runtime:
             _require(runtime.database, pipeline)
             listed = None if keys is None else self._listed(runtime.database, pipeline, keys)
-            count = runtime.database.patiently(lambda connection: action(connection, pipeline, listed))
+            count = runtime.database.retry_on_lock_conflict(
+                lambda connection: action(connection, pipeline, listed)
+            )
         if listed is not None and not count:
             raise Refused(
                 "no dead letter has that key" if len(listed) == 1 else "no dead letter has one of these keys",

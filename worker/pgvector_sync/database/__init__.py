@@ -29,7 +29,7 @@ from pgvector_sync.errors import Refused
 
 __all__ = [
     "CONNECT_TIMEOUT",
-    "IN_THE_WAY",
+    "LOCK_CONFLICT",
     "KEY_REFUSED",
     "OUTAGE",
     "Connection",
@@ -53,7 +53,7 @@ KEEPALIVE: dict[str, Any] = {
 """A lost host is detected within 30 seconds if something was sent to it (the kernel's default is 15 minutes), and
 within a minute otherwise."""
 T = TypeVar("T")
-IN_THE_WAY = (
+LOCK_CONFLICT = (
     psycopg.errors.LockNotAvailable,
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
@@ -66,9 +66,9 @@ OUTAGE = (
     psycopg.errors.ReadOnlySqlTransaction,
     psycopg.errors.IdleInTransactionSessionTimeout,
 )
-"""The database is unreachable, or has become a standby. Nothing is lost: retry later. Catch IN_THE_WAY first,
+"""The database is unreachable, or has become a standby. Nothing is lost: retry later. Catch LOCK_CONFLICT first,
 since psycopg counts it among operational errors."""
-PATIENCE_TRIES = 40
+LOCK_CONFLICT_TRIES = 40
 INSTALL_HINT = "run `pgvector-sync migrate`"
 
 
@@ -212,15 +212,15 @@ class Database:
         ):
             yield begun
 
-    def patiently(self, action: Callable[[Connection], T]) -> T:
+    def retry_on_lock_conflict(self, action: Callable[[Connection], T]) -> T:
         """Runs `action` in a transaction of its own, and retries it while another session's lock is in the way.
 
         For what must not be given up after one lock_timeout: acks of failures, releases, states. Raises the last
-        of IN_THE_WAY after PATIENCE_TRIES tries.
+        of LOCK_CONFLICT after LOCK_CONFLICT_TRIES tries.
         """
         for attempt in Retrying(
-            retry=retry_if_exception_type(IN_THE_WAY),
-            stop=stop_after_attempt(PATIENCE_TRIES),
+            retry=retry_if_exception_type(LOCK_CONFLICT),
+            stop=stop_after_attempt(LOCK_CONFLICT_TRIES),
             wait=wait_random(0, self.lock_timeout.total_seconds()),
             reraise=True,
         ):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import psycopg
 
-from pgvector_sync.database import IN_THE_WAY
+from pgvector_sync.database import LOCK_CONFLICT
 
 DOCTOR = "run `pgvector-sync doctor`: it shows what is missing, and how to fix it"
 _CONNECTION = ("", "08", "28", "3D", "57")
@@ -22,7 +22,7 @@ _OUT_OF = {
 def explain(error: psycopg.Error) -> tuple[str, str]:
     """Returns (what happened, what to do)."""
     state = error.sqlstate or ""
-    if isinstance(error, IN_THE_WAY):  # psycopg counts these among operational errors
+    if isinstance(error, LOCK_CONFLICT):  # psycopg counts these among operational errors
         return (
             f"another session holds a lock that is in the way ({state})",
             "try again in a moment; `pgvector-sync doctor` shows long transactions",

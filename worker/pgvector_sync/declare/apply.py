@@ -148,7 +148,7 @@ def remove(database: Database, name: str, *, keep_vectors: bool, say: Say) -> Pi
         pipeline = pipelines.require_pipeline(connection, name)
         triggers.require_owner(connection, pipeline, of_target=not keep_vectors)
     # from this commit on nothing is claimed, and a batch in flight writes nothing
-    database.patiently(lambda connection: pipelines.start_removing(connection, pipeline))
+    database.retry_on_lock_conflict(lambda connection: pipelines.start_removing(connection, pipeline))
 
     def take_off(connection: Connection) -> None:
         locks.lock_drain(connection)

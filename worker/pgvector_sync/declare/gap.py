@@ -10,7 +10,7 @@ from typing import TypeVar
 import psycopg
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_random
 
-from pgvector_sync.database import IN_THE_WAY, Connection, Database
+from pgvector_sync.database import LOCK_CONFLICT, Connection, Database
 from pgvector_sync.errors import Refused
 from pgvector_sync.store import blockers, target_ddl, triggers
 from pgvector_sync.store.blockers import Holder
@@ -66,7 +66,7 @@ def in_a_gap(database: Database, site: Site, action: Callable[[Connection], T], 
 
     try:
         for attempt in Retrying(
-            retry=retry_if_exception_type(IN_THE_WAY),
+            retry=retry_if_exception_type(LOCK_CONFLICT),
             stop=stop_after_delay(DDL_PATIENCE),
             wait=wait_random(0.2, 1.0),
             before_sleep=waiting,
@@ -74,7 +74,7 @@ def in_a_gap(database: Database, site: Site, action: Callable[[Connection], T], 
         ):
             with attempt, database.transaction(lock_timeout=DDL_LOCK_TIMEOUT, durable=True) as connection:
                 return action(connection)
-    except IN_THE_WAY:
+    except LOCK_CONFLICT:
         raise _refusal(site, holders(database, site)) from None
     except (psycopg.errors.UniqueViolation, psycopg.errors.DuplicateTable):
         raise Refused("another apply ran at the same time", hint="run `pgvector-sync apply` again") from None
@@ -109,7 +109,7 @@ def _wait_past_autovacuum(database: Database, site: Site, holder: Holder) -> Non
                 target_ddl.lock(connection, relation)
             else:
                 triggers.touch(connection, relation)
-    except (*IN_THE_WAY, psycopg.ProgrammingError):
+    except (*LOCK_CONFLICT, psycopg.ProgrammingError):
         return  # it is tried again, and then refused with its reason
 
 

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import psycopg
 
-from pgvector_sync.database import IN_THE_WAY, Database
+from pgvector_sync.database import LOCK_CONFLICT, Database
 from pgvector_sync.store import workers
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.process import PresenceFailed
@@ -36,7 +36,7 @@ class Presence:
         try:
             with self._database.transaction() as connection:
                 workers.note_alive(connection, self._id, self._name, self._slots)
-        except IN_THE_WAY:
+        except LOCK_CONFLICT:
             return
         except psycopg.Error as error:
             emit(PresenceFailed(sqlstate=error.sqlstate))

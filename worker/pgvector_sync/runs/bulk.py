@@ -48,14 +48,14 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) ->
             continue
         if page is None:
             return Walked(ended=False)
-        run, enqueued = runtime.database.patiently(partial(_enqueue, run, shape, *page))
+        run, enqueued = runtime.database.retry_on_lock_conflict(partial(_enqueue, run, shape, *page))
         reach(Failpoint.BACKFILL_COMMITTED)
         if rate is not None and enqueued:
             # the lease goes back meanwhile: no worker waits for a run that is slow on purpose
             return Walked(ended=False, again=timedelta(seconds=enqueued / rate))
     if not run.walked:
         return Walked(ended=False, again=timedelta(0))
-    return Walked(ended=runtime.database.patiently(partial(runs.finish, run=run)))
+    return Walked(ended=runtime.database.retry_on_lock_conflict(partial(runs.finish, run=run)))
 
 
 Asked = list[tuple[Key, bool]]

@@ -56,7 +56,7 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) ->
             return Walked(ended=False)
         started = time.monotonic()
         try:
-            run = runtime.database.patiently(partial(_step, runtime, run, shape, limit))
+            run = runtime.database.retry_on_lock_conflict(partial(_step, runtime, run, shape, limit))
         except psycopg.errors.QueryCanceled:
             if limit == 1:
                 raise
@@ -81,13 +81,13 @@ def _asked(run: ClaimedRun) -> Reconcile:
 def _finish(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) -> Walked:
     """Both tables are walked: figures, orphans, end."""
     if Drift.STUCK not in run.counts:
-        run = runtime.database.patiently(partial(_close, runtime, run, shape))
+        run = runtime.database.retry_on_lock_conflict(partial(_close, runtime, run, shape))
     if reason := _suspicion(run, shape.pipeline.options.reconcile):
-        return Walked(ended=runtime.database.patiently(partial(runs.fail, run=run, reason=reason)))
-    while runtime.database.patiently(partial(_enqueue_orphans, run, shape)):
+        return Walked(ended=runtime.database.retry_on_lock_conflict(partial(runs.fail, run=run, reason=reason)))
+    while runtime.database.retry_on_lock_conflict(partial(_enqueue_orphans, run, shape)):
         if until.passed or _behind(runtime, run, shape):
             return Walked(ended=False)
-    return Walked(ended=runtime.database.patiently(partial(runs.finish, run=run)))
+    return Walked(ended=runtime.database.retry_on_lock_conflict(partial(runs.finish, run=run)))
 
 
 def _next_size(rows: int, took: timedelta) -> int:

@@ -94,7 +94,7 @@ def cancel(database: Database, run: Run) -> None:
             "a backfill can't be cancelled: rows beyond its watermark would be lost",
             hint=f"pgvector-sync pause {run.pipeline} stops it for now, remove for good",
         )
-    if not database.patiently(lambda connection: runs.cancel(connection, run.id)):
+    if not database.retry_on_lock_conflict(lambda connection: runs.cancel(connection, run.id)):
         raise Refused(f"run {run.id} has ended already", hint=f"see `pgvector-sync runs show {run.id}`")
 
 

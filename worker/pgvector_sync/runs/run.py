@@ -8,7 +8,7 @@ from functools import partial
 
 import psycopg
 
-from pgvector_sync.database import IN_THE_WAY, OUTAGE, Connection
+from pgvector_sync.database import LOCK_CONFLICT, OUTAGE, Connection
 from pgvector_sync.errors import DatabaseRefuses, LeaseLost, Refused
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Pipeline
@@ -73,7 +73,7 @@ def _walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) -
         return walk(runtime, run, shape, until=until)
     except LeaseLost:
         raise
-    except IN_THE_WAY:
+    except LOCK_CONFLICT:
         emit(RunBusy(pipeline=run.pipeline, run=run.id))
         return Walked(ended=False)
     except Refused as refused:
@@ -101,7 +101,7 @@ def _let_go(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, delay: timede
         leases.end(connection, pipeline.id, run.lease)
 
     try:
-        runtime.database.patiently(let_go)
+        runtime.database.retry_on_lock_conflict(let_go)
     except OUTAGE:
         runtime.keeper.say_later(run.lease, let_go)
         raise
@@ -129,4 +129,4 @@ def _give_up(runtime: Runtime, run: ClaimedRun, reason: str) -> Walked:
 
 
 def _fail(runtime: Runtime, run: ClaimedRun, reason: str) -> Walked:
-    return Walked(ended=runtime.database.patiently(partial(runs.fail, run=run, reason=reason)))
+    return Walked(ended=runtime.database.retry_on_lock_conflict(partial(runs.fail, run=run, reason=reason)))

@@ -157,13 +157,13 @@ class Expiry:
         with self.database.transaction(read_only=True) as connection:
             if not leases.silent(connection, grace=grace):
                 return
-        lost = self.database.patiently(lambda connection: leases.expire(connection, grace=grace))
+        lost = self.database.retry_on_lock_conflict(lambda connection: leases.expire(connection, grace=grace))
         if lost:
             emit(LeasesLost(leases=lost))
 
 
 def bury(database: Database, pid: int) -> None:
     """Gives the rows of a dead child to others at once."""
-    lost = database.patiently(lambda connection: leases.lose(connection, holder(pid)))
+    lost = database.retry_on_lock_conflict(lambda connection: leases.lose(connection, holder(pid)))
     if lost:
         emit(ChildLeasesLost(leases=lost, pid=pid))

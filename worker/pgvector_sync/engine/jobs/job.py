@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
-from pgvector_sync.database import IN_THE_WAY, OUTAGE, Database
+from pgvector_sync.database import LOCK_CONFLICT, OUTAGE, Database
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import usage
 from pgvector_sync.telemetry import emit
@@ -52,13 +52,13 @@ class Jobs:
         try:
             with self._database.transaction() as connection:
                 return usage.take_tick(connection, job.name, uuid4(), every=job.every - min(job.every / 10, EARLY))
-        except IN_THE_WAY:
+        except LOCK_CONFLICT:
             return False  # another process is taking it
 
     def _run(self, job: Job) -> None:
         try:
             job.run_once(self._database, self._settings)
-        except IN_THE_WAY:
+        except LOCK_CONFLICT:
             emit(JobBusy(job=job.name))
         except OUTAGE:
             raise

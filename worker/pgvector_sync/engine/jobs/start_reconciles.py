@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import psycopg
 
-from pgvector_sync.database import IN_THE_WAY, OUTAGE, Database
+from pgvector_sync.database import LOCK_CONFLICT, OUTAGE, Database
 from pgvector_sync.engine import schedule
 from pgvector_sync.engine.jobs.job import Job
 from pgvector_sync.errors import DatabaseRefuses, Refused
@@ -31,7 +31,7 @@ def run_once(database: Database, _settings: Settings) -> None:
                 window=wanted.window,
             )
             request_reconcile(database, pipeline, gently)
-        except (Refused, DatabaseRefuses, *IN_THE_WAY):
+        except (Refused, DatabaseRefuses, *LOCK_CONFLICT):
             continue  # one is running, the pipeline is being removed, or its source is locked
         except OUTAGE:
             raise

@@ -12,7 +12,7 @@ from datetime import timedelta
 import psycopg
 
 from pgvector_sync.capture import triggers
-from pgvector_sync.database import IN_THE_WAY, OUTAGE, Connection, Database
+from pgvector_sync.database import LOCK_CONFLICT, OUTAGE, Connection, Database
 from pgvector_sync.engine.watch.problems import Problem, Verdict, judge
 from pgvector_sync.errors import DatabaseRefuses, Refused
 from pgvector_sync.model import Pipeline, State
@@ -94,7 +94,7 @@ def _note(database: Database, verdict: Verdict) -> None:
     known, found = verdict.facts, (verdict.reason, verdict.stops)
     if (known.problem, known.problem_stops) == found and (known.recheck or not verdict.missed):
         return
-    if database.patiently(lambda connection: note(connection, verdict)):
+    if database.retry_on_lock_conflict(lambda connection: note(connection, verdict)):
         if verdict.reason is not None:
             emit(SchemaProblem(pipeline=known.name, reason=Words(verdict.reason)))
         elif known.problem is not None:
@@ -115,7 +115,7 @@ def _repair(database: Database, source_id: int) -> None:
             triggers.install(connection, wanted)
             for found in same:
                 watch.note(connection, found.facts, problem=None, stops=False, missed=found.missed)
-    except IN_THE_WAY:
+    except LOCK_CONFLICT:
         return
     except psycopg.errors.InsufficientPrivilege:
         return  # a worker's role may not; `apply` is run by one that may
@@ -133,7 +133,7 @@ def _recheck(database: Database, verdict: Verdict) -> None:
     share = found.options.reconcile.database_share
     try:
         started = request_reconcile(database, found.name, Reconcile(deep=True, database_share=share))
-    except (Refused, DatabaseRefuses, *IN_THE_WAY):
+    except (Refused, DatabaseRefuses, *LOCK_CONFLICT):
         return
     except OUTAGE:
         raise
