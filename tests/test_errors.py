@@ -1,4 +1,4 @@
-"""The error tree: each class says what happens next, the docs list it, and no other code decides."""
+"""The error tree: each class says what happens next, the docs list it, and no other code decides that."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def made(kind: type[SyncError]) -> SyncError:
 
 
 def table(heading: str) -> list[list[str]]:
-    """The cells of the first table behind a heading, without its head."""
-    behind = DOCS.read_text("utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    lines = [line for line in behind.splitlines() if line.startswith("|")]
+    """The cells of the first table after a heading, without the header."""
+    after = DOCS.read_text("utf-8").split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in after.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines[2:]]
 
 
@@ -57,7 +57,7 @@ def test_the_tree_in_the_docstring_lists_every_class_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("kind", OF_PROVIDERS, ids=lambda kind: kind.__name__)
-def test_an_error_that_says_nothing_about_the_provider_is_no_rows_fault_either(kind: type[ProviderError]) -> None:
+def test_an_error_that_says_nothing_about_the_provider_never_blames_a_row(kind: type[ProviderError]) -> None:
     if kind.disposition.pipeline is Next.CARRY_ON:
         assert kind.disposition.row is RowFault.NEVER
         assert not kind.disposition.whole_model
@@ -72,7 +72,7 @@ def test_a_dead_letter_has_the_class_that_the_docs_list_with_its_attempts(kind: 
     assert attempts[error.name] == ("1" if error.disposition.row is RowFault.PARKS else "all")
 
 
-def test_a_rejection_of_one_input_is_one_whatever_its_status() -> None:
+def test_a_rejection_of_one_input_is_an_input_rejected_whatever_its_status() -> None:
     error = CallRejected("the provider forbids the call", status=403, code="blocked").of_one_input()
     assert type(error) is InputRejected
     assert (str(error), error.status) == ("the provider rejected the input (403 blocked)", 403)
@@ -92,11 +92,11 @@ def test_the_docs_list_what_happens_next_for_every_class() -> None:
 
 NAMES = {kind.__name__ for kind in CLASSES} - {"ProviderError"}
 TREE_IS_BUILT = ("errors.py", "embedding")
-"""There errors are made."""
+"""Folders and modules that raise these errors."""
 
 
 def decisions(tree: ast.AST) -> Iterator[int]:
-    """Lines that look at an error's class with isinstance, or compare its code."""
+    """Lines that check an error's class with isinstance, or compare its code."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "isinstance":
             classes = {inner.id for inner in ast.walk(node.args[1]) if isinstance(inner, ast.Name)}

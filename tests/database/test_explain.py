@@ -1,4 +1,4 @@
-"""A database error gets the words of its own cause."""
+"""A database error is explained by its cause."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def tables(database: Database) -> Database:
         ("DO $$BEGIN RAISE 'row 77' USING ERRCODE = 'P0001'; END$$", "P0001", "doctor"),
     ],
 )  # fmt: skip
-def test_each_class_has_its_own_words_and_quotes_no_row(
+def test_each_class_has_its_own_explanation_and_quotes_no_row(
     tables: Database, statement: str, what: str, advice: str
 ) -> None:
     with tables.connect() as connection, pytest.raises(psycopg.Error) as caught:
@@ -55,13 +55,13 @@ def test_each_class_has_its_own_words_and_quotes_no_row(
     assert "77" not in said + told
 
 
-def test_what_psycopg_itself_refuses_is_a_bug_of_ours(tables: Database) -> None:
+def test_what_psycopg_itself_rejects_is_reported_as_our_bug(tables: Database) -> None:
     with tables.connect() as connection, pytest.raises(psycopg.Error) as caught:
         connection.execute("SELECT %s, %s", [1])
     assert "bug" in explain(caught.value)[1]
 
 
-def test_a_command_ends_with_them(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_command_prints_the_explanation(typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: object, **__: object) -> None:
         raise psycopg.ProgrammingError("a bug")
 
@@ -72,7 +72,7 @@ def test_a_command_ends_with_them(typed: Typed, monkeypatch: pytest.MonkeyPatch)
     assert "dead-letters" not in err
 
 
-def test_a_reader_is_told_the_grants_of_a_reader(database: Database) -> None:
+def test_a_role_that_only_reads_is_told_the_grants_it_needs(database: Database) -> None:
     with database.connect() as connection:
         connection.execute("CREATE ROLE looks_on LOGIN")
     try:
@@ -92,7 +92,9 @@ def test_a_reader_is_told_the_grants_of_a_reader(database: Database) -> None:
 
 
 @pytest.mark.parametrize("given", ["5 minutes", "2x", "soon"])
-def test_a_wrong_duration_is_told_what_one_is(given: str, typed: Typed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_duration_is_refused_with_the_accepted_forms(
+    given: str, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PGVECTOR_SYNC_LEASE", given)
     load_settings.cache_clear()
     code, _, err = typed("status")

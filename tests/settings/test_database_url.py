@@ -1,4 +1,4 @@
-"""DATABASE_URL in every spelling that people have it in."""
+"""DATABASE_URL in all spellings that are in use."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ REST = "user:pa%40ss@db.example:5433/app?sslmode=require"
         "POSTGRESQL+Psycopg2", "postgis", "pgsql", "psql", "timescale", "timescalegis",
     ],
 )  # fmt: skip
-def test_the_spellings_of_sqlalchemy_and_django_are_taken(scheme: str) -> None:
+def test_the_spellings_of_sqlalchemy_and_django_are_accepted(scheme: str) -> None:
     assert libpq_url(f"{scheme}://{REST}") == f"postgresql://{REST}"
 
 
 @pytest.mark.parametrize("given", ["host=db.example dbname=app", "postgresql:///app?host=/run", "", "dbname=app"])
-def test_what_libpq_takes_is_left_alone(given: str) -> None:
+def test_what_libpq_accepts_is_unchanged(given: str) -> None:
     assert libpq_url(given) == given
 
 
@@ -46,7 +46,7 @@ def test_what_libpq_takes_is_left_alone(given: str) -> None:
         ("postgresql://u:secret%zz@h/app", "isn't a valid connection string", "%25"),
     ],
 )
-def test_any_other_is_named_without_the_password(given: str, words: str, hint: str) -> None:
+def test_any_other_url_is_refused_without_showing_the_password(given: str, words: str, hint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Settings(_env_file=None, DATABASE_URL=given).database()
     assert str(caught.value).startswith("DATABASE_URL: ")

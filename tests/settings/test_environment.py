@@ -20,7 +20,7 @@ def test_the_docs_have_every_variable():
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_the_docs_have_every_default_in_the_form_that_the_environment_takes(name, monkeypatch):
+def test_the_docs_have_every_default_as_it_is_written_in_the_environment(name, monkeypatch):
     documented = rows("## The environment")[variable(name)]
     default = Settings.model_fields[name].default
     if documented == "none":
@@ -31,7 +31,7 @@ def test_the_docs_have_every_default_in_the_form_that_the_environment_takes(name
     assert default or isinstance(default, timedelta)
 
 
-def test_a_host_that_cant_be_read_is_refused_at_the_start_and_not_shown(monkeypatch):
+def test_an_invalid_host_is_refused_at_the_start_and_not_shown(monkeypatch):
     monkeypatch.setenv("PGVECTOR_SYNC_ALLOWED_HOSTS", "one.example,https://me:hunter2@two.example=KEY")
     load_settings.cache_clear()
     with pytest.raises(
@@ -53,7 +53,7 @@ def test_a_misspelled_variable_is_refused_with_the_nearest_name(name, meant, pla
         load_settings()
 
 
-def test_what_resembles_no_setting_is_left_to_doctor_and_what_others_set_is_no_concern(monkeypatch):
+def test_an_unknown_variable_is_left_to_doctor_and_those_of_other_programs_are_ignored(monkeypatch):
     for name in ("SERVICE_HOST", "PORT", "PORT_80_TCP_ADDR", "WORKER_SERVICE_PORT", "FAILPOINT", "TEST_EXAMPLES"):
         monkeypatch.setenv(f"PGVECTOR_SYNC_{name}", "x")
     monkeypatch.setenv("PGVECTOR_SYNC_QUANTUM", "x")

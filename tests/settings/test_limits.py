@@ -1,4 +1,4 @@
-"""The limits of calls, batches, leases and tasks: derived in an order that works, and refused where they can't."""
+"""The limits of calls, batches, leases and tasks: derived in an order that works, and refused otherwise."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pgvector_sync.errors import ConfigError
 from pgvector_sync.settings import Settings, limits, load_settings
 
 SLOW = {"provider_timeout": 180, "deadline": 600}
-"""An endpoint that takes two minutes."""
+"""Settings for an endpoint that takes two minutes per call."""
 
 
 @pytest.fixture
 def celery_settings(monkeypatch: pytest.MonkeyPatch) -> Callable[[Settings], dict[str, Any]]:
-    monkeypatch.setenv("REDIS_URL", "redis://localhost")  # the app is made when its module is imported
+    monkeypatch.setenv("REDIS_URL", "redis://localhost")  # the app is created when its module is imported
     from pgvector_sync.dispatch import app
 
     return app.celery_settings
@@ -113,7 +113,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_limits_that_cant_work_are_refused_with_the_variables_and_what_would(name: str) -> None:
+def test_limits_that_cant_work_are_refused_with_the_variables_and_values_that_would(name: str) -> None:
     variables, named, remedy = WRONG[name]
     with pytest.raises(ConfigError) as caught:
         limits.require(settings(**_lower(variables)))
@@ -129,7 +129,7 @@ def test_every_limit_has_a_case() -> None:
 
 @pytest.mark.parametrize("name", WRONG)
 def test_the_remedies_work(name: str) -> None:
-    """Each value that a hint names ends the problem, until none is left."""
+    """Each value that a hint suggests solves the problem, until none is left."""
     variables, _, remedy = WRONG[name]
     for way in re.finditer(r"PGVECTOR_SYNC_(\w+) to ([\d.]+)", remedy):
         tried = {**variables, way[1]: way[2]}
@@ -141,7 +141,7 @@ def _lower(variables: dict[str, str]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("value", ["0", "0.0004", "-1", "PT0S"])
-def test_a_duration_that_postgres_would_take_for_no_limit_is_refused(
+def test_a_duration_that_postgres_would_read_as_no_limit_is_refused(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PGVECTOR_SYNC_LOCK_TIMEOUT", value)
@@ -150,7 +150,7 @@ def test_a_duration_that_postgres_would_take_for_no_limit_is_refused(
         load_settings()
 
 
-def test_a_poll_renews_what_the_relay_has_announced_in_time() -> None:
+def test_polls_are_frequent_enough_to_renew_the_relays_announcement() -> None:
     assert limits.LONGEST_POLL * 2 <= relay.ELECTED_FOR
     assert limits.LONGEST_POLL + relay.ANNOUNCE_EVERY < slots.ANNOUNCED_FOR
 

@@ -1,4 +1,4 @@
-"""Keys in the one form that the triggers write."""
+"""The canonical form of keys, which the triggers write."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ from support.steps import Steps
 def test_only_what_a_trigger_writes_is_a_key(
     docs: Steps, kind: str, usable: list[int | str], unusable: list[int | str]
 ) -> None:
-    """And Postgres agrees, with a cast."""
+    """Postgres agrees: it can cast every usable key."""
     columns = [KeyColumn("id", kind)]
     for part in usable:
         assert is_usable((part,), columns), part

@@ -1,4 +1,4 @@
-"""Every statement as Postgres sees it, composed for one pipeline: a change of its SQL is seen in review.
+"""Every statement as Postgres sees it, composed for one pipeline, so that a change of its SQL shows in review.
 
 Postgres is also asked whether it takes each with the types that sql/README.md gives its values.
 
@@ -60,7 +60,7 @@ UNSTEADY = {
     re.compile(r"pgvector_sync_[0-9a-f]{16}"): "pgvector_sync_…",
     re.compile(r"'pgvector-sync [0-9a-f]{32}'"): "'pgvector-sync …'",
 }
-"""Names that are made anew each time, and digests."""
+"""Random names, and digests."""
 PLACEHOLDER = re.compile(r"(?<![{'])\{([a-z_]+)\}")
 VALUE = re.compile(r"%\(([a-z_]+)\)[sbt]")
 TYPE = re.compile(r"^\| `%\(([a-z_]+)\)[sb]` \| ([^|,]+)(?:, binary)? \|", re.MULTILINE)
@@ -68,7 +68,7 @@ OPTION_TYPES = """
     SELECT attname, atttypid::oid FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped
     AND attrelid IN ('pgvector_sync.pipeline'::regclass, 'pgvector_sync.provider'::regclass)
 """
-"""The values of options, which their columns give their types."""
+"""The types of options' values, which are those of their columns."""
 MINUTE = timedelta(minutes=1)
 KEYS = [(1,), (2,)]
 VECTOR = np.ones(8, dtype=np.float32)
@@ -77,7 +77,7 @@ AT = datetime(2026, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class One:
-    """The pipeline that everything is composed for."""
+    """The pipeline for which everything is composed."""
 
     shape: Shape
     table: Table
@@ -88,7 +88,7 @@ class One:
 
     @property
     def capture(self) -> triggers.Capture:
-        """Of PostgreSQL 18, whatever runs the test."""
+        """The version of PostgreSQL 18, whatever version runs the test."""
         return triggers.Capture(
             source=self.shape.pipeline.source,
             owner="owner",
@@ -124,19 +124,19 @@ def _standing(c: psycopg.Connection[Any], one: One) -> target_table.Standing:
 
 
 def _judge(c: psycopg.Connection[Any], one: One) -> None:
-    """Only a page that differs is judged."""
+    """Judges a page: `drift.page` does so only if a row differs."""
     params = {"dimensions": one.shape.pipeline.spec.dimensions, "chunks": 1, "keys": []}
     c.execute(drift._judge(one.shape), coverage.params(one.shape, 1_000) | params)
 
 
 def _unplaced(c: psycopg.Connection[Any], one: One) -> None:
-    """Of a source with partitions."""
+    """Runs the statement for a source with partitions."""
     query = loader.statement("partitions.unplaced")
     c.execute(query.format(**stored.fragments(one.shape), placed=partitions._accepts("(id > 7)")), {"keys": []})
 
 
 def _shared(c: psycopg.Connection[Any], _: One) -> None:
-    """Asked only where a function looks names up when it runs."""
+    """Runs the statement for functions that look names up when they run."""
     query = loader.statement("expressions.shared").format(trusts_owner=trust.trusts("object.owner"))
     c.execute(query, {"schemas": ["public"]})
 
@@ -242,7 +242,7 @@ class Recording(psycopg.Cursor[Any]):
 
 @pytest.fixture
 def marked() -> Iterator[None]:
-    """Every statement begins with a comment that has its name."""
+    """Makes every statement begin with a comment with its name."""
     original = loader.statements
 
     def read(file: str) -> dict[str, str]:
@@ -260,7 +260,7 @@ def marked() -> Iterator[None]:
 
 
 def composed(synced: Synced) -> dict[str, list[str]]:
-    """Name → the different texts of every statement that is composed."""
+    """Returns the different texts of every composed statement, by name."""
     synced.run(DOCS)
     synced.declare(where="note <> 'draft'")
     synced.apply()
@@ -277,7 +277,7 @@ def composed(synced: Synced) -> dict[str, list[str]]:
         texts += [each.as_string() for each in capture.statements()]
     found: dict[str, list[str]] = {}
     for text in texts:
-        for each in re.split(r";\n(?=/\* )", text):  # of several that are sent at once
+        for each in re.split(r";\n(?=/\* )", text):  # several statements may be sent at once
             if mark := MARK.match(each):
                 seen = found.setdefault(mark[0][3:-4], [])
                 shown = MARK.sub("", each)
@@ -289,7 +289,7 @@ def composed(synced: Synced) -> dict[str, list[str]]:
 
 
 def shown(found: dict[str, list[str]]) -> dict[str, list[str]]:
-    """Name → texts of every statement: as composed, or as it stands in its file."""
+    """Returns the texts of every statement, by name: as composed, or as in its file."""
     return {
         f"{file}.{name}": found.get(f"{file}.{name}", [MARK.sub("", text)])
         for file in loader.statement_files()

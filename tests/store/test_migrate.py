@@ -1,4 +1,4 @@
-"""Making the schema: once, by whoever comes first, and only where it fits."""
+"""Creating the schema: once, by the first process, and only where it fits."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def role(bare_database: Database) -> Iterator[Callable[..., str]]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the migrations, to be added to or edited."""
+    """A copy of the migrations, to add to or edit."""
     return Path(shutil.copytree(sql_folder() / "migrations", tmp_path / "migrations"))
 
 
-def test_migrating_makes_extension_and_schema_and_doing_it_again_does_nothing(bare_database: Database):
+def test_migrating_creates_extension_and_schema_and_a_second_run_does_nothing(bare_database: Database):
     applied = migrate(bare_database.url)
     assert [m.number for m in applied] == [m.number for m in migrations()]
     assert bare_database.value("SELECT count(*) FROM pg_extension WHERE extname = 'vector'") == 1
@@ -61,7 +61,7 @@ def test_many_threads_that_upgrade_at_once_apply_each_migration_once(database: D
     assert sorted(map(len, applied)) == [0] * 7 + [1]
 
 
-def test_a_migration_that_fails_leaves_nothing_of_itself(database: Database, folder: Path):
+def test_a_migration_that_fails_leaves_nothing_behind(database: Database, folder: Path):
     number = len(migrations()) + 1
     broken = folder / f"{number:04d}_broken.sql"
     broken.write_text("CREATE TABLE pgvector_sync.half (id int); SELECT 1 / 0;")
@@ -95,9 +95,7 @@ def test_a_migration_edited_after_it_was_applied_is_refused(database: Database, 
         migrate(database.url, folder=folder)
 
 
-def test_a_database_behind_the_program_is_refused_by_every_command_with_the_way_out(
-    database: Database, folder: Path
-):
+def test_a_database_behind_the_program_is_refused_by_every_command_with_the_fix(database: Database, folder: Path):
     number = len(migrations()) + 1
     (folder / f"{number:04d}_more.sql").write_text("SELECT 1;")
     with connect(database.url) as connection:
@@ -108,13 +106,13 @@ def test_a_database_behind_the_program_is_refused_by_every_command_with_the_way_
         check_schema(connection, folder=folder)
 
 
-def test_a_database_that_never_met_us_is_refused_by_every_command_with_the_way_out(bare_database: Database):
+def test_a_database_without_our_schema_is_refused_by_every_command_with_the_fix(bare_database: Database):
     with connect(bare_database.url) as connection, pytest.raises(MigrationRefused) as refused:
         check_schema(connection)
     assert refused.value.hint == "run `pgvector-sync migrate`"
 
 
-def test_a_role_that_may_not_make_the_extension_is_told_the_statement_and_then_the_next(
+def test_a_role_that_may_not_create_the_extension_is_told_one_statement_and_then_the_next(
     bare_database: Database, role: Callable[..., str]
 ):
     worker = role("worker")
@@ -130,7 +128,7 @@ def test_a_role_that_may_not_make_the_extension_is_told_the_statement_and_then_t
     assert migrate(url) == []
 
 
-def test_a_role_without_rights_on_a_schema_that_is_there_is_told_the_statement_that_mends_it(
+def test_a_role_without_rights_on_an_existing_schema_is_told_the_statement_that_fixes_it(
     database: Database, folder: Path
 ):
     number = len(migrations()) + 1
@@ -151,13 +149,13 @@ def test_a_role_without_rights_on_a_schema_that_is_there_is_told_the_statement_t
         assert [m.name for m in migrate(url, folder=folder)] == ["more"]
 
 
-def test_the_extension_may_live_in_another_schema(bare_database: Database):
+def test_the_extension_may_be_in_another_schema(bare_database: Database):
     bare_database.execute("CREATE SCHEMA extensions")
     bare_database.execute("CREATE EXTENSION vector WITH SCHEMA extensions")
     assert len(migrate(bare_database.url)) == len(migrations())
 
 
-def test_an_application_that_migrates_itself_in_the_same_moment_does_not_disturb(bare_database: Database):
+def test_an_application_that_migrates_at_the_same_time_does_not_interfere(bare_database: Database):
     with bare_database.connect() as application:
         application.autocommit = False
         application.execute("CREATE TABLE docs (id int)")
@@ -165,7 +163,7 @@ def test_an_application_that_migrates_itself_in_the_same_moment_does_not_disturb
         application.commit()
 
 
-def test_public_has_no_right_to_anything_of_ours(database: Database):
+def test_public_has_no_right_on_our_schema(database: Database):
     assert not database.value("SELECT has_schema_privilege('public', 'pgvector_sync', 'USAGE')")
     open_tables = database.execute(
         "SELECT relname FROM pg_class WHERE relnamespace = 'pgvector_sync'::regnamespace AND relkind = 'r'"

@@ -1,4 +1,4 @@
-"""The schema as it is, in a file: a change of it is seen in review.
+"""The schema in a file, so that a change shows in review.
 
 PGVECTOR_SYNC_REWRITE_SNAPSHOT=1 pytest tests/store/test_snapshot.py       after a migration was added
 """

@@ -1,4 +1,4 @@
-"""Named SQL: one file per module, parts that can't be asked for as statements, nothing unused, every placeholder explained."""
+"""Named SQL: one file per module, parts that are not statements, nothing unused, every placeholder explained."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def module_of(file: str) -> Path:
 
 
 def constants(module: Path) -> Iterator[str]:
-    """Every string in a module, those of docstrings included."""
+    """Every string in a module, including docstrings."""
     for node in ast.walk(ast.parse(module.read_text("utf-8"))):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
@@ -40,7 +40,7 @@ def test_every_file_of_statements_has_the_module_of_its_name(file: str) -> None:
     assert set(constants(module_of(file))) & {name for name in NAMES if name.startswith(f"{file}.")}
 
 
-def test_a_statement_is_named_by_the_module_of_its_file_and_by_no_other() -> None:
+def test_a_statement_is_used_only_by_the_module_of_its_file() -> None:
     elsewhere = [
         (str(module.relative_to(PACKAGE)), text)
         for module in MODULES
@@ -50,13 +50,13 @@ def test_a_statement_is_named_by_the_module_of_its_file_and_by_no_other() -> Non
     assert elsewhere == []
 
 
-def test_every_statement_and_every_part_is_asked_for() -> None:
+def test_every_statement_and_every_part_is_used() -> None:
     asked = {text for file in statement_files() for text in constants(module_of(file))}
     assert sorted(NAMES.keys() - asked) == []
 
 
-def test_what_is_asked_for_is_spelled_out_so_that_it_is_found() -> None:
-    """`statement(f"…")` would hide from a reader, and from these tests, what is asked for."""
+def test_names_are_literals_so_that_a_search_finds_them() -> None:
+    """`statement(f"…")` would hide the name from readers and from these tests."""
     hidden = [
         f"{module.relative_to(PACKAGE)}:{node.lineno}"
         for module in MODULES
@@ -68,7 +68,7 @@ def test_what_is_asked_for_is_spelled_out_so_that_it_is_found() -> None:
 
 
 def test_only_the_store_and_the_database_import_the_loader() -> None:
-    """As import-linter has it, for packages that its contract doesn't know yet."""
+    """The contract of import-linter, for packages that it doesn't list yet."""
     importers = {
         module.relative_to(PACKAGE).parts[0]
         for module in MODULES
@@ -80,13 +80,13 @@ def test_only_the_store_and_the_database_import_the_loader() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, kind in NAMES.items() if kind == "part"])
-def test_a_part_cant_be_asked_for_as_a_statement(name: str) -> None:
+def test_a_part_isnt_a_statement(name: str) -> None:
     assert part(name).as_string()
     with pytest.raises(LookupError, match="is a part, which can't run"):
         statement(name)
 
 
-def test_a_statement_cant_be_asked_for_as_a_part_nor_anything_that_isnt_there() -> None:
+def test_a_statement_isnt_a_part_and_unknown_names_are_refused() -> None:
     with pytest.raises(LookupError, match="is a statement"):
         part("work.ack")
     for ask in (statement, part):
@@ -94,7 +94,7 @@ def test_a_statement_cant_be_asked_for_as_a_part_nor_anything_that_isnt_there() 
             ask("work.acknowledge")
 
 
-def test_a_name_is_there_once_and_described() -> None:
+def test_each_name_exists_once_and_is_described() -> None:
     for file in statement_files():
         folder = sql_folder() if file == "session" else sql_folder() / "queries"
         text = (folder / f"{file}.sql").read_text("utf-8")
@@ -108,7 +108,7 @@ def test_the_page_explains_every_placeholder_once_and_no_other() -> None:
     texts = [text for file in statement_files() for text in (statements(file) | parts(file)).values()]
     used = {f"{{{name}}}" for text in texts for name in COMPOSED.findall(text)}
     used |= {value for text in texts for value in VALUE.findall(text)}
-    # what a module composes brings values, too
+    # fragments that a module composes contain values too
     used |= {
         value for file in statement_files() for text in constants(module_of(file)) for value in VALUE.findall(text)
     }

@@ -29,8 +29,8 @@ from pgvector_sync.errors import Refused
 
 __all__ = [
     "CONNECT_TIMEOUT",
-    "LOCK_CONFLICT",
     "KEY_REFUSED",
+    "LOCK_CONFLICT",
     "OUTAGE",
     "Connection",
     "Database",
