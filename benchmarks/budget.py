@@ -32,6 +32,7 @@ from pgvector_sync.model import Lane, Provider, Spec
 from pgvector_sync.settings import Settings
 from support.endpoint import ALLOWED_HOSTS, ENVIRONMENT, Endpoint, Limit
 from support.servers import running_valkey
+from support.waiting import within
 
 PROCESSES = 4
 WARM_UP = 8.0
@@ -85,7 +86,7 @@ def work(case: Case, base_url: str, redis_url: str, until: float) -> dict[Lane, 
             ]
             begun = time.monotonic()
             try:
-                embedder.embed(texts, SPEC, deadline=begun + max(1.0, until - time.time()), lane=lane)
+                embedder.embed(texts, SPEC, deadline=within(max(1.0, until - time.time())), lane=lane)
                 took[lane].append(time.monotonic() - begun)
             except RateLimited as error:
                 wait = error.retry_after.total_seconds() if error.retry_after else 1.0
@@ -104,7 +105,6 @@ def work(case: Case, base_url: str, redis_url: str, until: float) -> dict[Lane, 
 def ready(_: int) -> None:
     """A process has started, and imported what takes seconds, before anything is measured."""
     dialects.preload()
-
     time.sleep(1)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 
 import pytest
 
 from pgvector_sync.model import State
 from support.steps import Steps
+from support.waiting import within
 
 
 def insert(docs: Steps, rows: int, *, poison: list[int]) -> None:
@@ -76,7 +76,7 @@ def hurried(docs: Steps, worker: Callable[..., Steps]) -> Callable[..., Steps]:
     def make(*, provider_timeout: float = 0.1, **settings: object) -> Steps:
         made = worker(provider_timeout=provider_timeout, **settings)
         pipeline = docs.synced.shape().pipeline
-        made.runtime.embedder(pipeline.provider).embed(["hello"], pipeline.spec, deadline=time.monotonic() + 5)
+        made.runtime.embedder(pipeline.provider).embed(["hello"], pipeline.spec, deadline=within(5))
         docs.synced.endpoint.fail("hang", marker="poison")
         return made
 

@@ -240,7 +240,7 @@ def test_a_refused_connection_stops_it(docs: Steps) -> None:
 
 
 def test_an_address_that_accepts_no_connection_stops_it(docs: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_connection, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(http_connection, "CONNECT_TIMEOUT", timedelta(seconds=0.2))
     reason = f"the provider accepted no connection in time; {WHAT_TO_CHECK}"
     with deaf_address() as base_url, another_address(docs, base_url):
         stops(docs, Case("unreachable", reason=reason))

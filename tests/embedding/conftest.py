@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from pgvector_sync.embedding.embedder import Embedder, Embeddings, open_embedder
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.settings import Settings
 from support.endpoint import ALLOWED_HOSTS, Endpoint
+from support.waiting import within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ class Caller:
         self.embedder = embedder
 
     def __call__(self, texts: Sequence[str], spec: Spec = SPEC, *, seconds: float = 20.0) -> Embeddings:
-        return self.embedder.embed(texts, spec, deadline=time.monotonic() + seconds)
+        return self.embedder.embed(texts, spec, deadline=within(seconds))
 
 
 @pytest.fixture

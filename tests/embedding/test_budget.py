@@ -18,7 +18,7 @@ from pgvector_sync.settings import Settings
 from support.endpoint import Endpoint, Limit
 from support.processes import Processes
 from support.servers import Valkey
-from support.waiting import eventually
+from support.waiting import eventually, within
 
 MODEL = "text-embedding-3-small"
 SPEC = Spec(MODEL, 8)
@@ -44,7 +44,7 @@ def open_shared(redis_url: str) -> Iterator[Open]:
 def take(budget: Budget, tokens: int = 1, *, lane: Lane = Lane.LIVE, seconds: float = 0.02) -> bool:
     """Whether it passes at once."""
     try:
-        budget.take(MODEL, tokens, lane=lane, deadline=time.monotonic() + seconds)
+        budget.take(MODEL, tokens, lane=lane, deadline=within(seconds))
     except RateLimited:
         return False
     return True
@@ -63,16 +63,17 @@ def test_two_workers_share_one_budget(open_shared: Open) -> None:
 
 
 BURN = """
-import sys, time
+from datetime import timedelta
 from pgvector_sync.embedding.budget import open_budget
 from pgvector_sync.errors import RateLimited
 from pgvector_sync.model import Lane, Provider
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.settings import Settings
 budget = open_budget(Provider("test", "http://x", requests_per_minute=1200), Settings(_env_file=None))
 count = 0
 try:
     while True:
-        budget.take("m", 1, lane=Lane.BULK, deadline=time.monotonic() + 0.001)
+        budget.take("m", 1, lane=Lane.BULK, deadline=Deadline.after(timedelta(milliseconds=1)))
         count += 1
 except RateLimited:
     print("taken", count)
@@ -111,14 +112,14 @@ def test_a_live_call_is_not_starved_by_smaller_bulk_calls(open_shared: Open) -> 
     def nibble() -> None:
         while not stop.is_set():
             with suppress(RateLimited):
-                budget.take(MODEL, 20, lane=Lane.BULK, deadline=time.monotonic() + 5)
+                budget.take(MODEL, 20, lane=Lane.BULK, deadline=within(5))
 
     nibblers = [threading.Thread(target=nibble, daemon=True) for _ in range(4)]
     for thread in nibblers:
         thread.start()
     eventually(lambda: not take(budget, 20, lane=Lane.BULK), what="the bulk calls have used up their share")
     begun = time.monotonic()
-    budget.take(MODEL, 2_500, lane=Lane.LIVE, deadline=begun + 20)
+    budget.take(MODEL, 2_500, lane=Lane.LIVE, deadline=within(20))
     assert time.monotonic() - begun < 1.5
     stop.set()
     for thread in nibblers:
@@ -141,7 +142,7 @@ def test_without_redis_each_process_goes_on_with_its_own_and_comes_back(
     assert take(budget)
     valkey.kill()
     begun = time.monotonic()
-    budget.take(MODEL, 1, lane=Lane.LIVE, deadline=begun + 10)
+    budget.take(MODEL, 1, lane=Lane.LIVE, deadline=within(10))
     assert time.monotonic() - begun < 2
     assert taken(budget) <= 4  # it begins empty
     valkey.start()
@@ -161,7 +162,7 @@ def test_a_redis_that_hangs_costs_half_a_second_once(open_shared: Open, valkey: 
     try:
         begun = time.monotonic()
         for _ in range(5):
-            budget.take(MODEL, 1, lane=Lane.LIVE, deadline=begun + 20)
+            budget.take(MODEL, 1, lane=Lane.LIVE, deadline=within(20))
         assert time.monotonic() - begun < 2
     finally:
         valkey.resume()
@@ -171,12 +172,12 @@ def test_waiting_is_bounded_by_the_deadline_and_says_when_to_come_back(open_shar
     budget = open_shared(60)
     taken(budget)
     begun = time.monotonic()
-    budget.take(MODEL, 1, lane=Lane.LIVE, deadline=begun + 10)
+    budget.take(MODEL, 1, lane=Lane.LIVE, deadline=within(10))
     assert 0.2 < time.monotonic() - begun < 2
     budget.block(MODEL, timedelta(seconds=50))
     begun = time.monotonic()
     with pytest.raises(RateLimited) as raised:
-        budget.take(MODEL, 1, lane=Lane.LIVE, deadline=begun + 40)
+        budget.take(MODEL, 1, lane=Lane.LIVE, deadline=within(40))
     assert time.monotonic() - begun < 1
     assert raised.value.code is None
     assert raised.value.retry_after is not None
@@ -196,7 +197,7 @@ def test_a_batch_that_waits_in_vain_does_not_blame_the_provider(open_shared: Ope
         thread.start()
     eventually(lambda: not take(budget, lane=Lane.BULK))
     with pytest.raises(BudgetExhausted):
-        budget.take(MODEL, 1, lane=Lane.BULK, deadline=time.monotonic() + 2)
+        budget.take(MODEL, 1, lane=Lane.BULK, deadline=within(2))
     done.set()
     for thread in live:
         thread.join(5)
@@ -208,9 +209,9 @@ def test_a_429_stops_all_workers_until_it_is_over(open_shared: Open) -> None:
     first.block(MODEL, timedelta(seconds=0.5))
     begun = time.monotonic()
     assert not take(second)
-    second.take(MODEL, 1, lane=Lane.LIVE, deadline=begun + 10)
+    second.take(MODEL, 1, lane=Lane.LIVE, deadline=within(10))
     assert 0.4 < time.monotonic() - begun < 1.5
-    second.take("another-model", 1, lane=Lane.LIVE, deadline=time.monotonic() + 0.02)
+    second.take("another-model", 1, lane=Lane.LIVE, deadline=within(0.02))
 
 
 def test_without_limits_redis_hears_nothing(redis_url: str) -> None:
@@ -218,7 +219,7 @@ def test_without_limits_redis_hears_nothing(redis_url: str) -> None:
     budget = open_budget(Provider("test", "http://x"), settings)
     with redis.Redis.from_url(redis_url) as client:
         before = client.info("stats")["total_connections_received"]
-        budget.take(MODEL, 100, lane=Lane.BULK, deadline=time.monotonic() + 1)
+        budget.take(MODEL, 100, lane=Lane.BULK, deadline=within(1))
         budget.settle(MODEL, 5)
         budget.block(MODEL, timedelta(seconds=60))
         assert take(budget)
@@ -230,7 +231,7 @@ def test_without_limits_redis_hears_nothing(redis_url: str) -> None:
 def test_a_redis_that_is_not_there_fails_no_call(url: str) -> None:
     settings = Settings(_env_file=None, REDIS_URL=url, DATABASE_URL="postgresql:///test")
     budget = open_budget(Provider("test", "http://x", requests_per_minute=6_000), settings)
-    budget.take(MODEL, 1, lane=Lane.LIVE, deadline=time.monotonic() + 5)
+    budget.take(MODEL, 1, lane=Lane.LIVE, deadline=within(5))
 
 
 # -- in the embedder -------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ import logging
 import os
 import signal
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 
@@ -15,6 +14,7 @@ from pgvector_sync.embedding.embedder import open_embedder
 from pgvector_sync.errors import InputRejected, Misconfigured, OutOfTime
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.settings import Settings
+from support.waiting import within
 
 # Looked for and not imported, since we promise not to import it.
 pytestmark = pytest.mark.skipif(find_spec("wordllama") is None, reason="the extra `local` is not installed")
@@ -32,7 +32,7 @@ def embed():
     embedder = open_embedder(Provider("local", dialect="local"), Settings(_env_file=None), {})
 
     def embed(texts, spec=SPEC, *, seconds=60.0):
-        return embedder.embed(texts, spec, deadline=time.monotonic() + seconds)
+        return embedder.embed(texts, spec, deadline=within(seconds))
 
     yield embed
     embedder.close()
@@ -121,7 +121,7 @@ def test_threads_share_one_model(embed):
 @pytest.mark.parametrize("loaded_before", [True, False])
 def test_a_forked_child_embeds_like_its_parent(embed, loaded_before):
     other = open_embedder(Provider("local", dialect="local"), Settings(_env_file=None), {})
-    here = other.embed(TEXTS, SPEC, deadline=time.monotonic() + 60).vectors
+    here = other.embed(TEXTS, SPEC, deadline=within(60)).vectors
     if loaded_before:
         embed(TEXTS)
     child = os.fork()

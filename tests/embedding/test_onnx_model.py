@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from pgvector_sync.embedding.embedder import open_embedder
 from pgvector_sync.errors import InputRejected, Misconfigured
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.settings import Settings
+from support.waiting import within
 
 VECTORS = {"[PAD]": (9, 9, 9), "[UNK]": (0, 0, 0), "red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 
@@ -45,7 +45,7 @@ def write_export(folder, *, cls=False, longest=8, segments=False):
 
 def embed(folder, texts, dimensions=3):
     embedder = open_embedder(Provider("local", dialect="local"), Settings(_env_file=None), {})
-    return embedder.embed(texts, Spec(f"onnx:{folder}", dimensions), deadline=time.monotonic() + 60)
+    return embedder.embed(texts, Spec(f"onnx:{folder}", dimensions), deadline=within(60))
 
 
 def unit(*numbers):

@@ -15,6 +15,7 @@ from pgvector_sync.errors import Misconfigured, Unavailable
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.settings import Settings
 from support.endpoint import tokens_of, vector_of
+from support.waiting import within
 
 SPEC = Spec("text-embedding-3-small", 64)  # what `embed` asks for by default
 TEXTS = ["one", "two", "three"]
@@ -161,7 +162,7 @@ def test_a_wrong_address_is_blamed_on_what_decided_it(endpoint, variable):
     embedder = open_embedder(provider, settings, {"OPENAI_API_KEY": "test-key"})
     try:
         with pytest.raises(Misconfigured) as caught:
-            embedder.embed(TEXTS, Spec("text-embedding-3-small", 8), deadline=time.monotonic() + 10)
+            embedder.embed(TEXTS, Spec("text-embedding-3-small", 8), deadline=within(10))
     finally:
         embedder.close()
     assert variable in (caught.value.hint or "")
@@ -169,6 +170,6 @@ def test_a_wrong_address_is_blamed_on_what_decided_it(endpoint, variable):
     embedder = open_embedder(provider, closed, {"OPENAI_API_KEY": "test-key"})
     try:
         with pytest.raises(Unavailable, match="OPENAI_BASE_URL decides its address"):
-            embedder.embed(TEXTS, Spec("text-embedding-3-small", 8), deadline=time.monotonic() + 2)
+            embedder.embed(TEXTS, Spec("text-embedding-3-small", 8), deadline=within(2))
     finally:
         embedder.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from pgvector_sync.embedding.embedder import open_embedder
 from pgvector_sync.errors import Misconfigured
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.settings import Settings
+from support.waiting import within
 
 VARIABLES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 
@@ -27,7 +27,7 @@ def failure() -> Misconfigured:
     provider = Provider("test", base_url="https://api.openai.com/v1", api_key_env="OPENAI_API_KEY")
     embedder = open_embedder(provider, Settings(_env_file=None), {"OPENAI_API_KEY": "key"})
     with pytest.raises(Misconfigured) as caught:
-        embedder.embed(["text"], Spec("text-embedding-3-small", 8), deadline=time.monotonic() + 5)
+        embedder.embed(["text"], Spec("text-embedding-3-small", 8), deadline=within(5))
     return caught.value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 
 import pytest
 
@@ -74,7 +75,7 @@ def test_a_provider_that_hangs_is_named_with_the_time_that_it_had(docs: Synced) 
 def test_an_address_that_accepts_no_connection_is_not_called_slow(
     docs: Synced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_connection, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(http_connection, "CONNECT_TIMEOUT", timedelta(seconds=0.3))
     with deaf_address() as base_url, another_worker(docs, provider_timeout=5) as worker:
         docs.run(f"UPDATE pgvector_sync.provider SET base_url = '{base_url}'")
         with pytest.raises(Unreachable) as caught:

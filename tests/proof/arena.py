@@ -67,7 +67,7 @@ class Model:
         texts: Sequence[str],
         spec: Spec,
         *,
-        deadline: float,
+        deadline: Deadline,
         purpose: Purpose = Purpose.DOCUMENT,
         lane: Lane = Lane.LIVE,
     ) -> Embeddings:

@@ -9,6 +9,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable
+from datetime import timedelta
 
 import httpcore2
 import pytest
@@ -20,6 +21,7 @@ from support import victim
 from support.hostile_endpoint import Hostile, answer, dripping, head, whole
 from support.synced import DOCS, Synced
 from support.victim import DIMENSIONS, KEY, TEXTS, Cost, call
+from support.waiting import within
 
 MOST = 150
 """Megabytes. The largest honest answer to what is asked here, as numbers in JSON, takes about 60."""
@@ -85,7 +87,7 @@ def test_an_endpoint_leaves_nothing_behind_for_the_next_call() -> None:
     with Hostile(whole(body, Set_Cookie="id=" + "x" * 4_000)) as endpoint:
         embedder = victim.embedder_at(endpoint.base_url)
         for _ in range(2):
-            embedder.embed(["text"], victim.SPEC, deadline=float("inf"))
+            embedder.embed(["text"], victim.SPEC, deadline=within(60))
         embedder.close()
     assert len(endpoint.requests) == 2
     assert "cookie" not in endpoint.requests[1].lower()
@@ -101,7 +103,7 @@ def test_an_answer_that_nothing_was_asked_for_is_nobodys() -> None:
     with Hostile(answer_twice) as endpoint:
         embedder = victim.embedder_at(endpoint.base_url, timeout=5)
         for _ in range(3):
-            vectors = embedder.embed(["text"], victim.SPEC, deadline=float("inf")).vectors
+            vectors = embedder.embed(["text"], victim.SPEC, deadline=within(60)).vectors
             assert (vectors > 0).all(), "each text has its own vector"
         embedder.close()
 
@@ -190,7 +192,7 @@ def test_a_request_that_is_read_slowly_ends_at_the_deadline_of_the_call() -> Non
     threading.Thread(target=hostile.slow_reader, args=(theirs,), daemon=True).start()
     stream = BoundedStream(_Plain(ours))
     started = time.monotonic()
-    with ours, bounded(seconds=0.5, answer_bytes=0), pytest.raises(httpcore2.WriteTimeout):
+    with ours, bounded(timeout=timedelta(seconds=0.5), answer_bytes=0), pytest.raises(httpcore2.WriteTimeout):
         stream.write(b"x" * 1_000_000, timeout=0.5)
     assert 0.4 < time.monotonic() - started < 1.0
 

@@ -21,6 +21,7 @@ from pgvector_sync.batch.write import write
 from pgvector_sync.capture.drain import Drain
 from pgvector_sync.embedding.embedder import Embedder, Embeddings
 from pgvector_sync.model import Lane, Provider, Purpose, Spec
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import Embedders, open_database
 from pgvector_sync.settings import Settings
@@ -44,7 +45,7 @@ class Interrupted:
         texts: Sequence[str],
         spec: Spec,
         *,
-        deadline: float,
+        deadline: Deadline,
         purpose: Purpose = Purpose.DOCUMENT,
         lane: Lane = Lane.LIVE,
     ) -> Embeddings:

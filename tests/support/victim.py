@@ -16,6 +16,7 @@ from pgvector_sync.embedding.embedder import Embedder, open_embedder
 from pgvector_sync.errors import ProviderError
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.settings import Settings
+from support.waiting import within
 
 KEY = "sk-proj-Zq81hT0vBnM4xW7c"
 TEXTS = [f"text {i}" for i in range(256)]
@@ -72,7 +73,7 @@ def _call(report: Connection, base_url: str, texts: Sequence[str], timeout: floa
     started = time.monotonic()
     error, message, tokens = "", "", 0
     try:
-        tokens = embedder.embed(texts, SPEC, deadline=started + 4 * timeout).tokens
+        tokens = embedder.embed(texts, SPEC, deadline=within(4 * timeout)).tokens
     except ProviderError as failure:
         error, message = f"{type(failure).__name__} {failure.code}", f"{failure}; {failure.hint}"
     report.send(Cost(error, message, time.monotonic() - started, _peak() - before, tokens))

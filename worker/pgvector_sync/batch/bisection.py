@@ -7,9 +7,9 @@ text has succeeded right behind its failure: a provider that changes meanwhile c
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from pgvector_sync.batch.claim import Batch
 from pgvector_sync.batch.failure import Failure
@@ -17,6 +17,7 @@ from pgvector_sync.embedding.embedder import Embedder, Embeddings
 from pgvector_sync.errors import CallRejected, InputRejected, Next, OutOfTime, ProviderError, RowFault, TimedOut
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.halving import Parts
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.store.rows import Vector32
 
 PROBE_TEXT = "pgvector-sync asks whether this model answers."
@@ -53,14 +54,13 @@ class Embedded:
 class Bisection:
     """The requests of one batch; what they come to is in `done`, also when `ask` raises."""
 
-    def __init__(self, embedder: Embedder, batch: Batch, done: Embedded, *, longest_call: float) -> None:
-        """`longest_call` in seconds: what one request may take."""
+    def __init__(self, embedder: Embedder, batch: Batch, done: Embedded, *, longest_call: timedelta) -> None:
+        """`longest_call`: what one request may take."""
         self._embedder = embedder
         self._batch = batch
         self._done = done
         self._longest_call = longest_call
-        now = time.monotonic()
-        self._until = batch.until - FOR_THE_WRITE * (batch.until - now)
+        self._until = Deadline.after(batch.until.left * (1 - FOR_THE_WRITE))
         self._answered = False
         """The provider has answered a request of this batch."""
         self._hung = False
@@ -146,22 +146,21 @@ class Bisection:
             self._hung = True
         return answer
 
-    def _hangs(self, error: ProviderError, until: float) -> bool:
+    def _hangs(self, error: ProviderError, until: Deadline) -> bool:
         """Whether a time limit of the call ended it, or its share of the batch's time, but not the batch's end."""
         return error.unanswered and (error.disposition.pipeline is not Next.CARRY_ON or until < self._until)
 
-    def _limit(self, share: float) -> float:
-        """Until when a request may take (time.monotonic()).
+    def _limit(self, share: float) -> Deadline:
+        """Until when a request may take.
 
         One row that hangs must neither use up the time of the others nor go unfound for want of it.
         """
         if not self._hung:
             return self._until
-        now = time.monotonic()
-        seconds = (self._until - now) * share
-        if seconds < LEAST * self._longest_call:
+        limit = self._until.left * share
+        if limit < LEAST * self._longest_call:
             raise OutOfTime("the batch has no time left")
-        return now + seconds
+        return Deadline.after(limit)
 
     def _require_healthy(self, error: ProviderError) -> None:
         """Raises unless a harmless text succeeds right now: else one refused parameter would park a table."""

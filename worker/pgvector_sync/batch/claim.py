@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from pgvector_sync.database import Connection
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Lane, Pipeline, State
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.keeper import new_lease
 from pgvector_sync.store import locks, pipelines, usage, work
@@ -32,8 +32,8 @@ class Batch:
     """The one batch that a pipeline in cool-down may send."""
     size: int
     """What was asked for; a full batch means there may be more."""
-    until: float
-    """time.monotonic() by which everything ends, before the lease does."""
+    until: Deadline
+    """By which everything ends, before the lease does."""
 
 
 def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) -> Batch | None:
@@ -43,7 +43,7 @@ def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) 
     or when it must not call its provider now.
     """
     settings = runtime.settings
-    started = time.monotonic()
+    until = Deadline.after(settings.deadline)
     with runtime.database.transaction(by_key=True) as connection:
         pipeline = pipelines.find_pipeline(connection, name)
         if pipeline is None or pipeline.state in (State.PAUSED, State.REMOVING) or pipeline.problem_stops:
@@ -54,9 +54,9 @@ def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) 
         probe = pipeline.state in (State.COOLING_DOWN, State.MISCONFIGURED)
         if probe and not pipelines.take_probe(connection, pipeline, hold_for=settings.probe):
             return None
-        batch = _take(runtime, connection, pipeline, Lane.LIVE, probe=probe, started=started)
+        batch = _take(runtime, connection, pipeline, Lane.LIVE, probe=probe, until=until)
         if batch is None and lane is Lane.BULK and not _day_is_spent(connection, pipeline):
-            batch = _take(runtime, connection, pipeline, Lane.BULK, probe=probe, started=started)
+            batch = _take(runtime, connection, pipeline, Lane.BULK, probe=probe, until=until)
         if batch is None and probe:
             pipelines.release_probe(connection, pipeline)
     if batch is not None:
@@ -71,7 +71,7 @@ def _day_is_spent(connection: Connection, pipeline: Pipeline) -> bool:
 
 
 def _take(
-    runtime: Runtime, connection: Connection, pipeline: Pipeline, lane: Lane, *, probe: bool, started: float
+    runtime: Runtime, connection: Connection, pipeline: Pipeline, lane: Lane, *, probe: bool, until: Deadline
 ) -> Batch | None:
     settings = runtime.settings
     parked = work.park_crashed(connection, pipeline, lane, max_attempts=settings.attempts)
@@ -99,5 +99,5 @@ def _take(
         Holding(pipeline, lease.id),
         probe,
         size,
-        started + settings.deadline.total_seconds(),
+        until,
     )

@@ -24,8 +24,7 @@ def embed(runtime: Runtime, batch: Batch, reading: Reading, done: Embedded | Non
     done.saved_inputs = len(passages) - len(wanted)
     if wanted or batch.probe:
         embedder = runtime.embedder(batch.pipeline.provider)
-        longest_call = runtime.settings.longest_call.total_seconds()
-        bisection = Bisection(embedder, batch, done, longest_call=longest_call)
+        bisection = Bisection(embedder, batch, done, longest_call=runtime.settings.longest_call)
         try:
             if batch.probe:
                 bisection.ask_harmless()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
@@ -14,6 +13,7 @@ from pgvector_sync.database import limit_statements
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.halving import Parts
 from pgvector_sync.model import Key, Passage
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.runtime import Runtime, batch_limit, probe_limit, row_limit
 from pgvector_sync.runtime.cause import is_of_a_row
 from pgvector_sync.runtime.expression import FEW, fault_of_slowness, fault_on_every_row, fault_without_rows
@@ -112,10 +112,9 @@ class _Reader:
 
         In half of the batch's time: what is left then is given back, and the next batch claims no more than fits.
         """
-        deadline = self.runtime.settings.deadline.total_seconds()
-        until = min(self.batch.until, time.monotonic() + deadline / 2)
+        until = min(self.batch.until, Deadline.after(self.runtime.settings.deadline / 2))
         found = self._rows(keys, batch_limit(self.runtime))
-        while self.slow and time.monotonic() < until:
+        while self.slow and not until.passed:
             found += self._rows(self.slow.take(), probe_limit(self.runtime))
         return found
 

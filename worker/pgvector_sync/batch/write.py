@@ -23,6 +23,7 @@ from pgvector_sync.database import LOCK_CONFLICT
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.halving import Parts
 from pgvector_sync.model import Key
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.cause import Cause, cause_of
 from pgvector_sync.store.shape import Shape
@@ -58,10 +59,10 @@ class Writing:
         self.done = Written()
         self.size = runtime.slice_size(batch.pipeline)
         self.slow: set[Key] = set()
-        self.give_up = min(batch.until, time.monotonic() + CONTENTION.total_seconds())
+        self.give_up = min(batch.until, Deadline.after(CONTENTION))
 
     def run(self) -> Written:
-        while self.parts and time.monotonic() < self.batch.until:
+        while self.parts and not self.batch.until.passed:
             self._write_next()
         self._hold_up(self.parts, "the batch had no time left to write this row")
         if self.done.error is not None and not self.done.stored:
@@ -101,10 +102,10 @@ class Writing:
         """In parts, so that only the rows that somebody else holds wait, after the others."""
         if self.parts.cut(part, size=math.ceil(len(part) / LOCKED_PARTS)):
             return
-        if time.monotonic() < self.give_up:
-            self.parts.put_back(part, last=True)
-        else:
+        if self.give_up.passed:
             self._hold_up(part, "the application held this row's vectors locked")
+        else:
+            self.parts.put_back(part, last=True)
 
     def _hold_up(self, part: Iterable[Prepared], words: str, error_class: str = "write_failed") -> None:
         """What was paid for uses up its attempt; its next write is rehearsed before it is bought again."""
@@ -152,7 +153,7 @@ class Writing:
 
     def _wait_out(self, part: Sequence[Prepared]) -> None:
         """The vectors are paid for and the lease is still ours: keep them until the database is back."""
-        if time.monotonic() + AFTER_AN_OUTAGE.total_seconds() >= self.batch.until:
+        if self.batch.until.left <= AFTER_AN_OUTAGE:
             raise  # noqa: PLE0704  # called while the error is being handled
         self.parts.put_back(part)
         time.sleep(AFTER_AN_OUTAGE.total_seconds())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import timedelta
+
+from pgvector_sync.model.deadline import Deadline
 
 FIXED_BYTES = 1_000_000
 """Of any answer, however little was asked for: room for an honest mistake, such as a vector of another size, to be
@@ -21,8 +23,7 @@ ERROR_BYTES = 64_000
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    until: float
-    """A value of `time.monotonic()`."""
+    until: Deadline
     answer_bytes: int
 
 
@@ -35,9 +36,9 @@ def most_bytes(*, count: int, dimensions: int) -> int:
 
 
 @contextmanager
-def bounded(*, seconds: float, answer_bytes: int) -> Iterator[None]:
+def bounded(*, timeout: timedelta, answer_bytes: int) -> Iterator[None]:
     """Bounds every request that this thread makes inside."""
-    token = _bounds.set(Bounds(time.monotonic() + seconds, answer_bytes))
+    token = _bounds.set(Bounds(Deadline.after(timeout), answer_bytes))
     try:
         yield
     finally:
@@ -53,5 +54,5 @@ def time_left(timeout: float | None) -> float | None:
     bounds = current()
     if bounds is None:
         return timeout
-    left = bounds.until - time.monotonic()
+    left = bounds.until.left.total_seconds()
     return left if timeout is None else min(left, timeout)

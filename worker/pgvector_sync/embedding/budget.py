@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pgvector_sync.embedding.bucket import Buckets, Draw, LocalBuckets, Verb
 from pgvector_sync.errors import BudgetExhausted, BudgetOverdrawn, ConfigError
 from pgvector_sync.model import Lane
+from pgvector_sync.model.deadline import Deadline
 
 if TYPE_CHECKING:
     from pgvector_sync.embedding.dialects.dialect import Limits
@@ -68,27 +69,24 @@ class Budget:
         largest = max(limits.max_input_tokens or 0, int(limit * LARGEST))
         return replace(limits, max_request_tokens=min(limits.max_request_tokens, largest))
 
-    def take(self, model: str, tokens: int, *, lane: Lane, deadline: float) -> None:
+    def take(self, model: str, tokens: int, *, lane: Lane, deadline: Deadline) -> None:
         """One request of so many tokens; waits until it may be sent.
 
-        `deadline` is a value of `time.monotonic()`. Raises BudgetExhausted where the wait would end too late for
-        the call to be answered, BudgetOverdrawn where it would be a long one.
+        Raises BudgetExhausted where the wait would end too late for the call to be answered, BudgetOverdrawn where
+        it would be a long one.
         """
         if not self._gauges:
             return
         draws = [_wanted(gauge, 1 if gauge.gauge == "requests" else tokens, lane) for gauge in self._gauges]
-        begun = time.monotonic()
-        until = deadline - min(RESERVED_FOR_CALL.total_seconds(), (deadline - begun) / 2)
-        while (wait := self._buckets.draw(Verb.TAKE, self._name(model), draws)) > 0:
-            now = time.monotonic()
-            if now + wait > until:
-                failure = BudgetExhausted if timedelta(seconds=wait) <= SHORT_WAIT else BudgetOverdrawn
-                raise failure(
-                    "the budget of this provider and model is used up", retry_after=timedelta(seconds=wait)
-                )
+        until = Deadline.after(deadline.left - min(RESERVED_FOR_CALL, deadline.left / 2))
+        while (seconds := self._buckets.draw(Verb.TAKE, self._name(model), draws)) > 0:
+            wait, left = timedelta(seconds=seconds), until.left
+            if wait > left:
+                failure = BudgetExhausted if wait <= SHORT_WAIT else BudgetOverdrawn
+                raise failure("the budget of this provider and model is used up", retry_after=wait)
             if lane is Lane.BULK:
-                wait = min(wait + random.uniform(0, BULK_SPREAD.total_seconds()), until - now)  # noqa: S311
-            time.sleep(wait)
+                wait = min(wait + random.random() * BULK_SPREAD, left)  # noqa: S311
+            time.sleep(wait.total_seconds())
 
     def settle(self, model: str, tokens: int) -> None:
         """More tokens (or, negative, fewer) were spent than were taken."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from pgvector_sync.errors import ProviderError
     from pgvector_sync.model import Provider, Spec
+    from pgvector_sync.model.deadline import Deadline
     from pgvector_sync.settings import Settings
 
 
@@ -46,11 +47,11 @@ class Embedder(Protocol):
         texts: Sequence[str],
         spec: Spec,
         *,
-        deadline: float,
+        deadline: Deadline,
         purpose: Purpose = Purpose.DOCUMENT,
         lane: Lane = Lane.LIVE,
     ) -> Embeddings:
-        """The texts' vectors. `deadline` is a value of `time.monotonic()`: later than that, it gives up.
+        """The texts' vectors; gives up at the deadline.
         `lane` says who goes first where the provider's limits make callers wait.
 
         Raises ProviderError if no text was answered: RateLimited (BudgetExhausted where our own budget would have

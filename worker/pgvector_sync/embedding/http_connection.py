@@ -10,7 +10,7 @@ import json
 import logging
 import ssl
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 import httpx2
@@ -33,7 +33,7 @@ from pgvector_sync.errors import Misconfigured, ProviderError, TimedOut, Unavail
 from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.settings import Settings
 
-CONNECT_TIMEOUT = 5.0
+CONNECT_TIMEOUT = timedelta(seconds=5)
 _E = TypeVar("_E", bound=BaseException)
 
 # The client logs addresses at INFO, and the SDK has logged request bodies at DEBUG: not ours to show (G13).
@@ -58,20 +58,20 @@ class HttpConnection:
         del spec
         self._client.get()
 
-    def call(self, texts: Sequence[str], spec: Spec, purpose: Purpose, *, seconds: float) -> Answer:
+    def call(self, texts: Sequence[str], spec: Spec, purpose: Purpose, *, timeout: timedelta) -> Answer:
         client = self._client.get()
         request = self._dialect.request(texts, spec, purpose, self._provider)
         most = most_bytes(count=len(texts), dimensions=spec.dimensions)
-        timeout = httpx2.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT))
+        each = httpx2.Timeout(timeout.total_seconds(), connect=min(timeout, CONNECT_TIMEOUT).total_seconds())
         try:
-            with bounded(seconds=seconds, answer_bytes=most):
+            with bounded(timeout=timeout, answer_bytes=most):
                 response = client.post(
-                    request.path, cast_to=httpx2.Response, body=request.body, options={"timeout": timeout}
+                    request.path, cast_to=httpx2.Response, body=request.body, options={"timeout": each}
                 )
         except openai.APIStatusError as error:
             failure = self._dialect.classify(self._refusal(error, client.api_key))
         except openai.OpenAIError as error:
-            failure = self._failure(error, seconds)
+            failure = self._failure(error, timeout)
         else:
             return self._dialect.read(response.content, count=len(texts), dimensions=spec.dimensions)
         # Not in the handlers: the SDK's error, as the context of ours, would keep the request with all its texts.
@@ -117,14 +117,14 @@ class HttpConnection:
         wait = retry_after(error.response.headers, now=datetime.now(UTC))
         return Refusal(error.status_code, body, wait, self._provider, self._setting, key)
 
-    def _failure(self, error: openai.OpenAIError, seconds: float) -> ProviderError:
+    def _failure(self, error: openai.OpenAIError, timeout: timedelta) -> ProviderError:
         """Of a call that got no answer. What the SDK says is left out: it may quote anything."""
         if ours := _cause(error, ProviderError):
             return ours
         at = f" ({OPENAI_BASE_URL} decides its address)" if self._setting == OPENAI_BASE_URL else ""
         reach = f"check {self._setting}, and whether this machine reaches it (DNS, proxy, firewall)"
         if isinstance(error, openai.APITimeoutError):
-            if seconds > CONNECT_TIMEOUT and _cause(error, httpx2.ConnectTimeout):
+            if timeout > CONNECT_TIMEOUT and _cause(error, httpx2.ConnectTimeout):
                 return Unreachable(
                     f"the provider accepted no connection in time{at}", code="connection", hint=reach
                 )

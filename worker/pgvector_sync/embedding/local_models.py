@@ -14,6 +14,7 @@ from pgvector_sync.errors import InputRejected, Misconfigured
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import timedelta
 
     from numpy.typing import NDArray
 
@@ -66,8 +67,8 @@ class LocalModels:
     def prepare(self, spec: Spec) -> None:
         check_dimensions(spec.dimensions, self._model(spec.model).dimensions)
 
-    def call(self, texts: Sequence[str], spec: Spec, purpose: Purpose, *, seconds: float) -> Answer:
-        del purpose, seconds  # no model of ours tells queries from documents yet, and a request takes milliseconds
+    def call(self, texts: Sequence[str], spec: Spec, purpose: Purpose, *, timeout: timedelta) -> Answer:
+        del purpose, timeout  # no model of ours tells queries from documents yet, and a request takes milliseconds
         model = self._model(spec.model)
         check_dimensions(spec.dimensions, model.dimensions)
         pooled, tokens = model.encode(texts)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from datetime import timedelta
 
 import numpy as np
 import tenacity
@@ -18,13 +18,14 @@ from pgvector_sync.embedding.packing import fit_one_request, pack
 from pgvector_sync.embedding.tokens import Tokens, byte_bound, count_tokens
 from pgvector_sync.errors import InputRejected, OutOfTime, ProviderError, RateLimited, TimedOut
 from pgvector_sync.model import Lane, Provider, Purpose, Spec
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.settings import Settings
 
 TRIES = 3
 TOKENS_PER_TEXT = 100
 """That a provider may add to each text: marks of begin and end, an instruction."""
-SHORTEST_CALL = 0.05
-"""Seconds; with less than this left, a call would only be paid for and thrown away."""
+SHORTEST_CALL = timedelta(milliseconds=50)
+"""With less than this left, a call would only be paid for and thrown away."""
 
 _Answered = tuple[list[int], Answer, int]
 """The positions of a request's texts, its answer, and how many tries it took."""
@@ -37,10 +38,10 @@ class _Call:
     spec: Spec
     purpose: Purpose
     lane: Lane
-    deadline: float
+    deadline: Deadline
 
-    def time_left(self) -> float:
-        left = self.deadline - time.monotonic()
+    def time_left(self) -> timedelta:
+        left = self.deadline.left
         if left < SHORTEST_CALL:
             raise OutOfTime("there was no time left to call the provider")
         return left
@@ -54,7 +55,7 @@ class ProviderEmbedder:
         self._limits = dialect.limits(provider)
         self._remote = dialect.remote
         self._budget = open_budget(provider, settings)
-        self._longest_call = settings.longest_call.total_seconds()
+        self._longest_call = settings.longest_call
 
     def prepare(self, spec: Spec) -> None:
         self._connection.prepare(spec)
@@ -64,7 +65,7 @@ class ProviderEmbedder:
         texts: Sequence[str],
         spec: Spec,
         *,
-        deadline: float,
+        deadline: Deadline,
         purpose: Purpose = Purpose.DOCUMENT,
         lane: Lane = Lane.LIVE,
     ) -> Embeddings:
@@ -104,7 +105,7 @@ class ProviderEmbedder:
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_worth_a_retry),
             # `stop_before_delay` counts the coming pause in: no retry is begun that can't be finished.
-            stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_before_delay(call.deadline - time.monotonic()),
+            stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_before_delay(call.deadline.left),
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=8),
             reraise=True,
         )
@@ -130,17 +131,17 @@ class ProviderEmbedder:
         return answer
 
     def _call(self, texts: list[str], call: _Call) -> Answer:
-        seconds = min(self._longest_call, call.time_left())
+        timeout = min(self._longest_call, call.time_left())
         try:
-            answer = self._connection.call(texts, call.spec, call.purpose, seconds=seconds)
+            answer = self._connection.call(texts, call.spec, call.purpose, timeout=timeout)
         except TimedOut:
             # a call that was cut short says nothing about the provider
-            if seconds == self._longest_call:
+            if timeout == self._longest_call:
                 raise
         else:
             return _believable(answer, texts)
         raise OutOfTime(
-            f"the provider did not answer within {round(seconds, 1):g} s",
+            f"the provider did not answer within {round(timeout.total_seconds(), 1):g} s",
             hint="try again; if it recurs, the provider is slow or down: see its status page, or raise "
             "PGVECTOR_SYNC_PROVIDER_TIMEOUT",
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import psycopg
@@ -10,6 +9,7 @@ import psycopg
 from pgvector_sync.database import limit_statements
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Metric, Purpose
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.runtime import Runtime, page_limit
 from pgvector_sync.store import grants, pipelines, search
 from pgvector_sync.store.rows import Vector32
@@ -47,7 +47,7 @@ def nearest(runtime: Runtime, name: str, query: str, *, k: int) -> list[Hit]:
         grants.require_sole_author(connection)
     embedder = runtime.embedder(pipeline.provider)
     embedder.prepare(pipeline.spec)  # what a process does once isn't the provider's time
-    deadline = time.monotonic() + runtime.settings.provider_timeout.total_seconds()
+    deadline = Deadline.after(runtime.settings.provider_timeout)
     vector = embedder.embed([query], pipeline.spec, purpose=Purpose.QUERY, deadline=deadline).vectors[0]
     shape = Shape(pipeline, runtime.database.vector_schema)
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from pgvector_sync.errors import Misconfigured
@@ -37,10 +38,10 @@ class Connection(Protocol):
         """Everything short of a call: checks host and key, or loads the model. Raises Misconfigured."""
         ...
 
-    def call(self, texts: Sequence[str], spec: Spec, purpose: Purpose, *, seconds: float) -> Answer:
+    def call(self, texts: Sequence[str], spec: Spec, purpose: Purpose, *, timeout: timedelta) -> Answer:
         """The answer to one request that keeps the dialect's limits, checked.
 
-        Raises ProviderError: TimedOut after `seconds`, RateLimited, Unavailable, BrokenContract, Misconfigured,
+        Raises ProviderError: TimedOut after `timeout`, RateLimited, Unavailable, BrokenContract, Misconfigured,
         InputRejected.
         """
         ...

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import NoReturn
 
 from pgvector_sync.embedding.dialects.dialect import Dialect, Limits
@@ -53,8 +54,8 @@ class _Refusing:
             "pgvector-sync apply",
         )
 
-    def call(self, texts: Sequence[str], spec: Spec, purpose: Purpose, *, seconds: float) -> NoReturn:
-        del texts, purpose, seconds
+    def call(self, texts: Sequence[str], spec: Spec, purpose: Purpose, *, timeout: timedelta) -> NoReturn:
+        del texts, purpose, timeout
         self.prepare(spec)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ from pgvector_sync.batch.bisection import PROBE_TEXT
 from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.errors import ProviderError
 from pgvector_sync.model import Pipeline, Provider, Spec
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.observe.doctor.check import Finding, error, ok, warning
 from pgvector_sync.runtime import Runtime
 
@@ -31,13 +32,12 @@ class Probe:
         dialect = dialect_of(provider)
         label = f"{provider.name}, {spec.model}, {dialect.place(provider, self._runtime.settings)}"
         embedder = self._runtime.embedder(provider)
-        limit = self._runtime.settings.provider_timeout.total_seconds()
         try:
             embedder.prepare(spec)
             if dialect.remote and self._offline:
                 return ok(f"{label}: host allowed, key set; not called, since --offline")
             started = time.monotonic()
-            embedder.embed([PROBE_TEXT], spec, deadline=started + limit)
+            embedder.embed([PROBE_TEXT], spec, deadline=Deadline.after(self._runtime.settings.provider_timeout))
         except ProviderError as failure:
             setting = dialect.setting_of_place(provider, self._runtime.settings)
             return _finding(failure, f"{provider.name}, {spec.model}: {failure}", setting)
