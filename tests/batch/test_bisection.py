@@ -160,7 +160,7 @@ def test_a_provider_that_begins_to_refuse_everything_in_mid_bisection_costs_no_r
     insert(docs, 16, poison=[1, 9])
     docs.process()
     assert dead(docs) == found, "only those that were found before"
-    assert docs.state() == (State.MISCONFIGURED, "the provider refuses every text")
+    assert docs.state() == (State.MISCONFIGURED, "the provider rejects every text")
     alive = "SELECT DISTINCT attempts FROM pgvector_sync.work WHERE parked_at IS NULL"
     assert docs.synced.database.execute(alive) == [(0,)]
     docs.synced.endpoint.heal()

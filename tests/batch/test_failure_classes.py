@@ -128,7 +128,7 @@ STOPPING = {
             "refused parameter",
             answers(status, "unknown_parameter"),
             State.MISCONFIGURED,
-            "the provider refuses every text",
+            "the provider rejects every text",
         )
         for status in (400, 413, 422)
     },

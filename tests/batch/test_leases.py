@@ -16,7 +16,7 @@ from pgvector_sync import database
 from pgvector_sync.batch import process
 from pgvector_sync.model import Lane
 from pgvector_sync.runtime import keeper
-from pgvector_sync.runtime.keeper import Expiry, Keeper, bury
+from pgvector_sync.runtime.keeper import Expiry, Keeper, lose_leases_of_child
 from pgvector_sync.store import leases
 from pgvector_sync.telemetry.events.batch import LeasesNotRenewed
 from support.events import collected
@@ -208,7 +208,7 @@ def test_leases_of_a_dead_child_are_lost_at_once_and_nobody_elses(docs: Steps) -
     docs.claim()
     docs.synced.run(f"UPDATE pgvector_sync.lease SET holder = '{keeper.holder(4711)}'")
     docs.try_claim()
-    bury(docs.runtime.database, 4711)
+    lose_leases_of_child(docs.runtime.database, 4711)
     query = "SELECT holder, lost_at IS NOT NULL FROM pgvector_sync.lease ORDER BY taken_at"
     assert docs.synced.database.execute(query) == [(keeper.holder(4711), True), (keeper.holder(), False)]
 
@@ -258,7 +258,7 @@ def test_a_batch_that_ended_while_the_database_was_away_gives_its_rows_back_afte
     brief = worker(lease=3.0, deadline=0.6)
     with held_in_call(brief) as answer, away(docs):
         answer.set()
-        eventually(lambda: brief.runtime.keeper._owed, what="it could not say that it has ended")
+        eventually(lambda: brief.runtime.keeper._postponed, what="it could not say that it has ended")
     docs.synced.endpoint.heal()
     eventually(lambda: docs.work(1, "lease", "attempts") == (None, 0), what="given back, its attempt with it")
     assert states(docs) == []

@@ -31,7 +31,7 @@ def application(docs: Steps) -> Iterator[psycopg.Connection[object]]:
 @pytest.fixture(autouse=True)
 def _short_contention(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows in the application's hands are given up after a moment instead of five seconds."""
-    monkeypatch.setattr(write_module, "CONTENTION", timedelta(milliseconds=200))
+    monkeypatch.setattr(write_module, "RETRY_LOCKED_FOR", timedelta(milliseconds=200))
 
 
 def server_log_is_quiet(docs: Steps) -> None:

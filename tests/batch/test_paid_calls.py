@@ -181,7 +181,7 @@ def test_a_row_that_is_changed_during_every_call_is_never_parked(impatient: Step
 def test_a_row_that_the_application_keeps_locked_is_bought_once(
     impatient: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(write_module, "CONTENTION", timedelta(milliseconds=100))
+    monkeypatch.setattr(write_module, "RETRY_LOCKED_FOR", timedelta(milliseconds=100))
     impatient.insert(_1="before")
     impatient.synced.settle()
     with session(impatient.synced.database) as application:

@@ -116,7 +116,7 @@ def test_an_identical_request_is_joined_and_a_run_is_cancelled(sync: Sync) -> No
         sync.wait(first.run_id, timeout=timedelta(0))
     sync.cancel(first.run_id)
     assert sync.run(first.run_id).state == "cancelled"
-    with pytest.raises(Refused, match="has ended already"):
+    with pytest.raises(Refused, match="has already ended"):
         sync.cancel(first.run_id)
 
 
@@ -221,7 +221,7 @@ def test_a_key_is_what_the_application_has(synced: Synced, type_: str, value: An
         ([(1, 2)], "expected 1 values, got 2"),
         ([None], "expected strings and numbers"),
         ("12", "expected a list of keys, got a string"),
-        ([], "there is no key in the list"),
+        ([], "the list of keys is empty"),
     ],
 )
 def test_what_is_no_key_is_refused_before_anything_is_written(

@@ -150,7 +150,7 @@ class Arena(Steps):
             self.covered()
             if self._settled():
                 return
-            self.drain_of_loop._full_look_at = 0.0  # as if a second had passed
+            self.drain_of_loop._scanned_at = 0.0  # as if a second had passed
             self.let_time_pass()
             self.loop.turn()
         state, reason = self.state()

@@ -201,7 +201,7 @@ class Stage:
         }
         kept.enter_context(stops_in_writes())
         # a worker that meets a lock tries again for a while; here the lock is held until the worker gives up
-        kept.enter_context(pytest.MonkeyPatch.context()).setattr(write, "CONTENTION", timedelta(0))
+        kept.enter_context(pytest.MonkeyPatch.context()).setattr(write, "RETRY_LOCKED_FOR", timedelta(0))
 
     def _enqueue(self) -> None:
         """As backfill and reconcile do it: a page of the source, into the bulk lane."""

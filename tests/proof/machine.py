@@ -124,7 +124,7 @@ class Machine(RuleBasedStateMachine):
     @rule(full=st.booleans())
     def drain(self, full: bool) -> None:
         if full:
-            self.arena.drain_of_loop._full_look_at = 0.0
+            self.arena.drain_of_loop._scanned_at = 0.0
         self.arena.drain_of_loop(until=soon())
 
     @rule(number=WORKERS, key=KEYS, body=BODIES)

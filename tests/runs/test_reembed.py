@@ -127,7 +127,7 @@ def test_a_condition_can_change_nothing(filled: Steps) -> None:
     )
     ended = walked(filled, ask(filled, where="public.nasty()"))
     assert ended.state == "failed"
-    assert ended.reason == "the condition wants to change something"
+    assert ended.reason == "the condition must not change data"
     assert len(filled.synced.vectors()) == ROWS
     filled.covered()
 

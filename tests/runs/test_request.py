@@ -120,4 +120,4 @@ def test_a_run_written_by_hand_fails_with_its_reason_and_touches_no_row(
     ended = find_run(docs.runtime, run_id)
     assert (ended.state, ended.rows_seen, ended.rows_enqueued) == ("failed", 0, 0)
     assert str(ended.reason).startswith("options")
-    assert str(ended.reason).endswith(": ask for it again")
+    assert str(ended.reason).endswith(": start the run again")

@@ -54,7 +54,7 @@ def test_a_view_in_the_sources_place_is_not_evaluated_for_the_triggers(
     attacker.execute("UPDATE shop.was SET id = 20 WHERE id = 2")
     assert robbed() == set()
     assert synced.events() == [[1], [20], [2]]
-    assert "shop.docs is a view now" in problem(synced)
+    assert "shop.docs is now a view" in problem(synced)
 
 
 def test_a_table_in_the_sources_place_has_no_cast_called_by_the_triggers(

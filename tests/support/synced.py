@@ -257,7 +257,9 @@ def open_synced(
     endpoint.reset()
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(run, "AGAIN", timedelta(milliseconds=5))  # a run looks again a hundred times as soon
+    monkeypatch.setattr(
+        run, "RECHECK_EVERY", timedelta(milliseconds=5)
+    )  # a run looks again a hundred times as soon
     with (
         runtime_of(database.url_as(WORKER), embedders) as runtime,
         runtime_of(database.url_as(OWNER), embedders) as owner,

@@ -62,7 +62,7 @@ def test_a_renamed_column_stops_the_pipeline_and_says_where_it_went(docs: Synced
     docs.run("ALTER TABLE docs RENAME body TO content", "UPDATE docs SET content = 'uno' WHERE id = 1")
     state, reason = seen()
     assert state == "misconfigured"
-    assert "has no column body any more (its trigger watches content now: was it renamed?)" in (reason or "")
+    assert "no longer has column body (its trigger now watches content: was it renamed?)" in (reason or "")
     docs.declare(text=["content"])
     docs.apply()
     docs.sync()
@@ -92,7 +92,7 @@ def test_no_statement_of_the_application_fails_after_a_rename_of_the_key(docs: S
     docs.covered_by_events()
     state, reason = seen()
     assert state == "misconfigured"
-    assert reason == "public.docs has no key column id any more: run `pgvector-sync apply`"
+    assert reason == "public.docs no longer has key column id: run `pgvector-sync apply`"
     docs.run("ALTER TABLE docs RENAME key TO id")
     assert seen() == ("active", None)
     docs.settle()
@@ -122,7 +122,7 @@ def test_no_statement_of_the_application_fails_after_the_targets_key_is_renamed(
     docs.run("ALTER TABLE docs_embedding RENAME id TO doc_id", "DELETE FROM docs WHERE id = 1")
     assert seen() == (
         "misconfigured",
-        "public.docs_embedding has no column id any more: run `pgvector-sync apply`",
+        "public.docs_embedding no longer has column id: run `pgvector-sync apply`",
     )
     docs.run("ALTER TABLE docs_embedding RENAME doc_id TO id")
     assert seen() == ("active", None)
@@ -175,7 +175,7 @@ def test_a_view_in_the_sources_place_is_noticed(docs: Synced, seen: Look):
     docs.run("ALTER TABLE docs RENAME TO papers", "CREATE VIEW docs AS SELECT * FROM papers")
     state, reason = seen()
     assert state == "misconfigured"
-    assert (reason or "").startswith("public.docs is a view now")
+    assert (reason or "").startswith("public.docs is now a view")
     docs.run("INSERT INTO docs VALUES (5, 'five')", "DELETE FROM docs WHERE id = 1")
 
 
@@ -183,7 +183,7 @@ def test_a_lost_primary_key_is_noticed(docs: Synced, seen: Look):
     docs.run("ALTER TABLE docs DROP CONSTRAINT docs_pkey")
     assert seen() == (
         "misconfigured",
-        "(id) is not a unique NOT NULL key of public.docs any more: restore its primary key",
+        "(id) is no longer a unique NOT NULL key of public.docs: restore its primary key",
     )
     docs.run("ALTER TABLE docs ADD PRIMARY KEY (id)")
     assert seen() == ("active", None)
@@ -202,7 +202,7 @@ def test_another_vector_type_in_the_target_is_noticed(docs: Synced, seen: Look):
     docs.run("TRUNCATE docs_embedding", "ALTER TABLE docs_embedding ALTER embedding TYPE halfvec(9)")
     state, reason = seen()
     assert state == "misconfigured"
-    assert (reason or "").startswith("public.docs_embedding holds halfvec(9), and the pipeline makes vector(8)")
+    assert (reason or "").startswith("public.docs_embedding holds halfvec(9), but the pipeline needs vector(8)")
 
 
 def test_a_target_that_refuses_every_write_stops_the_pipeline_before_anything_is_bought(docs: Synced, seen: Look):

@@ -1,4 +1,4 @@
-"""How does a batch of rows get its vectors? Claim → read → embed → write and ack."""
+"""How does a batch of rows get its vectors? Claim, read, embed, then write and acknowledge."""
 
 from pgvector_sync.batch.process import Outcome, process
 

@@ -1,7 +1,8 @@
-"""Bisection: a request that fails is cut until the row is found whose fault it is, or a probe says it is nobody's.
+"""Bisection: split a failed request until the row that causes it is found, or a probe shows that no row does.
 
-Cutting blames nobody, so one success in the batch is reason enough for it. A row is blamed only after a harmless
-text has succeeded right behind its failure: a provider that changes meanwhile can't turn rows into dead letters.
+Splitting holds no row responsible, so one success in the batch is reason enough for it. A row is held responsible
+only if a harmless text succeeds right after its failure: a provider that fails for a while can't turn rows into
+dead letters.
 """
 
 from __future__ import annotations
@@ -21,15 +22,17 @@ from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.store.rows import Vector32
 
 PROBE_TEXT = "pgvector-sync asks whether this model answers."
-FOR_THE_WRITE = 0.1
-"""Of the batch's time: what was paid for must still be written."""
-SHARE, ROW_SHARE = 1 / 4, 1 / 2
-"""Of the time left, once a request has hung: for one of several rows or the probe, and for one of a single row."""
-LEAST = 1 / 10
-"""Of the longest call: with less time than that nothing is asked any more. A row that hangs leaves as much time as
-it had, and a quarter of that is the probe's: a row that is blamed had four times as much as this."""
-FEW = 50
-"""Rows that are asked one by one, once a request has hung."""
+WRITE_SHARE = 0.1
+"""Share of the batch's time that is kept for the write, so that what was paid for can still be stored."""
+REQUEST_SHARE = 1 / 4
+"""Share of the remaining time for the probe or a request of several rows, once a request of the batch has hung."""
+ROW_SHARE = 1 / 2
+"""Share of the remaining time for a request of a single row, once a request of the batch has hung."""
+SHORTEST_CALL_SHARE = 1 / 10
+"""Share of the longest call below which no request is sent. A row that hangs leaves as much time as it used, and a
+quarter of that goes to the probe, so a row that is held responsible had at least four times this share."""
+MAX_SINGLE_ROWS = 50
+"""Up to this number, rows are sent one by one once a request of the batch has hung."""
 
 Wanted = Sequence[tuple[bytes, str]]
 """Fingerprints with their texts."""
@@ -37,14 +40,14 @@ Wanted = Sequence[tuple[bytes, str]]
 
 @dataclass
 class Embedded:
-    """Vectors and failures by fingerprint; what is in neither was not reached."""
+    """Vectors and failures by fingerprint. A fingerprint in neither was not reached."""
 
     vectors: dict[bytes, Vector32] = field(default_factory=dict)
     failures: dict[bytes, Failure] = field(default_factory=dict)
     stopped_by: ProviderError | None = None
-    """The provider's own failure: nobody's attempt is used up."""
+    """The provider's own failure, which uses up no attempt."""
     bought: set[bytes] = field(default_factory=set)
-    """Asked for and not refused, a call that was interrupted included: buying these again has to be bounded."""
+    """Sent and not rejected, including an interrupted call. Buying these again has to be bounded."""
     requests: int = 0
     tokens: int = 0
     inputs: int = 0
@@ -52,37 +55,39 @@ class Embedded:
 
 
 class Bisection:
-    """The requests of one batch; what they come to is in `done`, also when `ask` raises."""
+    """The requests of one batch. Their results are in `done`, even if `embed` raises."""
 
     def __init__(self, embedder: Embedder, batch: Batch, done: Embedded, *, longest_call: timedelta) -> None:
-        """`longest_call`: what one request may take."""
+        """`longest_call` is the time limit of one request."""
         self._embedder = embedder
         self._batch = batch
         self._done = done
         self._longest_call = longest_call
-        self._until = Deadline.after(batch.until.left * (1 - FOR_THE_WRITE))
+        self._until = Deadline.after(batch.until.left * (1 - WRITE_SHARE))
         self._answered = False
         """The provider has answered a request of this batch."""
         self._hung = False
-        """A request of this batch went unanswered until its timeout: from here on, time is what is short."""
+        """A request of this batch got no answer within its time limit. From then on, time is scarce."""
 
-    def ask_harmless(self) -> None:
-        """For a probe, before a row is sent: so no content is bought again and again while the provider is down,
-        and what fails right behind it is the row's. Raises ProviderError.
+    def probe(self) -> None:
+        """Embed a harmless text. Raises ProviderError.
+
+        A probe does this before it sends a row: no content is bought repeatedly while the provider is down, and a
+        failure right afterwards is the row's.
         """
         try:
-            self._embed([PROBE_TEXT], probe=True)
-        except InputRejected as refused:
-            raise _refuses_everything(refused) from None
+            self._request([PROBE_TEXT], probe=True)
+        except InputRejected as rejected:
+            raise _rejects_every_text(rejected) from None
 
-    def ask(self, wanted: Wanted) -> None:
-        """Raises ProviderError where it is the provider and not a row."""
+    def embed(self, wanted: Wanted) -> None:
+        """Embed the texts, splitting requests that fail. Raises ProviderError if no row is the cause."""
         parts = Parts(wanted)
         while part := parts.take():
             fingerprints = {fingerprint for fingerprint, _ in part}
-            self._done.bought |= fingerprints  # until a refusal says otherwise
+            self._done.bought |= fingerprints  # unless the request is rejected
             try:
-                answer = self._embed([text for _, text in part])
+                answer = self._request([text for _, text in part])
             except ProviderError as error:
                 self._done.bought -= fingerprints
                 self._find_culprit(parts, part, error)
@@ -91,14 +96,14 @@ class Bisection:
             self._done.bought -= {fingerprint for fingerprint, _ in left}
             self._keep(part, answer)
             if answer.failure is not None:
-                # several requests, one of which failed; how the others were answered tells nothing about its rows
+                # One of several requests failed. The others' answers say nothing about its rows.
                 if not self._may_be_a_rows(answer.failure, alone=False):
                     raise answer.failure
                 if not parts.cut(left, size=self._size_of_parts(len(left))):
                     parts.put_back(left)
 
     def _find_culprit(self, parts: Parts[tuple[bytes, str]], part: Wanted, error: ProviderError) -> None:
-        """Raises ProviderError where it is the provider and not a row."""
+        """Split `part`, or hold its only row responsible. Raises ProviderError if no row is the cause."""
         alone = len(part) == 1
         if not self._may_be_a_rows(error, alone=alone):
             raise error
@@ -114,10 +119,10 @@ class Bisection:
         return error.disposition.row is not RowFault.NEVER
 
     def _size_of_parts(self, count: int) -> int | None:
-        """Halves; many parts where failures cost time rather than calls."""
+        """None for halves. Smaller parts once failures cost time rather than calls."""
         if not self._hung:
             return None
-        return math.isqrt(count) if count > FEW else 1
+        return math.isqrt(count) if count > MAX_SINGLE_ROWS else 1
 
     def _keep(self, wanted: Wanted, answer: Embeddings) -> None:
         left = set(answer.left)
@@ -126,9 +131,9 @@ class Bisection:
             if position not in left:
                 self._done.vectors[fingerprint] = vector
 
-    def _embed(self, texts: Sequence[str], *, probe: bool = False) -> Embeddings:
-        """Counts the request, and tells a call that hung from a batch without time."""
-        until = self._limit(ROW_SHARE if len(texts) == 1 and not probe else SHARE)
+    def _request(self, texts: Sequence[str], *, probe: bool = False) -> Embeddings:
+        """Send and count one request. Raises TimedOut if it hung, OutOfTime if the batch has no time left."""
+        until = self._limit(ROW_SHARE if len(texts) == 1 and not probe else REQUEST_SHARE)
         reach(Failpoint.EMBED_CALLING)
         try:
             answer = self._embedder.embed(texts, self._batch.pipeline.spec, deadline=until, lane=self._batch.lane)
@@ -147,38 +152,38 @@ class Bisection:
         return answer
 
     def _hangs(self, error: ProviderError, until: Deadline) -> bool:
-        """Whether a time limit of the call ended it, or its share of the batch's time, but not the batch's end."""
+        """Whether the call's time limit, or its share of the batch's time, ended it, rather than the batch."""
         return error.unanswered and (error.disposition.pipeline is not Next.CARRY_ON or until < self._until)
 
     def _limit(self, share: float) -> Deadline:
-        """Until when a request may take.
+        """Return the deadline of the next request.
 
-        One row that hangs must neither use up the time of the others nor go unfound for want of it.
+        A row that hangs must not use up the time of the others, but needs enough time to be identified.
         """
         if not self._hung:
             return self._until
         limit = self._until.left * share
-        if limit < LEAST * self._longest_call:
+        if limit < self._longest_call * SHORTEST_CALL_SHARE:
             raise OutOfTime("the batch has no time left")
         return Deadline.after(limit)
 
     def _require_healthy(self, error: ProviderError) -> None:
-        """Raises unless a harmless text succeeds right now: else one refused parameter would park a table."""
+        """Raises unless a harmless text succeeds now. Otherwise one rejected parameter would park every row."""
         try:
-            self.ask_harmless()
+            self.probe()
         except ProviderError as failed:
-            # What is never a text's is the truth, and so is an outage where the text was refused a moment before.
-            # Two failures of kinds that may be a text's are one outage, and the first says which.
+            # A failure that no text can cause is reported, and so is an outage right after a rejected text.
+            # Two failures that a text can cause are one outage, and the first of them describes it.
             vague = failed.disposition.row is RowFault.COSTS_ATTEMPT
-            refused = error.disposition.row is RowFault.PARKS
-            raise (error if vague and not refused else failed) from None
+            rejected = error.disposition.row is RowFault.PARKS
+            raise (error if vague and not rejected else failed) from None
 
 
-def _refuses_everything(error: InputRejected) -> CallRejected:
-    return CallRejected("the provider refuses every text", status=error.status, code=error.code, hint=error.hint)
+def _rejects_every_text(error: InputRejected) -> CallRejected:
+    return CallRejected("the provider rejects every text", status=error.status, code=error.code, hint=error.hint)
 
 
 def _failure(error: ProviderError, fingerprint: bytes) -> Failure:
-    """What is held against the row: a refusal of any status parks it at once, anything else costs an attempt."""
+    """The row's failure. A rejection of any status parks the row at once, anything else costs an attempt."""
     error = error.of_one_input()
     return Failure(error.name, str(error), fingerprint, final=error.disposition.row is RowFault.PARKS)

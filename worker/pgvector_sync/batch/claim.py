@@ -1,4 +1,4 @@
-"""Claim: which rows, for which spec, until when."""
+"""Claim: take due rows with a lease, for one version of the spec."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROBE_ROWS = 1
 
 @dataclass(frozen=True)
 class Batch:
-    """Claimed rows and all that is needed to fence off a late write: lease, generations, spec version."""
+    """Claimed rows, with everything that fences off a late write: lease, generations and spec version."""
 
     pipeline: Pipeline
     shape: Shape
@@ -29,18 +29,18 @@ class Batch:
     rows: dict[Key, ClaimedRow]
     holding: Holding
     probe: bool
-    """The one batch that a pipeline in cool-down may send."""
+    """The only batch that a pipeline in cool-down may send."""
     size: int
-    """What was asked for; a full batch means there may be more."""
+    """The maximum number of rows of this claim. If it is reached, more rows may be due."""
     until: Deadline
-    """By which everything ends, before the lease does."""
+    """When the batch has to end, before its lease does."""
 
 
 def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) -> Batch | None:
-    """Takes due rows of a lane; a bulk claim takes live ones instead while there are any.
+    """Claim due rows of a lane. A claim of the bulk lane takes live rows first if any are due.
 
-    `share` is how many batches the pipeline may have in flight. None when nothing is due, when it has that many,
-    or when it must not call its provider now.
+    `share` is the maximum number of batches of the pipeline in flight. Returns None if nothing is due, if that
+    number is reached, or if the pipeline must not call its provider now.
     """
     settings = runtime.settings
     until = Deadline.after(settings.deadline)
@@ -55,7 +55,7 @@ def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) 
         if probe and not pipelines.take_probe(connection, pipeline, hold_for=settings.probe):
             return None
         batch = _take(runtime, connection, pipeline, Lane.LIVE, probe=probe, until=until)
-        if batch is None and lane is Lane.BULK and not _day_is_spent(connection, pipeline):
+        if batch is None and lane is Lane.BULK and not _daily_tokens_used_up(connection, pipeline):
             batch = _take(runtime, connection, pipeline, Lane.BULK, probe=probe, until=until)
         if batch is None and probe:
             pipelines.release_probe(connection, pipeline)
@@ -64,8 +64,8 @@ def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) 
     return batch
 
 
-def _day_is_spent(connection: Connection, pipeline: Pipeline) -> bool:
-    """Then bulk waits for tomorrow. What is in flight isn't counted: a day may end that much above its limit."""
+def _daily_tokens_used_up(connection: Connection, pipeline: Pipeline) -> bool:
+    """Whether the bulk lane waits until tomorrow. Batches in flight aren't counted and may exceed the limit."""
     limit = pipeline.options.tokens_per_day
     return limit is not None and usage.tokens_today(connection, pipeline) >= limit
 
@@ -90,7 +90,7 @@ def _take(
     if not rows:
         return None
     reach(Failpoint.CLAIM_TAKEN)
-    runtime.database.refresh_vectors(connection)  # after a restore, say: before anything is bought
+    runtime.database.refresh_vectors(connection)  # before anything is bought: they change in a restore
     return Batch(
         pipeline,
         Shape(pipeline, runtime.database.vector_schema),

@@ -1,4 +1,4 @@
-"""Decide: what the look under the lock allows, row by row. Pure."""
+"""Decide, per row, what to do with its vector after reading the row again under the lock. Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pgvector_sync.store.rows import Look, Vector32
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What one row brings to the write: a passage with its vector, or None: nothing to store."""
+    """A row ready to be written: its passage with the vector, both None if there is nothing to store."""
 
     key: Key
     passage: Passage | None
     vector: Vector32 | None
     force: bool
     bought: bool = False
-    """Paid for by this batch: that it isn't stored must not lead to buying it again without a bound."""
+    """Whether this batch paid for the vector. If it can't be stored, buying it again has to be bounded."""
 
     @property
     def fingerprint(self) -> bytes | None:
@@ -27,16 +27,16 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the look under the lock allows, row by row."""
+    """What a write does with each row."""
 
     stored: dict[Key, tuple[Passage, Vector32]]
     removed: list[Key]
     unchanged: list[Key]
     superseded: set[Key]
-    """Not ours any more, or of another text by now."""
+    """Rows that another worker holds by now, or whose text has changed."""
     paid: set[Key]
-    """Of these, rows that are still ours and whose text was bought: an event is on its way, or the expression is
-    unsteady and its text would be bought for ever."""
+    """Superseded rows that we still hold and whose text was bought. Either their event hasn't been drained yet, or
+    the expression is unsteady and its texts would be bought forever."""
 
     @property
     def acknowledged(self) -> list[Key]:
@@ -44,7 +44,7 @@ class Decision:
 
 
 def decide(part: Sequence[Prepared], seen: Mapping[Key, Look]) -> Decision:
-    """A vector is stored only for the fingerprint that the row has now; a row not seen is not ours."""
+    """Store a vector only if the row still has its fingerprint. A row that isn't in `seen` is no longer ours."""
     decision = Decision({}, [], [], set(), set())
     for row in part:
         now = seen.get(row.key)

@@ -1,4 +1,4 @@
-"""Embed: equal texts once, stored texts not at all, and the rest with no connection held."""
+"""Embed: send each distinct text once, unless its vector is stored already. No connection is held meanwhile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pgvector_sync.store import rows
 
 
 def embed(runtime: Runtime, batch: Batch, reading: Reading, done: Embedded | None = None) -> Embedded:
-    """Embeds the batch with no connection held. What was bought is in `done`, also when an exception ends it."""
+    """Embed the batch's texts. What was bought is in `done`, even if an exception ends it."""
     passages = reading.to_embed.values()
     texts = {passage.fingerprint: passage.text for passage in passages}
     done = Embedded() if done is None else done
@@ -27,9 +27,9 @@ def embed(runtime: Runtime, batch: Batch, reading: Reading, done: Embedded | Non
         bisection = Bisection(embedder, batch, done, longest_call=runtime.settings.longest_call)
         try:
             if batch.probe:
-                bisection.ask_harmless()
+                bisection.probe()
             if wanted:
-                bisection.ask(wanted)
+                bisection.embed(wanted)
         except ProviderError as error:
             done.stopped_by = error
     return done

@@ -1,4 +1,4 @@
-"""Why a row can't be embedded or stored, as it is kept in work and shown with dead letters."""
+"""Failure: why a row can't be embedded or stored, as stored in work and shown with dead letters."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a row can't be embedded: a class, and our own words without its text."""
+    """Why a row can't be embedded or stored. `message` never quotes the row."""
 
     error_class: str
     message: str
     fingerprint: bytes | None = None
     final: bool = True
-    """False: the attempt is used up, and the row is tried again until none is left."""
+    """Whether the row is parked at once. Otherwise it is tried again until it has no attempts left."""
     verdict: str | None = None
-    """Carried over when a row that was parked before shows the same content again."""
+    """The verdict of an earlier dead letter with the same content, which still applies."""
 
 
 TOO_SLOW = "expression_too_slow"

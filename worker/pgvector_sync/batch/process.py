@@ -1,4 +1,4 @@
-"""One batch from claim to ack, and what becomes of it when something fails on the way."""
+"""Process one batch from claim to ack, and decide what happens to its rows if something fails."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pgvector_sync.batch.decide import Prepared
 from pgvector_sync.batch.embed import embed
 from pgvector_sync.batch.failure import Failure
 from pgvector_sync.batch.read import Reading, read
-from pgvector_sync.batch.refusal import name_of
+from pgvector_sync.batch.refusal import safe_name
 from pgvector_sync.batch.rehearse import rehearse
 from pgvector_sync.batch.slice import Written
 from pgvector_sync.batch.write import write
@@ -27,19 +27,19 @@ from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.batch import BatchWritten, PipelineRecovered
 
 LONG_TEXTS_BYTES = 2**20
-"""From here on garbage is collected at the end of a batch: an error and the frames that it came through hold one
-another, and the texts, until the collector comes, which counts objects and not bytes."""
+"""Size of a batch's texts above which garbage is collected after it. An error and the frames that it passed form a
+reference cycle that holds the texts, and the collector counts objects rather than bytes."""
 CLAIM_TRIES = 5
-"""Each waits for a lock for 50 ms at most."""
-WAITED = Failure("write_failed", "source or target was locked when this row had been paid for", final=False)
-LOST = Failure("worker_failed", "the database went away when this row had been paid for", final=False)
-INTERRUPTED = Failure("worker_failed", "the worker was interrupted when this row was paid for", final=False)
-"""What is held against rows that lose an attempt because they were paid for."""
+"""Each try waits up to 50 ms for a lock."""
+LOCKED = Failure("write_failed", "source or target was locked after this row had been paid for", final=False)
+DISCONNECTED = Failure("worker_failed", "the database went away after this row had been paid for", final=False)
+INTERRUPTED = Failure("worker_failed", "the worker was interrupted after this row had been paid for", final=False)
+"""Failures of rows that lose an attempt because they were paid for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one batch came to, in rows."""
+    """The result of one batch, in rows."""
 
     claimed: int
     stored: int = 0
@@ -50,74 +50,74 @@ class Outcome:
     parked: int = 0
     released: int = 0
     full: bool = False
-    """The batch was as large as it could be: there may be more."""
+    """Whether the batch had the maximum size, so that more rows may be due."""
 
 
 def process(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) -> Outcome | None:
-    """Carries one batch of a pipeline's lane from claim to ack, see `claim`; None when there was none."""
+    """Process one batch of a pipeline's lane. Parameters and None are those of `claim`."""
     batch = _claim(runtime, name, lane, share)
     if batch is None:
         return None
-    carried = Carried()
+    progress = BatchProgress()
     with runtime.keeper.keeping(batch.holding.lease):
         try:
-            return _carry_or_give_back(runtime, batch, carried)
+            return _process_or_release(runtime, batch, progress)
         finally:
-            if carried.reading.octets > LONG_TEXTS_BYTES:
-                del carried
+            if progress.reading.octets > LONG_TEXTS_BYTES:
+                del progress
                 gc.collect()
 
 
-def _carry_or_give_back(runtime: Runtime, batch: Batch, carried: Carried) -> Outcome:
+def _process_or_release(runtime: Runtime, batch: Batch, progress: BatchProgress) -> Outcome:
     try:
-        return _carry(runtime, batch, carried)
+        return _process(runtime, batch, progress)
     except DatabaseRefuses as error:
         reason = error
     except psycopg.ProgrammingError as error:
-        # the source or the target was renamed, dropped or closed to us; DETAIL may quote a row
+        # The source or the target was renamed, dropped or closed to us. DETAIL may quote a row.
         hint = "see `pgvector-sync doctor`"
         reason = DatabaseRefuses(
-            f"the database refuses ({error.sqlstate}): source or target was changed", hint=hint
+            f"the database refused a statement ({error.sqlstate}): source or target has changed", hint=hint
         )
-    except LOCK_CONFLICT:
-        # source or target is locked as a whole, by DDL, say: later, and nobody's fault
-        settle.give_back(runtime, batch, carried.paid(), WAITED, delay=runtime.settings.backoff_first)
+    except IN_THE_WAY:
+        # Source or target is locked as a whole, by DDL for example: no row is at fault.
+        settle.release_after_error(runtime, batch, progress.paid(), LOCKED, delay=runtime.settings.backoff_first)
         return Outcome(claimed=len(batch.rows), released=len(batch.rows))
     except OUTAGE:
-        settle.give_back(runtime, batch, carried.paid(), LOST)
+        settle.release_after_error(runtime, batch, progress.paid(), DISCONNECTED)
         raise
     except Exception as error:
-        # a bug, a time limit: the pipeline slows down, says so, and tries single rows
-        words = f"the worker failed when this row was paid for ({name_of(error)})"
+        # A bug or a time limit: the pipeline cools down, says why, and tries single rows.
+        words = f"the worker failed after this row had been paid for ({safe_name(error)})"
         failure = Failure("worker_failed", words, final=False)
-        settle.give_back(runtime, batch, carried.paid(), failure, delay=runtime.settings.backoff_first)
-        settle.failed(runtime, batch, error)
+        settle.release_after_error(runtime, batch, progress.paid(), failure, delay=runtime.settings.backoff_first)
+        settle.worker_failed(runtime, batch, error)
         raise
     except BaseException:
-        # Ctrl-C or a shutdown: don't let the rows wait for their lease if it can be helped
-        settle.give_back(runtime, batch, carried.paid(), INTERRUPTED)
+        # Ctrl-C or a shutdown: release the rows now rather than when their lease ends.
+        settle.release_after_error(runtime, batch, progress.paid(), INTERRUPTED)
         raise
-    settle.give_back(runtime, batch, carried.paid(), Failure("write_failed", str(reason), final=False))
+    settle.release_after_error(runtime, batch, progress.paid(), Failure("write_failed", str(reason), final=False))
     settle.stop(runtime, batch, reason)
     return Outcome(claimed=len(batch.rows), released=len(batch.rows))
 
 
 @dataclass
-class Carried:
-    """How far a batch has come, for when an exception ends it."""
+class BatchProgress:
+    """How far a batch has come, in case an exception ends it."""
 
     reading: Reading = field(default_factory=Reading)
     embedded: Embedded = field(default_factory=Embedded)
 
     def paid(self) -> dict[Key, bytes]:
-        """Rows whose text was bought, or may have been: each time has to use up an attempt (G14)."""
+        """Rows whose text was bought, or may have been. Every purchase has to use up an attempt (G14)."""
         bought = self.embedded.bought
         passages = self.reading.to_embed.items()
         return {key: passage.fingerprint for key, passage in passages if passage.fingerprint in bought}
 
 
 def _claim(runtime: Runtime, name: str, lane: Lane, share: int | None) -> Batch | None:
-    """Claims of a pipeline come one after the other: a live one that gave up behind large ones would be late."""
+    """Claim, and retry on lock conflicts: claims of a pipeline run one at a time, and a live one can't wait."""
     for _ in range(CLAIM_TRIES):
         try:
             return claim(runtime, name, lane, share=share)
@@ -126,12 +126,12 @@ def _claim(runtime: Runtime, name: str, lane: Lane, share: int | None) -> Batch 
     return None  # the next doorbell comes soon
 
 
-def _carry(runtime: Runtime, batch: Batch, carried: Carried) -> Outcome:
-    reading = carried.reading = read(runtime, batch)
+def _process(runtime: Runtime, batch: Batch, progress: BatchProgress) -> Outcome:
+    reading = progress.reading = read(runtime, batch)
     locked = rehearse(runtime, batch, reading)
     if locked:
         settle.release(runtime, batch, locked, delay=runtime.settings.backoff_first)
-    embedded = embed(runtime, batch, reading, carried.embedded)
+    embedded = embed(runtime, batch, reading, progress.embedded)
     prepared = _prepare(batch, reading, embedded)
     written = write(runtime, batch, prepared) if prepared else Written()
     failures = _failures(reading, embedded) | written.failed
@@ -143,7 +143,7 @@ def _carry(runtime: Runtime, batch: Batch, carried: Carried) -> Outcome:
         settle.provider_failed(runtime, batch, stopped_by, unreached)
     elif unreached:
         settle.release(runtime, batch, unreached)
-    _account(runtime, batch, embedded, written)
+    _count_usage(runtime, batch, embedded, written)
     emit(
         BatchWritten(
             pipeline=batch.pipeline.name,
@@ -182,16 +182,19 @@ def _prepare(batch: Batch, reading: Reading, embedded: Embedded) -> list[Prepare
 
 
 def _failures(reading: Reading, embedded: Embedded) -> dict[Key, Failure]:
-    found = dict(reading.failed)
+    failures = dict(reading.failed)
     for key, passage in reading.to_embed.items():
         failure = embedded.failures.get(passage.fingerprint)
         if failure is not None:
-            found[key] = failure
-    return found
+            failures[key] = failure
+    return failures
 
 
-def _account(runtime: Runtime, batch: Batch, embedded: Embedded, written: Written) -> None:
-    """Counters, and the end of a cool-down. Apart from the write: no batch waits for another's counters."""
+def _count_usage(runtime: Runtime, batch: Batch, embedded: Embedded, written: Written) -> None:
+    """Update the usage counters and end a cool-down if a probe succeeded.
+
+    A transaction of its own, so that no write waits for another batch's counters.
+    """
 
     def count(connection: Connection) -> None:
         usage.note(
@@ -211,7 +214,5 @@ def _account(runtime: Runtime, batch: Batch, embedded: Embedded, written: Writte
     if embedded.requests > 0:
         runtime.database.retry_on_lock_conflict(lambda connection: pipelines.recovered(connection, batch.pipeline))
         emit(PipelineRecovered(pipeline=batch.pipeline.name))
-    else:  # the probed row needed no call: the provider is as unknown as before
-        runtime.database.retry_on_lock_conflict(
-            lambda connection: pipelines.release_probe(connection, batch.pipeline)
-        )
+    else:  # the probed row needed no call, so the provider's state is still unknown
+        runtime.database.patiently(lambda connection: pipelines.release_probe(connection, batch.pipeline))

@@ -1,4 +1,4 @@
-"""Read: text and fingerprint of the claimed rows, and what has to be done with each."""
+"""Read text and fingerprint of the claimed rows, and decide what has to be done with each."""
 
 from __future__ import annotations
 
@@ -16,36 +16,41 @@ from pgvector_sync.model import Key, Passage
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.runtime import Runtime, batch_limit, probe_limit, row_limit
 from pgvector_sync.runtime.cause import is_of_a_row
-from pgvector_sync.runtime.expression import FEW, fault_of_slowness, fault_on_every_row, fault_without_rows
+from pgvector_sync.runtime.expression import (
+    MIN_ROWS_TO_BLAME,
+    fault_of_slowness,
+    fault_on_every_row,
+    fault_without_rows,
+)
 from pgvector_sync.store import rows
 from pgvector_sync.store.canonical import is_usable
 from pgvector_sync.store.rows import SourceRow
 
-SEVERAL = 8
-"""Rows on which an expression fails, with none that is read, before it is asked whether any row would pass."""
+SUSPICIOUS_ROWS = 8
+"""Number of rows that fail, with none that succeeds, before other rows of the source are tried."""
 
 
-MALFORMED = Failure("key_malformed", "this can't be a key of the source")
-"""Any statement with such a key would fail, for the whole batch."""
+MALFORMED = Failure("key_malformed", "the key doesn't fit the source's key columns")
+"""Failure of a row whose key would make any statement fail, for the whole batch."""
 
 
 @dataclass
 class Reading:
-    """Every claimed key is in at most one of these; those in none are given back, for want of memory."""
+    """What was read. Every claimed key is in at most one collection; keys in none didn't fit and are released."""
 
     to_embed: dict[Key, Passage] = field(default_factory=dict)
     settled: set[Key] = field(default_factory=set)
-    """Nothing to buy: gone, not wanted, blank, or stored already. The look under the lock decides which."""
+    """Rows without anything to buy: gone, excluded by `where`, blank or up to date. The write decides which."""
     failed: dict[Key, Failure] = field(default_factory=dict)
     octets: int = 0
-    """Of the texts to embed, in bytes."""
+    """Size of the texts to embed, in bytes."""
 
 
 def read(runtime: Runtime, batch: Batch) -> Reading:
-    """Reads the batch after its claim has committed.
+    """Read the batch after its claim has committed.
 
-    Raises psycopg.ProgrammingError where the source changed, and DatabaseRefuses where an expression fails on
-    every row.
+    Raises psycopg.ProgrammingError if the source has changed, and DatabaseRefuses if an expression fails on every
+    row.
     """
     reading = Reading()
     columns = batch.pipeline.source.key
@@ -57,10 +62,10 @@ def read(runtime: Runtime, batch: Batch) -> Reading:
         if row.fingerprint is None or (row.fingerprint == row.stored_fingerprint and not claimed.force):
             reading.settled.add(row.key)
         elif row.fingerprint == claimed.failed_fingerprint and claimed.verdict is not None:
-            # the reason it was parked for stands
+            # the same content was parked before
             reading.failed[row.key] = Failure(
                 claimed.error_class or "same_content",
-                claimed.error_message or "the content that failed before",
+                claimed.error_message or "this content failed before",
                 row.fingerprint,
                 verdict=claimed.verdict,
             )
@@ -71,65 +76,63 @@ def read(runtime: Runtime, batch: Batch) -> Reading:
             reading.failed[row.key] = Failure(
                 "too_large", f"the text has {row.octets:,} bytes, the limit is {limit:,}", row.fingerprint
             )
-    left = _left(batch, reading)
+    unread = _count_unread(batch, reading)
     if reader.fits is not None and TOO_SLOW not in {failure.error_class for failure in reading.failed.values()}:
-        runtime.learn_size(
-            batch.pipeline, reader.fits, len(batch.rows)
-        )  # no single row: all of them take their time
+        # no single row is slow: all of them together take too long
+        runtime.learn_size(batch.pipeline, reader.fits, len(batch.rows))
     else:
-        runtime.learn_size(batch.pipeline, len(reading.to_embed), left)
+        runtime.learn_size(batch.pipeline, len(reading.to_embed), unread)
     _count_attempts(runtime, batch, reading)
     reach(Failpoint.READ_DONE)
     return reading
 
 
-def _left(batch: Batch, reading: Reading) -> int:
+def _count_unread(batch: Batch, reading: Reading) -> int:
     return len(batch.rows) - len(reading.to_embed) - len(reading.settled) - len(reading.failed)
 
 
 @dataclass
 class _Reader:
-    """Reads the keys; one on which an expression fails or takes too long is found by halving, unless it does so on
-    every row.
-    """
+    """Reads the rows of a batch. A row on which an expression fails or takes too long is found by halving."""
 
     runtime: Runtime
     batch: Batch
     reading: Reading
     seen: bool = False
-    """A row's text was rendered: the expression is sound."""
+    """Whether a row's text was rendered, so that the expression works."""
     planned: bool = False
+    """Whether the expression was checked without rows."""
     culprits: set[Key] = field(default_factory=set)
     slow: Parts[Key] = field(default_factory=Parts)
-    """Halves of what took too long, the largest first: each is read with less time than the whole batch."""
+    """Halves of parts that took too long, largest first. Each has a shorter time limit than the whole batch."""
     quick: list[Key] = field(default_factory=list)
     """Some rows that were read in time."""
     fits: int | None = None
-    """Rows of the largest part that was read in time, once one was not."""
+    """Number of rows of the largest part that was read in time. None if every part was."""
 
     def all_rows(self, keys: list[Key]) -> list[SourceRow]:
-        """Raises DatabaseRefuses where it is the expression's fault and no row's.
+        """Read the rows within half of the batch's time. Raises DatabaseRefuses if the expression is at fault.
 
-        In half of the batch's time: what is left then is given back, and the next batch claims no more than fits.
+        Rows that remain unread are released, and the next batch claims no more than fits.
         """
         until = min(self.batch.until, Deadline.after(self.runtime.settings.deadline / 2))
-        found = self._rows(keys, batch_limit(self.runtime))
+        read = self._rows(keys, batch_limit(self.runtime))
         while self.slow and not until.passed:
-            found += self._rows(self.slow.take(), probe_limit(self.runtime))
-        return found
+            read += self._rows(self.slow.take(), probe_limit(self.runtime))
+        return read
 
     def _rows(self, keys: list[Key], limit: timedelta) -> list[SourceRow]:
-        """All but the culprits, and those that are left in `slow`."""
-        found: list[SourceRow] = []
+        """Read the rows, except those that are held responsible for a failure or are left in `slow`."""
+        all_read: list[SourceRow] = []
         parts = Parts(keys)
         while part := parts.take():
             try:
-                rows = self._read(part, limit)
+                read = self._read(part, limit)
             except psycopg.errors.QueryCanceled:
                 if self.slow.cut(part, last=True):
                     self.fits = self.fits or 1
                 else:
-                    found += self._read_alone(part[0])
+                    all_read += self._read_alone(part[0])
             except psycopg.Error as error:
                 if not is_of_a_row(error):
                     raise
@@ -137,14 +140,14 @@ class _Reader:
                 if not parts.cut(part):
                     self._blame(part[0], error)
             else:
-                self._note(rows)
-                found += rows
-        return found
+                self._note(read)
+                all_read += read
+        return all_read
 
-    def _note(self, found: list[SourceRow]) -> None:
-        self.seen |= any(row.fingerprint is not None for row in found)
-        self.quick = [row.key for row in found[:FEW]] or self.quick
-        self.fits = None if self.fits is None else max(self.fits, len(found))
+    def _note(self, read: list[SourceRow]) -> None:
+        self.seen |= any(row.fingerprint is not None for row in read)
+        self.quick = [row.key for row in read[:MIN_ROWS_TO_BLAME]] or self.quick
+        self.fits = None if self.fits is None else max(self.fits, len(read))
 
     def _read(self, keys: list[Key], limit: timedelta) -> list[SourceRow]:
         with self.runtime.database.transaction(read_only=True, by_key=True) as connection:
@@ -154,7 +157,7 @@ class _Reader:
             return rows.read(connection, self.batch.shape, keys, text_limit=text_limit)
 
     def _read_alone(self, key: Key) -> list[SourceRow]:
-        """With all the time that a row may take, while others are read in time: else the server is to blame."""
+        """Read one row with the full time limit. Raises DatabaseRefuses if other rows are slow now as well."""
         slow = {key, *(k for k, failure in self.reading.failed.items() if failure.error_class == TOO_SLOW)}
         if (fault := fault_of_slowness(self.runtime, self.batch.shape, slow, self.quick)) is not None:
             raise fault
@@ -171,26 +174,26 @@ class _Reader:
         return []
 
     def _require_expression(self) -> None:
-        """Raises DatabaseRefuses where text or `where` fail without any row; asks once."""
+        """Raises DatabaseRefuses if `text` or `where` fails without any row. Checks once per batch."""
         if not self.planned:
             self.planned = True
             if (fault := fault_without_rows(self.runtime, self.batch.shape)) is not None:
                 raise fault
 
     def _blame(self, key: Key, error: psycopg.Error) -> None:
-        # DETAIL and the message may quote the row: SQLSTATE and our own words (G13)
+        # only SQLSTATE and our own words: DETAIL and the message may quote the row (G13)
         words = f"text or where failed on this row ({error.sqlstate})"
         self.reading.failed[key] = Failure("expression_failed", words)
         self.culprits.add(key)
         every = len(self.reading.failed) == len(self.batch.rows)
-        if not self.seen and (every or len(self.culprits) == SEVERAL):
+        if not self.seen and (every or len(self.culprits) == SUSPICIOUS_ROWS):
             fault = fault_on_every_row(self.runtime, self.batch.shape, error, self.culprits)
             if fault is not None:
                 raise fault
 
 
 def _count_attempts(runtime: Runtime, batch: Batch, reading: Reading) -> None:
-    """From the second attempt on, stores what is about to be tried, so that attempts belong to content."""
+    """From the second attempt on, store the fingerprints about to be tried, so that attempts belong to content."""
     again = {key: passage.fingerprint for key, passage in reading.to_embed.items() if batch.rows[key].attempts > 1}
     if again:
         counted = runtime.database.retry_on_lock_conflict(
@@ -199,11 +202,11 @@ def _count_attempts(runtime: Runtime, batch: Batch, reading: Reading) -> None:
         for key, attempts in counted.items():
             batch.rows[key] = replace(batch.rows[key], attempts=attempts)
     for key in [key for key in again if batch.rows[key].attempts > runtime.settings.attempts]:
-        # changed again and again just when it should have been parked: its content has had what it may have
+        # the row changed each time it was about to be parked, and now this content has no attempts left
         row = batch.rows[key]
         reading.to_embed.pop(key)
         reading.failed[key] = Failure(
             row.error_class or "worker_failed",
-            row.error_message or "this content has had all its attempts",
+            row.error_message or "this content has no attempts left",
             again[key],
         )

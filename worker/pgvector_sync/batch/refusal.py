@@ -1,4 +1,4 @@
-"""Refusal: whether the target refuses one row or all of them, told apart by the catalog and by trying others."""
+"""Refusal: decide from the catalog, and by trying other rows, whether the target refuses one row or every row."""
 
 from __future__ import annotations
 
@@ -20,58 +20,58 @@ from pgvector_sync.store.rows import Vector32
 from pgvector_sync.store.target_table import Demand, demands
 from pgvector_sync.store.trust import require_trusted
 
-SEVERAL = 8
-"""Rows that fail, one by one and the first of a batch, before it is asked whether any row would pass."""
-FEW = 3
-"""Rows that have to fail alike before the target is to blame, unless the catalog or the SQLSTATE says so."""
+SUSPICIOUS_ROWS = 8
+"""Number of rows that fail at the start of a batch before other rows of the source are tried."""
+MIN_ROWS_TO_BLAME = 3
+"""Number of rows that have to fail alike before the target is at fault, unless catalog or SQLSTATE prove it."""
 
 
-def name_of(error: BaseException) -> str:
-    """SQLSTATE, our own words, or the exception's type: its message may quote the row (G13)."""
+def safe_name(error: BaseException) -> str:
+    """Our own message, the SQLSTATE or the exception's type, since other messages may quote the row (G13)."""
     if isinstance(error, SyncError):
         return str(error)
     return sqlstate_of(error) or type(error).__name__
 
 
-def stand_in(batch: Batch) -> Vector32:
-    """A vector of length one for a write that is rolled back."""
+def placeholder_vector(batch: Batch) -> Vector32:
+    """A vector of length one, for a write that is rolled back."""
     vector: Vector32 = np.zeros(batch.pipeline.spec.dimensions, dtype=np.float32)
     vector[0] = 1.0
     return vector
 
 
 def require_blame(runtime: Runtime, batch: Batch, error: BaseException, failed: Collection[Key]) -> None:
-    """Raises where not these rows are to blame but the target (DatabaseRefuses), or ourselves (`error`)."""
+    """Raises if these rows aren't at fault: DatabaseRefuses if the target is, `error` itself if we are."""
     cause = cause_of(error)
     if cause is Cause.ROW and (fault := fault_without_rows(runtime, batch.shape)) is not None:
         raise fault
-    if refused_as_a_whole(runtime, batch, error, failed):
+    if fails_for_every_row(runtime, batch, error, failed):
         if cause is Cause.OURSELVES:
             raise error
         raise _target_refuses(runtime, batch, error) from None
 
 
-def refused_as_a_whole(runtime: Runtime, batch: Batch, error: BaseException, failed: Collection[Key]) -> bool:
-    """Whether rows that `failed` with `error`, with none that passed, say something about all rows."""
+def fails_for_every_row(runtime: Runtime, batch: Batch, error: BaseException, failed: Collection[Key]) -> bool:
+    """Whether rows that `failed` with `error`, with none written successfully, are typical of all rows."""
     cause = cause_of(error)
     if cause in (Cause.SCHEMA, Cause.OUTAGE):
         return True
     if cause is Cause.ROW and any(demand.certain for demand in _demands(runtime, batch)):
         return True
     others = _others(runtime, batch, failed)
-    results = [_passes(runtime, batch, key, name_of(error)) for key in others]
-    return True not in results and len(failed) + results.count(False) >= FEW
+    results = [_can_be_written(runtime, batch, key, safe_name(error)) for key in others]
+    return True not in results and len(failed) + results.count(False) >= MIN_ROWS_TO_BLAME
 
 
 def _target_refuses(runtime: Runtime, batch: Batch, error: BaseException) -> DatabaseRefuses:
-    """The reason that `status` shows, with what the catalog knows about it."""
-    found = _demands(runtime, batch)
+    """The error whose message `status` shows, with the causes that the catalog shows."""
+    every = _demands(runtime, batch)
     label = batch.pipeline.target_label
     state = sqlstate_of(error)
     words = f"{label} refuses every write ({state})"
-    known = [demand for demand in found if demand.certain] or found
-    if known:
-        words += ": " + "; ".join(demand.words for demand in known[:3])
+    likely = [demand for demand in every if demand.certain] or every
+    if likely:
+        words += ": " + "; ".join(demand.words for demand in likely[:3])
     return DatabaseRefuses(words, sqlstate=state, hint="see `pgvector-sync doctor`")
 
 
@@ -82,23 +82,28 @@ def _demands(runtime: Runtime, batch: Batch) -> list[Demand]:
 
 def _others(runtime: Runtime, batch: Batch, failed: Collection[Key]) -> list[Key]:
     """A few other rows of the source."""
-    limit = FEW + len(failed)
+    limit = MIN_ROWS_TO_BLAME + len(failed)
     with runtime.database.transaction(read_only=True) as connection:
         page = rows.page(connection, batch.shape, None, limit=limit, text_limit=runtime.settings.text_limit_bytes)
-    return [key for key, _ in page if key not in failed][:FEW]
+    return [key for key, _ in page if key not in failed][:MIN_ROWS_TO_BLAME]
 
 
-def _passes(runtime: Runtime, batch: Batch, key: Key, name: str) -> bool | None:
-    """Whether a row could be written, tried and rolled back; None where it can't be told."""
-    written = [(Passage(key, 0, "", sha256(repr(key).encode()).digest()), stand_in(batch))]
+def _can_be_written(runtime: Runtime, batch: Batch, key: Key, name: str) -> bool | None:
+    """Whether a row can be written, in a transaction that is rolled back.
+
+    False if it fails with the error called `name`, None if it fails in another way or is locked.
+    """
+    written = [(Passage(key, 0, "", sha256(repr(key).encode()).digest()), placeholder_vector(batch))]
     try:
         with runtime.database.transaction(force_rollback=True) as connection:
             limit_statements(connection, runtime.settings.lock_timeout)
             require_trusted(connection, batch.pipeline)
-            rows.remove(connection, batch.shape, [key])  # as new: what refuses inserts may let updates pass
+            rows.remove(
+                connection, batch.shape, [key]
+            )  # written as a new row: what refuses inserts may allow updates
             rows.write(connection, batch.shape, written)
     except (*LOCK_CONFLICT, psycopg.errors.QueryCanceled):
         return None
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is compared
-        return False if name_of(error) == name else None
+    except Exception as error:  # noqa: BLE001 - any error is compared
+        return False if safe_name(error) == name else None
     return True

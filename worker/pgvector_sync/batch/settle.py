@@ -1,4 +1,4 @@
-"""Settle: what becomes of rows that were not stored, and of a pipeline whose provider, target or worker fails."""
+"""Settle: park, back off or release rows that were not stored, and stop a pipeline that can't go on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from pgvector_sync.batch.claim import Batch
 from pgvector_sync.batch.failure import Failure
-from pgvector_sync.batch.refusal import name_of
+from pgvector_sync.batch.refusal import safe_name
 from pgvector_sync.database import OUTAGE, Connection
 from pgvector_sync.errors import UNEXPECTED, DatabaseRefuses, Disposition, Next, ProviderError, SyncError
 from pgvector_sync.failpoint import Failpoint, reach
@@ -26,12 +26,15 @@ from pgvector_sync.telemetry.events.batch import (
 )
 
 LONGEST_PAUSE = timedelta(seconds=30)
-"""Between two probes of a pipeline: work resumes within a minute of the recovery (G9). A probe is one row."""
+"""Longest time between two probes of a pipeline, so that work resumes within a minute of the recovery (G9)."""
 STATES = {Next.COOL_DOWN: State.COOLING_DOWN, Next.STOP: State.MISCONFIGURED}
 
 
 def fail(runtime: Runtime, batch: Batch, failures: dict[Key, Failure]) -> int:
-    """Parks dead letters, lets the others wait for their next attempt, releases what changed meanwhile."""
+    """Park dead letters, back off rows with attempts left, and release rows that have changed meanwhile.
+
+    Returns the number of rows parked.
+    """
     if not failures:
         return 0
     total = runtime.database.retry_on_lock_conflict(
@@ -72,23 +75,23 @@ def _settle(runtime: Runtime, batch: Batch, failures: dict[Key, Failure], connec
         )
         total += len(parked)
         if changed := [key for key in keys if key not in parked]:
-            # another generation by now: its content may be another
+            # their generation has changed, so their content may have changed as well
             batch.holding.release(connection, changed, refund=False)
     reach(Failpoint.FAILURES_SETTLED)
     return total
 
 
 def provider_failed(runtime: Runtime, batch: Batch, error: ProviderError, keys: Iterable[Key]) -> None:
-    """An outage is not a failure: the pipeline waits and says why, the rows keep their attempts (G9)."""
+    """Stop the pipeline and release `keys`. An outage is not a failure: rows keep their attempts (G9)."""
     reason = _reason(error)
-    _wait(runtime, batch, error.disposition, reason, keys=list(keys), retry_after=error.retry_after)
+    _stop(runtime, batch, error.disposition, reason, keys=list(keys), retry_after=error.retry_after)
 
 
 def _reason(error: SyncError) -> str:
     return str(error) if error.hint is None else f"{error}; {error.hint}"
 
 
-def _wait(
+def _stop(
     runtime: Runtime,
     batch: Batch,
     disposition: Disposition,
@@ -97,11 +100,11 @@ def _wait(
     keys: Sequence[Key] = (),
     retry_after: timedelta | None = None,
 ) -> None:
-    """The pipeline waits, for its probe at the latest; `keys` go back, and keep their attempts."""
+    """Make the pipeline wait, until its probe at the latest, and release `keys` with their attempts refunded."""
     settings = runtime.settings
     state = STATES[disposition.pipeline]
 
-    def wait(connection: Connection) -> bool:
+    def stop(connection: Connection) -> bool:
         if keys:
             batch.holding.release(connection, keys)
         changed = pipelines.provider_failed(
@@ -119,7 +122,7 @@ def _wait(
         reach(Failpoint.PROVIDER_FAILED)
         return changed
 
-    if not runtime.database.retry_on_lock_conflict(wait):
+    if not runtime.database.patiently(stop):
         return
     if state is State.COOLING_DOWN:
         emit(PipelineCoolingDown(pipeline=batch.pipeline.name, reason=Words(reason)))
@@ -128,26 +131,26 @@ def _wait(
 
 
 def stop(runtime: Runtime, batch: Batch, error: DatabaseRefuses) -> None:
-    """The pipeline waits for a person, or for its probe."""
-    _wait(runtime, batch, error.disposition, _reason(error))
+    """Stop the pipeline until a person corrects the cause, or a probe succeeds."""
+    _stop(runtime, batch, error.disposition, _reason(error))
 
 
-def failed(runtime: Runtime, batch: Batch, error: Exception) -> None:
-    """After an exception that nothing expects: without a pause it would come as often as there are workers."""
-    reason = f"a worker failed ({name_of(error)}): see its log"
+def worker_failed(runtime: Runtime, batch: Batch, error: Exception) -> None:
+    """Make the pipeline cool down after an unexpected exception, which every worker would meet without a pause."""
+    reason = f"a worker failed ({safe_name(error)}): see its log"
     with suppress(*OUTAGE), _logged(batch):
-        _wait(runtime, batch, UNEXPECTED, reason)
+        _stop(runtime, batch, UNEXPECTED, reason)
 
 
 def release(runtime: Runtime, batch: Batch, keys: Iterable[Key], *, delay: timedelta = timedelta(0)) -> None:
-    """Gives rows back with their attempt refunded."""
+    """Release rows with their attempt refunded."""
     reach(Failpoint.RELEASING)
     runtime.database.retry_on_lock_conflict(
         lambda connection: batch.holding.release(connection, list(keys), delay=delay)
     )
 
 
-def give_back(
+def release_after_error(
     runtime: Runtime,
     batch: Batch,
     paid: dict[Key, bytes],
@@ -155,12 +158,12 @@ def give_back(
     *,
     delay: timedelta = timedelta(0),
 ) -> None:
-    """After an exception: what was `paid` for loses its attempt and backs off (G14), the rest is refunded.
+    """End a batch after an exception: rows that were `paid` for lose their attempt (G14), others get it back.
 
-    Raises nothing: while the database is away it is said later; where it fails the lease runs out, and the claim
-    has counted the attempt.
+    Raises nothing. If the database is away, the keeper does it later. If it fails, the lease runs out, and the
+    attempt stays counted.
     """
-    failures = {key: replace(failure, fingerprint=mark) for key, mark in paid.items()}
+    failures = {key: replace(failure, fingerprint=fingerprint) for key, fingerprint in paid.items()}
     others = list(batch.rows.keys() - paid.keys())
 
     def end(connection: Connection) -> None:
@@ -169,7 +172,7 @@ def give_back(
         if batch.probe:
             pipelines.release_probe(connection, batch.pipeline)
 
-    def say(connection: Connection) -> None:
+    def settle_and_end(connection: Connection) -> None:
         _settle(runtime, batch, failures, connection)
         end(connection)
 
@@ -178,15 +181,15 @@ def give_back(
             fail(runtime, batch, failures)
             runtime.database.retry_on_lock_conflict(end)
     except OUTAGE:
-        runtime.keeper.say_later(batch.holding.lease, say)
+        runtime.keeper.do_later(batch.holding.lease, settle_and_end)
 
 
 @contextmanager
 def _logged(batch: Batch) -> Iterator[None]:
-    """Raises OUTAGE, and nothing else."""
+    """Log any exception, and raise only OUTAGE."""
     try:
         yield
-    except Exception as error:  # another is on its way
-        emit(ReleaseFailed(pipeline=batch.pipeline.name, error=Words(name_of(error))))
+    except Exception as error:  # the exception that ended the batch is raised instead
+        emit(ReleaseFailed(pipeline=batch.pipeline.name, error=Words(safe_name(error))))
         if isinstance(error, OUTAGE):
             raise

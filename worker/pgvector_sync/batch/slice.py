@@ -1,4 +1,4 @@
-"""Slice: the one transaction that stores and acknowledges some rows, in the order that the guarantees rest on."""
+"""Slice: the transaction that stores and acknowledges some rows, in the order that the guarantees depend on."""
 
 from __future__ import annotations
 
@@ -19,32 +19,32 @@ from pgvector_sync.runtime import Runtime, probe_limit, row_limit
 from pgvector_sync.store import pipelines, rows
 from pgvector_sync.store.rows import Look
 
-UNSTEADY = Failure("unsteady", "text or where gave another result at every look, though no event came")
+UNSTEADY = Failure("unsteady", "text or where returned a different result each time, though the row didn't change")
 
 
 @dataclass
 class Written:
-    """What the slices of a batch come to, row by row."""
+    """The rows of a batch by the result of their write."""
 
     stored: set[Key] = field(default_factory=set)
     removed: set[Key] = field(default_factory=set)
     absent: set[Key] = field(default_factory=set)
-    """Rows that should have no vector, and had none."""
+    """Rows that should have no vector and had none."""
     unchanged: set[Key] = field(default_factory=set)
     superseded: set[Key] = field(default_factory=set)
     held_up: set[Key] = field(default_factory=set)
-    """Locked by the application all the while, and not paid for: released, to be tried again."""
+    """Rows that weren't paid for and couldn't be written, mostly because they are locked. They are released."""
     failed: dict[Key, Failure] = field(default_factory=dict)
-    """Rows that make the write fail, each found by halving; paid ones that couldn't be written; unsteady ones."""
+    """Rows that make the write fail, rows that were paid for and couldn't be written, and unsteady rows."""
     error: BaseException | None = None
-    """Behind the latest of `failed`."""
+    """The exception of the latest row in `failed`."""
 
     @property
     def acknowledged(self) -> int:
         return len(self.stored) + len(self.removed) + len(self.absent) + len(self.unchanged)
 
     def add(self, decision: Decision, removed: set[Key], unsteady: set[Key]) -> None:
-        """After the commit of a slice. `removed` had vectors."""
+        """Add a slice that has committed. `removed` are the rows that had vectors."""
         self.stored |= set(decision.stored)
         self.removed |= removed
         self.absent |= set(decision.removed) - removed
@@ -54,13 +54,16 @@ class Written:
 
 
 class LookedTooLongError(Exception):
-    """The look under the lock was cancelled."""
+    """Reading the rows again under the lock took too long and was cancelled."""
 
 
 def write_slice(
     runtime: Runtime, batch: Batch, part: Sequence[Prepared], done: Written, *, rehearsal: bool = False
 ) -> tuple[int, timedelta] | None:
-    """One transaction; how many rows it wrote and how long that took besides the round trip, None for no rows."""
+    """Write, remove or release the rows of `part` in one transaction.
+
+    Returns the number of vectors written and how long that took without round trips, or None if there were none.
+    """
     with runtime.database.transaction(by_key=True, force_rollback=rehearsal) as connection:
         started = time.monotonic()
         held = pipelines.hold(connection, batch.pipeline)
@@ -70,46 +73,49 @@ def write_slice(
         reach(Failpoint.WRITE_LOOKED)
         decision = decide(part, seen)
         if len(part) > 1:
-            # Of several rows one is locked while we wait for the next, or for a slow index, and the application
-            # may wait for it. Bounded as a whole, we are gone before its deadlock_timeout finds a circle, which
-            # would end its transaction and not ours.
+            # We hold the locks of earlier rows while we wait for the next one or for a slow index, and the
+            # application may wait for them. With this limit we are gone before its deadlock_timeout, which would
+            # end its transaction and not ours.
             limit_statements(connection, runtime.settings.lock_timeout)
-        took = _store(batch, decision, connection, round_trip)
+        stored = _store(batch, decision, connection, round_trip)
         if rehearsal:
             done.stored |= set(decision.stored)
-            return took
+            return stored
         removed = rows.remove(connection, batch.shape, decision.removed) if decision.removed else set()
         reach(Failpoint.WRITE_WRITTEN)
         acknowledged = decision.acknowledged
         if acknowledged and batch.holding.ack(connection, acknowledged) != len(acknowledged):
-            raise AssertionError("a locked work row went away")  # pragma: no cover - we hold the lock
+            raise AssertionError("a locked work row disappeared")  # pragma: no cover - we hold the lock
         unsteady = _release_superseded(runtime, batch, decision, connection)
         reach(Failpoint.WRITE_ACKED)
     reach(Failpoint.WRITE_COMMITTED)
     done.add(decision, removed, unsteady)
-    return took
+    return stored
 
 
 def _lock_and_look(
     runtime: Runtime, batch: Batch, part: Sequence[Prepared], connection: Connection
 ) -> dict[Key, Look]:
-    """Locks the work rows that are still ours, then reads their rows' fingerprints."""
+    """Lock the work rows that are still ours, then read the fingerprints of their source rows."""
     locked = batch.holding.lock(connection, [batch.rows[row.key] for row in part])
     reach(Failpoint.WRITE_LOCKED)
     if not locked:
         return {}
-    # Before any weaker lock on the target: if we read it and then waited to write, a migration that locks it
-    # weakly and then strongly would die of us, at once.
+    # Before any weaker lock on the target. If we read it first and then waited to write, a migration that takes a
+    # weak and then a strong lock on it would fail with a deadlock.
     rows.require_open_to_writes(connection, batch.shape)
     return _look(runtime, batch, list(locked), connection)
 
 
 def _look(runtime: Runtime, batch: Batch, keys: Sequence[Key], connection: Connection) -> dict[Key, Look]:
-    """Only with the work rows locked: whatever commits after it is in the outbox. The drain passes over locked
-    rows, and yet they are held no longer than a row may take.
+    """Read the rows again. The work rows must be locked, so that any later change is still in the outbox.
+
+    The time limit bounds how long they stay locked, since the drain skips locked rows.
     """
     limit = row_limit(runtime) if len(keys) == 1 else probe_limit(runtime)
-    limit_statements(connection, max(limit, runtime.settings.lock_timeout))  # the write behind it has no more
+    limit_statements(
+        connection, max(limit, runtime.settings.lock_timeout)
+    )  # the write that follows has the same limit
     try:
         return rows.look(connection, batch.shape, keys, text_limit=runtime.settings.text_limit_bytes)
     except psycopg.errors.QueryCanceled:
@@ -119,7 +125,7 @@ def _look(runtime: Runtime, batch: Batch, keys: Sequence[Key], connection: Conne
 def _store(
     batch: Batch, decision: Decision, connection: Connection, round_trip: float
 ) -> tuple[int, timedelta] | None:
-    """Writes the vectors; how many, and how long that took besides the round trips."""
+    """Write the vectors. Returns how many and how long that took without round trips, or None for none."""
     if not decision.stored:
         return None
     started = time.monotonic()
@@ -129,8 +135,9 @@ def _store(
 
 
 def _release_superseded(runtime: Runtime, batch: Batch, decision: Decision, connection: Connection) -> set[Key]:
-    """Gives superseded rows back, those that were paid for without their attempt; returns the unsteady ones, which
-    have no attempt left and are kept.
+    """Release superseded rows, with their attempt refunded unless they were paid for.
+
+    Returns the unsteady rows, which have no attempts left and aren't released.
     """
     settings = runtime.settings
     unsteady = {key for key in decision.paid if batch.rows[key].attempts >= max(2, settings.attempts)}

@@ -1,7 +1,7 @@
-"""Write: the slices of a batch one after the other, and what becomes of one that fails.
+"""Write a batch slice by slice, and find the rows that make a slice fail.
 
-What fails here has been paid for. So a failure of any kind is looked for in ever smaller slices, with the vectors
-kept: one row's fault costs that row an attempt, and what fails for every row stops the pipeline.
+Rows that fail here have been paid for. After a failure of any kind their vectors are kept and written in smaller
+and smaller slices: a row at fault loses an attempt, and a failure of every row stops the pipeline.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import psycopg
 from pgvector_sync.batch.claim import Batch
 from pgvector_sync.batch.decide import Prepared
 from pgvector_sync.batch.failure import TOO_SLOW, Failure
-from pgvector_sync.batch.refusal import SEVERAL, name_of, require_blame
+from pgvector_sync.batch.refusal import SUSPICIOUS_ROWS, require_blame, safe_name
 from pgvector_sync.batch.slice import LookedTooLongError, Written, write_slice
 from pgvector_sync.database import LOCK_CONFLICT
 from pgvector_sync.errors import DatabaseRefuses
@@ -28,26 +28,27 @@ from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.cause import Cause, cause_of
 from pgvector_sync.store.shape import Shape
 
-AFTER_AN_OUTAGE = timedelta(milliseconds=500)
-CONTENTION = timedelta(seconds=5)
-"""How long rows that the application holds locked are tried again, with their vectors kept."""
+RETRY_AFTER_OUTAGE = timedelta(milliseconds=500)
+RETRY_LOCKED_FOR = timedelta(seconds=5)
+"""How long a batch keeps the vectors of locked rows and tries again to write them."""
 LOCKED_PARTS = 8
-"""Into which a slice is cut that met a lock: each try of a locked part takes as long as `lock_timeout`."""
+"""Number of parts of a slice that met a lock. Each try of a locked part takes as long as `lock_timeout`."""
 
 
 def write(runtime: Runtime, batch: Batch, prepared: Iterable[Prepared]) -> Written:
-    """Stores what still matches its row and acknowledges it; releases what was superseded.
+    """Store and acknowledge vectors that still match their rows, and release superseded rows.
 
-    Raises DatabaseRefuses where the target refuses every row, and psycopg.OperationalError where the database
-    stays away longer than the batch may wait.
+    Raises DatabaseRefuses if the target refuses every row, and psycopg.OperationalError if the database is away
+    for longer than the batch may wait.
     """
     return Writing(runtime, batch, prepared).run()
 
 
 class Writing:
-    """The slices of one batch: which is next, and what becomes of one that fails.
+    """The slices of one batch: chooses the next one and handles failures.
 
-    A rehearsal does the same in transactions that are rolled back; `stored` then are rows that could be written.
+    A rehearsal does the same in transactions that are rolled back. `done.stored` then holds the rows that could be
+    written.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Writing:
         self.done = Written()
         self.size = runtime.slice_size(batch.pipeline)
         self.slow: set[Key] = set()
-        self.give_up = min(batch.until, Deadline.after(CONTENTION))
+        self.retry_locked_until = min(batch.until, Deadline.after(RETRY_LOCKED_FOR))
 
     def run(self) -> Written:
         while self.parts and not self.batch.until.passed:
@@ -74,41 +75,41 @@ class Writing:
     def _write_next(self) -> None:
         part = self.parts.take(self.size.rows)
         try:
-            took = write_slice(self.runtime, self.batch, part, self.done, rehearsal=self.rehearsal)
-        except LOCK_CONFLICT:
-            self._make_way(part)
+            stored = write_slice(self.runtime, self.batch, part, self.done, rehearsal=self.rehearsal)
+        except IN_THE_WAY:
+            self._retry_locked(part)
         except DatabaseRefuses:
-            raise  # neither source nor target may be touched
+            raise  # no row is at fault: source and target must not be touched
         except LookedTooLongError:
             self._looked_too_long(part)
         except psycopg.errors.QueryCanceled:
             self._cancelled(part)
-        except Exception as error:  # noqa: BLE001 - a bug, a time limit: whatever it is, it was paid for
+        except Exception as error:  # noqa: BLE001 - even after a bug, the vectors are paid for and kept
             self._failed(part, error)
         else:
-            if took is not None:
-                self.size.learn(*took)
+            if stored is not None:
+                self.size.learn(*stored)
 
     def _failed(self, part: list[Prepared], error: Exception) -> None:
         cause = cause_of(error)
         if cause is Cause.OUTAGE:
             self._wait_out(part)
-        elif cause is Cause.SCHEMA and self._has_moved():
+        elif cause is Cause.SCHEMA and self._vectors_have_changed():
             self.parts.put_back(part)
         elif not self.parts.cut(part):
             self._blame(part[0], error)
 
-    def _make_way(self, part: list[Prepared]) -> None:
-        """In parts, so that only the rows that somebody else holds wait, after the others."""
+    def _retry_locked(self, part: list[Prepared]) -> None:
+        """Retry in smaller parts, so that only the locked rows wait, after all others."""
         if self.parts.cut(part, size=math.ceil(len(part) / LOCKED_PARTS)):
             return
-        if self.give_up.passed:
-            self._hold_up(part, "the application held this row's vectors locked")
-        else:
+        if not self.retry_locked_until.passed:
             self.parts.put_back(part, last=True)
+        else:
+            self._hold_up(part, "this row's vectors were locked by another transaction")
 
     def _hold_up(self, part: Iterable[Prepared], words: str, error_class: str = "write_failed") -> None:
-        """What was paid for uses up its attempt; its next write is rehearsed before it is bought again."""
+        """Give up writing these rows. A row that was paid for loses its attempt, and is rehearsed next time."""
         for row in part:
             if row.bought:
                 self.done.failed[row.key] = Failure(error_class, words, row.fingerprint, final=False)
@@ -116,7 +117,7 @@ class Writing:
                 self.done.held_up.add(row.key)
 
     def _looked_too_long(self, part: list[Prepared]) -> None:
-        """In halves; a row whose text takes too long by now gets one more look, after the others."""
+        """Retry in halves. A single row that takes too long gets one more try, after all others."""
         if self.parts.cut(part):
             return
         if part[0].key not in self.slow:
@@ -126,37 +127,37 @@ class Writing:
             self._hold_up(part, "text or where took too long before this row could be written", TOO_SLOW)
 
     def _cancelled(self, part: list[Prepared]) -> None:
-        """In far smaller slices. A single row has no limit of ours: it may be the role's, or somebody's cancel."""
+        """Retry in much smaller slices. We set no limit for a single row: the role or an operator cancelled it."""
         if len(part) == 1:
             self._wait_out(part)
             return
         self.size.cancelled(len(part))
         self.parts.put_back(part)
 
-    def _has_moved(self) -> bool:
-        """Whether pgvector is elsewhere, or has other OIDs, since the claim: then the same slice may pass."""
+    def _vectors_have_changed(self) -> bool:
+        """Whether pgvector's schema or OIDs have changed since the claim, so that the same slice may succeed."""
         with self.runtime.database.transaction(read_only=True) as connection:
             self.runtime.database.refresh_vectors(connection)
         shape = Shape(self.batch.pipeline, self.runtime.database.vector_schema)
         types = self.runtime.database.vectors
-        moved = (shape, types) != (self.batch.shape, self.types)
+        changed = (shape, types) != (self.batch.shape, self.types)
         self.batch, self.types = replace(self.batch, shape=shape), types
-        return moved
+        return changed
 
     def _blame(self, row: Prepared, error: Exception) -> None:
-        """Its expression fails by now, its key is too long for the target's index, or the target refuses it."""
-        words = f"the write failed on this row ({name_of(error)})"
+        """Hold one row responsible: its expression fails now, its key is too long, or the target refuses it."""
+        words = f"the write failed on this row ({safe_name(error)})"
         self.done.failed[row.key] = Failure("write_failed", words, row.fingerprint, final=False)
         self.done.error = error
-        if not self.done.stored and len(self.done.failed) == SEVERAL:
+        if not self.done.stored and len(self.done.failed) == SUSPICIOUS_ROWS:
             require_blame(self.runtime, self.batch, error, self.done.failed)
 
     def _wait_out(self, part: Sequence[Prepared]) -> None:
-        """The vectors are paid for and the lease is still ours: keep them until the database is back."""
-        if self.batch.until.left <= AFTER_AN_OUTAGE:
+        """Keep the vectors, which are paid for, and wait until the database is back or the batch must end."""
+        if self.batch.until.left <= RETRY_AFTER_OUTAGE:
             raise  # noqa: PLE0704  # called while the error is being handled
         self.parts.put_back(part)
-        time.sleep(AFTER_AN_OUTAGE.total_seconds())
+        time.sleep(RETRY_AFTER_OUTAGE.total_seconds())
 
     def _release_held_up(self) -> None:
         if self.done.held_up:

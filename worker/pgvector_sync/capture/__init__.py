@@ -1,1 +1,1 @@
-"""How does a change of a source row become a row of work? The triggers, and the drain of the outbox."""
+"""How does a change of a source row become a row of work? Through triggers and the drain of the outbox."""

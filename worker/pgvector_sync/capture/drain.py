@@ -1,4 +1,4 @@
-"""Drain: from the outbox into work, one drain at a time; and the sweep that a TRUNCATE asks for."""
+"""Drain: move events from the outbox into work, one drain at a time, and sweep targets after a TRUNCATE."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pgvector_sync.store.shape import Shape
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.capture import EventParked, EventsParked, OrphansSwept, OutboxDrained
 
-FULL_LOOK_EVERY = timedelta(seconds=1)
+FULL_SCAN_EVERY = timedelta(seconds=1)
 SWEEP_PAGE_ROWS = 500
 
 
 @dataclass
 class Sweep:
-    """The TRUNCATE events that this walk began after, and per pipeline the last target key it has looked at."""
+    """The TRUNCATE events that this sweep began after, and per pipeline the last target key that was checked."""
 
     events: list[EventId]
     reached: dict[int, Key] = field(default_factory=dict)
@@ -34,36 +34,37 @@ class Sweep:
 
 @dataclass
 class Drain:
-    """Keeps the hint where to start, and how far the sweeps are. Losing it costs time only."""
+    """Remembers where to start and how far the sweeps are. Losing this state costs time only."""
 
     database: Database
     limit: int
     burst: int = 500
-    """Events of one transaction that go to the bulk lane, as `PGVECTOR_SYNC_BURST_ROWS`."""
+    """Number of events of one transaction from which they go to the bulk lane (`PGVECTOR_SYNC_BURST_ROWS`)."""
     _hint: int = 0
-    _full_look_at: float = 0.0
+    """Event id after which the next drain starts, except for the periodic full scans."""
+    _scanned_at: float = 0.0
+    """Time of the last full scan (`time.monotonic()`)."""
     _sweeps: dict[int, Sweep] = field(default_factory=dict)
 
     def __call__(self, *, until: Deadline) -> int:
-        """Drains until the outbox is empty, another drains, or `until`; returns events moved
-        or parked.
+        """Drain until the outbox is empty, another process drains, or `until` has passed.
 
-        Events whose work rows are locked are passed by once per call.
+        Returns the number of events moved or parked. Events whose work rows are locked are skipped once per call.
         """
         total = 0
         limit = self.limit
         start, left = self._start(), None
         while not until.passed:
-            asked = limit
+            requested = limit
             try:
-                drained = self._slice(start, asked)
+                drained = self._slice(start, requested)
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
-                break  # somebody is just inserting a work row; the next poll comes soon
+                break  # a work row is being inserted; the next poll comes soon
             except KEY_REFUSED:
                 if limit > 1:
                     limit = fewer(limit, factor=2)
                 else:
-                    self._alone(start)
+                    self._move_first(start)
                 continue
             if drained is None:
                 break
@@ -72,16 +73,16 @@ class Drain:
             left = drained.first_left if left is None else left
             start = drained.last_id
             self._hint = max(self._hint, start) if left is None else left - 1
-            if drained.seen < asked:
+            if drained.seen < requested:
                 break
         self._sweep(until=until)
         return total
 
     def _slice(self, start: int, limit: int) -> Drained | None:
-        """What one transaction has moved; None while another drains, or where there is nothing."""
+        """Move up to `limit` events in one transaction. None if there are none, or another process drains."""
         with self.database.transaction(by_key=True) as connection:
             if not outbox.waits(connection, after_id=start):
-                self._looked(start)
+                self._note_scan(start)
                 return None
             if not locks.try_lock_drain(connection):
                 return None
@@ -89,25 +90,25 @@ class Drain:
             drained = outbox.move(connection, after_id=start, limit=limit, burst=self.burst)
             reach(Failpoint.DRAIN_MOVED)
         reach(Failpoint.DRAIN_COMMITTED)
-        self._looked(start)
+        self._note_scan(start)
         if drained.events:
             emit(OutboxDrained(events=drained.events, rows=drained.rows))
         if drained.parked:
             emit(EventsParked(events=drained.parked, error_class=", ".join(drained.faults)))
         return drained
 
-    def _looked(self, start: int) -> None:
+    def _note_scan(self, start: int) -> None:
         if start == 0:
-            self._full_look_at = time.monotonic()
+            self._scanned_at = time.monotonic()
 
     def _start(self) -> int:
-        stale = time.monotonic() - self._full_look_at > FULL_LOOK_EVERY.total_seconds()
+        stale = time.monotonic() - self._scanned_at > FULL_SCAN_EVERY.total_seconds()
         return 0 if stale else self._hint
 
-    def _alone(self, start: int) -> None:
-        """Moves the first event, or parks it if it is the culprit.
+    def _move_first(self, start: int) -> None:
+        """Move the first event, or park it if its key is refused.
 
-        Once more with the event held: since the slice failed, an earlier one may have become visible.
+        The event is locked and tried again, since an earlier one may have become visible after the slice failed.
         """
         with self.database.transaction() as connection:
             event_id = outbox.lock_first(connection, after_id=start)
@@ -139,7 +140,7 @@ class Drain:
                 del self._sweeps[source_id]
 
     def _walk(self, pipeline: Pipeline, sweep: Sweep, *, until: Deadline) -> bool:
-        """Walks one target from where the sweep was; True at its end."""
+        """Remove orphans from one target, continuing where the sweep stopped. True once it is finished."""
         shape = Shape(pipeline, self.database.vector_schema)
         removed = 0
         while not until.passed:
@@ -149,13 +150,13 @@ class Drain:
                     keys = rows.lock_page(connection, shape, sweep.reached.get(pipeline.id), limit=SWEEP_PAGE_ROWS)
                     if not keys:
                         return True
-                    # a second statement: its snapshot is younger than our locks, so a row inserted again is seen
+                    # A second statement, whose snapshot is taken after our locks: it sees a row inserted again.
                     removed += rows.remove_orphans(connection, shape, list(dict.fromkeys(keys)))
                     reach(Failpoint.SWEEP_REMOVED)
             except (psycopg.errors.LockNotAvailable, DatabaseRefuses):
-                return False  # the watch says why, where source or target may not be touched
+                return False  # try again later; the schema watch shows why a source or target is closed to us
             except psycopg.errors.UndefinedTable:
-                return True  # the target was dropped by hand: nothing is left to sweep
+                return True  # the target was dropped manually: nothing is left to sweep
             sweep.reached[pipeline.id] = keys[-1]
             emit(OrphansSwept(pipeline=pipeline.name, removed=removed))
         return False

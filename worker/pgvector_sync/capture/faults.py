@@ -1,4 +1,4 @@
-"""How the triggers on a source differ from what should be installed. Pure."""
+"""Compare the triggers on a source with what should be installed. Pure."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ UPDATE, TRUNCATE = "pgvector_sync_update", "pgvector_sync_truncate"
 
 
 class FaultKind(StrEnum):
-    """How a trigger of ours differs from what should be installed."""
+    """How one of our triggers differs from what should be installed."""
 
     ABSENT = "absent"
-    """It isn't there: changes are not captured."""
+    """It is missing: changes are not captured."""
     SILENT = "silent"
-    """It is disabled, or doesn't fire for changes that it should: they are not captured."""
+    """It is disabled, or doesn't fire for replicated changes: they are not captured."""
     REBOUND = "rebound"
-    """It watches other columns, since some were renamed: changes are not captured."""
+    """It watches other columns, because some were renamed: changes are not captured."""
     UNSWEPT = "unswept"
-    """A partition has no trigger for TRUNCATE, being attached since."""
+    """A partition that was attached later has no trigger for TRUNCATE."""
     OUTDATED = "outdated"
-    """It captures, in the way of another version of the program or of the table."""
+    """It captures changes, but was made by another version of the program or for another form of the table."""
     STRAY = "stray"
-    """It is on another table, which had the source's name before."""
+    """It is on another table, which used to have the source's name."""
 
 
 MISSING = frozenset({FaultKind.ABSENT, FaultKind.SILENT, FaultKind.REBOUND})
-"""Faults under which changes are missed."""
+"""Faults that lose changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,33 +49,33 @@ class Fault:
 
 
 def faults(capture: Capture, installed: Iterable[Installed]) -> list[Fault]:
-    """What is absent, silent, bound to other columns, outdated or on another table, in no order that matters."""
-    there = {(t.schema, t.table, t.trigger): t for t in installed}
+    """Return every difference between `installed` and what `capture` needs. The order has no meaning."""
+    unchecked = {(t.schema, t.table, t.trigger): t for t in installed}
     expected = [(*capture.home, f"pgvector_sync_{event}") for event in (*ROW_TRIGGERS, "truncate")]
     expected += [(*partition, TRUNCATE) for partition in capture.partitions]
     signature = capture.signature()
-    found = []
+    differences = []
     for place in expected:
-        trigger = there.pop(place, None)
+        trigger = unchecked.pop(place, None)
         if trigger is None:
-            found.append(Fault(FaultKind.ABSENT if place[:2] == capture.home else FaultKind.UNSWEPT, *place))
+            differences.append(Fault(FaultKind.ABSENT if place[:2] == capture.home else FaultKind.UNSWEPT, *place))
         elif not _fires(capture, trigger):
-            found.append(Fault(FaultKind.SILENT, *place))
+            differences.append(Fault(FaultKind.SILENT, *place))
         elif trigger.trigger == UPDATE and not set(capture.tracked) <= set(trigger.watched):
-            found.append(Fault(FaultKind.REBOUND, *place, trigger.watched))
+            differences.append(Fault(FaultKind.REBOUND, *place, trigger.watched))
         elif (
             trigger.signature != signature
             or trigger.enabled != capture.enabled
             or (trigger.trigger == UPDATE and set(capture.tracked) != set(trigger.watched))
         ):
-            found.append(Fault(FaultKind.OUTDATED, *place))
+            differences.append(Fault(FaultKind.OUTDATED, *place))
     places = {capture.home, *capture.partitions}
-    for place, trigger in there.items():
+    for place, trigger in unchecked.items():
         if place[:2] in places and not _fires(capture, trigger):
-            found.append(Fault(FaultKind.SILENT, *place))
+            differences.append(Fault(FaultKind.SILENT, *place))
         elif place[:2] not in places and not trigger.inherited:
-            found.append(Fault(FaultKind.STRAY, *place))
-    return found
+            differences.append(Fault(FaultKind.STRAY, *place))
+    return differences
 
 
 def _fires(capture: Capture, trigger: Installed) -> bool:

@@ -1,7 +1,7 @@
-"""Capture: which triggers belong on a source, and installing them.
+"""Capture: which triggers a source needs, and how they are installed.
 
-One set of triggers a source, however many pipelines read it. A waiting CREATE TRIGGER blocks every writer behind
-it, so whoever calls `install` does it in a transaction with a short lock_timeout, and tries again.
+There is one set of triggers per source, however many pipelines read it. A waiting CREATE TRIGGER blocks every
+writer behind it, so `install` must be called in a transaction with a short lock_timeout, and tried again.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pgvector_sync.store.triggers import Capture
 from pgvector_sync.store.watch import Facts
 
 
-def of_stored(facts: Sequence[Facts], server_version: int) -> Capture | None:
-    """What should be installed on the source of these pipelines, which are all that read it.
+def expected_capture(facts: Sequence[Facts], server_version: int) -> Capture | None:
+    """Return what should be installed on a source, given all pipelines that read it.
 
-    None where there is no such table, or every pipeline is being removed.
+    None if the table doesn't exist, or if every pipeline is being removed.
     """
     living = [pipeline for pipeline in facts if pipeline.state is not State.REMOVING]
     if not living or living[0].table is None:
@@ -42,22 +42,22 @@ def of_stored(facts: Sequence[Facts], server_version: int) -> Capture | None:
 
 
 def install(connection: Connection, capture: Capture) -> None:
-    """Makes functions and triggers what `capture` says. Raises psycopg.errors.LockNotAvailable: try again."""
+    """Install or replace functions and triggers. Raises psycopg.errors.LockNotAvailable; then try again."""
     places = {capture.home, *capture.partitions}
     if any((t.schema, t.table) not in places for t in triggers.installed(connection, capture.source.id)):
-        # The table that had the source's name before goes on as any other; DROP TRIGGER would need its owner.
+        # Another table used to have the source's name. DROP TRIGGER would require being its owner.
         uninstall(connection, capture.source)
     triggers.create(connection, capture)
     triggers.revoke_from_others(connection, capture)
 
 
 def uninstall(connection: Connection, source: Source) -> None:
-    """Drops our functions, and with them every trigger that calls one."""
+    """Drop our functions and every trigger that calls one of them."""
     triggers.drop(connection, source)
 
 
 def require_owner(connection: Connection, pipeline: Pipeline, *, of_target: bool) -> None:
-    """Raises Refused where this role may not drop the pipeline's functions or, `of_target`, its target."""
+    """Raises Refused if this role may not drop the pipeline's functions or, with `of_target`, its target."""
     target = (pipeline.target_schema, pipeline.target_table) if of_target else None
     other = triggers.owned_by_another(connection, pipeline.source, target)
     if other is None:
@@ -65,7 +65,7 @@ def require_owner(connection: Connection, pipeline: Pipeline, *, of_target: bool
     owner, role = (sql.Identifier(name).as_string() for name in (other.owner, other.role))
     raise Refused(
         f"{other.label} belongs to role {other.owner}, and role {other.role} can't drop it",
-        hint=f"pgvector-sync remove {pipeline.name} --keep-vectors leaves the table"
+        hint=f"keep the table: pgvector-sync remove {pipeline.name} --keep-vectors"
         if other.target
-        else f"run it as {other.owner}; or GRANT {owner} TO {role};",
+        else f"run the command as {other.owner}, or run `GRANT {owner} TO {role};` first",
     )

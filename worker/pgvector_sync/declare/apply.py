@@ -169,6 +169,6 @@ def _take_off_triggers(connection: Connection, pipeline: Pipeline) -> None:
     if not others:
         triggers.uninstall(connection, pipeline.source)
         return
-    remaining = triggers.of_stored(others, connection.info.server_version)
+    remaining = triggers.expected_capture(others, connection.info.server_version)
     if remaining is not None:  # else dropped or renamed: the last pipeline takes the functions along
         triggers.install(connection, remaining)

@@ -16,7 +16,7 @@ from pgvector_sync.declare.planning import make_plan
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Pipeline, State
 from pgvector_sync.model.request import Reembed
-from pgvector_sync.runs.estimate import Asked, Estimate, estimate_of
+from pgvector_sync.runs.estimate import Estimate, Selection, estimate_of
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import pipelines
 from pgvector_sync.store.grants import closed_to_workers
@@ -28,7 +28,7 @@ def estimates_of(runtime: Runtime, plan: Plan) -> dict[str, Estimate | None]:
 
 
 def _estimate(runtime: Runtime, made: PipelinePlan) -> Estimate | None:
-    asked = Asked(has_target=not made.creates_target)
+    asked = Selection(has_target=not made.creates_target)
     if not made.matching_exact:
         asked = replace(asked, source_rows=max(made.rows, made.table.estimated_rows))
     try:
@@ -85,7 +85,7 @@ def estimate_declared(
     runtime: Runtime, made: PipelinePlan, request: Reembed, *, keys: Sequence[Key] | None
 ) -> Estimate:
     """What a re-embed of the pipeline will come to once the plan is applied. Raises Refused as `estimate` does."""
-    asked = Asked(request, keys, has_target=not made.creates_target)
+    asked = Selection(request, keys, has_target=not made.creates_target)
     with runtime.database.transaction(read_only=True) as connection:
         return estimate_of(connection, runtime, pipeline_of(made), asked)
 

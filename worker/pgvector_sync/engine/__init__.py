@@ -1,1 +1,1 @@
-"""What happens periodically, and in which order? One turn of the machine, and the jobs that it runs."""
+"""What happens periodically, and in which order? One turn of the engine, and the jobs that it runs."""

@@ -1,4 +1,4 @@
-"""`sync`: the whole protocol in one process, without Celery and Redis."""
+"""The loop of `sync`: the whole protocol in one process, without Celery and Redis."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from pgvector_sync.runtime import Runtime
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.process import DatabaseUnavailable
 
-AFTER_AN_OUTAGE = timedelta(seconds=1)
+RETRY_AFTER_OUTAGE = timedelta(seconds=1)
 SLICE = timedelta(seconds=2)
-"""How long a drain or a backfill may go on before the others have their turn."""
+"""Time limit of a drain or a run within one turn."""
 
 
 @dataclass
 class Progress:
-    """Rows so far, for whoever shows them."""
+    """Number of rows processed so far, by result."""
 
     stored: int = 0
     removed: int = 0
     absent: int = 0
-    """Rows that should have no vector, and had none."""
+    """Rows that should have no vector and had none."""
     unchanged: int = 0
     superseded: int = 0
     parked: int = 0
@@ -49,7 +49,7 @@ class Progress:
 
 
 class Loop:
-    """Drain, backfill, then one batch of each pipeline in turn, live lane first."""
+    """Drains, carries out runs, then processes one batch per pipeline and lane, in turn and live lanes first."""
 
     def __init__(self, runtime: Runtime, only: str | None = None) -> None:
         self.runtime = runtime
@@ -58,7 +58,7 @@ class Loop:
         self._engine = Engine(runtime.database, runtime.settings, jobs.ALL, drain_for=SLICE)
 
     def turn(self) -> bool:
-        """One round; True if anything moved."""
+        """Run one turn. Returns whether anything was processed."""
         turn = self._engine.turn(counted_rows=1)
         moved = turn.moved > 0
         for run_id, _, pipeline in turn.runs:
@@ -83,17 +83,17 @@ class Loop:
         until: Deadline | None = None,
         on_turn: Callable[[Progress], None] = lambda _: None,
     ) -> bool:
-        """Turns until `finished` says so (True) or `until` has come (False)."""
+        """Take turns until nothing moves and `finished()` is true (returns True), or until `until` (False)."""
         while True:
             try:
                 if not self.turn():
                     if finished():
                         return True
-                    # nothing is due: back-offs, cool-downs and other workers' leases end by the database's clock
+                    # nothing is due yet: backoffs, cool-downs and others' leases end by the database's clock
                     time.sleep(self.runtime.settings.poll.total_seconds())
             except OUTAGE as error:
                 emit(DatabaseUnavailable(sqlstate=error.sqlstate))
-                time.sleep(AFTER_AN_OUTAGE.total_seconds())
+                time.sleep(RETRY_AFTER_OUTAGE.total_seconds())
             on_turn(self.progress)
             if until is not None and until.passed:
                 return False

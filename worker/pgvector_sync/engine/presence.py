@@ -1,9 +1,8 @@
-"""How a worker lets others know that it is there: by a row in the database, which needs no Redis."""
+"""Show that a worker is alive by a row in the database, which doesn't depend on Redis."""
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
@@ -11,28 +10,29 @@ from uuid import uuid4
 
 import psycopg
 
-from pgvector_sync.database import LOCK_CONFLICT, Database
+from pgvector_sync.database import IN_THE_WAY, Database
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.store import workers
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.process import PresenceFailed
 
 EVERY = timedelta(seconds=5)
-"""Several times before it counts as dead."""
+"""Interval of the notes, several times shorter than the silence after which a worker counts as dead."""
 
 
 class Presence:
-    """Of one worker. It never fails: what the database refuses is logged, and tried again."""
+    """The row of one worker. Errors of the database are logged and never raised; the next note tries again."""
 
     def __init__(self, database: Database, name: str, slots: int) -> None:
         self._database = database
         self._id, self._name, self._slots = uuid4(), name, slots
-        self._next_at = 0.0
+        self._next: Deadline | None = None
 
     def note(self) -> None:
-        """Notes that we are alive, if it is time."""
-        if time.monotonic() < self._next_at:
+        """Note that the worker is alive, unless it was noted within the last interval."""
+        if self._next is not None and not self._next.passed:
             return
-        self._next_at = time.monotonic() + EVERY.total_seconds()
+        self._next = Deadline.after(EVERY)
         try:
             with self._database.transaction() as connection:
                 workers.note_alive(connection, self._id, self._name, self._slots)
@@ -42,22 +42,22 @@ class Presence:
             emit(PresenceFailed(sqlstate=error.sqlstate))
 
     def leave(self) -> None:
-        """At the end; where it fails, the row grows old."""
+        """Remove the row when the worker ends. If that fails, the row expires."""
         with suppress(psycopg.Error), self._database.transaction() as connection:
             workers.note_gone(connection, self._id)
 
 
 @contextmanager
 def present(database: Database, name: str, slots: int) -> Iterator[None]:
-    """Notes it by a thread, for a process whose batches take longer than the silence of a dead one."""
+    """Note presence in a thread while the block runs, for a process whose batches block its main thread."""
     presence, ended = Presence(database, name, slots), threading.Event()
 
-    def go_on() -> None:
+    def note_repeatedly() -> None:
         while not ended.is_set():
             presence.note()
             ended.wait(EVERY.total_seconds())
 
-    thread = threading.Thread(target=go_on, name="pgvector-sync-presence", daemon=True)
+    thread = threading.Thread(target=note_repeatedly, name="pgvector-sync-presence", daemon=True)
     thread.start()
     try:
         yield

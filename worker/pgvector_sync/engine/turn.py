@@ -1,4 +1,4 @@
-"""One turn of the machine, shared by the relay, beat's tick and `sync`."""
+"""One turn of the engine, shared by the relay, beat's tick and `sync`."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from pgvector_sync.store.work import Due
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """What one turn has moved, and what it has found to do."""
+    """The events that one turn has moved, and the work that is due."""
 
     moved: int
     """Outbox events that became work or dead letters."""
     runs: list[tuple[int, Kind, str]]
-    """(run id, kind, pipeline) of runs that no process carries out at the moment."""
+    """(run id, kind, pipeline) of runs that no process is carrying out."""
     due: list[Due]
-    """Rows that may be claimed, per pipeline and lane; pipelines without any are among them."""
+    """Number of claimable rows per pipeline and lane, which may be 0."""
 
 
 class Engine:
-    """Remembers from turn to turn how far the drain has come and when each job was last asked for.
+    """Remembers between turns how far the drain has come and when each job was last checked.
 
-    The relay and the tick ring for what a turn has found; `sync` embeds it.
+    For work that is due, the relay and the tick ring doorbells; `sync` embeds it.
     """
 
     def __init__(
         self, database: Database, settings: Settings, jobs: Sequence[Job], *, drain_for: timedelta
     ) -> None:
-        """`drain_for`: how long the drain may take before the rest of the turn has its time."""
+        """`drain_for` is the time limit of the drain within a turn."""
         self._database = database
         self._drain_for = drain_for
         self._run_jobs = Jobs(database, settings, jobs)
@@ -46,7 +46,7 @@ class Engine:
         self._expire_leases = Expiry(database, settings)
 
     def turn(self, *, counted_rows: int) -> Turn:
-        """Run the jobs that are due, drain the outbox, look for lost leases, then see what is claimable.
+        """Run the jobs that are due, drain the outbox, expire leases, then count the claimable rows.
 
         Rows of a lane are counted up to `counted_rows`. Raises OUTAGE.
         """

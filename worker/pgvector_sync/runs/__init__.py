@@ -1,1 +1,1 @@
-"""How are many rows processed on request? Backfills, re-embeds and reconciliations."""
+"""How are many rows processed on request? By backfills, re-embeds and reconciliations."""

@@ -1,6 +1,6 @@
-"""Bulk: rows of a source into the bulk lane, page by page, a bounded distance ahead of the workers.
+"""Bulk: enqueue rows of a source in the bulk lane page by page, a bounded distance ahead of the workers.
 
-A backfill takes every row that `where` accepts or that has vectors to lose, a re-embed the rows it was asked for.
+A backfill takes every row that `where` accepts or that has vectors to remove, a re-embed the requested rows.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pgvector_sync.model import Key
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Reembed
 from pgvector_sync.runs.enqueue import enqueue
-from pgvector_sync.runtime import Runtime, Walked, page_limit
+from pgvector_sync.runtime import Runtime, WalkResult, page_limit
 from pgvector_sync.runtime.cause import is_of_a_row
 from pgvector_sync.runtime.expression import fault_without_rows
 from pgvector_sync.store import rows, runs, source
@@ -34,9 +34,9 @@ from pgvector_sync.telemetry.events.runs import RunPageEnqueued
 PAGE_ROWS = 1_000
 
 
-def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) -> Walked:
-    """Goes on from the run's watermark. Raises LeaseLost, and psycopg.Error where the database refuses."""
-    request = _asked(run)
+def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) -> WalkResult:
+    """Continue from the run's watermark. Raises LeaseLost, Refused, DatabaseRefuses and psycopg.Error."""
+    request = _request(run)
     rate, limit = request.rows_per_second, _page_rows(request)
     while not run.walked and not until.passed:
         try:
@@ -47,55 +47,57 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) ->
             limit = fewer(limit)
             continue
         if page is None:
-            return Walked(ended=False)
-        run, enqueued = runtime.database.retry_on_lock_conflict(partial(_enqueue, run, shape, *page))
+            return WalkResult(ended=False)
+        run, enqueued = runtime.database.patiently(partial(_enqueue, run, shape, *page))
         reach(Failpoint.BACKFILL_COMMITTED)
         if rate is not None and enqueued:
-            # the lease goes back meanwhile: no worker waits for a run that is slow on purpose
-            return Walked(ended=False, again=timedelta(seconds=enqueued / rate))
+            # The lease is released meanwhile, so that no worker waits for a run that is slow on purpose.
+            return WalkResult(ended=False, resume_in=timedelta(seconds=enqueued / rate))
     if not run.walked:
-        return Walked(ended=False, again=timedelta(0))
-    return Walked(ended=runtime.database.retry_on_lock_conflict(partial(runs.finish, run=run)))
+        return WalkResult(ended=False, resume_in=timedelta(0))
+    return WalkResult(ended=runtime.database.patiently(partial(runs.finish, run=run)))
 
 
-Asked = list[tuple[Key, bool]]
-"""Keys, and whether they are asked for."""
+KeyPage = list[tuple[Key, bool]]
+"""Keys, each with whether it is to be enqueued."""
 
 
-def _read(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int) -> tuple[Asked, bool] | None:
-    """The next keys, and whether they are the last; None where the run must wait for the workers.
+def _read(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int) -> tuple[KeyPage, bool] | None:
+    """Return the next keys, and whether they are the last. None if the run has to wait for the workers.
 
-    Read-only and apart from the rest: a condition that somebody has typed can change nothing. Raises Refused where
-    it tries to.
+    The transaction is read-only and separate from the others, so that a user's condition can't change anything.
+    Raises Refused if it tries to.
     """
-    most = runtime.settings.bulk_depth_rows
+    depth = runtime.settings.bulk_depth_rows
     with runtime.database.transaction(read_only=True) as connection:
-        if runs.bulk_depth(connection, shape.pipeline, limit=most) >= most:
+        if runs.bulk_depth(connection, shape.pipeline, limit=depth) >= depth:
             return None
         limit_statements(connection, page_limit(runtime))
-        request = _asked(run)
+        request = _request(run)
         if request.keys:
             keys = runs.key_page(connection, run.id, run.watermark, limit=limit)
-            asked = {key for key in keys if is_usable(key, shape.pipeline.source.key)}
+            selected = {key for key in keys if is_usable(key, shape.pipeline.source.key)}
             if conditions := _conditions(request, shape, stale_only=request.stale_only, filtered=False):
                 text_limit = runtime.settings.text_limit_bytes
-                asked = rows.matching(
-                    connection, shape, list(asked), conditions, text_limit=text_limit, since=run.started_at
+                selected = rows.asked(
+                    connection, shape, list(selected), conditions, text_limit=text_limit, since=run.started_at
                 )
-            return [(key, key in asked) for key in keys], len(keys) < limit
+            return [(key, key in selected) for key in keys], len(keys) < limit
         try:
             return _page(runtime, run, shape, connection, limit)
         except psycopg.errors.ReadOnlySqlTransaction:
-            raise Refused("the condition wants to change something") from None
+            raise Refused("the condition must not change data") from None
 
 
 def _page(
     runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection, limit: int
-) -> tuple[Asked, bool]:
-    """A row whose text or `where` fails or takes too long is found by smaller and smaller pages, and asked for: a
-    worker says what is wrong. Raises DatabaseRefuses where they fail without any row.
+) -> tuple[KeyPage, bool]:
+    """Return one page of the source's keys, and whether it is the last.
+
+    A row on which `text` or `where` fails or takes too long is found by smaller and smaller pages, and enqueued: a
+    worker then records the reason. Raises DatabaseRefuses if an expression fails without any row.
     """
-    request = _asked(run)
+    request = _request(run)
     stale_only = request.stale_only
     filtered = shape.pipeline.where_sql is not None
     conditions = _conditions(request, shape, stale_only=stale_only, filtered=filtered)
@@ -121,10 +123,10 @@ def _keys(
     connection: Connection,
     limit: int,
     conditions: Sequence[sql.Composable],
-) -> tuple[Asked, bool]:
-    """One page of the source's keys, and whether it is the last."""
+) -> tuple[KeyPage, bool]:
+    """Return up to `limit` keys of the source, and whether they are the last."""
     with connection.transaction():
-        found = rows.page(
+        keys = rows.page(
             connection,
             shape,
             run.watermark,
@@ -133,42 +135,43 @@ def _keys(
             conditions=conditions,
             since=run.started_at,
         )
-    return found, len(found) < limit
+    return keys, len(keys) < limit
 
 
-def _asked(run: ClaimedRun) -> Reembed:
-    """What decides which rows are enqueued: a backfill takes them as a re-embed without any option does."""
+def _request(run: ClaimedRun) -> Reembed:
+    """Return the request that selects the rows. A backfill selects the same rows as a re-embed without options."""
     return run.request if isinstance(run.request, Reembed) else Reembed()
 
 
 def _page_rows(request: Reembed) -> int:
-    """A second's worth where a rate is asked for."""
+    """The maximum number of rows per page: one second's worth if the request has a rate."""
     rate = request.rows_per_second
     return PAGE_ROWS if rate is None else max(1, min(PAGE_ROWS, int(rate)))
 
 
 def _conditions(request: Reembed, shape: Shape, *, stale_only: bool, filtered: bool) -> Sequence[sql.Composable]:
-    """`filtered`: rows that the pipeline's `where` refuses are passed over, unless they have vectors to lose."""
-    found: list[sql.Composable] = [source.is_concerned(shape)] if filtered else []
+    """`filtered` skips rows that the pipeline's `where` excludes, unless they have vectors to remove."""
+    conditions: list[sql.Composable] = [source.is_concerned(shape)] if filtered else []
     if request.where is not None:
-        found.append(expression(request.where))
+        conditions.append(expression(request.where))
     if stale_only:
-        found.append(source.is_stale(shape))
+        conditions.append(source.is_stale(shape))
     if request.force:
-        found.append(source.is_older(shape))
-    return found
+        conditions.append(source.is_older(shape))
+    return conditions
 
 
 def _enqueue(
-    run: ClaimedRun, shape: Shape, page: Asked, walked: bool, connection: Connection
+    run: ClaimedRun, shape: Shape, page: KeyPage, walked: bool, connection: Connection
 ) -> tuple[ClaimedRun, int]:
-    """Enqueues one page and moves the watermark, together or not at all.
+    """Enqueue one page and move the watermark in the same transaction.
 
-    A row that comes after the page was read has its event in the outbox: its trigger was there before the run.
+    Rows that are inserted after the page was read have an event in the outbox, since the triggers were installed
+    before the run.
     """
     moved = replace(run, watermark=page[-1][0] if page else run.watermark, walked=walked)
-    asked = [key for key, wanted in page if wanted]
-    enqueued = enqueue(connection, shape.pipeline, run, asked, force=_asked(run).force)
+    selected = [key for key, is_selected in page if is_selected]
+    enqueued = enqueue(connection, shape.pipeline, run, selected, force=_request(run).force)
     if not runs.advance(connection, moved, seen=len(page), enqueued=enqueued):
         raise LeaseLost(f"run {run.id} is no longer ours")  # cancelled or taken over: this page must not commit
     reach(Failpoint.BACKFILL_ENQUEUED)

@@ -1,4 +1,4 @@
-"""Enqueue: keys into the bulk lane, for backfills, re-embeds and reconciliations."""
+"""Enqueue: put keys into the bulk lane for backfills, re-embeds and reconciliations."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pgvector_sync.telemetry.events.batch import RowsParked
 def enqueue(
     connection: Connection, pipeline: Pipeline, run: ClaimedRun, keys: Sequence[Key], *, force: bool = False
 ) -> int:
-    """Returns how many were not waiting already. `force`: they are to be paid for again.
+    """Enqueue keys, and return how many weren't waiting already. `force` embeds them even if they are up to date.
 
-    A key that doesn't fit into work is found by halving, and left in the outbox as a dead letter.
+    A key that doesn't fit into `work` is found by halving, and added to the outbox as a dead letter.
     """
     enqueued = 0
     parts = Parts(keys)

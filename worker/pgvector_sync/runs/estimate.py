@@ -1,4 +1,4 @@
-"""What a backfill or a re-embed will cost: rows, tokens, money and time, from a sample. No provider is called."""
+"""Estimate rows, tokens, price and time of a backfill or a re-embed from a sample, without calling a provider."""
 
 from __future__ import annotations
 
@@ -33,42 +33,43 @@ from pgvector_sync.store.trust import require_trusted
 
 SAMPLE_ROWS = 2_000
 BLOCK_ROWS = 10_000
-"""Read of a table that is too large to be counted: whole blocks, with rows that aren't asked for among them."""
+"""Number of rows sampled from a table that is too large to be counted. Whole blocks are read, so some of the rows
+aren't selected."""
 READ_AT_ONCE = 100
-"""Texts in memory at a time."""
+"""Maximum number of texts in memory."""
 CONFIDENCE = 1.96
-"""Standard errors around the mean that hold 95 % of all samples."""
+"""Half the width of the 95 % confidence interval of a mean, in standard errors."""
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a backfill or a re-embed comes to."""
+    """The estimated cost and duration of a backfill or a re-embed."""
 
     pipeline: str
     model: str
     rows: int
-    """That are asked for and have a text."""
+    """Selected rows that have a text."""
     sampled_rows: int
     tokens: int
-    """To be paid for."""
+    """Tokens to be paid for."""
     tokens_error: int
-    """Half the width of the 95 % confidence interval; 0 where every row was counted."""
+    """Half the width of the 95 % confidence interval, or 0 if every row was counted."""
     tokens_exact: bool
-    """Whether a tokenizer of the model counted; else half the bytes, more than most texts have."""
+    """Whether the model's tokenizer counted. Otherwise half the bytes are counted, rarely too few."""
     inputs: int
     saved_inputs: int
-    """Texts that need no call: stored already, or equal within the sample (more are equal in the whole)."""
+    """Texts that need no call: stored already, or duplicates within the sample. In total there may be more."""
     usd: float | None
     usd_error: float | None
     duration: timedelta | None
-    """By the provider's limits; else at most, by the last hour's busiest minute; None where there is neither."""
+    """Estimated from the limits, or else from the last hour's busiest minute. None if there is neither."""
     bound_by: str | None
-    """`requests_per_minute`, `tokens_per_minute`, `tokens_per_day` or `pace`."""
+    """What determines the duration: `requests_per_minute`, `tokens_per_minute`, `tokens_per_day` or `pace`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """One row of the sample; saved: it costs nothing."""
+    """One row of the sample. A `saved` row needs no call."""
 
     tokens: int
     exact: bool
@@ -78,101 +79,106 @@ class Counted:
 def estimate(
     runtime: Runtime, pipeline: str, request: Reembed = EVERY_ROW, *, keys: Sequence[Key] | None = None
 ) -> Estimate:
-    """What a re-embed comes to; `keys` are the rows of a request by keys.
+    """Estimate a re-embed. `keys` are the rows of a request by keys.
 
-    Raises Refused for an unknown pipeline or a condition that isn't one.
+    Raises Refused if the pipeline is unknown, if the condition isn't valid, or if the rows can't be read in time.
     """
     with runtime.database.transaction(read_only=True) as connection:
-        found = pipelines.require_pipeline(connection, pipeline)
+        stored = pipelines.require_pipeline(connection, pipeline)
         grants.require_sole_author(connection)
-        return estimate_of(connection, runtime, found, Asked(request, keys))
+        return estimate_of(connection, runtime, stored, Selection(request, keys))
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """Which rows, and which of them are paid for."""
+class Selection:
+    """The rows to estimate."""
 
     request: Reembed = EVERY_ROW
     keys: Sequence[Key] | None = None
     has_target: bool = True
-    """False for a pipeline that is only declared: nothing is stored yet."""
+    """Whether the target exists. It doesn't for a pipeline that is only declared, so nothing is stored yet."""
     source_rows: int | None = None
-    """With it the source isn't read as a whole: a sample of its blocks stands for so many rows."""
+    """Number of rows of the source if it is too large to be counted. A sample of its blocks is read then."""
 
 
-def estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, asked: Asked) -> Estimate:
-    """Raises Refused for a condition that isn't one, and where the rows can't be read in time."""
+def estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, selection: Selection) -> Estimate:
+    """Estimate `selection`. Raises Refused if its condition isn't valid, or if its rows can't be read in time."""
     try:
-        return _estimate_of(connection, runtime, pipeline, asked)
+        return _estimate_of(connection, runtime, pipeline, selection)
     except psycopg.errors.QueryCanceled:
         raise Refused(
             "reading rows for the estimate took too long (57014)",
-            hint="see what text, where and the condition cost: EXPLAIN (ANALYZE) SELECT …",
+            hint="find the slow expression (text, where or the condition) with EXPLAIN (ANALYZE) SELECT …",
         ) from None
 
 
-def _estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, asked: Asked) -> Estimate:
+def _estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, selection: Selection) -> Estimate:
     shape = Shape(pipeline, runtime.database.vector_schema)
-    where = asked.request.where
+    where = selection.request.where
     require_trusted(connection, pipeline, whole=where is not None)
     if where is not None:
         check_condition(connection, shape, where)
-    total, sample = _sample(connection, runtime, shape, asked)
+    total, sample = _sample(connection, runtime, shape, selection)
     counted: list[Counted] = []
     seen: set[bytes] = set()
     for start in range(0, len(sample), READ_AT_ONCE):
         keys_here = sample[start : start + READ_AT_ONCE]
-        counted += _count(connection, runtime, shape, keys_here, seen, asked)
+        counted += _count(connection, runtime, shape, keys_here, seen, selection)
     pace = usage.rows_per_second(connection, pipeline)
     with_text = round(total * len(counted) / len(sample)) if sample else 0
     return project(pipeline, with_text, counted, pace=pace, batch_rows=runtime.batch_size(pipeline, Lane.BULK))
 
 
-def _sample(connection: Connection, runtime: Runtime, shape: Shape, asked: Asked) -> tuple[int, list[Key]]:
-    """How many rows are asked for, and the keys of some of them."""
-    if (keys := asked.keys) is not None:
+def _sample(connection: Connection, runtime: Runtime, shape: Shape, selection: Selection) -> tuple[int, list[Key]]:
+    """Return the number of selected rows, and the keys of a sample of them."""
+    if (keys := selection.keys) is not None:
         return len(keys), list(keys) if len(keys) <= SAMPLE_ROWS else random.sample(keys, SAMPLE_ROWS)
-    conditions: list[sql.Composable] = [expression(asked.request.where or "true")]
-    if asked.request.stale_only and asked.has_target:
+    conditions: list[sql.Composable] = [expression(selection.request.where or "true")]
+    if selection.request.stale_only and selection.has_target:
         conditions.append(is_stale(shape))
     text_limit = runtime.settings.text_limit_bytes
-    if asked.source_rows is not None:
-        percent = min(100.0, 100 * BLOCK_ROWS / asked.source_rows)
+    if selection.source_rows is not None:
+        percent = min(100.0, 100 * BLOCK_ROWS / selection.source_rows)
         read = samples.sample_blocks(
             connection, shape, conditions, percent=percent, limit=BLOCK_ROWS, text_limit=text_limit
         )
         some = [key for key, meets in read if meets]
-        return round(asked.source_rows * len(some) / len(read)) if read else 0, some[:SAMPLE_ROWS]
+        return round(selection.source_rows * len(some) / len(read)) if read else 0, some[:SAMPLE_ROWS]
     total = samples.count(connection, shape, conditions, text_limit=text_limit)
     return total, samples.sample(connection, shape, conditions, limit=SAMPLE_ROWS, text_limit=text_limit)
 
 
 def _count(
-    connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence[Key], seen: set[bytes], asked: Asked
+    connection: Connection,
+    runtime: Runtime,
+    shape: Shape,
+    keys: Sequence[Key],
+    seen: set[bytes],
+    selection: Selection,
 ) -> list[Counted]:
-    """`seen` are the fingerprints that this sample has had already; those of `keys` are added."""
-    found = _read(connection, runtime, shape, keys)
-    with_text = [text for text in found if text.text is not None]
+    """Count the rows that have a text. Their fingerprints are added to `seen`, those of the sample so far."""
+    texts = _read(connection, runtime, shape, keys)
+    with_text = [text for text in texts if text.text is not None]
     known: set[bytes] = set()
-    if asked.has_target and not asked.request.force:
+    if selection.has_target and not selection.request.force:
         known = rows.known(connection, shape, [text.fingerprint for text in with_text])
     return [_counted(text, shape.pipeline.spec.model, known, seen) for text in with_text]
 
 
 def _read(connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence[Key]) -> list[Text]:
-    """Without the rows on which text or where fails: they become dead letters, and cost nothing."""
-    found: list[Text] = []
+    """Read the rows, except those on which `text` or `where` fails: they become dead letters and cost nothing."""
+    texts: list[Text] = []
     parts = Parts(keys)
     while part := parts.take():
         try:
             with connection.transaction():
                 limit_statements(connection, page_limit(runtime))
-                found += rows.texts(connection, shape, part, text_limit=runtime.settings.text_limit_bytes)
+                texts += rows.texts(connection, shape, part, text_limit=runtime.settings.text_limit_bytes)
         except psycopg.Error as error:
             if not is_of_a_row(error):
                 raise
             parts.cut(part)
-    return found
+    return texts
 
 
 def _counted(row: Text, model: str, known: set[bytes], seen: set[bytes]) -> Counted:
@@ -185,7 +191,7 @@ def _counted(row: Text, model: str, known: set[bytes], seen: set[bytes]) -> Coun
 def project(
     pipeline: Pipeline, total: int, counted: Sequence[Counted], *, pace: float | None, batch_rows: int
 ) -> Estimate:
-    """From the sample to all rows. The error is that of a mean without replacement: s/√n · √(1 - n/N)."""
+    """Project the sample to all rows. The standard error is s/√n · √(1 - n/N): sampling without replacement."""
     n = len(counted)
     tokens = [row.tokens for row in counted]
     mean = statistics.fmean(tokens) if n else 0.0
@@ -220,7 +226,7 @@ def _usd(tokens: float, price: Decimal) -> float:
 def _time(
     pipeline: Pipeline, tokens: float, inputs: float, *, pace: float | None, batch_rows: int
 ) -> tuple[float | None, str | None]:
-    """The slowest of what limits it, and which that is."""
+    """Return the duration in seconds by the tightest limit, and the name of that limit."""
     provider, evenly = pipeline.provider, 1 - BURST
     bounds: list[tuple[float, str]] = []
     if provider.requests_per_minute is not None:

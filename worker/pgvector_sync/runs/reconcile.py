@@ -1,4 +1,4 @@
-"""Reconcile: source and target walked side by side; what has drifted is counted and enqueued, not mended here."""
+"""Reconcile: walk source and target side by side, and count and enqueue rows that have drifted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pgvector_sync.model import Key, Schedule, in_window
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Reconcile
 from pgvector_sync.runs.enqueue import enqueue
-from pgvector_sync.runtime import Runtime, Walked, page_limit
+from pgvector_sync.runtime import Runtime, WalkResult, page_limit
 from pgvector_sync.runtime.cause import is_of_a_row
 from pgvector_sync.runtime.expression import fault_without_rows
 from pgvector_sync.store import drift, partitions, runs
@@ -31,29 +31,29 @@ from pgvector_sync.telemetry.events.runs import Reconciled, ReconcilePageCompare
 
 FIRST_PAGE_ROWS = 1_000
 PAGE_TIME = timedelta(seconds=1)
-"""What a page should take: texts may be large, and a worker gives up on a server that is silent."""
-OUTSIDE = timedelta(minutes=1)
-"""When a run looks again whether its time of the day has come."""
+"""Target duration of a page. Texts may be large, and a worker gives up on a server that doesn't answer."""
+WINDOW_CHECK_EVERY = timedelta(minutes=1)
+"""How long a run outside of its time of day waits before it checks the time again."""
 UNPLACED = "unplaced"
-"""Counted among the orphaned: their partition is gone, so nobody need be asked."""
+"""Orphans whose partition is gone. They are removed without confirmation."""
 SAMPLES = 10
-"""Keys of each kind that a report shows."""
+"""Number of keys per kind that a report shows."""
 STUCK_LIMIT_ROWS = 10_000
 
 
-def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) -> Walked:
-    """Goes on from the run's watermark. Raises LeaseLost, and psycopg.Error where the database refuses."""
-    request = _asked(run)
+def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) -> WalkResult:
+    """Continue from the run's watermark. Raises LeaseLost, DatabaseRefuses and psycopg.Error."""
+    request = _request(run)
     if not run.walked and request.window is not None and not in_window(request.window, run.claimed_at):
-        return Walked(ended=False, again=OUTSIDE)
+        return WalkResult(ended=False, resume_in=WINDOW_CHECK_EVERY)
     share = request.database_share
-    most = request.page_rows or shape.pipeline.options.reconcile.page_rows
-    limit = min(FIRST_PAGE_ROWS, most)
+    largest = request.page_rows or shape.pipeline.options.reconcile.page_rows
+    limit = min(FIRST_PAGE_ROWS, largest)
     while not run.walked:
         if until.passed:
-            return Walked(ended=False, again=timedelta(0))
-        if _behind(runtime, run, shape):
-            return Walked(ended=False)
+            return WalkResult(ended=False, resume_in=timedelta(0))
+        if _workers_behind(runtime, run, shape):
+            return WalkResult(ended=False)
         started = time.monotonic()
         try:
             run = runtime.database.retry_on_lock_conflict(partial(_step, runtime, run, shape, limit))
@@ -64,30 +64,30 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) ->
             continue
         reach(Failpoint.RECONCILE_COMMITTED)
         took = timedelta(seconds=time.monotonic() - started)
-        limit = min(most, _next_size(limit, took))
-        rest = took * (1 / share - 1)
-        if rest >= until.left:
-            return Walked(ended=False, again=rest)
-        # it is the database's time that is shared, not that of whoever carries the run
-        time.sleep(rest.total_seconds())
+        limit = min(largest, _next_size(limit, took))
+        pause = took * (1 / share - 1)
+        if pause >= until.left:
+            return WalkResult(ended=False, resume_in=pause)
+        # `database_share` limits the use of the database, so it doesn't matter which process waits
+        time.sleep(pause.total_seconds())
     return _finish(runtime, run, shape, until=until)
 
 
-def _asked(run: ClaimedRun) -> Reconcile:
-    assert isinstance(run.request, Reconcile)  # noqa: S101  else it wouldn't be here
+def _request(run: ClaimedRun) -> Reconcile:
+    assert isinstance(run.request, Reconcile)  # noqa: S101  `run._walk` chooses by this type
     return run.request
 
 
-def _finish(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) -> Walked:
-    """Both tables are walked: figures, orphans, end."""
+def _finish(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) -> WalkResult:
+    """Store the counts and enqueue the orphans, after the last page."""
     if Drift.STUCK not in run.counts:
         run = runtime.database.retry_on_lock_conflict(partial(_close, runtime, run, shape))
     if reason := _suspicion(run, shape.pipeline.options.reconcile):
-        return Walked(ended=runtime.database.retry_on_lock_conflict(partial(runs.fail, run=run, reason=reason)))
-    while runtime.database.retry_on_lock_conflict(partial(_enqueue_orphans, run, shape)):
-        if until.passed or _behind(runtime, run, shape):
-            return Walked(ended=False)
-    return Walked(ended=runtime.database.retry_on_lock_conflict(partial(runs.finish, run=run)))
+        return WalkResult(ended=runtime.database.patiently(partial(runs.fail, run=run, reason=reason)))
+    while runtime.database.patiently(partial(_enqueue_orphans, run, shape)):
+        if until.passed or _workers_behind(runtime, run, shape):
+            return WalkResult(ended=False)
+    return WalkResult(ended=runtime.database.patiently(partial(runs.finish, run=run)))
 
 
 def _next_size(rows: int, took: timedelta) -> int:
@@ -96,9 +96,9 @@ def _next_size(rows: int, took: timedelta) -> int:
     return rows * 2 if took < PAGE_TIME / 2 else rows
 
 
-def _behind(runtime: Runtime, run: ClaimedRun, shape: Shape) -> bool:
-    """The workers have enough to do."""
-    if _asked(run).dry_run:
+def _workers_behind(runtime: Runtime, run: ClaimedRun, shape: Shape) -> bool:
+    """Whether the bulk lane is full, so that the run has to wait for the workers."""
+    if _request(run).dry_run:
         return False
     limit = runtime.settings.bulk_depth_rows
     with runtime.database.transaction(read_only=True) as connection:
@@ -106,13 +106,13 @@ def _behind(runtime: Runtime, run: ClaimedRun, shape: Shape) -> bool:
 
 
 def _step(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int, connection: Connection) -> ClaimedRun:
-    """One page: found, enqueued, counted and the watermark moved, in one transaction."""
+    """Compare one page, enqueue and count its drift, and move the watermark, in one transaction."""
     limit_statements(connection, page_limit(runtime))
     page = _page(runtime, run, shape, connection, limit=limit)
     orphans = [key for key, kind in page.drifted.items() if kind is Drift.ORPHANED]
     unplaced = partitions.unplaced(connection, shape, orphans)
     enqueued = 0
-    if not _asked(run).dry_run:
+    if not _request(run).dry_run:
         enqueued += _enqueue(connection, run, shape, page, forced=False)
         enqueued += _enqueue(connection, run, shape, page, forced=True)
         enqueued += enqueue(connection, shape.pipeline, run, sorted(unplaced))
@@ -132,10 +132,11 @@ def _step(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int, connectio
 
 
 def _page(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection, *, limit: int) -> Page:
-    """A row on which text or where fails or takes too long is found by smaller and smaller pages.
+    """Compare up to `limit` rows.
 
-    Unless it is in outbox or work by now, as a dead letter perhaps, it counts as stale: enqueued, it becomes one.
-    Raises DatabaseRefuses where an expression fails without any row.
+    A row on which `text` or `where` fails or takes too long is found by smaller and smaller pages. It counts as
+    stale, and so becomes a dead letter, unless it is in outbox or work already. Raises DatabaseRefuses if an
+    expression fails without any row.
     """
     for size in ever_fewer(limit):
         try:
@@ -145,7 +146,7 @@ def _page(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connectio
                     shape,
                     run.watermark,
                     limit=size,
-                    deep=_asked(run).deep,
+                    deep=_request(run).deep,
                     text_limit=runtime.settings.text_limit_bytes,
                 )
         except psycopg.errors.QueryCanceled as error:
@@ -161,8 +162,8 @@ def _page(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connectio
     key = drift.first(connection, shape, run.watermark)
     if key is None:
         raise failed
-    known = drift.waits(connection, shape, key)
-    return Page(1, 0, {} if known else {key: Drift.STALE}, key)
+    waits = drift.waits(connection, shape, key)
+    return Page(1, 0, {} if waits else {key: Drift.STALE}, key)
 
 
 def _enqueue(connection: Connection, run: ClaimedRun, shape: Shape, page: Page, *, forced: bool) -> int:
@@ -178,28 +179,28 @@ def _counted(counts: dict[str, int], page: Page, unplaced: int) -> dict[str, int
 
 
 def _sampled(samples: dict[str, list[object]], drifted: Iterable[tuple[Key, Drift]]) -> dict[str, list[object]]:
-    found = {kind: list(keys) for kind, keys in samples.items()}
+    extended = {kind: list(keys) for kind, keys in samples.items()}
     for key, kind in drifted:
-        if len(found.setdefault(kind.value, [])) < SAMPLES:
-            found[kind.value].append(list(key))
-    return found
+        if len(extended.setdefault(kind.value, [])) < SAMPLES:
+            extended[kind.value].append(list(key))
+    return extended
 
 
 def _close(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connection) -> ClaimedRun:
-    """After the last page: work that is stuck, and the figures for the trend."""
+    """Release work that is stuck, and store the counts for the trend, after the last page."""
     settings = runtime.settings
-    # no back-off, with its jitter of half, puts a row further away
+    # the longest backoff with its jitter of 50 %: no healthy row waits longer
     lease, longest = settings.lease, settings.backoff_longest * 1.5 + settings.lease
     stuck = drift.stuck(connection, shape, lease=lease, longest=longest, limit=STUCK_LIMIT_ROWS)
-    if stuck and not _asked(run).dry_run:
+    if stuck and not _request(run).dry_run:
         drift.free(connection, shape, stuck, lease=lease, longest=longest)
     closed = replace(
         run,
         counts={**run.counts, Drift.STUCK: len(stuck)},
         samples=_sampled(run.samples, ((key, Drift.STUCK) for key in stuck)),
     )
-    drift.note(connection, shape, run.id, deep=_asked(run).deep, counts=closed.counts)
-    if not _asked(run).dry_run and _suspicion(closed, shape.pipeline.options.reconcile) is None:
+    drift.note(connection, shape, run.id, deep=_request(run).deep, counts=closed.counts)
+    if not _request(run).dry_run and _suspicion(closed, shape.pipeline.options.reconcile) is None:
         partitions.remember(connection, shape)
     _advance(closed, connection, seen=0, enqueued=0)
     emit(Reconciled(pipeline=run.pipeline, run=run.id, counts=closed.counts))
@@ -207,8 +208,8 @@ def _close(runtime: Runtime, run: ClaimedRun, shape: Shape, connection: Connecti
 
 
 def _suspicion(run: ClaimedRun, schedule: Schedule) -> str | None:
-    """Why the orphans must not be removed without a person's word."""
-    if _asked(run).dry_run or _asked(run).accept_orphans:
+    """Return why the orphans must not be removed without confirmation, or None."""
+    if _request(run).dry_run or _request(run).accept_orphans:
         return None
     unplaced = run.counts.get(UNPLACED, 0)
     orphaned, vectors = run.counts[Drift.ORPHANED] - unplaced, run.counts["vectors"] - unplaced
@@ -216,9 +217,9 @@ def _suspicion(run: ClaimedRun, schedule: Schedule) -> str | None:
     if orphaned <= share * vectors:
         return None
     return (
-        f"{orphaned:,} of {vectors:,} vectors look orphaned, more than {share:.0%}: rather a lost grant or a "
-        "restored table than so many deletes, so they stay; if it is meant: "
-        f"pgvector-sync reconcile {run.pipeline} --accept-orphans; if it is meant every time, raise orphan_share"
+        f"{orphaned:,} of {vectors:,} vectors look orphaned, more than orphan_share ({share:.0%}): they were not "
+        "removed, since a lost grant or a restored table looks the same. If their rows were really deleted, run "
+        f"`pgvector-sync reconcile {run.pipeline} --accept-orphans`; if this is normal, raise orphan_share"
     )
 
 

@@ -1,4 +1,4 @@
-"""Asking for a run: whoever asks writes its row, and any worker, or `sync`, carries it out."""
+"""Request a run: write its row, which any worker, or `sync`, then carries out."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from pgvector_sync.store.trust import require_trusted
 COUNT_LIMIT_ROWS = 100_000
 KEYS_AT_ONCE = 5_000
 _UNKNOWN = ("42883", "42704")
-"""SQLSTATE of an unknown function, operator or type."""
-_QUALIFY = "a worker looks names up in pg_catalog alone: write public.f(x), a OPERATOR(public.=) b, x::public.t"
+"""SQLSTATEs of an unknown function, operator or type."""
+_QUALIFY = "workers look names up in pg_catalog only: write public.f(x), a OPERATOR(public.=) b, x::public.t"
 
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """A run that was asked for."""
+    """The answer to a request for a run."""
 
     pipeline: str
     run_id: int
     rows_total: int | None
-    """Rows to look at, an estimate for a large source; None where an identical request was joined."""
+    """Number of rows to check, an estimate for a large source. None if an identical run was joined."""
     joined: bool = False
-    """Whether an identical request was running already: it is the run."""
+    """Whether `run_id` is an identical run that was started earlier."""
 
 
 def request_reembed(
@@ -45,23 +45,23 @@ def request_reembed(
     keys: Iterable[Key] | None = None,
     not_within: timedelta = timedelta(0),
 ) -> Requested:
-    """Write the run of a re-embed; `keys` are the rows of a request by keys.
+    """Request a re-embed. `keys` are the rows of a request by keys.
 
-    An identical request that is running, or began within the last `not_within`, is joined. Raises Refused for an
-    unknown pipeline, a condition that isn't one, or an empty list of keys.
+    An identical run that is running, or that began within the last `not_within`, is joined. Raises Refused if the
+    pipeline is unknown, the condition isn't valid, or the list of keys is empty.
     """
     request = replace(request, keys=keys is not None)
-    # read to their end first: whoever types them takes more time than a transaction of ours may idle
+    # read them all before the transaction, which mustn't idle while a user types keys
     listed = None if keys is None else list(dict.fromkeys(keys))
     with database.transaction(durable=True) as connection:
-        found = _pipeline(connection, pipeline, whole=request.where is not None)
+        stored = _pipeline(connection, pipeline, whole=request.where is not None)
         if request.where is not None:
-            check_condition(connection, Shape(found, database.vector_schema), request.where)
-        same = runs.find_identical(connection, found.id, request, within=not_within) if listed is None else None
+            check_condition(connection, Shape(stored, database.vector_schema), request.where)
+        same = runs.same(connection, stored.id, request, within=not_within) if listed is None else None
         if same is not None:
             return Requested(pipeline, same, None, joined=True)
-        total = None if listed is not None else count_rows(connection, found)
-        run_id = runs.start(connection, found.id, request, rows_total=total)
+        total = None if listed is not None else count_rows(connection, stored)
+        run_id = runs.start(connection, stored.id, request, rows_total=total)
         assert run_id is not None  # noqa: S101  only a reconciliation can be refused
         if listed is not None:
             total = _add_keys(connection, run_id, listed)
@@ -69,47 +69,47 @@ def request_reembed(
 
 
 def request_reconcile(database: Database, pipeline: str, request: Reconcile = BY_KEYS_AND_MODEL) -> Requested:
-    """Write the run of a reconciliation. Raises Refused while a different one of the pipeline runs."""
+    """Request a reconciliation. Raises Refused while one of the same pipeline runs with different options."""
     with database.transaction(durable=True) as connection:
-        found = _pipeline(connection, pipeline)
-        total = count_rows(connection, found)
-        run_id = runs.start(connection, found.id, request, rows_total=total)
+        stored = _pipeline(connection, pipeline)
+        total = count_rows(connection, stored)
+        run_id = runs.start(connection, stored.id, request, rows_total=total)
         if run_id is not None:
             if request.deep and not request.dry_run:
-                watch.rechecked(connection, found.id)
+                watch.rechecked(connection, stored.id)
             return Requested(pipeline, run_id, total)
-        same = runs.find_identical(connection, found.id, request)
+        same = runs.same(connection, stored.id, request)
         if same is not None:
             return Requested(pipeline, same, None, joined=True)
     raise Refused(
-        f"{pipeline} is being reconciled in another way",
-        hint=f"`pgvector-sync runs list {pipeline}` shows it: wait for it, or `pgvector-sync runs cancel` it",
+        f"{pipeline} is already being reconciled with different options",
+        hint=f"find the run with `pgvector-sync runs list {pipeline}`, then wait for it or cancel it",
     )
 
 
 def cancel(database: Database, run: Run) -> None:
-    """Lets a run enqueue no more. Raises Refused for a backfill, and for a run that has ended."""
+    """Stop a run from enqueuing more rows. Raises Refused for a backfill, and for a run that has ended."""
     if run.kind is Kind.BACKFILL and run.running:
         raise Refused(
             "a backfill can't be cancelled: rows beyond its watermark would be lost",
-            hint=f"pgvector-sync pause {run.pipeline} stops it for now, remove for good",
+            hint=f"stop it for now with `pgvector-sync pause {run.pipeline}`, or remove the pipeline",
         )
-    if not database.retry_on_lock_conflict(lambda connection: runs.cancel(connection, run.id)):
-        raise Refused(f"run {run.id} has ended already", hint=f"see `pgvector-sync runs show {run.id}`")
+    if not database.patiently(lambda connection: runs.cancel(connection, run.id)):
+        raise Refused(f"run {run.id} has already ended", hint=f"see `pgvector-sync runs show {run.id}`")
 
 
 def _pipeline(connection: Connection, wanted: str, *, whole: bool = False) -> Pipeline:
-    """`whole`: a condition on any column follows."""
-    found = pipelines.require_pipeline(connection, wanted)
-    if found.state == "removing":
-        raise Refused(f"{wanted} is being removed", hint=f"finish that: pgvector-sync remove {wanted}")
-    require_trusted(connection, found, whole=whole)
-    return found
+    """Return the stored pipeline. `whole` checks all columns of its source, for a condition on any of them."""
+    pipeline = pipelines.require_pipeline(connection, wanted)
+    if pipeline.state == "removing":
+        raise Refused(f"{wanted} is being removed", hint=f"finish with: pgvector-sync remove {wanted}")
+    require_trusted(connection, pipeline, whole=whole)
+    return pipeline
 
 
 def check_condition(connection: Connection, shape: Shape, where: str) -> None:
-    """Raises Refused unless it is a boolean expression over the source. It is planned, and not executed."""
-    # in our parentheses it can't go on with another clause, without them it can't close them: "a) OR (b"
+    """Raises Refused unless `where` is a boolean expression over the source. It is planned, but not executed."""
+    # With our parentheses it can't continue with another clause, without them it can't close ours: "a) OR (b".
     forms = (expression(where), sql.SQL(where.replace("%", "%%")))
     try:
         with reading(connection):
@@ -119,17 +119,17 @@ def check_condition(connection: Connection, shape: Shape, where: str) -> None:
         if not (error.sqlstate or "").startswith(("42", "22", "0A")):
             raise
         # the message names columns and functions of the user's own condition
-        primary = error.diag.message_primary or "it does not parse"
+        primary = error.diag.message_primary or "it can't be parsed"
         raise Refused(
-            f"the condition is not valid for {shape.pipeline.source.label}: {primary}",
+            f"the condition isn't valid for {shape.pipeline.source.label}: {primary}",
             hint=_QUALIFY
             if error.sqlstate in _UNKNOWN
-            else """write one over the row's columns, such as "updated_at < '2026-01-01'" """.strip(),
+            else """expected an expression over the row's columns, such as "updated_at < '2026-01-01'" """.strip(),
         ) from None
 
 
 def count_rows(connection: Connection, pipeline: Pipeline) -> int:
-    """Rows of the source: counted where they are few, the planner's estimate beyond."""
+    """Return the number of rows of the source, or the planner's estimate if there are many."""
     source = pipeline.source
     with reading(connection):
         counted = sizes.count_up_to(connection, name(source.schema, source.table), limit=COUNT_LIMIT_ROWS + 1)
@@ -143,5 +143,5 @@ def _add_keys(connection: Connection, run_id: int, keys: Sequence[Key]) -> int:
         runs.add_keys(connection, run_id, keys[start : start + KEYS_AT_ONCE])
     total = runs.count_keys(connection, run_id)
     if not total:
-        raise Refused("there is no key in the list", hint='one a line: 42, abc or ["eu", 7]')
+        raise Refused("the list of keys is empty", hint='write one key per line: 42, abc or ["eu", 7]')
     return total

@@ -1,4 +1,4 @@
-"""A run carried on for a while: its lease keeps others out, its watermark says where to go on."""
+"""Carry out a run for a while. Its lease keeps other workers out, its watermark says where to continue."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pgvector_sync.model import Pipeline
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Backfill, Reconcile, Reembed, Unreadable
 from pgvector_sync.runs import bulk, reconcile
-from pgvector_sync.runtime import Runtime, Walked
+from pgvector_sync.runtime import Runtime, WalkResult
 from pgvector_sync.runtime.keeper import new_lease
 from pgvector_sync.settings.limits import LONGEST_RUN
 from pgvector_sync.store import leases, pipelines, runs
@@ -25,15 +25,15 @@ from pgvector_sync.store.shape import Shape
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.runs import RunBusy, RunEnded, RunFailed, RunRefused
 
-AGAIN = timedelta(milliseconds=500)
-"""When a run that waits for the workers looks again."""
-AFTER_A_REFUSAL = timedelta(seconds=10)
+RECHECK_EVERY = timedelta(milliseconds=500)
+"""How long a run that waits for the workers is left alone."""
+RETRY_AFTER_REFUSAL = timedelta(seconds=10)
 
 
 def carry_out(runtime: Runtime, run_id: int, *, until: Deadline) -> bool:
-    """Carries a run on until it has ended, the workers are behind, or `until`.
+    """Carry out a run until it has ended, has to wait for the workers, or `until` has passed.
 
-    True when it has ended. A kill at any point costs at most one page.
+    Returns whether it has ended. A kill at any point costs one page at most.
     """
     with runtime.database.transaction() as connection:
         run = runs.claim(connection, run_id, new_lease(runtime.settings, ends_after=LONGEST_RUN))
@@ -41,7 +41,7 @@ def carry_out(runtime: Runtime, run_id: int, *, until: Deadline) -> bool:
     if run is None or pipeline is None:
         return False
     if run.watermark is not None and not is_usable(run.watermark, pipeline.source.key):
-        run = replace(run, watermark=None)  # somebody else's writing: from the beginning, which is only slower
+        run = replace(run, watermark=None)  # written by something else: start again, which is only slower
     with runtime.keeper.keeping(run.lease):
         return _carry_out(runtime, run, pipeline, until=until)
 
@@ -51,23 +51,23 @@ def _carry_out(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, *, until: 
     with runtime.database.transaction(read_only=True) as connection:
         runtime.database.refresh_vectors(connection)
     shape = Shape(pipeline, runtime.database.vector_schema)
-    walked = Walked(ended=False)
+    result = WalkResult(ended=False)
     try:
-        walked = _walk(runtime, run, shape, until=until)
+        result = _walk(runtime, run, shape, until=until)
     except LeaseLost:
         return False
     finally:
-        delay = AGAIN if walked.again is None else walked.again
-        _let_go(runtime, run, pipeline, delay)
-    if walked.ended:
+        delay = RECHECK_EVERY if result.resume_in is None else result.resume_in
+        _release(runtime, run, pipeline, delay)
+    if result.ended:
         emit(RunEnded(pipeline=pipeline.name, run=run.id))
-    return walked.ended
+    return result.ended
 
 
-def _walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) -> Walked:
-    """Whatever goes wrong, the run ends with a reason or can go on: else it would block those behind it."""
+def _walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) -> WalkResult:
+    """Walk the run. After any error it ends with a reason or can continue: otherwise it would block later runs."""
     if isinstance(run.request, Unreadable):
-        return _fail(runtime, run, f"{run.request.reason}: ask for it again")
+        return _fail(runtime, run, f"{run.request.reason}: start the run again")
     walk = reconcile.walk if isinstance(run.request, Reconcile) else bulk.walk
     try:
         return walk(runtime, run, shape, until=until)
@@ -75,7 +75,7 @@ def _walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) -
         raise
     except LOCK_CONFLICT:
         emit(RunBusy(pipeline=run.pipeline, run=run.id))
-        return Walked(ended=False)
+        return WalkResult(ended=False)
     except Refused as refused:
         return _fail(runtime, run, str(refused))
     except DatabaseRefuses as refused:
@@ -87,46 +87,48 @@ def _walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) -
         raise
     except psycopg.Error as error:
         return _refused(runtime, run, error)
-    except Exception as error:  # noqa: BLE001 - nothing expects it
+    except Exception as error:  # noqa: BLE001 - unexpected: a bug
         emit(RunFailed(pipeline=run.pipeline, run=run.id, error=error))
         kind = type(error).__name__
-        return _give_up(runtime, run, f"an unexpected error ({kind}): see the worker's log, then ask for it again")
+        return _give_up(
+            runtime, run, f"an unexpected error ({kind}): see the worker's log, then start the run again"
+        )
 
 
-def _let_go(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, delay: timedelta) -> None:
-    """The next may carry it on after `delay`, if it hasn't ended. Raises OUTAGE where that is said later."""
+def _release(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, delay: timedelta) -> None:
+    """Let any worker continue the run after `delay`. Raises OUTAGE if the keeper has to do it later."""
 
-    def let_go(connection: Connection) -> None:
+    def release(connection: Connection) -> None:
         runs.give_back(connection, run, delay=delay)
         leases.end(connection, pipeline.id, run.lease)
 
     try:
-        runtime.database.retry_on_lock_conflict(let_go)
+        runtime.database.patiently(release)
     except OUTAGE:
-        runtime.keeper.say_later(run.lease, let_go)
+        runtime.keeper.do_later(run.lease, release)
         raise
 
 
-def _refused(runtime: Runtime, run: ClaimedRun, error: psycopg.Error) -> Walked:
-    """The database refuses: a lost grant, row-level security (G12), a condition that fails on a row.
-
-    A backfill is never given up, since coverage counts on it; the others end and say why, in our words.
-    """
+def _refused(runtime: Runtime, run: ClaimedRun, error: psycopg.Error) -> WalkResult:
+    """Give up after an error of the database: a lost grant, row-level security (G12), a failing condition."""
     emit(RunRefused(pipeline=run.pipeline, run=run.id, sqlstate=error.sqlstate))
     conditional = isinstance(run.request, Reembed) and run.request.where is not None
-    where = "; does its condition fail on a row?" if conditional else ""
+    detail = "; its condition may fail on a row" if conditional else ""
     if isinstance(error, psycopg.errors.QueryCanceled):
-        where = "; a single row takes too long"
-    reason = f"the database refuses ({error.sqlstate}){where}: see `pgvector-sync doctor`, then ask for it again"
+        detail = "; a single row takes too long"
+    reason = (
+        f"the database refused a statement ({error.sqlstate}){detail}: "
+        "see `pgvector-sync doctor`, then start the run again"
+    )
     return _give_up(runtime, run, reason)
 
 
-def _give_up(runtime: Runtime, run: ClaimedRun, reason: str) -> Walked:
-    """A backfill tries again later, since coverage counts on it; the others end."""
+def _give_up(runtime: Runtime, run: ClaimedRun, reason: str) -> WalkResult:
+    """End the run with a reason. A backfill is tried again later, since coverage depends on it."""
     if isinstance(run.request, Backfill):
-        return Walked(ended=False, again=AFTER_A_REFUSAL)
+        return WalkResult(ended=False, resume_in=RETRY_AFTER_REFUSAL)
     return _fail(runtime, run, reason)
 
 
-def _fail(runtime: Runtime, run: ClaimedRun, reason: str) -> Walked:
-    return Walked(ended=runtime.database.retry_on_lock_conflict(partial(runs.fail, run=run, reason=reason)))
+def _fail(runtime: Runtime, run: ClaimedRun, reason: str) -> WalkResult:
+    return WalkResult(ended=runtime.database.patiently(partial(runs.fail, run=run, reason=reason)))

@@ -1,4 +1,4 @@
-"""What does every step need? The database, the settings, and an embedder for a provider."""
+"""What does every step need? The settings, the database, the keeper of leases, and an embedder per provider."""
 
 from __future__ import annotations
 
@@ -13,67 +13,67 @@ from pgvector_sync.runtime.keeper import Keeper
 from pgvector_sync.runtime.slice_size import SliceSize
 from pgvector_sync.settings import Settings
 
-LARGEST = 10_000
-"""Rows of a batch."""
+MAX_BATCH_ROWS = 10_000
+"""The maximum number of rows per batch."""
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """Made by `bootstrap`, once a process, after the fork."""
+    """The shared objects of a process, created by `bootstrap` after the fork."""
 
     settings: Settings
     database: Database
     embedder: Callable[[Provider], Embedder]
     keeper: Keeper = field(init=False)
     fitting: dict[int, int] = field(default_factory=dict)
-    """Rows of a pipeline whose texts fit into one batch, where that was fewer than were claimed."""
+    """Per pipeline, how many rows' texts fit into one batch, if that was fewer than were claimed."""
     slice_sizes: dict[str, SliceSize] = field(default_factory=dict)
-    """Per target: only a measurement, so losing or sharing it does no harm."""
+    """The measured slice size per target. Losing or sharing it does no harm."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keeper", Keeper(self.database, self.settings))
 
     def batch_size(self, pipeline: Pipeline, lane: Lane) -> int:
-        """Rows: the pipeline's own size, else the lane's default."""
+        """Return the maximum number of rows per batch: the pipeline's own size, or the lane's default."""
         default = self.settings.live_batch_size if lane is Lane.LIVE else self.settings.bulk_batch_size
-        return min(pipeline.options.batch_size or default, self.fitting.get(pipeline.id, LARGEST))
+        return min(pipeline.options.batch_size or default, self.fitting.get(pipeline.id, MAX_BATCH_ROWS))
 
     def slice_size(self, pipeline: Pipeline) -> SliceSize:
-        """How many rows one transaction writes into the pipeline's target."""
+        """Return the number of rows that one transaction writes into the pipeline's target."""
         return self.slice_sizes.setdefault(pipeline.target_label, SliceSize())
 
-    def learn_size(self, pipeline: Pipeline, fitting: int, left: int) -> None:
-        """After a batch was read: the next one claims no more rows than will fit, and more again when all have."""
-        if left:
+    def learn_size(self, pipeline: Pipeline, fitting: int, unread: int) -> None:
+        """Adapt the next batch's size: no more than `fitting` rows if some were `unread`, else twice as many."""
+        if unread:
             self.fitting[pipeline.id] = max(1, fitting)
         elif pipeline.id in self.fitting:
-            self.fitting[pipeline.id] = min(LARGEST, self.fitting[pipeline.id] * 2)
+            self.fitting[pipeline.id] = min(MAX_BATCH_ROWS, self.fitting[pipeline.id] * 2)
 
 
 @dataclass(frozen=True, slots=True)
-class Walked:
-    """How a run stands after it was carried on for a while."""
+class WalkResult:
+    """The state of a run after it was carried out for a while."""
 
     ended: bool
-    again: timedelta | None = None
-    """When to go on, where that isn't soon."""
+    resume_in: timedelta | None = None
+    """How long to wait before continuing. None for the default."""
 
 
 def page_limit(runtime: Runtime) -> timedelta:
-    """What a statement of a page may take; then psycopg.errors.QueryCanceled asks for a smaller page."""
+    """Time limit of a statement that reads a page. After psycopg.errors.QueryCanceled the page is made smaller."""
     return runtime.settings.page_limit
 
 
 def row_limit(runtime: Runtime) -> timedelta:
-    """What text and `where` may take on one row, before the row is held responsible."""
+    """Time limit of `text` and `where` for one row, after which the row is held responsible."""
     return runtime.settings.row_limit
 
 
 def batch_limit(runtime: Runtime) -> timedelta:
-    """What reading a whole batch may take, before it is read in parts."""
+    """Time limit of reading a whole batch, after which it is read in parts."""
     return min(2 * row_limit(runtime), page_limit(runtime))
 
 
 def probe_limit(runtime: Runtime) -> timedelta:
-    """What a part of a batch may take, so that a slow row is found in time for the others."""
+    """Time limit of reading a part of a batch, short enough that one slow row doesn't delay the others."""
     return row_limit(runtime) / 5

@@ -1,4 +1,4 @@
-"""The one composition root: settings → pool, providers, clients."""
+"""Composition root: creates the pool and the provider clients from the settings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pgvector_sync.settings import Settings, load_settings
 
 @dataclass
 class Embedders:
-    """One client a provider and process, opened when first needed, replaced when the provider's row changes."""
+    """One client per provider and process, opened when first needed. A changed provider gets a new client."""
 
     settings: Settings
     _open: dict[Provider, Embedder] = field(default_factory=dict)
@@ -40,10 +40,10 @@ class Embedders:
 
 
 def open_database(settings: Settings, *, max_connections: int = 4, working: bool = False) -> Database:
-    """A pool on DATABASE_URL. Raises ConfigError where none is set; connects when first used.
+    """Return a pool for DATABASE_URL, which connects when first used. Raises ConfigError if it isn't set.
 
-    `working`: for workers, whose statements are short. One that gets no answer is given up, so that a batch with a
-    statement outstanding at its deadline still ends before its lease.
+    `working` is for workers, whose statements are short. A statement without an answer is then given up, so that a
+    batch that waits for one at its deadline still ends before its lease.
     """
     silence = settings.silence if working else None
     return Database(
@@ -55,7 +55,7 @@ def open_database(settings: Settings, *, max_connections: int = 4, working: bool
 def open_runtime(
     settings: Settings | None = None, *, max_connections: int = 4, working: bool = False
 ) -> Iterator[Runtime]:
-    """A runtime for a command; closed at the end."""
+    """Open a runtime for a command, and close it at the end."""
     settings = settings or load_settings()
     embedders = Embedders(settings)
     with open_database(settings, max_connections=max_connections, working=working) as database:
@@ -68,15 +68,15 @@ def open_runtime(
 _runtimes: dict[int, tuple[Runtime, Embedders]] = {}
 _runtimes_lock = threading.Lock()
 PROCESS_CONNECTIONS = 8
-"""Of a worker process, at most: one a thread at work. Only those in use are opened."""
+"""Maximum number of connections of a worker process: one per busy thread. They are opened when needed."""
 
 
 def process_runtime() -> Runtime:
-    """The runtime of this worker process, made at its first use: pools and clients don't survive a fork."""
+    """Return the runtime of this worker process, created at its first use: pools don't survive a fork."""
     pid = os.getpid()
     with _runtimes_lock:
         if pid not in _runtimes:
-            _runtimes.clear()  # the parent's, inherited by the fork: not ours to close
+            _runtimes.clear()  # inherited from the parent by the fork: must not be closed here
             settings = load_settings()
             embedders = Embedders(settings)
             database = open_database(settings, max_connections=PROCESS_CONNECTIONS, working=True)
@@ -85,9 +85,10 @@ def process_runtime() -> Runtime:
 
 
 def close_process_runtime() -> None:
-    """At the end of a worker process."""
+    """Close the runtime of this worker process, if it has one."""
     with _runtimes_lock:
-        found = _runtimes.pop(os.getpid(), None)
-    if found is not None:
-        found[0].database.close()
-        found[1].close()
+        opened = _runtimes.pop(os.getpid(), None)
+    if opened is not None:
+        runtime, embedders = opened
+        runtime.database.close()
+        embedders.close()

@@ -1,4 +1,4 @@
-"""What an error says about its cause: one row, the database's absence, its schema, or ourselves."""
+"""Classify errors by their cause: one row's content, an outage of the database, its schema, or our own code."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import psycopg
 from pgvector_sync.database import OUTAGE
 
 _ROW_STATES = ("22", "23", "54", "38", "39", "P0")
-"""SQLSTATE classes that one row's content can cause: data exception, constraint, limit, failing functions."""
+"""SQLSTATE classes that one row's content can cause: data, constraints, program limits, failing functions."""
 _OUT_OF_MEMORY = "53200"
 
 
 class Cause(Enum):
     ROW = auto()
-    """One row's content may be all that is wrong."""
+    """One row's content may be the cause."""
     OUTAGE = auto()
-    """The database is away, and comes back."""
+    """The database is away for now."""
     SCHEMA = auto()
-    """A column, a type, a grant: nothing that a row's content can cause."""
+    """A column, a type or a grant is wrong, which no row's content can cause."""
     OURSELVES = auto()
-    """It isn't the database's error: a bug, a time limit."""
+    """The error isn't the database's: a bug or a time limit."""
 
 
 def cause_of(error: BaseException) -> Cause:
     if not isinstance(error, psycopg.Error):
         return Cause.OURSELVES
-    if is_of_a_row(error):  # first: too long a key is an operational error to psycopg
+    if is_of_a_row(error):  # checked first: to psycopg, a key that is too long is an operational error
         return Cause.ROW
     return Cause.OUTAGE if isinstance(error, OUTAGE) else Cause.SCHEMA
 
@@ -37,6 +37,6 @@ def sqlstate_of(error: BaseException) -> str | None:
 
 
 def is_of_a_row(error: psycopg.Error) -> bool:
-    """Whether one row's content may be all that is wrong."""
+    """Whether one row's content may be the cause."""
     state = error.sqlstate or ""
     return state.startswith(_ROW_STATES) or state == _OUT_OF_MEMORY

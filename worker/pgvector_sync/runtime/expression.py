@@ -1,4 +1,4 @@
-"""Whether text or `where` fail on one row, or on every row: then it is the configuration's fault and no row's."""
+"""Check whether `text` or `where` fails on one row, or on every row, which only the configuration can cause."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from pgvector_sync.runtime.cause import is_of_a_row
 from pgvector_sync.store import rows
 from pgvector_sync.store.shape import Shape
 
-FEW = 3
-"""Rows that have to fail, with none that is read, before the expression is to blame."""
+MIN_ROWS_TO_BLAME = 3
+"""Number of rows that have to fail, with none that succeeds, before the expression is at fault."""
 SAMPLE_ROWS = 8
 HINT = "correct it in pgvector-sync.toml, then: pgvector-sync apply"
 
 
 def fault_without_rows(runtime: Runtime, shape: Shape) -> DatabaseRefuses | None:
-    """Of an expression that isn't one any more: an enum value was renamed, a function dropped, say."""
+    """Return the error of an expression that is no longer valid: an enum value was renamed, for example."""
     for name, condition in (("where", shape.wanted), ("text", shape.has_text)):
         try:
             with runtime.database.transaction(read_only=True) as connection:
@@ -36,10 +36,13 @@ def fault_without_rows(runtime: Runtime, shape: Shape) -> DatabaseRefuses | None
 def fault_on_every_row(
     runtime: Runtime, shape: Shape, error: psycopg.Error, failed: Collection[Key]
 ) -> DatabaseRefuses | None:
-    """Where these rows `failed`, none was read beside them, and a few others of the source fail as well."""
+    """Return the error of an expression that fails on the rows in `failed` and on other rows of the source.
+
+    None if any other row succeeds, or if too few rows were tried.
+    """
     sample = _sample(runtime, shape)
     results = [_reads(runtime, shape, [key]) for key in sample if key not in failed]
-    if True in results or len(failed) + results.count(False) < FEW:
+    if True in results or len(failed) + results.count(False) < MIN_ROWS_TO_BLAME:
         return None
     name = "where" if _where_fails(runtime, shape, list(failed)) else "text"
     return DatabaseRefuses(f"`{name}` fails on every row ({error.sqlstate})", sqlstate=error.sqlstate, hint=HINT)
@@ -48,27 +51,28 @@ def fault_on_every_row(
 def fault_of_slowness(
     runtime: Runtime, shape: Shape, slow: Collection[Key], quick: Sequence[Key]
 ) -> DatabaseRefuses | None:
-    """Where these rows are `slow` and now a few others are, too, even those that were `quick` before: then the
-    server is, or the expression on all rows.
+    """Return the error of an expression, or a server, that is slow on every row.
+
+    None if any other row, those that were `quick` before included, is read in time now, or if too few were tried.
     """
     try:
-        others = [*quick[:FEW], *(key for key in _sample(runtime, shape) if key not in slow)]
+        others = [*quick[:MIN_ROWS_TO_BLAME], *(key for key in _sample(runtime, shape) if key not in slow)]
     except psycopg.errors.QueryCanceled:
-        others = list(quick[:FEW])
+        others = list(quick[:MIN_ROWS_TO_BLAME])
     for key in (tried := others[:SAMPLE_ROWS]):
-        if _answers(runtime, shape, key):
+        if _is_read_in_time(runtime, shape, key):
             return None
-    if len(slow) + len(tried) < FEW:
+    if len(slow) + len(tried) < MIN_ROWS_TO_BLAME:
         return None
     return DatabaseRefuses(
         "`text` or `where` takes too long on every row (57014)",
         sqlstate="57014",
-        hint="it goes on by itself once they are read in time; see PGVECTOR_SYNC_ROW_TIMEOUT",
+        hint="the pipeline resumes once rows are read in time; see PGVECTOR_SYNC_ROW_TIMEOUT",
     )
 
 
-def _answers(runtime: Runtime, shape: Shape, key: Key) -> bool:
-    """Whether the row is read in time, whatever it says."""
+def _is_read_in_time(runtime: Runtime, shape: Shape, key: Key) -> bool:
+    """Whether the row is read in time, even if an expression fails on it."""
     try:
         with runtime.database.transaction(read_only=True, by_key=True) as connection:
             limit_statements(connection, probe_limit(runtime))
@@ -89,7 +93,7 @@ def _sample(runtime: Runtime, shape: Shape) -> list[Key]:
 
 
 def _reads(runtime: Runtime, shape: Shape, keys: Sequence[Key]) -> bool | None:
-    """None where a row says nothing: it isn't wanted, blank or gone."""
+    """Whether the rows are read. None if they have no text (excluded, blank or gone) or the schema is at fault."""
     try:
         with runtime.database.transaction(read_only=True) as connection:
             limit_statements(connection, page_limit(runtime))

@@ -1,7 +1,7 @@
-"""Keeps the leases of this process alive, and takes note of those that nobody keeps (docs/decisions/0011).
+"""Renew the leases of this process, and expire leases that are no longer renewed (docs/decisions/0011).
 
-A lease is renewed by a thread of the process that holds it. One that isn't renewed is suspected, and lost some
-seconds later: after an outage of the database, every living worker has had the time to renew its own.
+A lease is renewed by a thread of the process that holds it. A lease that isn't renewed is suspected first and lost
+some seconds later, so that after an outage of the database every living worker has time to renew its own.
 """
 
 from __future__ import annotations
@@ -25,42 +25,40 @@ from pgvector_sync.store.leases import Lease
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.batch import ChildLeasesLost, KeeperFailed, LeasesLost, LeasesNotRenewed
 
-AFTER_A_FAILURE = timedelta(seconds=1)
+RETRY_AFTER = timedelta(seconds=1)
 EXPIRE_EVERY = timedelta(seconds=1)
 
 _FAMILY = f"{platform.node()}:{uuid4().hex[:8]}"
-"""Made before a worker forks: its children have it from their parent, which so knows their leases."""
+"""Names a worker and its children, which inherit it, so that the parent knows its children's leases."""
 
 
 def holder(pid: int | None = None) -> str:
-    """Names this process, or a child of it, in its leases."""
+    """Return the name of this process, or of its child `pid`, as the holder of leases."""
     return f"{_FAMILY}:{os.getpid() if pid is None else pid}"
 
 
 def new_lease(settings: Settings, *, ends_after: timedelta | None = None) -> Lease:
-    """A lease of this process, to be taken."""
+    """Return a new lease for this process, which isn't stored yet."""
     return Lease(uuid4(), holder(), settings.expires_after, ends_after or settings.ends_after)
 
 
 @dataclass
 class Keeper:
-    """Renews what this process holds, all of it in one statement. Its thread starts with the first lease, and ends
-    when there is none.
-    """
+    """Renews all leases of this process in one statement. Its thread runs while there is a lease."""
 
     database: Database
     settings: Settings
     _kept: dict[UUID, float] = field(default_factory=dict)
-    """Leases, and when they were last renewed (time.monotonic)."""
-    _owed: dict[UUID, Callable[[Connection], object]] = field(default_factory=dict)
-    """What a batch couldn't say when it ended, because the database was away."""
+    """Time of the last renewal per lease (`time.monotonic()`)."""
+    _postponed: dict[UUID, Callable[[Connection], object]] = field(default_factory=dict)
+    """Per lease, the last transaction of a batch or run that ended while the database was away."""
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _wake: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
     @contextmanager
     def keeping(self, lease: UUID) -> Iterator[None]:
-        """Renews a lease that was just taken until the block ends."""
+        """Renew a lease, which was just taken, until the block ends."""
         with self._lock:
             self._kept[lease] = time.monotonic()
             self._start()
@@ -68,13 +66,13 @@ class Keeper:
             yield
         finally:
             with self._lock:
-                if lease not in self._owed:
+                if lease not in self._postponed:
                     self._kept.pop(lease, None)
 
-    def say_later(self, lease: UUID, action: Callable[[Connection], object]) -> None:
-        """Does `action` as soon as the database is back, and keeps the lease until then."""
+    def do_later(self, lease: UUID, action: Callable[[Connection], object]) -> None:
+        """Call `action` in a transaction as soon as the database is back, and keep the lease until then."""
         with self._lock:
-            self._owed[lease] = action
+            self._postponed[lease] = action
             self._kept.setdefault(lease, 0.0)
             self._start()
         self._wake.set()
@@ -96,7 +94,7 @@ class Keeper:
             pause = self.settings.renew_every
             try:
                 self._renew()
-                self._say()
+                self._do_postponed()
             except psycopg.errors.UndefinedTable:
                 self._give_up()  # the schema was removed
             except psycopg.Error as error:
@@ -104,15 +102,15 @@ class Keeper:
                     self._give_up()
                     continue
                 emit(LeasesNotRenewed(sqlstate=error.sqlstate))
-                pause = min(AFTER_A_FAILURE, pause)
+                pause = min(RETRY_AFTER, pause)
             except Exception as error:  # noqa: BLE001
-                emit(KeeperFailed(error=error))  # a bug of ours must not end every batch of this process
+                emit(KeeperFailed(error=error))  # a bug must not end every batch of this process
 
     def _renew(self) -> None:
-        began = time.monotonic()
-        young = began - self.settings.renew_every.total_seconds() / 2
+        started = time.monotonic()
+        recent = started - self.settings.renew_every.total_seconds() / 2
         with self._lock:
-            old = [lease for lease, renewed in self._kept.items() if renewed <= young]
+            old = [lease for lease, renewed in self._kept.items() if renewed <= recent]
         if not old:
             return
         with self.database.transaction(silence=self.settings.grace) as connection:
@@ -120,39 +118,39 @@ class Keeper:
         with self._lock:
             for lease in set(old) & self._kept.keys():
                 if lease in renewed:
-                    self._kept[lease] = began
-                elif lease not in self._owed:
-                    del self._kept[lease]  # lost, or at its end: nothing renews it any more
+                    self._kept[lease] = started
+                elif lease not in self._postponed:
+                    del self._kept[lease]  # lost, or too old to be renewed
 
-    def _say(self) -> None:
+    def _do_postponed(self) -> None:
         with self._lock:
-            owed = dict(self._owed)
-        for lease, action in owed.items():
+            postponed = dict(self._postponed)
+        for lease, action in postponed.items():
             with self.database.transaction(silence=self.settings.grace) as connection:
                 action(connection)
             with self._lock:
-                self._owed.pop(lease, None)
+                self._postponed.pop(lease, None)
                 self._kept.pop(lease, None)
 
     def _give_up(self) -> None:
         with self._lock:
             self._kept.clear()
-            self._owed.clear()
+            self._postponed.clear()
 
 
 @dataclass
 class Expiry:
-    """Looks for leases that nobody renews, once a second. Relay, tick and `sync` have one."""
+    """Expires leases that are no longer renewed, once per second. Used by the relay, the tick and `sync`."""
 
     database: Database
     settings: Settings
-    _looked_at: float = 0.0
+    _checked_at: float = 0.0
 
     def __call__(self) -> None:
         now = time.monotonic()
-        if now - self._looked_at < EXPIRE_EVERY.total_seconds():
+        if now - self._checked_at < EXPIRE_EVERY.total_seconds():
             return
-        self._looked_at = now
+        self._checked_at = now
         grace = self.settings.grace
         with self.database.transaction(read_only=True) as connection:
             if not leases.silent(connection, grace=grace):
@@ -162,8 +160,8 @@ class Expiry:
             emit(LeasesLost(leases=lost))
 
 
-def bury(database: Database, pid: int) -> None:
-    """Gives the rows of a dead child to others at once."""
-    lost = database.retry_on_lock_conflict(lambda connection: leases.lose(connection, holder(pid)))
+def lose_leases_of_child(database: Database, pid: int) -> None:
+    """Release the rows of a dead child process to other workers at once."""
+    lost = database.patiently(lambda connection: leases.lose(connection, holder(pid)))
     if lost:
         emit(ChildLeasesLost(leases=lost, pid=pid))

@@ -1,7 +1,7 @@
-"""Which periodic work is there? One file per job, and the two lists of them.
+"""Which periodic jobs exist? One file per job, and the two lists of them.
 
-To add a job, write a file with `JOB = Job(name, every, run_once)`, list it here, and test it by what it leaves
-behind or by the event that it emits.
+To add a job, write a file with `JOB = Job(name, every, run_once)` and list it here. Test its effect or the event
+that it emits.
 """
 
 from __future__ import annotations
@@ -18,6 +18,6 @@ from pgvector_sync.engine.jobs.job import Job, Jobs
 __all__ = ["ALL", "URGENT", "Job", "Jobs"]
 
 URGENT = (schema_watch.JOB,)
-"""Jobs that can't wait while beat is down (G15): the elected relay runs these as well."""
+"""Jobs that can't wait while beat is down (G15). The elected relay runs them as well."""
 ALL = (*URGENT, start_reconciles.JOB, forget_history.JOB, discard_dead_letters.JOB, forget_rates.JOB)
-"""Jobs that beat's tick and `sync` run."""
+"""Jobs that run in beat's tick and in `sync`."""

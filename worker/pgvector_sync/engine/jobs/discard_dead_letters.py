@@ -1,4 +1,4 @@
-"""Discard dead letters that are older than the settings keep them, if these say so."""
+"""Discard dead letters that are older than `PGVECTOR_SYNC_DISCARD_DEAD_LETTERS_AFTER`, if it is set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Forget runs, and figures of drift, that are older than the settings keep them."""
+"""Delete ended runs and counts of drift that are older than `PGVECTOR_SYNC_KEEP_RUNS` and `…_KEEP_DRIFT`."""
 
 from __future__ import annotations
 

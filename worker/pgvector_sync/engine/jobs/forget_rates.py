@@ -1,4 +1,4 @@
-"""Forget the rows per minute of more than an hour ago; `status` estimates from the last hour's."""
+"""Delete the rows per minute of more than an hour ago. `status` estimates from the last hour."""
 
 from __future__ import annotations
 

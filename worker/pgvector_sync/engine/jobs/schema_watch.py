@@ -1,4 +1,4 @@
-"""Compare what is installed with what each pipeline needs (G15); see `engine.watch`."""
+"""Compare the installed schema with what each pipeline needs (G15); see `engine.watch`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Start the reconciliations that are due by their pipelines' schedules.
 
-The database says when the last one began and what time it is: two processes start one, and a day without any
-process is made up for by one reconciliation.
+The database decides by its own clock and by the start of the last one. So two processes start only one, and a day
+without any process is followed by one reconciliation.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from pgvector_sync.telemetry.events.runs import ReconcileDue, ReconcileNotStarte
 def run_once(database: Database, _settings: Settings) -> None:
     with database.transaction(read_only=True) as connection:
         due = schedule.due(connection)
-    for pipeline, wanted, deep in due:
+    for pipeline, planned, deep in due:
         try:
-            gently = Reconcile(
+            request = Reconcile(
                 deep=deep,
-                page_rows=wanted.page_rows,
-                database_share=wanted.database_share,
-                window=wanted.window,
+                page_rows=planned.page_rows,
+                database_share=planned.database_share,
+                window=planned.window,
             )
-            request_reconcile(database, pipeline, gently)
-        except (Refused, DatabaseRefuses, *LOCK_CONFLICT):
-            continue  # one is running, the pipeline is being removed, or its source is locked
+            request_reconcile(database, pipeline, request)
+        except (Refused, DatabaseRefuses, *IN_THE_WAY):
+            continue  # another one is running, the pipeline is being removed, or its source is locked
         except OUTAGE:
             raise
-        except psycopg.Error as error:  # its source is gone or closed to us: the other pipelines don't wait for it
+        except psycopg.Error as error:  # its source is gone or closed to us; continue with the other pipelines
             emit(ReconcileNotStarted(pipeline=pipeline, sqlstate=error.sqlstate))
             continue
         emit(ReconcileDue(pipeline=pipeline, deep=deep))

@@ -1,8 +1,8 @@
-"""The schema watch: is what is installed still what each pipeline needs?
+"""The schema watch: does the installed schema still match what each pipeline needs?
 
-Columns and tables are renamed and swapped; triggers are lost in a restore, disabled, dropped. Several times per
-minute one process compares, shows what is wrong in the pipeline's state, repairs what needs no decision, and has
-all texts compared wherever changes may have been missed (G15).
+Columns and tables are renamed and swapped. Triggers are lost in a restore, disabled or dropped. Several times per
+minute one process compares, shows problems in the pipeline's state, repairs what needs no decision, and starts a
+deep reconciliation if changes may have been missed (G15).
 """
 
 from __future__ import annotations
@@ -34,65 +34,65 @@ from pgvector_sync.telemetry.events.schema import (
 __all__ = ["Problem", "Verdict", "judge", "look_now", "note", "verdict_of", "verdicts"]
 
 REPAIR_LOCK_TIMEOUT = timedelta(milliseconds=200)
-"""How long installing a trigger waits for writers of a source, and they behind it; the next look tries again."""
+"""How long installing a trigger waits for writers of a source, which in turn wait behind it."""
 
 
 REFUSING = ("column", "identity", "rule")
-"""Demands of a target that no write satisfies; what else is wrong with one has words of its own."""
+"""Kinds of demands that no write satisfies. Other problems of a target are reported separately."""
 
 
 def look_now(database: Database, pipeline: str | None = None) -> list[Verdict]:
-    """Compares, repairs, stores what is left, and starts the deep reconciliations that are owed.
+    """Compare, repair, store the remaining problems, and start the deep reconciliations that are needed.
 
-    Returns the verdicts after the repair, of all pipelines or one.
+    Returns the verdicts after the repair, for all pipelines or for one.
     """
     with database.transaction() as connection:
-        found = verdicts(connection)
-    if repairable := [verdict for verdict in found if verdict.repairable]:
+        judged = verdicts(connection)
+    if repairable := [verdict for verdict in judged if verdict.repairable]:
         for source_id in sorted({verdict.facts.source.id for verdict in repairable}):
             _repair(database, source_id)
         with database.transaction() as connection:
-            found = verdicts(connection)
-    for verdict in found:
+            judged = verdicts(connection)
+    for verdict in judged:
         _note(database, verdict)
-    for verdict in found:
+    for verdict in judged:
         if (verdict.facts.recheck or verdict.missed) and verdict.problem is None:
             _recheck(database, verdict)
     with database.transaction() as connection:
         watch.forget_unread(connection)
         _repair_sequences(connection)
-    return [verdict for verdict in found if pipeline in (None, verdict.facts.name)]
+    return [verdict for verdict in judged if pipeline in (None, verdict.facts.name)]
 
 
 def verdicts(connection: Connection) -> list[Verdict]:
-    """What is wrong with every pipeline, now. Changes nothing."""
-    found = watch.read_facts(connection)
+    """Return what is wrong with each pipeline now. Changes nothing."""
+    every = watch.read_facts(connection)
     refusing = {
         pipeline.id: [demand for demand in demands(connection, pipeline) if demand.kind in REFUSING]
         for pipeline in pipelines.all_pipelines(connection)
     }
-    strange = {
+    untrusted = {
         facts.id: strangers(connection, facts.source, facts.read_columns, facts.needs, facts.target)
-        for facts in found
+        for facts in every
     }
-    return judge(found, connection.info.server_version, refusing, strange)
+    return judge(every, connection.info.server_version, refusing, untrusted)
 
 
 def verdict_of(connection: Connection, pipeline: Pipeline) -> Verdict | None:
-    """What is wrong with one pipeline, now; None while it is being removed."""
-    return next((found for found in verdicts(connection) if found.facts.id == pipeline.id), None)
+    """Return what is wrong with one pipeline now, or None while it is being removed."""
+    return next((verdict for verdict in verdicts(connection) if verdict.facts.id == pipeline.id), None)
 
 
 def note(connection: Connection, verdict: Verdict) -> bool:
-    """Stores what was found, in a transaction of the caller's; False if it was known already."""
+    """Store a verdict in the caller's transaction. Returns False if it was stored already."""
     return watch.note(
         connection, verdict.facts, problem=verdict.reason, stops=verdict.stops, missed=verdict.missed
     )
 
 
 def _note(database: Database, verdict: Verdict) -> None:
-    known, found = verdict.facts, (verdict.reason, verdict.stops)
-    if (known.problem, known.problem_stops) == found and (known.recheck or not verdict.missed):
+    known, current = verdict.facts, (verdict.reason, verdict.stops)
+    if (known.problem, known.problem_stops) == current and (known.recheck or not verdict.missed):
         return
     if database.retry_on_lock_conflict(lambda connection: note(connection, verdict)):
         if verdict.reason is not None:
@@ -102,50 +102,52 @@ def _note(database: Database, verdict: Verdict) -> None:
 
 
 def _repair(database: Database, source_id: int) -> None:
-    """Installs the triggers of one source, if that is still necessary. What can't be done stays a problem."""
+    """Install the triggers of one source if that is still necessary. If it isn't possible, the problem remains."""
     try:
         with database.transaction(lock_timeout=REPAIR_LOCK_TIMEOUT, durable=True) as connection:
-            locks.lock_drain(connection)  # as `apply` and `remove` do: neither is half done while we look again
-            same = [found for found in verdicts(connection) if found.facts.source.id == source_id]
-            if not same or not all(found.repairable for found in same):
+            locks.lock_drain(
+                connection
+            )  # as in `apply` and `remove`, so that neither is half done while we check again
+            same_source = [verdict for verdict in verdicts(connection) if verdict.facts.source.id == source_id]
+            if not same_source or not all(verdict.repairable for verdict in same_source):
                 return
-            wanted = same[0].capture
-            if wanted is None:
+            capture = same_source[0].capture
+            if capture is None:
                 return
-            triggers.install(connection, wanted)
-            for found in same:
-                watch.note(connection, found.facts, problem=None, stops=False, missed=found.missed)
-    except LOCK_CONFLICT:
+            triggers.install(connection, capture)
+            for verdict in same_source:
+                watch.note(connection, verdict.facts, problem=None, stops=False, missed=verdict.missed)
+    except IN_THE_WAY:
         return
     except psycopg.errors.InsufficientPrivilege:
-        return  # a worker's role may not; `apply` is run by one that may
-    emit(TriggersInstalled(source=same[0].facts.source.label))
+        return  # a worker's role lacks the privilege; `apply` is run by a role that has it
+    emit(TriggersInstalled(source=same_source[0].facts.source.label))
 
 
 def _recheck(database: Database, verdict: Verdict) -> None:
-    """Starts the deep reconciliation that is owed; while another runs, the next look tries again."""
+    """Start a deep reconciliation. While another one runs, the next check tries again."""
     if verdict.facts.state is State.PAUSED:
         return
     with database.transaction(read_only=True) as connection:
-        found = pipelines.find_pipeline(connection, verdict.facts.name)
-    if found is None:
+        pipeline = pipelines.find_pipeline(connection, verdict.facts.name)
+    if pipeline is None:
         return
-    share = found.options.reconcile.database_share
+    share = pipeline.options.reconcile.database_share
     try:
-        started = request_reconcile(database, found.name, Reconcile(deep=True, database_share=share))
-    except (Refused, DatabaseRefuses, *LOCK_CONFLICT):
+        started = request_reconcile(database, pipeline.name, Reconcile(deep=True, database_share=share))
+    except (Refused, DatabaseRefuses, *IN_THE_WAY):
         return
     except OUTAGE:
         raise
     except psycopg.Error as error:
-        emit(ReconcileNotStarted(pipeline=found.name, sqlstate=error.sqlstate))
+        emit(ReconcileNotStarted(pipeline=pipeline.name, sqlstate=error.sqlstate))
         return
     if not started.joined:
-        emit(ReconcileDue(pipeline=found.name, deep=True))
+        emit(ReconcileDue(pipeline=pipeline.name, deep=True))
 
 
 def _repair_sequences(connection: Connection) -> None:
-    """After a logical replication upgrade they would give out ids that are taken."""
+    """Move sequences that would return used ids, as they do after an upgrade by logical replication."""
     for behind in watch.sequences(connection, repair=True):
         if behind.repaired:
             emit(SequenceRepaired(sequence=behind.table))

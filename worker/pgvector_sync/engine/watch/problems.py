@@ -1,4 +1,4 @@
-"""What stands between a pipeline and its rows, in words, with the command that repairs it. Pure."""
+"""Describe what keeps a pipeline from its rows, with the command that repairs it. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from types import MappingProxyType
 from psycopg import sql
 
 from pgvector_sync.capture.faults import MISSING, Fault, FaultKind, faults
-from pgvector_sync.capture.triggers import of_stored
+from pgvector_sync.capture.triggers import expected_capture
 from pgvector_sync.model import State
 from pgvector_sync.store.shape import same_keys
 from pgvector_sync.store.target_table import Demand
@@ -23,13 +23,13 @@ _KINDS = {"v": "a view", "m": "a materialized view", "f": "a foreign table"}
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One difference between what is there and what a pipeline needs."""
+    """One difference between the installed schema and what a pipeline needs."""
 
     what: str
     command: str
-    """That repairs it; a command or statement, or what has to be done in words."""
+    """The command or statement that repairs it, or a description of what to do."""
     stops: bool = True
-    """Nothing can be read, embedded or stored until it is repaired; else only changes are missed."""
+    """Whether nothing can be read, embedded or stored until it is repaired. Otherwise only changes are missed."""
 
     def __str__(self) -> str:
         verb = "run " if self.command.startswith(("pgvector-sync", "ALTER", "CREATE")) else ""
@@ -39,40 +39,40 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the watch thinks of one pipeline."""
+    """The schema watch's result for one pipeline."""
 
     facts: Facts
     of_source: tuple[Problem, ...]
     of_target: tuple[Problem, ...]
     of_triggers: tuple[Problem, ...]
     capture: Capture | None
-    """What should be installed; None where that can't be."""
+    """The triggers that should be installed, or None if they can't be."""
     faults: tuple[Fault, ...]
 
     @property
     def problem(self) -> Problem | None:
-        """The one to repair first."""
+        """The problem to repair first."""
         every = (*self.of_source, *self.of_target, *self.of_triggers)
         return next((problem for problem in every if problem.stops), next(iter(every), None))
 
     @property
     def reason(self) -> str | None:
-        """As the pipeline's state shows it."""
+        """The problem as `status` shows it."""
         return None if self.problem is None else str(self.problem)
 
     @property
     def stops(self) -> bool:
-        """Nothing can be embedded until the problem is repaired."""
+        """Whether nothing can be embedded until the problem is repaired."""
         return self.problem is not None and self.problem.stops
 
     @property
     def missed(self) -> bool:
-        """Changes may have been missed, or were captured without their key: all texts have to be compared."""
+        """Whether changes may have been missed, or captured without their key: all texts must be compared."""
         return self.facts.unread or any(fault.kind in MISSING for fault in self.faults)
 
     @property
     def repairable(self) -> bool:
-        """Triggers can be installed without a person's decision. A disabled one may be meant."""
+        """Whether triggers can be installed without asking. A disabled trigger may be intended."""
         kinds = {fault.kind for fault in self.faults}
         wanted = {FaultKind.ABSENT, FaultKind.REBOUND, FaultKind.UNSWEPT}
         sound = not any(problem.stops for problem in self.of_source)
@@ -85,16 +85,19 @@ def judge(
     refusing: Mapping[int, Sequence[Demand]] = MappingProxyType({}),
     strangers: Mapping[int, Sequence[Stranger]] = MappingProxyType({}),
 ) -> list[Verdict]:
-    """`every` holds all pipelines of each source that is in it; those that are being removed are passed over.
+    """Return a verdict per pipeline, except for those that are being removed.
 
-    `refusing` holds, by pipeline, what makes a target refuse every write, `strangers` whose code would run.
+    `every` must contain all pipelines of a source. By pipeline id, `refusing` holds what makes the target refuse
+    every write, and `strangers` the roles whose code would run with our privileges.
     """
     verdicts = []
     for facts in every:
         if facts.state is State.REMOVING:
             continue
-        capture = of_stored([other for other in every if other.source.id == facts.source.id], server_version)
-        found = tuple(faults(capture, facts.triggers)) if capture is not None else ()
+        capture = expected_capture(
+            [other for other in every if other.source.id == facts.source.id], server_version
+        )
+        differences = tuple(faults(capture, facts.triggers)) if capture is not None else ()
         verdicts.append(
             Verdict(
                 facts,
@@ -108,9 +111,9 @@ def judge(
                     *_of_target(facts, refusing.get(facts.id, ())),
                     *_of_strangers(strangers.get(facts.id, ()), of_target=True),
                 ),
-                of_triggers=tuple(_of_triggers(facts, capture, found)),
+                of_triggers=tuple(_of_triggers(facts, capture, differences)),
                 capture=capture,
-                faults=found,
+                faults=differences,
             )
         )
     return verdicts
@@ -124,16 +127,16 @@ def _of_table(facts: Facts) -> Iterator[Problem]:
         if elsewhere:
             yield Problem(
                 f"there is no table {label}; its triggers are on {', '.join(elsewhere)} now",
-                f"rename it back, or name it as the source of another pipeline and {remove}",
+                f"rename it back, or make it the source of another pipeline and {remove}",
             )
         else:
             yield Problem(f"there is no table {label}", f"restore it, or {remove}")
     elif facts.table.kind in _KINDS:
-        yield Problem(f"{label} is {_KINDS[facts.table.kind]} now", f"put the table back, or {remove}")
+        yield Problem(f"{label} is now {_KINDS[facts.table.kind]}", f"restore the table, or {remove}")
 
 
-def _of_strangers(found: Sequence[Stranger], *, of_target: bool) -> Iterator[Problem]:
-    for stranger in found:
+def _of_strangers(strangers: Sequence[Stranger], *, of_target: bool) -> Iterator[Problem]:
+    for stranger in strangers:
         if stranger.of_target is of_target:
             yield Problem(stranger.words, stranger.advice)
 
@@ -144,17 +147,19 @@ def _of_key(facts: Facts) -> Iterator[Problem]:
     label, types = facts.source.label, facts.table.types
     gone = [column.name for column in facts.source.key if column.name not in types]
     if gone:
-        yield Problem(f"{label} has no key column {', '.join(gone)} any more", APPLY)
+        yield Problem(f"{label} no longer has key column {', '.join(gone)}", APPLY)
         return
     for column in facts.source.key:
         now = types[column.name]
         if now != column.type:
-            # longer texts fit into the pipeline's own columns or fail alone; a wider number doesn't fit
+            # longer texts fit into the target's columns or fail row by row, but wider numbers don't fit
             stops = same_keys(now) != same_keys(column.type) or column.type.startswith(("small", "int", "num"))
-            yield Problem(f"key column {column.name} of {label} is {now} now, and was {column.type}", APPLY, stops)
+            yield Problem(
+                f"key column {column.name} of {label} is now {now} instead of {column.type}", APPLY, stops
+            )
     if not facts.table.keyed:
         key = ", ".join(column.name for column in facts.source.key)
-        yield Problem(f"({key}) is not a unique NOT NULL key of {label} any more", "restore its primary key")
+        yield Problem(f"({key}) is no longer a unique NOT NULL key of {label}", "restore its primary key")
 
 
 def _of_columns(facts: Facts) -> Iterator[Problem]:
@@ -165,10 +170,10 @@ def _of_columns(facts: Facts) -> Iterator[Problem]:
     if not gone:
         return
     others = {name for trigger in facts.triggers for name in trigger.watched} - set(facts.read_columns)
-    renamed = f" (its trigger watches {', '.join(sorted(others))} now: was it renamed?)" if others else ""
+    renamed = f" (its trigger now watches {', '.join(sorted(others))}: was it renamed?)" if others else ""
     yield Problem(
-        f"{facts.source.label} has no column {', '.join(gone)} any more{renamed}",
-        "change `text` or `where` of the pipeline in pgvector-sync.toml, then run `pgvector-sync apply`",
+        f"{facts.source.label} no longer has column {', '.join(gone)}{renamed}",
+        "correct `text` or `where` of the pipeline in pgvector-sync.toml, then run `pgvector-sync apply`",
     )
 
 
@@ -181,7 +186,7 @@ def _of_target(facts: Facts, refusing: Sequence[Demand]) -> Iterator[Problem]:
         yield Problem(f"there is no table {label}", APPLY)
         return
     if facts.target_stranger is not None:
-        # writing to it would execute triggers of its owner's, with a worker's rights
+        # writing to it would run its owner's triggers with the worker's privileges
         stranger, owner = facts.target_stranger
         table = sql.Identifier(*facts.target).as_string()
         yield Problem(
@@ -191,46 +196,46 @@ def _of_target(facts: Facts, refusing: Sequence[Demand]) -> Iterator[Problem]:
     vector = types.get("embedding", "nothing").rpartition(".")[2]
     if vector != facts.vector_type:
         yield Problem(
-            f"{label} holds {vector}, and the pipeline makes {facts.vector_type}",
-            f"change the column back, or `pgvector-sync remove {facts.name}` and apply again",
+            f"{label} holds {vector}, but the pipeline needs {facts.vector_type}",
+            f"change the column's type back, or run `pgvector-sync remove {facts.name}` and apply again",
         )
     gone = [column.name for column in facts.source.key if column.name not in types]
     if gone:
-        yield Problem(f"{label} has no column {', '.join(gone)} any more", APPLY)
+        yield Problem(f"{label} no longer has column {', '.join(gone)}", APPLY)
     for demand in () if gone else refusing:
         yield Problem(f"{label} refuses every write: {demand.words}", demand.advice)
 
 
-def _of_triggers(facts: Facts, capture: Capture | None, found: Sequence[Fault]) -> Iterator[Problem]:
-    """Grouped: however many partitions a fault has, it is one."""
+def _of_triggers(facts: Facts, capture: Capture | None, faults: Sequence[Fault]) -> Iterator[Problem]:
+    """Group faults of the same kind, so that many partitions cause only one problem."""
     if capture is None:
         return
-    label, unnoticed = facts.source.label, "changes are not captured"
-    absent = [fault.trigger for fault in found if fault.kind is FaultKind.ABSENT]
-    silent = [fault for fault in found if fault.kind is FaultKind.SILENT]
-    rebound = [fault for fault in found if fault.kind is FaultKind.REBOUND]
+    label, effect = facts.source.label, "changes are not captured"
+    absent = [fault.trigger for fault in faults if fault.kind is FaultKind.ABSENT]
+    silent = [fault for fault in faults if fault.kind is FaultKind.SILENT]
+    rebound = [fault for fault in faults if fault.kind is FaultKind.REBOUND]
     if absent:
-        yield Problem(f"{label} lacks {', '.join(sorted(absent))}: {unnoticed}", APPLY, stops=False)
+        yield Problem(f"{label} lacks {', '.join(sorted(absent))}: {effect}", APPLY, stops=False)
     if silent:
         names = sorted({fault.trigger for fault in silent})
         places = sorted({(fault.schema, fault.table) for fault in silent})
         where = ".".join(places[0]) + (f" and {len(places) - 1} other tables" if len(places) > 1 else "")
         yield Problem(
-            f"{', '.join(names)} on {where} {'are' if len(names) > 1 else 'is'} disabled: {unnoticed}",
+            f"{', '.join(names)} on {where} {'are' if len(names) > 1 else 'is'} disabled: {effect}",
             enable(silent[0], replicated=capture.replicated) if len(silent) == 1 else APPLY,
             stops=False,
         )
     for fault in rebound:
         yield Problem(
             f"{fault} watches {', '.join(fault.watched) or 'nothing'} instead of {', '.join(capture.tracked)}, "
-            f"since columns were renamed: {unnoticed}",
+            f"because columns were renamed: {effect}",
             APPLY,
             stops=False,
         )
 
 
 def enable(fault: Fault, *, replicated: bool) -> str:
-    """The statement that makes a disabled trigger fire again."""
+    """Return the statement that enables a disabled trigger again."""
     how = "ENABLE ALWAYS TRIGGER" if replicated else "ENABLE TRIGGER"
     table, trigger = sql.Identifier(fault.schema, fault.table), sql.Identifier(fault.trigger)
     return f"ALTER TABLE {table.as_string()} {how} {trigger.as_string()};"
