@@ -1,4 +1,4 @@
-"""One bad row is one bad row: it is found and parked with its reason, and everybody else passes."""
+"""One bad row is one bad row: it is found and parked with its reason, and all others pass."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.steps import Steps
 from support.synced import TEXT_LIMIT
 
 
-def test_a_text_over_the_limit_is_parked_unfetched_and_the_others_pass(docs: Steps) -> None:
+def test_a_text_over_the_limit_is_parked_without_being_read_and_the_others_pass(docs: Steps) -> None:
     docs.insert(_1="x" * TEXT_LIMIT, _2="y" * (TEXT_LIMIT + 1), _3="z")
     outcome = docs.process()
     assert outcome is not None
@@ -34,7 +34,7 @@ def test_a_text_that_grows_over_the_limit_keeps_its_last_vector_and_is_shown_as_
 
 @pytest.fixture
 def numbers(docs: Steps) -> Steps:
-    """Its text divides by a number in the note: zero makes the expression fail on that row."""
+    """A pipeline whose text divides by a number in the note, so that zero makes the expression fail on that row."""
     docs.synced.declare(text={"sql": "body || (100 / coalesce(note, '1')::int)"})
     docs.synced.apply()
     docs.synced.sync()
@@ -58,7 +58,7 @@ def test_a_row_on_which_the_expression_fails_is_parked_and_the_others_pass(numbe
     numbers.synced.exact()
 
 
-def test_a_row_on_which_the_expression_begins_to_fail_during_the_call_holds_up_nobody(numbers: Steps) -> None:
+def test_a_row_on_which_the_expression_begins_to_fail_during_the_call_holds_up_no_other(numbers: Steps) -> None:
     numbers.insert(_1="one", _2="two", _3="three")
     outcome = numbers.process(during=lambda: numbers.synced.run("UPDATE docs SET note = '0' WHERE id = 2"))
     assert outcome is not None
@@ -110,7 +110,7 @@ def test_another_content_has_attempts_of_its_own(docs: Steps, worker: Callable[.
 
 @pytest.fixture
 def dead(docs: Steps) -> Steps:
-    """Row 1 is a dead letter: the endpoint refuses its text. It has heard of it three times, the probe among them."""
+    """Row 1 is a dead letter: the endpoint rejects its text. It was called three times, the probe included."""
     docs.synced.endpoint.fail(status=400, marker="poison")
     docs.insert(_1="poison")
     docs.process()
@@ -196,7 +196,7 @@ def test_a_row_that_changes_while_it_is_refused_is_not_parked_but_tried_again(do
 
 
 @pytest.mark.slow
-def test_a_text_of_hundreds_of_megabytes_is_parked_and_holds_up_nobody(docs: Steps) -> None:
+def test_a_text_of_hundreds_of_megabytes_is_parked_and_holds_up_no_other(docs: Steps) -> None:
     # beyond 256 MB not even a regular expression can look at it
     docs.synced.run("INSERT INTO docs VALUES (1, repeat('huge ', 60000000)), (2, 'small')")
     outcome = docs.process()

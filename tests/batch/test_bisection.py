@@ -1,4 +1,4 @@
-"""Bisection: what finding bad rows costs, that nobody else waits for it, and that nobody is blamed for the provider."""
+"""Bisection: what finding bad rows costs, that no other row waits for it, and that no row is parked for an outage."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_each_refused_row_costs_twice_the_logarithm_of_the_batch_and_all_others_
     outcome = docs.process()
     assert outcome is not None
     assert (outcome.stored, outcome.parked, outcome.released) == (256 - len(poison), len(poison), 0)
-    # two requests a cut, one probe before the first cut, and one before each row is blamed
+    # two requests per cut, one probe before the first cut, and one before each row is held responsible
     extra = docs.synced.endpoint.calls.requests - 1
     assert extra <= 2 * len(poison) * math.log2(256) + 1 + len(poison)
     only_dead_letters_remain(docs, poison)
@@ -50,7 +50,7 @@ def test_each_refused_row_costs_twice_the_logarithm_of_the_batch_and_all_others_
     [{"kind": "status", "status": 500}, {"kind": "reset"}, {"kind": "reset_mid_body"}, {"kind": "nan"}],
     ids=lambda how: how["kind"],
 )
-def test_a_row_on_which_the_provider_always_fails_is_parked_after_its_attempts_and_holds_up_nobody(
+def test_a_row_on_which_the_provider_always_fails_is_parked_after_its_attempts_and_holds_up_no_other(
     docs: Steps, worker: Callable[..., Steps], how: dict[str, object]
 ) -> None:
     docs.synced.endpoint.fail(marker="poison", **how)
@@ -71,7 +71,7 @@ def test_a_row_on_which_the_provider_always_fails_is_parked_after_its_attempts_a
 
 @pytest.fixture
 def hurried(docs: Steps, worker: Callable[..., Steps]) -> Callable[..., Steps]:
-    """Makes a worker that waits `provider_timeout` seconds for an answer, and whose connection is open already."""
+    """Return a factory of workers whose connection is open already, and whose calls end after `provider_timeout` seconds."""
 
     def make(*, provider_timeout: float = 0.1, **settings: object) -> Steps:
         made = worker(provider_timeout=provider_timeout, **settings)
@@ -84,7 +84,7 @@ def hurried(docs: Steps, worker: Callable[..., Steps]) -> Callable[..., Steps]:
 
 
 @pytest.mark.parametrize("key", [1, 64])
-def test_a_row_on_which_the_provider_hangs_is_found_in_one_pass_and_holds_up_nobody(
+def test_a_row_on_which_the_provider_hangs_is_found_in_one_pass_and_holds_up_no_other(
     docs: Steps, hurried: Callable[..., Steps], key: int
 ) -> None:
     insert(docs, 64, poison=[key])
@@ -117,7 +117,7 @@ def test_rows_on_which_the_provider_hangs_are_parked_in_the_end_though_a_pass_ha
 
 
 @pytest.mark.slow
-def test_a_row_is_not_blamed_for_taking_longer_than_the_time_that_one_that_hangs_has_left(
+def test_a_row_is_not_held_responsible_for_taking_longer_than_the_time_left_by_a_hanging_one(
     docs: Steps, hurried: Callable[..., Steps]
 ) -> None:
     once = hurried(provider_timeout=0.5, deadline=1.5, attempts=1)
@@ -171,7 +171,7 @@ def test_a_provider_that_begins_to_refuse_everything_in_mid_bisection_costs_no_r
 
 
 @pytest.mark.parametrize(("after", "requests"), [(0, 2), (1, 2 + 8 + 1)])
-def test_an_outage_in_mid_bisection_is_an_outage_and_found_before_anybody_is_blamed(
+def test_an_outage_during_a_bisection_is_noticed_before_a_row_is_held_responsible(
     docs: Steps, after: int, requests: int
 ) -> None:
     docs.synced.endpoint.fail(status=400, marker="poison")

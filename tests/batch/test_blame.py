@@ -1,4 +1,4 @@
-"""A row's fault isn't the provider's, whatever status it is answered with, and holds up nobody."""
+"""A failure that one row causes, whatever its status, parks that row and doesn't stop the pipeline."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIREWALL = {
     [FIREWALL, *({"status": status, "code": "odd"} for status in (401, 402, 404, 405, 406, 410, 424, 451))],
     ids=lambda answer: str(answer["status"]),
 )
-def test_any_refusal_of_one_text_among_good_ones_parks_its_row_and_stops_nothing(
+def test_any_rejection_of_one_text_among_good_ones_parks_its_row_and_stops_nothing(
     docs: Steps, answer: dict[str, object]
 ) -> None:
     docs.synced.endpoint.fail(marker="poison", **answer)
@@ -36,7 +36,7 @@ def test_any_refusal_of_one_text_among_good_ones_parks_its_row_and_stops_nothing
     assert str(answer["status"]) in docs.work(7, "error_message")
 
 
-def test_the_same_refusal_of_every_text_stops_the_pipeline_and_parks_nobody(docs: Steps) -> None:
+def test_the_same_rejection_of_every_text_stops_the_pipeline_and_parks_no_row(docs: Steps) -> None:
     docs.synced.endpoint.fail(**FIREWALL)
     docs.insert(_1="one", _2="two")
     docs.process()
@@ -44,7 +44,7 @@ def test_the_same_refusal_of_every_text_stops_the_pipeline_and_parks_nobody(docs
     assert docs.synced.dead() == []
 
 
-def test_a_rate_limit_that_hits_one_text_only_starves_nobody(docs: Steps, worker: Callable[..., Steps]) -> None:
+def test_a_rate_limit_that_hits_one_text_only_starves_no_other(docs: Steps, worker: Callable[..., Steps]) -> None:
     quick = worker(attempts=3, backoff_first=0.01)
     docs.synced.endpoint.fail(status=429, code="odd", marker="poison")
     docs.synced.run(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {ROWS}) AS i")
@@ -59,7 +59,7 @@ def test_a_rate_limit_that_hits_one_text_only_starves_nobody(docs: Steps, worker
     assert len(docs.synced.vectors()) == ROWS - 1
 
 
-def test_a_bad_row_at_the_head_of_the_live_lane_starves_nobody_behind_it(docs: Steps) -> None:
+def test_a_bad_row_at_the_head_of_the_live_lane_starves_no_row_behind_it(docs: Steps) -> None:
     docs.synced.endpoint.fail(status=503)
     docs.insert(_1="poison")
     docs.process()

@@ -39,7 +39,7 @@ RENAMED = (
 
 
 @pytest.mark.parametrize("count", [1, ROWS])
-def test_an_enum_value_renamed_under_where_stops_the_pipeline_and_parks_nobody(
+def test_an_enum_value_renamed_under_where_stops_the_pipeline_and_parks_no_row(
     articles: Steps, count: int
 ) -> None:
     rename(articles)
@@ -54,7 +54,7 @@ def test_an_enum_value_renamed_under_where_stops_the_pipeline_and_parks_nobody(
     assert articles.state() == ("active", None)
 
 
-def test_put_back_the_pipeline_goes_on_by_itself(articles: Steps) -> None:
+def test_once_it_is_renamed_back_the_pipeline_resumes_by_itself(articles: Steps) -> None:
     rename(articles)
     articles.change(1, "changed")
     articles.process()

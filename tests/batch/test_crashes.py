@@ -1,4 +1,4 @@
-"""Workers that die: their rows are claimed again in ever smaller groups, and the one that kills is parked alone."""
+"""Workers that die: their rows are claimed again in smaller and smaller groups, and only the row that kills workers is parked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every class of failure, through the whole pipeline: what `status` says, what it costs the rows, and when it goes on.
+"""Every class of failure, through the whole pipeline: what `status` says, what it costs the rows, and when work resumes.
 
 The reasons are also those of docs/failures.md: each case names its row there.
 """
@@ -50,7 +50,7 @@ class Case:
     state: State = State.COOLING_DOWN
     reason: str | None = None
     pause: tuple[float, float] = BACK_OFF
-    """Seconds until it goes on by itself, at least and at most."""
+    """Minimum and maximum seconds until work resumes by itself."""
 
 
 def answers(status: int, code: str, **headers: str) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def stops(docs: Steps, case: Case) -> None:
     until = "SELECT extract(epoch FROM retry_at - statement_timestamp())::float8 FROM pgvector_sync.pipeline"
     least, most = case.pause
     assert least - 0.5 <= docs.synced.database.value(until) <= most
-    assert docs.try_claim() is None, "nobody calls before that"
+    assert docs.try_claim() is None, "no worker calls before that"
 
 
 def goes_on(docs: Steps) -> None:
@@ -258,7 +258,7 @@ def test_a_dialect_that_this_version_does_not_know_stops_it(docs: Steps) -> None
     goes_on(docs)
 
 
-def test_a_certificate_that_nobody_trusts_stops_it(docs: Steps, tmp_path: Path) -> None:
+def test_an_untrusted_certificate_stops_it(docs: Steps, tmp_path: Path) -> None:
     reason = (
         "the provider's TLS certificate is not trusted; "
         "check base_url of test; for a private authority, point SSL_CERT_FILE to its certificate"

@@ -1,4 +1,4 @@
-"""A load of the application, a backfill or another pipeline's backlog must not hold up a single change."""
+"""A bulk load, a backfill or another pipeline's backlog must not hold up a single change."""
 
 from collections.abc import Callable
 

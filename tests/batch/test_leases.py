@@ -34,12 +34,12 @@ def states(docs: Steps) -> list[tuple[Any, ...]]:
 
 
 def watch(docs: Steps) -> None:
-    """One look for leases that nobody renews."""
+    """Look once for leases that are no longer renewed."""
     Expiry(docs.runtime.database, docs.runtime.settings)()
 
 
 def run_out(docs: Steps, *, suspected: bool = False) -> None:
-    """As if nobody had renewed the lease for a while, seen by the look before or not."""
+    """Make the lease look as if it had not been renewed for a while, noticed already or not."""
     docs.synced.run(
         "UPDATE pgvector_sync.lease SET expires_at = statement_timestamp() - interval '1 s'"
         + (", suspected_at = statement_timestamp() - interval '1 min'" if suspected else "")
@@ -48,7 +48,7 @@ def run_out(docs: Steps, *, suspected: bool = False) -> None:
 
 @contextmanager
 def held_in_call(docs: Steps) -> Iterator[threading.Event]:
-    """A worker whose provider call goes on until the event is set."""
+    """A worker whose provider call lasts until the event is set."""
     answer, called = threading.Event(), threading.Event()
 
     def during() -> None:
@@ -130,7 +130,7 @@ def test_a_lease_that_ran_out_is_suspected_first_and_lost_if_it_still_isnt_renew
     watch(docs)
     assert states(docs) == [(True, False)]
     watch(docs)
-    assert states(docs) == [(True, False)], "lost before its worker could renew it"
+    assert states(docs) == [(True, False)], "a lease was lost before its worker could renew it"
     run_out(docs, suspected=True)
     watch(docs)
     assert states(docs) == [(True, True)]
@@ -188,7 +188,7 @@ def test_a_batch_that_hangs_for_ever_loses_its_rows_when_its_lease_ends(
     docs.synced.sync()
 
 
-def test_a_worker_whose_lease_is_lost_writes_nothing_though_nobody_has_its_rows_yet(docs: Steps) -> None:
+def test_a_worker_whose_lease_is_lost_writes_nothing_though_its_rows_are_not_taken_yet(docs: Steps) -> None:
     docs.insert(_1="text")
     late = docs.claim()
     prepared = docs.embed(late)
@@ -201,7 +201,7 @@ def test_a_worker_whose_lease_is_lost_writes_nothing_though_nobody_has_its_rows_
     assert docs.claim().rows[(1,)].attempts == 2
 
 
-def test_leases_of_a_dead_child_are_lost_at_once_and_nobody_elses(docs: Steps) -> None:
+def test_leases_of_a_dead_child_are_lost_at_once_and_no_others(docs: Steps) -> None:
     docs.synced.declare(batch_size=1)
     docs.synced.apply()
     docs.insert(_1="one", _2="two")
@@ -241,7 +241,7 @@ def test_an_outage_longer_than_the_lease_takes_nothing_from_a_living_worker(
         watch(other)
         assert states(docs) == [(True, False)]
         eventually(lambda: states(docs) == [(False, False)], what="renewed, now that it can be")
-        assert other.try_claim() is None, "taken from a worker that lives"
+        assert other.try_claim() is None, "rows were taken from a living worker"
         answer.set()
         eventually(lambda: docs.has_vector_of(1, "one"))
     docs.synced.sync()
@@ -268,7 +268,7 @@ def test_a_batch_that_ended_while_the_database_was_away_gives_its_rows_back_afte
 
 @contextmanager
 def away(docs: Steps) -> Iterator[None]:
-    """Nobody gets or keeps a connection to the database."""
+    """Within this block no process gets or keeps a connection to the database."""
     name = docs.synced.database.name
     with docs.synced.database.server.connect() as admin:
         admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")

@@ -1,4 +1,4 @@
-"""A quiet neighbour: whatever a worker waits for, it gives up after 50 ms and finishes later."""
+"""Impact on the application: a worker waits for a lock for 50 ms at most, and finishes later."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def application(docs: Steps) -> Iterator[psycopg.Connection[object]]:
 
 @pytest.fixture(autouse=True)
 def _short_contention(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rows in the application's hands are given up after a moment instead of five seconds."""
+    """Locked rows are given up after 0.2 seconds instead of five."""
     monkeypatch.setattr(write_module, "RETRY_LOCKED_FOR", timedelta(milliseconds=200))
 
 
@@ -182,8 +182,8 @@ END
 $halt$;
 CREATE TRIGGER halt BEFORE INSERT ON docs_embedding FOR EACH ROW WHEN (NEW.id = 2) EXECUTE FUNCTION halt()
 """
-"""Before the second row, a write halts until somebody waits for it, and so long that its own wait for the application
-would be on when the application, after 100 ms, looks for a deadlock."""
+"""A write halts before the second row until another session waits for it. It halts for so long that it would itself wait
+for the application when the application, after 100 ms, looks for a deadlock."""
 
 
 def test_a_slow_write_is_not_what_the_application_finds_in_a_deadlock(
@@ -300,7 +300,7 @@ def test_while_a_plain_create_index_locks_the_target_nothing_is_bought_in_vain(
 
 
 @pytest.mark.parametrize("step", ["a write", "a sweep"])
-def test_a_migration_that_locks_the_target_weakly_and_then_strongly_does_not_die_of_us(
+def test_a_migration_that_locks_the_target_weakly_and_then_strongly_meets_no_deadlock(
     docs: Steps, application: psycopg.Connection[object], worker: Callable[..., Steps], step: str
 ) -> None:
     patient = worker(lock_timeout=30)

@@ -1,4 +1,4 @@
-"""An outage is not a failure: who waits for what, and how it ends. What each failure says: test_failure_classes.py."""
+"""An outage is not a failure: what waits for what, and how it ends. Messages are tested in test_failure_classes.py."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ DOWN = "the provider failed (503 invalid_request_error)"
 
 
 def waits_unharmed(docs: Steps, *keys: int) -> None:
-    """Every row is in work, unleased, alive and due, with no attempt used up."""
+    """Assert that every row is in work and due, not leased or parked, with no attempt used up."""
     for key in keys:
         assert docs.work(key, "lease", "attempts", "parked_at", "error_class") == (None, 0, None, None)
     assert docs.synced.dead() == []
 
 
-def test_during_the_cool_down_nobody_calls_and_changes_still_wait_in_order(docs: Steps) -> None:
+def test_during_the_cool_down_no_worker_calls_and_changes_still_wait_in_order(docs: Steps) -> None:
     docs.synced.endpoint.fail(status=503)
     docs.insert(_1="one")
     docs.process()

@@ -40,7 +40,7 @@ OF_CELERY = {Failpoint.RELAY_DRAINED, Failpoint.TICK_TAKEN, Failpoint.TASK_START
 
 @pytest.fixture
 def armed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Failpoint], None]]:
-    """From now on a point raises an exception that nothing expects, until the test ends or disarms all."""
+    """Make a point raise an unexpected exception until the test ends or disarms all points."""
     folder = tmp_path / "failpoints"
     folder.mkdir()
     monkeypatch.setattr(failpoint, "_FOLDER", str(folder))
@@ -60,14 +60,14 @@ def paid_for(docs: Steps, text: str) -> int:
 
 
 def most_paid(docs: Steps) -> int:
-    """The most that any content was asked for; the harmless text of probes is no row's."""
+    """How often the content that was sent most was sent. The harmless text of probes isn't counted."""
     counts = Counter(docs.synced.endpoint.calls.bought)
     counts.pop(hashlib.sha256(b"pgvector-sync asks whether this model answers.").hexdigest(), None)
     return max(counts.values(), default=0)
 
 
 def turns(docs: Steps, count: int = TURNS) -> None:
-    """As many turns of the whole loop as would show a loop, back-offs and cool-downs left out."""
+    """Take enough turns of the engine to expose endless buying, skipping backoffs and cool-downs."""
     for _ in range(count):
         docs.end_backoffs()
         docs.expire_leases()
@@ -189,7 +189,7 @@ def test_a_row_that_the_application_keeps_locked_is_bought_once(
         impatient.change(1, "after")
         turns(impatient)
         assert paid_for(impatient, "after") == 1
-        assert impatient.synced.dead() == [], "a lock is nobody's fault"
+        assert impatient.synced.dead() == [], "no row is at fault for a lock"
         application.rollback()
     ends_well(impatient)
 

@@ -1,4 +1,4 @@
-"""A limit of the provider's, and a budget of our own: who waits, and what it costs the rows."""
+"""A rate limit of the provider, or our own budget: which pipelines wait, and what it costs the rows."""
 
 from __future__ import annotations
 

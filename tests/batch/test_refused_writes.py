@@ -1,4 +1,4 @@
-"""A target that refuses what is written: as a whole it stops the pipeline, for one row it is that row's fault."""
+"""A target that refuses what is written: if it refuses every row, the pipeline stops; if it refuses one row, that row is parked."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_target_that_refuses_every_write_stops_the_pipeline_after_one_batch_an
     state, why = docs.state()
     assert state == "misconfigured"
     assert str(why).startswith(reason)
-    assert docs.synced.dead() == [], "no row's fault"
+    assert docs.synced.dead() == [], "no row is at fault"
     bought = docs.synced.paid() - paid
     assert bought <= count
     for _ in range(docs.runtime.settings.attempts + 2):

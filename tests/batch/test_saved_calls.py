@@ -1,4 +1,4 @@
-"""What needs no call: unchanged, equal and already stored texts, and rows that have no text to embed."""
+"""Rows that need no call: their text is unchanged, a duplicate, stored already or blank."""
 
 from __future__ import annotations
 

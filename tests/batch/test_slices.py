@@ -1,4 +1,4 @@
-"""How many rows a write transaction takes on."""
+"""The number of rows per write transaction."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""What is stored for a key is one relation: every statement that reads it asks for that, and it may be a view."""
+"""Statements that read a target join one relation, `stored`, which may be a view."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A row that changes while it is being embedded: the stale vector is never written, the fresh one follows."""
+"""A row that changes while it is being embedded: the stale vector is never written, and the fresh one follows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def test_a_row_changed_during_the_call_is_superseded_and_embedded_again(docs: St
     assert outcome is not None
     assert (outcome.stored, outcome.superseded) == (1, 1)
     assert set(docs.synced.vectors()) == {(2,)}
-    assert docs.work(1, "lease", "attempts") == (None, 1), "the event has not come yet: it might never"
+    assert docs.work(1, "lease", "attempts") == (None, 1), "the event has not been drained yet, and might never be"
     docs.synced.sync()
     assert docs.has_vector_of(1, "new")
 

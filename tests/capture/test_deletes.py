@@ -1,4 +1,4 @@
-"""Gone is gone (G4): at once where that can be, with the next drain where it can't."""
+"""A deleted row's vectors are removed (G4): at once where possible, otherwise with the next drain."""
 
 from __future__ import annotations
 
@@ -229,7 +229,7 @@ def test_keys_that_move_up_under_a_policy_that_hides_all_rows_from_us_delete_no_
 
 @pytest.fixture
 def other(docs: Synced):
-    """Another session of the users', which locks the target as a whole in a transaction that it doesn't end."""
+    """Another session, which locks the whole target in a transaction that it doesn't end."""
     with session(docs.database) as connection:
         yield connection
         connection.rollback()
@@ -243,7 +243,7 @@ LOCKING = {
 
 
 @pytest.mark.parametrize("statement", LOCKING.values(), ids=LOCKING)
-def test_deletes_and_key_changes_do_not_wait_for_whoever_locks_the_target(docs: Synced, other, statement: str):
+def test_deletes_and_key_changes_do_not_wait_for_a_lock_on_the_target(docs: Synced, other, statement: str):
     other.execute(statement)
     with docs.database.connect() as writer:
         writer.execute("SET lock_timeout = '1s'")

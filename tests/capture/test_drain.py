@@ -74,12 +74,12 @@ def test_events_in_slices_are_moved_to_the_last_one(docs: Steps) -> None:
     docs.synced.sync()
 
 
-# -- work rows that somebody has locked ------------------------------------------------------------------------
+# -- work rows that are locked --------------------------------------------------------------------------------
 
 
 @contextmanager
 def locked(docs: Steps, *keys: int) -> Iterator[None]:
-    """A worker, frozen in its write, holds the work rows of these keys."""
+    """Within this block a worker that is frozen in its write holds the work rows of these keys."""
     with session(docs.synced.database) as frozen:
         query = "SELECT FROM pgvector_sync.work WHERE (key ->> 0)::int = ANY (%s) FOR UPDATE"
         assert frozen.execute(query, [list(keys)]).rowcount == len(keys)
@@ -98,7 +98,7 @@ def test_events_of_locked_work_rows_stay_and_all_others_move(docs: Steps) -> Non
         docs.insert(_3="three")
         began = time.monotonic()
         assert drain(until=within(5)) == 2
-        assert time.monotonic() - began < 1, "nobody is waited for"
+        assert time.monotonic() - began < 1, "the drain waited for a lock"
         assert docs.synced.events() == [[1], [1]]
         docs.covered()
         assert drain(until=within(5)) == 0
@@ -166,7 +166,7 @@ def named(synced: Synced) -> Steps:
 
 
 def longest_key(named: Steps, table: str, values: str, limit: int = 4_000) -> int:
-    """How long a key of this kind may be in the table's own index, found by trying."""
+    """Return the maximum length of a key in the table's own index, found by trying."""
     low, high = 1_000, limit
     while low < high:
         middle = (low + high + 1) // 2
@@ -182,7 +182,7 @@ def longest_key(named: Steps, table: str, values: str, limit: int = 4_000) -> in
 
 @pytest.fixture
 def too_long(named: Steps) -> str:
-    """A key that its own table takes, and our index of work does not."""
+    """A key that fits into its own table's index, but not into our index of `work`."""
     in_source = longest_key(named, "named", "VALUES ('{}', '')")
     in_work = longest_key(
         named,
@@ -217,7 +217,7 @@ def test_an_event_whose_key_is_too_long_for_work_is_parked_and_all_others_pass(
 def test_an_innocent_event_that_commits_while_the_culprit_is_parked_is_not_parked_for_it(
     named: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An index of somebody else's refuses a key that nothing is wrong with."""
+    """Another index refuses a key that is valid."""
     named.synced.run("CREATE INDEX ON pgvector_sync.work (((key ->> 0)::int))")
     drain = Drain(named.runtime.database, 1_000)
     with session(named.synced.database) as early:
@@ -239,7 +239,7 @@ def test_an_innocent_event_that_commits_while_the_culprit_is_parked_is_not_parke
 
 
 @pytest.mark.parametrize("shorter_by", range(0, 36, 6))
-def test_a_key_at_the_edge_is_embedded_or_parked_and_holds_up_nobody(named: Steps, shorter_by: int) -> None:
+def test_a_key_at_the_edge_is_embedded_or_parked_and_holds_up_no_other(named: Steps, shorter_by: int) -> None:
     edge = LONG[: longest_key(named, "named", "VALUES ('{}', '')") - shorter_by]
     named.synced.run("INSERT INTO named VALUES ('short', 'text')", f"INSERT INTO named VALUES ('{edge}', 'text')")
     for _ in range(named.runtime.settings.attempts + 1):

@@ -100,7 +100,7 @@ def test_a_virtual_generated_column_is_followed_through_the_stored_columns(synce
 
 
 @pytest.mark.parametrize("style", ["German,DMY", "SQL,MDY"])
-def test_a_text_that_renders_dates_and_numbers_is_the_same_whoever_writes_it(synced: Synced, style: str):
+def test_a_text_that_renders_dates_and_numbers_is_the_same_in_every_session(synced: Synced, style: str):
     synced.run(
         """CREATE TABLE docs (id int PRIMARY KEY, day date, at timestamptz, took interval, data bytea, score float8)""",
         r"INSERT INTO docs VALUES (1, '2024-03-01', '2024-03-01 12:00+00', '36 hours', '\xdeadbeef', 0.1)",

@@ -1,4 +1,4 @@
-"""A changed key is dirty under its old and under its new name."""
+"""A changed key leaves an event for its old and for its new value."""
 
 from __future__ import annotations
 

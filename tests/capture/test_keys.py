@@ -215,7 +215,7 @@ def test_another_unique_key_may_be_named_in_place_of_the_primary_key(synced: Syn
     synced.sync()
 
 
-def test_a_key_too_long_for_an_index_is_parked_and_holds_up_nobody(synced: Synced):
+def test_a_key_too_long_for_an_index_is_parked_and_holds_up_no_other(synced: Synced):
     synced.run(
         "CREATE TABLE docs (id text, body text)",
         "CREATE UNIQUE INDEX ON docs (id)",

@@ -56,7 +56,7 @@ def test_a_role_with_another_search_path_and_its_own_tables_and_operators_is_cap
     docs.sync()
 
 
-def test_nobody_else_may_call_or_borrow_the_trigger_functions(docs: Synced, role: Callable[..., str]):
+def test_no_other_role_may_call_or_borrow_the_trigger_functions(docs: Synced, role: Callable[..., str]):
     stranger = role(
         "stranger", "GRANT CREATE ON SCHEMA public TO {role}", "GRANT USAGE ON SCHEMA pgvector_sync TO {role}"
     )
@@ -131,7 +131,7 @@ def test_a_partitioned_subscriber_captures_what_is_written_into_its_partitions(s
     synced.sync()
 
 
-def test_a_trigger_that_somebody_disabled_is_mended_by_the_next_apply(docs: Synced):
+def test_a_disabled_trigger_is_repaired_by_the_next_apply(docs: Synced):
     docs.run("ALTER TABLE docs DISABLE TRIGGER pgvector_sync_update")
     assert docs.plan().pending[0].missing_triggers == ("pgvector_sync_update on public.docs",)
     docs.apply()

@@ -94,7 +94,7 @@ def test_the_rest_of_the_orphans_is_judged_without_them(docs: Synced) -> None:
     assert ended.state == "failed"
     assert "5 of 15 vectors look orphaned" in (ended.reason or "")
     docs.settle()
-    assert years(docs) == {"2022", "2023", "2024"}, "what nobody deleted in a way that we could see stays"
+    assert years(docs) == {"2022", "2023", "2024"}, "vectors of rows whose deletion we could not see stay"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ LONG = "(SELECT string_agg(md5(g::text), '') FROM generate_series(1, 6400) g)"
 
 
 def toast_blocks(connection: psycopg.Connection) -> int:
-    """Blocks of TOAST that were looked at since the table was made, whoever read them."""
+    """Return the number of TOAST blocks that any session has read since the table was created."""
     connection.execute("SELECT pg_stat_force_next_flush()")
     row = connection.execute(
         "SELECT coalesce(toast_blks_read + toast_blks_hit + tidx_blks_read + tidx_blks_hit, 0)"

@@ -34,7 +34,7 @@ def unnoticed(docs: Steps, *statements: str) -> None:
 
 
 def reconciled(docs: Steps, **options: Any) -> Run:
-    """Walked to its end, its repairs aside."""
+    """Carry out a reconciliation to its end, without the repairs."""
     requested = request_reconcile(docs.runtime.database, docs.pipeline, Reconcile(**options))
     run.carry_out(docs.runtime, requested.run_id, until=within(20))
     return find_run(docs.runtime, requested.run_id)
@@ -158,7 +158,7 @@ def test_too_many_orphans_stay_until_a_person_says_that_it_is_meant(filled: Step
     assert ended.reason is not None
     assert "10 of 40 vectors look orphaned" in ended.reason
     assert "--accept-orphans" in ended.reason
-    assert filled.in_work() == [20], "all other drift is mended"
+    assert filled.in_work() == [20], "all other drift is repaired"
     assert filled.synced.database.value("SELECT count(*) FROM pgvector_sync.run_key") == 0
     assert reconciled(filled, accept_orphans=True).counts["orphaned"] == 10
     filled.synced.sync()
@@ -183,7 +183,7 @@ def test_a_source_that_hides_its_rows_fails_the_run_and_deletes_nothing(filled: 
     assert filled.in_work() == []
 
 
-def test_a_row_on_which_the_expression_fails_becomes_a_dead_letter_and_hides_nobody(docs: Steps) -> None:
+def test_a_row_on_which_the_expression_fails_becomes_a_dead_letter_and_hides_no_other(docs: Steps) -> None:
     docs.checks = False
     docs.synced.declare(text={"sql": "body || (100 / coalesce(note, '1')::int)"})
     docs.synced.apply()

@@ -1,4 +1,4 @@
-"""Runs, the schedule and `enqueue` among everything else that goes on, or wrong, at the same time."""
+"""Runs, schedules and `enqueue` while other things happen or fail at the same time."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def unnoticed(docs: Steps, *statements: str) -> None:
     docs.synced.run("; ".join(["SET session_replication_role = replica", *statements]))
 
 
-def test_whoever_may_only_enqueue_cant_run_code_as_its_owner(docs: Steps) -> None:
+def test_a_role_that_may_only_enqueue_cant_run_code_as_its_owner(docs: Steps) -> None:
     docs.synced.run(
         "CREATE ROLE caller LOGIN", "GRANT USAGE ON SCHEMA pgvector_sync TO caller",
         "GRANT EXECUTE ON FUNCTION pgvector_sync.enqueue(text, anyelement) TO caller",
@@ -76,7 +76,7 @@ def test_whoever_may_only_enqueue_cant_run_code_as_its_owner(docs: Steps) -> Non
         docs.synced.run("DROP OWNED BY caller CASCADE", "DROP ROLE caller")
 
 
-def test_one_source_that_is_gone_stops_nobody_elses_schedule(filled: Steps) -> None:
+def test_a_source_that_is_gone_stops_no_other_schedule(filled: Steps) -> None:
     filled.synced.run("CREATE TABLE more (id bigint PRIMARY KEY, body text)")
     filled.synced.declare("more", source="more")
     filled.synced.apply()

@@ -1,4 +1,4 @@
-"""Old runs and old figures of drift go; what the settings keep stays."""
+"""Runs and counts of drift are deleted once they are older than the settings keep them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job runs once per interval however many processes ask, and one that fails stops no other."""
+"""A job runs once per interval, however many processes check it, and a failing job stops no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The schema watch runs by itself, and says what it has found (G15). What it finds is tested in tests/engine/watch."""
+"""The schema watch runs by itself and reports problems (G15). The problems are tested in tests/engine/watch."""
 
 from __future__ import annotations
 

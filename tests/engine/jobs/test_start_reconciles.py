@@ -1,4 +1,4 @@
-"""Reconciliations begin by themselves, once, however many beats there are."""
+"""Reconciliations start by themselves, once, however many beats are running."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def runs(docs: Synced) -> list[tuple[str, bool | None]]:
 
 
 def look(docs: Synced) -> list[str]:
-    """As the next tick does, a minute later."""
+    """Do what the next tick does, one minute later."""
     return reconciles(run_due(docs.runtime, JOB))
 
 

@@ -1,4 +1,4 @@
-"""A dump restores what it dumped, and a pipeline goes on from there."""
+"""After a dump and restore, a pipeline continues where it was."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A pipeline goes on after an upgrade of the server's major version, in each of the ways that docs/operations.md names."""
+"""A pipeline continues after a major version upgrade, done in each of the ways of docs/operations.md."""
 
 from __future__ import annotations
 

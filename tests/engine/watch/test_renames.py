@@ -69,7 +69,7 @@ def test_a_renamed_column_stops_the_pipeline_and_says_where_it_went(docs: Synced
     assert seen() == ("active", None)
 
 
-def test_a_renamed_column_that_is_renamed_back_needs_nobody(docs: Synced, seen: Look):
+def test_a_renamed_column_that_is_renamed_back_needs_no_repair(docs: Synced, seen: Look):
     docs.run("ALTER TABLE docs RENAME body TO content")
     assert seen()[0] == "misconfigured"
     docs.run("ALTER TABLE docs RENAME content TO body", "UPDATE docs SET body = 'uno' WHERE id = 1")

@@ -1,4 +1,4 @@
-"""Triggers that are dropped, disabled or lost: noticed, repaired where nobody has to decide, and made up for (G15)."""
+"""Triggers that are dropped, disabled or lost are noticed and repaired if possible, and missed changes are found (G15)."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_a_table_named_like_a_source_of_another_schema_is_not_taken_for_it(docs:
     assert seen()[0] == "misconfigured"
 
 
-def test_a_deep_reconciliation_that_somebody_asks_for_meanwhile_makes_up_for_nothing(docs: Synced, seen: Look):
+def test_a_deep_reconciliation_requested_meanwhile_does_not_replace_the_one_that_is_owed(docs: Synced, seen: Look):
     docs.run("ALTER TABLE docs DISABLE TRIGGER pgvector_sync_update")
     assert seen()[0] == "misconfigured"
     request_reconcile(docs.runtime.database, "docs", Reconcile(deep=True))

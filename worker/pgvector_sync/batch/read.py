@@ -17,7 +17,7 @@ from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.runtime import Runtime, batch_limit, probe_limit, row_limit
 from pgvector_sync.runtime.cause import is_of_a_row
 from pgvector_sync.runtime.expression import (
-    MIN_ROWS_TO_BLAME,
+    MIN_FAILED_ROWS,
     fault_of_slowness,
     fault_on_every_row,
     fault_without_rows,
@@ -138,7 +138,7 @@ class _Reader:
                     raise
                 self._require_expression()
                 if not parts.cut(part):
-                    self._blame(part[0], error)
+                    self._fail_row(part[0], error)
             else:
                 self._note(read)
                 all_read += read
@@ -146,7 +146,7 @@ class _Reader:
 
     def _note(self, read: list[SourceRow]) -> None:
         self.seen |= any(row.fingerprint is not None for row in read)
-        self.quick = [row.key for row in read[:MIN_ROWS_TO_BLAME]] or self.quick
+        self.quick = [row.key for row in read[:MIN_FAILED_ROWS]] or self.quick
         self.fits = None if self.fits is None else max(self.fits, len(read))
 
     def _read(self, keys: list[Key], limit: timedelta) -> list[SourceRow]:
@@ -170,7 +170,7 @@ class _Reader:
             if not is_of_a_row(error):
                 raise
             self._require_expression()
-            self._blame(key, error)
+            self._fail_row(key, error)
         return []
 
     def _require_expression(self) -> None:
@@ -180,7 +180,7 @@ class _Reader:
             if (fault := fault_without_rows(self.runtime, self.batch.shape)) is not None:
                 raise fault
 
-    def _blame(self, key: Key, error: psycopg.Error) -> None:
+    def _fail_row(self, key: Key, error: psycopg.Error) -> None:
         # only SQLSTATE and our own words: DETAIL and the message may quote the row (G13)
         words = f"text or where failed on this row ({error.sqlstate})"
         self.reading.failed[key] = Failure("expression_failed", words)

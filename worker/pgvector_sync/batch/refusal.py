@@ -22,7 +22,7 @@ from pgvector_sync.store.trust import require_trusted
 
 SUSPICIOUS_ROWS = 8
 """Number of rows that fail at the start of a batch before other rows of the source are tried."""
-MIN_ROWS_TO_BLAME = 3
+MIN_FAILED_ROWS = 3
 """Number of rows that have to fail alike before the target is at fault, unless catalog or SQLSTATE prove it."""
 
 
@@ -40,7 +40,7 @@ def placeholder_vector(batch: Batch) -> Vector32:
     return vector
 
 
-def require_blame(runtime: Runtime, batch: Batch, error: BaseException, failed: Collection[Key]) -> None:
+def require_row_fault(runtime: Runtime, batch: Batch, error: BaseException, failed: Collection[Key]) -> None:
     """Raises if these rows aren't at fault: DatabaseRefuses if the target is, `error` itself if we are."""
     cause = cause_of(error)
     if cause is Cause.ROW and (fault := fault_without_rows(runtime, batch.shape)) is not None:
@@ -60,7 +60,7 @@ def fails_for_every_row(runtime: Runtime, batch: Batch, error: BaseException, fa
         return True
     others = _others(runtime, batch, failed)
     results = [_can_be_written(runtime, batch, key, safe_name(error)) for key in others]
-    return True not in results and len(failed) + results.count(False) >= MIN_ROWS_TO_BLAME
+    return True not in results and len(failed) + results.count(False) >= MIN_FAILED_ROWS
 
 
 def _target_refuses(runtime: Runtime, batch: Batch, error: BaseException) -> DatabaseRefuses:
@@ -82,10 +82,10 @@ def _demands(runtime: Runtime, batch: Batch) -> list[Demand]:
 
 def _others(runtime: Runtime, batch: Batch, failed: Collection[Key]) -> list[Key]:
     """A few other rows of the source."""
-    limit = MIN_ROWS_TO_BLAME + len(failed)
+    limit = MIN_FAILED_ROWS + len(failed)
     with runtime.database.transaction(read_only=True) as connection:
         page = rows.page(connection, batch.shape, None, limit=limit, text_limit=runtime.settings.text_limit_bytes)
-    return [key for key, _ in page if key not in failed][:MIN_ROWS_TO_BLAME]
+    return [key for key, _ in page if key not in failed][:MIN_FAILED_ROWS]
 
 
 def _can_be_written(runtime: Runtime, batch: Batch, key: Key, name: str) -> bool | None:

@@ -17,7 +17,7 @@ import psycopg
 from pgvector_sync.batch.claim import Batch
 from pgvector_sync.batch.decide import Prepared
 from pgvector_sync.batch.failure import TOO_SLOW, Failure
-from pgvector_sync.batch.refusal import SUSPICIOUS_ROWS, require_blame, safe_name
+from pgvector_sync.batch.refusal import SUSPICIOUS_ROWS, require_row_fault, safe_name
 from pgvector_sync.batch.slice import LookedTooLongError, Written, write_slice
 from pgvector_sync.database import LOCK_CONFLICT
 from pgvector_sync.errors import DatabaseRefuses
@@ -67,7 +67,7 @@ class Writing:
             self._write_next()
         self._hold_up(self.parts, "the batch had no time left to write this row")
         if self.done.error is not None and not self.done.stored:
-            require_blame(self.runtime, self.batch, self.done.error, self.done.failed)
+            require_row_fault(self.runtime, self.batch, self.done.error, self.done.failed)
         if not self.rehearsal:
             self._release_held_up()
         return self.done
@@ -97,7 +97,7 @@ class Writing:
         elif cause is Cause.SCHEMA and self._vectors_have_changed():
             self.parts.put_back(part)
         elif not self.parts.cut(part):
-            self._blame(part[0], error)
+            self._fail_row(part[0], error)
 
     def _retry_locked(self, part: list[Prepared]) -> None:
         """Retry in smaller parts, so that only the locked rows wait, after all others."""
@@ -144,13 +144,13 @@ class Writing:
         self.batch, self.types = replace(self.batch, shape=shape), types
         return changed
 
-    def _blame(self, row: Prepared, error: Exception) -> None:
+    def _fail_row(self, row: Prepared, error: Exception) -> None:
         """Hold one row responsible: its expression fails now, its key is too long, or the target refuses it."""
         words = f"the write failed on this row ({safe_name(error)})"
         self.done.failed[row.key] = Failure("write_failed", words, row.fingerprint, final=False)
         self.done.error = error
         if not self.done.stored and len(self.done.failed) == SUSPICIOUS_ROWS:
-            require_blame(self.runtime, self.batch, error, self.done.failed)
+            require_row_fault(self.runtime, self.batch, error, self.done.failed)
 
     def _wait_out(self, part: Sequence[Prepared]) -> None:
         """Keep the vectors, which are paid for, and wait until the database is back or the batch must end."""

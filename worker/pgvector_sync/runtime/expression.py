@@ -14,7 +14,7 @@ from pgvector_sync.runtime.cause import is_of_a_row
 from pgvector_sync.store import rows
 from pgvector_sync.store.shape import Shape
 
-MIN_ROWS_TO_BLAME = 3
+MIN_FAILED_ROWS = 3
 """Number of rows that have to fail, with none that succeeds, before the expression is at fault."""
 SAMPLE_ROWS = 8
 HINT = "correct it in pgvector-sync.toml, then: pgvector-sync apply"
@@ -42,7 +42,7 @@ def fault_on_every_row(
     """
     sample = _sample(runtime, shape)
     results = [_reads(runtime, shape, [key]) for key in sample if key not in failed]
-    if True in results or len(failed) + results.count(False) < MIN_ROWS_TO_BLAME:
+    if True in results or len(failed) + results.count(False) < MIN_FAILED_ROWS:
         return None
     name = "where" if _where_fails(runtime, shape, list(failed)) else "text"
     return DatabaseRefuses(f"`{name}` fails on every row ({error.sqlstate})", sqlstate=error.sqlstate, hint=HINT)
@@ -56,13 +56,13 @@ def fault_of_slowness(
     None if any other row, those that were `quick` before included, is read in time now, or if too few were tried.
     """
     try:
-        others = [*quick[:MIN_ROWS_TO_BLAME], *(key for key in _sample(runtime, shape) if key not in slow)]
+        others = [*quick[:MIN_FAILED_ROWS], *(key for key in _sample(runtime, shape) if key not in slow)]
     except psycopg.errors.QueryCanceled:
-        others = list(quick[:MIN_ROWS_TO_BLAME])
+        others = list(quick[:MIN_FAILED_ROWS])
     for key in (tried := others[:SAMPLE_ROWS]):
         if _is_read_in_time(runtime, shape, key):
             return None
-    if len(slow) + len(tried) < MIN_ROWS_TO_BLAME:
+    if len(slow) + len(tried) < MIN_FAILED_ROWS:
         return None
     return DatabaseRefuses(
         "`text` or `where` takes too long on every row (57014)",
