@@ -98,9 +98,7 @@ def _can_be_written(runtime: Runtime, batch: Batch, key: Key, name: str) -> bool
         with runtime.database.transaction(force_rollback=True) as connection:
             limit_statements(connection, runtime.settings.lock_timeout)
             require_trusted(connection, batch.pipeline)
-            rows.remove(
-                connection, batch.shape, [key]
-            )  # written as a new row: what refuses inserts may allow updates
+            rows.remove(connection, batch.shape, [key])  # a new row: what refuses inserts may allow updates
             rows.write(connection, batch.shape, written)
     except (*LOCK_CONFLICT, psycopg.errors.QueryCanceled):
         return None

@@ -113,9 +113,8 @@ def _look(runtime: Runtime, batch: Batch, keys: Sequence[Key], connection: Conne
     The time limit bounds how long they stay locked, since the drain skips locked rows.
     """
     limit = row_limit(runtime) if len(keys) == 1 else probe_limit(runtime)
-    limit_statements(
-        connection, max(limit, runtime.settings.lock_timeout)
-    )  # the write that follows has the same limit
+    # at least as long as the write that follows may take
+    limit_statements(connection, max(limit, runtime.settings.lock_timeout))
     try:
         return rows.look(connection, batch.shape, keys, text_limit=runtime.settings.text_limit_bytes)
     except psycopg.errors.QueryCanceled:

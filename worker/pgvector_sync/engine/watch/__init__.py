@@ -105,9 +105,8 @@ def _repair(database: Database, source_id: int) -> None:
     """Install the triggers of one source if that is still necessary. If it isn't possible, the problem remains."""
     try:
         with database.transaction(lock_timeout=REPAIR_LOCK_TIMEOUT, durable=True) as connection:
-            locks.lock_drain(
-                connection
-            )  # as in `apply` and `remove`, so that neither is half done while we check again
+            # as in `apply` and `remove`, so that neither is half done while we check again
+            locks.lock_drain(connection)
             same_source = [verdict for verdict in verdicts(connection) if verdict.facts.source.id == source_id]
             if not same_source or not all(verdict.repairable for verdict in same_source):
                 return

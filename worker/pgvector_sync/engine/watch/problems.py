@@ -42,9 +42,9 @@ class Verdict:
     """The schema watch's result for one pipeline."""
 
     facts: Facts
-    of_source: tuple[Problem, ...]
-    of_target: tuple[Problem, ...]
-    of_triggers: tuple[Problem, ...]
+    source_problems: tuple[Problem, ...]
+    target_problems: tuple[Problem, ...]
+    trigger_problems: tuple[Problem, ...]
     capture: Capture | None
     """The triggers that should be installed, or None if they can't be."""
     faults: tuple[Fault, ...]
@@ -52,7 +52,7 @@ class Verdict:
     @property
     def problem(self) -> Problem | None:
         """The problem to repair first."""
-        every = (*self.of_source, *self.of_target, *self.of_triggers)
+        every = (*self.source_problems, *self.target_problems, *self.trigger_problems)
         return next((problem for problem in every if problem.stops), next(iter(every), None))
 
     @property
@@ -74,9 +74,9 @@ class Verdict:
     def repairable(self) -> bool:
         """Whether triggers can be installed without asking. A disabled trigger may be intended."""
         kinds = {fault.kind for fault in self.faults}
-        wanted = {FaultKind.ABSENT, FaultKind.REBOUND, FaultKind.UNSWEPT}
-        sound = not any(problem.stops for problem in self.of_source)
-        return self.capture is not None and sound and bool(kinds & wanted) and FaultKind.SILENT not in kinds
+        installable = {FaultKind.ABSENT, FaultKind.REBOUND, FaultKind.UNSWEPT}
+        sound = not any(problem.stops for problem in self.source_problems)
+        return self.capture is not None and sound and bool(kinds & installable) and FaultKind.SILENT not in kinds
 
 
 def judge(
@@ -101,17 +101,17 @@ def judge(
         verdicts.append(
             Verdict(
                 facts,
-                of_source=(
-                    *_of_table(facts),
-                    *_of_key(facts),
-                    *_of_columns(facts),
-                    *_of_strangers(strangers.get(facts.id, ()), of_target=False),
+                source_problems=(
+                    *_table_problems(facts),
+                    *_key_problems(facts),
+                    *_column_problems(facts),
+                    *_stranger_problems(strangers.get(facts.id, ()), of_target=False),
                 ),
-                of_target=(
-                    *_of_target(facts, refusing.get(facts.id, ())),
-                    *_of_strangers(strangers.get(facts.id, ()), of_target=True),
+                target_problems=(
+                    *_target_problems(facts, refusing.get(facts.id, ())),
+                    *_stranger_problems(strangers.get(facts.id, ()), of_target=True),
                 ),
-                of_triggers=tuple(_of_triggers(facts, capture, differences)),
+                trigger_problems=tuple(_trigger_problems(facts, capture, differences)),
                 capture=capture,
                 faults=differences,
             )
@@ -119,7 +119,7 @@ def judge(
     return verdicts
 
 
-def _of_table(facts: Facts) -> Iterator[Problem]:
+def _table_problems(facts: Facts) -> Iterator[Problem]:
     label = facts.source.label
     remove = f"`pgvector-sync remove {facts.name}`"
     if facts.table is None:
@@ -135,13 +135,13 @@ def _of_table(facts: Facts) -> Iterator[Problem]:
         yield Problem(f"{label} is now {_KINDS[facts.table.kind]}", f"restore the table, or {remove}")
 
 
-def _of_strangers(strangers: Sequence[Stranger], *, of_target: bool) -> Iterator[Problem]:
+def _stranger_problems(strangers: Sequence[Stranger], *, of_target: bool) -> Iterator[Problem]:
     for stranger in strangers:
         if stranger.of_target is of_target:
             yield Problem(stranger.words, stranger.advice)
 
 
-def _of_key(facts: Facts) -> Iterator[Problem]:
+def _key_problems(facts: Facts) -> Iterator[Problem]:
     if facts.table is None:
         return
     label, types = facts.source.label, facts.table.types
@@ -162,7 +162,7 @@ def _of_key(facts: Facts) -> Iterator[Problem]:
         yield Problem(f"({key}) is no longer a unique NOT NULL key of {label}", "restore its primary key")
 
 
-def _of_columns(facts: Facts) -> Iterator[Problem]:
+def _column_problems(facts: Facts) -> Iterator[Problem]:
     if facts.table is None:
         return
     key = {column.name for column in facts.source.key}
@@ -177,7 +177,7 @@ def _of_columns(facts: Facts) -> Iterator[Problem]:
     )
 
 
-def _of_target(facts: Facts, refusing: Sequence[Demand]) -> Iterator[Problem]:
+def _target_problems(facts: Facts, refusing: Sequence[Demand]) -> Iterator[Problem]:
     label, types = ".".join(facts.target), facts.target_types
     if not facts.vector_installed:
         yield Problem("the extension vector is not installed in this database", "CREATE EXTENSION vector;")
@@ -206,7 +206,7 @@ def _of_target(facts: Facts, refusing: Sequence[Demand]) -> Iterator[Problem]:
         yield Problem(f"{label} refuses every write: {demand.words}", demand.advice)
 
 
-def _of_triggers(facts: Facts, capture: Capture | None, faults: Sequence[Fault]) -> Iterator[Problem]:
+def _trigger_problems(facts: Facts, capture: Capture | None, faults: Sequence[Fault]) -> Iterator[Problem]:
     """Group faults of the same kind, so that many partitions cause only one problem."""
     if capture is None:
         return

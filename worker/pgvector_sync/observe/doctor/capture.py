@@ -21,7 +21,7 @@ def triggers(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
     if found is None or found.capture is None:
         return
     meanwhile = "a deep reconciliation starts by itself afterwards, and finds what changed meanwhile"
-    for problem in found.of_triggers:
+    for problem in found.trigger_problems:
         yield error(
             problem.what, problem.command + (" -- " if problem.command.endswith(";") else "; ") + meanwhile
         )
@@ -31,7 +31,7 @@ def triggers(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
             f"repair what the check `source` names; {meanwhile}",
         )
     yield from _lesser(found)
-    if not (found.of_triggers or found.facts.unread or found.faults):
+    if not (found.trigger_problems or found.facts.unread or found.faults):
         replicated = ", replicated changes too" if found.capture.replicated else ""
         yield ok(f"triggers on {', '.join(found.capture.tracked)}{replicated}")
 
@@ -44,7 +44,7 @@ def _lesser(found: Verdict) -> Iterator[Finding]:
     if stray := _of(found, FaultKind.STRAY):
         places = ", ".join(sorted({fault.place for fault in stray}))
         yield warning(f"triggers of {found.facts.source.label} are on {places} as well", APPLY)
-    if _of(found, FaultKind.OUTDATED) and not found.of_triggers:
+    if _of(found, FaultKind.OUTDATED) and not found.trigger_problems:
         yield warning(
             f"the triggers on {found.facts.source.label} are of another version of the program, of PostgreSQL or "
             "of the table",

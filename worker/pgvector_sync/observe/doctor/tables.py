@@ -30,7 +30,7 @@ def source(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
         reader = only_reads(connection)
     if found is None:
         return
-    for problem in found.of_source:
+    for problem in found.source_problems:
         sound = False
         yield error(problem.what, problem.command)
     if sound and reader:
