@@ -223,13 +223,13 @@ def test_an_innocent_event_that_commits_while_the_culprit_is_parked_is_not_parke
     with session(named.synced.database) as early:
         early.execute("INSERT INTO named VALUES ('7', 'text')")
         named.synced.run("INSERT INTO named VALUES ('culprit', 'never embedded')")
-        alone = drain._alone
+        move_first = drain._move_first
 
         def after_the_commit(start: int) -> None:
             early.commit()
-            alone(start)
+            move_first(start)
 
-        monkeypatch.setattr(drain, "_alone", after_the_commit)
+        monkeypatch.setattr(drain, "_move_first", after_the_commit)
         drain(until=within(5))
     eventually(lambda: drain(until=within(5)) == 0, what="nothing is left to drain")
     parked = "SELECT key ->> 0, error_class FROM pgvector_sync.outbox WHERE error_class IS NOT NULL"
