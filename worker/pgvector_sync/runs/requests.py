@@ -121,7 +121,7 @@ def check_condition(connection: Connection, shape: Shape, where: str) -> None:
         # the message names columns and functions of the user's own condition
         primary = error.diag.message_primary or "it can't be parsed"
         raise Refused(
-            f"the condition isn't valid for {shape.pipeline.source.label}: {primary}",
+            f"the condition is not valid for {shape.pipeline.source.label}: {primary}",
             hint=_QUALIFY
             if error.sqlstate in _UNKNOWN
             else """expected an expression over the row's columns, such as "updated_at < '2026-01-01'" """.strip(),
