@@ -96,7 +96,7 @@ def test_keys_come_from_a_file_or_from_standard_input(
         (("reembed", "docs", "--keys", "bad"), 2, "--keys bad, line 2: many is no key of (id bigint)"),
         (("reembed", "docs", "--keys", "binary"), 2, "--keys binary: is no text in UTF-8"),
         (("reembed", "docs", "--keys", "empty"), 1, "the list of keys is empty"),
-        (("reembed", "docs", "--keys", "bad", "--where", "id = 1"), 1, "either a condition or keys"),
+        (("reembed", "docs", "--keys", "bad", "--where", "id = 1"), 1, "expected a condition or keys, got both"),
         (("reembed", "docs", "--limit-rate", "0"), 2, "--limit-rate"),
         (("reembed", "docs", "--limit-rate", "inf"), 1, "expected 0.01 or more rows per second, got inf"),
         (("reconcile", "nothing"), 1, "there is no pipeline nothing"),

@@ -79,7 +79,7 @@ def _process_or_release(runtime: Runtime, batch: Batch, progress: BatchProgress)
         reason = DatabaseRefuses(
             f"the database refused a statement ({error.sqlstate}): source or target has changed", hint=hint
         )
-    except IN_THE_WAY:
+    except LOCK_CONFLICT:
         # Source or target is locked as a whole, by DDL for example: no row is at fault.
         settle.release_after_error(runtime, batch, progress.paid(), LOCKED, delay=runtime.settings.backoff_first)
         return Outcome(claimed=len(batch.rows), released=len(batch.rows))
@@ -215,4 +215,6 @@ def _count_usage(runtime: Runtime, batch: Batch, embedded: Embedded, written: Wr
         runtime.database.retry_on_lock_conflict(lambda connection: pipelines.recovered(connection, batch.pipeline))
         emit(PipelineRecovered(pipeline=batch.pipeline.name))
     else:  # the probed row needed no call, so the provider's state is still unknown
-        runtime.database.patiently(lambda connection: pipelines.release_probe(connection, batch.pipeline))
+        runtime.database.retry_on_lock_conflict(
+            lambda connection: pipelines.release_probe(connection, batch.pipeline)
+        )

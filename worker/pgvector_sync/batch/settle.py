@@ -122,7 +122,7 @@ def _stop(
         reach(Failpoint.PROVIDER_FAILED)
         return changed
 
-    if not runtime.database.patiently(stop):
+    if not runtime.database.retry_on_lock_conflict(stop):
         return
     if state is State.COOLING_DOWN:
         emit(PipelineCoolingDown(pipeline=batch.pipeline.name, reason=Words(reason)))

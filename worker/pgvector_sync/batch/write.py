@@ -76,7 +76,7 @@ class Writing:
         part = self.parts.take(self.size.rows)
         try:
             stored = write_slice(self.runtime, self.batch, part, self.done, rehearsal=self.rehearsal)
-        except IN_THE_WAY:
+        except LOCK_CONFLICT:
             self._retry_locked(part)
         except DatabaseRefuses:
             raise  # no row is at fault: source and target must not be touched

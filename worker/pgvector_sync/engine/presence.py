@@ -10,7 +10,7 @@ from uuid import uuid4
 
 import psycopg
 
-from pgvector_sync.database import IN_THE_WAY, Database
+from pgvector_sync.database import LOCK_CONFLICT, Database
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.store import workers
 from pgvector_sync.telemetry import emit

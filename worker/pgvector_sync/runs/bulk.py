@@ -48,14 +48,14 @@ def walk(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline) ->
             continue
         if page is None:
             return WalkResult(ended=False)
-        run, enqueued = runtime.database.patiently(partial(_enqueue, run, shape, *page))
+        run, enqueued = runtime.database.retry_on_lock_conflict(partial(_enqueue, run, shape, *page))
         reach(Failpoint.BACKFILL_COMMITTED)
         if rate is not None and enqueued:
             # The lease is released meanwhile, so that no worker waits for a run that is slow on purpose.
             return WalkResult(ended=False, resume_in=timedelta(seconds=enqueued / rate))
     if not run.walked:
         return WalkResult(ended=False, resume_in=timedelta(0))
-    return WalkResult(ended=runtime.database.patiently(partial(runs.finish, run=run)))
+    return WalkResult(ended=runtime.database.retry_on_lock_conflict(partial(runs.finish, run=run)))
 
 
 KeyPage = list[tuple[Key, bool]]
@@ -79,7 +79,7 @@ def _read(runtime: Runtime, run: ClaimedRun, shape: Shape, limit: int) -> tuple[
             selected = {key for key in keys if is_usable(key, shape.pipeline.source.key)}
             if conditions := _conditions(request, shape, stale_only=request.stale_only, filtered=False):
                 text_limit = runtime.settings.text_limit_bytes
-                selected = rows.asked(
+                selected = rows.matching(
                     connection, shape, list(selected), conditions, text_limit=text_limit, since=run.started_at
                 )
             return [(key, key in selected) for key in keys], len(keys) < limit

@@ -83,11 +83,13 @@ def _finish(runtime: Runtime, run: ClaimedRun, shape: Shape, *, until: Deadline)
     if Drift.STUCK not in run.counts:
         run = runtime.database.retry_on_lock_conflict(partial(_close, runtime, run, shape))
     if reason := _suspicion(run, shape.pipeline.options.reconcile):
-        return WalkResult(ended=runtime.database.patiently(partial(runs.fail, run=run, reason=reason)))
-    while runtime.database.patiently(partial(_enqueue_orphans, run, shape)):
+        return WalkResult(
+            ended=runtime.database.retry_on_lock_conflict(partial(runs.fail, run=run, reason=reason))
+        )
+    while runtime.database.retry_on_lock_conflict(partial(_enqueue_orphans, run, shape)):
         if until.passed or _workers_behind(runtime, run, shape):
             return WalkResult(ended=False)
-    return WalkResult(ended=runtime.database.patiently(partial(runs.finish, run=run)))
+    return WalkResult(ended=runtime.database.retry_on_lock_conflict(partial(runs.finish, run=run)))
 
 
 def _next_size(rows: int, took: timedelta) -> int:

@@ -57,7 +57,7 @@ def request_reembed(
         stored = _pipeline(connection, pipeline, whole=request.where is not None)
         if request.where is not None:
             check_condition(connection, Shape(stored, database.vector_schema), request.where)
-        same = runs.same(connection, stored.id, request, within=not_within) if listed is None else None
+        same = runs.find_identical(connection, stored.id, request, within=not_within) if listed is None else None
         if same is not None:
             return Requested(pipeline, same, None, joined=True)
         total = None if listed is not None else count_rows(connection, stored)
@@ -78,7 +78,7 @@ def request_reconcile(database: Database, pipeline: str, request: Reconcile = BY
             if request.deep and not request.dry_run:
                 watch.rechecked(connection, stored.id)
             return Requested(pipeline, run_id, total)
-        same = runs.same(connection, stored.id, request)
+        same = runs.find_identical(connection, stored.id, request)
         if same is not None:
             return Requested(pipeline, same, None, joined=True)
     raise Refused(
@@ -94,7 +94,7 @@ def cancel(database: Database, run: Run) -> None:
             "a backfill can't be cancelled: rows beyond its watermark would be lost",
             hint=f"stop it for now with `pgvector-sync pause {run.pipeline}`, or remove the pipeline",
         )
-    if not database.patiently(lambda connection: runs.cancel(connection, run.id)):
+    if not database.retry_on_lock_conflict(lambda connection: runs.cancel(connection, run.id)):
         raise Refused(f"run {run.id} has already ended", hint=f"see `pgvector-sync runs show {run.id}`")
 
 

@@ -103,7 +103,7 @@ def _release(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, delay: timed
         leases.end(connection, pipeline.id, run.lease)
 
     try:
-        runtime.database.patiently(release)
+        runtime.database.retry_on_lock_conflict(release)
     except OUTAGE:
         runtime.keeper.do_later(run.lease, release)
         raise
@@ -131,4 +131,4 @@ def _give_up(runtime: Runtime, run: ClaimedRun, reason: str) -> WalkResult:
 
 
 def _fail(runtime: Runtime, run: ClaimedRun, reason: str) -> WalkResult:
-    return WalkResult(ended=runtime.database.patiently(partial(runs.fail, run=run, reason=reason)))
+    return WalkResult(ended=runtime.database.retry_on_lock_conflict(partial(runs.fail, run=run, reason=reason)))

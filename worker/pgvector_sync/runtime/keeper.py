@@ -162,6 +162,6 @@ class Expiry:
 
 def lose_leases_of_child(database: Database, pid: int) -> None:
     """Release the rows of a dead child process to other workers at once."""
-    lost = database.patiently(lambda connection: leases.lose(connection, holder(pid)))
+    lost = database.retry_on_lock_conflict(lambda connection: leases.lose(connection, holder(pid)))
     if lost:
         emit(ChildLeasesLost(leases=lost, pid=pid))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
-from pgvector_sync.database import IN_THE_WAY, OUTAGE, Database
+from pgvector_sync.database import LOCK_CONFLICT, OUTAGE, Database
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import usage
@@ -55,7 +55,7 @@ class Jobs:
                 return usage.take_tick(
                     connection, job.name, uuid4(), every=job.every - min(job.every / 10, MAX_EARLY)
                 )
-        except IN_THE_WAY:
+        except LOCK_CONFLICT:
             return False  # another process is taking it
 
     def _run(self, job: Job) -> None:

@@ -31,7 +31,7 @@ def run_once(database: Database, _settings: Settings) -> None:
                 window=planned.window,
             )
             request_reconcile(database, pipeline, request)
-        except (Refused, DatabaseRefuses, *IN_THE_WAY):
+        except (Refused, DatabaseRefuses, *LOCK_CONFLICT):
             continue  # another one is running, the pipeline is being removed, or its source is locked
         except OUTAGE:
             raise

@@ -116,7 +116,7 @@ def _repair(database: Database, source_id: int) -> None:
             triggers.install(connection, capture)
             for verdict in same_source:
                 watch.note(connection, verdict.facts, problem=None, stops=False, missed=verdict.missed)
-    except IN_THE_WAY:
+    except LOCK_CONFLICT:
         return
     except psycopg.errors.InsufficientPrivilege:
         return  # a worker's role lacks the privilege; `apply` is run by a role that has it
@@ -134,7 +134,7 @@ def _recheck(database: Database, verdict: Verdict) -> None:
     share = pipeline.options.reconcile.database_share
     try:
         started = request_reconcile(database, pipeline.name, Reconcile(deep=True, database_share=share))
-    except (Refused, DatabaseRefuses, *IN_THE_WAY):
+    except (Refused, DatabaseRefuses, *LOCK_CONFLICT):
         return
     except OUTAGE:
         raise
