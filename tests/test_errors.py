@@ -73,7 +73,7 @@ def test_a_dead_letter_has_the_class_that_the_docs_list_with_its_attempts(kind: 
 
 
 def test_a_rejection_of_one_input_is_an_input_rejected_whatever_its_status() -> None:
-    error = CallRejected("the provider forbids the call", status=403, code="blocked").of_one_input()
+    error = CallRejected("the provider denied access", status=403, code="blocked").of_one_input()
     assert type(error) is InputRejected
     assert (str(error), error.status) == ("the provider rejected the input (403 blocked)", 403)
 

@@ -64,11 +64,11 @@ def in_seconds(seconds: int) -> str:
     return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
 
 
-RATE = "the provider limits our rate (429 rate_limit_exceeded)"
-WHAT_TO_CHECK = "check base_url of test, and whether this machine reaches it (DNS, proxy, firewall)"
+RATE = "rate limited by the provider (429 rate_limit_exceeded)"
+WHAT_TO_CHECK = "check base_url of test, and whether this machine can reach it (DNS, proxy, firewall)"
 CONNECTION = f"the connection to the provider failed; {WHAT_TO_CHECK}"
-QUOTA = "the provider account's quota is used up ({}); check plan and billing with the provider, then `pgvector-sync resume`"
-NOT_JSON = "the answer is not an embeddings object in JSON"
+QUOTA = "the provider account's quota is used up ({}); check the plan and billing of your account, then: pgvector-sync resume"
+NOT_JSON = "the answer isn't a JSON embeddings object"
 STOPPING = {
     "429 with seconds": Case(
         "rate limit", answers(429, "rate_limit_exceeded", Retry_After="77"), reason=RATE, pause=(70, 77)
@@ -92,26 +92,26 @@ STOPPING = {
     ),
     # a provider's word that is also one of ours, for failures that say nothing about the provider
     "503 deadline": Case("outage", answers(503, "deadline"), reason="the provider failed (503 deadline)"),
-    "429 budget": Case("rate limit", answers(429, "budget"), reason="the provider limits our rate (429 budget)"),
+    "429 budget": Case("rate limit", answers(429, "budget"), reason="rate limited by the provider (429 budget)"),
     "reset": Case("connection", {"kind": "reset"}, reason=CONNECTION),
     "reset in the answer": Case("connection", {"kind": "reset_mid_body"}, reason=CONNECTION),
     "401": Case(
         "key",
         answers(401, "invalid_api_key"),
         State.MISCONFIGURED,
-        "the provider refuses the key (401 invalid_api_key); set TEST_KEY to a valid key, then `pgvector-sync resume`",
+        "the provider rejected the API key (401 invalid_api_key); set TEST_KEY to a valid key, then: pgvector-sync resume",
     ),
     "403": Case(
         "forbidden",
         answers(403, "no_access"),
         State.MISCONFIGURED,
-        "the provider forbids the call (403 no_access); check what the key may do, and the model's access",
+        "the provider denied access (403 no_access); check the permissions of the key and its access to the model",
     ),
     "404": Case(
         "model",
         answers(404, "model_not_found"),
         State.MISCONFIGURED,
-        "the provider knows no such model or address (404 model_not_found); "
+        "the provider doesn't know the model or the address (404 model_not_found); "
         "check the pipeline's model and base_url of test",
     ),
     **{
@@ -135,12 +135,12 @@ STOPPING = {
     **{
         kind: Case("broken answer", {"kind": kind}, State.MISCONFIGURED, reason)
         for kind, reason in {
-            "wrong_count": "3 inputs were answered by 2 vectors",
+            "wrong_count": "expected 3 vectors, got 2",
             "missing_index": NOT_JSON,
-            "wrong_dimension": "a vector has the shape (7,), and (8,) was expected; check the pipeline's `dimensions`; "
-            "a model that has only one size needs exactly that",
-            "nan": "a vector holds NaN or infinity",
-            "infinity": "a vector holds NaN or infinity",
+            "wrong_dimension": "expected vectors of 8 dimensions, got 7; check the pipeline's `dimensions`; "
+            "a model with a fixed size accepts only that one",
+            "nan": "a vector contains NaN or infinity",
+            "infinity": "a vector contains NaN or infinity",
             "zero": "a vector is all zeros",
             "truncated": NOT_JSON,
             "html": NOT_JSON,
@@ -261,7 +261,7 @@ def test_a_dialect_that_this_version_does_not_know_stops_it(docs: Steps) -> None
 def test_an_untrusted_certificate_stops_it(docs: Steps, tmp_path: Path) -> None:
     reason = (
         "the provider's TLS certificate is not trusted; "
-        "check base_url of test; for a private authority, point SSL_CERT_FILE to its certificate"
+        "check base_url of test; for a private CA, set SSL_CERT_FILE to the path of its certificate"
     )
     with Endpoint(certificate=self_signed(tmp_path)) as untrusted, another_address(docs, untrusted.base_url):
         stops(docs, Case("certificate", state=State.MISCONFIGURED, reason=reason))

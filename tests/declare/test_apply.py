@@ -38,8 +38,8 @@ OPENAI = REMOTE.replace("[providers.mine]", '[providers.mine]\napi_key_env = "OP
 @pytest.mark.parametrize(
     ("text", "settings", "words"),
     [
-        (LOCAL + "dimensions = 1536", {}, "pipelines.docs.dimensions: the local model gives no vectors of 1536"),
-        (LOCAL + 'model = "bert"', {}, "pipelines.docs.model: the local provider knows no such model"),
+        (LOCAL + "dimensions = 1536", {}, "pipelines.docs.dimensions: the local model doesn't support 1536"),
+        (LOCAL + 'model = "bert"', {}, "pipelines.docs.model: unknown local model"),
         (
             REMOTE.format("http://ollama:11434/v1"),
             {},

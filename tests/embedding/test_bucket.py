@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pgvector_sync.embedding.bucket import Buckets, Draw, LocalBuckets, Verb, draw
-from pgvector_sync.embedding.budget import BURST, _gauge, _wanted
+from pgvector_sync.embedding.budget import BURST, _draw, _gauge
 from pgvector_sync.embedding.redis_buckets import RedisBuckets
 from pgvector_sync.model import Lane
 from support.servers import Valkey
@@ -115,7 +115,7 @@ def test_the_script_says_what_the_arithmetic_says(valkey: Valkey) -> None:
             assert there == pytest.approx(here, rel=1e-3, abs=2)
 
     same()
-    assert shared._alone is None
+    assert shared._fallback is None
     shared.close()
 
 
@@ -139,7 +139,7 @@ def busiest_minute(limit: int, cost: Callable[[], int], *, gauge: str, lane: Lan
     total, held = 0, 0
     while now < 150:
         wants = cost()
-        state, wait = draw(state, Verb.TAKE, [_wanted(full, wants, lane)], now=now)
+        state, wait = draw(state, Verb.TAKE, [_draw(full, wants, lane)], now=now)
         if wait:
             now += wait + 1e-6
             continue

@@ -157,7 +157,7 @@ def test_what_a_refusal_says_is_shown_only_as_a_short_code(embedder: Embedder, s
     served.refusals = [(400, {"why": why})]
     with pytest.raises(InputRejected) as caught:
         embedder.embed(["text"], SPEC, deadline=within(60))
-    assert (caught.value.code, str(caught.value)) == (None, "the provider refuses the input (400)")
+    assert (caught.value.code, str(caught.value)) == (None, "the provider rejected the input (400)")
 
 
 def test_the_dialects_own_path_may_not_be_in_the_address(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -199,7 +199,7 @@ def test_a_key_goes_only_where_the_environment_binds_it():
 def test_the_line_replaces_the_entry_that_lacks_the_key():
     error = refusal("https://api.voyageai.com/v1", "http://ollama:11434,api.voyageai.com", "VOYAGE_API_KEY")
     assert error.hint == (
-        "if api.voyageai.com may have the key in VOYAGE_API_KEY: "
+        "if api.voyageai.com may receive the key in VOYAGE_API_KEY: "
         "export PGVECTOR_SYNC_ALLOWED_HOSTS=http://ollama:11434,api.voyageai.com=VOYAGE_API_KEY"
     )
 

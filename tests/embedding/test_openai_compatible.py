@@ -169,7 +169,7 @@ def test_a_wrong_address_is_blamed_on_what_decided_it(endpoint, variable):
     closed = Settings(_env_file=None, openai_base_url="http://127.0.0.1:1/v1")
     embedder = open_embedder(provider, closed, {"OPENAI_API_KEY": "test-key"})
     try:
-        with pytest.raises(Unavailable, match="OPENAI_BASE_URL decides its address"):
+        with pytest.raises(Unavailable, match="its address is set by OPENAI_BASE_URL"):
             embedder.embed(TEXTS, Spec("text-embedding-3-small", 8), deadline=within(2))
     finally:
         embedder.close()

@@ -40,7 +40,7 @@ def test_a_certificate_file_that_is_missing_or_holds_none(
         file.write_text(content)
     monkeypatch.setenv("SSL_CERT_FILE", str(file))
     caught = failure()
-    assert str(caught).startswith("SSL_CERT_FILE leads to no certificates")
+    assert str(caught).startswith("SSL_CERT_FILE doesn't point to certificates")
     assert "unset it" in str(caught.hint)
     assert caught.status is None, "no row's fault"
 
@@ -56,4 +56,4 @@ def test_a_socks_proxy_without_its_package(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("value", ["nonsense://proxy:1", "http://[::1"])
 def test_an_address_that_is_no_proxys(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("https_proxy", value)
-    assert str(failure()) == "https_proxy isn't the address of a proxy"
+    assert str(failure()) == "https_proxy isn't a valid proxy address"

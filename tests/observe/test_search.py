@@ -92,7 +92,7 @@ def test_a_connection_that_fails_says_what_to_check(
         docs.run(f"UPDATE pgvector_sync.provider SET base_url = 'http://127.0.0.1:{bound.getsockname()[1]}/v1'")
         with pytest.raises(Unavailable) as caught:
             nearest(docs.runtime, "docs", "one", k=1)
-        assert "check base_url of test, and whether this machine reaches it" in (caught.value.hint or "")
+        assert "check base_url of test, and whether this machine can reach it" in (caught.value.hint or "")
         code, _, complaint = typed("search", "docs", "one")
     assert (code, "the connection to the provider failed" in complaint) == (1, True)
     assert "check base_url of test" in complaint

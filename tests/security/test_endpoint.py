@@ -237,7 +237,7 @@ def test_a_hostile_endpoint_costs_its_own_pipeline_one_batch_and_the_other_pipel
             "SELECT state, reason FROM pgvector_sync.pipeline WHERE name = 'docs'"
         )[0]
         assert state == "misconfigured"
-        assert reason.startswith("the answer is longer than the vectors that were asked for can be")
+        assert reason.startswith("the answer is longer than the requested vectors can be")
         assert set(synced.vectors("notes")) == {(1,)}
         assert synced.database.value("SELECT max(attempts) FROM pgvector_sync.work") == 0
         assert len(endpoint.requests) <= 5

@@ -87,7 +87,7 @@ def test_who_may_update_the_provider_gets_no_secret_of_the_workers_environment(
     point(elsewhere.base_url, name)
     reason = works(synced)
     assert elsewhere.requests == []
-    assert "is not sent" in reason
+    assert "isn't sent" in reason
     assert SECRET not in reason
 
 
@@ -116,13 +116,13 @@ def test_who_may_update_the_provider_has_nothing_but_embeddings_called(
     point(elsewhere.base_url.removesuffix("/v1") + path, "TEST_KEY")
     reason = works(synced)
     assert elsewhere.requests == []
-    assert "is not an address of the form https://host/path" in reason
+    assert "isn't a URL of the form https://host/path" in reason
 
 
 @pytest.mark.parametrize("port", [0, 65_536, 99_999])
 def test_a_port_that_no_host_has_stops_the_pipeline_and_no_worker(synced: Synced, point: Point, port: int) -> None:
     point(f"http://127.0.0.1:{port}/v1", "TEST_KEY")
-    assert "is not an address of the form https://host/path" in works(synced)
+    assert "isn't a URL of the form https://host/path" in works(synced)
 
 
 def test_a_key_that_is_bound_to_one_host_goes_to_no_other_that_is_allowed(

@@ -44,7 +44,7 @@ class Client(Redis):
         try:
             return super().execute_command(*arguments, **options)  # type: ignore[no-untyped-call]
         except NOT_UNDERSTOOD as error:
-            raise InvalidResponse(f"not the answer of a Redis ({type(error).__name__})") from None
+            raise InvalidResponse(f"unexpected reply from Redis ({type(error).__name__})") from None
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def plain_url(url: str, variable: str) -> str:
     if scheme not in SCHEMES:
         hint = f"write redis://{url}" if _LIKELY_MEANT.match(url) else f"expected {EXPECTED}"
         unknown = f"unsupported scheme {scheme}://" if re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme) else "no scheme"
-        raise ConfigError(f"not the URL of a Redis: {unknown}", where=variable, hint=hint)
+        raise ConfigError(f"not a Redis URL: {unknown}", where=variable, hint=hint)
     plain = SCHEMES[scheme] + url[len(scheme) :]
     try:
         require_whole_account(url)
@@ -112,7 +112,7 @@ def plain_url(url: str, variable: str) -> str:
         Redis.from_url(plain).close()
     except ValueError:
         hint = f"expected {EXPECTED}, {ESCAPED}"
-        raise ConfigError("not the URL of a Redis", where=variable, hint=hint) from None
+        raise ConfigError("not a Redis URL", where=variable, hint=hint) from None
     return plain
 
 
@@ -139,7 +139,7 @@ def sentinels(url: str, variable: str) -> Sentinels:
         or not all(host for host, _ in hosts)
         or any(scheme_of(one) != SENTINEL for one in url.split(";"))
     ):
-        raise ConfigError("not the URL of Redis sentinels", where=variable, hint=expected)
+        raise ConfigError("not a Redis Sentinel URL", where=variable, hint=expected)
     given = {name: values[-1] for part in parts for name, values in parse_qs(part.query).items()}
     unknown = set(given) - {"master_name", "sentinel_password"}
     if unknown:
@@ -180,14 +180,14 @@ def exposed(url: str) -> tuple[str, str] | None:
         return None
     if SCHEMES.get(scheme_of(url)) != "rediss":
         return (
-            "not encrypted, so that anyone on the way can read its password and send messages",
-            "write rediss:// in",
+            "not encrypted, so anyone on the network path can read its password and send messages",
+            "use rediss:// in",
         )
     given = {name: values[-1].lower() for name, values in parse_qs(urlsplit(url).query).items()}
     if given.get("ssl_cert_reqs", "required") != "required" or given.get("ssl_check_hostname", "true") in _NO:
         return (
-            "encrypted, but the server's certificate isn't checked, so that another could answer",
-            "take ssl_cert_reqs and ssl_check_hostname out of",
+            "encrypted, but the server's certificate isn't verified, so another server could answer",
+            "remove ssl_cert_reqs and ssl_check_hostname from",
         )
     return None
 
@@ -204,6 +204,6 @@ def place_of(url: str, variable: str = "REDIS_URL") -> str:
     if scheme_of(url) == SENTINEL:
         found = sentinels(url, variable)
         hosts = ", ".join(f"{host}:{port}" for host, port in found.hosts)
-        return f"{found.master}/{found.database} by the sentinels {hosts}"
+        return f"{found.master}/{found.database} via the sentinels {hosts}"
     given = Redis.from_url(plain_url(url, variable)).connection_pool.connection_kwargs
     return f"{given.get('host', 'localhost')}:{given.get('port', 6379)}/{given.get('db', 0)}"

@@ -28,7 +28,7 @@ def test_a_host_that_is_not_allowed(docs: Synced) -> None:
     )
     [error] = errors(look(docs.database.url, allowed_hosts="example.com"))
     assert error.advice == (
-        "if example.com may have the key in TEST_KEY: export PGVECTOR_SYNC_ALLOWED_HOSTS=example.com=TEST_KEY"
+        "if example.com may receive the key in TEST_KEY: export PGVECTOR_SYNC_ALLOWED_HOSTS=example.com=TEST_KEY"
     )
     assert errors(look(docs.database.url, allowed_hosts="example.com=TEST_KEY")) == []
 

@@ -100,7 +100,7 @@ def _require_readable(url: str) -> None:
             urlsplit(one).port  # noqa: B018 - raises
     except ValueError:
         hint = f"expected {scheme_of(url)}://user:password@host:port/…, {ESCAPED}"
-        raise ConfigError("not the URL of a broker", where="CELERY_BROKER_URL", hint=hint) from None
+        raise ConfigError("not a broker URL", where="CELERY_BROKER_URL", hint=hint) from None
 
 
 def check_redis(settings: Settings) -> None:
@@ -112,13 +112,15 @@ def check_redis(settings: Settings) -> None:
             mode = client.info("server").get("redis_mode")
         except AuthenticationError:
             raise ConfigError(
-                f"{place} refuses the password", where="REDIS_URL", hint="correct user and password in REDIS_URL"
+                f"{place} rejected the password",
+                where="REDIS_URL",
+                hint="correct the user and password in REDIS_URL",
             ) from None
         except (RedisError, OSError):
             return
     if mode == "cluster":
         raise ConfigError(
-            f"{place} is a Redis Cluster, which Celery's queues can't use",
+            f"{place} is a Redis Cluster, which Celery can't use as a broker",
             where="REDIS_URL",
-            hint="name a single Redis or Valkey, or one behind Sentinel: sentinel://host:26379/0",
+            hint="use a single Redis or Valkey server, or one behind Sentinel: sentinel://host:26379/0",
         )

@@ -18,13 +18,13 @@ POOLS = ("prefork", "threads", "solo")
 def require_options(pool: str, queues: str) -> None:
     """Raises ConfigError for a pool or a queue that a worker can't have."""
     if pool not in POOLS:
-        raise ConfigError(f"{pool} is not a pool for this work", where="--pool", hint="use prefork or threads")
+        raise ConfigError(f"unsupported pool: {pool}", where="--pool", hint="use prefork or threads")
     unknown = set(queues.split(",")) - set(QUEUES.all)
     if unknown:
         raise ConfigError(
-            f"there is no queue {', '.join(sorted(unknown))}",
+            f"unknown queue: {', '.join(sorted(unknown))}",
             where="--queues",
-            hint=f"there is {', '.join(QUEUES.all)}",
+            hint=f"known queues: {', '.join(QUEUES.all)}",
         )
 
 

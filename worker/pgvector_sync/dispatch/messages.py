@@ -49,7 +49,7 @@ class Call:
 def read(raw: bytes) -> Call:
     """A message as it lies in a queue of Redis. Raises MessageRefused."""
     if len(raw) > LARGEST_BYTES:
-        raise MessageRefused(f"it has {len(raw):,} bytes, more than {LARGEST_BYTES:,}")
+        raise MessageRefused(f"expected at most {LARGEST_BYTES:,} bytes, got {len(raw):,}")
     match _json(raw):
         case {
             "body": str(body),
@@ -59,20 +59,20 @@ def read(raw: bytes) -> Call:
             "properties": {"body_encoding": "base64"},
         } if _UTF8.fullmatch(encoding) and not headers.get("compression"):
             return call(headers, _json(_decoded(body)))
-    raise MessageRefused("it isn't a Celery message in JSON")
+    raise MessageRefused("not a Celery message in JSON")
 
 
 def call(headers: Mapping[str, Any], body: object) -> Call:
     """The same from a message's headers and its decoded body, by whatever broker it came."""
     task = headers.get("task")
     if not isinstance(task, str) or task not in _CHECKS:
-        raise MessageRefused("it names no task of ours")
+        raise MessageRefused("not a pgvector-sync task")
     if headers.get("eta") is not None:
-        raise MessageRefused("it has an eta, which our tasks don't take")
+        raise MessageRefused("eta isn't supported")
     match body:
         case [list(args), dict(named), *_]:
             return Call(task, arguments(task, args, named), _moment(headers.get("expires")))
-    raise MessageRefused("its body isn't a list of arguments")
+    raise MessageRefused("the body isn't a list of arguments")
 
 
 def arguments(task: str, args: list[Any] | tuple[Any, ...], named: Mapping[str, Any]) -> Arguments:
@@ -80,7 +80,7 @@ def arguments(task: str, args: list[Any] | tuple[Any, ...], named: Mapping[str, 
     try:
         return _CHECKS[task](*args, **named)
     except (TypeError, ValueError):
-        raise MessageRefused(f"{task} doesn't take its arguments") from None
+        raise MessageRefused(f"invalid arguments for {task}") from None
 
 
 def write(call: Call, queue: str) -> bytes:
@@ -133,14 +133,14 @@ def _json(raw: bytes) -> object:
     try:
         return json.loads(raw)
     except (ValueError, RecursionError):
-        raise MessageRefused("it isn't JSON") from None
+        raise MessageRefused("not JSON") from None
 
 
 def _decoded(body: str) -> bytes:
     try:
         return base64.b64decode(body, validate=True)
     except ValueError:
-        raise MessageRefused("its body isn't base64") from None
+        raise MessageRefused("the body isn't base64") from None
 
 
 def _moment(expires: object) -> datetime | None:
@@ -150,7 +150,7 @@ def _moment(expires: object) -> datetime | None:
         moment = datetime.fromisoformat(expires)  # type: ignore[arg-type]  # TypeError where it isn't a string
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (TypeError, ValueError, OverflowError):
-        raise MessageRefused("its `expires` isn't a time") from None
+        raise MessageRefused("`expires` isn't a time") from None
 
 
 def _embed_batch(pipeline: object, lane: object, slot: object = 0, share: object = None) -> Arguments:

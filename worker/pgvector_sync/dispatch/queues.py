@@ -51,4 +51,4 @@ def queue_depth(app: Celery, queue: str) -> int:
         except ChannelError:  # nobody has declared it yet
             return 0
         except NOT_UNDERSTOOD as error:
-            raise BrokerError(f"not the answer of a broker ({type(error).__name__})") from None
+            raise BrokerError(f"unexpected reply from the broker ({type(error).__name__})") from None

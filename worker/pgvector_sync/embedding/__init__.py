@@ -1,1 +1,1 @@
-"""How do texts become vectors? Every answer is checked, and every failure sorted into our error tree."""
+"""Turns texts into vectors. Every answer is checked, and every failure is mapped to a class of our error tree."""

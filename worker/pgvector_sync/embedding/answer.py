@@ -1,4 +1,4 @@
-"""Checking what a provider answered: nothing unchecked is ever written to a target."""
+"""Checks a provider's answers: nothing unchecked is ever written to a target."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
 
 _NUMBERS = {int, float}
 _BRACKETS, _QUOTES, _COMMAS = 4, 40, 20
-"""Of each vector besides the commas between its numbers; honest answers have 2, 10 and 3."""
+"""Allowed per vector, besides the commas between its numbers; honest answers have 2, 10 and 3."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One request's checked answer."""
+    """The checked answer to one request."""
 
     vectors: NDArray[np.float32]
-    """(count, dimensions), in the order of the inputs."""
+    """Shape (count, dimensions), in the order of the inputs."""
     tokens: int | None
     """None where the provider doesn't say."""
 
 
 def read_answer(body: bytes, *, count: int, dimensions: int) -> Answer:
-    """The vectors of an answer in the OpenAI format, mapped by `index`, from base64 or from lists of numbers.
+    """Read an answer in the OpenAI format: vectors in base64 or as lists of numbers, ordered by `index`.
 
-    Some endpoints answer lists though base64 was asked for, so the answer itself decides how it is read.
-    Raises BrokenContract.
+    Some endpoints answer with lists although base64 was requested, so the format is detected. Raises
+    BrokenContract.
     """
     _check_parts(body, count=count, dimensions=dimensions)
     try:
@@ -46,39 +46,42 @@ def read_answer(body: bytes, *, count: int, dimensions: int) -> Answer:
         items = answer["data"]
         indexed = [(item["index"], item["embedding"]) for item in items]
     except (ValueError, TypeError, KeyError, RecursionError):
-        raise BrokenContract("the answer is not an embeddings object in JSON", code="malformed") from None
+        raise BrokenContract("the answer isn't a JSON embeddings object", code="malformed") from None
     if len(indexed) != count:
-        raise BrokenContract(f"{count} inputs were answered by {len(indexed)} vectors", code="wrong_count")
+        raise BrokenContract(f"expected {count} vectors, got {len(indexed)}", code="wrong_count")
     rows: list[NDArray[np.float32] | None] = [None] * count
     for index, embedding in indexed:
         if type(index) is not int or not 0 <= index < count or rows[index] is not None:
-            raise BrokenContract("the answer's indexes don't number its vectors", code="wrong_index")
+            raise BrokenContract(f"expected each index from 0 to {count - 1} exactly once", code="wrong_index")
         rows[index] = _read_vector(embedding)
     vectors = check_vectors([row for row in rows if row is not None], dimensions=dimensions)
     return Answer(vectors, _read_tokens(answer))
 
 
 def check_vectors(rows: Sequence[NDArray[np.float32]], *, dimensions: int) -> NDArray[np.float32]:
-    """The rows as one (n, dimensions) array. Raises BrokenContract: another width, NaN, zeros."""
+    """Return the rows as one array of shape (n, dimensions).
+
+    Raises BrokenContract for another number of dimensions, NaN, infinity, or a vector of zeros.
+    """
     for row in rows:
         if row.shape != (dimensions,):
             raise BrokenContract(
-                f"a vector has the shape {row.shape}, and ({dimensions},) was expected",
+                f"expected vectors of {dimensions} dimensions, got {row.size}",
                 code="wrong_dimensions",
-                hint="check the pipeline's `dimensions`; a model that has only one size needs exactly that",
+                hint="check the pipeline's `dimensions`; a model with a fixed size accepts only that one",
             )
     vectors = np.array(rows, dtype=np.float32).reshape(len(rows), dimensions)
     if not np.isfinite(vectors).all():
-        raise BrokenContract("a vector holds NaN or infinity", code="not_finite")
+        raise BrokenContract("a vector contains NaN or infinity", code="not_finite")
     if not vectors.any(axis=1).all():
         raise BrokenContract("a vector is all zeros", code="zero_vector")
     return vectors
 
 
 def _check_parts(body: bytes, *, count: int, dimensions: int) -> None:
-    """Raises BrokenContract where the answer has more parts than the vectors that were asked for.
+    """Raise BrokenContract if the answer has more parts than the requested vectors can have.
 
-    Three bytes of JSON (`{},`) become seventy in Python, so the length alone doesn't bound what they become.
+    Three bytes of JSON (`{},`) take seventy in Python, so limiting the length alone doesn't limit memory.
     """
     if len(body) <= FIXED_BYTES:
         return
@@ -89,9 +92,9 @@ def _check_parts(body: bytes, *, count: int, dimensions: int) -> None:
         or body.count(b",") > _COMMAS * parts + count * dimensions
     ):
         raise BrokenContract(
-            f"the answer holds more than {count} vectors of {dimensions} dimensions",
+            f"the answer contains more than {count} vectors of {dimensions} dimensions",
             code="oversized",
-            hint="check the pipeline's `dimensions`; a model that has only one size needs exactly that",
+            hint="check the pipeline's `dimensions`; a model with a fixed size accepts only that one",
         )
 
 
@@ -99,9 +102,9 @@ def _read_vector(embedding: Any) -> NDArray[np.float32]:
     with suppress(ValueError, OverflowError):
         if isinstance(embedding, str):
             return np.frombuffer(binascii.a2b_base64(embedding, strict_mode=True), dtype="<f4")
-        # Looked at before numpy does: it would make room for the longest string in every place.
+        # Checked before numpy sees it, which would reserve the length of the longest string for every element.
         if isinstance(embedding, list) and _NUMBERS.issuperset(map(type, embedding)):
-            with np.errstate(over="ignore"):  # what float32 can't hold becomes infinity, and is refused as that
+            with np.errstate(over="ignore"):  # numbers too large for float32 become infinity, which is rejected
                 return np.array(embedding, dtype=np.float64).astype(np.float32)
     raise BrokenContract("a vector is neither base64 nor a list of numbers", code="malformed")
 

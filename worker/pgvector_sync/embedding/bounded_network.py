@@ -1,7 +1,7 @@
-"""Connections whose operations together keep one deadline, that of the call they serve.
+"""Network connections whose operations share one deadline: that of the call they serve.
 
-The HTTP client counts its timeouts anew with every piece that is sent or received, so an endpoint that drips (its
-headers, early hints, its body) could hold a worker far beyond the lease of its batch.
+The HTTP client restarts its timeout with every piece that is sent or received, so an endpoint that drips (its
+headers, early hints, its body) could occupy a worker far beyond the lease of its batch.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from pgvector_sync.embedding.bounds import time_left
 
 
 class BoundedNetwork(httpcore2.NetworkBackend):
+    """Opens connections within the limits of `bounds.bounded`."""
+
     def __init__(self, network: httpcore2.NetworkBackend) -> None:
         self._network = network
 
@@ -32,7 +34,7 @@ class BoundedNetwork(httpcore2.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.NetworkStream:
-        failure: Exception = httpcore2.ConnectError("the name has no address")
+        failure: Exception = httpcore2.ConnectError("the host name has no address")
         for address in _addresses(host, port, timeout):
             left = _left(timeout, httpcore2.ConnectTimeout)
             try:
@@ -48,8 +50,10 @@ class BoundedNetwork(httpcore2.NetworkBackend):
 
 
 class BoundedStream(httpcore2.NetworkStream):
+    """A connection that reads and writes within the limits of `bounds.bounded`."""
+
     def __init__(self, stream: httpcore2.NetworkStream, *, layers: int = 0) -> None:
-        """`layers` of TLS."""
+        """`layers` is the number of TLS layers: two inside an https proxy."""
         self._stream = stream
         self._layers = layers
         self.heard = False
@@ -64,7 +68,7 @@ class BoundedStream(httpcore2.NetworkStream):
         left = _left(timeout, httpcore2.WriteTimeout)
         self.heard = False
         sock = self._stream.get_extra_info("socket")
-        if sock is None or self._layers > 1:  # TLS inside TLS isn't a socket's own
+        if sock is None or self._layers > 1:  # TLS inside TLS has no socket of its own
             self._stream.write(buffer, left)
             return
         try:
@@ -91,12 +95,12 @@ class BoundedStream(httpcore2.NetworkStream):
 def _left(timeout: float | None, error: type[Exception]) -> float | None:
     left = time_left(timeout)
     if left is not None and left <= 0:
-        raise error("the call took too long as a whole")
+        raise error("the call exceeded its time limit")
     return left
 
 
 def _addresses(host: str, port: int, timeout: float | None) -> list[str]:
-    """In a thread, since a resolver keeps no deadline of ours; it ends when the resolver gives up."""
+    """Resolve in a thread, since a resolver ignores our deadline. The thread ends when the resolver gives up."""
     with suppress(ValueError):
         return [str(ip_address(host))]
     answers: SimpleQueue[list[str] | Exception] = SimpleQueue()
@@ -112,7 +116,7 @@ def _addresses(host: str, port: int, timeout: float | None) -> list[str]:
     try:
         answer = answers.get(timeout=_left(timeout, httpcore2.ConnectTimeout))
     except Empty:
-        raise httpcore2.ConnectTimeout("the name was not resolved in time") from None
+        raise httpcore2.ConnectTimeout("the host name wasn't resolved in time") from None
     if isinstance(answer, Exception):
         raise httpcore2.ConnectError(str(answer)) from answer
     return answer

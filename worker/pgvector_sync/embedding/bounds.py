@@ -1,4 +1,4 @@
-"""What one call to a provider may take: one deadline for all of it, and so many bytes for its answer."""
+"""The limits of one call to a provider: a deadline for all of it, and the size of its answer in bytes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,20 @@ from datetime import timedelta
 from pgvector_sync.model.deadline import Deadline
 
 FIXED_BYTES = 1_000_000
-"""Of any answer, however little was asked for: room for an honest mistake, such as a vector of another size, to be
-recognized and named."""
+"""Allowed for any answer, however little was requested, so that an honest mistake, such as vectors of another
+size, can be recognized and named."""
 NUMBER_BYTES = 40
-"""Of a number in JSON: 24 are the longest double, the rest is a comma, a line break and an indentation."""
+"""Allowed per number in JSON: 24 for the longest double, the rest for a comma, a line break and an indentation."""
 ITEM_BYTES = 1_000
-"""Of a vector besides its numbers."""
+"""Allowed per vector, besides its numbers."""
 ERROR_BYTES = 64_000
-"""Of an error's body. A longer one isn't read: the status says enough."""
+"""Allowed for the body of an error. A longer one isn't read: the status is enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
+    """The limits of the current call."""
+
     until: Deadline
     answer_bytes: int
 
@@ -30,14 +32,14 @@ class Bounds:
 _bounds: ContextVar[Bounds | None] = ContextVar("bounds", default=None)
 
 
-def most_bytes(*, count: int, dimensions: int) -> int:
-    """The longest honest answer: numbers in indented JSON. Base64 takes a sixth of it."""
+def longest_answer(*, count: int, dimensions: int) -> int:
+    """Return the bytes of the longest honest answer: numbers in indented JSON. Base64 takes a sixth of that."""
     return FIXED_BYTES + count * (ITEM_BYTES + dimensions * NUMBER_BYTES)
 
 
 @contextmanager
 def bounded(*, timeout: timedelta, answer_bytes: int) -> Iterator[None]:
-    """Bounds every request that this thread makes inside."""
+    """Limit every request that this thread makes in the block."""
     token = _bounds.set(Bounds(Deadline.after(timeout), answer_bytes))
     try:
         yield
@@ -46,11 +48,15 @@ def bounded(*, timeout: timedelta, answer_bytes: int) -> Iterator[None]:
 
 
 def current() -> Bounds | None:
+    """Return the limits of the call that this thread is making, None outside of one."""
     return _bounds.get()
 
 
 def time_left(timeout: float | None) -> float | None:
-    """Seconds for one operation on the network: its own timeout, or what the call has left. None: no limit."""
+    """Return the seconds for one network operation: its own timeout or what the call has left.
+
+    None means no limit.
+    """
     bounds = current()
     if bounds is None:
         return timeout

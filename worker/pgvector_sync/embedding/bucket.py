@@ -1,15 +1,15 @@
-"""Token buckets: how much may be spent now, or how long to wait for it.
+"""Token buckets: how much may be spent now, or how long to wait.
 
-A bucket has a gauge for requests and one for tokens. A gauge is refilled at `rate` up to `capacity`; a call
-passes once every gauge stands at its `floor`, and takes its `cost`, which may leave a debt: else a request that
-is larger than the capacity could never pass. A bucket that nobody has touched for long is full, so that one may
-be forgotten. `State.at` in the future means blocked until then.
+A bucket has a gauge for requests and one for tokens. A gauge refills at `rate` up to `capacity`. A call passes
+once every gauge has reached its `floor`, and takes its `cost`, which may leave a debt: otherwise a request larger
+than the capacity could never pass. An unused bucket fills up, so a full bucket needn't be stored. A `State.at` in
+the future means that the bucket is blocked until then.
 
-What is read from Redis may have been written by anybody: a time that `block` can't have written counts as no
-bucket, a debt is cut at `deepest`, and what isn't a number counts as full. So no bucket asks for a longer wait
-than an honest one can, and each wait ends by the clock.
+Any program may have written what is read from Redis. So a time that `block` can't have written counts as no
+bucket, a debt is cut off at `deepest`, and anything that isn't a number counts as full. No bucket can then require
+a longer wait than an honest one.
 
-The arithmetic is written twice, here and in Lua (`redis_buckets`): one suite of cases holds the two together.
+The arithmetic exists twice, here and in Lua (`redis_buckets`); both pass the same test cases.
 """
 
 from __future__ import annotations
@@ -26,46 +26,46 @@ if TYPE_CHECKING:
 
 
 LONGEST_PAUSE = timedelta(minutes=1)
-"""Of a `block`. What a provider asks for beyond that stands in the pipelines' own state."""
+"""The longest `block`. A longer pause that a provider asks for is kept in the state of its pipelines."""
 
 
 class Verb(StrEnum):
-    """What is done to a bucket."""
+    """The operations on a bucket."""
 
     TAKE = "take"
     SETTLE = "settle"
-    """Whatever the gauges say: what was spent has been spent."""
+    """Take the cost whatever the level of the gauges: it has been spent."""
     BLOCK = "block"
-    """Nobody passes for `pause` seconds, and no hoard is left for the moment after."""
+    """Let no call pass for `pause` seconds, and empty the gauges so that no burst follows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What a call wants of one gauge, in requests or tokens, and seconds."""
+    """What a call takes from one gauge, in requests or tokens."""
 
-    gauge: str
+    name: str
     capacity: float
     rate: float
-    """A second."""
+    """Refilled per second."""
     floor: float = 0.0
     cost: float = 0.0
-    """Negative: given back."""
+    """A negative cost is given back."""
     deepest: float = 1e15
-    """A debt that is larger counts as this much."""
+    """The largest debt; a larger one counts as this much."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     at: float
-    """Seconds on some clock: when `levels` were, or will be, true."""
+    """The time of `levels`, in seconds of the clock in use."""
     levels: Mapping[str, float]
 
 
 class Buckets(Protocol):
-    """Buckets by name, for many threads."""
+    """Buckets by name; safe across threads."""
 
     def draw(self, verb: Verb, name: str, draws: Sequence[Draw], *, pause: float = 0.0) -> float:
-        """0 if it was done; else nothing was taken, and it is worth asking again in so many seconds."""
+        """Return 0.0 if taken, else the seconds to wait before trying again."""
         ...
 
     def close(self) -> None: ...
@@ -74,27 +74,29 @@ class Buckets(Protocol):
 def draw(
     state: State | None, verb: Verb, draws: Sequence[Draw], *, now: float, pause: float = 0.0
 ) -> tuple[State | None, float]:
-    """The bucket afterwards, and the seconds to wait; above 0 nothing has changed."""
+    """Return the new state and the seconds to wait. If there is a wait, the state hasn't changed."""
     if state is not None and not state.at <= now + LONGEST_PAUSE.total_seconds():
-        state = None  # nobody has written that
+        state = None  # `block` can't have written that
     at = now if state is None else state.at
     levels = {} if state is None else dict(state.levels)
     passed = max(now - at, 0.0)
     wait = max(at - now, 0.0)
     short = 0.0
-    for one in draws:
-        level = min(max(levels.get(one.gauge, one.capacity), -one.deepest) + passed * one.rate, one.capacity)
-        short = max(short, (one.floor - level) / one.rate)
+    for gauge in draws:
+        level = min(
+            max(levels.get(gauge.name, gauge.capacity), -gauge.deepest) + passed * gauge.rate, gauge.capacity
+        )
+        short = max(short, (gauge.floor - level) / gauge.rate)
         if verb is Verb.BLOCK:
             level = min(level, 0.0)
-        levels[one.gauge] = min(level - one.cost, one.capacity)
+        levels[gauge.name] = min(level - gauge.cost, gauge.capacity)
     if verb is Verb.TAKE and wait + short > 0:
         return state, wait + short
     return State(max(at, now + min(pause, LONGEST_PAUSE.total_seconds())), levels), 0.0
 
 
 class LocalBuckets:
-    """The buckets of this process. `full` says whether a new one is."""
+    """The buckets of this process. A new bucket is full, or empty if `full` is false."""
 
     def __init__(self, *, full: bool = True, clock: Callable[[], float] = time.monotonic) -> None:
         self._full = full
@@ -107,7 +109,7 @@ class LocalBuckets:
             now = self._clock()
             state = self._states.get(name)
             if state is None and not self._full:
-                state = State(now, {one.gauge: 0.0 for one in draws})
+                state = State(now, {gauge.name: 0.0 for gauge in draws})
             after, wait = draw(state, verb, draws, now=now, pause=pause)
             if after is not None:
                 self._states[name] = after

@@ -1,6 +1,6 @@
-"""The budget: how many requests and tokens a minute a provider's model may be sent, by all workers together.
+"""The budget: how many requests and tokens per minute all workers together may send to a model of a provider.
 
-Before each request `take`; after its answer `settle` what the estimate was off; after a 429 `block`.
+Call `take` before each request, `settle` after its answer to correct the estimate, and `block` after a 429.
 """
 
 from __future__ import annotations
@@ -22,28 +22,29 @@ if TYPE_CHECKING:
     from pgvector_sync.settings import Settings
 
 BURST = 0.05
-"""Of a minute's limit, three seconds' worth: what may be spent at once. The other 95 % flow evenly, so that no
-60 seconds, wherever they begin, hold more than the limit."""
+"""The share of a minute's limit that may be spent at once: three seconds' worth. The other 95 % flow evenly, so
+that no interval of 60 seconds exceeds the limit."""
 LIVE_SHARE = 0.25
-"""Of the burst: what bulk leaves for live. While live wants more than there is, bulk gets nothing."""
-LARGEST = 1 / 6
-"""Of a minute's tokens, in one request: its debt holds up the others for ten seconds at most."""
+"""The share of the burst that bulk leaves for live. While live needs more than is available, bulk gets nothing."""
+LARGEST_REQUEST = 1 / 6
+"""The share of a minute's tokens that one request may take. Its debt delays other requests by ten seconds at
+most."""
 RESERVED_FOR_CALL = timedelta(seconds=5)
-"""How long before the deadline waiting ends: a call cut off would be paid for and thrown away."""
+"""How long before the deadline waiting ends: a call that is cut off would be paid for and discarded."""
 BULK_SPREAD = timedelta(milliseconds=500)
-"""The time over which waiting bulk calls spread: those that miss nothing by it (the burst is longer) needn't all
-ask at the same moment."""
+"""The time over which waiting bulk calls are spread, so that they don't all retry at the same moment. The burst is
+longer, so this wastes no budget."""
 SHORT_WAIT = timedelta(seconds=20)
-"""The burst and the largest debt are paid off sooner; a longer wait is a 429's, or a tiny limit's, and
-a pipeline had better cool down for it than claim and release rows all the time."""
+"""The longest wait that the burst and the largest debt can cause. A longer one comes from a 429 or a tiny limit:
+then the pipeline cools down instead of claiming and releasing rows again and again."""
 LONGEST_DEBT = timedelta(minutes=10)
-"""The time until a debt is paid off, at most: that of a request of 8,000 tokens with 800 a minute."""
+"""The longest time until a debt is paid off: that of a request of 8,000 tokens at 800 tokens per minute."""
 PAUSE_WITHOUT_RETRY_AFTER = timedelta(seconds=1)
 """How long a 429 without Retry-After blocks."""
 
 
 class Budget:
-    """One provider's, for all its models. A limit that isn't set isn't looked at; without limits, nothing is."""
+    """The budget of one provider, kept per model. Without limits, nothing is counted."""
 
     def __init__(self, provider: Provider, buckets: Buckets) -> None:
         self._provider = provider
@@ -62,22 +63,22 @@ class Budget:
         return self._provider.tokens_per_minute is not None
 
     def within(self, limits: Limits) -> Limits:
-        """Smaller requests where few tokens may be sent per minute, but none too small for the longest text."""
+        """Return smaller limits if few tokens may be sent per minute, but large enough for the longest text."""
         limit = self._provider.tokens_per_minute
         if limit is None or limits.max_request_tokens is None:
             return limits
-        largest = max(limits.max_input_tokens or 0, int(limit * LARGEST))
+        largest = max(limits.max_input_tokens or 0, int(limit * LARGEST_REQUEST))
         return replace(limits, max_request_tokens=min(limits.max_request_tokens, largest))
 
     def take(self, model: str, tokens: int, *, lane: Lane, deadline: Deadline) -> None:
-        """One request of so many tokens; waits until it may be sent.
+        """Wait until one request of this many tokens may be sent, and take it from the budget.
 
-        Raises BudgetExhausted where the wait would end too late for the call to be answered, BudgetOverdrawn where
-        it would be a long one.
+        Raises BudgetExhausted if the wait would leave too little time for the call, BudgetOverdrawn if it would
+        also be longer than SHORT_WAIT.
         """
         if not self._gauges:
             return
-        draws = [_wanted(gauge, 1 if gauge.gauge == "requests" else tokens, lane) for gauge in self._gauges]
+        draws = [_draw(gauge, 1 if gauge.name == "requests" else tokens, lane) for gauge in self._gauges]
         until = Deadline.after(deadline.left - min(RESERVED_FOR_CALL, deadline.left / 2))
         while (seconds := self._buckets.draw(Verb.TAKE, self._name(model), draws)) > 0:
             wait, left = timedelta(seconds=seconds), until.left
@@ -89,13 +90,13 @@ class Budget:
             time.sleep(wait.total_seconds())
 
     def settle(self, model: str, tokens: int) -> None:
-        """More tokens (or, negative, fewer) were spent than were taken."""
+        """Take the tokens that were spent beyond the estimate; a negative number gives tokens back."""
         if tokens and self.counts_tokens:
-            costs = [replace(gauge, cost=tokens if gauge.gauge == "tokens" else 0) for gauge in self._gauges]
+            costs = [replace(gauge, cost=tokens if gauge.name == "tokens" else 0) for gauge in self._gauges]
             self._buckets.draw(Verb.SETTLE, self._name(model), costs)
 
     def block(self, model: str, wait: timedelta | None) -> None:
-        """The provider said 429: nobody sends for so long."""
+        """Stop all requests to the model for `wait`, after the provider answered 429."""
         if self._gauges:
             seconds = (wait or PAUSE_WITHOUT_RETRY_AFTER).total_seconds()
             self._buckets.draw(Verb.BLOCK, self._name(model), self._gauges, pause=seconds)
@@ -108,7 +109,10 @@ class Budget:
 
 
 def open_budget(provider: Provider, settings: Settings) -> Budget:
-    """Shared through Redis, or this process's own where there is no Redis, or nothing to share. Never fails."""
+    """Open the budget of a provider: shared through Redis if it has limits and Redis is configured.
+
+    Never fails.
+    """
     limited = provider.requests_per_minute is not None or provider.tokens_per_minute is not None
     if not limited or settings.redis_url is None or settings.database_url is None:
         return Budget(provider, LocalBuckets())
@@ -116,18 +120,18 @@ def open_budget(provider: Provider, settings: Settings) -> Budget:
 
     try:
         return Budget(provider, RedisBuckets(settings.redis(), prefix=settings.namespace()))
-    except ConfigError:  # no URL: `doctor` says so, and no row has to wait for that
+    except ConfigError:  # an invalid URL: `doctor` reports it, and no row has to wait for that
         return Budget(provider, LocalBuckets())
 
 
 def _gauge(name: str, limit: int) -> Draw:
-    """At least one request must fit; the rounding-down of whole requests keeps even that within the limit."""
+    """The capacity is at least one request. Even then the limit is kept, since requests are whole."""
     rate = limit * (1 - BURST) / 60
     return Draw(name, capacity=max(limit * BURST, 1.0), rate=rate, deepest=rate * LONGEST_DEBT.total_seconds())
 
 
-def _wanted(gauge: Draw, cost: int, lane: Lane) -> Draw:
-    """Live goes into debt early rather than wait for a level that bulk's smaller calls would keep from coming."""
+def _draw(gauge: Draw, cost: int, lane: Lane) -> Draw:
+    """Live goes into debt early, since smaller bulk calls could keep the level from ever reaching its cost."""
     share = gauge.capacity * LIVE_SHARE
     floor = min(cost, max(share, 1.0)) if lane is Lane.LIVE else min(cost + share, gauge.capacity)
     return replace(gauge, floor=floor, cost=cost)

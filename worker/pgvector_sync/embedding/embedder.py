@@ -1,4 +1,4 @@
-"""What every provider can do for us: turn texts into vectors, or say why not."""
+"""The interface of all providers: texts in, vectors or a ProviderError out."""
 
 from __future__ import annotations
 
@@ -24,22 +24,23 @@ class Embeddings:
     """The checked answer to one batch of texts, and what it cost."""
 
     vectors: NDArray[np.float32]
-    """(n, dimensions), in the order of the texts; finite, and no row is all zeros. NaN where `left`."""
+    """Shape (n, dimensions), in the order of the texts; finite, and no row is all zeros. NaN at the positions in
+    `left`."""
     tokens: int
-    """As the provider counted them; four bytes a token where it doesn't say."""
+    """As the provider counted them; estimated as four bytes per token if it doesn't say."""
     requests: int
-    """HTTP requests sent, those that had to be repeated among them."""
+    """HTTP requests sent, including retries."""
     left: tuple[int, ...] = ()
-    """Positions without an answer: a request failed after others had been paid for."""
+    """Positions of texts without an answer, because a request failed after others had been paid for."""
     failure: ProviderError | None = None
-    """Why they were left."""
+    """Why they have none."""
 
 
 class Embedder(Protocol):
-    """A provider, ready to be called from any thread and, after a fork, from any process."""
+    """A provider that can be called from any thread and, after a fork, from any process."""
 
     def prepare(self, spec: Spec) -> None:
-        """Everything short of a call: checks host and key, or loads the model. Raises Misconfigured."""
+        """Do everything except a call: check host and key, or load the model. Raises Misconfigured."""
         ...
 
     def embed(
@@ -51,12 +52,11 @@ class Embedder(Protocol):
         purpose: Purpose = Purpose.DOCUMENT,
         lane: Lane = Lane.LIVE,
     ) -> Embeddings:
-        """The texts' vectors; gives up at the deadline.
-        `lane` says who goes first where the provider's limits make callers wait.
+        """Embed texts until the deadline. When the provider's limits make callers wait, live goes before bulk.
 
-        Raises ProviderError if no text was answered: RateLimited (BudgetExhausted where our own budget would have
-        had room too late), Unavailable, OutOfTime where the deadline ended it, BrokenContract, Misconfigured,
-        InputRejected.
+        Raises ProviderError if no text was embedded: RateLimited (or its subclasses, for our own budget),
+        Unavailable, OutOfTime at the deadline, BrokenContract, Misconfigured or InputRejected. If some texts were
+        embedded, the answer holds the failure.
         """
         ...
 
@@ -64,8 +64,9 @@ class Embedder(Protocol):
 
 
 def open_embedder(provider: Provider, settings: Settings, environ: Mapping[str, str]) -> Embedder:
-    """The embedder of a provider. Never fails: what is wrong with key or host shows in `prepare` or the first
-    `embed`, where a pipeline's state can say so.
+    """Open the embedder of a provider. Never fails.
+
+    `prepare` or the first `embed` reports a wrong key or host, so that it becomes the state of the pipeline.
     """
     from pgvector_sync.embedding.dialects import dialect_of
     from pgvector_sync.embedding.provider_embedder import ProviderEmbedder

@@ -1,5 +1,6 @@
-"""Which hosts a worker may send texts to, and which key goes where: its environment decides, never a row in the
-database.
+"""Which hosts a worker may send texts to, and which key to which host.
+
+The environment of the worker decides, never a row in the database.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ OPENAI_KEY = "OPENAI_API_KEY"
 OPENAI_BASE_URL = "OPENAI_BASE_URL"
 ALLOWED_HOSTS = "PGVECTOR_SYNC_ALLOWED_HOSTS"
 
-# As narrow as HOST: no escaped or empty step, none of dots. And no query, which would take in the endpoint: who
-# may write the address could have other things called with the key.
+# As narrow as HOST: no escapes, no empty segments, no dot segments. And no query, which would swallow the
+# endpoint: a person who can change the address could then call other endpoints with the key.
 _PATH = r"(/(?!\.{1,2}(/|$))[a-z0-9._~!$&'()*+,:=-]{1,200}){0,20}/?"
 _ADDRESS = re.compile(rf"(?P<scheme>https?)://{HOST}(?P<path>{_PATH})?", re.ASCII | re.IGNORECASE)
 _PORTS = {"http": 80, "https": 443}
@@ -33,24 +34,26 @@ _PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """A host that the environment names."""
+    """A host that the environment allows."""
 
     host: str
     """In lower case, without brackets."""
     port: int | None = None
-    """None: every port."""
+    """None means every port."""
     plain: bool = False
-    """Named with the scheme http: calls needn't be encrypted."""
+    """Whether it is listed with the scheme http, so that calls needn't be encrypted."""
     key: str | None = None
-    """The variable whose value may be sent there."""
+    """The name of the variable whose value may be sent there."""
 
     def covers(self, scheme: str, host: str, port: int) -> bool:
         return host == self.host and self.port in (None, port) and (scheme == "https" or self.plain)
 
 
 def address_of(provider: Provider, settings: Settings) -> str:
-    """Where the provider is called. OPENAI_BASE_URL wins for every provider whose key is in OPENAI_API_KEY, since
-    the two variables belong together.
+    """Return the URL of a provider.
+
+    OPENAI_BASE_URL takes precedence for every provider whose key is in OPENAI_API_KEY, since the two variables belong
+    together.
     """
     if settings.openai_base_url and provider.api_key_env == OPENAI_KEY:
         return settings.openai_base_url
@@ -58,36 +61,40 @@ def address_of(provider: Provider, settings: Settings) -> str:
 
 
 def setting_of_address(provider: Provider, settings: Settings) -> str:
-    """The name of what decided `address_of`: the variable, or the key in the file."""
+    """Return the name of the setting that decides `address_of`: the variable, or the option in the file."""
     decided = settings.openai_base_url and provider.api_key_env == OPENAI_KEY
     return OPENAI_BASE_URL if decided else f"base_url of {provider.name}"
 
 
 def allowed_hosts(settings: Settings) -> frozenset[Allowed]:
-    """What the environment allows: api.openai.com and the address of OPENAI_BASE_URL, both with OPENAI_API_KEY,
-    and the entries of PGVECTOR_SYNC_ALLOWED_HOSTS: `host` or `host:port`, with or without a scheme, and with
-    `=VARIABLE` for a key that may be sent there.
+    """Return the hosts that the environment allows.
+
+    These are api.openai.com and the host of OPENAI_BASE_URL, both with OPENAI_API_KEY, and the entries of
+    PGVECTOR_SYNC_ALLOWED_HOSTS: `host` or `host:port`, with or without a scheme, and with `=VARIABLE` for a key
+    that may be sent there.
     """
     return frozenset([*_own(settings), *(_allowed(entry) for entry in read_entries(settings.allowed_hosts))])
 
 
 def check_provider(provider: Provider, settings: Settings, *, endpoint: str) -> str:
-    """The provider's address, to which calls append `endpoint`. Raises Misconfigured unless the environment allows
-    it (http only where it names the host with that scheme) and binds the provider's key to it.
+    """Return the provider's URL, to which calls append `endpoint`.
+
+    Raises Misconfigured unless the environment allows the host (for http: lists it with that scheme) and binds the
+    provider's key to it.
     """
     address, setting = address_of(provider, settings), setting_of_address(provider, settings)
     match = _ADDRESS.fullmatch(address)
     if match is None or not has_port(match):
-        # Not quoted: a malformed address may well hold a password.
+        # Not quoted: a malformed address may contain a password.
         raise Misconfigured(
-            f"{setting} is not an address of the form https://host/path", code="bad_address", option="base_url"
+            f"{setting} isn't a URL of the form https://host/path", code="bad_address", option="base_url"
         )
     if (match["path"] or "").rstrip("/").endswith(endpoint):
         raise Misconfigured(
             f"{setting} ends in {endpoint}, which is appended to it for every call",
             code="bad_address",
             option="base_url",
-            hint=f"leave {endpoint} out",
+            hint=f"remove {endpoint} from it",
         )
     _check_key_name(provider)
     _check_destination(provider.api_key_env, _Destination.of(match), setting, settings)
@@ -95,15 +102,17 @@ def check_provider(provider: Provider, settings: Settings, *, endpoint: str) -> 
 
 
 def takes_sdk_headers(address: str, settings: Settings) -> bool:
-    """Whether an address is OpenAI's own or that of OPENAI_BASE_URL. Only those get what the openai SDK reads from
-    the environment besides the key (organization, project and custom headers).
+    """Whether an address is OpenAI's own or that of OPENAI_BASE_URL.
+
+    Only those get the headers that the openai SDK reads from the environment: organization, project and custom
+    ones.
     """
     match = _ADDRESS.fullmatch(address)
     return match is not None and _Destination.of(match).among(_own(settings))
 
 
 def is_loopback(host: str) -> bool:
-    """`localhost`, ::1, all of 127.0.0.0/8 and the unspecified address, also as IPv6; without brackets."""
+    """Whether a host (without brackets) is `localhost`, a loopback address or the unspecified address."""
     try:
         address = ip_address(host)
     except ValueError:
@@ -119,7 +128,7 @@ class _Destination:
     host: str
     port: int
     place: str
-    """Host and port as they are written."""
+    """Host and port as written."""
 
     @classmethod
     def of(cls, match: re.Match[str]) -> _Destination:
@@ -135,12 +144,12 @@ def _check_key_name(provider: Provider) -> None:
     name = provider.api_key_env
     if name is None or (re.fullmatch(VARIABLE, name, re.ASCII | re.IGNORECASE) and not is_never_a_key(name)):
         return
-    # Not quoted: it may be a key that was written in place of the name.
+    # Not quoted: it may be a key that was written instead of the name.
     raise Misconfigured(
-        f"api_key_env of {provider.name} doesn't name a provider's key, and is not sent",
+        f"api_key_env of {provider.name} doesn't name a provider's key, so its value isn't sent",
         code="not_a_key",
         option="api_key_env",
-        hint="name the variable that holds the provider's key, then: pgvector-sync apply",
+        hint="set it to the name of the variable that holds the provider's key, then: pgvector-sync apply",
     )
 
 
@@ -151,23 +160,23 @@ def _check_destination(key: str | None, to: _Destination, setting: str, settings
     line = f"export {ALLOWED_HOSTS}={shlex.quote(_with(to, key, settings))}"
     if covering:
         raise Misconfigured(
-            f"this environment does not bind {key} to {to.place}, the host of {setting}, so it is not sent there",
+            f"this environment does not bind {key} to {to.place}, the host of {setting}, so the key isn't sent",
             code="key_not_bound",
             option="api_key_env",
             elsewhere=True,
-            hint=f"if {to.place} may have the key in {key}: {line}",
+            hint=f"if {to.place} may receive the key in {key}: {line}",
         )
     if to.scheme == "http" and not is_loopback(to.host):
         raise Misconfigured(
-            f"{setting} calls {to.place} over http, where anyone on the way can read texts and key",
+            f"{setting} calls {to.place} over http, so anyone on the network path can read texts and key",
             code="https_required",
             option="base_url",
-            hint=f"use https, or, where the network between is your own, name the host with its scheme: {line}",
+            hint=f"use https or, if the network is your own, allow the host with its scheme: {line}",
         )
-    by_https = to.scheme == "http" and any(
+    allows_https = to.scheme == "http" and any(
         entry.covers("https", to.host, to.port) for entry in allowed_hosts(settings)
     )
-    calls = f"calls over http (only over https) to {to.place}" if by_https else f"calls to {to.place}"
+    calls = f"calls over http to {to.place} (only over https)" if allows_https else f"calls to {to.place}"
     sees = "your texts" if key is None else f"your texts and the key in {key}"
     raise Misconfigured(
         f"this environment does not allow {calls}, the host of {setting}",
@@ -179,12 +188,12 @@ def _check_destination(key: str | None, to: _Destination, setting: str, settings
 
 
 def _with(to: _Destination, key: str | None, settings: Settings) -> str:
-    """The value of PGVECTOR_SYNC_ALLOWED_HOSTS that allows this as well."""
+    """Return the value of PGVECTOR_SYNC_ALLOWED_HOSTS that allows this destination as well."""
     scheme = "http://" if to.scheme == "http" else ""
-    more = f"{scheme}{to.place}" + (f"={key}" if key else "")
+    added = f"{scheme}{to.place}" + (f"={key}" if key else "")
     entries = [match[0] for match in read_entries(settings.allowed_hosts)]
-    replaced = {f"{scheme}{to.place}", more.removeprefix(scheme)}
-    return ",".join([*(entry for entry in entries if entry.rstrip("/") not in replaced), more])
+    replaced = {f"{scheme}{to.place}", added.removeprefix(scheme)}
+    return ",".join([*(entry for entry in entries if entry.rstrip("/") not in replaced), added])
 
 
 def _own(settings: Settings) -> Iterator[Allowed]:
@@ -200,7 +209,7 @@ def _allowed(match: re.Match[str]) -> Allowed:
 
 
 def _host(match: re.Match[str]) -> str:
-    """In lower case and without brackets; an IP address in its shortest form."""
+    """Return the host in lower case and without brackets; an IP address in its shortest form."""
     host = match["host"].strip("[]").lower()
     try:
         return str(ip_address(host))

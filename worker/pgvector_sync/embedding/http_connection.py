@@ -1,7 +1,7 @@
-"""A provider that is called over HTTP, through the openai SDK's client, whatever its dialect.
+"""Calls a provider over HTTP in any dialect, with the client of the openai SDK.
 
-The SDK sends and reports. Retrying is `provider_embedder`'s, and reading the answer is the dialect's: the SDK
-would build an object for every vector, and of base64 a list of Python floats.
+The SDK only sends requests and reports errors. `provider_embedder` retries, and the dialect reads the answer: the
+SDK would build an object per vector, and turn base64 into a list of Python floats.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import httpx2
 import openai
 
 from pgvector_sync.embedding.answer import Answer
-from pgvector_sync.embedding.bounds import bounded, most_bytes
+from pgvector_sync.embedding.bounds import bounded, longest_answer
 from pgvector_sync.embedding.dialects.http import HttpDialect
 from pgvector_sync.embedding.hosts import (
     OPENAI_BASE_URL,
@@ -36,13 +36,13 @@ from pgvector_sync.settings import Settings
 CONNECT_TIMEOUT = timedelta(seconds=5)
 _E = TypeVar("_E", bound=BaseException)
 
-# The client logs addresses at INFO, and the SDK has logged request bodies at DEBUG: not ours to show (G13).
+# The client logs addresses at INFO, and the SDK has logged request bodies at DEBUG, which must stay private (G13).
 for _name in ("openai", "httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 class HttpConnection:
-    """See `Connection`. The key is read, and the host checked, at the first use in each process."""
+    """A `Connection` over HTTP. The key is read and the host is checked at the first use in each process."""
 
     def __init__(
         self, dialect: HttpDialect, provider: Provider, settings: Settings, environ: Mapping[str, str]
@@ -61,12 +61,14 @@ class HttpConnection:
     def call(self, texts: Sequence[str], spec: Spec, purpose: Purpose, *, timeout: timedelta) -> Answer:
         client = self._client.get()
         request = self._dialect.request(texts, spec, purpose, self._provider)
-        most = most_bytes(count=len(texts), dimensions=spec.dimensions)
-        each = httpx2.Timeout(timeout.total_seconds(), connect=min(timeout, CONNECT_TIMEOUT).total_seconds())
+        limit = longest_answer(count=len(texts), dimensions=spec.dimensions)
+        per_operation = httpx2.Timeout(
+            timeout.total_seconds(), connect=min(timeout, CONNECT_TIMEOUT).total_seconds()
+        )
         try:
-            with bounded(timeout=timeout, answer_bytes=most):
+            with bounded(timeout=timeout, answer_bytes=limit):
                 response = client.post(
-                    request.path, cast_to=httpx2.Response, body=request.body, options={"timeout": each}
+                    request.path, cast_to=httpx2.Response, body=request.body, options={"timeout": per_operation}
                 )
         except openai.APIStatusError as error:
             failure = self._dialect.classify(self._refusal(error, client.api_key))
@@ -74,7 +76,8 @@ class HttpConnection:
             failure = self._failure(error, timeout)
         else:
             return self._dialect.read(response.content, count=len(texts), dimensions=spec.dimensions)
-        # Not in the handlers: the SDK's error, as the context of ours, would keep the request with all its texts.
+        # Raised outside the handlers: as the context of this error, the SDK's would keep the request with all
+        # texts.
         raise failure
 
     def close(self) -> None:
@@ -87,11 +90,11 @@ class HttpConnection:
         key = self._key()
         http_client = open_client(
             key=key,
-            # A proxy can't reach our loopback, so its variables don't apply there.
+            # A proxy can't reach this machine's loopback, so proxy variables don't apply to it.
             trust_env=not is_loopback(httpx2.URL(address).host),
             sdk_headers=takes_sdk_headers(address, self._settings),
         )
-        # The SDK insists on a key; where there is none, the HTTP client sends none.
+        # The SDK requires a key. If there is none, the HTTP client removes the header.
         return openai.OpenAI(api_key=key or "none", base_url=address, max_retries=0, http_client=http_client)
 
     def _key(self) -> str | None:
@@ -105,7 +108,9 @@ class HttpConnection:
             )
         if not (key.isascii() and key.isprintable()):
             raise Misconfigured(
-                f"{name} holds characters that no key can have", code="bad_key", hint=f"set {name} again"
+                f"{name} contains characters that aren't allowed in a key",
+                code="bad_key",
+                hint=f"set {name} again",
             )
         return key
 
@@ -118,28 +123,28 @@ class HttpConnection:
         return Refusal(error.status_code, body, wait, self._provider, self._setting, key)
 
     def _failure(self, error: openai.OpenAIError, timeout: timedelta) -> ProviderError:
-        """Of a call that got no answer. What the SDK says is left out: it may quote anything."""
-        if ours := _cause(error, ProviderError):
-            return ours
-        at = f" ({OPENAI_BASE_URL} decides its address)" if self._setting == OPENAI_BASE_URL else ""
-        reach = f"check {self._setting}, and whether this machine reaches it (DNS, proxy, firewall)"
+        """Map the failure of a call that got no answer. The SDK's message is dropped: it may quote anything."""
+        if failure := _cause(error, ProviderError):
+            return failure
+        origin = f" (its address is set by {OPENAI_BASE_URL})" if self._setting == OPENAI_BASE_URL else ""
+        reach = f"check {self._setting}, and whether this machine can reach it (DNS, proxy, firewall)"
         if isinstance(error, openai.APITimeoutError):
             if timeout > CONNECT_TIMEOUT and _cause(error, httpx2.ConnectTimeout):
                 return Unreachable(
-                    f"the provider accepted no connection in time{at}", code="connection", hint=reach
+                    f"the provider accepted no connection in time{origin}", code="connection", hint=reach
                 )
             return TimedOut()
         if _cause(error, ssl.SSLCertVerificationError):
             return Misconfigured(
                 "the provider's TLS certificate is not trusted",
                 code="certificate",
-                hint=f"check {self._setting}; for a private authority, point SSL_CERT_FILE to its certificate",
+                hint=f"check {self._setting}; for a private CA, set SSL_CERT_FILE to the path of its certificate",
             )
-        return Unavailable(f"the connection to the provider failed{at}", code="connection", hint=reach)
+        return Unavailable(f"the connection to the provider failed{origin}", code="connection", hint=reach)
 
 
 def _cause(error: BaseException, kind: type[_E]) -> _E | None:
-    """The first error of a kind that led to this one."""
+    """Return the first error of this class in the chain of causes, else None."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, kind):

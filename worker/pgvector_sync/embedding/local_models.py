@@ -1,4 +1,4 @@
-"""Models in this very process, so that everything runs without a key."""
+"""Models that run in this process, so that everything works without an API key."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ ONNX_PREFIX = "onnx:"
 
 
 class Model(Protocol):
-    """A loaded model; `encode` may be called from several threads at once."""
+    """A loaded model. `encode` may be called from several threads at once."""
 
     @property
     def dimensions(self) -> tuple[int, ...]:
-        """The sizes a vector may be cut to, ascending; the last is the model's own."""
+        """The sizes to which a vector may be truncated, ascending; the last is the full size."""
         ...
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
-        """(n, dimensions[-1]) pooled vectors of any length, and the number of tokens.
-        A text without tokens gives zeros.
+        """Return the pooled vectors, not normalized, with shape (n, dimensions[-1]), and the number of tokens.
+
+        A text without tokens gives a vector of zeros.
         """
         ...
 
@@ -43,15 +44,15 @@ WORDLLAMA_DIMENSIONS = (64, 128, 256)
 
 
 def sizes_of(name: str) -> tuple[int, ...]:
-    """The dimensions that a local model makes. Raises Misconfigured where it can't be loaded here."""
+    """Return the dimensions that a local model supports. Raises Misconfigured if it can't be loaded here."""
     return WORDLLAMA_DIMENSIONS if name == WORDLLAMA else load_model(name).dimensions
 
 
 def check_dimensions(dimensions: int, sizes: Sequence[int]) -> None:
-    """Raises Misconfigured for a number that the model doesn't make."""
+    """Raise Misconfigured if the model doesn't support this number of dimensions."""
     if dimensions not in sizes:
         raise Misconfigured(
-            f"the local model gives no vectors of {dimensions} dimensions",
+            f"the local model doesn't support {dimensions} dimensions",
             code="wrong_dimensions",
             option="dimensions",
             hint=f"set the pipeline's `dimensions` to one of {', '.join(map(str, sizes))}",
@@ -59,7 +60,7 @@ def check_dimensions(dimensions: int, sizes: Sequence[int]) -> None:
 
 
 class LocalModels:
-    """See `Connection`. Models load at their first use in each process and stay."""
+    """A `Connection` to local models, which are loaded at their first use in each process and kept."""
 
     def __init__(self) -> None:
         self._models: dict[str, PerProcess[Model]] = {}
@@ -68,7 +69,10 @@ class LocalModels:
         check_dimensions(spec.dimensions, self._model(spec.model).dimensions)
 
     def call(self, texts: Sequence[str], spec: Spec, purpose: Purpose, *, timeout: timedelta) -> Answer:
-        del purpose, timeout  # no model of ours tells queries from documents yet, and a request takes milliseconds
+        del (
+            purpose,
+            timeout,
+        )  # no local model distinguishes queries from documents yet, and a request takes milliseconds
         model = self._model(spec.model)
         check_dimensions(spec.dimensions, model.dimensions)
         pooled, tokens = model.encode(texts)
@@ -78,19 +82,22 @@ class LocalModels:
         self._models.clear()
 
     def _model(self, name: str) -> Model:
-        # `setdefault` is atomic, and no lock of ours can be caught in a fork.
+        # `setdefault` is atomic, so no lock is needed that a fork could leave locked.
         return self._models.setdefault(name, PerProcess(lambda: load_model(name))).get()
 
 
 def load_model(name: str) -> Model:
-    """`wordllama`, or `onnx:FOLDER`. Raises Misconfigured: unknown, incomplete, its extra missing."""
+    """Load `wordllama` or `onnx:FOLDER`.
+
+    Raises Misconfigured if it is unknown or incomplete, or its extra is missing.
+    """
     try:
         if name == WORDLLAMA:
             from pgvector_sync.embedding.wordllama_model import WordLlamaModel
 
             return WordLlamaModel()
         if name.startswith(ONNX_PREFIX):
-            # its threads would not survive a worker's fork, and Celery's processes already use every core
+            # its threads wouldn't survive a fork, and Celery's processes already use every core
             os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
             from pgvector_sync.embedding.onnx_model import OnnxModel
 
@@ -108,7 +115,7 @@ def load_model(name: str) -> Model:
             hint=hint,
         ) from None
     raise Misconfigured(
-        "the local provider knows no such model",
+        "unknown local model",
         code="model_not_found",
         option="model",
         hint="use `wordllama`, or `onnx:FOLDER` for a sentence-transformers export",
@@ -116,9 +123,9 @@ def load_model(name: str) -> Model:
 
 
 def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The vectors at length one. Raises InputRejected where a text has nothing that the model knows."""
+    """Normalize vectors to length one. Raises InputRejected if a text has no tokens known to the model."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not (np.isfinite(lengths) & (lengths > 0)).all():
-        raise InputRejected("a text has no token that the local model knows", code="no_tokens")
+        raise InputRejected("a text has no tokens known to the local model", code="no_tokens")
     unit: NDArray[np.float32] = vectors / lengths
     return unit

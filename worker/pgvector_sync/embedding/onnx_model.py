@@ -17,23 +17,23 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-LONGEST = 512
-"""Tokens of a text that are read where the export doesn't say; nearly every BERT's limit."""
+MAX_TOKENS = 512
+"""Tokens read per text if the export doesn't say: the limit of nearly every BERT model."""
 ROWS = 16
-"""Texts in one run of the model: enough for its matrix products, little enough for its attention's memory."""
+"""Texts per run of the model: enough for fast matrix products, few enough for the memory of its attention."""
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-"""Of those, a model gets what it has."""
+"""The inputs that we can provide. A model gets those it declares."""
 
 
 class OnnxModel:
-    """Pools the tokens' vectors as the export says: their mean, or the first one (CLS)."""
+    """Pools token vectors as the export says: by their mean, or by the first one (CLS)."""
 
     def __init__(self, folder: str) -> None:
-        """Raises Misconfigured where the folder is incomplete or ONNX Runtime can't read the model."""
+        """Raises Misconfigured if the folder is incomplete or ONNX Runtime can't read the model."""
         root = Path(folder)
         self._tokenizer = _load_tokenizer(root)
         self._session = _load_session(root)
-        self._takes = {each.name for each in self._session.get_inputs()}
+        self._inputs = {each.name for each in self._session.get_inputs()}
         outputs = [each.name for each in self._session.get_outputs()]
         self._output = "last_hidden_state" if "last_hidden_state" in outputs else outputs[0]
         self._cls = bool(_read_options(root / "1_Pooling" / "config.json").get("pooling_mode_cls_token", False))
@@ -42,7 +42,7 @@ class OnnxModel:
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
         encodings = self._tokenizer.encode_batch(list(texts))
-        # Texts of like length together: each run is padded to its longest text.
+        # Texts of similar length run together, since each run is padded to its longest text.
         order = sorted(range(len(texts)), key=lambda position: len(encodings[position].ids))
         runs = [order[start : start + ROWS] for start in range(0, len(order), ROWS)]
         pooled = np.concatenate([self._run([encodings[position] for position in run]) for run in runs])
@@ -57,12 +57,12 @@ class OnnxModel:
             inputs["input_ids"][row, : len(encoding.ids)] = encoding.ids
             inputs["token_type_ids"][row, : len(encoding.ids)] = encoding.type_ids
             inputs["attention_mask"][row, : len(encoding.ids)] = 1
-        taken = {name: values for name, values in inputs.items() if name in self._takes}
+        declared = {name: values for name, values in inputs.items() if name in self._inputs}
         try:
-            (hidden,) = self._session.run([self._output], taken)
+            (hidden,) = self._session.run([self._output], declared)
         except Exception:  # noqa: BLE001 ONNX Runtime's errors have no common base
-            raise InputRejected("the local model fails on a text", code="model_failed") from None
-        if hidden.ndim == 2:  # the export pools by itself
+            raise InputRejected("the local model failed on a text", code="model_failed") from None
+        if hidden.ndim == 2:  # the export includes the pooling
             return np.asarray(hidden, dtype=np.float32)
         if self._cls:
             return np.asarray(hidden[:, 0], dtype=np.float32)
@@ -73,16 +73,16 @@ class OnnxModel:
 
 def _load_tokenizer(root: Path) -> Any:
     tokenizer = _load(root / "tokenizer.json", Tokenizer.from_file)
-    said = _read_options(root / "sentence_bert_config.json").get("max_seq_length")
-    longest = said or (tokenizer.truncation or {}).get("max_length") or LONGEST
+    configured = _read_options(root / "sentence_bert_config.json").get("max_seq_length")
+    longest = configured or (tokenizer.truncation or {}).get("max_length") or MAX_TOKENS
     tokenizer.enable_truncation(max_length=int(longest))
-    tokenizer.no_padding()  # ours is by run, and its ids are masked
+    tokenizer.no_padding()  # `_run` pads per run, and masks the padding
     return tokenizer
 
 
 def _load_session(root: Path) -> Any:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1  # a worker's concurrency is Celery's, one core a process
+    options.intra_op_num_threads = 1  # Celery provides the concurrency: one core per process
     return _load(
         root / "model.onnx",
         lambda path: onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]),
@@ -90,7 +90,7 @@ def _load_session(root: Path) -> Any:
 
 
 def _read_options(path: Path) -> dict[str, Any]:
-    """An empty one where there is no such file: an export needn't have it."""
+    """Return the options in a JSON file, none if there is no such file: it is optional in an export."""
     if not path.is_file():
         return {}
     options: dict[str, Any] = _load(path, lambda name: dict(json.loads(Path(name).read_bytes())))
@@ -98,18 +98,18 @@ def _read_options(path: Path) -> dict[str, Any]:
 
 
 def _load(path: Path, read: Callable[[str], Any]) -> Any:
-    """What `read` makes of the file. Raises Misconfigured that names it."""
+    """Return `read(path)`. Raises Misconfigured with the file's name if it is missing or can't be read."""
     if not path.is_file():
-        trouble = f"the folder of the local model has no {path.name}"
+        problem = f"the local model's folder has no {path.name}"
     else:
         try:
             return read(str(path))
         except Exception:  # noqa: BLE001 the libraries' errors have no common base
-            trouble = f"the local model's {path.name} can't be read"
+            problem = f"the local model's {path.name} can't be read"
     raise Misconfigured(
-        trouble,
+        problem,
         code="model_not_found",
         option="model",
         elsewhere=True,
-        hint="name the folder of a sentence-transformers export, with model.onnx and tokenizer.json",
+        hint="set `model` to onnx:FOLDER, a sentence-transformers export with model.onnx and tokenizer.json",
     )

@@ -1,6 +1,7 @@
-"""Cutting a batch into requests that stay within the provider's limits.
+"""Divides a batch into requests that stay within the provider's limits.
 
-A count that is only a bound never refuses a text; it only decides what travels together, and the provider judges.
+Token counts may be upper bounds. They only decide which texts share a request; no text is rejected because of
+them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def fit_one_request(tokens: Sequence[int], limits: Limits) -> bool:
-    """Whether texts of at most so many tokens need no cutting at all."""
+    """Whether texts of at most these tokens fit into a single request."""
     return (
         len(tokens) <= limits.max_inputs
         and _within(sum(tokens), limits.max_request_tokens)
@@ -23,10 +24,10 @@ def fit_one_request(tokens: Sequence[int], limits: Limits) -> bool:
 
 
 def pack(bounds: Sequence[int], limits: Limits) -> list[list[int]]:
-    """The positions of the texts that go into each request; every position once, rising in each request.
+    """Return the positions of the texts for each request, ascending within a request, each position once.
 
-    `bounds` are the texts' tokens, at most. A text that may be longer than the provider takes goes alone, so that
-    its refusal is its own.
+    `bounds` are upper bounds of the texts' tokens. A text that may be longer than the provider accepts is sent
+    alone, so that its rejection affects no other text.
     """
     requests: list[list[int]] = []
     current: list[int] = []

@@ -1,4 +1,4 @@
-"""Something that must not cross a fork: open connections, a runtime's threads."""
+"""Holds a value that must not be shared across a fork, such as connections or threads."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 
 class PerProcess(Generic[T]):
-    """Made on the first `get` in each process, by one thread; if making it fails, the next `get` tries again.
+    """A value per process, created by one thread at the first `get`. If that fails, the next `get` tries again.
 
-    A child keeps its parent's value referenced and unused: letting go of it would say goodbye on the
-    parent's TLS connections. It also takes a lock of its own, since the parent's may be held at the fork.
+    A child keeps a reference to its parent's value and doesn't use it: finalizing it would close the parent's TLS
+    connections. It also uses a lock of its own, since the parent's may be locked during the fork.
     """
 
     def __init__(self, make: Callable[[], T]) -> None:
@@ -33,5 +33,5 @@ class PerProcess(Generic[T]):
         return self._values[pid]
 
     def pop(self) -> T | None:
-        """The value of this process, if there is one; the next `get` makes another."""
+        """Remove and return the value of this process, if there is one. The next `get` creates another."""
         return self._values.pop(os.getpid(), None)

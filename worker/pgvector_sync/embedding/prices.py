@@ -1,4 +1,4 @@
-"""What models cost, for estimates. A bill is the provider's; `[prices]` in the file wins over this table."""
+"""Prices of models, for estimates only. `[prices]` in the file takes precedence over this table."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ USD_PER_MILLION_TOKENS = {
     "text-embedding-3-large": Decimal("0.13"),
     "text-embedding-ada-002": Decimal("0.10"),
 }
-"""List prices of OpenAI (platform.openai.com/docs/pricing), without a discount for batches."""
+"""List prices of OpenAI (platform.openai.com/docs/pricing), without the discount of the batch API."""
 
 
 def price_of(model: str) -> Decimal | None:
-    """US dollars a million tokens; None where it isn't known."""
+    """Return US dollars per million tokens, None if unknown."""
     return USD_PER_MILLION_TOKENS.get(model)

@@ -1,4 +1,4 @@
-"""How texts become requests, in every dialect: packing, parallel requests, budget, retries and the deadline."""
+"""Turns texts into requests for every dialect: packing, parallel requests, budget, retries and the deadline."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.settings import Settings
 
 TRIES = 3
-TOKENS_PER_TEXT = 100
-"""That a provider may add to each text: marks of begin and end, an instruction."""
+EXTRA_TOKENS_PER_TEXT = 100
+"""Tokens that a provider may add to each text, such as start and end markers or an instruction."""
 SHORTEST_CALL = timedelta(milliseconds=50)
-"""With less than this left, a call would only be paid for and thrown away."""
+"""With less time left than this, a call would be paid for and discarded."""
 
-_Answered = tuple[list[int], Answer, int]
-"""The positions of a request's texts, its answer, and how many tries it took."""
+_Reply = tuple[list[int], Answer, int]
+"""The positions of a request's texts, its answer, and the number of tries."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """What all requests of one `embed` have in common."""
+    """What all requests of one `embed` share."""
 
     spec: Spec
     purpose: Purpose
@@ -41,6 +41,7 @@ class _Call:
     deadline: Deadline
 
     def time_left(self) -> timedelta:
+        """Return the time until the deadline. Raises OutOfTime if it is too short for a call."""
         left = self.deadline.left
         if left < SHORTEST_CALL:
             raise OutOfTime("there was no time left to call the provider")
@@ -48,7 +49,7 @@ class _Call:
 
 
 class ProviderEmbedder:
-    """See `Embedder`."""
+    """An `Embedder` for a provider of any dialect."""
 
     def __init__(self, dialect: Dialect, connection: Connection, provider: Provider, settings: Settings) -> None:
         self._connection = connection
@@ -74,23 +75,26 @@ class ProviderEmbedder:
         limits = self._budget.within(self._limits)
         requests = pack([count.at_most for count in counts], limits)
 
-        def send(positions: list[int]) -> _Answered:
-            # No accepted text is longer; what goes alone would otherwise reserve a refused text's megabyte.
-            most = limits.max_input_tokens
-            reserved = sum(counts[i].about if most is None else min(counts[i].about, most) for i in positions)
+        def send(positions: list[int]) -> _Reply:
+            # No accepted text is longer. Otherwise a text of a megabyte, which is rejected, would reserve its full
+            # size.
+            longest = limits.max_input_tokens
+            reserved = sum(
+                counts[i].about if longest is None else min(counts[i].about, longest) for i in positions
+            )
             answer, tries = self._send([texts[i] for i in positions], reserved, call)
             return positions, answer, tries
 
         parallel = min(self._limits.parallel_requests, len(requests))
         answered, failure = _in_parallel(requests, send, parallel) if parallel > 1 else _in_turn(requests, send)
-        return self._gathered(len(texts), spec, answered, failure)
+        return self._gather(len(texts), spec, answered, failure)
 
     def close(self) -> None:
         self._connection.close()
         self._budget.close()
 
     def _count(self, texts: Sequence[str], model: str) -> list[Tokens]:
-        """Exact counts cost about a microsecond per token, so bytes do where nothing hangs on it."""
+        """Count tokens, or bound them by bytes if that is enough: counting takes about a microsecond per token."""
         if not self._budget.counts_tokens:
             if self._limits.max_request_tokens is None:
                 return [Tokens(0, 0)] * len(texts)
@@ -100,11 +104,11 @@ class ProviderEmbedder:
         return [count_tokens(text, model) for text in texts]
 
     def _send(self, texts: list[str], reserved: int, call: _Call) -> tuple[Answer, int]:
-        """One request's answer, and how many tries it took."""
+        """Send one request, with retries; return its answer and the number of tries."""
         self._connection.prepare(call.spec)
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_worth_a_retry),
-            # `stop_before_delay` counts the coming pause in: no retry is begun that can't be finished.
+            # `stop_before_delay` includes the coming pause, so that no retry starts that can't be finished.
             stop=tenacity.stop_after_attempt(TRIES) | tenacity.stop_before_delay(call.deadline.left),
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=8),
             reraise=True,
@@ -135,19 +139,19 @@ class ProviderEmbedder:
         try:
             answer = self._connection.call(texts, call.spec, call.purpose, timeout=timeout)
         except TimedOut:
-            # a call that was cut short says nothing about the provider
+            # a call with less time than usual says nothing about the provider
             if timeout == self._longest_call:
                 raise
         else:
-            return _believable(answer, texts)
+            return _with_plausible_tokens(answer, texts)
         raise OutOfTime(
             f"the provider did not answer within {round(timeout.total_seconds(), 1):g} s",
-            hint="try again; if it recurs, the provider is slow or down: see its status page, or raise "
+            hint="try again; if it persists, the provider is slow or down: see its status page, or raise "
             "PGVECTOR_SYNC_PROVIDER_TIMEOUT",
         )
 
-    def _gathered(
-        self, count: int, spec: Spec, answered: Sequence[_Answered], failure: ProviderError | None
+    def _gather(
+        self, count: int, spec: Spec, answered: Sequence[_Reply], failure: ProviderError | None
     ) -> Embeddings:
         vectors = np.full((count, spec.dimensions), np.nan, dtype=np.float32)
         left = set(range(count))
@@ -164,10 +168,10 @@ class ProviderEmbedder:
 
 
 def _in_turn(
-    requests: Sequence[list[int]], send: Callable[[list[int]], _Answered]
-) -> tuple[list[_Answered], ProviderError | None]:
-    """What was answered, and why the rest wasn't. Raises that if nothing was answered."""
-    answered: list[_Answered] = []
+    requests: Sequence[list[int]], send: Callable[[list[int]], _Reply]
+) -> tuple[list[_Reply], ProviderError | None]:
+    """Send requests one by one. Returns the replies and the first failure, or raises it if there are no replies."""
+    answered: list[_Reply] = []
     for positions in requests:
         try:
             answered.append(send(positions))
@@ -179,37 +183,37 @@ def _in_turn(
 
 
 def _in_parallel(
-    requests: Sequence[list[int]], send: Callable[[list[int]], _Answered], parallel: int
-) -> tuple[list[_Answered], ProviderError | None]:
-    """As `_in_turn`, with so many requests at once."""
+    requests: Sequence[list[int]], send: Callable[[list[int]], _Reply], parallel: int
+) -> tuple[list[_Reply], ProviderError | None]:
+    """Like `_in_turn`, with `parallel` requests at once."""
     with ThreadPoolExecutor(parallel, thread_name_prefix="embed") as pool:
         sent = [pool.submit(send, positions) for positions in requests]
         _, running = wait(sent, return_when=FIRST_EXCEPTION)
         for future in running:
-            future.cancel()  # what hasn't started by now is not sent; what has, is paid for and kept
+            future.cancel()  # requests that have started are paid for, so their answers are kept
     failures = [error for future in sent if not future.cancelled() and (error := future.exception())]
     answered = [future.result() for future in sent if _succeeded(future)]
-    grave = next((error for error in failures if not isinstance(error, ProviderError)), None)
-    if failures and (grave or not answered):
-        raise grave or failures[0]
+    unexpected = next((error for error in failures if not isinstance(error, ProviderError)), None)
+    if failures and (unexpected or not answered):
+        raise unexpected or failures[0]
     first = failures[0] if failures else None
     return answered, first if isinstance(first, ProviderError) else None
 
 
-def _succeeded(future: Future[_Answered]) -> bool:
+def _succeeded(future: Future[_Reply]) -> bool:
     return not future.cancelled() and future.exception() is None
 
 
-def _believable(answer: Answer, texts: Sequence[str]) -> Answer:
-    """Without a count of tokens that these texts can't have: what we book would be the endpoint's to decide."""
-    most = TOKENS_PER_TEXT * len(texts) + sum(map(byte_bound, texts))
-    return answer if answer.tokens is None or answer.tokens <= most else Answer(answer.vectors, tokens=None)
+def _with_plausible_tokens(answer: Answer, texts: Sequence[str]) -> Answer:
+    """Remove a token count that these texts can't have, since an endpoint must not be able to inflate usage."""
+    limit = EXTRA_TOKENS_PER_TEXT * len(texts) + sum(map(byte_bound, texts))
+    return answer if answer.tokens is None or answer.tokens <= limit else Answer(answer.vectors, tokens=None)
 
 
 def _is_worth_a_retry(error: BaseException) -> bool:
-    """Trouble that may pass within the call.
+    """Whether a failure may be gone by the next try of the same call.
 
-    Where the provider names a time, the cool-down waits for it. A call that hung has cost a third of the batch's
-    time already, and who is to blame had better be asked with another one.
+    If the provider names a time, the cool-down waits for it instead. A call that hung isn't repeated: it has
+    already cost a third of the batch's time, and the bisection has to find the cause with another request.
     """
     return isinstance(error, ProviderError) and error.retried_within_call and error.retry_after is None

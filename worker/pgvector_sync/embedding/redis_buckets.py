@@ -1,4 +1,4 @@
-"""Buckets in Redis, shared by all workers; while Redis is away, each process has its own (G7)."""
+"""Buckets in Redis, shared by all workers. While Redis is away, each process has buckets of its own (G7)."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 TIMEOUT = timedelta(milliseconds=500)
-"""The time that a call may lose to a Redis that hangs."""
+"""How long a call waits for a Redis that hangs."""
 _LONGEST_PAUSE = LONGEST_PAUSE.total_seconds()
-ASK_AGAIN_AFTER = timedelta(seconds=5)
-"""When a Redis that was away is asked again."""
+RECONNECT_AFTER = timedelta(seconds=5)
+"""How long after a failure Redis is tried again."""
 
-# The arithmetic of `bucket.draw`, by the clock of Redis alone: workers' clocks differ. A bucket expires when it
-# is full again, which is what a missing one counts as; FLUSHALL costs no more than one capacity.
+# The arithmetic of `bucket.draw`, with only the clock of Redis, since the clocks of workers differ. A bucket
+# expires when it is full again, since a missing bucket counts as full. So FLUSHALL costs at most one capacity.
 SCRIPT = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
@@ -62,35 +62,40 @@ return '0'
 
 
 class RedisBuckets:
-    """See `Buckets`. `prefix` keeps databases that share a Redis apart. Connects when first used."""
+    """`Buckets` in Redis. `prefix` separates databases that share a Redis. Connects at the first use."""
 
     def __init__(self, url: str, *, prefix: str) -> None:
         self._redis = open_client(url, timeout=TIMEOUT, retry=Retry(NoBackoff(), 0))
         self._script = self._redis.register_script(SCRIPT)
         self._prefix = prefix
-        self._alone: LocalBuckets | None = None
-        self._ask_again_at = 0.0
+        self._fallback: LocalBuckets | None = None
+        self._retry_at = 0.0
 
     def draw(self, verb: Verb, name: str, draws: Sequence[Draw], *, pause: float = 0.0) -> float:
-        alone = self._alone
-        if alone is not None and time.monotonic() < self._ask_again_at:
-            return alone.draw(verb, name, draws, pause=pause)
+        fallback = self._fallback
+        if fallback is not None and time.monotonic() < self._retry_at:
+            return fallback.draw(verb, name, draws, pause=pause)
         try:
             wait = _seconds(
                 self._script(
                     keys=[f"{self._prefix}:budget:{name}"],
-                    args=[verb.value, pause, _LONGEST_PAUSE, *(x for one in draws for x in _arguments(one))],
+                    args=[
+                        verb.value,
+                        pause,
+                        _LONGEST_PAUSE,
+                        *(argument for gauge in draws for argument in _arguments(gauge)),
+                    ],
                 ),
                 draws,
             )
         except (RedisError, ValueError) as error:
-            if alone is None:
+            if fallback is None:
                 emit(RedisUnavailable(error=type(error)))
-                # Empty: the common bucket may have just been spent, and every process begins one now.
-                alone = LocalBuckets(full=False)
-            self._alone, self._ask_again_at = alone, time.monotonic() + ASK_AGAIN_AFTER.total_seconds()
-            return alone.draw(verb, name, draws, pause=pause)
-        self._alone = None
+                # Empty, since the shared bucket may just have been spent and every process starts its own now.
+                fallback = LocalBuckets(full=False)
+            self._fallback, self._retry_at = fallback, time.monotonic() + RECONNECT_AFTER.total_seconds()
+            return fallback.draw(verb, name, draws, pause=pause)
+        self._fallback = None
         return wait
 
     def close(self) -> None:
@@ -98,13 +103,13 @@ class RedisBuckets:
 
 
 def _arguments(draw: Draw) -> tuple[str | float, ...]:
-    return draw.gauge, draw.capacity, draw.rate, draw.floor, draw.cost, draw.deepest
+    return draw.name, draw.capacity, draw.rate, draw.floor, draw.cost, draw.deepest
 
 
 def _seconds(reply: object, draws: Sequence[Draw]) -> float:
-    """What the script answered. Raises ValueError for what it can't have answered."""
+    """Return the script's answer. Raises ValueError for a reply that it can't have given."""
     wait = float(reply) if isinstance(reply, bytes) else -1.0
-    longest = _LONGEST_PAUSE + max(((one.floor + one.deepest) / one.rate for one in draws), default=0.0)
+    longest = _LONGEST_PAUSE + max(((gauge.floor + gauge.deepest) / gauge.rate for gauge in draws), default=0.0)
     if not 0 <= wait <= longest + 1:
-        raise ValueError("this isn't the script's answer")
+        raise ValueError("unexpected reply of the budget script")
     return wait

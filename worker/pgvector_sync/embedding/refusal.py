@@ -1,7 +1,7 @@
-"""A provider's refusal, sorted into our error tree by what has to happen next.
+"""Maps a provider's refusal to a class of our error tree.
 
-Nothing of the provider's prose survives: it may quote the input or the key. What is kept is the status and
-the provider's short code, if that looks like one.
+The provider's message is dropped, since it may quote the input or the key. Only the status and the short code are
+kept, the code only if it looks like one.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from pgvector_sync.errors import CallRejected, InputRejected, ProviderError, Rat
 from pgvector_sync.model import Provider
 
 _CODE = re.compile(r"(?=.{1,64}$)(?:[a-z]{1,30}\d{0,3}|\d{1,6})(?:[_.-](?:[a-z]{1,30}\d{0,3}|\d{1,6}))*", re.ASCII)
-"""Words and short numbers. What mixes letters and digits otherwise may be a key."""
-_PART_OF_A_KEY = 8
-"""Characters that a code may not share with the key."""
+"""Words and short numbers. Any other mix of letters and digits may be a key."""
+_SHARED_CHARACTERS = 8
+"""A code with this many consecutive characters of the key is dropped."""
 _INPUT = {400, 413, 422}
 _LONGEST_WAIT = timedelta(days=1)
 
@@ -29,37 +29,38 @@ class Refusal:
 
     status: int
     body: object = field(repr=False)
-    """The parsed JSON, else None. Only `codes` of it may be shown."""
+    """The parsed JSON, None if it isn't JSON. Only what `codes` returns may be shown."""
     retry_after: timedelta | None
     provider: Provider
     setting: str
-    """What decided the provider's address: what to correct if that is wrong."""
+    """The setting that decides the provider's address: what to correct if the address is wrong."""
     key: str | None = field(repr=False)
 
     def codes(self, words: Iterable[object]) -> list[str]:
-        """Those of the body's words that look like a short code and show no part of the key."""
+        """Return those of the given words of the body that look like a short code and show no part of the key."""
         texts = [word.lower() for word in words if isinstance(word, str)]
         return [text for text in texts if _CODE.fullmatch(text) and not _shares(text, self.key or "")]
 
     def answer(self, code: str | None) -> str:
-        """What the provider answered, as messages quote it."""
+        """Return status and code as messages show them."""
         return f"{self.status} {code}" if code else f"{self.status}"
 
 
 def quota_used_up(refusal: Refusal, code: str | None) -> CallRejected:
+    """Return the error for a used-up quota."""
     return CallRejected(
         f"the provider account's quota is used up ({refusal.answer(code)})",
         status=refusal.status,
         code=code,
-        hint="check plan and billing with the provider, then `pgvector-sync resume`",
+        hint="check the plan and billing of your account, then: pgvector-sync resume",
     )
 
 
 def by_status(refusal: Refusal, code: str | None = None) -> ProviderError:
-    """What the status alone says. `code` is one of `refusal.codes`."""
+    """Return the error for a refusal, by its status alone. `code` must come from `refusal.codes`."""
     status, answer, wait = refusal.status, refusal.answer(code), refusal.retry_after
     if status == 429:
-        return RateLimited(f"the provider limits our rate ({answer})", retry_after=wait, status=status, code=code)
+        return RateLimited(f"rate limited by the provider ({answer})", retry_after=wait, status=status, code=code)
     if status >= 500 or status in {408, 409, 425}:
         return Unavailable(f"the provider failed ({answer})", retry_after=wait, status=status, code=code)
     if status in _INPUT:
@@ -69,9 +70,9 @@ def by_status(refusal: Refusal, code: str | None = None) -> ProviderError:
 
 
 def retry_after(headers: Mapping[str, str], *, now: datetime) -> timedelta | None:
-    """How long the provider asks us to wait: `retry-after-ms`, or `Retry-After` as seconds or HTTP date.
+    """Return how long the provider asks us to wait: `retry-after-ms`, or `Retry-After` as seconds or an HTTP date.
 
-    Between zero and a day; None where it doesn't say, or nothing that can be read.
+    The result is between zero and a day, None if there is no such header or it can't be parsed.
     """
     try:
         if (milliseconds := headers.get("retry-after-ms")) is not None:
@@ -89,25 +90,25 @@ def retry_after(headers: Mapping[str, str], *, now: datetime) -> timedelta | Non
 
 
 def _misconfigured(refusal: Refusal) -> tuple[str, str]:
-    """What happened, and what to do next."""
+    """Return the message and the hint."""
     if 300 <= refusal.status < 400:
         return (
-            "the provider redirects, and redirects are not followed",
+            "the provider answered with a redirect, which isn't followed",
             f"set {refusal.setting} to the final address",
         )
     if refusal.status == 401:
         key = refusal.provider.api_key_env or "api_key_env of the provider"
-        return "the provider refuses the key", f"set {key} to a valid key, then `pgvector-sync resume`"
+        return "the provider rejected the API key", f"set {key} to a valid key, then: pgvector-sync resume"
     if refusal.status == 403:
-        return "the provider forbids the call", "check what the key may do, and the model's access"
+        return "the provider denied access", "check the permissions of the key and its access to the model"
     return (
-        "the provider knows no such model or address",
+        "the provider doesn't know the model or the address",
         f"check the pipeline's model and {refusal.setting}",
     )
 
 
 def _shares(code: str, key: str) -> bool:
-    """Whether a code shows a part of the key, in whatever case and with whatever between its letters."""
+    """Whether a code shows a part of the key, ignoring case and everything except letters and digits."""
     code, key = (re.sub(r"[^a-z0-9]", "", word.lower()) for word in (code, key))
-    length = min(_PART_OF_A_KEY, len(key))
+    length = min(_SHARED_CHARACTERS, len(key))
     return length > 0 and any(key[i : i + length] in code for i in range(len(key) - length + 1))

@@ -1,4 +1,4 @@
-"""Certificates and proxies from the environment, and which variable is wrong."""
+"""Opens an HTTP client with the environment's certificates and proxies, or reports which variable is wrong."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from pgvector_sync.errors import Misconfigured
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 PROXIES = ("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY")
 _WRONG = (OSError, ImportError, ValueError, httpx2.InvalidURL)
-"""What a client raises: no such file, no certificate in it, a package missing for SOCKS, not an address."""
+"""What a client raises for a missing file, a file without certificates, a missing SOCKS package, or a bad
+address."""
 
 
 def open_client(*, key: str | None, trust_env: bool, sdk_headers: bool) -> BoundedClient:
-    """A client. Raises Misconfigured that names the variable; never its value, which may hold a password."""
+    """Open a client.
+
+    Raises Misconfigured with the name of the variable, never its value, which may hold a password.
+    """
     try:
         return BoundedClient(key=key, trust_env=trust_env, sdk_headers=sdk_headers)
     except _WRONG as error:
@@ -29,7 +33,7 @@ def _misconfigured(error: Exception) -> Misconfigured:
     if isinstance(error, OSError):
         name = next((name for name in CERTIFICATES if os.environ.get(name)), " or ".join(CERTIFICATES))
         return Misconfigured(
-            f"{name} leads to no certificates ({type(error).__name__})",
+            f"{name} doesn't point to certificates ({type(error).__name__})",
             code="certificates",
             hint=f"point {name} to PEM certificates or unset it where the workers run, then restart them",
         )
@@ -41,7 +45,7 @@ def _misconfigured(error: Exception) -> Misconfigured:
             hint=f"pip install socksio where the workers run, or unset {name}; then restart them",
         )
     return Misconfigured(
-        f"{name} isn't the address of a proxy",
+        f"{name} isn't a valid proxy address",
         code="proxy",
         hint=f"set {name} to http://host:port or unset it, where the workers run, and restart them",
     )

@@ -1,8 +1,8 @@
 """The static model in the wordllama wheel: a text's vector is the mean of its tokens' vectors.
 
-Weights and tokenizer are read straight from the wheel. Importing wordllama itself would set up the root
-logger and can download; we need neither. Several releases carry the same two files; others would be another
-model under the same name, so the files are checked (see docs/decisions/0025-one-wordllama-everywhere.md).
+Weights and tokenizer are read directly from the wheel, since importing wordllama would configure the root logger
+and may download files. Several releases contain the same two files. Other files would be a different model under
+the same name, so their hashes are checked (see docs/decisions/0025-one-wordllama-everywhere.md).
 """
 
 from __future__ import annotations
@@ -33,18 +33,19 @@ SHA256 = {
 
 
 class WordLlamaModel:
-    """Trained so that the first 64 or 128 of its 256 dimensions are a model of their own (Matryoshka)."""
+    """The model. Its vectors can be truncated to the first 64 or 128 of 256 dimensions (Matryoshka)."""
 
     dimensions = WORDLLAMA_DIMENSIONS
 
     def __init__(self, folder: Path | None = None) -> None:
-        """Raises ModuleNotFoundError, or Misconfigured where the wheel holds other files than we know."""
+        """Raises ModuleNotFoundError, or Misconfigured if the wheel doesn't contain the expected files."""
         folder = folder or _package_folder()
         (weights,) = load(_read(folder, WEIGHTS)).values()
         self._weights: NDArray[np.float32] = weights.astype(np.float32)
         self._tokenizer = Tokenizer.from_str(_read(folder, TOKENIZER).decode())
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each text."""
         return [each.ids for each in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
@@ -53,11 +54,11 @@ class WordLlamaModel:
         for row, ids in zip(pooled, self.tokenize(texts), strict=True):
             tokens += len(ids)
             if ids:
-                # Counted, so that a text of a megabyte needs no more memory than the vocabulary.
-                known, times = np.unique(ids, return_counts=True)
-                # The weights have 11 significant bits, so float64 holds the sum without rounding, in whatever
-                # order a processor adds: the same text has the same vector on every machine.
-                row[:] = times.astype(np.float64) @ self._weights[known].astype(np.float64) / len(ids)
+                # Unique ids, so that a text of a megabyte needs no more memory than the vocabulary.
+                unique, counts = np.unique(ids, return_counts=True)
+                # The weights have 11 significant bits, so a sum in float64 isn't rounded, whatever the order of
+                # additions: the same text has the same vector on every machine.
+                row[:] = counts.astype(np.float64) @ self._weights[unique].astype(np.float64) / len(ids)
         return pooled, tokens
 
 
@@ -68,7 +69,7 @@ def _read(folder: Path, name: str) -> bytes:
         content = content.rstrip()  # some releases end the file with a newline
     if hashlib.sha256(content).hexdigest() != SHA256[name]:
         raise Misconfigured(
-            "the installed wordllama has other files than expected",
+            "the installed wordllama doesn't contain the expected files",
             code="model_not_found",
             option="model",
             hint="pip install --force-reinstall 'pgvector-sync[local]'",

@@ -1,6 +1,6 @@
-"""How is a provider spoken to? Every dialect, by the name that a provider's `dialect` gives.
+"""The dialects in which providers are called, by the name in a provider's `dialect`.
 
-To add one, write its file beside the others and list it in `DIALECTS`.
+To add one, write its file next to the others and list it in `DIALECTS`.
 """
 
 from __future__ import annotations
@@ -15,23 +15,25 @@ DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (OpenAIComp
 
 
 def dialect_of(provider: Provider) -> Dialect:
-    """The dialect of a provider. Never fails, see `dialect_named`."""
+    """Return the dialect of a provider. Never fails, see `dialect_named`."""
     return dialect_named(provider.dialect)
 
 
 def dialect_named(name: str) -> Dialect:
-    """The dialect of this name. Where a newer program has stored one that this program doesn't know, every call to
-    it fails as misconfigured: a worker goes on with all its other pipelines.
+    """Return the dialect of this name. Never fails.
+
+    A newer program may have stored a dialect that this one doesn't know. Calls to it then fail as misconfigured,
+    and a worker continues with its other pipelines.
     """
     return DIALECTS.get(name) or Unknown(name)
 
 
 def built_in_providers() -> dict[str, Provider]:
-    """Providers that need no section in the file, by name."""
+    """Return the providers that need no section in the file, by name."""
     built_in = (dialect.built_in for dialect in DIALECTS.values())
     return {provider.name: provider for provider in built_in if provider is not None}
 
 
 def preload() -> None:
-    """Imports what all remote dialects need, which takes a second: best done once, before a worker forks."""
+    """Import what all remote dialects need. This takes a second, so a worker does it once before it forks."""
     import pgvector_sync.embedding.http_connection  # noqa: F401

@@ -1,6 +1,7 @@
-"""What a dialect is. Packing, parallel requests, budget, retries and deadlines are in `provider_embedder`.
+"""The interface of a dialect.
 
-A dialect is a stateless description, cheap to import: the command line asks it without loading a model or an SDK.
+Packing, parallel requests, budget, retries and deadlines are in `provider_embedder`.
+A dialect is a stateless description that is cheap to import: commands use it without loading a model or an SDK.
 """
 
 from __future__ import annotations
@@ -21,75 +22,79 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may hold, and how many requests of one batch may be under way."""
+    """The limits of one request, and how many requests of one batch may be in flight."""
 
     max_inputs: int
     max_request_tokens: int | None = None
-    """None: tokens aren't limited, nor counted."""
+    """None means that tokens are neither limited nor counted."""
     max_input_tokens: int | None = None
-    """A longer text travels alone, so that its refusal is its own."""
+    """A longer text is sent alone, so that its rejection affects no other text."""
     parallel_requests: int = 1
 
 
 class Connection(Protocol):
-    """One provider, ready to be called from any thread and, after a fork, from any process."""
+    """One provider that can be called from any thread and, after a fork, from any process."""
 
     def prepare(self, spec: Spec) -> None:
-        """Everything short of a call: checks host and key, or loads the model. Raises Misconfigured."""
+        """Do everything except a call: check host and key, or load the model. Raises Misconfigured."""
         ...
 
     def call(self, texts: Sequence[str], spec: Spec, purpose: Purpose, *, timeout: timedelta) -> Answer:
-        """The answer to one request that keeps the dialect's limits, checked.
+        """Send one request, which must be within the dialect's limits, and return its checked answer.
 
-        Raises ProviderError: TimedOut after `timeout`, RateLimited, Unavailable, BrokenContract, Misconfigured,
+        Raises ProviderError: TimedOut after `timeout`, RateLimited, Unavailable, BrokenContract, Misconfigured or
         InputRejected.
         """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close what is open."""
+        ...
 
 
 class Dialect(ABC):
-    """How one kind of provider is spoken to, and what is true for all providers of that kind."""
+    """How one kind of provider is called, and what holds for all providers of that kind."""
 
     name: str
-    """As `dialect` in the file and in the database gives it."""
+    """The value of `dialect` in the file and in the database."""
     built_in: Provider | None = None
     """The provider of this dialect that needs no section in the file."""
     needs_address: bool
-    """True: `base_url` is required. False: there is none."""
+    """Whether `base_url` is required. If not, it isn't allowed."""
     endpoint: str | None = None
-    """What is appended to `base_url` for a call, and so must not be in it."""
+    """What a call appends to `base_url`, which therefore must not contain it."""
     takes_key: bool
-    """False: there is no `api_key_env`."""
+    """Whether `api_key_env` is allowed."""
     remote: bool
-    """A call sends texts out of this process and may hang; `doctor --offline` makes none."""
+    """Whether a call sends texts out of this process and may hang. `doctor --offline` makes no such call."""
     billed: bool
-    """Somebody may send a bill for a call."""
+    """Whether calls may cost money."""
     default_model: str | None = None
     default_dimensions: int | None = None
 
     @abstractmethod
-    def limits(self, provider: Provider) -> Limits: ...
+    def limits(self, provider: Provider) -> Limits:
+        """Return the limits of requests to a provider."""
 
     @abstractmethod
     def place(self, provider: Provider, settings: Settings | None = None) -> str:
-        """Where it is called, for a person; with `settings`, as this environment decides it."""
+        """Describe where the provider runs, for messages; with `settings`, as this environment decides."""
 
     @abstractmethod
     def setting_of_place(self, provider: Provider, settings: Settings) -> str:
-        """The name of what decides `place`: what to correct if that is wrong."""
+        """Return the name of the setting that decides `place`: what to correct if the place is wrong."""
 
     @abstractmethod
     def connect(self, provider: Provider, settings: Settings, environ: Mapping[str, str]) -> Connection:
-        """Never fails: what is wrong with host, key or model shows in `prepare` or the first `call`."""
+        """Open a connection. Never fails: `prepare` or the first `call` reports a wrong host, key or model."""
 
     def check_provider(self, provider: Provider, settings: Settings) -> None:
-        """Raises Misconfigured for what this environment can tell without a call; its `option` is of the file's
-        section, None where the environment decides and not the file.
+        """Raise Misconfigured if the provider can't work, as far as this environment can tell without a call.
+
+        The error's `option` is the option of the provider's section, or None if the environment decides.
         """
         del provider, settings
 
     def check_specs(self, specs: Iterable[Spec]) -> Iterator[Misconfigured | None]:
-        """For each spec what is wrong with it, as far as this can be told without a call."""
+        """For each spec, yield what is wrong with it, as far as can be told without a call, or None."""
         return (None for _ in specs)

@@ -1,4 +1,4 @@
-"""What all dialects have in common that are spoken over HTTP: an address, a key, and refusals with a status."""
+"""The base of all dialects over HTTP: an address, a key, and refusals with a status."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A POST to a path below the provider's address."""
+    """A POST request to a path below the provider's address."""
 
     path: str
     body: Mapping[str, object]
@@ -36,14 +36,15 @@ class HttpDialect(Dialect):
     endpoint: str
 
     @abstractmethod
-    def request(self, texts: Sequence[str], spec: Spec, purpose: Purpose, provider: Provider) -> Request: ...
+    def request(self, texts: Sequence[str], spec: Spec, purpose: Purpose, provider: Provider) -> Request:
+        """Build the request for some texts."""
 
     @abstractmethod
     def read(self, body: bytes, *, count: int, dimensions: int) -> Answer:
-        """The checked answer to `count` texts. Raises BrokenContract."""
+        """Read and check the answer to `count` texts. Raises BrokenContract."""
 
     def classify(self, refusal: Refusal) -> ProviderError:
-        """Why a call was refused, by what has to happen next. By its status, unless the dialect knows better."""
+        """Map a refusal to an error: by its status, unless the dialect overrides this."""
         return by_status(refusal)
 
     def place(self, provider: Provider, settings: Settings | None = None) -> str:

@@ -1,4 +1,4 @@
-"""Models in this very process: no address, no key, no bill."""
+"""The dialect of models that run in this process: no address, no key, no cost."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pgvector_sync.errors import Misconfigured
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.settings import Settings
 
-INPUTS = 64
-"""Texts between two looks at the deadline."""
+MAX_INPUTS = 64
+"""Texts per request. The deadline is checked between requests."""
 
 
 class Local(Dialect):
@@ -26,7 +26,7 @@ class Local(Dialect):
 
     def limits(self, provider: Provider) -> Limits:
         del provider
-        return Limits(max_inputs=INPUTS)
+        return Limits(max_inputs=MAX_INPUTS)
 
     def place(self, provider: Provider, settings: Settings | None = None) -> str:
         del provider, settings

@@ -1,4 +1,4 @@
-"""OpenAI's embeddings API, and what serves the same: almost everybody."""
+"""OpenAI's embeddings API, which most other providers and servers offer as well."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from pgvector_sync.embedding.answer import Answer
 
 LIMITS = Limits(max_inputs=2_048, max_request_tokens=300_000, max_input_tokens=8_191, parallel_requests=4)
-"""OpenAI's own. In parallel, since long texts go one per request and their batch must end before its deadline."""
+"""The limits of OpenAI itself. Requests run in parallel since long texts are sent one per request, and their batch
+must end before its deadline."""
 _QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 
 
@@ -41,7 +42,7 @@ class OpenAICompatible(HttpDialect):
         return read_answer(body, count=count, dimensions=dimensions)
 
     def classify(self, refusal: Refusal) -> ProviderError:
-        """By `error.code`, then `error.type`, which name a used-up quota under several statuses."""
+        """Classify by `error.code`, then `error.type`: both may name a used-up quota, with several statuses."""
         body = refusal.body
         error = body.get("error", body) if isinstance(body, Mapping) else None
         words = [error.get("code"), error.get("type")] if isinstance(error, Mapping) else []

@@ -1,4 +1,4 @@
-"""A dialect that this program doesn't know: its pipelines say so, and no other pipeline notices."""
+"""The stand-in for a dialect that this program doesn't know: only its own pipelines fail, as misconfigured."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from pgvector_sync.settings import Settings
 
 
 class Unknown(Dialect):
+    """A dialect of this name that fails at every call."""
+
     needs_address = False
     takes_key = True
     remote = True
@@ -27,7 +29,7 @@ class Unknown(Dialect):
 
     def place(self, provider: Provider, settings: Settings | None = None) -> str:
         del settings
-        return provider.base_url or "at an unknown place"
+        return provider.base_url or "unknown address"
 
     def setting_of_place(self, provider: Provider, settings: Settings) -> str:
         del settings
@@ -39,14 +41,14 @@ class Unknown(Dialect):
 
 
 class _Refusing:
-    """See `Connection`."""
+    """A `Connection` that fails at every call."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
 
     def prepare(self, spec: Spec) -> NoReturn:
         del spec
-        # not quoted: it may be anything that was written into the table
+        # not quoted: any text may have been written into the table
         raise Misconfigured(
             f"this version of pgvector-sync doesn't know the dialect of {self._provider.name}",
             code="unknown_dialect",
