@@ -2,11 +2,11 @@
 
     python benchmarks/budget.py            about 100 seconds
 
-Four processes of six threads each embed as fast as the budget lets them, against an endpoint that counts for
-itself and answers 429 with Retry-After. It allows five seconds' worth of its limit at once, far less than real
-ones (a minute's worth) and little more than the budget's burst. One thread in six is of the live lane: a few
-texts, five times a second at most; the others are bulk and want more than there is. What happens in the first
-eight seconds isn't measured: the burst would flatter the share.
+Four processes of six threads each embed as fast as the budget allows, against an endpoint that counts for itself
+and answers 429 with Retry-After. It allows five seconds' worth of its limit at once, far less than real providers
+(a minute's worth) and little more than the budget's burst. One thread in six uses the live lane, with a few texts
+at most five times per second; the others use bulk and need more than the limit. The first eight seconds aren't
+measured, since the burst would distort the share.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ PROCESSES = 4
 WARM_UP = 8.0
 SPEC = Spec("text-embedding-3-small", 8)
 LANES = (Lane.LIVE, *[Lane.BULK] * 5)
-"""Of a process's threads."""
+"""The lanes of a process's threads."""
 LIVE_TEXTS = (1, 4)
 LIVE_PAUSE = 0.2
 WORDS = Path(__file__).read_text("utf-8").split()
@@ -50,9 +50,9 @@ class Case:
     limit: int
     requests: bool
     texts: tuple[int, int]
-    """In a batch, from and to."""
+    """The minimum and maximum number of texts per batch."""
     words: tuple[int, int] = (40, 120)
-    """In a text."""
+    """The minimum and maximum number of words per text."""
 
 
 CASES = (
@@ -68,7 +68,7 @@ def provider_of(case: Case, base_url: str) -> Provider:
 
 
 def work(case: Case, base_url: str, redis_url: str, until: float) -> dict[Lane, list[float]]:
-    """One process: seconds that each call took, by lane. `until` is a value of `time.time()`."""
+    """Embed in this process until `until` (of `time.time()`); return the seconds of each call, by lane."""
     settings = Settings(
         _env_file=None,
         REDIS_URL=redis_url,
@@ -103,13 +103,13 @@ def work(case: Case, base_url: str, redis_url: str, until: float) -> dict[Lane, 
 
 
 def ready(_: int) -> None:
-    """A process has started, and imported what takes seconds, before anything is measured."""
+    """Start a process and import what takes seconds, before anything is measured."""
     dialects.preload()
     time.sleep(1)
 
 
 def measure(case: Case, redis_url: str, seconds: float) -> bool:
-    """Prints one line; True if it is as good as promised."""
+    """Measure and print one case; return whether it meets the documented numbers."""
     with Endpoint(latency=0.1) as endpoint, ProcessPoolExecutor(PROCESSES, get_context("spawn")) as pool:
         minute = {"requests_per_minute" if case.requests else "tokens_per_minute": case.limit}
         endpoint.limit = Limit(**minute)
@@ -124,7 +124,7 @@ def measure(case: Case, redis_url: str, seconds: float) -> bool:
         took = [future.result() for future in running]
     counted = "requests" if case.requests else "tokens"
     used = (after[counted] - before[counted]) / (case.limit / 60 * lasted)
-    waits = {lane: [t for one in took for t in one[lane]] for lane in Lane}
+    waits = {lane: [seconds for process in took for seconds in process[lane]] for lane in Lane}
     means = {lane: statistics.mean(times) if times else float("nan") for lane, times in waits.items()}
     print(
         f"{case.name:<22}{case.limit:>10,}{calls:>8,}{refused / calls:>9.2%}{used:>9.1%}"

@@ -1,11 +1,11 @@
-"""How long a single change waits for its vector while another backlog is worked off.
+"""How long a single change waits for its vector while another backlog is processed.
 
     python benchmarks/fairness.py          about three minutes
 
-Two pipelines with a provider each (an endpoint in a process of its own, 300 ms a call), one worker of four slots.
-`docs` gets a backlog of 100,000 rows in one way or another, `notes` gets single changes; lag is the time from
-a change's commit until its vector can be read. A batch's time is what one takes while the backlog is worked off:
-slots · seconds / batches.
+There are two pipelines, each with its own provider (an endpoint in a process of its own, 300 ms per call), and one
+worker with four slots. `docs` gets a backlog of 100,000 rows in various ways, `notes` gets single changes. Lag is
+the time from the commit of a change until its vector can be read. The time of a batch, while the backlog is
+processed, is slots · seconds / batches.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ROWS = 100_000
 SLOTS = 4
 LATENCY_MS = 300
 TRANSACTION_ROWS = 50
-"""Of the backlog that isn't a load: far below the 500 that make one."""
+"""Rows per transaction of the live backlog: far below the 500 from which a transaction is a load."""
 CONFIG = """
 [providers.one]
 base_url = "{one}"
@@ -92,7 +92,7 @@ class Bench:
         return int(self.database.value("SELECT count(*) FROM docs_embedding"))
 
     def empty(self) -> None:
-        """Stops everything that goes on, and forgets it."""
+        """Kill the workers and delete their work."""
         for process in self.processes.started[len(self.urls) :]:
             process.kill()
         self.database.execute("TRUNCATE docs, docs_embedding, notes, notes_embedding, pgvector_sync.outbox, "
@@ -117,14 +117,14 @@ def measure(bench: Bench, name: str, table: str, prepare: Callable[[], None]) ->
         )
     bench.lags("notes", 1)  # connections are open now
     before, begun = bench.in_batches(), time.perf_counter()
-    found = bench.lags(table, bench.changes)
+    measured = bench.lags(table, bench.changes)
     seconds, rows = time.perf_counter() - begun, bench.in_batches() - before
     size = 256 if "small" in name else 512
     batch = f"{SLOTS * seconds / (rows / size):8.2f}" if rows > 5 * size else "       -"
     left = bench.database.value("SELECT count(*) FROM pgvector_sync.work") + bench.database.value(
         "SELECT count(*) FROM pgvector_sync.outbox"
     )
-    figures = (statistics.median(found), percentile(found, 0.95), max(found))
+    figures = (statistics.median(measured), percentile(measured, 0.95), max(measured))
     print(f"{name:<58}{''.join(f'{figure:8.2f}' for figure in figures)}{batch}{left:10,}", flush=True)
 
 
@@ -185,7 +185,7 @@ def main() -> None:
         measure(
             bench, "has a bulk backlog (one transaction)", "notes", lambda: database.execute(IN_ONE_TRANSACTION)
         )
-        measure(bench, "is filled", "notes", lambda: backfill(bench))
+        measure(bench, "is backfilled", "notes", lambda: backfill(bench))
         measure(bench, "has a provider that hangs", "notes", lambda: broken(bench, kind="hang", seconds=60))
         measure(
             bench, "has a provider that answers 503", "notes", lambda: broken(bench, kind="status", status=503)
@@ -197,7 +197,7 @@ def main() -> None:
             "docs",
             lambda: database.execute(IN_ONE_TRANSACTION),
         )
-        measure(bench, "while it is filled", "docs", lambda: backfill(bench))
+        measure(bench, "while it is backfilled", "docs", lambda: backfill(bench))
 
 
 if __name__ == "__main__":

@@ -1,20 +1,20 @@
-"""What an application feels of us on the very rows that are being embedded, with an HNSW index on the target.
+"""The impact on an application that writes the rows being embedded, with an HNSW index on the target.
 
     python benchmarks/neighbour.py --seconds 40        about four minutes, of which 40 s in each case
 
-Writers, in a process of their own, UPDATE, DELETE and insert again a few hundred rows, in READ COMMITTED and in
-stricter transactions; each has rows of its own, so that whatever they wait for or die of is not one another. Four
-cases take turns in short rounds, so that all of them see the same noise:
+Writers in a process of their own update, delete and reinsert a few hundred rows, in READ COMMITTED and in stricter
+transactions. Each has its own rows, so they don't block or abort each other. Four cases alternate in short rounds,
+so that all have the same noise:
 
     no pipeline   a table without triggers
-    paused        triggers, and a worker that is told to leave the pipeline alone
-    elsewhere     the same, while the worker is busy with another pipeline: the price of a busy processor
+    paused        triggers, and a worker while the pipeline is paused
+    elsewhere     the same, while the worker processes another pipeline: the cost of a busy processor
     draining      the worker embeds the rows that are being written
 
-What draining costs beyond elsewhere is what locks cost. They are counted too: how much of their time the writers
-wait for a lock of ours, as `pg_stat_activity` shows it every few milliseconds, and the waits beyond
-deadlock_timeout (100 ms) in the server's log. Exit 1 if a deadlock was caused, or a serialization failure that the
-table without triggers doesn't have.
+The difference between draining and elsewhere is the cost of locks. They are also counted: the share of time that
+writers wait for a lock of ours, sampled from `pg_stat_activity` every few milliseconds, and the waits beyond
+deadlock_timeout (100 ms) in the server's log. The exit code is 1 if there was a deadlock, or a serialization
+failure that the table without triggers doesn't have.
 """
 
 from __future__ import annotations
@@ -53,13 +53,13 @@ DIMENSIONS = 1_536
 HOT_ROWS = 320
 """Rows that are written again and again."""
 LEVELS = ("READ COMMITTED", "READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
-"""Of the writers: one each."""
+"""The isolation level of each writer."""
 PAUSE = 0.008
 """Seconds between two transactions of a writer."""
 ROUND = 5.0
 LATENCY_MS = 50
 CASES = {"no pipeline": "plain", "paused": "docs", "elsewhere": "docs", "draining": "docs"}
-"""Case → the table that is written."""
+"""The table that is written, by case."""
 PIPELINE = """
 [pipelines.{name}]
 source = "{name}"
@@ -84,7 +84,7 @@ WHERE a.datname = current_database() AND a.application_name IN ('pgvector-sync',
 
 @dataclass
 class Writes:
-    """Milliseconds of transactions by kind, and what they died of."""
+    """The milliseconds of transactions, by kind, and the SQLSTATEs of failures."""
 
     took: defaultdict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     states: Counter[str] = field(default_factory=Counter)
@@ -96,12 +96,12 @@ class Writes:
 
 
 def write(url: str, table: str, seconds: float, seed: int) -> Writes:
-    """One round of all writers, in the process that calls it."""
+    """Run one round of all writers in this process."""
     end = time.monotonic() + seconds
     writes = Writes()
     with ThreadPoolExecutor(len(LEVELS)) as pool:
-        for one in pool.map(lambda n: _writer(url, table, n, end, random.Random(seed + n)), range(len(LEVELS))):
-            writes.add(one)
+        for result in pool.map(lambda n: _writer(url, table, n, end, random.Random(seed + n)), range(len(LEVELS))):
+            writes.add(result)
     return writes
 
 
@@ -128,9 +128,7 @@ def _writer(url: str, table: str, number: int, end: float, chance: random.Random
                 change = f"UPDATE {table} SET body = %s WHERE id = %s"
                 transaction(f"update{strict}", (change, [_text(chance), chance.choice(mine)]))
             else:
-                keys = chance.sample(
-                    mine, chance.randint(1, 4)
-                )  # in any order: that is what deadlocks are made of
+                keys = chance.sample(mine, chance.randint(1, 4))  # in random order, which is what causes deadlocks
                 transaction(f"delete{strict}", *((f"DELETE FROM {table} WHERE id = %s", [key]) for key in keys))
                 again = f"INSERT INTO {table} VALUES (%s, %s) ON CONFLICT DO NOTHING"
                 transaction("insert", *((again, [key, _text(chance)]) for key in keys))
@@ -144,18 +142,18 @@ def _text(chance: random.Random) -> str:
 
 @dataclass
 class Seen:
-    """What the samples of one case have shown."""
+    """What the samples of one case show."""
 
     samples: int = 0
     waiting: int = 0
     """Writers that waited for a lock of ours, summed over the samples."""
     longest_wait: float = 0.0
     slices: dict[tuple[int, object], float] = field(default_factory=dict)
-    """Our transactions that have written to a target → the greatest age they were seen at, in ms."""
+    """The greatest age seen of each of our transactions that write to a target, in ms."""
 
 
 class Sampler(threading.Thread):
-    """Looks at every session, and notes it for the case that runs."""
+    """Samples all sessions for the current case."""
 
     def __init__(self, url: str) -> None:
         super().__init__(daemon=True)
@@ -223,7 +221,7 @@ class Bench:
             into.stored += self.database.value(f"SELECT count(*) FROM {target} WHERE embedded_at >= %s", since)
 
     def _only(self, name: str | None) -> None:
-        """Resumes one pipeline and pauses the other; returns when no batch is on its way."""
+        """Resume one pipeline and pause the other; return once no batch is in flight."""
         with open_database(Settings(DATABASE_URL=self.database.url)) as database:
             for pipeline in ("docs", "other"):
                 act = pipelines.resume if pipeline == name else lambda c, n: pipelines.pause(c, n, "benchmark")
@@ -235,7 +233,7 @@ class Bench:
         eventually(lambda: self.database.value(leased) == 0, 30, what="batches of paused pipelines have ended")
 
     def _feed(self) -> None:
-        """Keeps the other pipeline busy with single changes, as the writers do."""
+        """Keep the other pipeline busy with single changes like those of the writers."""
         if (
             self.database.value(
                 "SELECT count(*) FROM pgvector_sync.work w WHERE w.pipeline_id = "
@@ -261,7 +259,7 @@ def percentiles(times: list[float] | object) -> str:
 
 
 def report(cases: dict[str, Case]) -> bool:
-    """The table; False if we have killed a transaction of the application's."""
+    """Print the table; return False if we have aborted a transaction of the application."""
     kinds = ("update", "delete", "update, strict", "delete, strict")
     three = f"{'p50':>7}{'p99':>7}{'max':>7}"
     print("\nmilliseconds of the application's transactions (strict: REPEATABLE READ and SERIALIZABLE)")
@@ -294,7 +292,7 @@ def report(cases: dict[str, Case]) -> bool:
 
 @contextmanager
 def bench(rows: int, pool: str, major: int) -> Iterator[tuple[Bench, float]]:
-    """Everything runs, both targets are filled and indexed; and the longest slice since then, in ms."""
+    """Start everything and fill and index both targets; yield the longest slice since then, in ms."""
     with ExitStack() as stack:
         postgres = stack.enter_context(running_postgres(major))
         valkey = stack.enter_context(running_valkey())
@@ -330,10 +328,10 @@ def bench(rows: int, pool: str, major: int) -> Iterator[tuple[Bench, float]]:
         sampler.start()
         stack.callback(sampler.stopping.set)
         writers = stack.enter_context(ProcessPoolExecutor(1, get_context("spawn")))
-        made = Bench(database, sampler, writers, rows)
+        running = Bench(database, sampler, writers, rows)
         warm_up = Case()
-        made.case("draining", ROUND, warm_up, 0)
-        yield made, max(warm_up.seen.slices.values(), default=0.0)
+        running.case("draining", ROUND, warm_up, 0)
+        yield running, max(warm_up.seen.slices.values(), default=0.0)
 
 
 def main() -> int:

@@ -1,9 +1,9 @@
-"""Reconciliation and re-embedding of a large table: speed, memory, what is found, and what live changes notice.
+"""Reconciliation and re-embedding of a large table: speed, memory, drift found, and the lag of live changes.
 
     python benchmarks/reconcile.py                 1,000,000 rows, about six minutes
 
-The table has short texts and a vector of 256 numbers a row, written by SQL. Speeds are medians of rounds that take
-turns with a bare scan that computes the same sha256, on one connection.
+The table has short texts and a vector of 256 numbers per row, written by SQL. Speeds are medians of rounds that
+alternate with a bare scan that computes the same sha256, on one connection.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def seconds(action: Callable[[], object]) -> float:
 
 
 def make(database: Database, processes: Processes, base_url: str, rows: int) -> None:
-    """The source, its pipeline, and a vector for every row, as a finished backfill would have left them."""
+    """Create the source, its pipeline, and a vector per row, as after a finished backfill."""
     migrate(database.url)
     database.execute("CREATE TABLE docs (id bigint PRIMARY KEY, body text)")
     database.execute(
@@ -119,7 +119,7 @@ def speed(database: Database, runtime: Runtime, rows: int) -> None:
 
 
 def seeded(database: Database, runtime: Runtime, rows: int) -> None:
-    """Every 1,000th row drifts in one of six ways; each is found, and nothing else."""
+    """Let every 1,000th row drift in one of six ways, and print whether exactly those are found."""
     every = {
         "missing": "DELETE FROM docs_embedding WHERE id % 6000 = 0",
         "stale": "UPDATE docs SET body = body || '!' WHERE id % 6000 = 1000",
@@ -133,14 +133,14 @@ def seeded(database: Database, runtime: Runtime, rows: int) -> None:
     ended = reconciled(runtime, deep=True, dry_run=False)
     enqueued = {key for (key,) in database.execute("SELECT (key->>0)::bigint FROM pgvector_sync.work")}
     expected = set(range(1000, rows + 1, 1000))
-    found = {kind: ended.counts[kind] for kind in every}
+    counts = {kind: ended.counts[kind] for kind in every}
     exactly = "exactly those rows are enqueued" if enqueued == expected else "NOT the rows that have drifted"
-    print(f"seeded      {len(expected):,} rows: {found}; {exactly}")
+    print(f"seeded      {len(expected):,} rows: {counts}; {exactly}")
     database.execute("TRUNCATE pgvector_sync.work, pgvector_sync.run, pgvector_sync.outbox")
 
 
 def noticed(database: Database, processes: Processes, rows: int, changes: int, pool: str) -> None:
-    """The lag of single changes while nothing else happens, and during a full re-embed."""
+    """Measure the lag of single changes while idle and during a full re-embed."""
     worker = processes.command("worker", "--pool", pool, "--concurrency", "4")
     worker.wait_for("relay_elected")
     lags(database, "docs", rows + 1, 5)  # connections are open now

@@ -1,8 +1,9 @@
 """How long after a fault the waiting changes get their vectors: `python benchmarks/recovery.py`, five minutes.
 
-Real servers, a real worker with the default settings, an endpoint that takes 0.3 s a call. In every round a batch
-of ten rows is at the provider when the fault strikes, and ten single changes follow at once. Measured from the end
-of the fault: until the first and the last of those ten have their vectors, and until the batch that was hit has.
+It uses real servers, a real worker with the default settings, and an endpoint that takes 0.3 s per call. In every
+round a batch of ten rows is at the provider when the fault occurs, and ten single changes follow immediately. The
+times are from the end of the fault until the first and the last of those ten have their vectors, and until the
+interrupted batch has.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from support.waiting import eventually
 
 CALL = 0.3
 ROWS = 10
-PATIENCE = 150.0
+TIMEOUT = 150.0
 OURS = "application_name = 'pgvector-sync' AND datname = current_database()"
 
 
@@ -50,7 +51,7 @@ class World:
     last_key: int = 0
 
     def start(self, count: int) -> None:
-        """That many workers, and no other."""
+        """Make this many workers run."""
         self.workers = [worker for worker in self.workers if worker.exit_code is None]
         for worker in self.workers[count:]:
             worker.kill()
@@ -64,11 +65,11 @@ class World:
             worker.kill()
 
     def change(self, *, at_once: bool) -> list[int]:
-        """Ten new rows, in one transaction or one by one; their keys."""
+        """Insert ten rows, in one transaction or one by one; return their keys."""
         keys = list(range(self.last_key + 1, self.last_key + ROWS + 1))
         self.last_key = keys[-1]
         insert = "INSERT INTO docs (id, body) VALUES (%s, 'text ' || %s)"
-        writable = "-c default_transaction_read_only=off"  # also where the database is read-only by default
+        writable = "-c default_transaction_read_only=off"  # even if the database is read-only by default
         with psycopg.connect(self.database.url, autocommit=not at_once, options=writable) as connection:
             for key in keys:
                 connection.execute(insert, [key, key])
@@ -78,14 +79,14 @@ class World:
         return self.database.value("SELECT count(*) FROM docs_embedding WHERE id = ANY (%s)", keys)
 
     def quiet(self) -> None:
-        """Everything is done; leases of whoever was killed end now."""
+        """End the leases of killed workers, and wait until all work is done."""
         self.database.execute(
             "UPDATE pgvector_sync.lease SET lost_at = statement_timestamp() WHERE lost_at IS NULL"
         )
         eventually(lambda: settled(self.cluster.synced.runtime.database, None), 60)
 
 
-# -- the faults: what stands before `yield` strikes, what stands after it ends it --------------------------
+# -- the faults: the code before `yield` causes a fault, the code after it ends it -------------------------
 
 
 @contextmanager
@@ -218,7 +219,7 @@ FAULTS = [
 
 
 def measure(world: World, fault: Fault) -> tuple[float, float, float]:
-    """Seconds from the end of the fault: to the first and the last change, and to the batch that was hit."""
+    """Return the seconds from the end of the fault to the first and last change, and to the interrupted batch."""
     world.start(fault.workers)
     world.quiet()
     calls = world.cluster.calls()
@@ -229,7 +230,7 @@ def measure(world: World, fault: Fault) -> tuple[float, float, float]:
     ended = time.monotonic()
 
     def wait_for(keys: list[int], count: int) -> float:
-        eventually(lambda: world.embedded(keys) >= count, PATIENCE, what=f"{count} rows after {fault.name}")
+        eventually(lambda: world.embedded(keys) >= count, TIMEOUT, what=f"{count} rows after {fault.name}")
         return time.monotonic() - ended
 
     first, last = wait_for(waiting, 1), wait_for(waiting, ROWS)
@@ -242,7 +243,6 @@ def report(fault: Fault, rounds: list[tuple[float, float, float]]) -> str:
 
 
 def main() -> None:
-
     with ExitStack() as stack:
         database = stack.enter_context(new_database(stack.enter_context(running_postgres(18))))
         valkey = stack.enter_context(running_valkey())

@@ -1,6 +1,6 @@
-"""`make bench`: what pgvector-sync costs and how fast it is, on an embedded Postgres of its own.
+"""`make bench`: the cost and speed of pgvector-sync, on an embedded Postgres of its own.
 
-Machines differ and are shared: look at the ratios, and at medians of several rounds.
+Machines differ and are shared, so compare ratios, and medians of several rounds.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def apply_pipeline(runtime: Runtime) -> None:
 
 
 def capture(database: Database, runtime: Runtime) -> None:
-    """What the application pays: the same statements without and with our triggers."""
+    """Measure the cost to the application: the same statements without and with our triggers."""
     statements = {
         "insert": "INSERT INTO docs SELECT n, 'x ' || n FROM generate_series(1000001, 1010000) n",
         "update of the text": "UPDATE docs SET body = body || '.' WHERE id > 1000000",
@@ -78,7 +78,7 @@ def capture(database: Database, runtime: Runtime) -> None:
     bare = measure()
     apply_pipeline(runtime)
     captured = measure()
-    print("\ncapture, µs a row in statements of 10,000 rows (median of", ROUNDS, "rounds)")
+    print("\ncapture, µs per row in statements of 10,000 rows (median of", ROUNDS, "rounds)")
     for name in statements:
         print(f"  {name:26}{bare[name]:7.2f} without {captured[name]:7.2f} with")
 
@@ -103,7 +103,7 @@ def sync(database: Database, runtime: Runtime) -> None:
     cpu = time.process_time() - cpu
     print(
         f"\nsync, one process, local model: {loop.progress.stored / taken:,.0f} rows/s, "
-        f"{cpu / loop.progress.stored * 1e6:,.0f} µs of our CPU a row"
+        f"{cpu / loop.progress.stored * 1e6:,.0f} µs of our CPU per row"
     )
 
 

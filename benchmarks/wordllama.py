@@ -1,11 +1,11 @@
-"""Whether two wheels of wordllama hold the same model for us.
+"""Checks whether two wheels of wordllama contain the same model.
 
     pip download --no-deps --dest /tmp/wheels wordllama==0.2.2.post0
     pip download --no-deps --dest /tmp/wheels wordllama==0.4.0.post1
     python benchmarks/wordllama.py /tmp/wheels/*.whl
 
-Compares their files, and with each of them the tokens and vectors of the docstrings of this Python's library and
-of texts that a tokenizer may trip over. Exits 1 if anything but the end of a file is different.
+It compares their files, and the tokens and vectors that each gives for the docstrings of Python's standard library
+and for difficult texts. The exit code is 1 if anything except the end of a file differs.
 """
 
 from __future__ import annotations
