@@ -35,7 +35,7 @@ NAMES = {
     "error_class",
     "error_classes",
 }
-"""Fields that are a plain string: names of objects, and SQLSTATEs. Whatever else a person reads is `Words`."""
+"""Fields that are plain strings: names of objects, and SQLSTATEs. All other text is `Words`."""
 SAFE = (bool, int, float, type(None))
 READY = WorkerReady(hostname="celery@host")
 
@@ -89,7 +89,7 @@ def test_the_documentation_lists_every_event_with_its_level_and_fields() -> None
 
 
 def test_all_that_the_program_logs_is_an_event() -> None:
-    """A line written past `emit` would reach no other sink, and could hold anything."""
+    """A line written without `emit` would reach no other sink, and could contain anything."""
     for path in PACKAGE.rglob("*.py"):
         source = path.read_text(encoding="utf-8")
         if path.is_relative_to(PACKAGE / "telemetry"):
@@ -98,7 +98,7 @@ def test_all_that_the_program_logs_is_an_event() -> None:
         assert re.findall(r"getLogger\([^)]*\)(?!\.setLevel)", source) == [], path
 
 
-def test_every_sink_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_every_sink_gets_every_event(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     with collected() as first, collected() as second:
         emit(READY)

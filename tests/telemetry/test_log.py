@@ -1,4 +1,4 @@
-"""One form, one stream, and nothing that leaks (G13)."""
+"""Log lines have one form, go to one stream, and leak nothing (G13)."""
 
 import json
 import logging
@@ -21,10 +21,10 @@ READY = WorkerReady(hostname="celery@host")
 
 @pytest.fixture
 def configure():
-    """`configure_logging`, with what stood there before put back afterwards."""
+    """Return `configure_logging`, and restore the previous configuration afterwards."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
-    levels = {name: logging.getLogger(name).level for name in log._TALKATIVE}
+    levels = {name: logging.getLogger(name).level for name in log._VERBOSE}
     yield lambda form="json", level="INFO": configure_logging(SimpleNamespace(log_format=form, log_level=level))
     root.handlers[:] = handlers
     root.setLevel(level)
@@ -34,7 +34,7 @@ def configure():
 
 @pytest.fixture
 def lines(configure, capsys):
-    """Configures JSON and gives back a function: the lines written to stderr since it was last asked."""
+    """Configure JSON and return a function that returns the lines written to stderr since its last call."""
     configure()
 
     def read() -> list[dict[str, object]]:
@@ -47,7 +47,7 @@ def lines(configure, capsys):
 
 @event("leaky")
 class Leaky(Event):
-    """What no event of ours may be: a field that may hold anything."""
+    """An event that wouldn't be allowed: its field may contain anything."""
 
     pipeline: str
     text: str
@@ -83,7 +83,7 @@ def test_the_level_holds_for_us_and_for_libraries(configure, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_at_debug_http_clients_still_keep_requests_to_themselves(configure, capsys):
+def test_at_debug_http_clients_still_log_no_requests(configure, capsys):
     configure(level="DEBUG")
     logging.getLogger("openai._base_client").debug("Request options: %s", {"json": {"input": ["top secret"]}})
     logging.getLogger("httpx").info("HTTP Request")
@@ -146,7 +146,7 @@ def test_a_field_that_may_leak_is_withheld(field):
     assert guard(None, "", {field: "hunter2"}) == {field: WITHHELD}
 
 
-def test_counts_are_no_texts():
+def test_counts_are_not_withheld():
     fields = {
         "inputs": 256,
         "saved_inputs": 3,
@@ -200,7 +200,7 @@ def test_hosts_and_plain_words_survive():
     assert guard(None, "", dict(fields)) == fields
 
 
-def test_an_error_is_told_by_class_sqlstate_and_place(lines):
+def test_an_error_is_shown_by_class_sqlstate_and_place(lines):
     try:
         try:
             raise psycopg.errors.UniqueViolation("Key (email)=(bob) already exists.")
@@ -214,7 +214,7 @@ def test_an_error_is_told_by_class_sqlstate_and_place(lines):
     assert "bob" not in json.dumps(line)
 
 
-def test_our_own_errors_keep_their_words(lines):
+def test_our_own_errors_keep_their_messages(lines):
     emit(WithError(refused=Refused("the table has no key")))
     assert lines()[0]["refused"] == "Refused: the table has no key"
 
@@ -243,7 +243,7 @@ def test_celerys_report_of_a_failed_task_carries_no_row(lines):
     assert "bob" not in json.dumps(line)
 
 
-def test_other_peoples_handlers_get_no_words_of_an_error(caplog):
+def test_an_applications_handlers_get_no_message_of_an_error(caplog):
     try:
         int("bob")
     except ValueError as error:

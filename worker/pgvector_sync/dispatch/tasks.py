@@ -1,7 +1,7 @@
-"""The Celery tasks: thin. Arguments are a pipeline's name or a run's id, never SQL.
+"""The Celery tasks. Their arguments are a pipeline's name or a run's id, never SQL.
 
-Celery only rings: attempts, back-off and leases live in Postgres, so its retries are off, a lost message is made
-up for by the next poll, and a task that runs twice writes once.
+Celery only wakes up workers. Attempts, backoff and leases are in Postgres, so Celery's retries are off, the next
+poll makes up for a lost message, and a task that runs twice writes once.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.event import Words
 from pgvector_sync.telemetry.events.dispatch import MessageDropped
 from pgvector_sync.telemetry.events.process import DatabaseUnavailable, RedisUnavailable
-from pgvector_sync.telemetry.leaks import places_of, words_of
+from pgvector_sync.telemetry.leaks import description_of, places_of
 
 RUN_FOR = timedelta(seconds=20)
-"""How long one message keeps a run going; the relay rings again for the rest."""
+"""How long a run is processed per message; the relay rings again for the rest."""
 REEMBED_EVERY = timedelta(hours=1)
 TICK_EVERY = timedelta(seconds=10)
 TICK_LIFE = timedelta(seconds=30)
@@ -51,7 +51,7 @@ TICK_LIFE = timedelta(seconds=30)
 
 @contextmanager
 def _outages_pass() -> Iterator[None]:
-    """An outage is not a failed task: the rows wait, and the next doorbell comes when it is over."""
+    """An outage is not a failure: the rows wait, and the doorbell rings again when it is over."""
     try:
         yield
     except OUTAGE as error:
@@ -60,22 +60,25 @@ def _outages_pass() -> Iterator[None]:
         emit(RedisUnavailable(error=type(error)))
 
 
-def _in_our_words(task: Callable[..., None]) -> Callable[..., None]:
-    """An app's own logging shows errors as they are, and that of a database quotes rows (G13)."""
+def _without_leaks(task: Callable[..., None]) -> Callable[..., None]:
+    """Replace errors of a task by TaskFailed: an app's own logging shows them, and Postgres quotes rows (G13)."""
 
     @wraps(task)
     def carried_out(*arguments: Any, **options: Any) -> None:
         try:
             return task(*arguments, **options)
         except Exception as error:  # noqa: BLE001
-            failure = TaskFailed(f"{words_of(error)} at {places_of(error)}")
-        raise failure  # not in the handler: its context would be shown as well
+            failure = TaskFailed(f"{description_of(error)} at {places_of(error)}")
+        raise failure  # outside the handler, or its context would be shown as well
 
     return carried_out
 
 
 def embed_batch(self: Any, pipeline: str, lane: str, slot: int = 0, share: int | None = None) -> None:
-    """One batch of one pipeline; a full one rings for the next, so that a backlog doesn't wait for the poll."""
+    """Process one batch of a pipeline.
+
+    A full batch rings for the next, so that a backlog doesn't wait for the poll.
+    """
     reach(Failpoint.TASK_STARTED)
     doorbell = open_doorbell(self.app)
     with _outages_pass():
@@ -83,15 +86,15 @@ def embed_batch(self: Any, pipeline: str, lane: str, slot: int = 0, share: int |
     reach(Failpoint.TASK_ANSWERED)
     with _outages_pass():
         runtime = process_runtime()
-        most = runtime.settings.in_flight_batches
-        share = min(share or most, most)
+        limit = runtime.settings.in_flight_batches
+        share = min(share or limit, limit)
         outcome = process(runtime, pipeline, Lane(lane), share=share)
         if outcome is not None and outcome.full and slot < share:
             doorbell.ring_slot(pipeline, Lane(lane), slot, share)
 
 
 def run(self: Any, run_id: int) -> None:
-    """Carries a run on for a while."""
+    """Process a run for RUN_FOR."""
     with _outages_pass():
         open_doorbell(self.app).answered(f"run:{run_id}")
     with _outages_pass():
@@ -99,9 +102,9 @@ def run(self: Any, run_id: int) -> None:
 
 
 def reembed(self: Any, pipeline: str) -> None:
-    """Asks for a run over every row, for a schedule of the user's own; only what differs is paid for.
+    """Request a re-embed of a pipeline, for schedules of the user's own. Only rows that differ are paid for.
 
-    Anybody who can write to the broker can send this, so that it is done once an hour at most.
+    Any program that can write to the broker can send this, so it is done at most once per hour.
     """
     del self
     with _outages_pass():
@@ -112,7 +115,7 @@ def reembed(self: Any, pipeline: str) -> None:
 
 
 def tick(self: Any) -> None:
-    """The safety net: a turn as the relay takes it, with all jobs, once per interval however many beats run."""
+    """The fallback for the relay: run one turn with all jobs, once per interval even if several beats run."""
     runtime = process_runtime()
     every = TICK_EVERY * 0.9
     with _outages_pass():
@@ -125,12 +128,12 @@ def tick(self: Any) -> None:
 
 
 class BoundedTask(Task):  # type: ignore[misc]  # Celery has no types
-    """Is sent only while its queue, which the caller names, is empty: a day without a worker leaves one tick."""
+    """A task that is sent only while its queue is empty, so that a day without workers leaves a single tick."""
 
     abstract = True
 
     def apply_async(self, *args: Any, **options: Any) -> Any:
-        """None where it was not sent."""
+        """Send the task; return None if it wasn't sent. Requires the option `queue`."""
         try:
             if queue_depth(self.app, options["queue"]) > 0:
                 return None
@@ -141,7 +144,7 @@ class BoundedTask(Task):  # type: ignore[misc]  # Celery has no types
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Any:
-    """Celery's own, for messages that are written anew from what they may say: of any app, by any broker."""
+    """Celery's own strategy, but for messages that are parsed and written anew, with any app and any broker."""
     handle = default_strategy(task, app, consumer, **options)
 
     def checked(message: Any, _body: Any, ack: Any, reject: Any, callbacks: Any, **more: Any) -> Any:
@@ -149,24 +152,24 @@ def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Any:
         if isinstance(payload, dict):  # an app that is set to protocol 1
             headers, payload = payload, [payload.get("args"), payload.get("kwargs")]
         try:
-            found = call(headers, payload)
+            parsed = call(headers, payload)
         except MessageRefused as refused:
             emit(MessageDropped(reason=Words(str(refused))))
             reject()
             return None
-        message.headers = headers_of(found, str(uuid4()))
-        message.content_type, message.content_encoding, message.body = dumps(body_of(found), serializer="json")
-        message._decoded_cache = body_of(found)  # noqa: SLF001  or the old one would be used
+        message.headers = headers_of(parsed, str(uuid4()))
+        message.content_type, message.content_encoding, message.body = dumps(body_of(parsed), serializer="json")
+        message._decoded_cache = body_of(parsed)  # noqa: SLF001  otherwise the old body would be used
         return handle(message, None, ack, reject, callbacks, **more)
 
     return checked
 
 
 def add_to(app: Celery) -> None:
-    """Registers the tasks with an app, whatever its own defaults for tasks are."""
+    """Register the tasks with an app. Its own defaults for tasks don't apply to them."""
     options = {
         "bind": True,
-        "shared": False,  # with no other app of the process
+        "shared": False,  # not with other apps of the process
         "acks_late": True,
         "reject_on_worker_lost": False,
         "ignore_result": True,
@@ -177,7 +180,7 @@ def add_to(app: Celery) -> None:
         "rate_limit": None,
         "Strategy": f"{__name__}:strategy",
     }
-    app.task(name=EMBED_BATCH, **options)(_in_our_words(embed_batch))
-    app.task(name=RUN, **options)(_in_our_words(run))
-    app.task(name=REEMBED, **options)(_in_our_words(reembed))
-    app.task(name=TICK, base=BoundedTask, **options)(_in_our_words(tick))
+    app.task(name=EMBED_BATCH, **options)(_without_leaks(embed_batch))
+    app.task(name=RUN, **options)(_without_leaks(run))
+    app.task(name=REEMBED, **options)(_without_leaks(reembed))
+    app.task(name=TICK, base=BoundedTask, **options)(_without_leaks(tick))

@@ -1,9 +1,9 @@
-"""What has happened, and who is told? Events (`events/`), and the sinks that each of them goes to (`sinks.py`).
+"""Events (`events/`), and the sinks to which each of them is sent (`sinks.py`).
 
     emit(BatchWritten(pipeline="articles", stored=256, …))
 
-The log (`log.py`) is the first sink. Nothing that leaves through it may hold source text or a secret (G13): fields
-are typed (`event.py`), and every line passes a guard (`leaks.py`).
+The log (`log.py`) is the first sink. It must never contain source text or a secret (G13): fields are typed
+(`event.py`), and every line passes a guard (`leaks.py`).
 """
 
 from __future__ import annotations

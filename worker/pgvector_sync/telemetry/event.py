@@ -1,4 +1,4 @@
-"""What an event is: a frozen object with a name, a level and fields of types that can't hold anybody's text."""
+"""The base of events: frozen objects with a name, a level and fields of types that can't hold a row's text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ secret is part of it (G13); a plain `str` in an event is only ever a name or a S
 
 
 class Level(IntEnum):
-    """How important an event is to a person who reads a log."""
+    """How important an event is to a reader of the log."""
 
     DEBUG = logging.DEBUG
     INFO = logging.INFO
@@ -23,14 +23,14 @@ class Level(IntEnum):
 
 
 class Event:
-    """Base of all events. `name` and the fields' names are what dashboards and alerts depend on."""
+    """Base of all events. Dashboards and alerts depend on `name` and the names of fields."""
 
     __slots__ = ()
     name: ClassVar[str]
     level: ClassVar[Level]
 
     def fields(self) -> dict[str, object]:
-        """What a sink may show or count, by name."""
+        """Return what a sink may show or count, by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}  # type: ignore[arg-type]
 
 
@@ -39,11 +39,11 @@ E = TypeVar("E", bound=Event)
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 def event(name: str, level: Level = Level.INFO) -> Callable[[type[E]], type[E]]:
-    """Make a class of fields an event of this name."""
+    """Turn a class of fields into an event of this name."""
 
-    def made(fields_only: type[E]) -> type[E]:
+    def decorate(fields_only: type[E]) -> type[E]:
         cls = dataclass(frozen=True, slots=True, kw_only=True)(fields_only)
         cls.name, cls.level = name, level
         return cls
 
-    return made
+    return decorate

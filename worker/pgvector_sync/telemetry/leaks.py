@@ -1,6 +1,7 @@
-"""The guard that nothing leaks (G13): what may carry source text or a secret is withheld from every line.
+"""The guard against leaks (G13): removes what may contain source text or a secret from every line.
 
-Events are typed so that it can't get there (`event.py`). Lines of libraries aren't: every line passes here.
+Our own events are typed so that they can't contain either (`event.py`). Lines of libraries aren't, so all lines
+pass this guard.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _NEVER_LOGGED = re.compile(
     r"|(.*_)?(api_?key|(pg)?password|passwd|secret|token|credentials))$",
     re.IGNORECASE,
 )
-_CREDENTIALS = re.compile(r"(?<=://)\S*@")  # up to the last @: a password may hold one
+_CREDENTIALS = re.compile(r"(?<=://)\S*@")  # up to the last @: a password may contain one
 _ASSIGNED = re.compile(
     r"""(password|passwd|api_?key|secret)(["']?\s*[=:]\s*)('(?:[^'\\]|\\.)*'|"[^"]*"|[^\s,&]+)""",
     re.IGNORECASE,
@@ -38,7 +39,7 @@ _DETAIL = re.compile(r"\s*\b(DETAIL|CONTEXT|QUERY|STATEMENT): .*", re.DOTALL)
 
 
 def guard(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    """Withhold fields that may carry source text or a secret (no number does); clean all other strings."""
+    """Withhold fields that may contain source text or a secret (numbers can't); clean all other strings."""
     return {
         name: WITHHELD if _NEVER_LOGGED.match(name) and not _is_plain(value) else _cleaned(value)
         for name, value in fields.items()
@@ -65,30 +66,30 @@ def _cleaned(value: object) -> object:
         case type():
             return value.__name__
         case BaseException():
-            return _cleaned(" <- ".join(_spoken(value)))
+            return _cleaned(" <- ".join(_descriptions(value)))
         case _:
             return _cleaned(str(value))
 
 
-def _spoken(error: BaseException) -> Iterator[str]:
-    """An error and its causes: our own words, but of anybody else's only the class and the SQLSTATE.
+def _descriptions(error: BaseException) -> Iterator[str]:
+    """Describe an error and its causes: our own messages, but only class and SQLSTATE of other errors.
 
-    psycopg's message quotes values of the row, an HTTP client's the request.
+    The messages of psycopg quote values of the row, those of an HTTP client the request.
     """
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in seen:
         seen.append(cause)
         state = getattr(cause, "sqlstate", None)
-        words = str(cause) if isinstance(cause, SyncError) else f"SQLSTATE {state}" if state else ""
-        yield f"{type(cause).__name__}: {words}" if words else type(cause).__name__
+        message = str(cause) if isinstance(cause, SyncError) else f"SQLSTATE {state}" if state else ""
+        yield f"{type(cause).__name__}: {message}" if message else type(cause).__name__
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
 
 
-def speak_errors(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
-    """Replace `exc_info` by `error`, the class and its causes, and `at`, the innermost places in the code.
+def describe_errors(_logger: WrappedLogger, _method: str, fields: EventDict) -> EventDict:
+    """Replace `exc_info` by `error`, the error and its causes, and `at`, the innermost places in the code.
 
-    A library (Celery, for one) writes the error into its message as well: there it is cut off.
+    Some libraries, such as Celery, write the error into their message as well. It is removed there.
     """
     error = fields.pop("exc_info", None)
     if isinstance(error, tuple):
@@ -99,19 +100,19 @@ def speak_errors(_logger: WrappedLogger, _method: str, fields: EventDict) -> Eve
         return fields
     if not isinstance(error, SyncError):
         event = str(fields["event"])
-        words = (type(error).__name__, str(error), repr(error))
-        places = [event.find(word) for word in words if word and word in event]
+        quotes = (type(error).__name__, str(error), repr(error))
+        places = [event.find(quote) for quote in quotes if quote and quote in event]
         fields["event"] = event[: min(places, default=None)].rstrip(": ")
     fields.update(error=error, at=places_of(error))
     return fields
 
 
-def words_of(error: BaseException) -> str:
-    """An error and its causes as a log may show them."""
+def description_of(error: BaseException) -> str:
+    """Return an error and its causes as a log may show them."""
     return str(_cleaned(error))
 
 
 def places_of(error: BaseException) -> str:
-    """The innermost places in the code that it came through."""
+    """Return the innermost places in the code that an error passed through."""
     frames = traceback.extract_tb(error.__traceback__)[-5:]
     return " > ".join(f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames)

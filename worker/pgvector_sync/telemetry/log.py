@@ -1,6 +1,6 @@
-"""The first sink: one line on stderr per event, in the same form as those of libraries.
+"""The first sink: one line on stderr per event, in the same form as the lines of libraries.
 
-Stdout is for a command's output.
+Stdout is for the output of commands.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import structlog
 from structlog.stdlib import BoundLogger, ProcessorFormatter
 
 from pgvector_sync.telemetry.event import Event
-from pgvector_sync.telemetry.leaks import guard, speak_errors
+from pgvector_sync.telemetry.leaks import describe_errors, guard
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
 
 
 class LogSettings(Protocol):
-    """The part of Settings that logging needs; the two modules don't know each other."""
+    """The part of Settings that logging needs, so that neither module imports the other."""
 
     @property
     def log_format(self) -> str:
@@ -31,35 +31,35 @@ class LogSettings(Protocol):
         """`DEBUG`, `INFO`, `WARNING` or `ERROR`."""
 
 
-# The order matters: the guard comes last, over everything that the others added.
+# The order matters: the guard is last, so that it sees everything that the others have added.
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
-    speak_errors,
+    describe_errors,
     guard,
 ]
 
-# At DEBUG these write whole requests, texts included.
-_TALKATIVE = ("openai", "httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "huggingface_hub", "asyncio")
-# One line a message each, and a change is a message: what they say, our own events say by the batch.
+# At DEBUG these log whole requests, including texts.
+_VERBOSE = ("openai", "httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "huggingface_hub", "asyncio")
+# These log a line per message. Our own events report the same per batch.
 _PER_MESSAGE = ("celery.worker.strategy", "celery.app.trace")
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
-        self.stream = sys.stderr  # whatever it is by now: daemons and tests exchange it
+        self.stream = sys.stderr  # the current one: daemons and tests replace it
         super().emit(record)
 
 
 _handlers: list[logging.Handler] = []
-"""Those that `configure_logging` has made: what else there is belongs to an application."""
+"""The handlers that `configure_logging` has created. All others belong to an application."""
 
 
 def configure_logging(settings: LogSettings) -> None:
-    """Send our lines and those of all libraries to stderr, in one form and through one guard.
+    """Send our lines and those of all libraries to stderr, in the same form and through the same guard.
 
-    Replaces the root logger's handlers; may be called again. For Celery, call it in `setup_logging`.
+    Replaces the handlers of the root logger. May be called again. With Celery, call it in `setup_logging`.
     """
     renderer: Processor
     if settings.log_format == "json":
@@ -76,7 +76,7 @@ def configure_logging(settings: LogSettings) -> None:
     root = logging.getLogger()
     root.handlers[:] = _handlers[:] = [handler]
     root.setLevel(settings.log_level)
-    for name in _TALKATIVE:
+    for name in _VERBOSE:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
     for name in _PER_MESSAGE:
         quiet = logging.DEBUG if root.level == logging.DEBUG else max(logging.WARNING, root.level)
@@ -84,7 +84,7 @@ def configure_logging(settings: LogSettings) -> None:
 
 
 def _hand_over(logger: WrappedLogger, method: str, fields: EventDict) -> Any:
-    """To our own handler as it is; to an application's, which has a format of its own, as a line of text."""
+    """Pass an event to our own handler as it is, or to an application's handlers as a line of text."""
     if _handlers:
         return ProcessorFormatter.wrap_for_formatter(logger, method, fields)
     added = ("event", "level", "timestamp")
@@ -100,11 +100,11 @@ _logger = cast(
         wrapper_class=BoundLogger,
     ),
 )
-"""Guarded even where nothing is configured. structlog's global settings are left to the application."""
+"""Guarded even if nothing is configured. structlog's global settings belong to the application."""
 
 
 def write_line(event: Event) -> None:
-    """The log as a sink: an event's name and fields; an exception is shown by class, causes and place."""
+    """Log an event's name and fields; of an exception, its class, causes and place."""
     fields = event.fields()
     if isinstance(fields.get("error"), BaseException):
         fields["exc_info"] = fields.pop("error")

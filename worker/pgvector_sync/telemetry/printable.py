@@ -1,32 +1,32 @@
-"""Text from outside as a terminal or a log may show it: what would act on either is shown escaped.
+"""Escapes control characters in text from outside, so that it is safe in a terminal or a log.
 
-A title, a message of the database or the name of a table is somebody else's text. In a terminal an escape sequence
-clears the screen, writes the clipboard or makes a link, in a log file a line break forges a line, and a change of
-direction shows a name as another one.
+Titles, messages of the database and names of tables may contain any text. In a terminal, an escape sequence can
+clear the screen, write the clipboard or make a link. In a log file, a line break forges a line. A change of the
+writing direction makes one name look like another.
 """
 
 from __future__ import annotations
 
 import re
 
-# C0, DEL and C1; line and paragraph separators; what changes direction; what shows nothing; halves of surrogates.
-_ACTING = (
+# C0, DEL and C1; line and paragraph separators; changes of direction; invisible characters; lone surrogates.
+_CONTROLS = (
     "\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u206f\u200b\u2060-\u2065\ufeff"
     "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f"
 )
-_ANY = re.compile(f"[{_ACTING}]")
-_BUT_LINES = re.compile(f"(?!\n)[{_ACTING}]")
+_ALL = re.compile(f"[{_CONTROLS}]")
+_ALL_EXCEPT_NEWLINE = re.compile(f"(?!\n)[{_CONTROLS}]")
 _NAMES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """Escaped as in a Python string; `lines` keeps line breaks, for text that is shown as several lines."""
-    return (_BUT_LINES if lines else _ANY).sub(_escaped, text)
+    """Escape control characters as in a Python string. With `lines`, line breaks are kept."""
+    return (_ALL_EXCEPT_NEWLINE if lines else _ALL).sub(_escaped, text)
 
 
 def printable_json(text: str) -> str:
-    """A JSON document with the same characters escaped in JSON's way, where they can only be inside of strings."""
-    return _BUT_LINES.sub(_escaped_in_json, text)
+    """Escape the same characters as in JSON. In a JSON document they can only occur inside strings."""
+    return _ALL_EXCEPT_NEWLINE.sub(_escaped_in_json, text)
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""Who is told of an event: every sink, in turn. The log is the first; a metric or a trace is added beside it."""
+"""Sends each event to every sink in turn. The log is the first; metrics and traces can be added."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ from pgvector_sync.telemetry.events.process import SinkFailed
 from pgvector_sync.telemetry.log import write_line
 
 Sink = Callable[[Event], None]
-"""Called in the thread in which the event happened; it must be quick."""
+"""Called in the thread in which the event happened, so it must be fast."""
 
 _sinks: tuple[Sink, ...] = (write_line,)
 _lock = threading.Lock()
 
 
 def emit(event: Event) -> None:
-    """Tell every sink. An added sink that fails is reported in the log and affects no caller and no other sink."""
+    """Send an event to every sink.
+
+    If an added sink fails, this is logged and affects neither caller nor other sinks.
+    """
     for sink in _sinks:
         try:
             sink(event)
-        except Exception as error:  # what was done is done, and must not be paid for again
+        except Exception as error:  # the caller's work is done, and must not be repeated
             if sink is write_line:
                 raise
             write_line(SinkFailed(sink=getattr(sink, "__qualname__", type(sink).__name__), error=type(error)))
 
 
 def add_sink(sink: Sink) -> None:
-    """Tell `sink` of every event of this process from now on."""
-    global _sinks  # noqa: PLW0603  replaced as a whole, so that `emit` needs no lock
+    """Send every event of this process to `sink` from now on."""
+    global _sinks  # noqa: PLW0603  a new tuple, so that `emit` needs no lock
     with _lock:
         _sinks = (*_sinks, sink)
 

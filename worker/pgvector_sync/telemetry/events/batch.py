@@ -1,4 +1,4 @@
-"""Batches, their leases, and what their provider makes of a pipeline."""
+"""Events about batches, their leases, and the states that providers cause."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class BatchParked(Event):
 
 @event("release_failed", Level.WARNING)
 class ReleaseFailed(Event):
-    """Rows couldn't be released; they are as soon as the database is back, or when their lease ends."""
+    """Rows couldn't be released. They will be once the database is back, or when their lease ends."""
 
     pipeline: str
     error: Words
@@ -50,7 +50,7 @@ class ReleaseFailed(Event):
 
 @event("database_unavailable", Level.DEBUG)
 class LeasesNotRenewed(Event):
-    """No connection to Postgres while leases were to be renewed; tried again within a second."""
+    """Leases weren't renewed, since Postgres couldn't be reached. Tried again within a second."""
 
     sqlstate: str | None
 
@@ -64,14 +64,14 @@ class KeeperFailed(Event):
 
 @event("leases_lost", Level.WARNING)
 class LeasesLost(Event):
-    """A worker has died or was silent for too long: others take its rows."""
+    """A worker has died or hasn't renewed its leases in time. Other workers take over its rows."""
 
     leases: int
 
 
 @event("leases_lost", Level.WARNING)
 class ChildLeasesLost(Event):
-    """A child process of this worker has died: others take its rows."""
+    """A child process of this worker has died. Other processes take over its rows."""
 
     leases: int
     pid: int
@@ -87,7 +87,7 @@ class PipelineCoolingDown(Event):
 
 @event("misconfigured", Level.WARNING)
 class PipelineMisconfigured(Event):
-    """Key, model, quota or target are wrong; the pipeline waits for a person or its probe."""
+    """Key, model, quota or target is wrong; the pipeline waits for a correction or its probe."""
 
     pipeline: str
     reason: Words

@@ -1,4 +1,4 @@
-"""From the outbox into work."""
+"""Events about draining the outbox into work."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class OrphansSwept(Event):
 
 @event("parked", Level.WARNING)
 class EventsParked(Event):
-    """Outbox events whose keys can't be work became dead letters during a drain."""
+    """Outbox events with keys that can't become work became dead letters during a drain."""
 
     events: int
     error_class: str
@@ -31,7 +31,7 @@ class EventsParked(Event):
 
 @event("parked", Level.WARNING)
 class EventParked(Event):
-    """One outbox event whose key can't be work became a dead letter."""
+    """An outbox event with a key that can't become work became a dead letter."""
 
     event_id: int
     error_class: str

@@ -1,4 +1,4 @@
-"""Messages, the relay and periodic jobs."""
+"""Events about messages, the relay and periodic jobs."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pgvector_sync.telemetry.event import Event, Level, Words, event
 
 @event("message_refused", Level.WARNING)
 class MessageDropped(Event):
-    """A message that isn't one of our tasks with its arguments was dropped, or what it asks for was refused."""
+    """A message was dropped because it isn't one of our tasks with valid arguments, or its request was refused."""
 
     reason: Words
 
 
 @event("message_refused", Level.WARNING)
 class MessagesDropped(Event):
-    """Messages in our queues that aren't our tasks with their arguments were dropped."""
+    """Messages in our queues were dropped because they aren't our tasks with valid arguments."""
 
     reason: Words
     messages: int
@@ -22,7 +22,7 @@ class MessagesDropped(Event):
 
 @event("key_replaced", Level.WARNING)
 class QueueKeyDeleted(Event):
-    """The key of one of our queues in Redis held something other than messages, and was deleted."""
+    """The Redis key of one of our queues had the wrong type and was deleted."""
 
     queue: str
 
@@ -34,19 +34,19 @@ class RelayElected(Event):
 
 @event("relay_lost")
 class RelayLost(Event):
-    """Another worker polls the outbox, or Redis has forgotten which one does."""
+    """Another worker polls the outbox now, or Redis has lost the lock."""
 
 
 @event("relay_failed", Level.ERROR)
 class RelayFailed(Event):
-    """The relay met an unexpected exception; it continues after a second."""
+    """An unexpected exception in the relay; it continues after a second."""
 
     error: BaseException
 
 
 @event("job_failed", Level.ERROR)
 class JobFailed(Event):
-    """A periodic job met an unexpected exception; it runs again when it is next due."""
+    """An unexpected exception in a periodic job; it runs again when it is next due."""
 
     job: str
     error: BaseException
@@ -54,6 +54,6 @@ class JobFailed(Event):
 
 @event("job_busy", Level.DEBUG)
 class JobBusy(Event):
-    """Other transactions' locks were in the way of a periodic job; it runs again when it is next due."""
+    """A periodic job was blocked by locks of other transactions; it runs again when it is next due."""
 
     job: str

@@ -1,4 +1,4 @@
-"""The process, and the servers that it depends on."""
+"""Events about a process and the servers that it depends on."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pgvector_sync.telemetry.event import Event, Level, Words, event
 
 @event("worker_ready")
 class WorkerReady(Event):
-    """Pools are open and the first claim may come."""
+    """The worker has started and takes tasks."""
 
     hostname: str
 
 
 @event("misconfigured", Level.ERROR)
 class WorkerMisconfigured(Event):
-    """The worker's settings can't work; it ends."""
+    """The worker's settings are invalid; it stops."""
 
     error: Words
     hint: Words | None
@@ -22,7 +22,7 @@ class WorkerMisconfigured(Event):
 
 @event("database_unavailable", Level.WARNING)
 class DatabaseUnavailable(Event):
-    """No connection to Postgres; tried again for as long as it takes."""
+    """Postgres can't be reached; tried again until it can."""
 
     sqlstate: str | None
 
@@ -36,21 +36,21 @@ class SchemaMissing(Event):
 
 @event("presence_failed", Level.WARNING)
 class PresenceFailed(Event):
-    """The database refused to record that this worker is alive; `status` may count one too few."""
+    """The database refused to record that this worker is alive; `status` may count one worker too few."""
 
     sqlstate: str | None
 
 
 @event("redis_unavailable", Level.WARNING)
 class RedisUnavailable(Event):
-    """No connection to Redis; this costs latency and loses nothing (G7)."""
+    """Redis can't be reached. This costs latency and loses nothing (G7)."""
 
     error: type[BaseException]
 
 
 @event("sink_failed", Level.ERROR)
 class SinkFailed(Event):
-    """A sink, such as a metric, raised an exception; the log and the other sinks were told."""
+    """A sink, such as a metric, raised an exception. The log and the other sinks got the event."""
 
     sink: str
     error: type[BaseException]

@@ -1,4 +1,4 @@
-"""Backfills, re-embeds and reconciliations."""
+"""Events about backfills, re-embeds and reconciliations."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ReconcilePageCompared(Event):
 
 @event("run_busy", Level.DEBUG)
 class RunBusy(Event):
-    """Other transactions' locks were in the way of a page; it is tried again."""
+    """A page was blocked by locks of other transactions; it is tried again."""
 
     pipeline: str
     run: int
@@ -37,7 +37,7 @@ class RunBusy(Event):
 
 @event("run_refused", Level.WARNING)
 class RunRefused(Event):
-    """The database refuses what a run needs."""
+    """The database rejected a statement of a run."""
 
     pipeline: str
     run: int
@@ -46,7 +46,7 @@ class RunRefused(Event):
 
 @event("run_refused", Level.WARNING)
 class ReconcileNotStarted(Event):
-    """The database refuses what starting a reconciliation needs."""
+    """The database rejected a statement that starts a reconciliation."""
 
     pipeline: str
     sqlstate: str | None
@@ -54,7 +54,7 @@ class ReconcileNotStarted(Event):
 
 @event("run_failed", Level.ERROR)
 class RunFailed(Event):
-    """A run met an unexpected exception; it has ended, or is tried again if it is a backfill."""
+    """An unexpected exception in a run; the run has ended, or is tried again if it is a backfill."""
 
     pipeline: str
     run: int

@@ -1,4 +1,4 @@
-"""The schema that pipelines need, and what was done to it."""
+"""Events about the schema that pipelines need, and changes to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SchemaProblem(Event):
 
 @event("schema_repaired")
 class SchemaProblemEnded(Event):
-    """Source, target and triggers are as a pipeline needs them again."""
+    """Source, target and triggers are again as a pipeline needs them."""
 
     pipeline: str
 
@@ -36,6 +36,6 @@ class TriggersInstalled(Event):
 
 @event("schema_repaired")
 class SequenceRepaired(Event):
-    """A sequence would have given out ids that are taken; it was set to the next free one."""
+    """A sequence would have returned ids that exist already; it was set to the next free one."""
 
     sequence: str
