@@ -49,7 +49,7 @@ def test_many_small_transactions_are_no_load(docs: Steps) -> None:
 def test_a_slot_is_kept_free_for_each_other_pipeline_up_to_half_of_them(
     slots: int, others: int, share: int
 ) -> None:
-    assert fair_share(slots, others, most=8) == share
+    assert fair_share(slots, others, limit=8) == share
 
 
 def test_a_pipeline_takes_no_more_batches_than_its_share_and_goes_on_when_one_has_ended(

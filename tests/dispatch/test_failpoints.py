@@ -1,4 +1,4 @@
-"""A process that dies at each boundary of the protocol, one boundary after the other, while another goes on."""
+"""A process dies at each boundary of the protocol in turn, while another one continues."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ SHORT = {
 
 @dataclass
 class Pair:
-    """Two workers on one database. When a process of one has died, the other goes on."""
+    """Two workers on one database. If a process of one has died, the other continues."""
 
     cluster: Cluster
     points: Points
     workers: list[Process] = field(default_factory=list)
     keys: Iterator[int] = field(default_factory=lambda: count(1, 1_000))
-    """Where the keys of the next test begin."""
+    """The first key of the next test."""
 
     def complete(self) -> None:
-        """Starts whatever worker has died in an earlier test."""
+        """Restart the workers that have died in an earlier test."""
         self.workers = [worker for worker in self.workers if worker.exit_code is None]
         while len(self.workers) < 2:
             self.workers.append(self.cluster.worker(concurrency=1, **SHORT, **self.points.env))
@@ -192,7 +192,7 @@ def test_every_point_is_in_the_code_once_and_is_tried_here() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", Failpoint)
-def test_a_process_killed_there_loses_nothing_and_the_others_go_on(pair: Pair, point: Failpoint) -> None:
+def test_a_process_killed_there_loses_nothing_and_the_others_continue(pair: Pair, point: Failpoint) -> None:
     synced = pair.cluster.synced
     before, paid, bought = pair.running(), synced.paid(), len(synced.endpoint.calls.bought)
     pair.points.arm(point)
@@ -217,7 +217,7 @@ def test_a_process_killed_there_loses_nothing_and_the_others_go_on(pair: Pair, p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", [Failpoint.CLAIM_COMMITTED, Failpoint.EMBED_ANSWERED, Failpoint.WRITE_ACKED])
-def test_a_worker_of_threads_dies_as_a_whole_and_another_goes_on(
+def test_a_worker_of_threads_dies_as_a_whole_and_another_continues(
     cluster: Cluster, tmp_path: Path, point: Failpoint
 ) -> None:
     points = Points(tmp_path)
@@ -256,7 +256,9 @@ def test_a_sync_that_is_killed_is_finished_by_the_next(cluster: Cluster, tmp_pat
 def test_a_row_on_which_the_worker_always_dies_is_parked_alone_and_all_others_are_embedded(
     cluster: Cluster,
 ) -> None:
-    """The endpoint plays what a text can do to a process, out of memory say: who asks for this one is killed."""
+    """The endpoint simulates a text that kills a process, by running out of memory for example: it kills the
+    caller.
+    """
     deadly, endpoint = "row 23 is deadly", cluster.synced.endpoint
     digest = hashlib.sha256(deadly.encode()).hexdigest()
     endpoint.fail("hang", seconds=60, marker="deadly")

@@ -1,4 +1,4 @@
-"""Pipelines share the slots of the workers: one whose provider hangs holds up nobody else."""
+"""Pipelines share the slots of the workers: one whose provider hangs delays no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A process that is frozen in the middle, longer than its lease, and then goes on as if nothing had been."""
+"""A process that is frozen for longer than its lease, and then continues as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SHORT = {
 
 
 def freeze_at(cluster: Cluster, points: Points, point: Failpoint) -> psutil.Process:
-    """A child that has stopped there with forty rows in its hands."""
+    """A child that has stopped there while it holds forty claimed rows."""
     worker = cluster.worker(concurrency=1, **SHORT, **points.env)
     cluster.insert(40)
     cluster.settles()
@@ -35,7 +35,7 @@ def freeze_at(cluster: Cluster, points: Points, point: Failpoint) -> psutil.Proc
 
 
 @pytest.mark.parametrize("point", [Failpoint.READ_DONE, Failpoint.EMBED_ANSWERED, Failpoint.WRITE_COMMITTED])
-def test_one_frozen_between_transactions_is_overtaken_and_writes_nothing_afterwards(
+def test_a_process_frozen_between_transactions_loses_its_lease_and_writes_nothing_afterwards(
     cluster: Cluster, tmp_path: Path, point: Failpoint
 ) -> None:
     frozen = freeze_at(cluster, Points(tmp_path), point)
@@ -52,7 +52,7 @@ def test_one_frozen_between_transactions_is_overtaken_and_writes_nothing_afterwa
 
 
 @pytest.mark.parametrize("point", [Failpoint.WRITE_LOCKED, Failpoint.WRITE_WRITTEN, Failpoint.WRITE_ACKED])
-def test_one_frozen_with_locks_in_its_hands_loses_them_before_the_application_waits_long(
+def test_a_process_frozen_while_it_holds_locks_loses_them_before_the_application_waits_long(
     cluster: Cluster, tmp_path: Path, point: Failpoint
 ) -> None:
     frozen = freeze_at(cluster, Points(tmp_path), point)

@@ -1,4 +1,4 @@
-"""Children, parents and databases that die in the middle of a call, and workers that are asked to stop."""
+"""Children, parents and databases that die during a call, and workers that are asked to stop."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_rows_of_a_killed_worker_are_taken_up_after_a_lease_of_15_seconds(cluste
     cluster.settles()
 
 
-def test_a_parent_killed_in_mid_call_leaves_no_child_behind_and_another_worker_goes_on(cluster: Cluster) -> None:
+def test_a_parent_killed_in_mid_call_leaves_no_child_behind_and_another_worker_continues(cluster: Cluster) -> None:
     worker = busy(cluster)
     orphans = children(worker)
     assert orphans
@@ -118,7 +118,7 @@ def test_a_postgres_that_crashes_and_comes_back_loses_nothing(cluster: Cluster, 
     assert worker.exit_code is None
 
 
-def test_a_pipeline_removed_under_a_running_worker_disturbs_nobody(cluster: Cluster) -> None:
+def test_a_pipeline_removed_under_a_running_worker_disturbs_no_other(cluster: Cluster) -> None:
     cluster.synced.endpoint.latency = 0.3
     worker = cluster.worker()
     cluster.insert(50)

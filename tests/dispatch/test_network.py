@@ -1,4 +1,4 @@
-"""A bad network between a worker and its servers, and servers that send it away: nothing is lost, and it goes on."""
+"""A bad network between a worker and its servers, and servers that reject it: nothing is lost, and work continues."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def endpoint_proxy(cluster: Cluster, through: Callable[[str], Proxy], monkeypatc
 
 
 def settles_without_losing_attempts(cluster: Cluster, *, most: int = 1, timeout: float = 60) -> None:
-    """Everything is done by itself, with no row tried more often than that."""
+    """Check that all work is done automatically, with no row tried more often than this."""
     assert cluster.settles(timeout) <= most
     assert cluster.synced.dead() == []
 
@@ -109,7 +109,7 @@ def test_a_connection_that_falls_silent_in_mid_commit_is_given_up(
 
 @pytest.mark.slow
 @POOLS
-def test_a_postgres_that_falls_silent_for_longer_than_every_timeout_is_found_again(
+def test_a_worker_reconnects_to_a_postgres_that_was_silent_for_longer_than_every_timeout(
     cluster: Cluster, postgres_proxy: Proxy, pool: str
 ) -> None:
     cluster.synced.endpoint.latency = 0.3
@@ -127,7 +127,7 @@ def test_a_postgres_that_falls_silent_for_longer_than_every_timeout_is_found_aga
 
 @pytest.mark.slow
 @POOLS
-def test_connections_that_are_cut_all_the_time_only_cost_time(
+def test_connections_that_are_cut_again_and_again_only_cost_time(
     cluster: Cluster, postgres_proxy: Proxy, pool: str
 ) -> None:
     cluster.synced.declare(batch_size=10)
@@ -152,7 +152,7 @@ def test_a_distant_postgres_is_only_slower(cluster: Cluster, postgres_proxy: Pro
 
 @pytest.mark.slow
 @POOLS
-def test_backends_that_are_terminated_all_the_time_only_cost_time(cluster: Cluster, pool: str) -> None:
+def test_backends_that_are_terminated_again_and_again_only_cost_time(cluster: Cluster, pool: str) -> None:
     cluster.synced.declare(batch_size=10)
     cluster.synced.apply()
     cluster.synced.endpoint.latency = 0.1
@@ -165,7 +165,7 @@ def test_backends_that_are_terminated_all_the_time_only_cost_time(cluster: Clust
 
 
 def terminate_backends(cluster: Cluster) -> int:
-    """Ours, the test's own among them."""
+    """Return our connections, including those of the test."""
     return len(
         cluster.synced.database.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
@@ -200,7 +200,7 @@ def test_a_postgres_that_is_read_only_for_a_while_is_waited_for(cluster: Cluster
 
 @pytest.mark.slow
 @POOLS
-def test_a_redis_that_falls_silent_is_found_again(cluster: Cluster, valkey_proxy: Proxy, pool: str) -> None:
+def test_a_worker_reconnects_to_a_redis_that_was_silent(cluster: Cluster, valkey_proxy: Proxy, pool: str) -> None:
     worker = cluster.worker(pool, **SHORT)
     cluster.insert(20)
     cluster.settles()
@@ -215,7 +215,7 @@ def test_a_redis_that_falls_silent_is_found_again(cluster: Cluster, valkey_proxy
 
 @pytest.mark.slow
 @POOLS
-def test_a_redis_whose_connections_are_cut_and_refused_is_found_again(
+def test_a_worker_reconnects_to_a_redis_whose_connections_were_cut_and_refused(
     cluster: Cluster, valkey_proxy: Proxy, pool: str
 ) -> None:
     worker = cluster.worker(pool, **SHORT)
@@ -232,9 +232,7 @@ def test_a_redis_whose_connections_are_cut_and_refused_is_found_again(
 
 @pytest.mark.slow
 @POOLS
-def test_a_redis_that_is_killed_while_batches_are_on_their_way_takes_no_worker_with_it(
-    cluster: Cluster, pool: str
-) -> None:
+def test_a_redis_killed_while_batches_are_in_flight_ends_no_worker(cluster: Cluster, pool: str) -> None:
     cluster.synced.endpoint.latency = 0.3
     worker = cluster.worker(pool)
     for start in (1, 100, 200):
@@ -253,9 +251,7 @@ def test_a_redis_that_is_killed_while_batches_are_on_their_way_takes_no_worker_w
 
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["cut", "mute", "refuse"])
-def test_a_provider_that_is_out_of_reach_costs_no_attempt(
-    cluster: Cluster, endpoint_proxy: Proxy, what: str
-) -> None:
+def test_an_unreachable_provider_costs_no_attempt(cluster: Cluster, endpoint_proxy: Proxy, what: str) -> None:
     cluster.synced.endpoint.latency = 0.3
     cluster.worker("threads", **SHORT)
     cluster.insert(40)

@@ -35,7 +35,7 @@ main(["worker", "--concurrency", "1"])
 
 
 def messages(cluster: Cluster, queue: str) -> list[dict[str, Any]]:
-    """What waits in a queue, as it went through Redis."""
+    """Return the messages of a queue as stored in Redis."""
     with redis.Redis.from_url(cluster.valkey.url) as client:
         return [json.loads(message) for message in client.lrange(queue, 0, -1)]  # type: ignore[union-attr]
 
@@ -63,7 +63,7 @@ def test_messages_are_json_and_hold_names_and_numbers_only(cluster: Cluster) -> 
 
 
 @pytest.mark.slow
-def test_flushing_redis_all_the_time_loses_nothing(cluster: Cluster) -> None:
+def test_flushing_redis_again_and_again_loses_nothing(cluster: Cluster) -> None:
     cluster.synced.declare(batch_size=20)
     cluster.synced.apply()
     cluster.synced.endpoint.latency = 0.1
@@ -134,7 +134,7 @@ def tick_of(cluster: Cluster) -> Any:
 
 
 @pytest.mark.slow
-def test_two_beats_are_one_in_effect(cluster: Cluster) -> None:
+def test_two_beats_have_the_effect_of_one(cluster: Cluster) -> None:
     cluster.worker()
     beats = [cluster.processes.python(BEAT), cluster.processes.python(BEAT)]
     first = eventually(lambda: tick_of(cluster), 20)

@@ -1,4 +1,4 @@
-"""Where a Redis may be: behind sentinels, and in a database that others use as well."""
+"""Redis behind sentinels, and in a database that others use as well."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_worker_follows_the_sentinels_to_another_server(cluster: Cluster, watc
 
 @pytest.mark.slow
 def test_two_deployments_share_a_redis_database(cluster: Cluster) -> None:
-    """The other one's worker would take our messages and find nothing to do."""
+    """Without the prefix, the other deployment's worker would take our messages and find nothing to do."""
     with redis.Redis.from_url(cluster.valkey.url, decode_responses=True) as client:
         client.acl_setuser(
             "shop", enabled=True, passwords=["+pw"], keys=["shop:*"], channels=["*"],
@@ -143,7 +143,7 @@ def test_two_deployments_share_a_redis_database(cluster: Cluster) -> None:
         assert (worker.terminate(), beat.terminate()) == (0, 0)
 
 
-def test_a_sentinel_url_is_taken_apart() -> None:
+def test_a_sentinel_url_is_parsed() -> None:
     found = sentinels(f"sentinel://me:{QUOTED}@a:1,b/2?master_name=jobs&sentinel_password=s%26t", "REDIS_URL")
     assert (found.hosts, found.master, found.database) == ((("a", 1), ("b", 26379)), "jobs", 2)
     assert (found.username, found.password, found.sentinel_password) == ("me", PASSWORD, "s&t")
@@ -154,7 +154,7 @@ def test_a_sentinel_url_is_taken_apart() -> None:
 
 
 @pytest.mark.parametrize("url", ["sentinel://", "sentinel://a:x", "sentinel://a/db", "sentinel://a;redis://b"])
-def test_what_is_no_sentinel_url_is_refused(url: str) -> None:
+def test_an_invalid_sentinel_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="REDIS_URL"):
         open_client(url, timeout=timedelta(seconds=1))
 
@@ -172,7 +172,7 @@ def connection_to(url: str) -> Connection:
     return app.connection_for_write()
 
 
-def test_tls_is_checked_and_parameters_of_redis_py_are_no_trouble() -> None:
+def test_tls_is_checked_and_parameters_of_redis_py_are_accepted() -> None:
     checked = connection_to("rediss://:p%40ss@h:1/2?protocol=3&health_check_interval=5")
     assert checked.ssl == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
     assert (checked.hostname, checked.port, checked.virtual_host, checked.password) == ("h", 1, "2", "p@ss")

@@ -1,4 +1,4 @@
-"""Nothing that a Redis answers ends a worker or a beat; what time doesn't cure is refused at the start, in one line."""
+"""No reply of Redis ends a worker or a beat. A permanent problem is reported at the start, in one line."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def without_the_right(client: redis.Redis) -> Callable[[], object]:
 
 
 def another_type(client: redis.Redis) -> Callable[[], object]:
-    """Somebody has put a hash where a queue is."""
+    """Another program has stored a hash in place of a queue."""
     client.delete("live", "maintenance")
     client.hset("live", "a", "b")
     client.hset("maintenance", "a", "b")
@@ -76,7 +76,7 @@ FAULTS = [demoted, out_of_memory, without_the_right, another_type, password_chan
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
 @pytest.mark.parametrize("pool", ["prefork", "threads"])
-def test_a_worker_and_a_beat_outlive_what_redis_says(
+def test_a_worker_and_a_beat_survive_every_reply_of_redis(
     cluster: Cluster, client: redis.Redis, pool: str, fault: Callable[[redis.Redis], Callable[[], object]]
 ) -> None:
     worker = cluster.worker(pool)
@@ -107,7 +107,7 @@ def test_a_worker_survives_a_redis_that_is_demoted_for_a_moment(cluster: Cluster
 
 
 WRONG = [
-    ("127.0.0.1:6379", "write redis://127.0.0.1:6379"),
+    ("127.0.0.1:6379", "use redis://127.0.0.1:6379"),
     ("localhost", "expected redis://user:password@host:6379/0"),
     ("memcached://127.0.0.1:6379/0", "unsupported scheme memcached://"),
     ("redis://127.0.0.1:port/0", "not a Redis URL"),
@@ -116,14 +116,14 @@ WRONG = [
 
 
 def ends(process: Process) -> tuple[int, int]:
-    """Its exit code, and how many lines it printed."""
+    """Return the exit code and the number of lines printed."""
     code = process.wait()
     return code, len(process.printed.strip().splitlines())
 
 
 @pytest.mark.parametrize("name", ["worker", pytest.param("beat", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("url", "says"), WRONG, ids=[url for url, _ in WRONG])
-def test_an_address_that_is_none_is_refused_in_one_line(cluster: Cluster, name: str, url: str, says: str) -> None:
+def test_an_invalid_address_is_refused_in_one_line(cluster: Cluster, name: str, url: str, says: str) -> None:
     process = cluster.processes.command(name, REDIS_URL=url)
     assert ends(process) == (2, 2)
     assert "REDIS_URL" in process.printed

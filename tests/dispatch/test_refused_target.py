@@ -1,4 +1,4 @@
-"""A target that refuses every write, under a real worker: it stops after one batch and goes on when it may."""
+"""A target that refuses every write: a real worker stops after one batch and continues once writes are accepted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ QUICK = {"PGVECTOR_SYNC_BACKOFF_FIRST": "0.1", "PGVECTOR_SYNC_BACKOFF_LONGEST": 
 
 
 @pytest.mark.slow
-def test_a_column_that_nothing_fills_costs_one_batch_and_no_row(cluster: Cluster) -> None:
+def test_a_required_column_without_a_default_costs_one_batch_and_no_row(cluster: Cluster) -> None:
     synced = cluster.synced
     worker = cluster.worker(concurrency=1, **QUICK)
     synced.run(

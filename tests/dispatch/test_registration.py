@@ -1,4 +1,4 @@
-"""Somebody's own Celery app that serves our tasks beside its own, and keeps its logging, queues and settings."""
+"""An application's Celery app serves our tasks beside its own, and keeps its logging, queues and settings."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_a_worker_for_other_queues_has_no_relay_and_needs_no_setting_of_ours(sho
 
 
 @pytest.mark.parametrize("missing", ["DATABASE_URL", "REDIS_URL"])
-def test_a_worker_that_can_not_serve_us_says_why_and_ends(shop: Cluster, missing: str) -> None:
+def test_a_worker_that_cannot_serve_our_queues_says_why_and_ends(shop: Cluster, missing: str) -> None:
     del shop.processes.env[missing]
     worker = shop.processes.start(*CELERY, "worker", "-l", "INFO", "-c", "1")
     assert worker.wait() == 2
@@ -136,7 +136,7 @@ def test_including_our_modules_does_nothing_to_the_application(shop: Cluster) ->
 
 
 def test_importing_every_module_changes_nothing_outside() -> None:
-    """In a process of its own: no environment, no handler, no signal, no setting of kombu's."""
+    """Checked in a process of its own: environment, handlers, signals and settings of kombu stay unchanged."""
     code = """
 import logging, pkgutil, signal, importlib, os
 for name in ("DATABASE_URL", "REDIS_URL"):
@@ -181,7 +181,7 @@ def test_only_the_beat_schedule_and_the_queues_of_the_app_grow() -> None:
     assert TICK not in Celery("another", set_as_current=False).tasks
 
 
-def test_registering_twice_is_once_and_another_prefix_is_refused() -> None:
+def test_registering_twice_has_no_effect_and_another_prefix_is_refused() -> None:
     app = Celery("shop", set_as_current=False)
     pgvector_sync.register(app)
     pgvector_sync.register(app)

@@ -1,4 +1,4 @@
-"""A database that is restored, re-created or re-arranged under a running worker: it goes on, without a restart."""
+"""A database is restored, re-created or rearranged under a running worker, which continues without a restart."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def tool(database: Database, name: str, *arguments: str | Path) -> None:
 
 
 def most_paid(cluster: Cluster) -> int:
-    """The most that any text was bought, since the calls were last forgotten."""
+    """Return how often the most frequent text was bought since the calls were last reset."""
     counts = Counter(cluster.synced.endpoint.calls.bought)
     counts.pop(PROBE, None)
     return max(counts.values(), default=0)
@@ -84,7 +84,7 @@ def test_the_extension_moved_while_a_batch_is_at_the_provider(cluster: Cluster) 
 
 @pytest.mark.slow
 def test_types_with_other_oids_while_a_batch_is_at_the_provider(cluster: Cluster) -> None:
-    """As a pooler that is pointed at another server does it."""
+    """This is what happens when a pooler is pointed at another server."""
     cluster.worker(concurrency=1)
     cluster.insert(1)
     cluster.settles()
@@ -102,7 +102,7 @@ def test_types_with_other_oids_while_a_batch_is_at_the_provider(cluster: Cluster
 
 
 @pytest.mark.slow
-def test_a_pipeline_that_a_restore_has_put_back_is_worked_as_it_was(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_pipeline_that_a_restore_has_put_back_is_processed_as_before(cluster: Cluster, tmp_path: Path) -> None:
     """Spec version and configuration go back together; what a batch had claimed meanwhile is fenced off."""
     database, synced = cluster.synced.database, cluster.synced
     cluster.insert(10)

@@ -1,4 +1,4 @@
-"""Keys and passwords are replaced under running workers: they wait, say so, and go on with the new ones."""
+"""Keys and passwords are replaced under running workers, which wait, report it, and continue with the new ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs by workers and beat: re-embeds, reconciliations and what the schedule asks for."""
+"""Runs by workers and beat: re-embeds, reconciliations and scheduled runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_re_embed_and_a_reconciliation_are_carried_out_and_survive_a_kill(clus
     cluster.settles()
 
 
-def test_beat_asks_for_what_is_due(cluster: Cluster) -> None:
+def test_beat_starts_the_runs_that_are_due(cluster: Cluster) -> None:
     cluster.insert(10)
     cluster.synced.settle()
     cluster.synced.run(
@@ -56,7 +56,7 @@ def test_beat_asks_for_what_is_due(cluster: Cluster) -> None:
     cluster.settles()
 
 
-def test_a_schedule_of_the_users_own_asks_by_a_pipelines_name(cluster: Cluster) -> None:
+def test_a_schedule_of_the_users_own_requests_a_re_embed_by_name(cluster: Cluster) -> None:
     cluster.insert(10)
     cluster.synced.settle()
     cluster.worker()

@@ -1,4 +1,4 @@
-"""A worker by itself, without a beat, notices what has happened to the schema."""
+"""A worker without a beat notices changes of the schema."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_worker_of_the_owners_role_installs_lost_triggers_and_finds_what_was_m
     cluster.settles()
 
 
-def test_a_worker_says_what_it_can_not_repair_and_stops_buying(cluster: Cluster):
+def test_a_worker_reports_what_it_cannot_repair_and_stops_buying(cluster: Cluster):
     cluster.insert(3)
     cluster.synced.run(
         "DROP TABLE docs_embedding",

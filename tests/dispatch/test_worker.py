@@ -1,4 +1,4 @@
-"""Workers under both pools, and the relay that one of them is."""
+"""Workers with both pools, and the election of the relay."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_backlog_is_worked_on_by_all_children_at_once(cluster: Cluster) -> Non
 
 
 def elected(*workers: Process) -> list[Process]:
-    """Those that say last that they are the relay."""
+    """Return the workers whose last event says that they are the relay."""
     return [w for w in workers if w.printed.count("relay_elected") > w.printed.count("relay_lost")]
 
 
@@ -78,7 +78,7 @@ def test_of_two_workers_exactly_one_is_the_relay_and_the_other_takes_over(cluste
 
 
 @pytest.mark.slow
-def test_a_relay_that_stops_in_order_hands_over_at_once(cluster: Cluster) -> None:
+def test_a_relay_that_stops_cleanly_hands_over_at_once(cluster: Cluster) -> None:
     first = cluster.worker()
     first.wait_for("relay_elected")
     second = cluster.worker()
@@ -118,7 +118,9 @@ OURS = (sys.executable, "-m", "pgvector_sync")
     ],
     ids=lambda value: " ".join(value[2:]) if isinstance(value, tuple) else value,
 )
-def test_without_a_setting_it_says_so_and_ends(cluster: Cluster, command: tuple[str, ...], missing: str) -> None:
+def test_a_worker_without_a_required_setting_says_so_and_ends(
+    cluster: Cluster, command: tuple[str, ...], missing: str
+) -> None:
     del cluster.processes.env[missing]
     process = cluster.processes.start(*command)
     assert process.wait() == 2

@@ -19,7 +19,7 @@ SPEC = Spec("text-embedding-3-small", 64)
 
 
 class Caller:
-    """One provider at one endpoint, and a short way to call it."""
+    """Calls one provider at one endpoint."""
 
     def __init__(self, embedder: Embedder) -> None:
         self.embedder = embedder
@@ -36,7 +36,7 @@ def endpoint() -> Iterator[Endpoint]:
 
 @pytest.fixture
 def open_caller() -> Iterator[Callable[..., Caller]]:
-    """Opens a provider at a base URL; `environ`, `timeout` and every field of Provider can be given."""
+    """Opens providers at a base URL; takes `environ`, `timeout` and any field of Provider."""
     opened: list[Embedder] = []
 
     def open_one(base_url: str, *, environ: Any = None, timeout: float = 10.0, **fields: Any) -> Caller:

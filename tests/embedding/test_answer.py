@@ -27,7 +27,7 @@ def test_vectors_are_mapped_by_index_from_base64_and_from_lists():
 @pytest.mark.parametrize(
     "usage", [None, [], {}, {"total_tokens": "7"}, {"total_tokens": -1}, {"total_tokens": True}]
 )
-def test_a_usage_that_makes_no_sense_counts_as_none(usage):
+def test_an_invalid_usage_is_ignored(usage):
     assert read_answer(body((0, [1.0]), usage=usage), count=1, dimensions=1).tokens is None
 
 
@@ -73,13 +73,13 @@ def test_a_usage_that_makes_no_sense_counts_as_none(usage):
         (body((0, [-0.0])), "zero_vector"),
     ],
 )
-def test_whatever_makes_no_sense_breaks_the_contract(content, code):
+def test_an_invalid_answer_breaks_the_contract(content, code):
     with pytest.raises(BrokenContract) as caught:
         read_answer(content, count=1, dimensions=1)
     assert caught.value.code == code
 
 
-def test_a_vector_of_nothing_but_zeros_is_found_among_good_ones():
+def test_a_vector_of_zeros_is_found_among_valid_ones():
     good = np.ones(3, dtype=np.float32)
     with pytest.raises(BrokenContract):
         check_vectors([good, good * 0, good], dimensions=3)

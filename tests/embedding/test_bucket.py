@@ -1,4 +1,4 @@
-"""One suite of cases for both implementations: the arithmetic in Python, and the script in a real Valkey."""
+"""The same cases for both implementations: the arithmetic in Python and the script in a real Valkey."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def one(cost: float, floor: float | None = None, *, capacity: float = 100, rate:
 
 
 def level(buckets: Buckets, name: str, *, capacity: float = 100) -> float:
-    """What is left, asked in a way that takes nothing: how long until far more than that would be there."""
+    """Return the level without taking anything: by how long a far larger amount would take."""
     wait = buckets.draw(Verb.TAKE, name, [Draw("tokens", capacity, SLOW, 10 * capacity, 0)])
     return 10 * capacity - wait * SLOW
 
@@ -82,14 +82,14 @@ def test_every_gauge_must_have_enough_and_none_is_touched_otherwise(buckets: Buc
     assert level(buckets, "m") == pytest.approx(40, abs=0.1)
 
 
-def test_a_block_lasts_as_long_as_it_says_and_no_shorter_one_ends_it(buckets: Buckets) -> None:
+def test_a_block_lasts_as_long_as_requested_and_a_shorter_one_does_not_end_it(buckets: Buckets) -> None:
     gauge = [Draw("tokens", 100, 1_000, 1)]
     buckets.draw(Verb.BLOCK, "m", gauge, pause=60)
     buckets.draw(Verb.BLOCK, "m", gauge, pause=1)
     assert 59 < buckets.draw(Verb.TAKE, "m", gauge) < 60.1
 
 
-def test_after_a_block_there_is_no_hoard(buckets: Buckets) -> None:
+def test_after_a_block_no_burst_follows(buckets: Buckets) -> None:
     gauge = [Draw("tokens", 100, 1_000, 100)]
     buckets.draw(Verb.BLOCK, "m", gauge, pause=0.05)
     assert buckets.draw(Verb.TAKE, "m", gauge) == pytest.approx(0.15, abs=0.05)
@@ -101,7 +101,7 @@ calls = st.lists(
 )
 
 
-def test_the_script_says_what_the_arithmetic_says(valkey: Valkey) -> None:
+def test_the_script_and_the_arithmetic_agree(valkey: Valkey) -> None:
     valkey.start()
     shared = RedisBuckets(valkey.url, prefix="same")
 
@@ -132,7 +132,7 @@ def test_a_bucket_in_redis_expires_when_it_is_full_again(redis_url: str) -> None
 
 
 def busiest_minute(limit: int, cost: Callable[[], int], *, gauge: str, lane: Lane) -> tuple[float, float]:
-    """The most that any 60 seconds hold, and the average of a minute, of a caller that wants all it can get."""
+    """Return the maximum of any 60 seconds and the average per minute, for a caller that takes all it can get."""
     full = _gauge(gauge, limit)
     state, now, most = None, 0.0, 0.0
     window: deque[tuple[float, int]] = deque()

@@ -27,7 +27,7 @@ Open = Callable[..., Budget]
 
 @pytest.fixture
 def open_shared(redis_url: str) -> Iterator[Open]:
-    """One worker's budget: requests a minute, and tokens where given."""
+    """Opens budgets of workers with limits per minute."""
     opened = []
 
     def open_one(requests: int | None = None, tokens: int | None = None) -> Budget:
@@ -42,7 +42,7 @@ def open_shared(redis_url: str) -> Iterator[Open]:
 
 
 def take(budget: Budget, tokens: int = 1, *, lane: Lane = Lane.LIVE, seconds: float = 0.02) -> bool:
-    """Whether it passes at once."""
+    """Whether a request passes at once."""
     try:
         budget.take(MODEL, tokens, lane=lane, deadline=within(seconds))
     except RateLimited:
@@ -134,7 +134,7 @@ def test_flushall_costs_at_most_one_burst(open_shared: Open, redis_url: str) -> 
     assert 30 <= taken(budget) <= 33
 
 
-def test_without_redis_each_process_goes_on_with_its_own_and_comes_back(
+def test_without_redis_each_process_uses_its_own_budget_and_then_returns_to_the_shared_one(
     open_shared: Open, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pgvector_sync.embedding.redis_buckets.RECONNECT_AFTER", timedelta(seconds=0.2))
@@ -168,7 +168,7 @@ def test_a_redis_that_hangs_costs_half_a_second_once(open_shared: Open, valkey: 
         valkey.resume()
 
 
-def test_waiting_is_bounded_by_the_deadline_and_says_when_to_come_back(open_shared: Open) -> None:
+def test_waiting_is_bounded_by_the_deadline_and_the_error_says_how_long_to_wait(open_shared: Open) -> None:
     budget = open_shared(60)
     taken(budget)
     begun = time.monotonic()
@@ -214,7 +214,7 @@ def test_a_429_stops_all_workers_until_it_is_over(open_shared: Open) -> None:
     second.take("another-model", 1, lane=Lane.LIVE, deadline=within(0.02))
 
 
-def test_without_limits_redis_hears_nothing(redis_url: str) -> None:
+def test_without_limits_redis_is_not_used(redis_url: str) -> None:
     settings = Settings(_env_file=None, REDIS_URL=redis_url, DATABASE_URL="postgresql:///test")
     budget = open_budget(Provider("test", "http://x"), settings)
     with redis.Redis.from_url(redis_url) as client:
@@ -228,7 +228,7 @@ def test_without_limits_redis_hears_nothing(redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["nonsense", "redis://127.0.0.1:1/0"])
-def test_a_redis_that_is_not_there_fails_no_call(url: str) -> None:
+def test_a_missing_redis_fails_no_call(url: str) -> None:
     settings = Settings(_env_file=None, REDIS_URL=url, DATABASE_URL="postgresql:///test")
     budget = open_budget(Provider("test", "http://x", requests_per_minute=6_000), settings)
     budget.take(MODEL, 1, lane=Lane.LIVE, deadline=within(5))

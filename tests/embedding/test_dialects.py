@@ -31,7 +31,7 @@ SPEC = Spec("engine-1", 8)
 
 
 class Terse(HttpDialect):
-    """Other names, another shape of answer and of refusals, smaller limits, and a purpose."""
+    """A dialect with other names, other forms of answers and refusals, smaller limits, and a purpose."""
 
     name = "terse"
     endpoint = "/vectorize"
@@ -56,7 +56,7 @@ class Terse(HttpDialect):
 
 
 class Served:
-    """Answers as `Terse` expects; a pair in `refusals` is the status and the body of the next answer."""
+    """Answers as `Terse` expects; each pair in `refusals` is the status and body of one of the next answers."""
 
     def __init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
@@ -137,7 +137,7 @@ def test_a_text_is_a_document_unless_the_caller_says_otherwise(embedder: Embedde
     assert served.bodies[0]["as"] == "document"
 
 
-def test_retries_are_not_the_dialects_to_write(embedder: Embedder, served: Served) -> None:
+def test_a_dialect_needs_no_retries_of_its_own(embedder: Embedder, served: Served) -> None:
     served.refusals = [(503, {}), (502, {})]
     assert embedder.embed(["text"], SPEC, deadline=within(60)).requests == 3
     served.refusals = [(500, {"why": "down"})] * 3
@@ -145,7 +145,7 @@ def test_retries_are_not_the_dialects_to_write(embedder: Embedder, served: Serve
         embedder.embed(["text"], SPEC, deadline=within(60))
 
 
-def test_a_refusal_is_what_the_dialect_makes_of_it(embedder: Embedder, served: Served) -> None:
+def test_the_dialect_classifies_a_refusal(embedder: Embedder, served: Served) -> None:
     served.refusals = [(500, {"why": "too_long"})]
     with pytest.raises(InputRejected) as caught:
         embedder.embed(["text"], SPEC, deadline=within(60))
@@ -177,7 +177,7 @@ def test_a_budget_is_kept_whatever_the_dialect(served: Served, monkeypatch: pyte
     assert len(served.bodies) == 1
 
 
-def test_prepare_checks_the_key_and_calls_nobody(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prepare_checks_the_key_without_a_call(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DIALECTS, "terse", Terse())
     provider = Provider("terse", base_url=served.base_url, api_key_env="TEST_KEY", dialect="terse")
     settings = Settings(_env_file=None, allowed_hosts="http://127.0.0.1=TEST_KEY")
@@ -192,7 +192,7 @@ def test_prepare_checks_the_key_and_calls_nobody(served: Served, monkeypatch: py
 
 
 def test_a_dialect_that_this_version_does_not_know_fails_when_it_is_called() -> None:
-    """A newer program may have stored it; a worker must go on with all its other pipelines."""
+    """A newer program may have stored it; a worker must continue with all its other pipelines."""
     provider = Provider("new", base_url="https://api.openai.com/v1", dialect="of-the-future")
     with closing(open_embedder(provider, Settings(_env_file=None), {})) as embedder:
         for call in (embedder.prepare, lambda spec: embedder.embed(["text"], spec, deadline=within(60))):

@@ -47,7 +47,7 @@ def test_it_refuses_what_the_real_one_refuses(endpoint, change, status, code):
     assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
 
 
-def test_it_wants_the_key(endpoint):
+def test_it_requires_the_key(endpoint):
     assert post(endpoint, GOOD, {}).status_code == 401
     assert post(endpoint, GOOD).status_code == 200
 
@@ -85,7 +85,7 @@ def test_nothing_that_a_test_has_set_outlives_a_reset(endpoint):
     assert [post(endpoint, GOOD).status_code for _ in range(3)] == [200, 200, 200]
 
 
-def test_a_failed_test_is_told_what_the_endpoint_was_asked(endpoint):
+def test_a_failed_test_shows_the_requests_of_the_endpoint(endpoint):
     post(endpoint, GOOD)
     endpoint.fail(status=503, times=2)
     assert "'requests': 1" in str(endpoint)

@@ -1,4 +1,4 @@
-"""Every class of failure, over real HTTP: what it becomes, how often it is tried, and that nothing leaks."""
+"""Every class of failure over real HTTP: its error class, the number of tries, and that nothing leaks."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TEXTS = [SECRET_TEXT, "another"]
 
 
 def fails(embed, expected, **how):
-    """The error that the call ends in; nothing of text or key may be in it, nor in its traceback."""
+    """Return the error of a call, after checking that neither it nor its traceback contains text or key."""
     with pytest.raises(expected) as caught:
         embed(TEXTS, **how)
     error = caught.value
@@ -50,7 +50,7 @@ def test_a_rate_limit_may_name_a_date(embed, endpoint):
     assert timedelta(seconds=90) < fails(embed, RateLimited).retry_after <= timedelta(seconds=100)
 
 
-def test_a_rate_limit_may_say_nothing(embed, endpoint):
+def test_a_rate_limit_may_have_no_time(embed, endpoint):
     endpoint.fail(status=429, body="slow down")
     assert fails(embed, RateLimited).retry_after is None
 
@@ -92,19 +92,19 @@ def test_a_quota_may_be_named_by_the_type_alone(embed, endpoint):
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 529, 408])
-def test_trouble_of_the_provider_is_tried_three_times(embed, endpoint, status):
+def test_a_failure_of_the_provider_is_tried_three_times(embed, endpoint, status):
     endpoint.fail(status=status)
     assert fails(embed, Unavailable).status == status
     assert endpoint.calls.requests == 3
 
 
-def test_trouble_that_passes_is_not_noticed(embed, endpoint):
+def test_a_temporary_failure_is_not_noticed(embed, endpoint):
     endpoint.fail(times=1, status=500)
     endpoint.fail("reset", times=1)
     assert embed(TEXTS).requests == 3
 
 
-def test_a_provider_that_names_a_time_is_left_alone_until_then(embed, endpoint):
+def test_a_provider_that_names_a_time_is_not_called_before(embed, endpoint):
     endpoint.fail(status=503, headers={"Retry-After": "30"})
     assert fails(embed, Unavailable).retry_after == timedelta(seconds=30)
     assert endpoint.calls.requests == 1
@@ -133,7 +133,7 @@ def test_a_provider_that_hangs_costs_its_timeout_once(open_caller, endpoint, fau
     assert endpoint.calls.requests == 1
 
 
-def test_nothing_goes_on_beyond_the_deadline(embed, endpoint):
+def test_nothing_continues_beyond_the_deadline(embed, endpoint):
     endpoint.fail("hang")
     started = time.monotonic()
     fails(embed, OutOfTime, seconds=0.5)
@@ -147,7 +147,7 @@ def test_nothing_is_sent_once_the_deadline_has_passed(embed, endpoint):
 
 
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 418])
-def test_what_only_a_person_can_mend_is_misconfigured(embed, endpoint, status):
+def test_what_only_a_person_can_fix_is_misconfigured(embed, endpoint, status):
     endpoint.fail(status=status, body="<html>no</html>")
     error = fails(embed, Misconfigured)
     assert error.status == status
@@ -173,7 +173,7 @@ def test_a_redirect_is_not_followed(embed, endpoint):
     assert endpoint.calls.requests == 1
 
 
-def test_a_certificate_that_nobody_trusts_is_misconfigured(open_caller, tmp_path):
+def test_an_untrusted_certificate_is_misconfigured(open_caller, tmp_path):
     with Endpoint(certificate=self_signed(tmp_path)) as endpoint:
         assert fails(open_caller(endpoint.base_url), Misconfigured).code == "certificate"
         assert endpoint.calls.requests == 0
@@ -199,7 +199,7 @@ def test_an_input_outside_the_limits_is_judged_by_the_provider(embed, endpoint, 
 
 
 @pytest.mark.parametrize("code", [SECRET_TEXT, "x" * 65, "", 7, {"a": 1}])
-def test_a_code_that_is_no_code_is_left_out(embed, endpoint, code):
+def test_an_invalid_code_is_left_out(embed, endpoint, code):
     import json
 
     endpoint.fail(status=400, body=json.dumps({"error": {"code": code, "message": SECRET_TEXT}}))
@@ -207,7 +207,7 @@ def test_a_code_that_is_no_code_is_left_out(embed, endpoint, code):
 
 
 @pytest.mark.parametrize("body", ["", "null", "[]", '"text"', '{"error": "text"}', '{"error": null}', "{"])
-def test_an_error_without_a_sensible_body_is_sorted_by_its_status(embed, endpoint, body):
+def test_an_error_without_a_valid_body_is_classified_by_its_status(embed, endpoint, body):
     endpoint.fail(status=422, body=body)
     fails(embed, InputRejected)
 
@@ -228,7 +228,7 @@ def test_an_error_without_a_sensible_body_is_sorted_by_its_status(embed, endpoin
     ],
 )
 @pytest.mark.parametrize("encoding", ["base64", "float"])
-def test_an_answer_that_makes_no_sense_breaks_the_contract(open_caller, endpoint, fault, code, encoding):
+def test_an_invalid_answer_breaks_the_contract(open_caller, endpoint, fault, code, encoding):
     endpoint.fail(fault)
     assert fails(open_caller(endpoint.base_url, encoding=encoding), BrokenContract).code == code
     assert endpoint.calls.requests == 1

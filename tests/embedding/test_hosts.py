@@ -137,7 +137,7 @@ def test_the_base_url_of_the_environment_names_its_host_with_its_scheme_and_port
 
 
 @pytest.mark.parametrize("address", ["https://h.example/v1/embeddings", "http://127.0.0.1/embeddings/"])
-def test_an_address_without_the_endpoint_is_wanted(address):
+def test_an_address_must_not_contain_the_endpoint(address):
     assert str(refusal(address, "h.example")).startswith("base_url of test ends in /embeddings")
 
 
@@ -154,7 +154,7 @@ def test_an_entry_that_cant_be_read_is_refused_by_its_place(entry):
     assert "secret" not in str(caught.value)
 
 
-def test_an_empty_entry_and_a_base_url_that_is_none_allow_nothing():
+def test_an_empty_entry_and_an_invalid_base_url_allow_nothing():
     nothing = settings(allowed_hosts=", ,", openai_base_url="https://[")
     assert allowed_hosts(nothing) == allowed_hosts(settings())
 
@@ -211,13 +211,13 @@ def test_the_line_replaces_the_entry_that_lacks_the_key():
         *("PGVECTOR_SYNC_REDIS_PREFIX", "OPENAI_BASE_URL", "AWS_SECRET_ACCESS_KEY"),
     ],
 )
-def test_what_holds_no_providers_key_is_never_sent_whatever_is_bound(key):
+def test_a_variable_without_a_providers_key_is_never_sent_whatever_is_bound(key):
     error = refusal("https://x.example/v1", f"x.example, x.example={key}", key)
     assert error.code == "not_a_key"
 
 
 @pytest.mark.parametrize("key", ["sk-hunter2", "", "A\nB"])
-def test_what_is_no_variables_name_is_neither_sent_nor_shown(key):
+def test_an_invalid_variable_name_is_neither_sent_nor_shown(key):
     error = refusal("https://x.example/v1", "x.example", key)
     assert error.code == "not_a_key"
     assert "hunter2" not in f"{error} {error.hint}"

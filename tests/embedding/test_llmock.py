@@ -1,4 +1,4 @@
-"""Our client before a judge that nobody of us wrote: llmock breaks the calls, and grades how the client took it."""
+"""Our client against independent software: llmock breaks the calls and grades how the client handles them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from support.steps import Steps
 from support.synced import DOCS, open_synced, running_endpoint
 
 DIMENSIONS = 1536
-"""llmock always answers so many, as lists of numbers, whatever was asked for."""
+"""The dimensions that llmock always answers with, as lists of numbers, whatever was requested."""
 SPEC = Spec("text-embedding-3-small", DIMENSIONS)
 
 
@@ -36,7 +36,7 @@ def embed_impatiently(llmock: LLMock, open_caller: Callable[..., Callable]) -> C
 
 
 def warnings(llmock: LLMock) -> set[str]:
-    """The judge's milder findings; that there is no error is asserted."""
+    """Return llmock's warnings, after checking that it found no error."""
     llmock.assert_resilient()
     return {finding.code for finding in llmock.verdict().warnings}
 
@@ -49,13 +49,13 @@ def test_its_vectors_arrive_in_the_order_of_the_texts(llmock: LLMock, embed: Cal
 
 
 @pytest.mark.parametrize("status", [408, 500, 502])
-def test_trouble_that_passes_is_tried_again(llmock: LLMock, embed: Callable, status: int) -> None:
+def test_a_temporary_failure_is_retried(llmock: LLMock, embed: Callable, status: int) -> None:
     llmock.fail(status)
     assert embed(["text"]).requests == 2
     llmock.assert_resilient(strict=True)
 
 
-def test_an_outage_is_no_retry_storm(llmock: LLMock, embed: Callable) -> None:
+def test_an_outage_causes_no_retry_storm(llmock: LLMock, embed: Callable) -> None:
     llmock.outage(status=500)
     with pytest.raises(Unavailable):
         embed(["text"])
@@ -64,7 +64,7 @@ def test_an_outage_is_no_retry_storm(llmock: LLMock, embed: Callable) -> None:
 
 
 @pytest.mark.parametrize(("status", "expected"), [(429, RateLimited), (503, Unavailable), (529, Unavailable)])
-def test_who_names_a_time_is_left_alone_until_then(
+def test_a_provider_that_names_a_time_is_not_called_before(
     llmock: LLMock, embed: Callable, status: int, expected: type[Exception]
 ) -> None:
     llmock.fail(status, retry_after=2.5)
@@ -79,7 +79,7 @@ def test_who_names_a_time_is_left_alone_until_then(
     ("status", "expected"),
     [(400, InputRejected), (401, Misconfigured), (403, Misconfigured), (404, Misconfigured), (422, InputRejected)],
 )
-def test_what_can_never_succeed_is_not_tried_again(
+def test_a_permanent_failure_is_not_retried(
     llmock: LLMock, embed: Callable, status: int, expected: type[Exception]
 ) -> None:
     llmock.fail(status, times=None)
@@ -97,7 +97,7 @@ def test_a_text_beyond_the_context_is_refused(llmock: LLMock, embed: Callable) -
     llmock.assert_resilient(strict=True)
 
 
-def test_an_answer_that_takes_too_long_is_not_sat_through(llmock: LLMock, embed_impatiently: Callable) -> None:
+def test_an_answer_that_takes_too_long_is_abandoned(llmock: LLMock, embed_impatiently: Callable) -> None:
     llmock.delay(3.0)
     started = time.monotonic()
     with pytest.raises(TimedOut):
@@ -106,7 +106,7 @@ def test_an_answer_that_takes_too_long_is_not_sat_through(llmock: LLMock, embed_
     llmock.assert_resilient(strict=True)
 
 
-def test_a_pipeline_comes_through_its_chaos_with_every_vector_right(
+def test_a_pipeline_survives_its_chaos_with_every_vector_right(
     llmock: LLMock, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running_endpoint() as shared, open_synced(database, shared, tmp_path, monkeypatch) as synced:

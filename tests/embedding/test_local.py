@@ -73,7 +73,7 @@ def test_a_text_without_tokens_is_refused_and_not_quoted(embed):
 
 
 @pytest.mark.parametrize("dimensions", [1, 255, 512])
-def test_a_size_that_the_model_lacks_is_misconfigured(embed, dimensions):
+def test_an_unsupported_size_is_misconfigured(embed, dimensions):
     with pytest.raises(Misconfigured) as caught:
         embed(TEXTS, Spec("wordllama", dimensions))
     assert "64, 128, 256" in caught.value.hint

@@ -1,4 +1,4 @@
-"""A tiny sentence-transformers export, made here, whose every number can be worked out by hand."""
+"""A tiny sentence-transformers export, built here, whose numbers can be calculated by hand."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_text_without_a_known_token_is_refused(tmp_path, text):
         embed(tmp_path, ["red", text])
 
 
-def test_a_size_that_is_not_the_models_is_misconfigured(tmp_path):
+def test_an_unsupported_size_is_misconfigured(tmp_path):
     write_export(tmp_path)
     with pytest.raises(Misconfigured) as caught:
         embed(tmp_path, ["red"], dimensions=2)

@@ -1,4 +1,4 @@
-"""The healthy road: what is sent, and what comes back."""
+"""Successful calls: what is sent, and what is returned."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_every_text_gets_its_own_vector(embed, endpoint):
     assert endpoint.calls.bodies == [{"model": SPEC.model, "dimensions": 64, "encoding_format": "base64"}]
 
 
-def test_no_texts_are_no_request(embed, endpoint):
+def test_no_texts_need_no_request(embed, endpoint):
     answer = embed([])
     assert answer.vectors.shape == (0, SPEC.dimensions)
     assert endpoint.calls.requests == 0
@@ -44,7 +44,7 @@ def test_a_shuffled_answer_is_put_in_order(embed, endpoint):
     assert np.array_equal(embed(TEXTS).vectors, expected(TEXTS))
 
 
-def test_an_endpoint_that_answers_lists_to_base64_is_understood(embed, endpoint):
+def test_lists_are_accepted_although_base64_was_requested(embed, endpoint):
     endpoint.fail("lists")
     assert np.allclose(embed(TEXTS).vectors, expected(TEXTS))
 
@@ -150,7 +150,7 @@ def test_a_proxy_is_not_asked_for_loopback(embed, monkeypatch):
 
 @pytest.mark.parametrize("variable", ["OPENAI_BASE_URL", "base_url"])
 def test_a_wrong_address_is_blamed_on_what_decided_it(endpoint, variable):
-    """A worker's state and `doctor` show the message; a person has to know which of the two to correct."""
+    """The pipeline's state and `doctor` show the message, which must say which of the two to correct."""
     given = endpoint.base_url + "/nowhere"
     elsewhere = "https://api.openai.com/v1" if variable == "OPENAI_BASE_URL" else given
     settings = Settings(

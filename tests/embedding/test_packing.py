@@ -30,7 +30,7 @@ def test_a_request_holds_no_more_tokens_than_the_provider_takes():
     assert [len(some) for some in pack(texts)] == [37, 1]
 
 
-def test_a_text_that_may_be_too_long_goes_alone_and_parts_nobody():
+def test_a_text_that_may_be_too_long_is_sent_alone_and_separates_no_others():
     assert pack(["a", "b" * (LIMITS.max_input_tokens + 1), "c"]) == [[1], [0, 2]]
 
 

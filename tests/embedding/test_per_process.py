@@ -10,7 +10,7 @@ import pytest
 from pgvector_sync.embedding.per_process import PerProcess
 
 
-def test_threads_make_it_once():
+def test_threads_create_the_value_once():
     made = []
     value = PerProcess(lambda: made.append(1) or object())
     with ThreadPoolExecutor(8) as pool:
@@ -35,7 +35,7 @@ def test_what_failed_is_tried_again():
     assert value.pop() is None
 
 
-def test_a_fork_in_the_middle_of_making_locks_nobody_out():
+def test_a_fork_while_the_value_is_being_made_leaves_no_lock_behind():
     parent, making, done = os.getpid(), threading.Event(), threading.Event()
 
     def make():

@@ -23,7 +23,7 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failure() -> Misconfigured:
-    """Of one text for a host that isn't asked, since no client can be made."""
+    """Return the error of a call for which no client can be created."""
     provider = Provider("test", base_url="https://api.openai.com/v1", api_key_env="OPENAI_API_KEY")
     embedder = open_embedder(provider, Settings(_env_file=None), {"OPENAI_API_KEY": "key"})
     with pytest.raises(Misconfigured) as caught:
@@ -54,6 +54,6 @@ def test_a_socks_proxy_without_its_package(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("value", ["nonsense://proxy:1", "http://[::1"])
-def test_an_address_that_is_no_proxys(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+def test_an_invalid_proxy_address(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("https_proxy", value)
     assert str(failure()) == "https_proxy isn't a valid proxy address"

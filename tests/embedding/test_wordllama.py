@@ -80,7 +80,7 @@ def test_other_weights_or_another_tokenizer_are_never_used_under_the_same_name(f
     assert "--force-reinstall 'pgvector-sync[local]'" in caught.value.hint
 
 
-def test_every_python_is_given_the_same_release_of_wordllama():
+def test_every_python_gets_the_same_release_of_wordllama():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
     [wanted] = [each for each in project["optional-dependencies"]["local"] if each.startswith("wordllama")]
     assert re.fullmatch(r"wordllama==\S+", wanted)

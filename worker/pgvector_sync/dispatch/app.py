@@ -1,7 +1,7 @@
 """Our own Celery app: `celery -A pgvector_sync.celery_app worker` and `beat`.
 
-Importing it does nothing but make the app: the environment is read when the app is first used. To serve our tasks
-with an app of your own, see `pgvector_sync.register`.
+Importing this module only creates the app. The environment is read when the app is first used. To run our tasks in
+an app of your own, see `pgvector_sync.register`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ QUEUES = Queues()
 
 
 class Unusable(click.ClickException):
-    """A ConfigError for Celery's command line, which would print a stack trace for any other exception."""
+    """A ConfigError for Celery's command line, which prints a stack trace for any other exception."""
 
     def __init__(self, error: ConfigError) -> None:
         super().__init__(str(error))
@@ -37,12 +37,12 @@ class Unusable(click.ClickException):
         self.exit_code = error.exit_code  # type: ignore[misc]  # click reads it from the instance as well
 
     def show(self, file: IO[Any] | None = None) -> None:
-        words = f"pgvector-sync: {self.message}\n" + (f"  {self.hint}\n" if self.hint else "")
-        (file or sys.stderr).write(printable(words, lines=True))
+        message = f"pgvector-sync: {self.message}\n" + (f"  {self.hint}\n" if self.hint else "")
+        (file or sys.stderr).write(printable(message, lines=True))
 
 
 def celery_settings(settings: Settings) -> dict[str, Any]:
-    """Everything that differs from Celery's defaults. Raises ConfigError where there is no broker."""
+    """Return all settings that differ from Celery's defaults. Raises ConfigError if there is no broker."""
     return broker_settings(settings) | {
         "accept_content": ["json"],
         "task_serializer": "json",
@@ -57,17 +57,18 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "worker_soft_shutdown_timeout": limits.soft_shutdown(settings).total_seconds(),
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "worker_redirect_stdouts": False,
-        "worker_enable_remote_control": False,  # or anybody who can write to the broker ends every worker
+        # remote control would let any program that can write to the broker stop every worker
+        "worker_enable_remote_control": False,
         "broker_connection_retry": True,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_channel_error_retry": True,
-        "beat_scheduler": "celery.beat:Scheduler",  # which keeps no file
+        "beat_scheduler": "celery.beat:Scheduler",  # the one that writes no file
     }
 
 
 class _Environment(Mapping[str, Any]):
-    """The settings of this environment, read when they are first asked for. Raises Unusable then."""
+    """The settings of this environment, read at the first access. Raises Unusable then if they are wrong."""
 
     @cached_property
     def _read(self) -> dict[str, Any]:
@@ -89,7 +90,7 @@ class _Environment(Mapping[str, Any]):
 
 
 class _Log(Logging):  # type: ignore[misc]  # Celery has no types
-    """Logs as every command of ours does."""
+    """Configures logging as all our commands do."""
 
     def setup_logging_subsystem(self, *_: Any, **__: Any) -> bool:
         configure_logging(load_settings())
@@ -97,7 +98,7 @@ class _Log(Logging):  # type: ignore[misc]  # Celery has no types
 
 
 class _Worker(Worker):  # type: ignore[misc]
-    """Listens to no other worker, and to nobody who says that he is one, however it is started."""
+    """Ignores messages of other workers, and of programs that claim to be one."""
 
     def __init__(self, app: Any = None, hostname: str | None = None, **options: Any) -> None:
         super().__init__(app, hostname, **options | {"without_gossip": True, "without_mingle": True})

@@ -1,6 +1,6 @@
-"""Where our own Celery app's broker is, and the settings to speak to it with.
+"""The broker of our own Celery app, and the settings to connect to it.
 
-An application that has registered us keeps its own way.
+An application that has registered our tasks keeps its own settings.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ CONNECT_TIMEOUT = timedelta(seconds=5)
 
 
 def broker_settings(settings: Settings) -> dict[str, Any]:
-    """The part of Celery's settings that says where the broker is and how to speak to it. Raises ConfigError."""
+    """Return the part of Celery's settings that describes the broker. Raises ConfigError."""
     url, variable = settings.broker(), settings.broker_variable
     if not is_redis(url) and settings.celery_broker_url is not None:
-        _require_known(scheme_of(url))
-        _require_readable(url)
+        _require_supported(scheme_of(url))
+        _require_parsable(url)
         return {"broker_url": url}
     options = {
         "ack_emulation": False,
-        "queue_order_strategy": "priority",  # in the order of task_queues: live first
+        "queue_order_strategy": "priority",  # the order of task_queues, live first
         "priority_steps": [0],
         "socket_timeout": SOCKET_TIMEOUT.total_seconds(),
         "socket_connect_timeout": CONNECT_TIMEOUT.total_seconds(),
@@ -51,60 +51,60 @@ def broker_settings(settings: Settings) -> dict[str, Any]:
         "global_keyprefix": settings.redis_prefix,
     }
     if scheme_of(url) == SENTINEL:
-        found = sentinels(url, variable)
+        address = sentinels(url, variable)
         options |= {
-            "master_name": found.master,
-            "sentinels": found.urls,
-            "sentinel_kwargs": found.sentinel_options(CONNECT_TIMEOUT),
+            "master_name": address.master,
+            "sentinels": address.urls,
+            "sentinel_kwargs": address.sentinel_options(CONNECT_TIMEOUT),
         }
         return {
-            "broker_url": found.broker_url,
+            "broker_url": address.broker_url,
             "broker_transport": f"{transport.__name__}:SentinelTransport",
             "broker_transport_options": options,
         }
     plain = _for_kombu(plain_url(url, variable))
-    made = {
+    broker = {
         "broker_url": plain,
         "broker_transport": f"{transport.__name__}:Transport",
         "broker_transport_options": options,
     }
     if plain.startswith("rediss:") and "ssl_cert_reqs" not in urlsplit(plain).query:
-        made["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}  # as redis-py has it
-    return made
+        broker["broker_use_ssl"] = {"ssl_cert_reqs": ssl.CERT_REQUIRED}  # the default of redis-py
+    return broker
 
 
 def _for_kombu(url: str) -> str:
-    """Without the parameters that only redis-py knows."""
+    """Remove the parameters that only redis-py knows."""
     parts = urlsplit(url)
     known = [(name, value) for name, value in parse_qsl(parts.query) if name.startswith("ssl_")]
     return urlunsplit(parts._replace(query=urlencode(known)))
 
 
-def _require_known(scheme: str) -> None:
-    """Raises ConfigError for a kind of broker that kombu doesn't know, or whose package is missing."""
+def _require_supported(scheme: str) -> None:
+    """Raise ConfigError for a kind of broker that kombu doesn't support or whose package is missing."""
     try:
         get_transport_cls(scheme.partition("+")[0] or "none")
     except (KeyError, ImportError, ValueError):
         raise ConfigError(
             f"unsupported kind of broker: {scheme or 'no scheme'}",
             where="CELERY_BROKER_URL",
-            hint=f"expected {EXPECTED}, or another kind that Celery knows; unset it to use REDIS_URL",
+            hint=f"expected {EXPECTED}, or another kind that Celery supports; unset it to use REDIS_URL",
         ) from None
 
 
-def _require_readable(url: str) -> None:
-    """Raises ConfigError where a piece of the password would be taken for something else."""
+def _require_parsable(url: str) -> None:
+    """Raise ConfigError if the URL can't be parsed, or part of its password isn't parsed as the password."""
     try:
-        for one in url.split(";"):
-            require_whole_account(one)
-            urlsplit(one).port  # noqa: B018 - raises
+        for part in url.split(";"):
+            require_whole_account(part)
+            urlsplit(part).port  # noqa: B018 - raises
     except ValueError:
         hint = f"expected {scheme_of(url)}://user:password@host:port/…, {ESCAPED}"
         raise ConfigError("not a broker URL", where="CELERY_BROKER_URL", hint=hint) from None
 
 
 def check_redis(settings: Settings) -> None:
-    """Raises ConfigError for what time doesn't cure; a Redis that is away is waited for later."""
+    """Raise ConfigError for permanent problems with Redis. If it is down, a worker waits for it later."""
     url = settings.redis()
     place = place_of(url)
     with open_client(url, timeout=CONNECT_TIMEOUT) as client:

@@ -1,4 +1,4 @@
-"""`worker` and `beat`: Celery's own commands, started once what a user may have got wrong is checked."""
+"""The commands `worker` and `beat`: Celery's own, started after the configuration has been checked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POOLS = ("prefork", "threads", "solo")
 
 
 def require_options(pool: str, queues: str) -> None:
-    """Raises ConfigError for a pool or a queue that a worker can't have."""
+    """Raise ConfigError for a pool or a queue that isn't supported."""
     if pool not in POOLS:
         raise ConfigError(f"unsupported pool: {pool}", where="--pool", hint="use prefork or threads")
     unknown = set(queues.split(",")) - set(QUEUES.all)
@@ -28,15 +28,18 @@ def require_options(pool: str, queues: str) -> None:
         )
 
 
-def run_worker(concurrency: int, pool: str, queues: str, more: Sequence[str]) -> int:
-    """Run a worker until it is stopped; returns its exit code. `more` are options of Celery's command."""
-    options = ["--concurrency", str(concurrency), "--pool", pool, "--queues", queues, *more]
+def run_worker(concurrency: int, pool: str, queues: str, celery_options: Sequence[str]) -> int:
+    """Run a worker until it is stopped; return its exit code. `celery_options` are passed to Celery's command."""
+    options = ["--concurrency", str(concurrency), "--pool", pool, "--queues", queues, *celery_options]
     return _run("worker", options)
 
 
-def run_beat(more: Sequence[str]) -> int:
-    """Run the scheduler until it is stopped; returns its exit code. `more` are options of Celery's command."""
-    return _run("beat", more)
+def run_beat(celery_options: Sequence[str]) -> int:
+    """Run the scheduler until it is stopped; return its exit code.
+
+    `celery_options` are passed to Celery's command.
+    """
+    return _run("beat", celery_options)
 
 
 def _run(command: str, options: Sequence[str]) -> int:
@@ -45,7 +48,7 @@ def _run(command: str, options: Sequence[str]) -> int:
 
 
 def _check() -> None:
-    """Report a user's mistake in one line, before Celery starts. Raises ConfigError, MigrationRefused."""
+    """Check the configuration before Celery starts. Raises ConfigError or Refused."""
     settings = load_settings()
     limits.require(settings)
     settings.redis()

@@ -1,8 +1,8 @@
-"""Doorbells: messages without state that say "look, there is work". Lost ones cost latency, never a row (G7).
+"""Doorbells: stateless messages that wake up a worker. A lost one costs latency, never a row (G7).
 
-A bell rings only if its token is free (a Redis key that the task gives back when it starts, or that runs out) and
-the queue is short, so that bells don't pile up while workers are away: Celery's `expires` alone leaves expired
-messages in the list.
+A bell rings only if its token is free and the queue is short, so that bells don't pile up while no worker runs:
+Celery's `expires` alone leaves expired messages in the list. A token is a Redis key that expires, or that the task
+deletes when it starts.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SOCKET_TIMEOUT = timedelta(seconds=5)
 
 @dataclass(frozen=True)
 class Doorbell:
-    """Rings for batches and runs."""
+    """Rings the bells for batches and runs."""
 
     app: Celery
     tokens: Tokens
@@ -39,9 +39,10 @@ class Doorbell:
     queues: Queues
 
     def ring(self, due: Due, *, pipelines: int, share: int) -> int:
-        """As many bells as there are batches due, within the pipeline's share; returns how many rang.
+        """Ring one bell per due batch, up to the pipeline's share; return how many rang.
 
-        `pipelines` is how many share the queue: the ceiling grows with them, so that each has its turn.
+        `pipelines` is the number of pipelines that share the queue. The limit on its length grows with it, so that
+        each pipeline gets its turn.
         """
         default = self.settings.live_batch_size if due.lane is Lane.LIVE else self.settings.bulk_batch_size
         batches = -(-due.rows // (due.batch_size or default))
@@ -57,18 +58,18 @@ class Doorbell:
         return rung
 
     def ring_slot(self, pipeline: str, lane: Lane, slot: int, share: int | None) -> bool:
-        """False if this bell rings already. The claim that it leads to keeps to `share`."""
+        """Ring one bell; return False if it is ringing already. The claim that follows respects `share`."""
         return self._send(
             f"{pipeline}:{lane}:{slot}", EMBED_BATCH, [pipeline, lane.value, slot, share], self.queues.of(lane)
         )
 
     def ring_run(self, run_id: int, kind: Kind) -> bool:
-        """A run has something to do."""
+        """Ring for a run that has work to do; return False if its bell is ringing already."""
         queue = self.queues.maintenance if kind is Kind.RECONCILE else self.queues.of(Lane.BULK)
         return self._send(f"run:{run_id}", RUN, [run_id], queue)
 
     def answered(self, bell: str) -> None:
-        """The task has started: the bell may ring again."""
+        """Allow the bell to ring again, because its task has started."""
         self.tokens.silence(bell)
 
     def _send(self, bell: str, task: str, args: list[object], queue: str) -> bool:
@@ -79,7 +80,7 @@ class Doorbell:
 
 
 def open_doorbell(app: Celery) -> Doorbell:
-    """Raises ConfigError where no Redis is configured."""
+    """Open the doorbell of an app. Raises ConfigError if no Redis is configured."""
     settings = load_settings()
     redis, prefix = open_redis(settings.redis()), settings.namespace()
     return Doorbell(app, Tokens(redis, prefix), Slots(redis, prefix), settings, queues_of(app) or Queues())
@@ -87,5 +88,5 @@ def open_doorbell(app: Celery) -> Doorbell:
 
 @cache
 def open_redis(url: str) -> Redis:
-    """One client per process and URL. Raises ConfigError."""
+    """Return the client for a URL, one per process. Raises ConfigError."""
     return open_client(url, timeout=SOCKET_TIMEOUT, health_check_interval=30)

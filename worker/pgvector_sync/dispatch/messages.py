@@ -1,8 +1,8 @@
-"""What a message may say: one of our tasks and its arguments. Nothing else of it is used.
+"""Reads and writes task messages. Only the task and its arguments are used of a message.
 
-Anybody who can write to the broker can write anything. A message is therefore read here, with a limit on its size,
-before Celery sees it, and written anew from what was read: its time limits, callbacks, chords, retries and ids
-reach nothing. Decision 0035.
+Any program that can write to the broker can write any message. So before Celery sees a message, it is parsed here,
+with a limit on its size, and written anew: its time limits, callbacks, chords, retries and ids have no effect (see
+decision 0035).
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ RUN = "pgvector_sync.run"
 REEMBED = "pgvector_sync.reembed"
 TICK = "pgvector_sync.tick"
 TASKS = (EMBED_BATCH, RUN, REEMBED, TICK)
-"""Task names are pinned: moving a module orphans no message."""
+"""Task names are fixed, so that messages in a queue stay valid when a module moves."""
 
 LARGEST_BYTES = 16_384
-"""Of a whole message; ours have about a thousand."""
+"""The largest message accepted; ours have about a thousand bytes."""
 LONGEST_NAME = 200
-"""Characters of a pipeline's name."""
+"""The longest name of a pipeline, in characters."""
 LARGEST_SLOT = 1_000
-"""What PGVECTOR_SYNC_IN_FLIGHT_BATCHES may be at most."""
+"""The maximum of PGVECTOR_SYNC_IN_FLIGHT_BATCHES."""
 _UTF8 = re.compile(r"utf-?8", re.IGNORECASE)
 
 Arguments = tuple[str | int | None, ...]
@@ -39,7 +39,7 @@ Arguments = tuple[str | int | None, ...]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A task of ours with arguments that it takes."""
+    """One of our tasks with valid arguments."""
 
     task: str
     args: Arguments
@@ -47,7 +47,7 @@ class Call:
 
 
 def read(raw: bytes) -> Call:
-    """A message as it lies in a queue of Redis. Raises MessageRefused."""
+    """Parse a message as stored in a Redis queue. Raises MessageRefused."""
     if len(raw) > LARGEST_BYTES:
         raise MessageRefused(f"expected at most {LARGEST_BYTES:,} bytes, got {len(raw):,}")
     match _json(raw):
@@ -63,7 +63,7 @@ def read(raw: bytes) -> Call:
 
 
 def call(headers: Mapping[str, Any], body: object) -> Call:
-    """The same from a message's headers and its decoded body, by whatever broker it came."""
+    """Parse the headers and the decoded body of a message from any broker. Raises MessageRefused."""
     task = headers.get("task")
     if not isinstance(task, str) or task not in _CHECKS:
         raise MessageRefused("not a pgvector-sync task")
@@ -71,12 +71,12 @@ def call(headers: Mapping[str, Any], body: object) -> Call:
         raise MessageRefused("eta isn't supported")
     match body:
         case [list(args), dict(named), *_]:
-            return Call(task, arguments(task, args, named), _moment(headers.get("expires")))
+            return Call(task, arguments(task, args, named), _expiry(headers.get("expires")))
     raise MessageRefused("the body isn't a list of arguments")
 
 
 def arguments(task: str, args: list[Any] | tuple[Any, ...], named: Mapping[str, Any]) -> Arguments:
-    """What the task is called with. Raises MessageRefused for anything that it doesn't take."""
+    """Return the arguments for a task. Raises MessageRefused if they aren't valid."""
     try:
         return _CHECKS[task](*args, **named)
     except (TypeError, ValueError):
@@ -84,16 +84,16 @@ def arguments(task: str, args: list[Any] | tuple[Any, ...], named: Mapping[str, 
 
 
 def write(call: Call, queue: str) -> bytes:
-    """The message as Celery and kombu write it, with nothing that anybody else has chosen."""
-    number = str(uuid4())
+    """Return the message as Celery and kombu would write it, with no content from another program."""
+    task_id = str(uuid4())
     body = json.dumps(body_of(call)).encode()
     message = {
         "body": base64.b64encode(body).decode(),
         "content-encoding": "utf-8",
         "content-type": "application/json",
-        "headers": headers_of(call, number),
+        "headers": headers_of(call, task_id),
         "properties": {
-            "correlation_id": number,
+            "correlation_id": task_id,
             "delivery_mode": 2,
             "delivery_info": {"exchange": "", "routing_key": queue},
             "priority": 0,
@@ -105,17 +105,17 @@ def write(call: Call, queue: str) -> bytes:
 
 
 def body_of(call: Call) -> list[Any]:
-    """Celery's, of protocol 2."""
+    """Return the body of a message in Celery's protocol 2."""
     return [list(call.args), {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
 
 
-def headers_of(call: Call, number: str) -> dict[str, Any]:
-    """Celery's, of protocol 2; `number` is the task's id."""
+def headers_of(call: Call, task_id: str) -> dict[str, Any]:
+    """Return the headers of a message in Celery's protocol 2."""
     return {
         "lang": "py",
         "task": call.task,
-        "id": number,
-        "root_id": number,
+        "id": task_id,
+        "root_id": task_id,
         "parent_id": None,
         "group": None,
         "shadow": None,
@@ -143,23 +143,23 @@ def _decoded(body: str) -> bytes:
         raise MessageRefused("the body isn't base64") from None
 
 
-def _moment(expires: object) -> datetime | None:
+def _expiry(expires: object) -> datetime | None:
     if expires is None:
         return None
     try:
-        moment = datetime.fromisoformat(expires)  # type: ignore[arg-type]  # TypeError where it isn't a string
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+        expiry = datetime.fromisoformat(expires)  # type: ignore[arg-type]  # TypeError where it isn't a string
+        return expiry.astimezone(UTC) if expiry.tzinfo else expiry.replace(tzinfo=UTC)
     except (TypeError, ValueError, OverflowError):
         raise MessageRefused("`expires` isn't a time") from None
 
 
 def _embed_batch(pipeline: object, lane: object, slot: object = 0, share: object = None) -> Arguments:
-    share = None if share is None else _whole(share, 1, LARGEST_SLOT)
-    return _name(pipeline), Lane(str(lane)).value, _whole(slot, 0, LARGEST_SLOT), share
+    share = None if share is None else _integer(share, 1, LARGEST_SLOT)
+    return _name(pipeline), Lane(str(lane)).value, _integer(slot, 0, LARGEST_SLOT), share
 
 
 def _run(run_id: object) -> Arguments:
-    return (_whole(run_id, 1, 2**63 - 1),)
+    return (_integer(run_id, 1, 2**63 - 1),)
 
 
 def _reembed(pipeline: object) -> Arguments:
@@ -184,7 +184,7 @@ def _name(value: object) -> str:
     return value
 
 
-def _whole(value: object, least: int, most: int) -> int:
-    if type(value) is not int or not least <= value <= most:
+def _integer(value: object, minimum: int, maximum: int) -> int:
+    if type(value) is not int or not minimum <= value <= maximum:
         raise ValueError
     return value

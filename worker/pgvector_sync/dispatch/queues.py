@@ -1,4 +1,4 @@
-"""The queues of one Celery app: their names, and how many messages wait in one."""
+"""The queues of a Celery app: their names and their lengths."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from kombu.exceptions import ChannelError
 from kombu.exceptions import OperationalError as BrokerError
 
 from pgvector_sync.model import Lane
-from pgvector_sync.redis_client import NOT_UNDERSTOOD
+from pgvector_sync.redis_client import MALFORMED_REPLY
 
 MAINTENANCE = "maintenance"
 
 
 @dataclass(frozen=True, slots=True)
 class Queues:
-    """The names of our queues in one Celery app, which may have others with such names."""
+    """The names of our queues in a Celery app. The prefix separates them from the app's own queues."""
 
     prefix: str = ""
 
     def of(self, lane: Lane) -> str:
+        """Return the queue of a lane."""
         return f"{self.prefix}{lane.value}"
 
     @property
@@ -29,26 +30,27 @@ class Queues:
 
     @property
     def all(self) -> tuple[str, ...]:
-        """In the order in which they are served."""
+        """All queues, in the order in which they are served."""
         return self.of(Lane.LIVE), self.of(Lane.BULK), self.maintenance
 
 
 def attach_queues(app: Celery, queues: Queues) -> None:
+    """Store the queues on an app, for `queues_of`."""
     app.pgvector_sync_queues = queues
 
 
 def queues_of(app: Celery) -> Queues | None:
-    """None for an app that has not registered us."""
-    found: Queues | None = getattr(app, "pgvector_sync_queues", None)
-    return found
+    """Return our queues in an app, None if it hasn't registered our tasks."""
+    queues: Queues | None = getattr(app, "pgvector_sync_queues", None)
+    return queues
 
 
 def queue_depth(app: Celery, queue: str) -> int:
-    """Messages waiting in a queue. Raises what kombu and redis-py raise where the broker is away."""
+    """Return the number of messages in a queue. Raises errors of kombu and redis-py if the broker is down."""
     with app.connection_for_write() as connection:
         try:
             return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
-        except ChannelError:  # nobody has declared it yet
+        except ChannelError:  # it hasn't been declared yet
             return 0
-        except NOT_UNDERSTOOD as error:
+        except MALFORMED_REPLY as error:
             raise BrokerError(f"unexpected reply from the broker ({type(error).__name__})") from None

@@ -1,7 +1,7 @@
 """Adds our tasks, queues, relay and beat entry to a Celery app: our own, or an application's.
 
-Nothing of the app is read or changed before it has configured itself, and what belongs to the application
-(logging, its queues and settings, the way it speaks to its broker) stays as it is.
+Nothing of the app is read or changed before it has configured itself. What belongs to the application (logging,
+its queues and settings, its broker) isn't changed.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ __all__ = ["Celery", "register"]
 
 
 def register(app: Celery, *, prefix: str) -> None:
-    """See `pgvector_sync.register`."""
+    """Register our tasks with an app, see `pgvector_sync.register`."""
     queues = Queues(prefix)
-    before = queues_of(app)
-    if before is not None:
-        if before != queues:
+    registered = queues_of(app)
+    if registered is not None:
+        if registered != queues:
             raise Refused(
-                f"pgvector-sync is already registered with this app, with the prefix {before.prefix!r}",
+                f"pgvector-sync is already registered with this app under the prefix {registered.prefix!r}",
                 hint="call pgvector_sync.register(app) once",
             )
         return
@@ -38,14 +38,14 @@ def register(app: Celery, *, prefix: str) -> None:
 
 
 def _add_to_settings(sender: Celery, **_: Any) -> None:
-    """Our queues and our beat entry, beside the app's own.
+    """Add our queues and our beat entry to those of the app.
 
-    A worker without `-Q` serves our queues as well, one with `-Q` those that it names.
+    A worker without `-Q` serves our queues as well; one with `-Q` serves only the queues that it names.
     """
     queues = queues_of(sender) or Queues()
-    known = sender.amqp.queues
+    existing = sender.amqp.queues
     for name in queues.all:
-        if name not in known:
-            known.select_add(Queue(name, Exchange("", type="direct"), routing_key=name))
+        if name not in existing:
+            existing.select_add(Queue(name, Exchange("", type="direct"), routing_key=name))
     options = {"queue": queues.maintenance, "expires": tasks.TICK_LIFE.total_seconds()}
     sender.add_periodic_task(tasks.TICK_EVERY.total_seconds(), sender.signature(TICK), name=TICK, **options)

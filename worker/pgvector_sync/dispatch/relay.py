@@ -1,7 +1,8 @@
 """The relay: a thread in the worker's parent process that drains the outbox and rings the doorbells.
 
-One worker of all is elected by a short Redis lock; two at once would do no harm. It polls every ~100 ms rather
-than LISTEN: NOTIFY's commit-time lock would be the application's cost, and it doesn't pass PgBouncer.
+One of the workers is elected by a short-lived Redis lock; two at the same time would do no harm. The relay polls
+about every 100 ms instead of using LISTEN: NOTIFY takes a lock at commit, which would slow down the application,
+and it doesn't work through PgBouncer.
 """
 
 from __future__ import annotations
@@ -29,15 +30,18 @@ from pgvector_sync.telemetry.event import Words
 from pgvector_sync.telemetry.events.dispatch import RelayElected, RelayFailed, RelayLost
 from pgvector_sync.telemetry.events.process import DatabaseUnavailable, RedisUnavailable, SchemaMissing
 
-OFFICE = "relay"
+ROLE = "relay"
 ELECTED_FOR = timedelta(seconds=2)
 ANNOUNCE_EVERY = timedelta(seconds=1)
-AFTER_AN_ERROR = timedelta(seconds=1)
+PAUSE_AFTER_ERROR = timedelta(seconds=1)
 DRAIN_FOR = timedelta(milliseconds=500)
 
 
 class Relay(threading.Thread):
-    """Polls until `stop`. Errors are said and slept over: the database and Redis come back, or beat takes over."""
+    """Polls until `stop`.
+
+    After an error it logs and pauses: the database or Redis recovers, or beat takes over.
+    """
 
     def __init__(
         self,
@@ -46,9 +50,9 @@ class Relay(threading.Thread):
         slots: int,
         children: Callable[[], Iterable[int]] = tuple,
     ) -> None:
-        """`worker` is its name, the same after a restart; `slots` how many batches it can carry at once.
+        """`worker` is a name that is stable across restarts, `slots` how many batches it can run at once.
 
-        `children` gives the process ids of the living children that carry them.
+        `children` returns the process ids of its living child processes.
         """
         super().__init__(name="pgvector-sync-relay", daemon=True)
         self._doorbell = doorbell
@@ -62,7 +66,7 @@ class Relay(threading.Thread):
         self._elected = False
 
     def stop(self) -> None:
-        """Asks the thread to end, and waits for its current look."""
+        """Stop the thread, and wait for its current turn to end."""
         self._stopping.set()
         self.join(timeout=10)
 
@@ -83,22 +87,22 @@ class Relay(threading.Thread):
                             continue
                 except OUTAGE as error:
                     emit(DatabaseUnavailable(sqlstate=error.sqlstate))
-                    pause = AFTER_AN_ERROR
+                    pause = PAUSE_AFTER_ERROR
                 except psycopg.errors.UndefinedTable:
                     emit(SchemaMissing(hint=Words(INSTALL_HINT)))
-                    pause = AFTER_AN_ERROR * 5
+                    pause = PAUSE_AFTER_ERROR * 5
                 except (RedisError, BrokerError, OSError) as error:
                     emit(RedisUnavailable(error=type(error)))
-                    pause = AFTER_AN_ERROR
+                    pause = PAUSE_AFTER_ERROR
                 except Exception as error:  # noqa: BLE001
-                    emit(RelayFailed(error=error))  # a bug of ours must not silence the doorbells
-                    pause = AFTER_AN_ERROR
+                    emit(RelayFailed(error=error))  # a bug must not stop the doorbells
+                    pause = PAUSE_AFTER_ERROR
                 self._stopping.wait(pause.total_seconds())
             presence.leave()
         self._step_down()
 
     def _bury(self, database: Database) -> None:
-        """A child that has died holds nothing any more; the pool has replaced it by now."""
+        """Release the leases of children that have died. The pool has already replaced them."""
         living = set(self._children())
         self._dead |= self._living - living
         self._living = living
@@ -112,17 +116,17 @@ class Relay(threading.Thread):
             self._announced_at = time.monotonic()
 
     def _is_elected(self) -> bool:
-        mine = self._doorbell.tokens.take(OFFICE, self._me, ELECTED_FOR)
-        if mine != self._elected:
-            emit(RelayElected() if mine else RelayLost())
-            self._elected = mine
-        return mine
+        elected = self._doorbell.tokens.take(ROLE, self._me, ELECTED_FOR)
+        if elected != self._elected:
+            emit(RelayElected() if elected else RelayLost())
+            self._elected = elected
+        return elected
 
     def _step_down(self) -> None:
-        """Lets the next relay start at once."""
+        """Let another worker's relay take over at once."""
         try:
             self._doorbell.slots.withdraw(self._worker, self._slots)
             if self._elected:
-                self._doorbell.tokens.let_go(OFFICE, self._me)
+                self._doorbell.tokens.release(ROLE, self._me)
         except RedisError:
-            return  # the lock runs out by itself
+            return  # the lock expires

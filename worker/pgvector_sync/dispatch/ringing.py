@@ -1,4 +1,4 @@
-"""Rings for what a turn of the engine has found, so that pipelines share the workers fairly."""
+"""Rings for the work that a turn of the engine has found, so that pipelines share the workers fairly."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pgvector_sync.model import Lane
 
 
 def take_turn(engine: Engine, doorbell: Doorbell) -> int:
-    """One turn, then bells for what is due; returns outbox events moved. The relay and beat's tick share it."""
+    """Run one turn and ring for what is due; return the number of outbox events moved.
+
+    Used by the relay and by beat's tick.
+    """
     settings = doorbell.settings
     turn = engine.turn(counted_rows=settings.in_flight_batches * settings.bulk_batch_size)
     reach(Failpoint.RELAY_DRAINED)
@@ -19,13 +22,14 @@ def take_turn(engine: Engine, doorbell: Doorbell) -> int:
 
 
 def ring_for(turn: Turn, doorbell: Doorbell) -> None:
+    """Ring for the due batches and runs of a turn."""
     due = [item for item in turn.due if item.rows]
     others = len({item.pipeline for item in turn.due}) - 1
     pipelines = len({item.pipeline for item in due})
     slots = doorbell.slots.total() if due else 0
     for item in due:
-        remote = dialect_named(item.dialect).remote  # it may hang
-        share = fair_share(slots, others if remote else 0, most=doorbell.settings.in_flight_batches)
+        remote = dialect_named(item.dialect).remote  # a remote provider may hang
+        share = fair_share(slots, others if remote else 0, limit=doorbell.settings.in_flight_batches)
         if remote and item.lane is Lane.BULK:
             share = bulk_share(share, slots)
         doorbell.ring(item, pipelines=pipelines, share=share)
@@ -33,15 +37,16 @@ def ring_for(turn: Turn, doorbell: Doorbell) -> None:
         doorbell.ring_run(run_id, kind)
 
 
-def fair_share(slots: int, others: int, *, most: int) -> int:
-    """Batches that a pipeline may have in flight on `slots`, beside `others` that must not wait for its provider.
+def fair_share(slots: int, others: int, *, limit: int) -> int:
+    """Return how many batches a pipeline may have in flight, if `others` must not wait for its provider.
 
-    One slot is kept free for each of them, up to half of all. Beside nobody it is `most`, whatever the slots: what
-    a dead worker has held needn't be waited for. 0 slots: nobody has announced any yet.
+    One of the `slots` is kept free for each of the others, up to half of all slots. Without others the result is
+    `limit` whatever the slots, so that batches of a dead worker needn't be waited for. With 0 slots no worker has
+    announced any yet.
     """
-    return max(1, min(most, slots - min(others, slots // 2))) if slots and others else most
+    return max(1, min(limit, slots - min(others, slots // 2))) if slots and others else limit
 
 
 def bulk_share(share: int, slots: int) -> int:
-    """How many of them may be of the bulk lane: one slot is kept free for live changes, where there are three."""
+    """Return how many of `share` batches may be of the bulk lane. One of three or more slots is kept for live."""
     return max(1, min(share, slots - 1)) if slots > 2 else share

@@ -1,7 +1,7 @@
-"""Keys in Redis that are held for a limited time: a bell that rings, an office that one process has.
+"""Keys in Redis that are held for a limited time: a ringing bell, or a role that one process has.
 
-What lies in Redis may have been written by another program. Each script looks at a key's type and life before it
-believes it: what this program can't have written counts as absent, and is overwritten.
+Another program may have written any of these keys. So each script checks a key's type and lifetime first: a key
+that this program can't have written counts as absent, and is overwritten.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from redis import Redis
 
-# A key lives for ARGV[2] ms at most: one that would live longer, or for ever, is not ours.
+# A key lives for at most ARGV[2] ms: one that would live longer, or forever, isn't ours.
 _HELD = """
 local left = redis.call('PTTL', KEYS[1])
 local held = left >= 0 and left <= tonumber(ARGV[2])
@@ -28,40 +28,40 @@ return 1
 TAKE = (
     _HELD
     + """
-local whose = redis.call('TYPE', KEYS[1])['ok'] == 'string' and redis.call('GET', KEYS[1])
-if held and whose ~= ARGV[1] then return 0 end
+local holder = redis.call('TYPE', KEYS[1])['ok'] == 'string' and redis.call('GET', KEYS[1])
+if held and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
 return 1
 """
 )
-LET_GO = """
-local whose = redis.call('TYPE', KEYS[1])['ok'] == 'string' and redis.call('GET', KEYS[1])
-if whose == ARGV[1] then redis.call('DEL', KEYS[1]) end
+RELEASE = """
+local holder = redis.call('TYPE', KEYS[1])['ok'] == 'string' and redis.call('GET', KEYS[1])
+if holder == ARGV[1] then redis.call('DEL', KEYS[1]) end
 """
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """`prefix` keeps databases that share a Redis apart."""
+    """The tokens of one database. `prefix` separates databases that share a Redis."""
 
     redis: Redis
     prefix: str
 
     def ring(self, bell: str, life: timedelta) -> bool:
-        """Whether this bell didn't ring yet; it does now, until `silence` or for `life`."""
+        """Ring a bell until `silence`, for at most `life`; return False if it was ringing already."""
         return bool(self._script(RING, self._bell(bell), 1, milliseconds(life)) == 1)
 
     def silence(self, bell: str) -> None:
-        """The bell may ring again."""
+        """Allow a bell to ring again."""
         self.redis.delete(self._bell(bell))
 
-    def take(self, office: str, who: str, life: timedelta) -> bool:
-        """Whether `who` holds an office of which there is one, for `life` from now on."""
-        return bool(self._script(TAKE, f"{self.prefix}:{office}", who, milliseconds(life)) == 1)
+    def take(self, role: str, holder: str, life: timedelta) -> bool:
+        """Take or keep a role for `life` from now; return False if another process holds it."""
+        return bool(self._script(TAKE, f"{self.prefix}:{role}", holder, milliseconds(life)) == 1)
 
-    def let_go(self, office: str, who: str) -> None:
-        """The next may take it at once."""
-        self._script(LET_GO, f"{self.prefix}:{office}", who)
+    def release(self, role: str, holder: str) -> None:
+        """Give up a role, so that another process can take it at once."""
+        self._script(RELEASE, f"{self.prefix}:{role}", holder)
 
     def _bell(self, bell: str) -> str:
         return f"{self.prefix}:bell:{bell}"

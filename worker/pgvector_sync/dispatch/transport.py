@@ -1,10 +1,11 @@
-"""Redis as kombu's transport, with every error waited out and no message believed.
+"""Redis as kombu's transport, which survives every error and trusts no message.
 
-kombu tells errors of the connection, after which a worker connects anew, from errors of a channel, which end it:
-whatever Redis answers (that it is a replica by now, out of memory, loading, moved) is one of the latter. Nothing
-that it says is a reason to end: here all of it is an error of the connection, also what no Redis would say.
+kombu distinguishes errors of the connection, after which a worker reconnects, from errors of a channel, which end
+the worker. Error replies of Redis (it has become a replica, is out of memory, is loading, has moved) are of the
+second kind. None of them is a reason to end, so here they are all errors of the connection, even replies that no
+Redis sends.
 
-Nor is anything that lies in a queue: kombu and Celery get to see only messages that `messages` has written anew.
+No message in a queue can end a worker either: kombu and Celery only see messages that `messages` has written anew.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from redis.exceptions import RedisError, ResponseError
 
 from pgvector_sync.dispatch import messages
 from pgvector_sync.errors import MessageRefused
-from pgvector_sync.redis_client import NOT_UNDERSTOOD
+from pgvector_sync.redis_client import MALFORMED_REPLY
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.event import Words
 from pgvector_sync.telemetry.events.dispatch import MessagesDropped, QueueKeyDeleted
 
 
 class _Client:
-    """Takes messages out of a queue only as `messages` has read them: others are None, as after a time-out."""
+    """Returns messages of a queue only as `messages` has parsed them; others become None, as after a timeout."""
 
     def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
         reply = super().parse_response(connection, command_name, **options)  # type: ignore[misc]
@@ -40,24 +41,24 @@ class _Client:
 
 
 class _PlainClient(_Client, Redis):
-    """Without a prefix."""
+    """A client without a prefix."""
 
 
 class _PrefixedClient(_Client, kombu_redis.PrefixedStrictRedis):  # type: ignore[misc]
-    """With one."""
+    """A client with a prefix."""
 
 
 def _checked(queue: bytes, raw: bytes) -> tuple[bytes, bytes] | None:
     try:
         call = messages.read(raw)
     except MessageRefused as refused:
-        _refusals.say(str(refused))
+        _refusals.report(str(refused))
         return None
     return queue, messages.write(call, queue.decode())
 
 
 class _Refusals:
-    """Said at once, and then every ten seconds at most: a flood of messages is no flood of lines."""
+    """Logs refused messages: the first at once, then at most one line every ten seconds."""
 
     EVERY = timedelta(seconds=10)
 
@@ -65,7 +66,7 @@ class _Refusals:
         self._count = 0
         self._next_at = 0.0
 
-    def say(self, reason: str) -> None:
+    def report(self, reason: str) -> None:
         self._count += 1
         if time.monotonic() >= self._next_at:
             emit(MessagesDropped(reason=Words(reason), messages=self._count))
@@ -76,22 +77,25 @@ _refusals = _Refusals()
 
 
 class _Channel:
-    # A doorbell that is lost is rung again by the relay. Where Redis goes away while a task runs, kombu would put
-    # its message back, and acknowledge it later, by the connection that is gone, and either error ends the worker:
-    # it is neither put back nor kept until it is acknowledged (`ack_emulation`).
+    # The relay rings a lost doorbell again. If Redis goes away while a task runs, kombu would restore its message,
+    # and acknowledge it later, both with the lost connection, and either error ends the worker. So messages are
+    # neither restored nor kept until they are acknowledged (`ack_emulation`).
     do_restore = False
 
     def _has_queue(self, _queue: str, **_: Any) -> bool:
-        """A list without messages isn't there, and kombu asks for it without `global_keyprefix`."""
+        """Always True: an empty list doesn't exist in Redis, and kombu looks for it without `global_keyprefix`."""
         return True
 
     def _get_client(self) -> Any:
-        super()._get_client()  # type: ignore[misc]  # which refuses a redis-py that is too old
+        super()._get_client()  # type: ignore[misc]  # raises if redis-py is too old
         prefix = self.global_keyprefix  # type: ignore[attr-defined]
         return partial(_PrefixedClient, global_keyprefix=prefix) if prefix else _PlainClient
 
     def _size(self, queue: str) -> int:
-        """Messages in a queue. A key of another type in its place isn't ours, and would keep it shut for ever."""
+        """Return the length of a queue.
+
+        A key of another type isn't ours and would block the queue, so it is deleted.
+        """
         try:
             return int(super()._size(queue))  # type: ignore[misc]
         except ResponseError as error:
@@ -113,34 +117,34 @@ class _Channel:
 
 
 class Channel(_Channel, kombu_redis.Channel):  # type: ignore[misc]  # kombu has no types
-    """Of a single server."""
+    """A channel to a single server."""
 
 
 class SentinelChannel(_Channel, kombu_redis.SentinelChannel):  # type: ignore[misc]
-    """Of a server that the sentinels name."""
+    """A channel to the server that the sentinels name."""
 
 
 class Transport(kombu_redis.Transport):  # type: ignore[misc]
-    """Redis, whose every error is waited out."""
+    """A transport that reconnects after every error of Redis."""
 
     Channel = Channel
-    connection_errors = (*kombu_redis.Transport.connection_errors, RedisError, *NOT_UNDERSTOOD)
+    connection_errors = (*kombu_redis.Transport.connection_errors, RedisError, *MALFORMED_REPLY)
 
     def establish_connection(self) -> Any:
-        """Raises RedisError where the server answers but takes no writes: kombu then tries again, with pauses."""
+        """Connect. Raises RedisError if the server accepts no writes, so that kombu tries again after a pause."""
         connection = super().establish_connection()
         try:
             channel = self._avail_channels[-1]
             with channel.conn_or_acquire() as client:
-                client.delete("pgvector-sync:writable")  # what BRPOP may do, this may
-        except (RedisError, *NOT_UNDERSTOOD):
+                client.delete("pgvector-sync:writable")  # needs the same privileges as BRPOP
+        except (RedisError, *MALFORMED_REPLY):
             self.close_connection(connection)
             raise
         return connection
 
 
 class SentinelTransport(Transport):
-    """The same, through sentinels."""
+    """The same transport through sentinels."""
 
     default_port = 26379
     Channel = SentinelChannel

@@ -1,4 +1,4 @@
-"""What starts and ends with a Celery worker that serves our queues: checks, time limits and the relay."""
+"""Starts and stops, with a Celery worker that serves our queues: checks, time limits and the relay."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _close_runtime(**_: Any) -> None:
 
 
 class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
-    """Runs the relay in the parent, after the pool has forked: its connections are never a child's."""
+    """Runs the relay in the parent process, after the fork of the pool: no child inherits its connections."""
 
     requires = ("celery.worker.components:Pool",)
 
@@ -42,10 +42,10 @@ class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         served = set(parent.app.amqp.queues.consume_from)
         queues = queues_of(parent.app) or Queues()
         self._is_ours = not served.isdisjoint(queues.all)
-        """Else it is an application's worker that has nothing to do with us."""
+        """Whether the worker serves any of our queues. If not, this step does nothing."""
         self._serves_a_lane = not served.isdisjoint(map(queues.of, Lane))
         if self._is_ours:
-            # the SDK takes a second to import: once in the parent, not in each child's first batch
+            # importing the SDK takes a second: once in the parent, not in the first batch of each child
             dialects.preload()
             signals.worker_ready.connect(_log_ready)
             signals.worker_process_shutdown.connect(_close_runtime)
@@ -67,14 +67,14 @@ class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         pool = parent.pool
 
         def children() -> Iterable[int]:
-            # prefork has children; in a threads pool the leases are this process's own
+            # only prefork has children; in a threads pool, this process holds the leases
             return tuple(pool.info.get("processes", ()))
 
         self._relay = Relay(doorbell, parent.hostname, slots, children)
         self._relay.start()
 
     def _limit_tasks(self, app: Any, settings: Settings) -> None:
-        """By our settings, whatever limits the app or a command line has: a batch must end by its deadline."""
+        """Set our time limits instead of the app's or the command line's: a batch must end by its deadline."""
         for name in TASKS:
             app.tasks[name].soft_time_limit = limits.soft_task_limit(settings).total_seconds()
             app.tasks[name].time_limit = limits.hard_task_limit(settings).total_seconds()

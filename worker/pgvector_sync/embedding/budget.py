@@ -35,8 +35,8 @@ BULK_SPREAD = timedelta(milliseconds=500)
 """The time over which waiting bulk calls are spread, so that they don't all retry at the same moment. The burst is
 longer, so this wastes no budget."""
 SHORT_WAIT = timedelta(seconds=20)
-"""The longest wait that the burst and the largest debt can cause. A longer one comes from a 429 or a tiny limit:
-then the pipeline cools down instead of claiming and releasing rows again and again."""
+"""Longer than any wait caused by the burst and the largest request. A longer wait comes from a 429 or a tiny
+limit: then the pipeline cools down instead of claiming and releasing rows again and again."""
 LONGEST_DEBT = timedelta(minutes=10)
 """The longest time until a debt is paid off: that of a request of 8,000 tokens at 800 tokens per minute."""
 PAUSE_WITHOUT_RETRY_AFTER = timedelta(seconds=1)

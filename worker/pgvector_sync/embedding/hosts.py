@@ -52,7 +52,7 @@ class Allowed:
 def address_of(provider: Provider, settings: Settings) -> str:
     """Return the URL of a provider.
 
-    OPENAI_BASE_URL takes precedence for every provider whose key is in OPENAI_API_KEY, since the two variables belong
+    OPENAI_BASE_URL takes precedence for every provider whose key is in OPENAI_API_KEY: the variables belong
     together.
     """
     if settings.openai_base_url and provider.api_key_env == OPENAI_KEY:

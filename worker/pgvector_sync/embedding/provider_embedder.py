@@ -170,7 +170,7 @@ class ProviderEmbedder:
 def _in_turn(
     requests: Sequence[list[int]], send: Callable[[list[int]], _Reply]
 ) -> tuple[list[_Reply], ProviderError | None]:
-    """Send requests one by one. Returns the replies and the first failure, or raises it if there are no replies."""
+    """Send requests one by one. Returns replies and the first failure, or raises it if there are no replies."""
     answered: list[_Reply] = []
     for positions in requests:
         try:
