@@ -25,7 +25,7 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def printable_json(text: str) -> str:
-    """Escape the same characters as in JSON. In a JSON document they can only occur inside strings."""
+    """Escape the same characters in JSON's form. In a JSON document they only occur inside strings."""
     return _ALL_EXCEPT_NEWLINE.sub(_escaped_in_json, text)
 
 
