@@ -100,8 +100,8 @@ def test_keys_come_from_a_file_or_from_standard_input(
         (("reembed", "docs", "--limit-rate", "0"), 2, "--limit-rate"),
         (("reembed", "docs", "--limit-rate", "inf"), 1, "expected 0.01 or more rows per second, got inf"),
         (("reconcile", "nothing"), 1, "there is no pipeline nothing"),
-        (("runs", "show", "99"), 1, "there is no run 99"),
-        (("runs", "cancel", "1"), 1, "run 1 has already ended"),
+        (("runs", "show", "99"), 1, "run 99 doesn't exist"),
+        (("runs", "cancel", "1"), 1, "run 1 has ended already"),
         (("runs", "list", "nothing"), 1, "there is no pipeline nothing"),
     ],
 )
@@ -187,9 +187,9 @@ def test_who_waits_hears_what_is_in_the_way(synced: Synced, typed: Typed) -> Non
         for rate in ("1", "2")
     )
     run = find_run(synced.runtime, second)
-    assert what_holds_up(synced.runtime, run).startswith(f"run {first} goes first")
+    assert what_holds_up(synced.runtime, run).startswith(f"waiting for run {first} to finish")
     typed("runs", "cancel", str(first))
-    assert what_holds_up(synced.runtime, run).startswith("no worker is running; start one")
+    assert what_holds_up(synced.runtime, run).startswith("no worker is running; start a worker")
     typed("pause", "docs")
     assert what_holds_up(synced.runtime, run) == "docs is paused: pgvector-sync resume docs"
 

@@ -260,7 +260,7 @@ def test_the_roles_of_the_composition_are_enough(services, bare_database, proces
     assert bare_database.value("SELECT count(*) FROM docs_embedding") == 1
     doctor = processes.command("doctor", "--all")
     doctor.wait()
-    assert "no role has more rights than it needs" in doctor.printed
+    assert "no role has more privileges than it needs" in doctor.printed
 
 
 def test_the_program_is_no_root_and_gets_the_signal(instructions):

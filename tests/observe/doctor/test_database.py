@@ -1,4 +1,4 @@
-"""The database: out of reach, unprepared, held back, or behind a pooler."""
+"""The database: unreachable, not migrated, with vacuum held back, or behind a pooler."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_wrong_password(docs: Synced, redis_url: str) -> None:
     checks = look(docs.database.url.replace(f":{password}@", ":guessed-secret@"), REDIS_URL=redis_url)
     assert "guessed-secret" not in write_document({"checks": checks})
     [error] = errors(checks)
-    assert "refuses the password of postgres" in error.seen
+    assert "rejected the password of postgres" in error.seen
     with_right_one = (error.advice or "").partition("administrator: ")[2].replace("…", str(password))
     docs.database.execute(with_right_one)
     assert errors(look(docs.database.url, REDIS_URL=redis_url)) == []
@@ -41,11 +41,11 @@ def test_a_wrong_password(docs: Synced, redis_url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "seen"),
     [
-        ("postgresql://u:sec@ret@127.0.0.1:1/app", "can't be parsed"),
-        ("postgresql://u:sec/ret@127.0.0.1:1/app", "can't be parsed"),
-        ("sec ret", "a valid connection string"),
-        ("postgresql://u:secret@127.0.0.1:1/app", "nothing answers at 127.0.0.1:1"),
-        ("postgresql://u:secret@no.such.host.invalid/app", "there is no host no.such.host.invalid"),
+        ("postgresql://u:sec@ret@127.0.0.1:1/app", "can't be told apart"),
+        ("postgresql://u:sec/ret@127.0.0.1:1/app", "can't be told apart"),
+        ("sec ret", "not a connection string"),
+        ("postgresql://u:secret@127.0.0.1:1/app", "can't connect to 127.0.0.1:1"),
+        ("postgresql://u:secret@no.such.host.invalid/app", "unknown host no.such.host.invalid"),
     ],
 )
 def test_a_wrong_address_shows_no_part_of_the_password(url: str, seen: str) -> None:
@@ -67,7 +67,7 @@ def test_no_such_database(postgres: Postgres) -> None:
             connection.execute("DROP DATABASE no_such_database WITH (FORCE)")
 
 
-def test_a_database_that_has_never_met_us(bare_database: Database) -> None:
+def test_a_database_without_our_schema(bare_database: Database) -> None:
     checks = look(bare_database.url)
     assert [check.name for check in errors(checks)] == ["pgvector", "schema"]
     bare_database.execute(the("pgvector", checks).advice or "")
@@ -78,7 +78,7 @@ def test_a_database_that_has_never_met_us(bare_database: Database) -> None:
     assert the("pipelines", checks).seen == "none yet"
 
 
-def test_a_database_of_another_encoding(postgres: Postgres) -> None:
+def test_a_database_with_another_encoding(postgres: Postgres) -> None:
     with postgres.connect() as connection:
         for name, level in (("SQL_ASCII", "error"), ("LATIN1", "warning")):
             connection.execute(
@@ -89,10 +89,10 @@ def test_a_database_of_another_encoding(postgres: Postgres) -> None:
             finally:
                 connection.execute("DROP DATABASE other WITH (FORCE)")
             assert the("encoding", checks).level == level
-            assert the("pgvector", checks).seen == "the extension vector is not installed in this database"
+            assert the("pgvector", checks).seen == "the extension vector isn't installed in this database"
 
 
-def test_pgvector_in_a_schema_that_is_closed_to_the_role(
+def test_pgvector_in_a_schema_without_usage_for_the_role(
     bare_database: Database, worker_role_of_bare: str
 ) -> None:
     bare_database.execute("CREATE SCHEMA extensions")
@@ -110,13 +110,13 @@ def worker_role_of_bare(bare_database: Database) -> Iterator[str]:
         yield name
 
 
-def test_time_outs_that_do_not_fit(docs: Synced) -> None:
+def test_timeouts_that_contradict_each_other(docs: Synced) -> None:
     assert the("timeouts", look(docs.database.url, provider_timeout="180")).level == "error"
     assert the("timeouts", look(docs.database.url, lock_timeout="0.09")).level == "warning"
 
 
 def test_a_transaction_that_holds_back_vacuum(docs: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vacuum, "LONG", vacuum.LONG * 0)
+    monkeypatch.setattr(vacuum, "MAX_TRANSACTION_AGE", vacuum.MAX_TRANSACTION_AGE * 0)
     report = with_endpoint.session(docs.database, application_name="a long report")
     report.execute("SELECT pg_current_xact_id()")
     found = the("transactions", look(docs.database.url))
@@ -131,15 +131,15 @@ def test_a_role_that_sees_only_its_own_sessions_is_told(docs: Synced, worker_rol
     url = docs.database.url_as(worker_role)
     follow_advice(docs.database, url)
     remark = the("transactions", look(url)).advice
-    docs.run((remark or "").partition("others: ")[2])
+    docs.run((remark or "").partition("to see all: ")[2])
     assert the("transactions", look(url)).advice is None
 
 
-def test_events_that_nobody_drains(docs: Synced) -> None:
+def test_events_that_are_not_drained(docs: Synced) -> None:
     docs.run(
         "UPDATE docs SET body = 'uno' WHERE id = 1", "UPDATE pgvector_sync.outbox SET at = at - interval '1 hour'"
     )
-    assert the("outbox", look(docs.database.url)).seen.startswith("its oldest event has waited for 1:00:0")
+    assert the("outbox", look(docs.database.url)).seen.startswith("the oldest event has waited 1:00:0")
     docs.settle()
     assert the("outbox", look(docs.database.url)).level == "ok"
 
@@ -164,7 +164,7 @@ def test_a_pooler(
 def pgbouncer(
     database: Database, processes: Processes, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], str]:
-    """Starts PgBouncer in a mode, and gives the database's URL through it."""
+    """Starts PgBouncer in the mode, and returns the database's URL through it."""
     given = conninfo_to_dict(database.url)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

@@ -1,4 +1,4 @@
-"""`doctor` as a whole: a healthy pipeline, the shape of its answer, and checks that hide no other."""
+"""`doctor` as a whole: a healthy pipeline, the shape of its output, and checks that fail independently."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ from collections.abc import Callable
 
 import pytest
 
+from pgvector_sync.database import Connection
+from pgvector_sync.engine import watch
+from pgvector_sync.engine.watch import Verdict
 from support.examined import errors, look, the, warnings
 from support.roles import WORKER
 from support.synced import Synced
 
 
-def test_all_is_well(docs: Synced, redis_url: str) -> None:
+def test_a_healthy_pipeline_has_no_errors(docs: Synced, redis_url: str) -> None:
     checks = look(docs.database.url_as(WORKER), REDIS_URL=redis_url, offline=False)
     assert errors(checks) == []
-    assert {check.name for check in warnings(checks)} == {"beat", "relay", "workers"}, "nobody works here"
+    assert {check.name for check in warnings(checks)} == {"beat", "relay", "workers"}, "no worker is running"
     assert "8 dimensions" in the("provider", checks).seen
     assert the("pooler", checks).seen.startswith("none")
     assert {check.pipeline for check in checks} == {None, "docs"}
@@ -42,7 +45,7 @@ def test_the_command_prints_a_stable_shape_and_its_exit_code(
     assert code == 1
     assert 'ALTER TABLE "public"."docs" ENABLE TRIGGER "pgvector_sync_update";' in ill
     assert "1 error, " in ill
-    assert ill.startswith("error    capture (docs): "), "what is wrong comes first"
+    assert ill.startswith("error    capture (docs): "), "errors come first"
     assert "\nok " not in ill
     assert "(--all shows them)" in ill
     code, every, _ = command_line("doctor", "--offline", "--all")
@@ -52,9 +55,23 @@ def test_the_command_prints_a_stable_shape_and_its_exit_code(
     assert sum(line.startswith("ok ") for line in lines) > 15
 
 
-def test_one_broken_check_hides_no_other(docs: Synced, redis_url: str) -> None:
+def test_a_check_that_fails_does_not_hide_the_others(docs: Synced, redis_url: str) -> None:
     before = {(check.name, check.pipeline) for check in look(docs.database.url, REDIS_URL=redis_url)}
     docs.run("DROP TABLE pgvector_sync.tick", "DROP TABLE docs_embedding")
     after = look(docs.database.url, REDIS_URL=redis_url)
     assert {(check.name, check.pipeline) for check in after} == before - {("index", "docs")}
     assert {"beat", "target"} <= {check.name for check in errors(after)}
+
+
+def test_the_schema_of_all_pipelines_is_examined_once(docs: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+    docs.pipeline("notes", text=["note"])
+    examine_schema, examinations = watch.verdicts, []
+
+    def counted(connection: Connection) -> list[Verdict]:
+        examinations.append(connection)
+        return examine_schema(connection)
+
+    monkeypatch.setattr(watch, "verdicts", counted)
+    checks = look(docs.database.url)
+    assert {check.pipeline for check in checks if check.name == "capture"} == {"docs", "notes"}
+    assert len(examinations) == 1

@@ -1,4 +1,4 @@
-"""What a role may not do is seen, and the advice grants what a worker needs and no more."""
+"""Missing privileges are found, and the advice grants what a worker needs and no more."""
 
 from __future__ import annotations
 

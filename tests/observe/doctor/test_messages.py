@@ -30,10 +30,10 @@ def test_a_stopped_valkey(docs: Synced, redis_url: str, valkey: Valkey) -> None:
 @pytest.mark.parametrize(
     ("change", "seen"),
     [
-        (lambda url: url.replace(":", ":guess", 2).replace(":guess", ":", 1), "refuses the password"),
-        (lambda _: "redis://:guess@127.0.0.1:1/0", "out of reach"),
-        (lambda _: "redis://:guess/secret@127.0.0.1/0", "not a Redis URL"),
-        (lambda _: "guess", "not a Redis URL"),
+        (lambda url: url.replace(":", ":guess", 2).replace(":guess", ":", 1), "rejected the password"),
+        (lambda _: "redis://:guess@127.0.0.1:1/0", "can't connect to"),
+        (lambda _: "redis://:guess/secret@127.0.0.1/0", "not the URL of a Redis"),
+        (lambda _: "guess", "not the URL of a Redis"),
     ],
 )
 def test_a_wrong_redis_url_shows_no_part_of_the_password(
@@ -44,7 +44,7 @@ def test_a_wrong_redis_url_shows_no_part_of_the_password(
     assert "guess" not in found.seen + (found.advice or "")
 
 
-def test_a_valkey_that_throws_keys_away(database_url: str, redis_url: str) -> None:
+def test_a_valkey_that_evicts_keys(database_url: str, redis_url: str) -> None:
     with redis_client.Redis.from_url(redis_url) as client:
         client.config_set("maxmemory-policy", "allkeys-lru")
         try:
@@ -56,7 +56,9 @@ def test_a_valkey_that_throws_keys_away(database_url: str, redis_url: str) -> No
             client.config_set("maxmemory-policy", "noeviction")
 
 
-def test_a_redis_database_that_two_share(database_url: str, bare_database_url: str, redis_url: str) -> None:
+def test_a_redis_database_shared_by_two_installations(
+    database_url: str, bare_database_url: str, redis_url: str
+) -> None:
     other = Settings(DATABASE_URL=bare_database_url, _env_file=None)
     with redis_client.Redis.from_url(redis_url) as client:
         client.set(f"{other.namespace()}:relay", "its relay")
@@ -71,12 +73,12 @@ def test_another_broker(database_url: str, redis_url: str) -> None:
         return the("broker", look(database_url, REDIS_URL=redis_url, CELERY_BROKER_URL=url))
 
     assert broker(redis_url).level == "ok"
-    assert broker("amqp://user:secret@127.0.0.1:1//").seen.startswith("nothing answers at 127.0.0.1:1")
-    assert broker("sqs://").seen == "a broker of the kind sqs, which is not looked at"
+    assert broker("amqp://user:secret@127.0.0.1:1//").seen.startswith("can't connect to 127.0.0.1:1")
+    assert broker("sqs://").seen == "not checked: a broker of type sqs"
 
 
 @pytest.mark.slow
-def test_a_worker_that_runs(docs: Synced, processes: Processes, redis_url: str) -> None:
+def test_a_running_worker(docs: Synced, processes: Processes, redis_url: str) -> None:
     processes.env |= {"DATABASE_URL": docs.database.url, "REDIS_URL": redis_url}
 
     def level(name: str) -> str:
@@ -85,4 +87,6 @@ def test_a_worker_that_runs(docs: Synced, processes: Processes, redis_url: str) 
     assert (level("relay"), level("beat")) == ("warning", "warning")
     processes.command("worker", "--pool", "threads")
     processes.command("beat")
-    eventually(lambda: (level("relay"), level("beat")) == ("ok", "ok"), timeout=60, what="relay and beat are seen")
+    eventually(
+        lambda: (level("relay"), level("beat")) == ("ok", "ok"), timeout=60, what="relay and beat are found"
+    )

@@ -1,4 +1,4 @@
-"""Sources, targets, triggers, indexes and states: every fault is made for real, and mended as advised."""
+"""Sources, targets, triggers, indexes and states: every fault is real, and fixed by following the advice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.synced import Synced
         ),
     ],
 )
-def test_what_a_statement_mends(docs: Synced, name: str, fault: str) -> None:
+def test_a_fault_that_the_advised_statement_fixes(docs: Synced, name: str, fault: str) -> None:
     docs.run(fault)
     assert follow_advice(docs.database, docs.database.url) == [name]
 
@@ -39,9 +39,7 @@ def test_a_dropped_target(docs: Synced) -> None:
     docs.run("DROP TABLE docs_embedding")
     found = the("target", look(docs.database.url))
     assert found.level == "error"
-    assert "pgvector-sync remove docs and then, to embed every row anew: pgvector-sync apply" in (
-        found.advice or ""
-    )
+    assert "pgvector-sync remove docs, then pgvector-sync apply" in (found.advice or "")
     docs.remove()
     docs.pipeline()
     assert errors(look(docs.database.url)) == []
@@ -51,7 +49,7 @@ def test_a_target_of_another_type(docs: Synced) -> None:
     docs.run("TRUNCATE docs_embedding", "ALTER TABLE docs_embedding ALTER embedding TYPE halfvec(9)")
     found = the("target", look(docs.database.url))
     assert found.level == "error"
-    assert "holds halfvec(9), and the pipeline makes vector(8)" in found.seen
+    assert "expected vectors of type vector(8), got halfvec(9)" in found.seen
 
 
 def test_a_source_that_is_gone(docs: Synced) -> None:
@@ -89,7 +87,7 @@ def test_partitions(docs: Synced) -> None:
     docs.apply()
     assert the("capture", look(docs.database.url)).level == "ok"
     docs.run("DROP TABLE parts_2")
-    assert the("capture", look(docs.database.url)).level != "error", "old partitions go every month"
+    assert the("capture", look(docs.database.url)).level != "error", "old partitions are dropped every month"
     docs.apply()
     assert the("capture", look(docs.database.url)).level == "ok"
 
@@ -107,10 +105,10 @@ def test_states_and_dead_letters(docs: Synced) -> None:
         docs.runtime.database.retry_on_lock_conflict(lambda connection: pipelines.resume(connection, "docs"))
 
     docs.run(
-        "UPDATE pgvector_sync.pipeline SET state = 'misconfigured', reason = 'the key is refused', retry_at = now()"
+        "UPDATE pgvector_sync.pipeline SET state = 'misconfigured', reason = 'the key was rejected', retry_at = now()"
     )
     [error] = errors(look(docs.database.url))
-    assert error.seen.startswith("misconfigured: the key is refused")
+    assert error.seen.startswith("misconfigured: the key was rejected")
     assert "pgvector-sync resume docs" in (error.advice or "")
     resume()
     docs.run("UPDATE pgvector_sync.pipeline SET state = 'paused', reason = 'a rest'")
@@ -120,5 +118,5 @@ def test_states_and_dead_letters(docs: Synced) -> None:
     docs.settle()
     found = the("dead_letters", look(docs.database.url))
     assert found.level == "warning"
-    assert (found.seen, found.pipeline) == ("1 parked", "docs")
+    assert (found.seen, found.pipeline) == ("dead letters: 1", "docs")
     assert "pgvector-sync dead-letters list docs" in (found.advice or "")

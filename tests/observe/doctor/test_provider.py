@@ -49,7 +49,7 @@ def test_a_provider_that_fails(docs: Synced, fault: dict[str, Any], level: str) 
     found = the("provider", look(docs.database.url, offline=False))
     assert found.level == level
     assert found.advice
-    assert the("provider", look(docs.database.url)).level == "ok", "offline nothing is asked"
+    assert the("provider", look(docs.database.url)).level == "ok", "offline, the provider isn't called"
     docs.endpoint.heal()
     assert errors(look(docs.database.url, offline=False)) == []
     assert docs.paid() > before

@@ -17,7 +17,7 @@ from pgvector_sync.cli.console import complain, out, print_document
 from pgvector_sync.cli.environment import open_sync
 from pgvector_sync.client.documents import fields_of
 from pgvector_sync.client.results import Status
-from pgvector_sync.observe.status import START_ONE, PipelineStatus, nobody, nobody_works
+from pgvector_sync.observe.status import START_A_WORKER, PipelineStatus, lacks_workers, why_no_worker
 
 COUNTS = ("rows", "fresh", "to_backfill", "waiting", "in_flight", "dead")
 PipelineName = Annotated[str, typer.Argument(help="Its name.")]
@@ -76,8 +76,8 @@ def table(statuses: Sequence[PipelineStatus]) -> Group:
 
 def _workers(status: Status) -> Text:
     alive = status.workers
-    if nobody_works(status.pipelines, alive):
-        return Text(f"{nobody(alive)}, and rows wait; {START_ONE}", "bold red")
+    if lacks_workers(status.pipelines, alive):
+        return Text(f"{why_no_worker(alive)}, and rows wait; {START_A_WORKER}", "bold red")
     if not alive.alive:
         return Text("no worker is running")
     tick = alive.last_tick

@@ -256,7 +256,7 @@ class Sync(Opening):
         names: of pipelines.
         """
         with self._runtime() as runtime:
-            waiting.refuse_to_wait_for_paused(runtime, names)
+            waiting.require_not_paused(runtime, names)
 
     # -- dead letters --------------------------------------------------------------------------------------
 

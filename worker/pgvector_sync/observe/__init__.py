@@ -1,1 +1,1 @@
-"""What is the state of a pipeline, and what to do about it? `status`, `search`, `doctor`, waiting for a run."""
+"""Observing pipelines: `status`, `search`, `doctor`, and waiting for a run."""

@@ -1,4 +1,4 @@
-"""Search: embed the query, read the nearest rows, joined to the source so that what is gone is never shown."""
+"""Search: embed the query and read the nearest chunks, joined to the source so that deleted rows never show."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from pgvector_sync.store.shape import Shape
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One chunk near the query. `distance` is pgvector's for the pipeline's metric; nearer is smaller."""
+    """One chunk near the query. `distance` is pgvector's for the pipeline's metric: smaller is nearer."""
 
     key: Key
     chunk_no: int
     distance: float
     similarity: float
-    """Cosine: 1 - distance. L2: 1 / (1 + distance). Inner product: the product itself."""
+    """Larger is nearer. Cosine: 1 - distance. L2: 1 / (1 + distance). Inner product: the product itself."""
     text: str
 
 
 def similarity(metric: Metric, distance: float) -> float:
-    """Larger is nearer, whatever the metric. pgvector's `<#>` is the negative inner product."""
+    """Convert pgvector's distance so that larger is nearer. Its `<#>` is the negative inner product."""
     if metric is Metric.COSINE:
         return 1.0 - distance
     if metric is Metric.L2:
@@ -39,24 +39,27 @@ def similarity(metric: Metric, distance: float) -> float:
 
 
 def nearest(runtime: Runtime, name: str, query: str, *, k: int) -> list[Hit]:
-    """The `k` nearest chunks. Raises Refused for an unknown pipeline or a blank query, and ProviderError."""
+    """Return the `k` nearest chunks, nearest first.
+
+    Raises Refused for an unknown pipeline, a blank query or a slow search, and ProviderError.
+    """
     if not query.strip():
-        raise Refused("the query is blank", hint="say in words what to look for")
+        raise Refused("the query is blank", hint="pass the text to search for")
     with runtime.database.transaction(read_only=True) as connection:
         pipeline = pipelines.require_pipeline(connection, name)
         grants.require_sole_author(connection)
     embedder = runtime.embedder(pipeline.provider)
-    embedder.prepare(pipeline.spec)  # what a process does once isn't the provider's time
-    deadline = Deadline.after(runtime.settings.provider_timeout)
+    embedder.prepare(pipeline.spec)  # work done once per process doesn't count towards the provider's timeout
+    deadline = time.monotonic() + runtime.settings.provider_timeout.total_seconds()
     vector = embedder.embed([query], pipeline.spec, purpose=Purpose.QUERY, deadline=deadline).vectors[0]
     shape = Shape(pipeline, runtime.database.vector_schema)
     try:
-        found = _read(runtime, shape, vector, k)
+        neighbours = _read(runtime, shape, vector, k)
     except psycopg.errors.QueryCanceled:
         raise Refused(
-            f"the search of {name} took longer than {page_limit(runtime).total_seconds():g} s",
-            hint="build an index on its target (`pgvector-sync doctor` shows the statement); if a row's text is "
-            "slow, see PGVECTOR_SYNC_ROW_TIMEOUT in docs/configuration.md",
+            f"searching {name} took longer than {page_limit(runtime).total_seconds():g} s",
+            hint="build an index on its target (`pgvector-sync doctor` shows the statement); if the text "
+            "expression is slow, see PGVECTOR_SYNC_ROW_TIMEOUT in docs/configuration.md",
         ) from None
     return [
         Hit(
@@ -66,7 +69,7 @@ def nearest(runtime: Runtime, name: str, query: str, *, k: int) -> list[Hit]:
             similarity(pipeline.options.metric, near.distance),
             near.text,
         )
-        for near in found
+        for near in neighbours
     ]
 
 

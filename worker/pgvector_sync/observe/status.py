@@ -1,4 +1,4 @@
-"""`status`: how fresh every pipeline is, in under a second on a large table."""
+"""`status`: how fresh each pipeline is, in under a second even for large tables."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from pgvector_sync.store import coverage, grants, pipelines, status, workers
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.workers import Workers
 
-START_ONE = "start one: pgvector-sync worker (or, without Redis: pgvector-sync sync)"
+START_A_WORKER = "start a worker: pgvector-sync worker (or, without Redis: pgvector-sync sync)"
 
 COUNT_LIMIT_ROWS = 100_000
-"""Waiting rows are counted up to here; beyond, the figure is a lower bound and marked as an estimate."""
+"""Waiting rows are counted up to this limit; beyond it the number is a lower bound, marked as an estimate."""
 
 
 @dataclass(frozen=True)
 class PipelineStatus:
-    """How one pipeline stands; docs/status.md explains each field."""
+    """The status of one pipeline; docs/status.md explains each field."""
 
     name: str
     source: str
@@ -42,69 +42,73 @@ class PipelineStatus:
     rows_per_second: float
     saved_inputs: int
     stopped: bool
-    """Nothing is embedded until somebody repairs what `reason` says."""
+    """Whether nothing is embedded until the problem in `reason` is fixed."""
     estimated: tuple[str, ...]
-    """Which of these are estimates, by their names in `status --json`."""
+    """The fields that are estimates, by their names in `status --json`."""
 
     @property
     def settled(self) -> bool:
-        """Nothing waits, nothing is in flight, nothing is left to backfill: only dead letters may remain."""
+        """Whether nothing waits, is in flight or is left to backfill. Dead letters may remain."""
         return not (self.waiting or self.in_flight or self.to_backfill) and self.state is not State.BACKFILLING
 
 
 def read_status(
     database: Database, name: str | None = None, *, exact_text_limit: int | None = None
 ) -> list[PipelineStatus]:
-    """All pipelines, or one. With `exact_text_limit` (the worker's, in bytes) every row is read and counted."""
+    """Read the status of all pipelines, or of the named one.
+
+    exact_text_limit: count every row instead of estimating, with this text limit in bytes.
+    Raises Refused for an unknown pipeline, or if counting takes longer than the role's statement_timeout.
+    """
     with database.transaction(read_only=True) as connection:
         if name is not None:
             pipelines.require_pipeline(connection, name)
-        found = [_estimated(row) for row in status.pipelines(connection, name, limit=COUNT_LIMIT_ROWS)]
+        statuses = [_estimated(row) for row in status.pipelines(connection, name, limit=COUNT_LIMIT_ROWS)]
         if exact_text_limit is None:
-            return found
-        return [_exact(connection, database, each, exact_text_limit) for each in found]
+            return statuses
+        return [_exact(connection, database, each, exact_text_limit) for each in statuses]
 
 
 def read_workers(database: Database) -> Workers:
-    """Who works, whatever the pipelines."""
+    """Read how many workers are running."""
     with database.transaction(read_only=True) as connection:
         return workers.alive(connection)
 
 
-def nobody_works(statuses: Sequence[PipelineStatus], alive: Workers) -> bool:
-    """Whether rows wait that only a worker can embed, and none is there; a paused pipeline waits for a person."""
+def lacks_workers(statuses: Sequence[PipelineStatus], alive: Workers) -> bool:
+    """Whether rows wait for a worker and none is running. Rows of paused pipelines wait for `resume`."""
     return not alive.slots and any(not status.settled for status in statuses if status.state is not State.PAUSED)
 
 
-def nobody(alive: Workers) -> str:
-    """Why nothing is embedded, where no worker can."""
+def why_no_worker(alive: Workers) -> str:
+    """Say why no worker can embed anything."""
     return "no running worker serves the queues live and bulk" if alive.alive else "no worker is running"
 
 
 def settled(database: Database, name: str | None) -> bool:
-    """Whether nothing is left to do but dead letters."""
+    """Whether nothing is left to do except dead letters."""
     return all(status.settled for status in read_status(database, name))
 
 
 def nothing_to_wait_for(database: Database, name: str | None) -> bool:
-    """The same, but a pipeline that is paused or stopped doesn't count: only a person ends that."""
+    """Like `settled`, but ignores pipelines that are paused or stopped, since waiting doesn't change that."""
     statuses = read_status(database, name)
     return all(status.settled or status.stopped or status.state is State.PAUSED for status in statuses)
 
 
 def unfinished(status: PipelineStatus) -> list[str]:
-    """What is left undone, and why, for a person; [] where every row is as it should be."""
-    found = []
+    """Describe what isn't done, and why; [] if every row is up to date."""
+    remaining = []
     if status.dead:
-        found.append(
+        remaining.append(
             f"{status.name}: {status.dead:,} dead letters, see `pgvector-sync dead-letters list {status.name}`"
         )
     if not status.settled:
         why = f" ({status.state}: {status.reason})" if status.reason else f" ({status.state})"
-        found.append(
+        remaining.append(
             f"{status.name}: {status.waiting + status.in_flight + status.to_backfill:,} rows still wait{why}"
         )
-    return found
+    return remaining
 
 
 def _estimated(row: dict[str, Any]) -> PipelineStatus:
@@ -151,7 +155,7 @@ def _exact(
         raise Refused(
             f"counting the rows of {pipeline.name} took longer than the role's statement_timeout, or was "
             "cancelled",
-            hint="leave out --exact, or run it with a longer one: ALTER ROLE … SET statement_timeout = …",
+            hint="leave out --exact, or raise the limit: ALTER ROLE … SET statement_timeout = …",
         ) from None
     kept = tuple(name for name in estimated.estimated if name in ("waiting", "lag_seconds"))
     return replace(

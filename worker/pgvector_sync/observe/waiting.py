@@ -1,4 +1,4 @@
-"""Waiting for a run, and carrying it on meanwhile: a command that waits needs no worker for the walk itself."""
+"""Waiting for a run, and enqueueing its rows meanwhile, so that a waiting command only needs workers to embed."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.model import State
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Kind
-from pgvector_sync.observe.status import START_ONE, nobody, read_status, read_workers
+from pgvector_sync.observe.status import START_A_WORKER, read_status, read_workers, why_no_worker
 from pgvector_sync.runs.run import carry_out
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import pipelines, runs
 from pgvector_sync.store.runs import Run
 
-LOOK_EVERY = timedelta(milliseconds=200)
-WALK_FOR = timedelta(seconds=2)
-"""Between two looks: its pages grow from small ones each time."""
-SILENCE = timedelta(seconds=15)
-"""Without any progress for so long, something is in the way."""
-NOBODY = timedelta(seconds=3)
-"""The same where no worker is running: one that was just started has noted so by then."""
+POLL_EVERY = timedelta(milliseconds=200)
+ENQUEUE_FOR = timedelta(seconds=2)
+"""How long rows are enqueued between two polls. Pages start small each time and grow."""
+STALLED_AFTER = timedelta(seconds=15)
+"""A run without progress for this long counts as stalled."""
+STALLED_WITHOUT_WORKER_AFTER = timedelta(seconds=3)
+"""The same if no worker is running: long enough for a starting worker's first heartbeat."""
 
 
-def refuse_to_wait_for_paused(runtime: Runtime, names: Iterable[str]) -> None:
-    """Before anything is asked for. Raises Refused."""
+def require_not_paused(runtime: Runtime, names: Iterable[str]) -> None:
+    """Check this before requesting a run. Raises Refused for a pipeline that is paused or unknown."""
     with runtime.database.transaction(read_only=True) as connection:
         for name in names:
             if pipelines.require_pipeline(connection, name).state is State.PAUSED:
-                raise Refused(f"{name} is paused", hint=f"pgvector-sync resume {name}; nothing was asked for")
+                raise Refused(f"{name} is paused", hint=f"pgvector-sync resume {name}; nothing was requested")
 
 
 def wait_for(
@@ -42,60 +42,65 @@ def wait_for(
     timeout: timedelta | None = None,
     walk: bool = True,
 ) -> Run:
-    """The run, once it has ended. Workers embed what it enqueues: `on_silence` is told once if none does.
+    """Wait until the run has ended, and return it. Workers embed what it enqueues.
 
-    `walk`: its rows are enqueued here meanwhile. Raises TimeoutError after `timeout`.
+    on_progress: called after each poll.
+    on_silence: called once each time the run stalls.
+    walk: enqueue the run's rows in this process meanwhile.
+    Raises TimeoutError after `timeout`, and Refused for an unknown run.
     """
-    started = heard = time.monotonic()
-    last, silent = None, False
+    started = last_progress = time.monotonic()
+    last_counts, stalled = None, False
     while True:
         if walk:
-            carry_out(runtime, run_id, until=Deadline.after(WALK_FOR))
+            carry_out(runtime, run_id, until=Deadline.after(ENQUEUE_FOR))
         run = find_run(runtime, run_id)
         on_progress(run)
         if not run.running:
             return run
         if timeout is not None and time.monotonic() - started >= timeout.total_seconds():
             raise TimeoutError(f"run {run_id} is still {run.state} after {timeout.total_seconds():g} s")
-        now = (run.rows_seen, run.waiting)
-        if now != last:
-            heard, last, silent = time.monotonic(), now, False
-        elif not silent and _is_too_long(runtime, timedelta(seconds=time.monotonic() - heard)):
+        counts = (run.rows_seen, run.waiting)
+        if counts != last_counts:
+            last_progress, last_counts, stalled = time.monotonic(), counts, False
+        elif not stalled and _is_stalled(runtime, timedelta(seconds=time.monotonic() - last_progress)):
             on_silence(run)
-            silent = True
-        time.sleep(LOOK_EVERY.total_seconds())
+            stalled = True
+        time.sleep(POLL_EVERY.total_seconds())
 
 
-def _is_too_long(runtime: Runtime, silence: timedelta) -> bool:
-    return silence > SILENCE or (silence > NOBODY and not read_workers(runtime.database).slots)
+def _is_stalled(runtime: Runtime, silence: timedelta) -> bool:
+    return silence > STALLED_AFTER or (
+        silence > STALLED_WITHOUT_WORKER_AFTER and not read_workers(runtime.database).slots
+    )
 
 
 def what_holds_up(runtime: Runtime, run: Run) -> str:
-    """Why a run that waits makes no progress, and what to do."""
+    """Explain why the run makes no progress, and what to do."""
     name = run.pipeline
     with runtime.database.transaction(read_only=True) as connection:
-        earlier = [other.id for other in runs.list_runs(connection, pipeline=name) if _goes_first(other, run)]
+        earlier = [other.id for other in runs.list_runs(connection, pipeline=name) if _precedes(other, run)]
     [status] = read_status(runtime.database, name)
     if status.state is State.PAUSED:
         return f"{name} is paused: pgvector-sync resume {name}"
     if status.reason is not None:
         return f"{name}: {status.reason}"
     if earlier:
-        return f"run {min(earlier)} goes first: see `pgvector-sync runs show {min(earlier)}`"
+        return f"waiting for run {min(earlier)} to finish: see `pgvector-sync runs show {min(earlier)}`"
     alive = read_workers(runtime.database)
     if not alive.slots:
-        return f"{nobody(alive)}; {START_ONE}"
-    return "the workers that are running make no progress: see `pgvector-sync doctor`"
+        return f"{why_no_worker(alive)}; {START_A_WORKER}"
+    return "workers are running, but make no progress: see `pgvector-sync doctor`"
 
 
-def _goes_first(other: Run, run: Run) -> bool:
+def _precedes(other: Run, run: Run) -> bool:
     return run.kind is other.kind is Kind.REEMBED and other.running and other.id < run.id
 
 
 def find_run(runtime: Runtime, run_id: int) -> Run:
-    """Raises Refused where there is none."""
+    """Return the run. Raises Refused if it doesn't exist."""
     with runtime.database.transaction(read_only=True) as connection:
-        found = runs.list_runs(connection, run_id=run_id)
-    if not found:
-        raise Refused(f"there is no run {run_id}", hint="see `pgvector-sync runs list`")
-    return found[0]
+        matching = runs.list_runs(connection, run_id=run_id)
+    if not matching:
+        raise Refused(f"run {run_id} doesn't exist", hint="pgvector-sync runs list shows the known runs")
+    return matching[0]

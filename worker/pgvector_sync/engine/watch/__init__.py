@@ -15,7 +15,7 @@ from pgvector_sync.capture import triggers
 from pgvector_sync.database import LOCK_CONFLICT, OUTAGE, Connection, Database
 from pgvector_sync.engine.watch.problems import Problem, Verdict, judge
 from pgvector_sync.errors import DatabaseRefuses, Refused
-from pgvector_sync.model import Pipeline, State
+from pgvector_sync.model import State
 from pgvector_sync.model.request import Reconcile
 from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.store import locks, pipelines, watch
@@ -31,7 +31,7 @@ from pgvector_sync.telemetry.events.schema import (
     TriggersInstalled,
 )
 
-__all__ = ["Problem", "Verdict", "judge", "look_now", "note", "verdict_of", "verdicts"]
+__all__ = ["Problem", "Verdict", "judge", "look_now", "note", "verdicts"]
 
 REPAIR_LOCK_TIMEOUT = timedelta(milliseconds=200)
 """How long installing a trigger waits for writers of a source, which in turn wait behind it."""
@@ -76,11 +76,6 @@ def verdicts(connection: Connection) -> list[Verdict]:
         for facts in every
     }
     return judge(every, connection.info.server_version, refusing, untrusted)
-
-
-def verdict_of(connection: Connection, pipeline: Pipeline) -> Verdict | None:
-    """Return what is wrong with one pipeline now, or None while it is being removed."""
-    return next((verdict for verdict in verdicts(connection) if verdict.facts.id == pipeline.id), None)
 
 
 def note(connection: Connection, verdict: Verdict) -> bool:

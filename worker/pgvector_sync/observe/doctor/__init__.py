@@ -1,8 +1,8 @@
-"""`doctor`: checks everything that a pipeline needs, and says what to do. It changes nothing."""
+"""`doctor`: checks everything that a pipeline needs and says what to do. It changes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from pgvector_sync.model import Pipeline
@@ -24,6 +24,7 @@ from pgvector_sync.observe.doctor import (
     workers,
 )
 from pgvector_sync.observe.doctor.check import Check, Finding, Level, guarded, ok
+from pgvector_sync.observe.doctor.verdicts import Verdicts
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import open_runtime
 from pgvector_sync.settings import Settings
@@ -31,19 +32,19 @@ from pgvector_sync.store import pipelines
 
 __all__ = ["Check", "Level", "examine"]
 
-OF_THE_SERVER = {
+SERVER_CHECKS = {
     "postgres": server.version,
     "encoding": server.encoding,
     "pgvector": server.pgvector,
     "clock": server.clock,
     "timeouts": server.timeouts,
-    "pooler": pooler.between,
+    "pooler": pooler.mode,
     "role": grants.role,
     "grants": grants.own,
 }
-"""Need a connection only."""
-OF_THE_SCHEMA = {
-    "excess_grants": grants.too_much,
+"""Checks that only need a connection."""
+SCHEMA_CHECKS = {
+    "excess_grants": grants.excess,
     "outbox": backlog.outbox,
     "leases": backlog.leases,
     "vacuum": vacuum.hot_tables,
@@ -51,58 +52,66 @@ OF_THE_SCHEMA = {
     "workers": workers.alive,
     "beat": workers.beat,
 }
-"""Need our tables as well."""
-OF_A_PIPELINE = {
-    "source": tables.source,
-    "target": tables.target,
-    "capture": capture.triggers,
-    "state": pipeline.state,
-    "dead_letters": pipeline.dead_letters,
-    "drift": drift.last_seen,
-    "index": index.on_target,
-}
+"""Checks that also need our tables."""
+
+
+def _pipeline_checks(runtime: Runtime, *, offline: bool) -> dict[str, Callable[[Pipeline], Iterator[Finding]]]:
+    """The checks of one pipeline. What they share is looked up once per run of doctor."""
+    verdicts = Verdicts(runtime.database)
+    return {
+        "source": partial(tables.source, runtime, verdicts),
+        "target": partial(tables.target, runtime),
+        "capture": partial(capture.triggers, verdicts),
+        "state": partial(pipeline.state, runtime),
+        "dead_letters": partial(pipeline.dead_letters, runtime),
+        "drift": partial(drift.last_reconciliation, runtime),
+        "index": partial(index.on_target, runtime),
+        "provider": provider.Probe(runtime, offline=offline),
+    }
 
 
 def examine(settings: Settings, *, offline: bool = False) -> list[Check]:
-    """Every check that can be made. `offline`: no text is sent to a provider. Raises nothing."""
-    found = guarded("database", partial(connection.reach, settings))
-    if _sound(found):
+    """Run every check that is possible. Raises nothing.
+
+    offline: send no text to a provider.
+    """
+    checks = guarded("database", partial(connection.reach, settings))
+    if _sound(checks):
         with open_runtime(settings) as runtime:
-            found += _with_database(runtime, offline=offline)
-    found += guarded("environment", environment.variables)
-    found += guarded("redis", partial(messages.redis, settings))
-    found += guarded("broker", partial(messages.broker, settings))
-    found += guarded("relay", partial(workers.relay, settings))
-    return found
+            checks += _with_database(runtime, offline=offline)
+    checks += guarded("environment", environment.variables)
+    checks += guarded("redis", partial(messages.redis, settings))
+    checks += guarded("broker", partial(messages.broker, settings))
+    checks += guarded("relay", partial(workers.relay, settings))
+    return checks
 
 
 def _with_database(runtime: Runtime, *, offline: bool) -> list[Check]:
-    found: list[Check] = []
-    for name, look in OF_THE_SERVER.items():
-        found += guarded(name, partial(look, runtime))
-    # whatever needs our tables would only say again what is wrong with them
-    if not _sound([check for check in found if check.name == "grants"]):
-        return found
-    found += guarded("schema", partial(server.schema, runtime))
-    if not _sound([check for check in found if check.name == "schema"]):
-        return found
-    for name, look in OF_THE_SCHEMA.items():
-        found += guarded(name, partial(look, runtime))
+    checks: list[Check] = []
+    for name, look in SERVER_CHECKS.items():
+        checks += guarded(name, partial(look, runtime))
+    # checks that need our tables would only repeat what is wrong with them
+    if not _sound([check for check in checks if check.name == "grants"]):
+        return checks
+    checks += guarded("schema", partial(server.schema, runtime))
+    if not _sound([check for check in checks if check.name == "schema"]):
+        return checks
+    for name, look in SCHEMA_CHECKS.items():
+        checks += guarded(name, partial(look, runtime))
     declared: list[Pipeline] = []
-    found += guarded("pipelines", partial(_declared, runtime, declared))
-    probe = provider.Probe(runtime, offline=offline)
-    for one in declared:
-        for name, of_pipeline in OF_A_PIPELINE.items():
-            found += guarded(name, partial(of_pipeline, runtime, one), pipeline=one.name)
-        found += guarded("provider", partial(probe, one), pipeline=one.name)
-    return found
+    checks += guarded("pipelines", partial(_declared, runtime, declared))
+    of_pipeline = _pipeline_checks(runtime, offline=offline)
+    for each in declared:
+        for name, examine_pipeline in of_pipeline.items():
+            checks += guarded(name, partial(examine_pipeline, each), pipeline=each.name)
+    return checks
 
 
 def _declared(runtime: Runtime, declared: list[Pipeline]) -> Iterator[Finding]:
-    """Fills `declared`, which the checks of each pipeline go through."""
-    with runtime.database.transaction(read_only=True) as begun:
-        declared += pipelines.all_pipelines(begun)
-    names = ", ".join(one.name for one in declared)
+    """Append the known pipelines to `declared`, and report their names."""
+    with runtime.database.transaction(read_only=True) as opened:
+        declared += pipelines.all_pipelines(opened)
+    names = ", ".join(each.name for each in declared)
     yield ok(names or "none yet", None if declared else "write pgvector-sync.toml, then: pgvector-sync apply")
 
 

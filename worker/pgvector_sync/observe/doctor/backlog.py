@@ -1,4 +1,4 @@
-"""What waits: the oldest event of the outbox, and the leases."""
+"""Checks of waiting work: the age of the oldest outbox event, and expired leases."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pgvector_sync.store import leases as stored_leases
 from pgvector_sync.store.outbox import age as age_of_outbox
 
 OLD = timedelta(minutes=1)
-"""The relay moves an event in a tenth of a second."""
-WORKER = "pgvector-sync worker (or, without Redis: pgvector-sync sync)"
+"""The relay usually drains an event within 0.1 s."""
+START = "start a worker: pgvector-sync worker (or, without Redis: pgvector-sync sync)"
 
 
 def outbox(runtime: Runtime) -> Iterator[Finding]:
@@ -21,9 +21,9 @@ def outbox(runtime: Runtime) -> Iterator[Finding]:
     if age is None:
         yield ok("empty")
     elif age > OLD:
-        yield warning(f"its oldest event has waited for {_words(age)}: nobody drains it", f"start {WORKER}")
+        yield warning(f"the oldest event has waited {_words(age)} and isn't being drained", START)
     else:
-        yield ok(f"its oldest event has waited for {_words(age)}")
+        yield ok(f"the oldest event has waited {_words(age)}")
 
 
 def leases(runtime: Runtime) -> Iterator[Finding]:
@@ -32,8 +32,8 @@ def leases(runtime: Runtime) -> Iterator[Finding]:
     seen = f"{held.in_flight:,} rows are in flight"
     if held.abandoned:
         yield warning(
-            f"{seen}; {held.abandoned:,} leases ran out over {_words(OLD)} ago, and nobody takes the rows",
-            f"start {WORKER}; a paused pipeline keeps them until it is resumed",
+            f"{seen}; {held.abandoned:,} leases expired more than {_words(OLD)} ago and weren't taken over",
+            f"{START}; rows of a paused pipeline wait until it is resumed",
         )
     else:
         yield ok(seen)

@@ -1,4 +1,4 @@
-"""What a check says: how bad it is, what was seen, and what to do."""
+"""The result of a check: its level, what was seen, and what to do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pgvector_sync.errors import SyncError
 
 class Level(StrEnum):
     OK = "ok"
-    """Fine; advice that comes with it is a remark."""
+    """Nothing to do; advice, if any, is a remark."""
     WARNING = "warning"
     """It works, but not as well or as long as it could."""
     ERROR = "error"
@@ -28,7 +28,7 @@ class Finding:
     level: Level
     seen: str
     advice: str | None = None
-    """The statement or command that mends it."""
+    """The statement or command that fixes it."""
 
 
 def ok(seen: str, remark: str | None = None) -> Finding:
@@ -45,38 +45,40 @@ def error(seen: str, advice: str) -> Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One line of `doctor`, as `--json` prints it; see docs/doctor.md for the names."""
+    """One entry of `doctor --json`; docs/doctor.md lists the names."""
 
     name: str
     level: Level
     seen: str
     advice: str | None
     pipeline: str | None
-    """None: it concerns all of them."""
+    """None if the check isn't about one pipeline."""
 
 
 def guarded(name: str, look: Callable[[], Iterator[Finding]], *, pipeline: str | None = None) -> list[Check]:
-    """What `look` finds. A failure of its own is one more finding, so that it never hides the other checks."""
+    """Run one check. A failure of the check itself becomes an error entry, so that the other checks still run."""
     found: list[Finding] = []
     try:
         for finding in look():
-            found.append(finding)  # noqa: PERF402 - what was found before a failure counts
+            found.append(finding)  # noqa: PERF402 - findings before a failure are kept
     except SyncError as failure:
         found.append(error(str(failure), failure.hint or "see docs/doctor.md"))
     except psycopg.Error as failure:
         what, advice = explain(failure)
-        found.append(error(f"this could not be looked at: {what}", advice))
+        found.append(error(f"check failed: {what}", advice))
     except RedisError as failure:
         kind = type(failure).__name__
-        found.append(error(f"this could not be looked at ({kind})", "check REDIS_URL, and that the server runs"))
+        found.append(error(f"check failed ({kind})", "check REDIS_URL, and that the server is running"))
     except OSError as failure:
-        said = failure.strerror or type(failure).__name__
-        found.append(error(f"this could not be looked at: {said}", "look again; if it stays, see docs/doctor.md"))
+        reason = failure.strerror or type(failure).__name__
+        found.append(error(f"check failed: {reason}", "run doctor again; if it still fails, see docs/doctor.md"))
     except Exception as failure:  # noqa: BLE001 - a bug of ours in one check must not hide the others
-        found.append(error(f"this check failed itself ({type(failure).__name__})", "please report it as a bug"))
+        found.append(
+            error(f"check failed because of a bug in pgvector-sync ({type(failure).__name__})", "please report it")
+        )
     return [Check(name, finding.level, finding.seen, finding.advice, pipeline) for finding in found]
 
 
 def quoted(*name: str) -> str:
-    """A name as SQL writes it: `"public"."docs"`."""
+    """Return a name quoted for SQL: `"public"."docs"`."""
     return sql.Identifier(*name).as_string()

@@ -1,4 +1,4 @@
-"""What the last reconciliation of a pipeline has found, and whether the next is overdue."""
+"""The check `drift`: what a pipeline's last reconciliation found, and whether the next is overdue."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pgvector_sync.store import drift
 from pgvector_sync.store.drift import Drift
 
 OVERDUE = timedelta(days=7)
-"""Beyond what the schedule says."""
+"""A reconciliation this much later than scheduled is reported."""
 
 
-def last_seen(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
+def last_reconciliation(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
     with runtime.database.transaction(read_only=True) as connection:
         figures = drift.trend(connection, pipeline.name, limit=1)
     if not figures:
@@ -28,15 +28,16 @@ def last_seen(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
     counts = {kind.value: getattr(last, kind.value) for kind in Drift if getattr(last, kind.value)}
     when = f"{last.at:%Y-%m-%d %H:%M} UTC"
     if counts:
-        found = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items())
+        drifted = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items())
         yield warning(
-            f"on {when} {found} of {last.rows:,} rows had drifted",
-            f"pgvector-sync runs show {last.run_id} says what became of it; look again: "
+            f"drift on {when}: {drifted}, of {last.rows:,} rows",
+            f"pgvector-sync runs show {last.run_id} shows whether it was repaired; check again: "
             f"pgvector-sync reconcile {pipeline.name} --dry-run",
         )
     elif is_due(schedule, last.at, datetime.now(UTC) - OVERDUE):
         yield warning(
-            f"last compared on {when}", f"is a beat running? Now: pgvector-sync reconcile {pipeline.name}"
+            f"last compared on {when}, which is overdue",
+            f"check that beat is running, or compare now: pgvector-sync reconcile {pipeline.name}",
         )
     else:
-        yield ok(f"last compared on {when}, nothing had drifted")
+        yield ok(f"last compared on {when}: no drift")

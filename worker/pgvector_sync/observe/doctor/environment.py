@@ -1,4 +1,4 @@
-"""Variables that look like settings and are none."""
+"""The check `environment`: PGVECTOR_SYNC_ variables that aren't settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ def variables() -> Iterator[Finding]:
     unknown = unknown_variables()
     if unknown:
         yield warning(
-            f"unknown variables: {', '.join(unknown)}", "unset them, or see docs/configuration.md for the names"
+            f"unknown variables: {', '.join(unknown)}",
+            "unset or correct them; docs/configuration.md lists the names",
         )
     else:
         yield ok("every PGVECTOR_SYNC_ variable is a setting")

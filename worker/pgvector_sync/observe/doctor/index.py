@@ -1,4 +1,4 @@
-"""The indexes on a target."""
+"""The check `index`: the indexes of a target."""
 
 from __future__ import annotations
 
@@ -12,57 +12,57 @@ from pgvector_sync.store import target_table
 from pgvector_sync.store.catalog import find_relation
 from pgvector_sync.store.sizes import estimated_rows
 
-EXACT_UP_TO_ROWS = 50_000
-"""An exact scan of so many vectors takes some tens of milliseconds."""
-LARGEST = {VectorType.VECTOR: 2_000, VectorType.HALFVEC: 4_000}
-"""Dimensions that an HNSW index takes."""
+EXACT_SCAN_LIMIT_ROWS = 50_000
+"""An exact scan of this many vectors takes tens of milliseconds."""
+HNSW_LIMIT_DIMENSIONS = {VectorType.VECTOR: 2_000, VectorType.HALFVEC: 4_000}
+"""The most dimensions that an HNSW index supports, per type."""
 LEFT_OVER = re.compile(r"_cc(new|old)\d*$")
-"""What an interrupted REINDEX CONCURRENTLY leaves behind; the index itself still stands beside it."""
+"""Names that an interrupted REINDEX CONCURRENTLY leaves behind; the original index still exists."""
 OPERATOR_CLASS = {Metric.COSINE: "cosine", Metric.L2: "l2", Metric.INNER_PRODUCT: "ip"}
 
 
 def on_target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
-    """Nothing, where there is no target: the check `target` says so."""
+    """Yields nothing if the target is missing, which the check `target` reports."""
     with runtime.database.transaction(read_only=True) as connection:
         oid = find_relation(connection, pipeline.target_schema, pipeline.target_table)
         if oid is None:
             return
-        found = target_table.indexes(connection, oid)
+        indexes = target_table.indexes(connection, oid)
         rows = estimated_rows(connection, oid)
-    broken = [index for index in found if not index.valid and not index.building]
+    broken = [index for index in indexes if not index.valid and not index.building]
     for index in broken:
         name = quoted(index.schema, index.name)
         left_over = LEFT_OVER.search(index.name) is not None
         yield error(
-            f"index {index.name} is invalid: it costs writes, and no query uses it",
+            f"index {index.name} is invalid: it slows writes, and queries don't use it",
             f"DROP INDEX CONCURRENTLY {name};" if left_over else f"REINDEX INDEX CONCURRENTLY {name};",
         )
     options = pipeline.options
-    vector = [index for index in found if index.method in ("hnsw", "ivfflat") and index not in broken]
+    vector = [index for index in indexes if index.method in ("hnsw", "ivfflat") and index not in broken]
     family = f"{options.vector_type.value}_{OPERATOR_CLASS[options.metric]}_ops"
     usable = [index for index in vector if OPERATOR_CLASS[options.metric] in index.operator_class.split("_")]
     if vector and not usable:
         yield warning(
-            f"{vector[0].name} serves {vector[0].operator_class}; searches order by {options.metric.value}",
+            f"{vector[0].name} uses {vector[0].operator_class}, but the metric is {options.metric.value}",
             _build(runtime, pipeline, family),
         )
     elif usable:
         building = ", being built" if usable[0].building else ""
         yield ok(f"{usable[0].name} ({usable[0].method}, {usable[0].operator_class}{building})")
     elif not broken:
-        yield _none(runtime, pipeline, rows, family)
+        yield _without_index(runtime, pipeline, rows, family)
 
 
-def _none(runtime: Runtime, pipeline: Pipeline, rows: int, family: str) -> Finding:
+def _without_index(runtime: Runtime, pipeline: Pipeline, rows: int, family: str) -> Finding:
     options = pipeline.options
-    seen = f"no vector index; an exact scan reads about {rows:,} vectors"
-    if rows <= EXACT_UP_TO_ROWS:
+    seen = f"no vector index: each search scans about {rows:,} vectors"
+    if rows <= EXACT_SCAN_LIMIT_ROWS:
         return ok(seen)
-    if pipeline.spec.dimensions > LARGEST[options.vector_type]:
+    if pipeline.spec.dimensions > HNSW_LIMIT_DIMENSIONS[options.vector_type]:
         return ok(
             seen,
-            f"HNSW takes up to {LARGEST[options.vector_type]:,} dimensions of {options.vector_type.value}; "
-            'fewer dimensions or vector_type = "halfvec" would allow an index',
+            f"HNSW supports at most {HNSW_LIMIT_DIMENSIONS[options.vector_type]:,} dimensions of "
+            f'{options.vector_type.value}: use fewer dimensions, or vector_type = "halfvec"',
         )
     return ok(seen, _build(runtime, pipeline, family))
 

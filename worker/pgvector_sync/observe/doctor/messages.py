@@ -1,6 +1,6 @@
-"""Redis and the broker: there, and set up so that doorbells arrive.
+"""Checks that Redis and the broker answer and are configured to deliver doorbells.
 
-Whether Redis keeps its data over a restart is all the same: messages hold no state.
+Whether Redis persists its data doesn't matter: messages hold no state.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from pgvector_sync.redis_client import (
 )
 from pgvector_sync.settings import Settings
 
-ANSWER_WITHIN = timedelta(seconds=5)
-PORTS = {"amqp": 5672, "amqps": 5671, "pyamqp": 5672}
+TIMEOUT = timedelta(seconds=5)
+DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671, "pyamqp": 5672}
 
 
 def redis(settings: Settings) -> Iterator[Finding]:
     if settings.redis_url is None:
         yield warning(
-            "REDIS_URL is not set: `worker` and `beat` can't run here, `sync` can",
+            "REDIS_URL isn't set: only `sync` can run here, not `worker` or `beat`",
             "export REDIS_URL=redis://host:6379/0",
         )
         return
@@ -53,43 +53,42 @@ def redis(settings: Settings) -> Iterator[Finding]:
 
 
 def _transport(seen: str, url: str, variable: str) -> Finding:
-    found = exposed(url)
-    if found is None:
+    exposure = exposed(url)
+    if exposure is None:
         return ok(seen)
-    why, change = found
-    return warning(f"{seen}: {why}", f"{change} {variable}, where the server speaks TLS")
+    why, change = exposure
+    return warning(f"{seen}: {why}", f"{change} {variable}, if the server supports TLS")
 
 
 def _eviction(client: Redis) -> Iterator[Finding]:
     try:
         policy = client.info("memory").get("maxmemory_policy", "noeviction")
     except (NoPermissionError, ResponseError):
-        yield ok("its maxmemory-policy can't be read", "see that it is noeviction")
+        yield ok("maxmemory-policy can't be read", "make sure that it is noeviction")
         return
     if policy != "noeviction":
         yield warning(
-            f"maxmemory-policy is {policy}: short of memory, it throws doorbells away and changes wait longer",
-            "CONFIG SET maxmemory-policy noeviction (where the service is managed, in its parameters)",
+            f"maxmemory-policy is {policy}: under memory pressure doorbells are evicted, and changes wait longer",
+            "CONFIG SET maxmemory-policy noeviction (for a managed service, in its parameters)",
         )
 
 
 def _shared(client: Redis, settings: Settings) -> Iterator[Finding]:
-    """A relay holds its key only while it runs, so an idle neighbour isn't seen."""
+    """Detect another pgvector-sync in this Redis database. Its relay holds its key only while it runs."""
     own = None if settings.database_url is None else f"{settings.namespace()}:relay"
     others = {
         key for key in client.scan_iter(f"{settings.redis_prefix}pgvector-sync:*:relay", count=1000) if key != own
     }
     if others:
         yield warning(
-            "another pgvector-sync uses this Redis database: queues have the same names, so one's workers "
-            "take the other's messages (or its workers know this database by another DATABASE_URL)",
-            "give each a Redis database of its own (REDIS_URL=redis://host:6379/1), "
-            "or a PGVECTOR_SYNC_REDIS_PREFIX of its own",
+            "another pgvector-sync uses this Redis database (or this one with DATABASE_URL spelled differently): "
+            "their queues have the same names, so workers take each other's messages",
+            "give each its own Redis database (REDIS_URL=redis://host:6379/1) or PGVECTOR_SYNC_REDIS_PREFIX",
         )
 
 
 def broker(settings: Settings) -> Iterator[Finding]:
-    """Nothing but a connection: what speaks AMQP is Celery's to check."""
+    """Check the broker. Brokers other than Redis only get a TCP connection; Celery checks the protocol."""
     if settings.celery_broker_url is None:
         if settings.redis_url is not None:
             yield ok("REDIS_URL")
@@ -104,18 +103,20 @@ def broker(settings: Settings) -> Iterator[Finding]:
     try:
         require_whole_account(url)
         parts = urlsplit(url)
-        host, port = parts.hostname, parts.port or PORTS.get(parts.scheme)
+        host, port = parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme)
     except ValueError:
-        yield error("CELERY_BROKER_URL isn't a URL", f"expected one such as redis://host:6379/0, {ESCAPED}")
+        yield error(
+            "CELERY_BROKER_URL isn't a valid URL", f"expected a URL such as redis://host:6379/0, {ESCAPED}"
+        )
         return
     if host is None or port is None:
-        yield ok(f"a broker of the kind {parts.scheme or 'unknown'}, which is not looked at")
+        yield ok(f"not checked: a broker of type {parts.scheme or 'unknown'}")
         return
     try:
-        socket.create_connection((host, port), ANSWER_WITHIN.total_seconds()).close()
+        socket.create_connection((host, port), TIMEOUT.total_seconds()).close()
     except OSError as failure:
         yield error(
-            f"nothing answers at {host}:{port} ({type(failure).__name__})",
+            f"can't connect to {host}:{port} ({type(failure).__name__})",
             "start the broker, or correct CELERY_BROKER_URL",
         )
     else:
@@ -124,10 +125,13 @@ def broker(settings: Settings) -> Iterator[Finding]:
 
 @contextmanager
 def opened(url: str, variable: str) -> Iterator[tuple[Redis, str]]:
-    """A client, and how to call its server. Raises SyncError with what to do, and never shows the URL."""
+    """Open a client; yields it with its server's address to show.
+
+    Raises SyncError with a hint. Never shows the URL, which may hold a password.
+    """
     client = open_client(
         url,
-        timeout=ANSWER_WITHIN,
+        timeout=TIMEOUT,
         variable=variable,
         decode_responses=True,
         encoding_errors="replace",
@@ -138,14 +142,16 @@ def opened(url: str, variable: str) -> Iterator[tuple[Redis, str]]:
         with client:
             yield client, place
     except AuthenticationError:
-        raise Refused(f"{place} refuses the password", hint=f"correct user and password in {variable}") from None
+        raise Refused(
+            f"{place} rejected the password", hint=f"correct the user and password in {variable}"
+        ) from None
     except RedisTimeoutError:
         raise Refused(
-            f"{place} doesn't answer within {ANSWER_WITHIN.total_seconds():g} s",
-            hint=f"check the host in {variable}, and that firewall and security group let this machine in",
+            f"{place} didn't answer within {TIMEOUT.total_seconds():g} s",
+            hint=f"check the host in {variable}, and that firewalls and security groups allow this machine",
         ) from None
     except RedisError as failure:
         raise Refused(
-            f"{place} is out of reach ({type(failure).__name__})",
-            hint=f"start Redis or Valkey there, or correct {variable}",
+            f"can't connect to {place} ({type(failure).__name__})",
+            hint=f"start Redis or Valkey, or correct {variable}",
         ) from None

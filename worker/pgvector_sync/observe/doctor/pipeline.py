@@ -1,4 +1,4 @@
-"""What a pipeline says of itself: its state with the reason, its backfill, its dead letters."""
+"""Checks of a pipeline's state, with the reason, and of its dead letters."""
 
 from __future__ import annotations
 
@@ -13,34 +13,32 @@ from pgvector_sync.runtime import Runtime
 def state(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
     status = read_status(runtime.database, pipeline.name)[0]
     if pipeline.problem is not None and status.state is State.MISCONFIGURED:
-        return  # the checks of source, target and triggers say so, with what to do
-    because = f"{status.state.value}: {status.reason}" if status.reason else status.state.value
+        return  # reported by the checks `source`, `target` and `capture`, with what to do
+    description = f"{status.state.value}: {status.reason}" if status.reason else status.state.value
     waiting = f"; {status.waiting:,} rows wait"
     resume = f"pgvector-sync resume {pipeline.name}"
     match status.state:
         case State.MISCONFIGURED:
-            yield error(because + waiting, f"repair that, then: {resume}")
+            yield error(description + waiting, f"fix this, then: {resume}")
         case State.COOLING_DOWN:
-            at = f"{pipeline.retry_at:%H:%M:%S} UTC" if pipeline.retry_at else "its next probe"
-            yield warning(because + waiting, f"it tries again by itself at {at}; at once: {resume}")
+            at = f"{pipeline.retry_at:%H:%M:%S} UTC" if pipeline.retry_at else "the next probe"
+            yield warning(description + waiting, f"it is retried automatically at {at}; to retry now: {resume}")
         case State.PAUSED:
-            yield warning(because + waiting, f"when it may go on: {resume}")
+            yield warning(description + waiting, f"to resume it: {resume}")
         case State.REMOVING:
             yield warning("a removal was interrupted", f"pgvector-sync remove {pipeline.name}")
         case State.BACKFILLING:
-            yield ok(
-                f"backfilling: about {status.to_backfill:,} rows are still to be read, {status.waiting:,} wait"
-            )
+            yield ok(f"backfilling: about {status.to_backfill:,} rows left to read, {status.waiting:,} wait")
         case State.ACTIVE:
-            yield ok(because + (waiting if status.waiting else ", nothing waits"))
+            yield ok(description + (waiting if status.waiting else ", nothing waits"))
 
 
 def dead_letters(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
     dead = read_status(runtime.database, pipeline.name)[0].dead
     if dead:
         yield warning(
-            f"{dead:,} parked",
-            f"pgvector-sync dead-letters list {pipeline.name}; a row that changes is tried again by itself",
+            f"dead letters: {dead:,}",
+            f"pgvector-sync dead-letters list {pipeline.name}; a row is retried automatically once it changes",
         )
     else:
         yield ok("none")

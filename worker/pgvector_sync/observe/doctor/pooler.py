@@ -1,7 +1,7 @@
-"""Whether a pooler stands between, and whether it hands each transaction to another server process.
+"""The check `pooler`: whether connections go through a pooler, and in which mode.
 
-A server tells every client the number of its process when the session begins. A pooler has no process to name yet,
-and makes one up: so a number other than `pg_backend_pid()` is a pooler, of whatever brand.
+A server sends its process ID when a session begins. A pooler has no server process yet and sends an invented ID,
+so an ID other than `pg_backend_pid()` reveals a pooler of any brand.
 """
 
 from __future__ import annotations
@@ -14,26 +14,22 @@ from pgvector_sync.runtime import Runtime
 from pgvector_sync.store.server import process
 
 
-def between(runtime: Runtime) -> Iterator[Finding]:
-    """Either way is fine; what can't work (statement mode) fails in every other check."""
+def mode(runtime: Runtime) -> Iterator[Finding]:
+    """Report the mode. Session and transaction mode both work; statement mode fails the check `database`."""
     conninfo = runtime.settings.database()
     with connect(conninfo) as first, connect(conninfo) as second:
-        told = first.info.backend_pid
+        announced = first.info.backend_pid
         with begin(first, lock_timeout=runtime.settings.lock_timeout, read_only=True):
             own = process(first)
-        if own == told:
-            yield ok("none: a connection is a server process of its own")
+        if own == announced:
+            yield ok("none: each connection has its own server process")
             return
-        # the second session, in a transaction of its own, either gets the first one's process or keeps it from it
+        # In transaction mode the second session gets the first one's process, or the first gets another one next.
         with begin(second, lock_timeout=runtime.settings.lock_timeout, read_only=True):
             other = process(second)
             with begin(first, lock_timeout=runtime.settings.lock_timeout, read_only=True):
                 again = process(first)
     if own == other or own != again:
-        yield ok(
-            "a pooler in transaction mode, such as PgBouncer, which works: nothing of ours outlives a transaction"
-        )
+        yield ok("a pooler in transaction mode, such as PgBouncer; this works: no state outlives a transaction")
     else:
-        yield ok(
-            "a pooler, as it seems in session mode; transaction mode works as well, and needs fewer connections"
-        )
+        yield ok("a pooler, apparently in session mode; transaction mode also works, and needs fewer connections")

@@ -1,4 +1,4 @@
-"""The provider: whether this environment lets it be called, holds its key, and gets a vector of the right size."""
+"""The check `provider`: this environment allows the call, has the key, and gets a vector of the right size."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from pgvector_sync.runtime import Runtime
 
 
 class Probe:
-    """Embeds one short text for each provider and spec, however many pipelines share them."""
+    """Embeds one short text per provider and spec, even if several pipelines share them."""
 
     def __init__(self, runtime: Runtime, *, offline: bool) -> None:
         self._runtime = runtime
         self._offline = offline
-        self._known: dict[tuple[Provider, Spec], Finding] = {}
+        self._findings: dict[tuple[Provider, Spec], Finding] = {}
 
     def __call__(self, pipeline: Pipeline) -> Iterator[Finding]:
-        asked = (pipeline.provider, pipeline.spec)
-        if asked not in self._known:
-            self._known[asked] = self._ask(*asked)
-        yield self._known[asked]
+        pair = (pipeline.provider, pipeline.spec)
+        if pair not in self._findings:
+            self._findings[pair] = self._try(*pair)
+        yield self._findings[pair]
 
-    def _ask(self, provider: Provider, spec: Spec) -> Finding:
+    def _try(self, provider: Provider, spec: Spec) -> Finding:
         dialect = dialect_of(provider)
         label = f"{provider.name}, {spec.model}, {dialect.place(provider, self._runtime.settings)}"
         embedder = self._runtime.embedder(provider)
         try:
             embedder.prepare(spec)
             if dialect.remote and self._offline:
-                return ok(f"{label}: host allowed, key set; not called, since --offline")
+                return ok(f"{label}: host allowed, key set; not called because of --offline")
             started = time.monotonic()
             embedder.embed([PROBE_TEXT], spec, deadline=Deadline.after(self._runtime.settings.provider_timeout))
         except ProviderError as failure:
             setting = dialect.setting_of_place(provider, self._runtime.settings)
             return _finding(failure, f"{provider.name}, {spec.model}: {failure}", setting)
         took = (time.monotonic() - started) * 1000
-        return ok(f"{label}: a vector of {spec.dimensions} dimensions in {took:.0f} ms")
+        return ok(f"{label}: returned {spec.dimensions} dimensions in {took:.0f} ms")
 
 
 def _finding(failure: ProviderError, seen: str, setting: str) -> Finding:
-    """What to do differs from what a worker does: a worker waits, a person may look."""
+    """Return an error, or a warning if a worker would simply retry."""
     finding = warning if failure.expected else error
     return finding(seen, failure.hint or failure.advice.format(setting=setting))

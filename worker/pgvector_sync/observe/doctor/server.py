@@ -1,4 +1,4 @@
-"""The server: its version, encoding, extension, clock and time-outs, and our schema in it."""
+"""Checks of the server: version, encoding, pgvector, clock, timeouts, and the version of our schema."""
 
 from __future__ import annotations
 
@@ -24,63 +24,65 @@ def version(runtime: Runtime) -> Iterator[Finding]:
         seen = server.version(connection)
     label = f"PostgreSQL {seen.version}"
     if number < MINIMUM_POSTGRES:
-        yield error(f"{label} is too old", f"use PostgreSQL {MINIMUM_POSTGRES // 10000} or later")
+        yield error(f"{label} is too old", f"upgrade to PostgreSQL {MINIMUM_POSTGRES // 10000} or later")
     elif number < TOAST_CHUNK_ID_SINCE:
         yield ok(
             label,
-            "before PostgreSQL 17, an update of untracked columns reads long texts, to see that they are the same",
+            "before PostgreSQL 17, updates of untracked columns read long texts to see whether they changed",
         )
     else:
         yield ok(label)
     if seen.standby:
-        yield error("this is a standby, and workers write", "point DATABASE_URL to the primary")
+        yield error("this is a standby, but workers need to write", "point DATABASE_URL at the primary")
 
 
 def encoding(runtime: Runtime) -> Iterator[Finding]:
     with runtime.database.connection() as connection:
         name = connection.info.parameter_status("server_encoding") or "unknown"
-    mend = "dump it into a database made by CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+    advice = "dump it, and restore it into: CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
     if name == "SQL_ASCII":
-        yield error("the database is SQL_ASCII: its texts are bytes of no known encoding", mend)
+        yield error("the encoding is SQL_ASCII: texts are bytes of an unknown encoding", advice)
     elif name != "UTF8":
-        yield warning(f"the database is {name}; pgvector-sync is tested with UTF8", mend)
+        yield warning(f"the encoding is {name}; pgvector-sync is tested with UTF8 only", advice)
     else:
         yield ok(name)
 
 
 def pgvector(runtime: Runtime) -> Iterator[Finding]:
     with runtime.database.transaction(read_only=True) as connection:
-        found = server.pgvector(connection)
-    if found is None:
-        yield error("the extension vector is not installed in this database", "CREATE EXTENSION vector;")
+        installed = server.pgvector(connection)
+    if installed is None:
+        yield error("the extension vector isn't installed in this database", "CREATE EXTENSION vector;")
         return
-    number = tuple(int(part) for part in re.findall(r"\d+", found.version)[:2])
-    label = f"pgvector {found.version} in schema {found.schema}"
+    number = tuple(int(part) for part in re.findall(r"\d+", installed.version)[:2])
+    label = f"pgvector {installed.version} in schema {installed.schema}"
     if number < MINIMUM_PGVECTOR:
-        yield error(f"{label} is too old, 0.7 is needed", "ALTER EXTENSION vector UPDATE;")
+        yield error(f"{label} is too old: expected 0.7 or later", "ALTER EXTENSION vector UPDATE;")
     elif number < ITERATIVE_SCANS_SINCE:
         yield ok(
             label,
-            "from 0.8 on, an index scan goes on until enough rows pass `where`: ALTER EXTENSION vector UPDATE;",
+            "from 0.8 on, index scans continue until enough rows match `where`: ALTER EXTENSION vector UPDATE;",
         )
     else:
         yield ok(label)
-    if not found.usable:
+    if not installed.usable:
         yield error(
-            f"role {found.role} may not use schema {found.schema}, where pgvector lives",
-            f"GRANT USAGE ON SCHEMA {quoted(found.schema)} TO {quoted(found.role)};",
+            f"role {installed.role} lacks USAGE on schema {installed.schema}, where pgvector is installed",
+            f"GRANT USAGE ON SCHEMA {quoted(installed.schema)} TO {quoted(installed.role)};",
         )
 
 
 def clock(runtime: Runtime) -> Iterator[Finding]:
     with runtime.database.transaction(read_only=True) as connection:
-        before, ticks = datetime.now(UTC), time.monotonic()
+        ours, started = datetime.now(UTC), time.monotonic()
         theirs = server.clock(connection)
-        half = timedelta(seconds=(time.monotonic() - ticks) / 2)
-    apart = abs(theirs - (before + half))
-    seen = f"{apart.total_seconds():.2f} s between the database and this machine"
-    if apart > CLOCK_TOLERANCE + half:
-        yield ok(seen, "only the database's clock decides here, but times in logs won't match: set up NTP")
+        half = timedelta(seconds=(time.monotonic() - started) / 2)
+    offset = abs(theirs - (ours + half))
+    seen = f"{offset.total_seconds():.2f} s between the database and this machine"
+    if offset > CLOCK_TOLERANCE + half:
+        yield ok(
+            seen, "pgvector-sync only uses the database's clock, but timestamps in logs won't match: set up NTP"
+        )
     else:
         yield ok(seen)
 
@@ -89,16 +91,16 @@ def timeouts(runtime: Runtime) -> Iterator[Finding]:
     settings = runtime.settings
     with runtime.database.transaction(read_only=True) as connection:
         deadlock = server.deadlock_timeout(connection)
-    wrong = limits.problems(settings)
-    for problem in wrong:
+    problems = limits.problems(settings)
+    for problem in problems:
         yield error(str(problem), problem.hint or "see docs/configuration.md")
     if settings.lock_timeout * 2 > deadlock:
         yield warning(
-            f"a worker waits {_seconds(settings.lock_timeout)} for a lock, and Postgres looks for deadlocks after "
-            f"{_seconds(deadlock)}: the application's transaction could be the one that it cancels",
+            f"workers wait up to {_seconds(settings.lock_timeout)} for a lock, too close to the server's "
+            f"deadlock_timeout of {_seconds(deadlock)}: a deadlock could cancel the application's transaction",
             "set PGVECTOR_SYNC_LOCK_TIMEOUT to a tenth of the server's deadlock_timeout",
         )
-    elif not wrong:
+    elif not problems:
         yield ok(
             f"call {_seconds(settings.longest_call)} < batch {_seconds(settings.deadline)}, "
             f"lease {_seconds(settings.lease)}, renewed every {_seconds(settings.renew_every)}, "
@@ -107,11 +109,11 @@ def timeouts(runtime: Runtime) -> Iterator[Finding]:
 
 
 def schema(runtime: Runtime) -> Iterator[Finding]:
-    """Raises MigrationRefused."""
+    """Check the schema's version. Raises MigrationRefused if it isn't the newest."""
     with runtime.database.transaction(read_only=True) as connection:
         check_schema(connection)
         at = newest(connection)
-    yield ok(f"at {at}, this program's newest migration")
+    yield ok(f"at {at}, the newest migration")
 
 
 def _seconds(duration: timedelta) -> str:

@@ -1,4 +1,4 @@
-"""Whether vacuum keeps up with our hot tables, and what holds it back."""
+"""Checks that vacuum keeps up with outbox and work, and what holds it back."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pgvector_sync.store import vacuum
 from pgvector_sync.store.vacuum import VacuumHolder
 
 DEAD_TUPLES = 50_000
-"""Ten times what starts an autovacuum of these tables."""
-LONG = timedelta(minutes=5)
+"""Ten times the threshold at which autovacuum starts on these tables."""
+MAX_TRANSACTION_AGE = timedelta(minutes=5)
 OLD_XIDS = 1_000_000
-"""Transactions since a snapshot that nobody's clock dates: a standby's or a slot's."""
+"""A standby's or slot's snapshot has no time, so its age is counted in transactions."""
 
 
 def hot_tables(runtime: Runtime) -> Iterator[Finding]:
@@ -23,7 +23,7 @@ def hot_tables(runtime: Runtime) -> Iterator[Finding]:
         tables = vacuum.hot_tables(connection)
     if not switched_on:
         yield warning(
-            "autovacuum is off: outbox and work grow for ever",
+            "autovacuum is off: outbox and work grow without bound",
             "ALTER SYSTEM SET autovacuum = on; SELECT pg_reload_conf();",
         )
     bloated = [hot for hot in tables if hot.dead_tuples > DEAD_TUPLES]
@@ -39,18 +39,18 @@ def hot_tables(runtime: Runtime) -> Iterator[Finding]:
 
 def held_back(runtime: Runtime) -> Iterator[Finding]:
     with runtime.database.transaction(read_only=True) as connection:
-        holders = vacuum.holders(connection, long=LONG, old_xids=OLD_XIDS)
-        sees = vacuum.visibility(connection)
+        holders = vacuum.holders(connection, long=MAX_TRANSACTION_AGE, old_xids=OLD_XIDS)
+        visibility = vacuum.visibility(connection)
     for holder in holders:
         yield _holder(holder)
     if not holders:
         remark = (
             None
-            if sees.all_visible
-            else "this role sees its own sessions only; for the others: "
-            f"GRANT pg_read_all_stats TO {quoted(sees.role)};"
+            if visibility.all_visible
+            else "this role only sees its own sessions; to see all: "
+            f"GRANT pg_read_all_stats TO {quoted(visibility.role)};"
         )
-        yield ok(f"none is older than {LONG}", remark)
+        yield ok(f"no transaction is older than {MAX_TRANSACTION_AGE}", remark)
 
 
 def _holder(holder: VacuumHolder) -> Finding:
@@ -58,12 +58,12 @@ def _holder(holder: VacuumHolder) -> Finding:
     age = "" if holder.age is None else f", open for {timedelta(seconds=int(holder.age.total_seconds()))},"
     match holder.kind:
         case "session":
-            who = f"session {name} ({detail})"
-            mend = f"end it where it was begun, or: SELECT pg_terminate_backend({name});"
+            label = f"session {name} ({detail})"
+            fix = f"end it in its application, or: SELECT pg_terminate_backend({name});"
         case "prepared":
-            who = f"prepared transaction {name} of database {detail}"
-            mend = f"there: ROLLBACK PREPARED '{name.replace(chr(39), chr(39) * 2)}'; -- or COMMIT PREPARED"
+            label = f"prepared transaction {name} of database {detail}"
+            fix = f"run there: ROLLBACK PREPARED '{name.replace(chr(39), chr(39) * 2)}'; -- or COMMIT PREPARED"
         case _:
-            who = f"replication slot {name} ({detail})"
-            mend = f"start its consumer, or, if nobody needs it: SELECT pg_drop_replication_slot('{name}');"
-    return warning(f"{who}{age} holds back vacuum: dead rows of outbox and work pile up", mend)
+            label = f"replication slot {name} ({detail})"
+            fix = f"start its consumer, or, if it is no longer needed: SELECT pg_drop_replication_slot('{name}');"
+    return warning(f"{label}{age} holds back vacuum: dead tuples of outbox and work accumulate", fix)

@@ -1,4 +1,4 @@
-"""Whether anybody works: the relay that is elected, and the last tick of beat."""
+"""Checks that workers are running, a relay is elected, and beat ticks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import timedelta
 
 from pgvector_sync.observe.doctor.check import Finding, error, ok, warning
 from pgvector_sync.observe.doctor.messages import opened
-from pgvector_sync.observe.status import START_ONE, nobody, nobody_works, read_status, read_workers
+from pgvector_sync.observe.status import START_A_WORKER, lacks_workers, read_status, read_workers, why_no_worker
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import workers
@@ -17,13 +17,13 @@ SILENT = timedelta(minutes=1)
 
 
 def relay(settings: Settings) -> Iterator[Finding]:
-    """Nothing, without a Redis or a database: other checks say so."""
+    """Yields nothing without REDIS_URL or DATABASE_URL, which other checks report."""
     if settings.redis_url is None or settings.database_url is None:
         return
     with opened(settings.redis(), "REDIS_URL") as (client, _):
         elected = client.exists(f"{settings.namespace()}:relay")
     if elected:
-        yield ok("a worker runs, and polls the outbox")
+        yield ok("a worker polls the outbox")
     else:
         yield warning(
             "no worker with this DATABASE_URL and REDIS_URL polls the outbox",
@@ -32,16 +32,16 @@ def relay(settings: Settings) -> Iterator[Finding]:
 
 
 def alive(runtime: Runtime) -> Iterator[Finding]:
-    """By what workers note in the database."""
-    found, waiting = read_workers(runtime.database), read_status(runtime.database)
-    if found.slots:
-        yield ok(f"alive: {found.alive}, with {found.slots} slots")
+    """Check for running workers by their heartbeats in the database."""
+    running, statuses = read_workers(runtime.database), read_status(runtime.database)
+    if running.slots:
+        yield ok(f"alive: {running.alive}, with {running.slots} slots")
         return
-    ago = "" if found.last_seen is None else f"; the last was seen {_ago(found.last_seen)} ago"
-    if nobody_works(waiting, found):
-        yield error(f"{nobody(found)}, and rows wait{ago}", START_ONE)
+    ago = "" if running.last_seen is None else f"; last seen {_ago(running.last_seen)} ago"
+    if lacks_workers(statuses, running):
+        yield error(f"{why_no_worker(running)}, and rows wait{ago}", START_A_WORKER)
     else:
-        yield warning(f"{nobody(found)}{ago}", START_ONE)
+        yield warning(f"{why_no_worker(running)}{ago}", START_A_WORKER)
 
 
 def _ago(age: timedelta) -> timedelta:
@@ -49,17 +49,17 @@ def _ago(age: timedelta) -> timedelta:
 
 
 def beat(runtime: Runtime) -> Iterator[Finding]:
-    """Nothing, without a Redis: `sync` needs no beat."""
+    """Yields nothing without REDIS_URL, since `sync` doesn't need beat."""
     if runtime.settings.redis_url is None:
         return
     with runtime.database.transaction(read_only=True) as connection:
         age = workers.last_tick(connection)
     if age is None:
-        yield warning("beat has never ticked: the safety net is missing", "pgvector-sync beat")
+        yield warning("beat has never ticked: lost doorbells aren't made up for", "start it: pgvector-sync beat")
     elif age > SILENT:
         yield warning(
             f"the last tick was {_ago(age)} ago",
-            "pgvector-sync beat; its ticks need a worker to take them",
+            "check that `pgvector-sync beat` and a worker, which handles its ticks, are running",
         )
     else:
         yield ok(f"ticked {age.total_seconds():.0f} s ago")
