@@ -144,7 +144,7 @@ def test_a_backfill_enqueues_and_announces_only_rows_that_where_accepts(synced: 
     )
     synced.declare(where="note = '0'")
     [made] = synced.plan().pipelines
-    assert made.pays == f"embeds {ROWS // 6} rows with text-embedding-3-small"
+    assert made.backfill_words == f"embeds {ROWS // 6} rows with text-embedding-3-small"
     synced.apply()
     synced.sync()
     assert enqueued(synced) == (ROWS, ROWS // 6)

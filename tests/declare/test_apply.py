@@ -1,4 +1,4 @@
-"""`apply` as it is typed: what is refused before anything is touched, and what it says before it asks."""
+"""`apply` as typed: what is refused before anything changes, and what is shown before it asks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Typed = Callable[..., tuple[int, str, str]]
 
 
 def declared(folder: Path, text: str, **settings: object) -> list[str]:
-    """Warnings about a file. Raises ConfigError."""
+    """Return the warnings about a file. Raises ConfigError."""
     file = folder / "pgvector-sync.toml"
     file.write_text(text)
     return check_declared(load_config(file), Settings(_env_file=None, **{"openai_base_url": None, **settings}))
@@ -57,14 +57,14 @@ OPENAI = REMOTE.replace("[providers.mine]", '[providers.mine]\napi_key_env = "OP
         ),
     ],
 )
-def test_what_no_worker_could_do_is_refused_with_its_key(
+def test_what_can_work_in_no_environment_is_refused_with_its_key(
     tmp_path: Path, text: str, settings: dict[str, str], words: str
 ) -> None:
     with pytest.raises(ConfigError, match=re.escape(words)):
         declared(tmp_path, text, **settings)
 
 
-def test_all_of_it_is_said_at_once(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
     text = (
         LOCAL + "dimensions = 7\n" + REMOTE.format("http://ollama/v1").replace("pipelines.docs", "pipelines.more")
     )
@@ -124,7 +124,7 @@ def test_tokens_and_dollars_are_shown_before_it_asks(synced: Synced, typed: Type
     assert synced.names() == []
 
 
-def test_a_price_of_the_file_is_taken(synced: Synced, typed: Typed) -> None:
+def test_a_price_from_the_file_is_used(synced: Synced, typed: Typed) -> None:
     synced.run(DOCS, "INSERT INTO docs SELECT n, repeat('word ', 100) || n FROM generate_series(1, 200) n")
     synced.declare()
     synced.plan()
@@ -133,7 +133,7 @@ def test_a_price_of_the_file_is_taken(synced: Synced, typed: Typed) -> None:
     assert re.search(r"cost      [\d,]+ tokens, \$2\d\.\d\d\n", typed("apply", "--dry-run")[1])
 
 
-def test_a_changed_text_costs_what_is_not_stored(synced: Synced, typed: Typed) -> None:
+def test_a_changed_text_costs_only_what_is_not_stored(synced: Synced, typed: Typed) -> None:
     synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 20) n")
     synced.pipeline()
     synced.declare(text={"sql": "CASE WHEN id > 1 THEN body ELSE 'new' END"})
@@ -141,7 +141,7 @@ def test_a_changed_text_costs_what_is_not_stored(synced: Synced, typed: Typed) -
     assert "cost      1 tokens, $0.00" in typed("apply", "--dry-run")[1]
 
 
-def test_a_text_that_fails_on_a_row_keeps_nobody_from_applying(synced: Synced, typed: Typed) -> None:
+def test_a_text_that_fails_on_a_row_does_not_prevent_apply(synced: Synced, typed: Typed) -> None:
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'a', '0'), (2, 'b', '1')")
     synced.declare(text={"sql": "body || 1 / note::int"}, where="1 / note::int = 1")
     synced.plan()
@@ -150,9 +150,7 @@ def test_a_text_that_fails_on_a_row_keeps_nobody_from_applying(synced: Synced, t
     assert "applied" in out
 
 
-def test_a_table_too_large_to_be_counted_is_sampled_by_blocks(
-    synced: Synced, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_table_too_large_to_count_is_sampled_by_blocks(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
     synced.run(
         DOCS,
         "INSERT INTO docs SELECT n, repeat('word ', 1 + n % 40) || n FROM generate_series(1, 20000) n",
@@ -182,7 +180,7 @@ def test_an_estimate_needs_no_pipeline(synced: Synced, typed: Typed) -> None:
     assert "docs is only declared: estimated from pgvector-sync.toml" in err
     assert synced.names() == []
     code, _, err = typed("reembed", "more", "--estimate", "-f", "pgvector-sync.toml")
-    assert (code, "declares no pipeline more" in err) == (1, True)
+    assert (code, "doesn't declare pipeline more" in err) == (1, True)
     assert typed("reembed", "more", "--estimate")[0] == 1
     Path("keys").write_text("1\n2\n")
     assert "rows    2," in typed("reembed", "docs", "--estimate", "--keys", "keys")[1]
@@ -200,11 +198,11 @@ def test_an_estimate_of_a_change_that_is_not_applied(synced: Synced, typed: Type
     assert "which is not applied yet" in err
 
 
-def test_paying_again_is_asked_for_with_tokens_and_dollars(synced: Synced, typed: Typed) -> None:
+def test_paying_again_needs_a_confirmation_that_shows_tokens_and_dollars(synced: Synced, typed: Typed) -> None:
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one'), (2, 'two')")
     synced.pipeline()
     code, _, err = typed("reembed", "docs", "--force")
     assert code == 1
     assert "refusing without --yes: docs embeds 2 rows again at test: 2 tokens, $0.00" in " ".join(err.split())
-    assert typed("reembed", "docs")[0] == 0, "what costs nothing is not asked for"
+    assert typed("reembed", "docs")[0] == 0, "what costs nothing needs no confirmation"
     assert typed("reembed", "docs", "--force", "--yes")[0] == 0

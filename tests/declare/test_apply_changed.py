@@ -1,4 +1,4 @@
-"""`apply` as it is typed, where a table was changed under its pipelines: what it shows, asks and answers."""
+"""`apply` as typed, after a table of its pipelines was changed: what it shows, asks and does."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_key_that_cannot_be_carried_over_is_refused_with_the_way_out(docs: Syn
     docs.run("; ".join(["BEGIN", *TRIGGERS, "ALTER TABLE docs ALTER id TYPE text", "COMMIT"]))
     code, _, err = apply(typed, docs, "--check")
     assert code == 1
-    assert "was (id integer) and is (id text)" in " ".join(err.split())
+    assert "was (id integer) and is now (id text)" in " ".join(err.split())
     assert "pgvector-sync remove docs" in " ".join(err.split())
 
 

@@ -1,4 +1,4 @@
-"""What the plan shows, what apply does about it, and what is paid again."""
+"""What the plan shows, what apply does, and what is paid for again."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def changes(synced: Synced) -> dict[str, tuple[str, str]]:
     return {change.what: (change.before, change.after) for change in made.changes}
 
 
-def test_a_first_apply_fills_and_pays_for_each_different_text_once(synced: Synced):
+def test_a_first_apply_backfills_and_pays_once_per_distinct_text(synced: Synced):
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'same'), (2, 'same'), (3, 'other'), (4, NULL)")
     synced.declare()
     (made,) = synced.plan().pending
-    assert (made.matching, made.matching_exact, made.backfill, made.costs) == (4, True, True, True)
-    assert made.pays == "embeds 4 rows with text-embedding-3-small"
+    assert (made.matching, made.matching_exact, made.backfill, made.may_cost) == (4, True, True, True)
+    assert made.backfill_words == "embeds 4 rows with text-embedding-3-small"
     before = synced.paid()
     synced.apply()
     synced.sync()
@@ -42,7 +42,7 @@ def test_making_a_plan_changes_nothing(synced: Synced):
     assert synced.names() == []
 
 
-def test_applying_the_same_file_again_has_nothing_to_do(docs: Synced):
+def test_applying_the_same_file_again_does_nothing(docs: Synced):
     paid = docs.paid()
     assert docs.plan().empty
     docs.apply()
@@ -56,17 +56,17 @@ def test_a_changed_text_reads_every_row_again_and_pays_for_what_differs(docs: Sy
     docs.declare(text={"sql": "CASE id WHEN 1 THEN note ELSE body END"})
     assert list(changes(docs)) == ["text"]
     (made,) = docs.plan().pending
-    assert made.pays == "reads 3 rows again, and embeds those whose text differs"
+    assert made.backfill_words == "reads 3 rows again, and embeds those whose text differs"
     paid = docs.paid()
     docs.apply()
     docs.sync()
     assert docs.paid() == paid + 1
-    docs.run("UPDATE docs SET note = 'un' WHERE id = 1")  # tracked by now
+    docs.run("UPDATE docs SET note = 'un' WHERE id = 1")  # tracked since the change
     assert docs.events() == [[1]]
     docs.sync()
 
 
-def test_the_same_text_said_otherwise_costs_nothing(docs: Synced):
+def test_an_equivalent_expression_costs_nothing(docs: Synced):
     docs.declare(text={"sql": "body"})
     paid = docs.paid()
     docs.apply()
@@ -97,7 +97,7 @@ def test_a_changed_model_embeds_everything_again(docs: Synced):
     docs.declare(model="text-embedding-3-large")
     assert changes(docs) == {"model": ("text-embedding-3-small", "text-embedding-3-large")}
     (made,) = docs.plan().pending
-    assert made.pays == "embeds 3 rows with text-embedding-3-large"
+    assert made.backfill_words == "embeds 3 rows with text-embedding-3-large"
     paid = docs.paid()
     docs.apply()
     docs.sync()
@@ -105,7 +105,7 @@ def test_a_changed_model_embeds_everything_again(docs: Synced):
     assert docs.database.execute("SELECT DISTINCT model FROM docs_embedding") == [("text-embedding-3-large",)]
 
 
-def test_what_decides_no_vector_changes_without_a_backfill(docs: Synced):
+def test_an_option_that_affects_no_vector_changes_without_a_backfill(docs: Synced):
     docs.declare(batch_size=7, metric="l2")
     assert set(changes(docs)) == {"batch_size", "metric"}
     assert not docs.plan().pending[0].backfill
@@ -115,10 +115,10 @@ def test_what_decides_no_vector_changes_without_a_backfill(docs: Synced):
     assert docs.database.value("SELECT spec_version FROM pgvector_sync.pipeline") == 1
 
 
-def test_another_dimension_is_refused_while_the_target_is_filled(docs: Synced):
+def test_other_dimensions_are_refused_while_the_target_holds_vectors(docs: Synced):
     docs.declare(dimensions=2 * DIMENSIONS)
     with pytest.raises(
-        Refused, match=r"holds vector\(8\) vectors, which vector\(16\) would make unusable"
+        Refused, match=r"holds vector\(8\) vectors: changing it to vector\(16\) would discard them"
     ) as refused:
         docs.apply()
     assert "second pipeline" in refused.value.hint
@@ -129,7 +129,7 @@ def test_another_dimension_is_refused_while_the_target_is_filled(docs: Synced):
 
 
 @pytest.mark.parametrize("other", [{"dimensions": 16}, {"vector_type": "halfvec"}])
-def test_another_type_of_vector_is_done_while_the_target_is_empty(synced: Synced, other: dict[str, object]):
+def test_another_vector_type_is_applied_while_the_target_is_empty(synced: Synced, other: dict[str, object]):
     synced.run(DOCS)
     synced.pipeline()
     synced.declare(**other)
@@ -143,7 +143,7 @@ def test_another_type_of_vector_is_done_while_the_target_is_empty(synced: Synced
     assert set(synced.vectors()) == {(1,)}
 
 
-def test_a_backfill_interrupted_by_another_change_starts_anew_and_ends_right(docs: Synced):
+def test_a_backfill_interrupted_by_another_change_starts_again_and_ends_correctly(docs: Synced):
     docs.declare(text=["note"])
     docs.apply()
     docs.declare(text=["body", "note"])
@@ -171,7 +171,7 @@ def test_a_second_pipeline_has_a_target_named_after_it_and_keeps_it(docs: Synced
     targets = "SELECT name, target_table FROM pgvector_sync.pipeline ORDER BY name"
     assert docs.database.execute(targets) == [("docs", "docs_embedding"), ("notes", "docs_notes_embedding")]
     docs.declare("notes", text=["note"], target="elsewhere")
-    with pytest.raises(Refused, match=r"its target is public.docs_notes_embedding, and stays so"):
+    with pytest.raises(Refused, match=r"the target can't be changed: it is public.docs_notes_embedding"):
         docs.apply()
 
 
@@ -186,7 +186,7 @@ def test_an_unlisted_pipeline_keeps_capturing_what_replication_brings(synced: Sy
     assert enabled == [("A",)]
 
 
-def test_two_new_pipelines_on_one_source_in_one_apply_leave_nothing_to_do(synced: Synced):
+def test_two_new_pipelines_on_one_source_are_applied_at_once(synced: Synced):
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one', 'uno')")
     synced.declare("bodies")
     synced.declare("notes", text=["note"])
@@ -198,7 +198,7 @@ def test_two_new_pipelines_on_one_source_in_one_apply_leave_nothing_to_do(synced
 def test_a_source_whose_key_has_another_column_is_refused_with_the_way_out(docs: Synced):
     docs.run("ALTER TABLE docs DROP CONSTRAINT docs_pkey, ADD PRIMARY KEY (id, body)")
     with pytest.raises(
-        Refused, match=r"the key of public.docs was \(id bigint\) and is \(id bigint, body text\)"
+        Refused, match=r"the key of public.docs was \(id bigint\) and is now \(id bigint, body text\)"
     ) as refused:
         docs.apply()
     assert "pgvector-sync remove docs" in refused.value.hint

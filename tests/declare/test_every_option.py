@@ -22,16 +22,16 @@ Typed = Callable[..., tuple[int, str, str]]
 
 @dataclass(frozen=True)
 class Refused:
-    """What can't be changed: a value that would, and what the refusal says."""
+    """A value that can't be applied, and part of the refusal's message."""
 
     value: Any
     says: str
 
 
 PIPELINE: dict[str, Any] = {
-    "source": Refused("others", "its source is public.docs"),
+    "source": Refused("others", "the source can't be changed: it is public.docs"),
     "key": Refused(["note"], "the key of public.docs was (id bigint)"),
-    "target": Refused("elsewhere", "its target is public.docs_embedding"),
+    "target": Refused("elsewhere", "the target can't be changed: it is public.docs_embedding"),
     "text": ["body", "note"],
     "where": "id > 1",
     "provider": "other",
@@ -60,13 +60,13 @@ PROVIDER: dict[str, Any] = {
     "tokens_per_minute": 60_000_000,
     "send_dimensions": False,
     "encoding": "float",
-    "dialect": Refused("local", "the dialect local runs in the process and has none"),
+    "dialect": Refused("local", "not supported: the dialect local runs in the worker's process"),
 }
 ONLY_WHILE_EMPTY = {"dimensions", "vector_type"}
 
 
 class Declared:
-    """A file whose every option can be changed."""
+    """A file in which any option can be changed."""
 
     def __init__(self, synced: Synced, typed: Typed) -> None:
         self.synced, self._typed = synced, typed
@@ -100,7 +100,7 @@ class Declared:
         return self._typed("apply", "--file", str(self.synced.file), *options)
 
     def settled(self) -> None:
-        """`apply --check` finds no difference, and so it does after everything was embedded."""
+        """`apply --check` finds no difference, also after everything was embedded."""
         self._matches()
         self.synced.settle()
         self.synced.covered()
@@ -112,7 +112,7 @@ class Declared:
         assert "nothing to do: the database matches the file" in out
 
     def changes(self, name: str) -> None:
-        """The difference is shown under the option's name, and gone once it is applied."""
+        """The difference is shown under the option's name, and disappears once it is applied."""
         code, out, err = self.apply("--check")
         assert code == 1, f"the change of {name} is not seen: {out}{err}"
         assert name in out

@@ -1,4 +1,4 @@
-"""pgvector in a schema of its own, off the search path, as some hosts keep it."""
+"""pgvector in its own schema that isn't on the search_path, as on some managed services."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`pgvector-sync.toml` as a whole: what is read, and what is refused about it."""
+"""`pgvector-sync.toml` as a whole: what is read, and what is refused."""
 
 import re
 import tomllib
@@ -43,7 +43,7 @@ def test_the_minimal_example_is_complete(load):
     )
 
 
-def test_every_key_arrives(load):
+def test_every_key_is_read(load):
     loaded = load("""
         [providers.azure-eu]
         base_url = "https://embed.example.com:8443/v1/"
@@ -106,12 +106,12 @@ def test_two_pipelines_never_share_a_target(refusal, load):
     assert len(load(both.replace('"x"', '"y"')).pipelines) == 2
 
 
-def test_no_target_is_a_source(refusal):
+def test_a_source_can_not_be_a_target(refusal):
     text = pipeline(target='"books"') + pipeline(source='"public.books"').replace("articles]", "other]")
     assert "the source of other" in str(refusal(text))
 
 
-def test_all_problems_are_told_at_once(refusal):
+def test_all_problems_are_reported_at_once(refusal):
     error = refusal(pipeline(dimensions="0", metrik='"l2"') + "[providers.x]\nencoding = 'hex'\n")
     assert error.key == "providers.x.encoding"
     assert [line.split(": ")[1] for line in str(error).splitlines()] == [
@@ -125,7 +125,7 @@ def test_a_file_without_pipelines_is_refused(refusal):
     assert refusal("").key == "pipelines"
 
 
-def test_a_syntax_error_has_its_line(refusal):
+def test_a_syntax_error_is_reported_with_its_line(refusal):
     assert "line 2" in str(refusal("a = 1\nb = what\n"))
 
 
@@ -147,7 +147,7 @@ def test_files_that_cannot_be_read(tmp_path):
         load_config(latin)
 
 
-def test_a_byte_order_mark_does_no_harm(tmp_path):
+def test_a_byte_order_mark_is_ignored(tmp_path):
     path = tmp_path / "bom.toml"
     path.write_bytes(b"\xef\xbb\xbf" + MINIMAL.encode())
     assert load_config(path).pipelines
@@ -187,12 +187,12 @@ def test_whatever_the_file_holds_the_answer_is_a_config_or_a_config_error(docume
             assert error.key  # noqa: PT017
 
 
-def test_a_price_is_the_models(load):
+def test_a_price_belongs_to_a_model(load):
     loaded = load(pipeline() + "[prices]\nm = 0.5\nother = 1\n")
     assert loaded.pipelines["articles"].options.price == Decimal("0.5")
 
 
-def test_the_docs_have_every_key_of_the_file():
+def test_every_key_of_the_file_is_documented():
     assert sorted(rows("### `[providers.NAME]`")) == sorted(ProviderSection.model_fields)
     assert sorted(rows("### `[pipelines.NAME]`")) == sorted(PipelineSection.model_fields)
     assert sorted(rows("### `[pipelines.NAME.reconcile]`")) == sorted(ReconcileSection.model_fields)

@@ -1,4 +1,4 @@
-"""Installing triggers between writers: politely, and without losing what they wrote."""
+"""Installing triggers on a busy source, without blocking its writers or missing their changes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.waiting import eventually
 
 @contextmanager
 def in_the_background(synced: Synced, plan: Plan) -> Iterator[list[BaseException]]:
-    """Applies in a thread; the block's end waits for it."""
+    """Apply in a thread, and wait for it at the end of the block."""
     errors: list[BaseException] = []
 
     def work() -> None:
@@ -39,7 +39,7 @@ def in_the_background(synced: Synced, plan: Plan) -> Iterator[list[BaseException
         assert not thread.is_alive()
 
 
-def test_a_writers_long_transaction_is_waited_for_and_other_writers_get_through(synced: Synced):
+def test_apply_waits_for_a_long_transaction_without_blocking_other_writers(synced: Synced):
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
     synced.declare()
     plan = synced.plan()
@@ -47,14 +47,14 @@ def test_a_writers_long_transaction_is_waited_for_and_other_writers_get_through(
         slow.execute("INSERT INTO docs VALUES (2, 'committed just before the trigger')")
         with in_the_background(synced, plan) as errors:
             eventually(lambda: synced.said, what="it says that it waits")
-            assert "waiting for a gap between the writers of public.docs" in synced.said[0]
+            assert "waiting for a lock on public.docs" in synced.said[0]
             # writers queue behind a waiting CREATE TRIGGER, which gives up after DDL_LOCK_TIMEOUT: all of these get
             # through while the long transaction is still open
             with synced.database.connect() as writer:
                 writer.execute("SET lock_timeout = '10s'")
                 for number in range(10, 25):
                     writer.execute("INSERT INTO docs VALUES (%s, 'while it waits')", [number])
-            # and between two tries it really steps aside
+            # and between two tries no lock is requested
             eventually(lambda: not synced.database.waiting_for_locks(), what="nobody waits")
             assert synced.names() == []
             slow.commit()
@@ -65,7 +65,7 @@ def test_a_writers_long_transaction_is_waited_for_and_other_writers_get_through(
     assert len(synced.vectors()) == 17
 
 
-def test_a_writer_that_waited_behind_us_goes_on_when_we_step_aside(synced: Synced):
+def test_a_writer_queued_behind_apply_continues_once_apply_gives_up_its_lock(synced: Synced):
     synced.run(DOCS)
     synced.declare()
     plan = synced.plan()
@@ -83,7 +83,7 @@ def test_a_writer_that_waited_behind_us_goes_on_when_we_step_aside(synced: Synce
     assert len(synced.vectors()) == 2
 
 
-def test_rows_committed_while_the_trigger_waits_and_rows_after_it_are_all_found(synced: Synced):
+def test_rows_committed_before_and_after_the_trigger_is_installed_are_all_embedded(synced: Synced):
     synced.run(DOCS)
     synced.declare()
     plan = synced.plan()
@@ -112,14 +112,14 @@ def test_rows_committed_while_the_trigger_waits_and_rows_after_it_are_all_found(
     assert len(synced.vectors()) == len(written)
 
 
-def test_when_no_gap_comes_it_gives_up_leaves_nothing_and_says_what_to_do(synced: Synced, monkeypatch):
-    monkeypatch.setattr(gap_module, "DDL_PATIENCE", timedelta(seconds=0.3))
+def test_apply_gives_up_without_a_lock_and_says_what_to_do(synced: Synced, monkeypatch):
+    monkeypatch.setattr(gap_module, "DDL_TIMEOUT", timedelta(seconds=0.3))
     monkeypatch.setattr(gap_module, "DDL_LOCK_TIMEOUT", timedelta(milliseconds=50))
     synced.run(DOCS)
     synced.declare()
     with session(synced.database) as slow:
         slow.execute("INSERT INTO docs VALUES (1, 'one')")
-        with pytest.raises(Refused, match="no gap came between the writers") as refused:
+        with pytest.raises(Refused, match="no lock on") as refused:
             synced.apply()
         assert "pg_stat_activity" in refused.value.hint
         slow.commit()
@@ -129,9 +129,9 @@ def test_when_no_gap_comes_it_gives_up_leaves_nothing_and_says_what_to_do(synced
     synced.sync()
 
 
-def test_what_is_in_the_way_is_named_with_what_to_do(synced: Synced, monkeypatch):
+def test_the_holder_of_the_lock_is_named_with_what_to_do(synced: Synced, monkeypatch):
     synced.run(f"GRANT pg_read_all_stats TO {OWNER}")
-    monkeypatch.setattr(gap_module, "DDL_PATIENCE", timedelta(seconds=0.3))
+    monkeypatch.setattr(gap_module, "DDL_TIMEOUT", timedelta(seconds=0.3))
     monkeypatch.setattr(gap_module, "DDL_LOCK_TIMEOUT", timedelta(milliseconds=50))
     synced.run(DOCS)
     synced.declare()
@@ -140,15 +140,15 @@ def test_what_is_in_the_way_is_named_with_what_to_do(synced: Synced, monkeypatch
         pid = vacuum.info.backend_pid
         with pytest.raises(Refused) as refused:
             synced.apply()
-    assert f"in the way is pid {pid}, nightly, role postgres, idle in transaction for " in str(refused.value)
+    assert f"held by pid {pid}, nightly, role postgres, idle in transaction for " in str(refused.value)
     assert "with ShareUpdateExclusiveLock on public.docs" in str(refused.value)
     assert f"SELECT pg_terminate_backend({pid});" in refused.value.hint
     assert f"pid {pid}, nightly" in synced.said[0]
     synced.run(f"REVOKE pg_read_all_stats FROM {OWNER}")
 
 
-def test_a_prepared_transaction_in_the_way_is_named(synced: Synced, monkeypatch):
-    monkeypatch.setattr(gap_module, "DDL_PATIENCE", timedelta(seconds=0.3))
+def test_a_prepared_transaction_that_holds_the_lock_is_named(synced: Synced, monkeypatch):
+    monkeypatch.setattr(gap_module, "DDL_TIMEOUT", timedelta(seconds=0.3))
     monkeypatch.setattr(gap_module, "DDL_LOCK_TIMEOUT", timedelta(milliseconds=50))
     synced.run(DOCS)
     synced.declare()
@@ -164,8 +164,8 @@ def test_a_prepared_transaction_in_the_way_is_named(synced: Synced, monkeypatch)
     assert "ROLLBACK PREPARED 'forgotten'" in refused.value.hint
 
 
-def test_what_is_in_the_way_on_a_partition_is_named(synced: Synced, monkeypatch):
-    monkeypatch.setattr(gap_module, "DDL_PATIENCE", timedelta(seconds=0.3))
+def test_the_holder_of_a_lock_on_a_partition_is_named(synced: Synced, monkeypatch):
+    monkeypatch.setattr(gap_module, "DDL_TIMEOUT", timedelta(seconds=0.3))
     monkeypatch.setattr(gap_module, "DDL_LOCK_TIMEOUT", timedelta(milliseconds=50))
     synced.run(
         "CREATE TABLE docs (id int PRIMARY KEY, body text) PARTITION BY RANGE (id)",
@@ -180,7 +180,7 @@ def test_what_is_in_the_way_on_a_partition_is_named(synced: Synced, monkeypatch)
 
 @pytest.fixture
 def slow_autovacuum(synced: Synced) -> Iterator[Callable[[str], int]]:
-    """Has a real autovacuum worker work on a table for minutes; returns its pid. It yields to nobody for a second."""
+    """Has a real autovacuum worker work on a table for minutes; returns its pid. It isn't cancelled within the first second."""
     database = synced.database
     with database.server.connect() as server:
         server.execute("ALTER SYSTEM SET autovacuum_naptime = 1")
@@ -206,15 +206,15 @@ def slow_autovacuum(synced: Synced) -> Iterator[Callable[[str], int]]:
 
 
 @pytest.mark.slow
-def test_autovacuum_gives_way_to_apply_and_writers_wait_little_longer_than_for_it(
+def test_autovacuum_is_cancelled_for_apply_and_writers_wait_only_briefly(
     synced: Synced,
     slow_autovacuum: Callable[[str], int],
     role: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(gap_module, "DDL_PATIENCE", timedelta(seconds=20))
+    monkeypatch.setattr(gap_module, "DDL_TIMEOUT", timedelta(seconds=20))
     synced.run(DOCS, "INSERT INTO docs SELECT g, repeat('text ', 200) || g FROM generate_series(1, 5000) g")
-    # a role from which Postgres hides what autovacuum is
+    # a role that can't see which sessions are autovacuum
     owner = role(
         "owner", *OURS, "GRANT CREATE ON SCHEMA public TO {role}", "GRANT SELECT, TRIGGER ON docs TO {role}"
     )
@@ -241,10 +241,10 @@ def test_autovacuum_gives_way_to_apply_and_writers_wait_little_longer_than_for_i
         writer.join()
     assert f"autovacuum (pid {pid})" in synced.said[0]
     assert synced.plan().empty
-    assert max(waits) < 3  # 1.5 s, and what a busy machine adds
+    assert max(waits) < 3  # 1.5 s plus a margin for a busy machine
 
 
-def test_a_reader_does_not_hold_up_apply(synced: Synced):
+def test_a_reader_does_not_block_apply(synced: Synced):
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
     synced.declare()
     with session(synced.database) as reader:
@@ -254,21 +254,21 @@ def test_a_reader_does_not_hold_up_apply(synced: Synced):
     synced.sync()
 
 
-def test_removing_waits_for_a_gap_too(synced: Synced, monkeypatch):
+def test_remove_also_waits_for_the_lock(synced: Synced, monkeypatch):
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
     synced.pipeline()
-    monkeypatch.setattr(gap_module, "DDL_PATIENCE", timedelta(seconds=0.3))
+    monkeypatch.setattr(gap_module, "DDL_TIMEOUT", timedelta(seconds=0.3))
     monkeypatch.setattr(gap_module, "DDL_LOCK_TIMEOUT", timedelta(milliseconds=50))
     with session(synced.database) as slow:
         slow.execute("INSERT INTO docs VALUES (2, 'two')")
-        with pytest.raises(Refused, match="no gap came between the writers"):
+        with pytest.raises(Refused, match="no lock on"):
             synced.remove()
         slow.commit()
     synced.remove()
     assert synced.database.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == 0
 
 
-def test_two_applies_at_once_end_with_one_pipeline_and_a_reason_for_the_other(synced: Synced):
+def test_of_two_applies_at_once_one_is_refused_with_a_reason(synced: Synced):
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
     synced.declare()
     first, second = synced.plan(), synced.plan()

@@ -1,4 +1,4 @@
-"""Missing rights: each is refused with the statement that mends it, and the statement does."""
+"""Missing privileges: each is refused with the statement that grants it, and the statement works."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def prepared(synced: Synced, schema: str, table: str) -> None:
 
 
 @pytest.mark.parametrize("names", [("shop", "docs"), ('"The Shop"', '"select"')])
-def test_each_missing_grant_is_refused_with_the_statement_that_mends_it(
+def test_each_missing_grant_is_refused_with_the_statement_that_grants_it(
     synced: Synced, role: Callable[..., str], names: tuple[str, str]
 ):
     prepared(synced, *names)

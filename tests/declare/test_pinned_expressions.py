@@ -1,4 +1,4 @@
-"""Text and `where` mean to a worker what they mean to the application, whatever their search_paths are."""
+"""Text and `where` mean the same to workers and the application, even with different search_paths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIXED = "CASE i % 2 WHEN 0 THEN 'published' ELSE 'Published' END"
 def synced(
     database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Synced]:
-    """Extensions live in a schema of their own that is on the database's default search_path, as hosts have it."""
+    """Extensions have their own schema on the database's default search_path, as on managed services."""
     database.execute("CREATE SCHEMA extensions")
     database.execute(f"ALTER DATABASE {database.name} SET search_path = '$user', public, extensions")
     with with_endpoint.open_synced(database, shared, tmp_path, monkeypatch) as synced:
@@ -31,7 +31,7 @@ def synced(
 
 @pytest.fixture
 def articles(synced: Synced) -> Synced:
-    """A type that compares without regard to case, as citext does: it has its own `=`, in its own schema."""
+    """A case-insensitive type like citext, with its own `=` in its own schema."""
     synced.run(
         "CREATE FUNCTION extensions.same(text, text) RETURNS boolean LANGUAGE sql IMMUTABLE "
         "SET search_path = pg_catalog AS 'SELECT lower($1) = lower($2)'",
@@ -126,7 +126,7 @@ def test_a_function_whose_body_needs_the_default_search_path_is_refused_with_the
         "body || (id BETWEEN 3 AND 5)::text || (status IN ('a', 'published'))::text",
     ],
 )
-def test_what_is_pinned_gives_the_same_text(articles: Synced, expression: str) -> None:
+def test_a_pinned_expression_gives_the_same_text(articles: Synced, expression: str) -> None:
     articles.declare(text={"sql": expression})
     articles.apply()
     articles.sync()
@@ -137,7 +137,7 @@ def test_what_is_pinned_gives_the_same_text(articles: Synced, expression: str) -
 
 @pytest.fixture
 def public_only(synced: Synced) -> Synced:
-    """The usual search_path, and a function whose body finds another by it."""
+    """The default search_path, and a function whose body finds another function through it."""
     synced.run(
         f"ALTER DATABASE {synced.database.name} SET search_path = '$user', public",
         "CREATE FUNCTION public.inner_(t text) RETURNS text LANGUAGE sql IMMUTABLE RETURN upper(t)",

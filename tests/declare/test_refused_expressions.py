@@ -1,4 +1,4 @@
-"""Expressions whose result could change without the row changing, or that are none."""
+"""Expressions that aren't valid, or whose result could change without the row changing."""
 
 from __future__ import annotations
 
@@ -103,11 +103,11 @@ def test_a_text_that_reads_other_rows_of_the_source_is_refused(docs: Synced, exp
         ({"where": "count(*) > 1"}, "aggregate functions are not allowed"),
     ],
 )
-def test_what_is_no_expression_over_a_row_is_refused(docs: Synced, values: dict[str, object], reason: str):
+def test_an_invalid_expression_is_refused(docs: Synced, values: dict[str, object], reason: str):
     assert reason in str(refusal(docs, **values))
     assert docs.database.value("SELECT to_regclass('public.other') IS NOT NULL")
     assert docs.database.value("SELECT to_regclass('public.docs') IS NOT NULL")
 
 
-def test_a_refusal_names_the_columns_there_are(docs: Synced):
+def test_a_refusal_names_the_columns_that_exist(docs: Synced):
     assert refusal(docs, text={"sql": "boddy"}).hint == "its columns are id, body, note"

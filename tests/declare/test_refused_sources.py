@@ -1,4 +1,4 @@
-"""What can't be a source, said before anything is touched, with what to do about it."""
+"""What can't be a source: refused before anything changes, with what to do about it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from support.synced import DOCS, Synced
 
 
 def refusal(synced: Synced) -> Refused:
-    """The refusal of the declared file; nothing of ours is there afterwards."""
+    """Return the refusal of the declared file, after checking that nothing was created."""
     with pytest.raises(Refused) as refused:
         synced.apply()
     assert synced.names() == []
@@ -35,8 +35,8 @@ def refusal(synced: Synced) -> Refused:
         ("CREATE TABLE docs (id int NOT NULL, body text); CREATE UNIQUE INDEX ON docs (id) WHERE id > 0", "has no primary"),
         ("CREATE TABLE docs (id int NOT NULL, body text); CREATE UNIQUE INDEX ON docs (abs(id))", "has no primary"),
         ("CREATE TABLE docs (id int PRIMARY KEY, title text)", "has no column body"),
-        ("CREATE TABLE docs (chunk_no int PRIMARY KEY, body text)", "the name of a column of the target"),
-        ("CREATE TABLE docs_embedding (); CREATE TABLE docs (id int PRIMARY KEY, body text)", "is there already"),
+        ("CREATE TABLE docs (chunk_no int PRIMARY KEY, body text)", "named like a column of the target"),
+        ("CREATE TABLE docs_embedding (); CREATE TABLE docs (id int PRIMARY KEY, body text)", "already exists"),
         ("CREATE TABLE articles (id int)", "there is no table docs"),
     ],
 )  # fmt: skip
@@ -185,10 +185,10 @@ def test_a_target_name_that_is_too_long_is_refused_with_the_way_out(synced: Sync
 def test_a_target_name_that_is_taken_is_refused(synced: Synced, taken: str):
     synced.run(DOCS, taken)
     synced.declare(target="vectors")
-    assert "public.vectors is there already" in str(refusal(synced))
+    assert "public.vectors already exists" in str(refusal(synced))
 
 
-def test_a_target_in_a_schema_that_is_not_there_is_refused_with_the_statement(synced: Synced):
+def test_a_target_in_a_missing_schema_is_refused_with_the_statement_that_creates_it(synced: Synced):
     synced.run(DOCS)
     synced.declare(target='"My Vectors".docs')
     hint = refusal(synced).hint
@@ -197,7 +197,7 @@ def test_a_target_in_a_schema_that_is_not_there_is_refused_with_the_statement(sy
     synced.apply()
 
 
-def test_one_bad_pipeline_of_three_and_nothing_is_touched_and_every_reason_is_given(synced: Synced):
+def test_if_one_pipeline_is_refused_nothing_is_changed_and_every_reason_is_given(synced: Synced):
     synced.run(DOCS, "CREATE VIEW looks AS SELECT * FROM docs")
     synced.declare("good")
     synced.declare("bad", source="looks")

@@ -1,4 +1,4 @@
-"""A key whose columns are widened or renamed under existing pipelines, by the ways that people take, while they write."""
+"""A key whose columns are widened or renamed under existing pipelines, in the usual ways, during writes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def key_types(synced: Synced, table: str = "docs_embedding") -> list[tuple[str, 
 
 @contextmanager
 def writing(synced: Synced) -> Iterator[list[int]]:
-    """An application that inserts, updates and deletes all the time; the block's end stops it. None of it may fail."""
+    """Insert, update and delete continuously until the end of the block. No statement may fail."""
     stop, written, errors = threading.Event(), [], []
 
     def work() -> None:
@@ -101,7 +101,7 @@ def more_written(written: list[int]) -> None:
 
 def test_a_key_widened_with_the_triggers_dropped_is_carried_over_by_apply(docs: Synced):
     with pytest.raises(psycopg.errors.FeatureNotSupported), docs.database.connect() as connection:
-        connection.execute(WIDEN)  # Postgres refuses it while our trigger names the column
+        connection.execute(WIDEN)  # Postgres refuses this while our trigger names the column
     docs.run(*DROP_TRIGGERS, WIDEN)
     plan = docs.plan()
     (rekey,) = plan.rekeys
@@ -121,7 +121,7 @@ def test_a_key_widened_with_the_triggers_dropped_is_carried_over_by_apply(docs: 
     assert (5_000_000_000,) in docs.vectors()
 
 
-def test_what_changed_while_the_triggers_were_off_is_found_by_the_deep_look(docs: Synced):
+def test_changes_missed_while_the_triggers_were_off_are_found_by_the_deep_reconciliation(docs: Synced):
     docs.run(*DROP_TRIGGERS, WIDEN)
     docs.run("UPDATE docs SET body = 'unseen' WHERE id = 1", "DELETE FROM docs WHERE id = 2")
     docs.apply()
@@ -130,7 +130,7 @@ def test_what_changed_while_the_triggers_were_off_is_found_by_the_deep_look(docs
     docs.exact()
 
 
-def test_a_key_widened_by_its_triggers_being_dropped_while_the_application_writes(docs: Synced):
+def test_a_key_widened_with_the_triggers_dropped_while_the_application_writes(docs: Synced):
     with writing(docs) as written:
         more_written(written)
         docs.run("BEGIN; " + "; ".join([*DROP_TRIGGERS, WIDEN]) + "; COMMIT")
@@ -197,7 +197,7 @@ def test_every_widening_keeps_every_vector(synced: Synced, before: str, after: s
     assert synced.plan().empty
 
 
-def test_renamed_key_columns_are_carried_over_and_nothing_is_bought(synced: Synced):
+def test_renamed_key_columns_are_carried_over_without_a_call(synced: Synced):
     synced.run(
         "CREATE TABLE docs (tenant text, id int, body text, PRIMARY KEY (tenant, id))",
         "INSERT INTO docs SELECT 't' || g % 2, g, 'text ' || g FROM generate_series(1, 20) g",
@@ -217,7 +217,7 @@ def test_renamed_key_columns_are_carried_over_and_nothing_is_bought(synced: Sync
     assert synced.plan().empty
 
 
-def test_all_pipelines_of_the_source_follow_together_even_those_that_the_file_does_not_have(synced: Synced):
+def test_all_pipelines_of_the_source_are_changed_together_even_those_missing_from_the_file(synced: Synced):
     synced.run(INTEGER, ROWS)
     synced.declare("bodies")
     synced.declare("notes", text=["note"])
@@ -304,12 +304,12 @@ def test_a_targets_key_column_that_was_renamed_by_hand_is_renamed_back(docs: Syn
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ("ALTER TABLE docs ALTER id TYPE smallint", r"was \(id integer\) and is \(id smallint\)"),
-        ("ALTER TABLE docs ALTER id TYPE text", r"was \(id integer\) and is \(id text\)"),
-        ("ALTER TABLE docs ALTER id TYPE numeric", r"was \(id integer\) and is \(id numeric\)"),
+        ("ALTER TABLE docs ALTER id TYPE smallint", r"was \(id integer\) and is now \(id smallint\)"),
+        ("ALTER TABLE docs ALTER id TYPE text", r"was \(id integer\) and is now \(id text\)"),
+        ("ALTER TABLE docs ALTER id TYPE numeric", r"was \(id integer\) and is now \(id numeric\)"),
         (
             "ALTER TABLE docs DROP CONSTRAINT docs_pkey, ADD PRIMARY KEY (id, body)",
-            r"was \(id integer\) and is \(id integer, body text\)",
+            r"was \(id integer\) and is now \(id integer, body text\)",
         ),
     ],
 )
@@ -328,14 +328,14 @@ def test_columns_that_changed_places_are_refused(synced: Synced):
     )
     synced.pipeline()
     synced.run("ALTER TABLE docs DROP CONSTRAINT docs_pkey, ADD PRIMARY KEY (b, a)")
-    with pytest.raises(Refused, match=r"was \(a integer, b integer\) and is \(b integer, a integer\)"):
+    with pytest.raises(Refused, match=r"was \(a integer, b integer\) and is now \(b integer, a integer\)"):
         synced.plan()
 
 
 def test_another_column_beside_the_old_one_is_refused_and_the_way_out_keeps_the_vectors(docs: Synced):
     docs.run("ALTER TABLE docs ADD other bigint", "UPDATE docs SET other = id", *DROP_TRIGGERS)
     docs.run("ALTER TABLE docs ALTER other SET NOT NULL, DROP CONSTRAINT docs_pkey, ADD PRIMARY KEY (other)")
-    with pytest.raises(Refused, match="and id is still there") as refused:
+    with pytest.raises(Refused, match="but id still exists") as refused:
         docs.plan()
     assert "pgvector-sync remove docs --keep-vectors" in refused.value.hint
     paid = docs.paid()
@@ -348,7 +348,7 @@ def test_pipelines_that_declare_different_keys_of_one_source_are_refused(synced:
     synced.run("CREATE TABLE docs (id int PRIMARY KEY, slug text NOT NULL UNIQUE, body text)")
     synced.declare("one")
     synced.declare("two", key=["slug"])
-    with pytest.raises(Refused, match=r"its key of public.docs is \(slug\), and that of pipeline one \(id\)"):
+    with pytest.raises(Refused, match=r"its key of public.docs is \(slug\), but that of pipeline one is \(id\)"):
         synced.plan()
 
 

@@ -1,4 +1,4 @@
-"""Taking a pipeline off leaves no trace, or its vectors only."""
+"""Removing a pipeline removes everything it created, or keeps only its vectors."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_removing_works_whatever_became_of_source_and_target(synced: Synced, cha
     assert {name for (name,) in synced.database.execute(functions)} == {"enqueue", "is_key", "key_fault"}
 
 
-def test_removing_what_is_not_there_is_refused_with_what_is(synced: Synced):
+def test_removing_an_unknown_pipeline_is_refused_with_the_known_ones(synced: Synced):
     synced.run(DOCS)
     synced.pipeline()
     with pytest.raises(Refused, match="nope") as refused:

@@ -1,4 +1,4 @@
-"""Rows of every kind, from the backfill and from capture."""
+"""Unusual rows, from the backfill and from capture."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ def test_a_row_without_a_text_has_no_vector_and_costs_nothing(synced: Synced, bl
     assert synced.vectors() == {}
 
 
-def test_an_empty_table_is_filled_at_once(synced: Synced):
+def test_the_backfill_of_an_empty_table_ends_at_once(synced: Synced):
     synced.run(DOCS)
     synced.pipeline()
     assert synced.database.execute("SELECT state FROM pgvector_sync.run") == [("finished",)]
 
 
-def test_a_null_where_means_no(synced: Synced):
+def test_a_null_where_excludes_the_row(synced: Synced):
     synced.run("CREATE TABLE docs (id int PRIMARY KEY, body text, live boolean)")
     synced.run("INSERT INTO docs VALUES (1, 'one', NULL), (2, 'two', true)")
     synced.pipeline(where="live")

@@ -8,7 +8,7 @@ from pgvector_sync.model import Schedule
 from support.declared import pipeline
 
 
-def test_a_schedule_is_read_and_what_isnt_given_is_the_default(load):
+def test_a_schedule_is_read_with_defaults_for_missing_keys(load):
     text = (
         pipeline() + '[pipelines.articles.reconcile]\nevery = "6h"\ndeep_every = "off"\nwindow = "22:00-05:30"\n'
     )
@@ -39,5 +39,5 @@ def test_a_schedule_may_be_cron(load):
         ('cron = "0 3 * * *"\nevery = "1d"', "expected every or cron, got both"),
     ],
 )
-def test_a_schedule_that_is_none_is_refused(refusal, line, words):
+def test_an_invalid_schedule_is_refused(refusal, line, words):
     assert words in str(refusal(pipeline() + f"[pipelines.articles.reconcile]\n{line}\n"))

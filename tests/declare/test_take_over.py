@@ -1,4 +1,4 @@
-"""A target that `remove --keep-vectors` has left, or that was dropped by hand, and what the next apply does with it."""
+"""A target kept by `remove --keep-vectors` or dropped by hand, and what the next apply does about it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROWS = "INSERT INTO docs SELECT g, 'text ' || g FROM generate_series(1, 30) g"
 
 @pytest.fixture
 def kept(synced: Synced) -> Synced:
-    """A target of 30 vectors that no pipeline has any more."""
+    """A target of 30 vectors whose pipeline was removed."""
     synced.run(DOCS, ROWS)
     synced.pipeline()
     synced.remove(keep_vectors=True)
@@ -33,7 +33,7 @@ def test_a_kept_target_is_taken_over_and_nothing_is_bought_again(kept: Synced):
     assert kept.plan().empty
 
 
-def test_what_changed_meanwhile_is_bought_and_what_was_deleted_goes(kept: Synced):
+def test_rows_changed_meanwhile_are_embedded_and_vectors_of_deleted_rows_removed(kept: Synced):
     kept.run(
         "UPDATE docs SET body = 'changed' WHERE id = 1",
         "DELETE FROM docs WHERE id IN (2, 3)",
@@ -53,7 +53,7 @@ def test_what_changed_meanwhile_is_bought_and_what_was_deleted_goes(kept: Synced
     assert len(kept.vectors()) == 28
 
 
-def test_vectors_of_rows_that_where_no_longer_wants_go(kept: Synced):
+def test_vectors_of_rows_that_no_longer_match_where_are_removed(kept: Synced):
     kept.declare(where="id > 10")
     paid = kept.paid()
     kept.apply()
@@ -76,7 +76,7 @@ def test_a_target_may_be_taken_over_by_a_pipeline_of_another_name_and_of_a_renam
     (made,) = kept.plan().pending
     assert made.take_over is not None
     assert made.take_over.words == "takes over public.docs_embedding, 30 vectors of public.docs"
-    assert made.take_over.removes
+    assert made.take_over.removes_vectors
     paid = kept.paid()
     kept.apply()
     kept.sync()
@@ -85,7 +85,7 @@ def test_a_target_may_be_taken_over_by_a_pipeline_of_another_name_and_of_a_renam
     assert comment == "Embeddings of public.papers, kept by pgvector-sync (pipeline papers)"
 
 
-def test_a_kept_target_follows_a_key_that_was_widened_and_renamed_meanwhile(synced: Synced):
+def test_a_kept_target_gets_the_key_that_was_widened_and_renamed_meanwhile(synced: Synced):
     synced.run("CREATE TABLE docs (id int PRIMARY KEY, body text)", ROWS)
     synced.pipeline()
     synced.remove(keep_vectors=True)
@@ -110,7 +110,7 @@ def test_a_target_without_its_index_on_fingerprints_gets_one(kept: Synced):
     assert kept.database.value(indexes.replace("%", "%%")) == 1
 
 
-def test_columns_of_your_own_that_may_stay_empty_are_left_alone(kept: Synced):
+def test_nullable_columns_of_your_own_are_kept(kept: Synced):
     kept.run("ALTER TABLE docs_embedding ADD tenant int NOT NULL DEFAULT 1, ADD note text")
     kept.declare()
     kept.apply()
@@ -122,7 +122,7 @@ def test_columns_of_your_own_that_may_stay_empty_are_left_alone(kept: Synced):
     [
         (
             "COMMENT ON TABLE docs_embedding IS NULL",
-            "is there already, and is not a target that pgvector-sync has kept",
+            "already exists and isn't a target kept by pgvector-sync",
         ),
         ("ALTER TABLE docs_embedding DROP CONSTRAINT docs_embedding_pkey", r"its primary key is \(\), and not"),
         (
@@ -141,7 +141,7 @@ def test_columns_of_your_own_that_may_stay_empty_are_left_alone(kept: Synced):
         ),
         (
             "ALTER TABLE docs_embedding RENAME TO other; CREATE VIEW docs_embedding AS SELECT * FROM other",
-            "is there already",
+            "already exists",
         ),
     ],
 )
@@ -150,7 +150,7 @@ def test_what_does_not_fit_is_refused_with_what_differs(kept: Synced, change: st
     kept.declare()
     with pytest.raises(Refused, match=reason) as refused:
         kept.apply()
-    assert 'name another: target = "…" in [pipelines.docs]' in refused.value.hint
+    assert 'choose another name: target = "…" in [pipelines.docs]' in refused.value.hint
     assert kept.names() == []
 
 
@@ -177,8 +177,8 @@ def test_a_dropped_target_is_created_again_and_embedded_after_the_plan_has_said_
     synced.run("DROP TABLE docs_embedding")
     plan = synced.plan()
     (made,) = plan.pending
-    assert (plan.empty, made.recreate, made.costs) == (False, True, True)
-    assert made.pays == "embeds 30 rows with text-embedding-3-small"
+    assert (plan.empty, made.recreate, made.may_cost) == (False, True, True)
+    assert made.backfill_words == "embeds 30 rows with text-embedding-3-small"
     paid = synced.paid()
     synced.apply()
     synced.sync()
@@ -216,6 +216,6 @@ def test_a_target_whose_shape_no_longer_fits_its_pipeline_is_refused_with_what_d
     synced.run("ALTER TABLE docs_embedding ALTER embedding TYPE halfvec(8)")
     with pytest.raises(Refused, match=r"expected column embedding vector\(8\), got halfvec\(8\)") as refused:
         synced.plan()
-    assert "put back what was changed by hand" in refused.value.hint
+    assert "undo the manual change" in refused.value.hint
     synced.run("ALTER TABLE docs_embedding ALTER embedding TYPE vector(8)")
     assert synced.plan().empty

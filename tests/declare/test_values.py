@@ -1,4 +1,4 @@
-"""The values of the file: what is read, and what is refused with its place."""
+"""The values of the file: what is accepted, and what is refused with its key."""
 
 import pytest
 
@@ -25,7 +25,7 @@ def test_a_table_is_written_as_in_sql(load, written, parsed):
 @pytest.mark.parametrize(
     "written", ["", "a.b.c", "a.", ".a", "a b", '"a', "a;drop", "1a", '""', "x" * 64, '"\\u0000"', "a-b"]
 )
-def test_what_is_no_table_is_refused(refusal, written):
+def test_an_invalid_table_name_is_refused(refusal, written):
     quoted = '"' + written.replace('"', '\\"') + '"'
     assert refusal(pipeline(source=quoted)).key == "pipelines.articles.source"
 
@@ -45,17 +45,17 @@ def test_what_is_no_table_is_refused(refusal, written):
         ("vector_type", '"bit"', ["'vector' or 'halfvec'", '"bit"']),
         ("text", '"title"', ['["title", "body"]', '"title"']),
         ("text", "[]", ["list of column names"]),
-        ("text", '["a", "a"]', ["each column once"]),
+        ("text", '["a", "a"]', ["each column only once"]),
         ("text", '{ sql = "a", columns = ["a"] }', ["text.sql", "nothing else"]),
         ("text", '{ sql = " " }', ["an SQL expression"]),
         ("where", '" "', ["an SQL expression"]),
         ("key", "[1]", ["list of column names"]),
         ("capture_replicated", '"yes"', ["boolean", '"yes"']),
         ("provider", '"opnai"', ["one of local, openai", "'opnai'"]),
-        ("target", '"public.articles"', ["a table of its own", "the source of articles"]),
+        ("target", '"public.articles"', ["a table that nothing else uses", "the source of articles"]),
     ],
 )
-def test_a_wrong_value_is_refused_with_its_place(refusal, key, value, says):
+def test_a_wrong_value_is_refused_with_its_key(refusal, key, value, says):
     error = refusal(pipeline(**{key: value}))
     assert error.key == f"pipelines.articles.{key}"
     assert all(words in str(error) for words in says), str(error)
@@ -116,21 +116,21 @@ def test_a_secret_in_the_file_is_refused_and_not_repeated(refusal, text, place):
         *("OPENAI_BASE_URL", "PGVECTOR_SYNC_REDIS_PREFIX", "AWS_SECRET_ACCESS_KEY"),
     ],
 )
-def test_a_variable_that_holds_no_providers_key_is_refused_as_one(refusal, name):
+def test_a_variable_that_holds_another_secret_is_refused(refusal, name):
     error = refusal(f"[providers.openai]\napi_key_env = '{name}'")
     assert error.key == "providers.openai.api_key_env"
-    assert f"{name} holds something else, and is never sent" in str(error)
+    assert f"{name} holds something else and is never sent" in str(error)
 
 
 @pytest.mark.parametrize("url", ["ftp://host", "host/v1", "https://", "https:///v1", "https://h o", "https://h#f"])
-def test_what_is_no_endpoint_is_refused(refusal, url):
+def test_an_invalid_endpoint_is_refused(refusal, url):
     assert refusal(f"[providers.openai]\nbase_url = '{url}'").key == "providers.openai.base_url"
 
 
 @pytest.mark.parametrize("key", ["base_url = 'http://localhost'", "api_key_env = 'KEY'"])
 def test_local_has_no_endpoint(refusal, key):
     error = refusal(f"[providers.local]\n{key}\n" + pipeline())
-    assert "runs in the process" in str(error)
+    assert "runs in the worker's process" in str(error)
 
 
 def test_a_provider_of_any_name_may_be_local(load):
@@ -142,7 +142,7 @@ def test_a_provider_of_any_name_may_be_local(load):
     )
 
 
-def test_a_built_in_provider_of_another_dialect_has_none_of_its_defaults(load):
+def test_a_built_in_provider_with_another_dialect_loses_its_defaults(load):
     loaded = load("[providers.openai]\ndialect = 'local'\n" + pipeline())
     assert loaded.providers == {"openai": Provider("openai", dialect="local")}
     loaded = load(
@@ -152,7 +152,7 @@ def test_a_built_in_provider_of_another_dialect_has_none_of_its_defaults(load):
 
 
 @pytest.mark.parametrize("dialect", ["'opemai'", "''", "'sk-proj-Zq81hT0vBnM4xW7c'"])
-def test_an_unknown_dialect_is_refused_with_those_that_there_are(refusal, dialect):
+def test_an_unknown_dialect_is_refused_with_the_known_ones(refusal, dialect):
     error = refusal(f"[providers.openai]\ndialect = {dialect}\n" + pipeline())
     assert error.key == "providers.openai.dialect"
     assert "expected one of local, openai" in str(error)

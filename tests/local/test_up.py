@@ -156,7 +156,7 @@ def test_a_wrong_file_starts_nothing(project: Path, processes: Processes) -> Non
     (project / "pgvector-sync.toml").write_text(CONFIG.replace("text =", "texts ="))
     up = processes.command("up")
     assert_stopped(project, up, exit_code=2)
-    assert "pgvector-sync.toml: pipelines.docs.text: expected, but not given" in up.printed
+    assert "pgvector-sync.toml: pipelines.docs.text: expected a value, but the key is missing" in up.printed
     assert not (project / ".pgvector-sync").exists()
 
 

@@ -223,7 +223,7 @@ def test_a_workers_role_cant_stop_a_pipeline_by_trying_to_remove_it(docs: Synced
 def test_doctor_advises_no_monitor_to_get_a_workers_rights(docs: Synced) -> None:
     found = look(docs.database.url_as(MONITOR))
     assert [check for check in errors(found) if "GRANT" in (check.advice or "")] == []
-    assert "as a monitor does" in the("grants", found).seen
+    assert "like a monitor" in the("grants", found).seen
     assert {"source", "target", "capture"} <= {check.name for check in found if check.level == "ok"}
 
 

@@ -85,7 +85,7 @@ def _details(made: PipelinePlan, target: str, estimates: Estimates) -> Iterator[
     if made.missing_triggers:
         yield "triggers", f"on {made.source.label}, for {', '.join(made.capture.tracked)}"
     if made.backfill:
-        yield "backfill", made.pays
+        yield "backfill", made.backfill_words
     if made.name in estimates:
         yield "cost", in_short(estimates[made.name])
     if any(change.what == "model" for change in made.changes):
@@ -94,16 +94,19 @@ def _details(made: PipelinePlan, target: str, estimates: Estimates) -> Iterator[
 
 def confirm(plan: Plan, estimates: Estimates, *, yes: bool, prune: bool = False) -> None:
     """Asks before what costs or removes. Raises Refused without a terminal, and where the answer is no."""
-    costly = [made for made in plan.pending if made.costs]
+    costly = [made for made in plan.pending if made.may_cost]
     removed = plan.unlisted if prune else []
-    orphaning = [made.take_over for made in plan.pending if made.take_over is not None and made.take_over.removes]
+    orphaning = [
+        made.take_over for made in plan.pending if made.take_over is not None and made.take_over.removes_vectors
+    ]
     if yes or not (costly or removed or orphaning or any(rekey.words for rekey in plan.rekeys)):
         return
     what = [f"{rekey.source.label}: key {', '.join(rekey.words)}" for rekey in plan.rekeys if rekey.words]
     what += [target.words for rekey in plan.rekeys for target in rekey.targets if target.rewritten]
     what += [taken.words for taken in orphaning]
     what += [
-        f"{made.name} {made.pays} at {made.provider.name}: {in_short(estimates[made.name])}" for made in costly
+        f"{made.name} {made.backfill_words} at {made.provider.name}: {in_short(estimates[made.name])}"
+        for made in costly
     ]
     what += [f"{name} and its vectors are removed" for name in removed]
     ask("; ".join(what))

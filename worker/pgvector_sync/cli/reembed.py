@@ -86,7 +86,7 @@ def reembed(
 
 def _estimate(pipeline: str, request: Reembed, keys: str | None, file: Path | None) -> Estimate:
     with environment.runtime() as runtime:
-        made = planned.as_declared(runtime.database, pipeline, file, usual=CONFIG_FILE)
+        made = planned.as_declared(runtime.database, pipeline, file, default_file=CONFIG_FILE)
         if made is not None:
             _say_declared(made, file or CONFIG_FILE)
             listed = None if keys is None else list(dict.fromkeys(read_keys(keys, made.source.key)))

@@ -1,1 +1,1 @@
-"""How is the database made to match `pgvector-sync.toml`? The file, its plan, `apply` and `remove`."""
+"""Making the database match `pgvector-sync.toml`: the file, the plan, `apply` and `remove`."""

@@ -1,4 +1,4 @@
-"""What differs between a pipeline of the file and the one that is stored, and what can't be changed."""
+"""The differences between a pipeline in the file and in the database, and the changes that are refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pgvector_sync.store.probe import Expressions
 
 @dataclass(frozen=True)
 class Change:
-    """One option that differs between file and database, in words for a person."""
+    """One option that differs between file and database, with both values as text to show."""
 
     what: str
     before: str
@@ -27,7 +27,7 @@ class Change:
 
 
 def differences(before: Options, after: Options) -> list[Change]:
-    """Every option whose value has changed."""
+    """List the options whose values differ."""
     pairs = [(option, getattr(before, name), getattr(after, name)) for name, option in OPTIONS.items()]
     return [Change(option.name, option.shown(old), option.shown(new)) for option, old, new in pairs if old != new]
 
@@ -37,19 +37,19 @@ def changes_of(
     existing: Pipeline,
     wanted: PipelineConfig,
     source: Source,
-    meant: Expressions,
+    expressions: Expressions,
     *,
     target_exists: bool,
 ) -> tuple[Change, ...]:
-    """The differences. Raises Refused for what can't be changed."""
+    """List what differs. Raises Refused for a change that isn't possible."""
     if existing.source.label != source.label:
         raise Refused(
-            f"its source is {existing.source.label}",
-            hint=f"pgvector-sync remove {wanted.name} --keep-vectors, then apply, with "
-            f'target = "{existing.target_label}": the vectors that still fit are taken over',
+            f"the source can't be changed: it is {existing.source.label}",
+            hint=f"pgvector-sync remove {wanted.name} --keep-vectors, then apply with "
+            f'target = "{existing.target_label}": vectors that still fit are taken over',
         )
     changes = differences(existing.options, wanted.options)
-    changes += _meant_differently(connection, existing, wanted.options, source, meant)
+    changes += _resolved_differently(connection, existing, wanted.options, source, expressions)
     if target_exists and any(change.effect & Effect.RETYPES for change in changes):
         _require_empty_target(connection, existing, wanted)
     return tuple(changes)
@@ -58,22 +58,22 @@ def changes_of(
 def _require_empty_target(connection: Connection, existing: Pipeline, wanted: PipelineConfig) -> None:
     if target_table.filled(connection, (existing.target_schema, existing.target_table)):
         raise Refused(
-            f"{existing.target_label} holds {existing.options.column_type} vectors, "
-            f"which {wanted.options.column_type} would make unusable",
-            hint="declare a second pipeline with the new dimensions, switch your queries to its target when "
-            f"`status` says it is fresh, then `pgvector-sync remove {wanted.name}`",
+            f"{existing.target_label} holds {existing.options.column_type} vectors: "
+            f"changing it to {wanted.options.column_type} would discard them",
+            hint="declare a second pipeline with the new dimensions or type, switch your queries to its target "
+            f"once `status` shows it as fresh, then run `pgvector-sync remove {wanted.name}`",
         )
 
 
-def _meant_differently(
-    connection: Connection, existing: Pipeline, wanted: Options, source: Source, meant: Expressions
+def _resolved_differently(
+    connection: Connection, existing: Pipeline, wanted: Options, source: Source, expressions: Expressions
 ) -> list[Change]:
-    """The same spelling that is resolved in another way by now: the search_path has changed, say."""
+    """Find expressions spelled as before that now resolve differently, such as after a change of search_path."""
     changes = []
     stored = existing.options
-    if stored.text == wanted.text and not same_meaning(connection, source, existing.text_sql, meant.text):
-        changes.append(Change("text", existing.text_sql, meant.text))
-    before, after = existing.where_sql, meant.where
+    if stored.text == wanted.text and not same_meaning(connection, source, existing.text_sql, expressions.text):
+        changes.append(Change("text", existing.text_sql, expressions.text))
+    before, after = existing.where_sql, expressions.where
     same = before is None or after is None or same_meaning(connection, source, before, after)
     if stored.where == wanted.where and not same:
         changes.append(Change("where", before or "", after or ""))

@@ -1,4 +1,4 @@
-"""How many rows a backfill reads."""
+"""Counting or estimating the rows that a backfill reads."""
 
 from __future__ import annotations
 
@@ -13,15 +13,18 @@ from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.shape import expression, name
 
 COUNT_LIMIT_ROWS = 100_000
-COUNT_TIME = timedelta(seconds=2)
+COUNT_TIMEOUT = timedelta(seconds=2)
 
 
 def count(connection: Connection, source: Source, table: Table, where: str | None) -> tuple[int, bool]:
-    """Rows that `where` accepts, and whether they were counted; else the planner has estimated them."""
+    """Return how many rows match `where`, and whether that is exact rather than the planner's estimate.
+
+    Counts up to COUNT_LIMIT_ROWS and for at most COUNT_TIMEOUT.
+    """
     relation, wanted = name(source.schema, source.table), expression(where or "true")
     try:
-        with reading(connection):  # which takes the limit back as well
-            limit_statements(connection, COUNT_TIME)
+        with reading(connection):  # its end also lifts the limit
+            limit_statements(connection, COUNT_TIMEOUT)
             counted = sizes.count_up_to(connection, relation, wanted=wanted, limit=COUNT_LIMIT_ROWS + 1)
     except (psycopg.errors.QueryCanceled, psycopg.DataError):
         counted = COUNT_LIMIT_ROWS + 1 if where is None else 0

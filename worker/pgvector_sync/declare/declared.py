@@ -1,4 +1,4 @@
-"""What a file declares, checked against this environment before `apply` touches the database."""
+"""Checking a file against this environment, before `apply` changes the database."""
 
 from __future__ import annotations
 
@@ -16,29 +16,30 @@ from pgvector_sync.settings import Settings
 @dataclass(frozen=True, slots=True)
 class _Problem:
     key: str
-    """In the file."""
+    """The key in the file, such as `providers.openai.base_url`."""
     failure: Misconfigured
 
 
 def check_declared(config: Config, settings: Settings) -> list[str]:
-    """Warnings about what is missing here and may be there for the workers.
+    """Return warnings about settings that are missing here, but may be set for the workers.
 
-    Raises ConfigError for what no worker could do: dimensions that the local model doesn't make, a broken address,
-    plain http to a host that isn't named with its scheme.
+    Raises ConfigError for what can't work in any environment: dimensions that the local model doesn't support, an
+    invalid URL, plain http to a host that isn't allowed with its scheme.
     """
-    problems = [*_of_providers(config, settings), *_of_specs(config)]
-    if wrong := [problem for problem in problems if not problem.failure.elsewhere]:
-        first, *others = wrong
+    problems = [*_provider_problems(config, settings), *_spec_problems(config)]
+    if fatal := [problem for problem in problems if not problem.failure.elsewhere]:
+        first, *others = fatal
         further = "".join(f"\n{config.path}: {other.key}: {other.failure}" for other in others)
-        hints = dict.fromkeys(problem.failure.hint for problem in wrong if problem.failure.hint)
+        hints = dict.fromkeys(problem.failure.hint for problem in fatal if problem.failure.hint)
         message = f"{first.failure}{further}"
         raise ConfigError(message, where=str(config.path), key=first.key, hint="\n".join(filter(None, hints)))
     return [
-        f"{problem.key}: {problem.failure}; where the workers run: {problem.failure.hint}" for problem in problems
+        f"{problem.key}: {problem.failure}; in the workers' environment: {problem.failure.hint}"
+        for problem in problems
     ]
 
 
-def _of_providers(config: Config, settings: Settings) -> Iterator[_Problem]:
+def _provider_problems(config: Config, settings: Settings) -> Iterator[_Problem]:
     for name in sorted({pipeline.options.provider for pipeline in config.pipelines.values()}):
         provider = config.providers[name]
         try:
@@ -48,7 +49,7 @@ def _of_providers(config: Config, settings: Settings) -> Iterator[_Problem]:
             yield _Problem(f"providers.{name}{option}", failure)
 
 
-def _of_specs(config: Config) -> Iterator[_Problem]:
+def _spec_problems(config: Config) -> Iterator[_Problem]:
     declared: dict[Dialect, list[PipelineConfig]] = {}
     for pipeline in config.pipelines.values():
         declared.setdefault(dialect_of(config.providers[pipeline.options.provider]), []).append(pipeline)

@@ -1,7 +1,7 @@
 """`pgvector-sync.toml`: the providers and pipelines that a user declares, checked and frozen.
 
-Only `apply` reads the file. Everything wrong in it is reported at once, each with its key, what was expected
-and what was given; what may be a secret is never repeated (G13).
+Only `apply` reads the file. All problems are reported at once, each with its key, what was expected and what was
+given. Values that may be secrets are never repeated (G13).
 """
 
 from __future__ import annotations
@@ -30,21 +30,23 @@ dimensions = 1536
 """
 
 BUILT_IN = built_in_providers()
-"""Providers that need no section of their own."""
+"""Providers that don't need a section in the file."""
+
+_NAME_RULE = "starting with a letter, of at most 40 characters"
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineConfig:
-    """A pipeline as declared. What the file leaves open (a schema, the key) `apply` finds in the database.
+    """A pipeline as declared. If the file omits the schema or key, `apply` looks it up in the database.
 
-    Names are as the catalog has them: folded to lower case where the file doesn't quote them.
+    Names are spelled as in the catalog: folded to lower case unless quoted in the file.
     """
 
     name: str
     source: tuple[str | None, str]
     """(schema or None, table)"""
     text_columns: tuple[str, ...] | None
-    """None: `text` is an expression."""
+    """None if `text` is an expression."""
     key: tuple[str, ...] | None
     target: tuple[str | None, str] | None
     options: Options
@@ -52,7 +54,7 @@ class PipelineConfig:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole file. `providers` holds those declared, and the built-in ones that a pipeline names."""
+    """A whole file. `providers` holds the declared ones and the built-in ones that a pipeline uses."""
 
     path: Path
     providers: dict[str, Provider]
@@ -60,7 +62,7 @@ class Config:
 
 
 def load_config(path: Path) -> Config:
-    """Read and check the file. Raises ConfigError with the first problem's key, the further ones below it."""
+    """Read and check the file. Raises ConfigError with all problems, and the key of the first."""
     problems = Problems()
     providers: dict[str, Provider] = {}
     pipelines: dict[str, PipelineConfig] = {}
@@ -69,7 +71,7 @@ def load_config(path: Path) -> Config:
         pipelines = dict(_pipelines(file, BUILT_IN | providers, problems))
         _check_targets(pipelines, problems)
         if not file.pipelines:
-            problems.append(("pipelines", "expected at least one [pipelines.NAME], found none"))
+            problems.append(("pipelines", "expected at least one [pipelines.NAME], got none"))
     if problems:
         (key, message), *others = problems
         further = "".join(f"\n{path}: {other}: {what}" for other, what in others)
@@ -85,15 +87,15 @@ def _read(path: Path) -> dict[str, Any]:
         # A byte order mark, which some Windows editors write, isn't TOML.
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError("no such file", where=where, hint=f"write one such as\n\n{MINIMAL}") from None
+        raise ConfigError("no such file", where=where, hint=f"create one, for example:\n\n{MINIMAL}") from None
     except OSError as error:  # a directory, no permission
         raise ConfigError(f"can't be read: {error.strerror}", where=where) from None
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise ConfigError(f"expected UTF-8, found another encoding in line {line}", where=where) from None
+        raise ConfigError(f"expected UTF-8, got another encoding in line {line}", where=where) from None
     try:
         return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # absurd numbers and nesting aren't TOMLDecodeErrors
+    except (ValueError, RecursionError) as error:  # huge numbers and deep nesting don't raise TOMLDecodeError
         raise ConfigError(f"not valid TOML: {error}", where=where) from None
 
 
@@ -101,35 +103,35 @@ def _providers(file: FileSection, problems: Problems) -> Iterator[tuple[str, Pro
     for name, values in file.providers.items():
         place = f"providers.{name}"
         if not re.fullmatch(r"[a-z][a-z0-9_-]{0,39}", name):
-            problems.append((place, "expected a name of a-z, 0-9, - and _, first a letter, at most 40 long"))
+            problems.append((place, f"expected a name of a-z, 0-9, - and _, {_NAME_RULE}"))
         section = problems.checked(ProviderSection, values, place)
         if section is None:
             continue
-        given = {field: getattr(section, field) for field in section.model_fields_set}
-        if given.get("dialect", "openai") not in DIALECTS:
+        values_set = {field: getattr(section, field) for field in section.model_fields_set}
+        if values_set.get("dialect", "openai") not in DIALECTS:
             problems.append((f"{place}.dialect", f"expected one of {', '.join(sorted(DIALECTS))}"))
             continue
         built_in = BUILT_IN.get(name)
-        if built_in is None or given.get("dialect", built_in.dialect) != built_in.dialect:
+        if built_in is None or values_set.get("dialect", built_in.dialect) != built_in.dialect:
             built_in = Provider(name)
-        provider = replace(built_in, **given)
-        problems += [(f"{place}.{field}", message) for field, message in _unfit(provider)]
+        provider = replace(built_in, **values_set)
+        problems += [(f"{place}.{field}", message) for field, message in _misfits(provider)]
         yield name, provider
 
 
-def _unfit(provider: Provider) -> Iterator[tuple[str, str]]:
-    """Keys that the provider's dialect has and the section lacks, or the reverse."""
+def _misfits(provider: Provider) -> Iterator[tuple[str, str]]:
+    """Yield (key, message) for keys that the provider's dialect requires or doesn't support."""
     dialect = dialect_of(provider)
     if provider.api_key_env is not None and not dialect.takes_key:
-        yield "api_key_env", f"the dialect {dialect.name} runs in the process and has none"
+        yield "api_key_env", f"not supported: the dialect {dialect.name} runs in the worker's process"
     if provider.base_url is not None and not dialect.needs_address:
-        yield "base_url", f"the dialect {dialect.name} runs in the process and has none"
+        yield "base_url", f"not supported: the dialect {dialect.name} runs in the worker's process"
     if dialect.needs_address and provider.base_url is None:
-        yield "base_url", "expected the endpoint's URL, but not given"
+        yield "base_url", "expected the endpoint's URL, got nothing"
     if dialect.endpoint and provider.base_url and provider.base_url.endswith(dialect.endpoint):
         yield (
             "base_url",
-            f"expected the URL without {dialect.endpoint}, which is appended to it for every call",
+            f"expected the URL without {dialect.endpoint}, which is appended for each call",
         )
 
 
@@ -139,50 +141,50 @@ def _pipelines(
     known = sorted({*BUILT_IN, *file.providers})
     for name, values in file.pipelines.items():
         place = f"pipelines.{name}"
-        # It becomes a part of names of tables and triggers, which Postgres cuts at 63 bytes.
+        # The name becomes part of table names, which Postgres truncates at 63 bytes.
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
-            problems.append((place, "expected a name of a-z, 0-9 and _, first a letter, at most 40 long"))
-        section = problems.checked(PipelineSection, _usual(values, providers) | values, place)
+            problems.append((place, f"expected a name of a-z, 0-9 and _, {_NAME_RULE}"))
+        section = problems.checked(PipelineSection, _dialect_defaults(values, providers) | values, place)
         if section is None:
             continue
-        given = dict(section)
-        if given["provider"] not in known:
-            message = f"expected one of {', '.join(known)}; got {given['provider']!r}"
+        options = dict(section)
+        if options["provider"] not in known:
+            message = f"expected one of {', '.join(known)}; got {options['provider']!r}"
             problems.append((f"{place}.provider", message))
-        schedule = problems.checked(ReconcileSection, given["reconcile"], f"{place}.reconcile")
+        schedule = problems.checked(ReconcileSection, options["reconcile"], f"{place}.reconcile")
         if schedule is None:
             continue
         if {"every", "cron"} <= schedule.model_fields_set:
             problems.append((f"{place}.reconcile", "expected every or cron, got both"))
-        given["reconcile"] = Schedule(**dict(schedule))
-        price = file.prices.get(given["model"])
-        given["price"] = None if price is None else Decimal(str(price))
-        yield name, _pipeline(name, given)
+        options["reconcile"] = Schedule(**dict(schedule))
+        price = file.prices.get(options["model"])
+        options["price"] = None if price is None else Decimal(str(price))
+        yield name, _pipeline(name, options)
 
 
-def _usual(values: Mapping[str, Any], providers: Mapping[str, Provider]) -> dict[str, Any]:
-    """The options that the provider's dialect has a default for."""
+def _dialect_defaults(values: Mapping[str, Any], providers: Mapping[str, Provider]) -> dict[str, Any]:
+    """The defaults of the provider's dialect."""
     provider = providers.get(str(values.get("provider")))
     if provider is None:
         return {}
     dialect = dialect_of(provider)
-    usual = {"model": dialect.default_model, "dimensions": dialect.default_dimensions}
-    return {name: value for name, value in usual.items() if value is not None}
+    defaults = {"model": dialect.default_model, "dimensions": dialect.default_dimensions}
+    return {name: value for name, value in defaults.items() if value is not None}
 
 
-def _pipeline(name: str, given: dict[str, Any]) -> PipelineConfig:
-    text = given["text"]
-    options = {field.name: given[field.name] for field in fields(Options)} | {"text": text.sql}
-    return PipelineConfig(name, given["source"], text.columns, given["key"], given["target"], Options(**options))
+def _pipeline(name: str, values: dict[str, Any]) -> PipelineConfig:
+    text = values["text"]
+    options = Options(**{field.name: values[field.name] for field in fields(Options)} | {"text": text.sql})
+    return PipelineConfig(name, values["source"], text.columns, values["key"], values["target"], options)
 
 
 def _check_targets(pipelines: dict[str, PipelineConfig], problems: Problems) -> None:
-    taken = {pipeline.source: f"the source of {pipeline.name}" for pipeline in pipelines.values()}
+    owners = {pipeline.source: f"the source of {pipeline.name}" for pipeline in pipelines.values()}
     for name, pipeline in pipelines.items():
         if pipeline.target is not None:
-            # Without a schema of its own a target lives beside its source.
+            # Without a schema, a target is created in its source's schema.
             target = (pipeline.target[0] or pipeline.source[0], pipeline.target[1])
-            if target in taken:
-                message = f"expected a table of its own, got {taken[target]}"
+            if target in owners:
+                message = f"expected a table that nothing else uses, got {owners[target]}"
                 problems.append((f"pipelines.{name}.target", message))
-            taken[target] = f"the target of {name}"
+            owners[target] = f"the target of {name}"

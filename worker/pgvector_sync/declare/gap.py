@@ -1,4 +1,4 @@
-"""DDL on a busy table: short waits and many tries, so that the writers behind it never wait for long."""
+"""DDL on busy tables: short lock waits and many retries, so that writers queueing behind it never wait long."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ Relation = tuple[str, str]
 """(schema, table)"""
 
 DDL_LOCK_TIMEOUT = timedelta(milliseconds=500)
-"""A CREATE TRIGGER that waits blocks every writer behind it, so it waits this long and then steps aside."""
-DDL_PATIENCE = timedelta(minutes=2)
-BEYOND_DEADLOCK_TIMEOUT = timedelta(milliseconds=500)
-"""An autovacuum worker that is in somebody's way is told so after deadlock_timeout, and then needs a moment."""
+"""A waiting CREATE TRIGGER blocks every writer behind it, so it gives up after this time and is retried."""
+DDL_TIMEOUT = timedelta(minutes=2)
+AUTOVACUUM_CANCEL_TIME = timedelta(milliseconds=500)
+"""The time an autovacuum needs to end. Postgres cancels one that blocks a lock after deadlock_timeout."""
 _SEE_TRANSACTIONS = (
     "end long transactions (SELECT pid, xact_start, state, application_name FROM pg_stat_activity "
     "WHERE state <> 'idle' ORDER BY xact_start)"
 )
-NAMED = 3
-"""Holders that a message names."""
+LISTED_HOLDERS = 3
+"""The maximum number of lock holders that a message lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """The tables that DDL locks: a source against writers, targets against everybody."""
+    """The tables that DDL locks: the source against writers, the targets against readers too."""
 
     source: Relation | None = None
     targets: tuple[Relation, ...] = ()
@@ -47,27 +47,28 @@ class Site:
         return f"{relation[0]}.{relation[1]}"
 
 
-def in_a_gap(database: Database, site: Site, action: Callable[[Connection], T], *, say: Say) -> T:
-    """Runs DDL in a gap between the users of its tables.
+def retry_ddl(database: Database, site: Site, action: Callable[[Connection], T], *, say: Say) -> T:
+    """Run DDL in a transaction, retrying until its locks are free.
 
-    Raises Refused where none comes, naming what is in the way.
+    say: called once if it has to wait.
+    Raises Refused after DDL_TIMEOUT, with the holders of the locks.
     """
-    asked: set[int | None] = set()
+    cancelled: set[int | None] = set()
 
     def waiting(state: RetryCallState) -> None:
         held = holders(database, site)
         if state.attempt_number == 1:
-            who = f" ({held[0].words})" if held else ""
-            say(f"waiting for a gap between the writers of {site.label} …{who}")
+            by = f" (held by {held[0].words})" if held else ""
+            say(f"waiting for a lock on {site.label} …{by}")
         for holder in held:
-            if holder.autovacuum and holder.pid not in asked:
-                asked.add(holder.pid)
-                _wait_past_autovacuum(database, site, holder)
+            if holder.autovacuum and holder.pid not in cancelled:
+                cancelled.add(holder.pid)
+                _cancel_autovacuum(database, site, holder)
 
     try:
         for attempt in Retrying(
-            retry=retry_if_exception_type(LOCK_CONFLICT),
-            stop=stop_after_delay(DDL_PATIENCE),
+            retry=retry_if_exception_type(IN_THE_WAY),
+            stop=stop_after_delay(DDL_TIMEOUT),
             wait=wait_random(0.2, 1.0),
             before_sleep=waiting,
             reraise=True,
@@ -82,49 +83,49 @@ def in_a_gap(database: Database, site: Site, action: Callable[[Connection], T], 
 
 
 def holders(database: Database, site: Site) -> list[Holder]:
-    """Who holds locks on these tables that our DDL waits for, just now."""
-    found: list[Holder] = []
+    """List the current holders of locks that conflict with DDL on these tables."""
+    conflicting: list[Holder] = []
     with database.transaction(read_only=True) as connection:
         groups = [([site.source] if site.source else [], False), (list(site.targets), True)]
         for relations, exclusive in groups:
             if relations:
-                found += blockers.holders(connection, relations, exclusive=exclusive)
-    return found
+                conflicting += blockers.holders(connection, relations, exclusive=exclusive)
+    return conflicting
 
 
-def _wait_past_autovacuum(database: Database, site: Site, holder: Holder) -> None:
-    """Waits for one table just longer than the time after which autovacuum gives it up; holds it for no time.
+def _cancel_autovacuum(database: Database, site: Site, holder: Holder) -> None:
+    """Wait for a table's lock just longer than deadlock_timeout, after which Postgres cancels the autovacuum.
 
-    In a transaction that holds nothing else: otherwise the server might take our long wait for a deadlock, and
-    cancel a statement of the application. An autovacuum against wraparound stays, and the tries go on.
+    The transaction holds no other lock: otherwise the server might take the long wait for a deadlock and cancel a
+    statement of the application. An autovacuum against wraparound isn't cancelled; the retries continue.
     """
     try:
         with database.transaction(read_only=True) as connection:
-            patience = deadlock_timeout(connection)
+            timeout = deadlock_timeout(connection)
         with database.transaction(
-            lock_timeout=patience + BEYOND_DEADLOCK_TIMEOUT, force_rollback=True
+            lock_timeout=timeout + AUTOVACUUM_CANCEL_TIME, force_rollback=True
         ) as connection:
             relation = (holder.schema, holder.table)
             if relation in site.targets:
                 target_ddl.lock(connection, relation)
             else:
                 triggers.touch(connection, relation)
-    except (*LOCK_CONFLICT, psycopg.ProgrammingError):
-        return  # it is tried again, and then refused with its reason
+    except (*IN_THE_WAY, psycopg.ProgrammingError):
+        return  # the DDL is retried, and refused with a reason in the end
 
 
 def _refusal(site: Site, held: Sequence[Holder]) -> Refused:
-    seconds = int(DDL_PATIENCE.total_seconds())
-    again = "then run the command again: it goes on where it stopped"
+    seconds = int(DDL_TIMEOUT.total_seconds())
+    again = "then run the command again: it continues where it stopped"
     if not held:
         return Refused(
-            f"for {seconds} seconds no gap came between the writers of {site.label}",
+            f"no lock on {site.label} within {seconds} seconds",
             hint=f"{_SEE_TRANSACTIONS}, {again}",
         )
-    named = "; ".join(holder.words for holder in held[:NAMED])
-    more = f"; and {len(held) - NAMED} more" if len(held) > NAMED else ""
-    outs = dict.fromkeys(holder.way_out for holder in held[:NAMED])
+    named = "; ".join(holder.words for holder in held[:LISTED_HOLDERS])
+    more = f"; and {len(held) - LISTED_HOLDERS} more" if len(held) > LISTED_HOLDERS else ""
+    ways_out = dict.fromkeys(holder.way_out for holder in held[:LISTED_HOLDERS])
     return Refused(
-        f"for {seconds} seconds no gap came between the writers of {site.label}: in the way is {named}{more}",
-        hint=f"{'; '.join(outs)} (pg_stat_activity shows more); {again}",
+        f"no lock on {site.label} within {seconds} seconds: held by {named}{more}",
+        hint=f"{'; '.join(ways_out)} (pg_stat_activity shows details); {again}",
     )

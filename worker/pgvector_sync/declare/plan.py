@@ -1,4 +1,4 @@
-"""The plan of `apply`: what differs between the file and the database, and what has to be done about it."""
+"""The plan of `apply`: the differences between file and database, and what they require."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pgvector_sync.store.triggers import Capture
 
 @dataclass(frozen=True)
 class PipelinePlan:
-    """What has to be done for one pipeline; nothing, when `idle`."""
+    """What `apply` does for one pipeline; nothing if `idle`."""
 
     config: PipelineConfig
     existing: Pipeline | None
@@ -30,21 +30,21 @@ class PipelinePlan:
     expressions: Expressions
     read_columns: tuple[str, ...]
     rows: int
-    """In the source; about so many where the table is large."""
+    """The source's rows; an estimate for a large table."""
     matching: int
-    """Those that `where` accepts."""
+    """The rows that match `where`."""
     matching_exact: bool
     changes: tuple[Change, ...]
     take_over: TakeOver | None
-    """A target that is there already, kept by `remove --keep-vectors`."""
+    """The existing target, kept by `remove --keep-vectors`, that this pipeline takes over."""
     recreate: bool
-    """The target was dropped and is made again."""
+    """Whether the target was dropped and is created again."""
     capture: Capture
     missing_triggers: tuple[str, ...]
     demands: tuple[Demand, ...] = ()
-    """What may make the target refuse a write: constraints and triggers of the user's own."""
+    """The user's own constraints and triggers that may make the target refuse a write."""
     untried: tuple[str, ...] = ()
-    """Functions that look names up when they run, and no row to try them on under a worker's search_path."""
+    """Functions that resolve names at run time, not tested under a worker's search_path for lack of a row."""
 
     @property
     def name(self) -> str:
@@ -52,12 +52,12 @@ class PipelinePlan:
 
     @property
     def options(self) -> Options:
-        """As they will be."""
+        """The options after `apply`."""
         return self.config.options
 
     @property
     def spec(self) -> Spec:
-        """As it will be."""
+        """The spec after `apply`."""
         return Spec(self.options.model, self.options.dimensions)
 
     @property
@@ -71,27 +71,27 @@ class PipelinePlan:
 
     @property
     def backfill(self) -> bool:
-        """Every row is read again; what is paid for is said by `pays`."""
-        return self.existing is None or self.recreate or self._asks_for(Effect.READS_AGAIN | Effect.EMBEDS_AGAIN)
+        """Whether every row is read again. `backfill_words` says what is embedded."""
+        return self.existing is None or self.recreate or self._has_effect(Effect.READS_AGAIN | Effect.EMBEDS_AGAIN)
 
     @property
     def retype(self) -> bool:
-        """The (empty) target's column gets another type."""
-        return not self.recreate and self._asks_for(Effect.RETYPES)
+        """Whether the column of the target, which is empty, gets another type."""
+        return not self.recreate and self._has_effect(Effect.RETYPES)
 
-    def _asks_for(self, effect: Effect) -> bool:
+    def _has_effect(self, effect: Effect) -> bool:
         return any(change.effect & effect for change in self.changes)
 
     @property
-    def costs(self) -> bool:
-        """A backfill of rows that are there, at a provider that may send a bill."""
+    def may_cost(self) -> bool:
+        """Whether the backfill may cost money: it reads rows, and the provider bills."""
         return self.backfill and self.matching > 0 and dialect_of(self.provider).billed
 
     @property
-    def pays(self) -> str:
-        """What the backfill will embed, in words."""
+    def backfill_words(self) -> str:
+        """What the backfill embeds, as text to show."""
         count = f"{self.matching:,}" if self.matching_exact else f"about {self.matching:,}"
-        if self.creates_target or self._asks_for(Effect.EMBEDS_AGAIN):
+        if self.creates_target or self._has_effect(Effect.EMBEDS_AGAIN):
             return f"embeds {count} rows with {self.options.model}"
         return f"reads {count} rows again, and embeds those whose text differs"
 
@@ -100,11 +100,11 @@ class PipelinePlan:
 class Plan:
     pipelines: list[PipelinePlan] = field(default_factory=list)
     providers: list[Provider] = field(default_factory=list)
-    """Those whose settings change; no vector depends on them."""
+    """Providers whose settings change. No vector depends on these."""
     rekeys: list[Rekey] = field(default_factory=list)
     """Sources whose key columns were renamed or widened."""
     unlisted: list[str] = field(default_factory=list)
-    """In the database but not in the file: left alone."""
+    """Pipelines in the database but not in the file. They aren't changed."""
 
     @property
     def pending(self) -> list[PipelinePlan]:

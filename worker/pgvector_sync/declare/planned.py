@@ -1,4 +1,4 @@
-"""What a plan will come to, estimated before it is carried out: for pipelines that are only declared."""
+"""Estimates for pipelines that are declared but not applied yet."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from pgvector_sync.store.grants import closed_to_workers
 
 
 def estimates_of(runtime: Runtime, plan: Plan) -> dict[str, Estimate | None]:
-    """Of every pipeline of the plan whose backfill may cost something. None where its rows can't be read."""
-    return {made.name: _estimate(runtime, made) for made in plan.pending if made.costs}
+    """Estimate each backfill that may cost something, by pipeline; None if its rows can't be read."""
+    return {pipeline.name: _estimate(runtime, pipeline) for pipeline in plan.pending if pipeline.may_cost}
 
 
-def _estimate(runtime: Runtime, made: PipelinePlan) -> Estimate | None:
-    asked = Selection(has_target=not made.creates_target)
-    if not made.matching_exact:
-        asked = replace(asked, source_rows=max(made.rows, made.table.estimated_rows))
+def _estimate(runtime: Runtime, plan: PipelinePlan) -> Estimate | None:
+    asked = Asked(has_target=not plan.creates_target)
+    if not plan.matching_exact:
+        asked = replace(asked, source_rows=max(plan.rows, plan.table.estimated_rows))
     try:
         with runtime.database.transaction(read_only=True) as connection:
-            return estimate_of(connection, runtime, pipeline_of(made), asked)
+            return estimate_of(connection, runtime, pipeline_of(plan), asked)
     except Refused:
-        return None  # a slow expression: as one that fails
+        return None  # a slow expression, treated like one that fails
     except OUTAGE:
         raise
     except psycopg.Error:
-        return None  # an expression that fails on a row: for the workers to find out which, not for an estimate
+        return None  # the expression fails on a row; workers find out which, an estimate doesn't
 
 
 def closed_sources(connection: Connection, plan: Plan) -> list[str]:
-    """Sources that a worker's role can't read, each with the statement that lets it."""
-    sources = {made.source.label: made for made in plan.pipelines}
+    """List sources that a worker's role can't read, each with the statements that grant it access."""
+    sources = {each.source.label: each for each in plan.pipelines}
     return [
-        f"role {role}, a worker's, can't read {label}: GRANT USAGE ON SCHEMA {_quoted(made.source.schema)} TO "
-        f"{_quoted(role)}; GRANT SELECT ON {_quoted(made.source.schema, made.source.table)} TO {_quoted(role)};"
-        for label, made in sources.items()
-        for role in closed_to_workers(connection, made.table.oid)
+        f"the workers' role {role} can't read {label}: GRANT USAGE ON SCHEMA {_quoted(each.source.schema)} TO "
+        f"{_quoted(role)}; GRANT SELECT ON {_quoted(each.source.schema, each.source.table)} TO {_quoted(role)};"
+        for label, each in sources.items()
+        for role in closed_to_workers(connection, each.table.oid)
     ]
 
 
@@ -58,54 +58,54 @@ def _quoted(*name: str) -> str:
 
 
 def declared(connection: Connection, config: Config, name: str) -> PipelinePlan:
-    """The plan of one pipeline of a file. Raises Refused where the file doesn't have it, or the database can't."""
+    """Plan one pipeline of a file. Raises Refused if the file doesn't declare it, or it can't be applied."""
     if name not in config.pipelines:
         known = ", ".join(config.pipelines)
-        raise Refused(f"{config.path} declares no pipeline {name}", hint=f"it declares {known}")
-    [made] = make_plan(connection, replace(config, pipelines={name: config.pipelines[name]})).pipelines
-    return made
+        raise Refused(f"{config.path} doesn't declare pipeline {name}", hint=f"declared pipelines: {known}")
+    [plan] = make_plan(connection, replace(config, pipelines={name: config.pipelines[name]})).pipelines
+    return plan
 
 
-def as_declared(database: Database, name: str, file: Path | None, *, usual: Path) -> PipelinePlan | None:
-    """The plan of one pipeline as `file` declares it.
+def as_declared(database: Database, name: str, file: Path | None, *, default_file: Path) -> PipelinePlan | None:
+    """Plan one pipeline as `file` declares it.
 
-    Without a file it is that of `usual`, for a pipeline that the database doesn't have yet; None where the
-    database's own is meant.
+    Without `file`, a pipeline that isn't in the database is planned from `default_file`. Returns None if the
+    pipeline is to be used as it is in the database.
     """
     with database.transaction(force_rollback=True) as connection:
         if file is not None:
             return declared(connection, load_config(file), name)
-        if pipelines.find_pipeline(connection, name) is not None or not usual.is_file():
+        if pipelines.find_pipeline(connection, name) is not None or not default_file.is_file():
             return None
-        config = load_config(usual)
+        config = load_config(default_file)
         return declared(connection, config, name) if name in config.pipelines else None
 
 
 def estimate_declared(
-    runtime: Runtime, made: PipelinePlan, request: Reembed, *, keys: Sequence[Key] | None
+    runtime: Runtime, plan: PipelinePlan, request: Reembed, *, keys: Sequence[Key] | None
 ) -> Estimate:
-    """What a re-embed of the pipeline will come to once the plan is applied. Raises Refused as `estimate` does."""
-    asked = Selection(request, keys, has_target=not made.creates_target)
+    """Estimate a re-embed of the pipeline once the plan is applied. Raises Refused like `estimate`."""
+    asked = Asked(request, keys, has_target=not plan.creates_target)
     with runtime.database.transaction(read_only=True) as connection:
-        return estimate_of(connection, runtime, pipeline_of(made), asked)
+        return estimate_of(connection, runtime, pipeline_of(plan), asked)
 
 
-def pipeline_of(made: PipelinePlan) -> Pipeline:
-    """The pipeline as it will be."""
-    existing = made.existing
+def pipeline_of(plan: PipelinePlan) -> Pipeline:
+    """Return the pipeline as it is after `apply`."""
+    existing = plan.existing
     return Pipeline(
         id=existing.id if existing else 0,
-        name=made.name,
-        source=made.source,
-        target_schema=made.target[0],
-        target_table=made.target[1],
-        text_sql=made.expressions.text,
-        where_sql=made.expressions.where,
-        read_columns=made.read_columns,
-        needs=made.expressions.depends,
-        provider=made.provider,
-        spec=made.spec,
+        name=plan.name,
+        source=plan.source,
+        target_schema=plan.target[0],
+        target_table=plan.target[1],
+        text_sql=plan.expressions.text,
+        where_sql=plan.expressions.where,
+        read_columns=plan.read_columns,
+        needs=plan.expressions.depends,
+        provider=plan.provider,
+        spec=plan.spec,
         spec_version=existing.spec_version if existing else 1,
-        options=made.options,
+        options=plan.options,
         state=existing.state if existing else State.ACTIVE,
     )

@@ -1,4 +1,4 @@
-"""Making the plan of `apply`: everything is looked at, and refused if it must be, before anything is touched."""
+"""Making the plan of `apply`: everything is checked, and refused if necessary, before anything is changed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pgvector_sync.declare.changes import Change, changes_of
 from pgvector_sync.declare.count import count
 from pgvector_sync.declare.file import Config, PipelineConfig
 from pgvector_sync.declare.plan import PipelinePlan, Plan
-from pgvector_sync.declare.rekey import plan_rekey, require_carried_over
-from pgvector_sync.declare.target import as_it_stands, choose_target, stand
+from pgvector_sync.declare.rekey import plan_rekey, require_compatible_key
+from pgvector_sync.declare.target import choose_target, examine_target, with_current_key
 from pgvector_sync.declare.triggers import capture_of, with_capture, with_triggers
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Source, State
@@ -19,21 +19,21 @@ from pgvector_sync.store.target_table import Demand, demands
 
 
 def make_plan(connection: Connection, config: Config) -> Plan:
-    """Compares file and database. Raises Refused that names every pipeline it concerns."""
+    """Compare file and database. Raises Refused with the problems of all pipelines."""
     plan = Plan()
-    there = {pipeline.name: pipeline for pipeline in pipelines.all_pipelines(connection)}
+    existing = {pipeline.name: pipeline for pipeline in pipelines.all_pipelines(connection)}
     stored = pipelines.providers(connection)
     used = {pipeline.options.provider for pipeline in config.pipelines.values()}
     plan.providers = [config.providers[n] for n in sorted(used) if stored.get(n) != config.providers[n]]
-    plan.unlisted = sorted(set(there) - set(config.pipelines))
-    taken: dict[Target, str] = {(p.target_schema, p.target_table): p.name for p in there.values()}
+    plan.unlisted = sorted(set(existing) - set(config.pipelines))
+    taken: dict[Target, str] = {(p.target_schema, p.target_table): p.name for p in existing.values()}
     refusals = []
     for pipeline, wanted in config.pipelines.items():
         try:
-            made = _plan(connection, config, wanted, there, taken)
+            made = _plan(connection, config, wanted, existing, taken)
             _require_one_key(made, plan.pipelines)
             if all(rekey.source.id != made.source.id for rekey in plan.rekeys):
-                plan.rekeys += plan_rekey(connection, made.source, made.table, there.values())
+                plan.rekeys += plan_rekey(connection, made.source, made.table, existing.values())
         except Refused as refused:
             refusals.append((pipeline, refused))
         else:
@@ -43,19 +43,19 @@ def make_plan(connection: Connection, config: Config) -> Plan:
         lines = [f"pipeline {name}: {refused}" for name, refused in refusals]
         hints = list(dict.fromkeys(refused.hint for _, refused in refusals if refused.hint))
         raise Refused("\n".join(lines), hint="\n".join(hints))
-    plan.pipelines = [with_capture(connection, made, plan, there) for made in plan.pipelines]
+    plan.pipelines = [with_capture(connection, made, plan, existing) for made in plan.pipelines]
     plan.rekeys = [with_triggers(connection, rekey, plan) for rekey in plan.rekeys]
     return plan
 
 
 def _require_one_key(made: PipelinePlan, others: list[PipelinePlan]) -> None:
-    """Raises Refused where pipelines of one source want to tell its rows apart in different ways."""
+    """Raises Refused if pipelines of one source declare different keys."""
     for other in others:
         if other.source.label == made.source.label and other.source.key != made.source.key:
             raise Refused(
-                f"its key of {made.source.label} is ({', '.join(c.name for c in made.source.key)}), and that of "
-                f"pipeline {other.name} ({', '.join(c.name for c in other.source.key)})",
-                hint="all pipelines of a source share one key: declare the same in each, or none",
+                f"its key of {made.source.label} is ({', '.join(c.name for c in made.source.key)}), but that of "
+                f"pipeline {other.name} is ({', '.join(c.name for c in other.source.key)})",
+                hint="all pipelines of a source share one key: declare the same key in each, or in none",
             )
 
 
@@ -63,37 +63,41 @@ def _plan(
     connection: Connection,
     config: Config,
     wanted: PipelineConfig,
-    there: dict[str, Pipeline],
+    pipelines_by_name: dict[str, Pipeline],
     taken: dict[Target, str],
 ) -> PipelinePlan:
-    existing = there.get(wanted.name)
+    existing = pipelines_by_name.get(wanted.name)
     if existing is not None and existing.state is State.REMOVING:
-        raise Refused("it is being removed", hint=f"finish that first: pgvector-sync remove {wanted.name}")
+        raise Refused("it is being removed", hint=f"finish the removal first: pgvector-sync remove {wanted.name}")
     table = catalog.find_table(connection, *wanted.source)
     key = catalog.find_key(connection, table, wanted.key)
     stored = sources.find(connection, table.schema, table.table)
     source = Source(0 if stored is None else stored, table.schema, table.table, key)
-    require_carried_over(source, table, there.values())
+    require_compatible_key(source, table, pipelines_by_name.values())
     if wanted.options.capture_replicated:
         catalog.require_owner(connection, table, "capture_replicated")
     if wanted.text_columns is not None:
         catalog.require_columns(table, wanted.text_columns)
     options = wanted.options
-    meant = understand(connection, source, table, options.text, options.where)
-    read_columns = tuple(dict.fromkeys([*(c.name for c in key), *meant.columns]))
+    resolved = understand(connection, source, table, options.text, options.where)
+    read_columns = tuple(dict.fromkeys([*(c.name for c in key), *resolved.columns]))
     target = choose_target(wanted, existing, source, taken)
-    every = trust.strangers(connection, source, read_columns, meant.depends, target)
-    if strange := [each for each in every if not each.no_table]:  # of which `stand` says more
-        raise Refused("; ".join(each.words for each in strange), hint="\n".join(each.advice for each in strange))
-    tried = expressions.require_same_results(connection, source, meant.text, meant.where, meant.loose)
-    # first, since it says more; its key columns may be about to get the names of the source's
-    found = () if existing is None else _require_writable(connection, as_it_stands(connection, existing))
-    take_over, recreate = stand(connection, target, wanted, existing, source, table)
+    strangers = trust.strangers(connection, source, read_columns, resolved.depends, target)
+    untrusted = [stranger for stranger in strangers if not stranger.no_table]  # else: see examine_target
+    if untrusted:
+        raise Refused(
+            "; ".join(stranger.words for stranger in untrusted),
+            hint="\n".join(stranger.advice for stranger in untrusted),
+        )
+    tested = expressions.require_same_results(connection, source, resolved.text, resolved.where, resolved.loose)
+    # Before `examine_target`, since its message says more. The key columns may still have their old names.
+    unmet = () if existing is None else _require_writable(connection, with_current_key(connection, existing))
+    take_over, recreate = examine_target(connection, target, wanted, existing, source, table)
     rows, exact = count(connection, source, table, None)
-    matching = (rows, exact) if options.where is None else count(connection, source, table, meant.where)
+    matching = (rows, exact) if options.where is None else count(connection, source, table, resolved.where)
     changes: tuple[Change, ...] = ()
     if existing is not None:
-        changes = changes_of(connection, existing, wanted, source, meant, target_exists=not recreate)
+        changes = changes_of(connection, existing, wanted, source, resolved, target_exists=not recreate)
     return PipelinePlan(
         config=wanted,
         existing=existing,
@@ -101,7 +105,7 @@ def _plan(
         table=table,
         provider=config.providers[options.provider],
         target=target,
-        expressions=meant,
+        expressions=resolved,
         read_columns=read_columns,
         rows=rows,
         matching=matching[0],
@@ -111,18 +115,18 @@ def _plan(
         recreate=recreate,
         capture=capture_of(connection, source, table, (), options.capture_replicated),
         missing_triggers=(),
-        demands=found,
-        untried=() if tried else meant.loose,
+        demands=unmet,
+        untried=() if tested else resolved.loose,
     )
 
 
 def _require_writable(connection: Connection, pipeline: Pipeline) -> tuple[Demand, ...]:
-    """What may refuse a write. Raises Refused for what certainly refuses every one."""
-    found = demands(connection, pipeline)
-    certain = [demand for demand in found if demand.kind in ("column", "identity", "rule")]
+    """List what may refuse a write. Raises Refused for what refuses every write."""
+    unmet = demands(connection, pipeline)
+    certain = [demand for demand in unmet if demand.kind in ("column", "identity", "rule")]
     if certain:
         words = "; ".join(demand.words for demand in certain)
         raise Refused(
             f"{pipeline.target_label} refuses every write: {words}", hint="\n".join(d.advice for d in certain)
         )
-    return tuple(demand for demand in found if not demand.certain)
+    return tuple(demand for demand in unmet if not demand.certain)

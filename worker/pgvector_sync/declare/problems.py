@@ -1,4 +1,4 @@
-"""What is wrong in a file: where, what was expected and what was given."""
+"""Problems in a file: the key, what was expected and what was found."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ _SECRET = re.compile(r"api_?key|secret|password|authorization|(^|_)token$", re.I
 
 
 class Problems(list[tuple[str, str]]):
-    """(key, message) of everything found so far, in the order of the file."""
+    """(key, message) of each problem so far, in the file's order."""
 
     def checked(self, section: type[_S], values: dict[str, Any], key: str = "") -> _S | None:
-        """The section's values; None where they are wrong."""
+        """Return the section's validated values, or None after adding its problems."""
         try:
             return section.model_validate(values)
         except ValidationError as error:
-            for found in error.errors(include_url=False):
-                path = [key, *map(str, found["loc"])]
-                message = _message(section, path[-1], found["type"], found["msg"], found["input"])
+            for detail in error.errors(include_url=False):
+                path = [key, *map(str, detail["loc"])]
+                message = _message(section, path[-1], detail["type"], detail["msg"], detail["input"])
                 self.append((".".join(filter(None, path)), message))
             return None
 
 
-def _message(section: type[Section], name: str, kind: str, message: str, given: object) -> str:
+def _message(section: type[Section], name: str, kind: str, message: str, value: object) -> str:
     known = list(section.model_fields)
     if kind == "missing":
-        return "expected, but not given"
+        return "expected a value, but the key is missing"
     if name not in known and _SECRET.search(name):
         return "secrets belong in the environment: name the variable in api_key_env"
     if kind == "extra_forbidden":
         close = get_close_matches(name, known, n=1, cutoff=0.5)
-        return f"unknown; did you mean {close[0]}?" if close else f"unknown; expected {', '.join(known)}"
+        return f"unknown key; did you mean {close[0]}?" if close else f"unknown key; expected {', '.join(known)}"
     expected = message.removeprefix("Value error, ")
     expected = expected.replace("Input should be", "expected").replace("dictionary", "table")
-    if section is not PipelineSection and not isinstance(given, int):
-        return expected  # it may be a key, or a URL with one
-    shown = json.dumps(given, default=str, ensure_ascii=False)
+    if section is not PipelineSection and not isinstance(value, int):
+        return expected  # the value may be a key, or a URL that contains one
+    shown = json.dumps(value, default=str, ensure_ascii=False)
     return f"{expected}; got {shown if len(shown) <= 60 else shown[:57] + '...'}"

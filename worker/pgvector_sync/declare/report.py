@@ -1,4 +1,4 @@
-"""A plan as `apply --json` prints it: what differs, what it costs, and whether it was applied."""
+"""A plan as printed by `apply --json`: what differs, what it costs, and whether it was applied."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pgvector_sync.runs.estimate import Estimate
 
 @dataclass(frozen=True, slots=True)
 class PipelineReport:
-    """What becomes of one pipeline of the file."""
+    """What `apply` does with one pipeline of the file."""
 
     name: str
     action: str
@@ -23,27 +23,27 @@ class PipelineReport:
     backfill: bool
     """Whether every row is read again."""
     estimate: Estimate | None
-    """What the backfill comes to; None where it costs nothing, or can't be estimated."""
+    """What the backfill costs; None if it costs nothing or can't be estimated."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlanReport:
-    """What differs between the file and the database."""
+    """The differences between the file and the database."""
 
     pending: bool
     """Whether anything differed."""
     applied: bool
     pipelines: tuple[PipelineReport, ...]
     providers: tuple[str, ...]
-    """Those whose settings differ."""
+    """Providers whose settings differ."""
     sources: tuple[str, ...]
-    """Those whose key has changed."""
+    """Sources whose key has changed."""
     unlisted: tuple[str, ...]
-    """Pipelines that the file doesn't have; with --prune they are removed."""
+    """Pipelines in the database but not in the file. --prune removes them."""
 
 
 def report_of(plan: Plan, estimates: Mapping[str, Estimate | None], *, prune: bool, applied: bool) -> PlanReport:
-    """`estimates` by pipeline."""
+    """Build the report. `estimates` are by pipeline."""
     return PlanReport(
         pending=is_pending(plan, prune=prune),
         applied=applied,

@@ -1,4 +1,4 @@
-"""The sections of the file, derived from the options that are declared in `model`, and what is wrong in one."""
+"""The sections of the file, derived from the options declared in `model`."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ from pgvector_sync.model.schedule import Spelling
 class Section(BaseModel):
     """One table of the file."""
 
-    # Strict, since a "1536" that silently becomes a number hides the mistake that comes next.
+    # Strict, since silently converting "1536" to a number would hide mistakes.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 def _keys(options: type, *, without: str) -> dict[str, Any]:
-    """One key per field of a dataclass of options, with the checks that its annotation declares."""
+    """Derive one key per field of an options dataclass, with the checks of its annotation."""
     hints = get_type_hints(options, include_extras=True)
     return {
         field.name: (_checked(hints[field.name]), ... if field.default is MISSING else field.default)
@@ -47,7 +47,7 @@ def _keys(options: type, *, without: str) -> dict[str, Any]:
 
 
 def _checked(hint: Any) -> Any:
-    """The annotation as pydantic needs it: values that TOML doesn't have are read from their spelling."""
+    """Adapt an annotation for pydantic: values that TOML lacks are parsed from strings."""
     extras = getattr(hint, "__metadata__", ())
     for extra in extras:
         if isinstance(extra, Spelling):
@@ -71,11 +71,11 @@ ReconcileSection = create_model("ReconcileSection", __base__=Section, **_keys(Sc
 PipelineSection = create_model(
     "PipelineSection",
     __base__=Section,
-    # what the pipeline is over; the database resolves it, and a change is refused or carried out by its own rules
+    # Not options: the database resolves these keys, and a change follows rules of its own.
     source=(_Table, ...),
     key=(Annotated[tuple[str, ...], PlainValidator(read_columns)] | None, None),
     target=(_Table | None, None),
-    **_keys(Options, without="price")  # which is the model's, in a section of its own
+    **_keys(Options, without="price")  # the price is per model, in the section `prices`
     | {
         "text": (Annotated[Text, PlainValidator(read_text)], ...),
         "where": (Annotated[str, AfterValidator(read_sql)] | None, None),

@@ -1,4 +1,4 @@
-"""Where a pipeline's vectors go: a table to be created, one of ours to be taken over, or the one it has."""
+"""Choosing a pipeline's target: a table to create, a kept target to take over, or the existing one."""
 
 from __future__ import annotations
 
@@ -21,46 +21,46 @@ NAME_LIMIT_BYTES = 63
 
 @dataclass(frozen=True)
 class TakeOver:
-    """A target of ours that no pipeline has any more, and that fits."""
+    """A target that a removed pipeline left behind and that fits this one."""
 
     standing: Standing
     vectors: int
     vectors_exact: bool
     orphans: int | None
-    """Vectors without a row, which go; None where there are too many to be counted."""
+    """Vectors without a row, which are removed; None if the target is too large to count them."""
     changes: tuple[KeyChange, ...]
     former: str | None
-    """The source whose vectors it holds, where it has another name than the pipeline's."""
+    """The source whose vectors the target holds, if it isn't the pipeline's source; else None."""
 
     @property
     def words(self) -> str:
-        """For a person."""
+        """The takeover as text to show."""
         count = f"{self.vectors:,}" if self.vectors_exact else f"about {self.vectors:,}"
-        said = f"takes over {self.standing.label}, {count} vectors"
+        text = f"takes over {self.standing.label}, {count} vectors"
         if self.former is not None:
-            said += f" of {self.former}"
+            text += f" of {self.former}"
         if self.orphans is None:
-            said += "; those without a row are removed"
+            text += "; those without a row are removed"
         elif self.orphans:
-            said += f", of which {self.orphans:,} have no row and are removed"
-        return said
+            text += f", of which {self.orphans:,} have no row and are removed"
+        return text
 
     @property
-    def removes(self) -> bool:
-        """Vectors go that somebody may still want."""
+    def removes_vectors(self) -> bool:
+        """Whether taking over may remove vectors that are still wanted."""
         return self.former is not None or self.orphans is None or self.orphans > 0
 
 
 def choose_target(
     wanted: PipelineConfig, existing: Pipeline | None, source: Source, taken: dict[Target, str]
 ) -> Target:
-    """Its name, from the file or made from the source's. Raises Refused for one that it can't have."""
+    """Return the target's name, from the file or derived from the source's. Raises Refused if it is taken."""
     if existing is not None:
         fixed = (existing.target_schema, existing.target_table)
         if wanted.target is not None and (wanted.target[0] or source.schema, wanted.target[1]) != fixed:
             raise Refused(
-                f"its target is {fixed[0]}.{fixed[1]}, and stays so",
-                hint=f"pgvector-sync remove {wanted.name}, then apply again with the new target",
+                f"the target can't be changed: it is {fixed[0]}.{fixed[1]}",
+                hint=f"pgvector-sync remove {wanted.name}, then apply with the new target",
             )
         return fixed
     if wanted.target is not None:
@@ -73,17 +73,17 @@ def choose_target(
     if len(target[1].encode()) > NAME_LIMIT_BYTES:
         raise Refused(
             f"the target's name {label} is longer than {NAME_LIMIT_BYTES} bytes",
-            hint='name a shorter one: target = "short_name"',
+            hint='choose a shorter name: target = "short_name"',
         )
     if target in taken:
         raise Refused(
-            f"{label} is the target of pipeline {taken[target]}",
-            hint=f'name another: target = "…" in [pipelines.{wanted.name}]',
+            f"{label} is already the target of pipeline {taken[target]}",
+            hint=f'choose another name: target = "…" in [pipelines.{wanted.name}]',
         )
     return target
 
 
-def stand(
+def examine_target(
     connection: Connection,
     target: Target,
     wanted: PipelineConfig,
@@ -91,9 +91,9 @@ def stand(
     source: Source,
     table: Table,
 ) -> tuple[TakeOver | None, bool]:
-    """What is taken over at the target's name, and whether one that was dropped has to be created again.
+    """Return the target to take over, if any, and whether a dropped target has to be created again.
 
-    Raises Refused where what is there doesn't fit, or nothing is and we may not create it.
+    Raises Refused if an existing table doesn't fit, or if this role isn't allowed to create the target.
     """
     standing = target_table.find(connection, target)
     if standing is None:
@@ -105,8 +105,8 @@ def stand(
     return None, False
 
 
-def as_it_stands(connection: Connection, existing: Pipeline) -> Pipeline:
-    """The pipeline with the key columns that its target has now."""
+def with_current_key(connection: Connection, existing: Pipeline) -> Pipeline:
+    """Return the pipeline with the current key columns of its target."""
     standing = target_table.find(connection, (existing.target_schema, existing.target_table))
     if standing is None or len(standing.key) != len(existing.source.key):
         return existing
@@ -115,15 +115,15 @@ def as_it_stands(connection: Connection, existing: Pipeline) -> Pipeline:
 
 def _require_may_create(connection: Connection, target: Target) -> None:
     label = f"{target[0]}.{target[1]}"
-    may = target_ddl.may_create(connection, target[0])
-    if may is None:
+    permission = target_ddl.may_create(connection, target[0])
+    if permission is None:
         raise Refused(
-            f"there is no schema {target[0]} for the target", hint=f"CREATE SCHEMA {_quoted(target[0])};"
+            f"the target's schema {target[0]} doesn't exist", hint=f"CREATE SCHEMA {_quoted(target[0])};"
         )
-    if not may.may_create:
+    if not permission.may_create:
         raise Refused(
-            f"role {may.role} may not create {label}",
-            hint=f"GRANT CREATE ON SCHEMA {_quoted(target[0])} TO {_quoted(may.role)};",
+            f"role {permission.role} can't create {label}",
+            hint=f"GRANT CREATE ON SCHEMA {_quoted(target[0])} TO {_quoted(permission.role)};",
         )
 
 
@@ -134,11 +134,11 @@ def _quoted(name: str) -> str:
 def _take_over(
     connection: Connection, standing: Standing, wanted: PipelineConfig, source: Source, table: Table
 ) -> TakeOver:
-    """Raises Refused, with what differs, for anything that isn't a target of ours of the right shape."""
-    another = f'name another: target = "…" in [pipelines.{wanted.name}]'
+    """Raises Refused, with the differences, for a table that isn't a kept target of the right shape."""
+    another = f'choose another name: target = "…" in [pipelines.{wanted.name}]'
     if not standing.ours:
         raise Refused(
-            f"{standing.label} is there already, and is not a target that pgvector-sync has kept",
+            f"{standing.label} already exists and isn't a target kept by pgvector-sync",
             hint=f"{another}; or drop it",
         )
     options = wanted.options
@@ -146,7 +146,7 @@ def _take_over(
     fit = target_table.fit(standing, source, table, spec, options.vector_type)
     if fit.differs:
         raise target_table.refusal(
-            standing, fit.differs, hint=f"make it fit; or {another}; or drop it, to embed every row again"
+            standing, fit.differs, hint=f"alter it to fit; or {another}; or, to embed every row again, drop it"
         )
     target_table.require_owner(connection, standing, "taking over a target")
     vectors, exact = target_table.count(connection, standing)
@@ -156,12 +156,12 @@ def _take_over(
 
 
 def _require_fit(standing: Standing, existing: Pipeline, source: Source, table: Table) -> None:
-    """Raises Refused where a pipeline's target no longer fits. A changed key is the business of `rekey`."""
+    """Raises Refused if a pipeline's target no longer fits. `rekey` handles a changed key."""
     differs = target_table.fit(standing, source, table, existing.spec, existing.options.vector_type).differs
     if differs:
         raise target_table.refusal(
             standing,
             differs,
-            hint="put back what was changed by hand; or, to embed every row again: "
+            hint="undo the manual change; or, to embed every row again: "
             f"pgvector-sync remove {existing.name}, then apply",
         )

@@ -1,4 +1,4 @@
-"""Which triggers the pipelines of a source need, once a plan is carried out."""
+"""The triggers that a source's pipelines need once a plan is applied."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from pgvector_sync.store.triggers import Capture, installed
 
 
 def with_triggers(connection: Connection, rekey: Rekey, plan: Plan) -> Rekey:
-    """Installs the triggers with the key: those for what is read already as well, until the pipelines change."""
+    """Plan the triggers to install with the new key.
+
+    They also track what the pipelines read before the plan, until these change.
+    """
     same = [made for made in plan.pipelines if made.source.id == rekey.source.id]
     after = same[0].capture
-    tracked = {*after.tracked, *rekey.read(connection)}
+    tracked = {*after.tracked, *rekey.read_columns(connection)}
     capture = replace(after, tracked=tuple(c.name for c in rekey.table.columns if c.name in tracked))
     if capture == after:
         plan.pipelines = [replace(made, missing_triggers=()) if made in same else made for made in plan.pipelines]
@@ -27,14 +30,14 @@ def with_triggers(connection: Connection, rekey: Rekey, plan: Plan) -> Rekey:
 
 
 def with_capture(
-    connection: Connection, made: PipelinePlan, plan: Plan, there: dict[str, Pipeline]
+    connection: Connection, made: PipelinePlan, plan: Plan, existing: dict[str, Pipeline]
 ) -> PipelinePlan:
-    """The triggers of the source serve all its pipelines, those of this plan included."""
+    """Plan the triggers of a pipeline's source. They serve all its pipelines, with or without a plan."""
     same = [other for other in plan.pipelines if other.source.label == made.source.label]
     named = {other.name for other in same}
     tracked = {name for other in same for name in other.read_columns}
     targets = {other.target for other in same}
-    for other in there.values():
+    for other in existing.values():
         if other.source.label == made.source.label and other.name not in named and other.state != "removing":
             targets.add((other.target_schema, other.target_table))
     replicated = any(other.options.capture_replicated for other in same)

@@ -1,4 +1,4 @@
-"""What one value of the file may look like. Each function raises ValueError with what was expected."""
+"""Parsing the values of the file. Each function raises ValueError with what was expected."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _TABLE = re.compile(rf"\s*(?:({_NAME})\.)?({_NAME})\s*")
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """What is embedded: columns, or else an expression."""
+    """What is embedded: columns or an expression."""
 
     columns: tuple[str, ...] | None
     sql: str
 
 
 def read_text(value: object) -> Text:
-    """A list of columns, or `{sql = "…"}`."""
+    """Parse a list of columns, or `{sql = "…"}`."""
     if not isinstance(value, dict):
         columns = read_columns(value)
         return Text(columns, text_of_columns(columns))
@@ -31,16 +31,16 @@ def read_text(value: object) -> Text:
 
 
 def read_columns(value: object) -> tuple[str, ...]:
-    """A list of names, exactly as they are."""
+    """Parse a list of column names, which aren't folded to lower case."""
     if not isinstance(value, list) or not value or not all(isinstance(item, str) for item in value):
         raise ValueError('expected a list of column names such as ["title", "body"]')
     if len(set(value)) < len(value):
-        raise ValueError("expected each column once")
-    return tuple(map(_fits, value))
+        raise ValueError("expected each column only once")
+    return tuple(map(_checked_name, value))
 
 
 def read_table(value: object) -> tuple[str | None, str]:
-    """`table` or `schema.table`, quoted or folded as in SQL."""
+    """Parse `table` or `schema.table`, quoted or folded as in SQL, into (schema or None, table)."""
     match = _TABLE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise ValueError("""expected "table", "schema.table" or 'schema."Quoted Name"'""")
@@ -49,37 +49,37 @@ def read_table(value: object) -> tuple[str | None, str]:
 
 
 def _folded(name: str) -> str:
-    return _fits(name[1:-1].replace('""', '"') if name.startswith('"') else name.lower())
+    return _checked_name(name[1:-1].replace('""', '"') if name.startswith('"') else name.lower())
 
 
-def _fits(name: str) -> str:
-    # Postgres would cut a longer name silently, and then find another table or none.
+def _checked_name(name: str) -> str:
+    # Postgres truncates longer names silently, and would then look up another table.
     if not name.strip() or "\0" in name or len(name.encode()) > 63:
         raise ValueError("expected names of 1 to 63 bytes")
     return name
 
 
 def read_sql(value: str) -> str:
-    """An SQL expression; whether it is valid is for the database to say."""
+    """Parse an SQL expression. The database checks later whether it is valid."""
     if not value.strip() or "\0" in value:
         raise ValueError("expected an SQL expression")
     return value.strip()
 
 
 def read_url(value: str) -> str:
-    """The address of an endpoint, without a secret in it."""
+    """Parse the URL of an endpoint, which must not contain a secret."""
     if not re.fullmatch(r"https?://(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?(/[^\s?#@]*)?", value):
-        raise ValueError("expected http(s)://host[:port]/path, without user, password, query and fragment")
+        raise ValueError("expected http(s)://host[:port]/path, without user, password, query or fragment")
     return value.rstrip("/")
 
 
 def read_variable(value: str) -> str:
-    """The name of a variable that may hold a provider's key."""
-    # Upper case only: a pasted key has lower-case letters, and would otherwise end up in a table of ours.
+    """Parse the name of an environment variable that may hold a provider's key."""
+    # Upper case only: a pasted key has lower-case letters, and would otherwise be stored in a table.
     if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):
         raise ValueError("expected the name of an environment variable, such as OPENAI_API_KEY, never a key")
     if is_never_a_key(value):
         raise ValueError(
-            f"expected the variable of a provider's key; {value} holds something else, and is never sent"
+            f"expected the variable of a provider's key; {value} holds something else and is never sent"
         )
     return value

@@ -98,7 +98,7 @@ def _why(message: str, parameters: dict[str, str]) -> Finding:
     for phrase, (seen, advice) in reasons.items():
         if phrase in message:
             return error(seen, advice)
-    line = (message.strip().splitlines() or ["no reason parameters"])[0]
+    line = (message.strip().splitlines() or ["no reason given"])[0]
     if parameters.get("password"):
         line = line.replace(parameters["password"], "…")
     return error(f"can't connect to the database: {line}", "check DATABASE_URL, and that the server is running")
