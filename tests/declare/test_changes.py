@@ -16,16 +16,16 @@ def docs(synced: Synced) -> Synced:
 
 
 def changes(synced: Synced) -> dict[str, tuple[str, str]]:
-    (made,) = synced.plan().pipelines
-    return {change.what: (change.before, change.after) for change in made.changes}
+    (planned,) = synced.plan().pipelines
+    return {change.what: (change.before, change.after) for change in planned.changes}
 
 
 def test_a_first_apply_backfills_and_pays_once_per_distinct_text(synced: Synced):
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'same'), (2, 'same'), (3, 'other'), (4, NULL)")
     synced.declare()
-    (made,) = synced.plan().pending
-    assert (made.matching, made.matching_exact, made.backfill, made.may_cost) == (4, True, True, True)
-    assert made.backfill_words == "embeds 4 rows with text-embedding-3-small"
+    (planned,) = synced.plan().pending
+    assert (planned.matching, planned.matching_exact, planned.backfill, planned.may_cost) == (4, True, True, True)
+    assert planned.backfill_words == "embeds 4 rows with text-embedding-3-small"
     before = synced.paid()
     synced.apply()
     synced.sync()
@@ -55,8 +55,8 @@ def test_applying_the_same_file_again_does_nothing(docs: Synced):
 def test_a_changed_text_reads_every_row_again_and_pays_for_what_differs(docs: Synced):
     docs.declare(text={"sql": "CASE id WHEN 1 THEN note ELSE body END"})
     assert list(changes(docs)) == ["text"]
-    (made,) = docs.plan().pending
-    assert made.backfill_words == "reads 3 rows again, and embeds those whose text differs"
+    (planned,) = docs.plan().pending
+    assert planned.backfill_words == "reads 3 rows again, and embeds those whose text differs"
     paid = docs.paid()
     docs.apply()
     docs.sync()
@@ -96,8 +96,8 @@ def test_a_changed_where_removes_and_adds_and_pays_for_the_new_rows_only(docs: S
 def test_a_changed_model_embeds_everything_again(docs: Synced):
     docs.declare(model="text-embedding-3-large")
     assert changes(docs) == {"model": ("text-embedding-3-small", "text-embedding-3-large")}
-    (made,) = docs.plan().pending
-    assert made.backfill_words == "embeds 3 rows with text-embedding-3-large"
+    (planned,) = docs.plan().pending
+    assert planned.backfill_words == "embeds 3 rows with text-embedding-3-large"
     paid = docs.paid()
     docs.apply()
     docs.sync()

@@ -1,6 +1,6 @@
-"""Every option of the file changed in turn: `apply` shows it, carries it out, and finds nothing left to do.
+"""Every option of the file changed in turn: `apply` shows it, applies it, and then finds nothing to do.
 
-The parameters are the keys of the sections: an option without a case here fails.
+The parameters are the sections' keys, so an option without a case fails.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Declared:
             lines.append(f"[{name}]")
             for key, value in values.items():
                 inner = {f"{key}.{k}": v for k, v in value.items()} if isinstance(value, dict) else {key: value}
-                # a JSON string, number or list of strings is TOML as well
+                # a JSON string, number or list of strings is also valid TOML
                 lines += [
                     f"{json.dumps(path) if ' ' in path else path} = {json.dumps(v)}" for path, v in inner.items()
                 ]
@@ -212,7 +212,7 @@ def test_a_changed_option_of_a_provider_is_applied_once(filled: Declared, name: 
         "base_url",
         "api_key_env",
         "send_dimensions",
-    ):  # whose values the endpoint of these tests refuses
+    ):  # the endpoint of these tests refuses their values
         filled.synced.run("INSERT INTO docs VALUES (3, 'three', 'tres')")
         filled.synced.settle()
 

@@ -55,7 +55,7 @@ def test_apply_waits_for_a_long_transaction_without_blocking_other_writers(synce
                 for number in range(10, 25):
                     writer.execute("INSERT INTO docs VALUES (%s, 'while it waits')", [number])
             # and between two tries no lock is requested
-            eventually(lambda: not synced.database.waiting_for_locks(), what="nobody waits")
+            eventually(lambda: not synced.database.waiting_for_locks(), what="no session waits for a lock")
             assert synced.names() == []
             slow.commit()
         assert errors == []
@@ -136,7 +136,9 @@ def test_the_holder_of_the_lock_is_named_with_what_to_do(synced: Synced, monkeyp
     synced.run(DOCS)
     synced.declare()
     with session(synced.database, application_name="nightly") as vacuum:
-        vacuum.execute("LOCK TABLE docs IN SHARE UPDATE EXCLUSIVE MODE")  # as VACUUM and CREATE INDEX CONCURRENTLY
+        vacuum.execute(
+            "LOCK TABLE docs IN SHARE UPDATE EXCLUSIVE MODE"
+        )  # like VACUUM and CREATE INDEX CONCURRENTLY
         pid = vacuum.info.backend_pid
         with pytest.raises(Refused) as refused:
             synced.apply()
@@ -180,12 +182,12 @@ def test_the_holder_of_a_lock_on_a_partition_is_named(synced: Synced, monkeypatc
 
 @pytest.fixture
 def slow_autovacuum(synced: Synced) -> Iterator[Callable[[str], int]]:
-    """Has a real autovacuum worker work on a table for minutes; returns its pid. It isn't cancelled within the first second."""
+    """Keep a real autovacuum worker busy on a table for minutes; returns its pid. It isn't cancelled for 1 s."""
     database = synced.database
     with database.server.connect() as server:
         server.execute("ALTER SYSTEM SET autovacuum_naptime = 1")
         server.execute("SELECT pg_reload_conf()")
-        synced.run(f"ALTER DATABASE {database.name} SET deadlock_timeout = '1s'")  # as servers have it
+        synced.run(f"ALTER DATABASE {database.name} SET deadlock_timeout = '1s'")  # the default
 
         def begin(table: str) -> int:
             synced.run(

@@ -53,9 +53,9 @@ def test_an_operator_that_resolves_differently_chooses_the_rows_that_the_applica
     seen = articles.database.value("SELECT count(*) FROM docs WHERE status === 'published'")
     assert seen == ROWS
     articles.declare(where="status === 'published'")
-    [made] = articles.plan().pipelines
-    assert made.matching == ROWS
-    assert "operator extensions.===(text,text)" in map(str, made.expressions.depends)
+    [planned] = articles.plan().pipelines
+    assert planned.matching == ROWS
+    assert "operator extensions.===(text,text)" in map(str, planned.expressions.depends)
     articles.apply()
     articles.sync()
     assert len(articles.vectors()) == ROWS
@@ -85,8 +85,8 @@ def test_a_search_path_that_has_changed_since_is_shown_as_a_change(
     articles.sync()
     articles.run(f"ALTER DATABASE {articles.database.name} SET search_path = public, extensions")
     with with_endpoint.runtime_of(articles.database.url, articles.runtime.embedder) as fresh:
-        [made] = articles.plan(fresh).pipelines
-        [change] = made.changes
+        [planned] = articles.plan(fresh).pipelines
+        [change] = planned.changes
         assert change.what == "where"
         assert "extensions.===" in change.before
         assert "public.===" in change.after
@@ -169,5 +169,5 @@ def test_a_function_whose_body_needs_no_search_path_is_taken_as_it_is(public_onl
 
 def test_a_plan_names_the_functions_that_no_row_could_try(public_only: Synced) -> None:
     public_only.declare(text={"sql": "plain(body)"})
-    [made] = public_only.plan().pipelines
-    assert made.untried == ("public.plain(text)",)
+    [planned] = public_only.plan().pipelines
+    assert planned.untried == ("public.plain(text)",)

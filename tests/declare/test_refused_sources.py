@@ -106,7 +106,7 @@ def test_a_key_with_a_nondeterministic_collation_is_refused(synced: Synced):
     collation = "CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
     try:
         synced.run(collation)
-    except Exception as error:  # noqa: BLE001 - FeatureNotSupported, or whatever a build without ICU says
+    except Exception as error:  # noqa: BLE001 - FeatureNotSupported, or another error in a build without ICU
         pytest.skip(f"this build of PostgreSQL has no ICU: {error}")
     synced.run("CREATE TABLE docs (id text COLLATE blind PRIMARY KEY, body text)")
     synced.declare()

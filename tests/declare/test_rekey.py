@@ -96,7 +96,7 @@ def writing(synced: Synced) -> Iterator[list[int]]:
 
 def more_written(written: list[int]) -> None:
     count = len(written)
-    eventually(lambda: len(written) > count + 5, what="the application goes on writing")
+    eventually(lambda: len(written) > count + 5, what="the application continues to write")
 
 
 def test_a_key_widened_with_the_triggers_dropped_is_carried_over_by_apply(docs: Synced):
@@ -298,7 +298,7 @@ def test_a_targets_key_column_that_was_renamed_by_hand_is_renamed_back(docs: Syn
     assert docs.plan().empty
 
 
-# -- what is refused ---------------------------------------------------------------------------------------
+# -- refusals ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

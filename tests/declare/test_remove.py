@@ -26,7 +26,7 @@ def rows_of_ours(synced: Synced) -> dict[str, int]:
         "SELECT relname FROM pg_class WHERE relnamespace = 'pgvector_sync'::regnamespace AND relkind = 'r'"
     )
     counts = {t: synced.database.value(f"SELECT count(*) FROM pgvector_sync.{t}") for (t,) in tables}
-    counts["lock"] -= 1  # the drain's
+    counts["lock"] -= 1  # held by the drain
     return {
         table: count for table, count in counts.items() if count and table not in ("applied_migration", "tick")
     }
@@ -65,7 +65,7 @@ def test_removing_one_of_two_pipelines_keeps_the_other_working(synced: Synced):
     synced.sync()
     synced.run("UPDATE docs SET body = 'ONE', note = 'UNO' WHERE id = 1")
     synced.remove("bodies")
-    synced.run("UPDATE docs SET body = 'untracked by now' WHERE id = 2")
+    synced.run("UPDATE docs SET body = 'no longer tracked' WHERE id = 2")
     assert synced.events() == [[1]]
     synced.sync()
     synced.run("DELETE FROM docs WHERE id = 2")

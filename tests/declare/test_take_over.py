@@ -23,9 +23,9 @@ def kept(synced: Synced) -> Synced:
 
 def test_a_kept_target_is_taken_over_and_nothing_is_bought_again(kept: Synced):
     kept.declare()
-    (made,) = kept.plan().pending
-    assert made.take_over is not None
-    assert made.take_over.words == "takes over public.docs_embedding, 30 vectors"
+    (planned,) = kept.plan().pending
+    assert planned.take_over is not None
+    assert planned.take_over.words == "takes over public.docs_embedding, 30 vectors"
     paid = kept.paid()
     kept.apply()
     kept.sync()
@@ -42,14 +42,14 @@ def test_rows_changed_meanwhile_are_embedded_and_vectors_of_deleted_rows_removed
         "UPDATE docs SET body = NULL WHERE id = 5",
     )
     kept.declare()
-    (made,) = kept.plan().pending
-    assert made.take_over is not None
+    (planned,) = kept.plan().pending
+    assert planned.take_over is not None
     words = "takes over public.docs_embedding, 30 vectors, of which 3 have no row and are removed"
-    assert made.take_over.words == words
+    assert planned.take_over.words == words
     paid = kept.paid()
     kept.apply()
     kept.sync()
-    assert kept.paid() == paid + 3  # the vector of id 4 went with its row before 40 was looked at
+    assert kept.paid() == paid + 3  # the vector of row 4 was removed before row 40 was read
     assert len(kept.vectors()) == 28
 
 
@@ -73,10 +73,10 @@ def test_another_model_embeds_every_row_again_in_the_target_that_was_taken_over(
 def test_a_target_may_be_taken_over_by_a_pipeline_of_another_name_and_of_a_renamed_source(kept: Synced):
     kept.run("ALTER TABLE docs RENAME TO papers")
     kept.declare("papers", source="papers", target="docs_embedding")
-    (made,) = kept.plan().pending
-    assert made.take_over is not None
-    assert made.take_over.words == "takes over public.docs_embedding, 30 vectors of public.docs"
-    assert made.take_over.removes_vectors
+    (planned,) = kept.plan().pending
+    assert planned.take_over is not None
+    assert planned.take_over.words == "takes over public.docs_embedding, 30 vectors of public.docs"
+    assert planned.take_over.removes_vectors
     paid = kept.paid()
     kept.apply()
     kept.sync()
@@ -168,7 +168,7 @@ def test_a_target_of_another_role_is_refused_with_the_grant(kept: Synced, role: 
         kept.apply(runtime)
 
 
-# -- a target that was dropped or changed under its pipeline ------------------------------------------------
+# -- a target dropped or changed while its pipeline exists ------------------------------------------------
 
 
 def test_a_dropped_target_is_created_again_and_embedded_after_the_plan_has_said_so(synced: Synced):
@@ -176,9 +176,9 @@ def test_a_dropped_target_is_created_again_and_embedded_after_the_plan_has_said_
     synced.pipeline()
     synced.run("DROP TABLE docs_embedding")
     plan = synced.plan()
-    (made,) = plan.pending
-    assert (plan.empty, made.recreate, made.may_cost) == (False, True, True)
-    assert made.backfill_words == "embeds 30 rows with text-embedding-3-small"
+    (planned,) = plan.pending
+    assert (plan.empty, planned.recreate, planned.may_cost) == (False, True, True)
+    assert planned.backfill_words == "embeds 30 rows with text-embedding-3-small"
     paid = synced.paid()
     synced.apply()
     synced.sync()

@@ -1,4 +1,4 @@
-"""Search: what it asks the provider, and what it says when the provider gives no vector."""
+"""Search: what it requests from the provider, and how it reports a provider that returns no vector."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def docs(synced: Synced) -> Synced:
 
 
 def purposes(docs: Synced) -> list[str]:
-    """Of the calls since the last look."""
+    """Return the purposes of the calls since the last time."""
     calls, docs.endpoint.calls = docs.endpoint.calls, Calls()
     return [body["user"] for body in calls.bodies]
 
 
-def test_only_search_asks_for_the_vector_of_a_query(docs: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_search_requests_the_vector_of_a_query(docs: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(DIALECTS, "telling", Telling())
     docs.run("UPDATE pgvector_sync.provider SET dialect = 'telling'", "INSERT INTO docs VALUES (3, 'three')")
     docs.sync()
@@ -63,8 +63,8 @@ def test_the_harmless_text_of_a_probe_is_a_document(docs: Synced, monkeypatch: p
     assert set(purposes(docs)) == {"document"}
 
 
-def test_a_provider_that_hangs_is_named_with_the_time_that_it_had(docs: Synced) -> None:
-    """A search belongs to no batch, and has no deadline that its user knows of."""
+def test_a_provider_that_hangs_is_reported_with_the_timeout(docs: Synced) -> None:
+    """The error names the timeout, since the user of a search knows of no batch or deadline."""
     docs.endpoint.fail("hang")
     with another_worker(docs, provider_timeout=1) as hurried, pytest.raises(OutOfTime) as caught:
         nearest(hurried.runtime, "docs", "one", k=1)

@@ -1,4 +1,4 @@
-"""Redis, the broker, and whether anybody works."""
+"""Redis, the broker, and whether workers and beat are running."""
 
 from __future__ import annotations
 

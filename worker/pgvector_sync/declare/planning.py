@@ -30,31 +30,31 @@ def make_plan(connection: Connection, config: Config) -> Plan:
     refusals = []
     for pipeline, wanted in config.pipelines.items():
         try:
-            made = _plan(connection, config, wanted, existing, taken)
-            _require_one_key(made, plan.pipelines)
-            if all(rekey.source.id != made.source.id for rekey in plan.rekeys):
-                plan.rekeys += plan_rekey(connection, made.source, made.table, existing.values())
+            planned = _plan(connection, config, wanted, existing, taken)
+            _require_one_key(planned, plan.pipelines)
+            if all(rekey.source.id != planned.source.id for rekey in plan.rekeys):
+                plan.rekeys += plan_rekey(connection, planned.source, planned.table, existing.values())
         except Refused as refused:
             refusals.append((pipeline, refused))
         else:
-            taken[made.target] = pipeline
-            plan.pipelines.append(made)
+            taken[planned.target] = pipeline
+            plan.pipelines.append(planned)
     if refusals:
         lines = [f"pipeline {name}: {refused}" for name, refused in refusals]
         hints = list(dict.fromkeys(refused.hint for _, refused in refusals if refused.hint))
         raise Refused("\n".join(lines), hint="\n".join(hints))
-    plan.pipelines = [with_capture(connection, made, plan, existing) for made in plan.pipelines]
+    plan.pipelines = [with_capture(connection, planned, plan, existing) for planned in plan.pipelines]
     plan.rekeys = [with_triggers(connection, rekey, plan) for rekey in plan.rekeys]
     return plan
 
 
-def _require_one_key(made: PipelinePlan, others: list[PipelinePlan]) -> None:
+def _require_one_key(planned: PipelinePlan, others: list[PipelinePlan]) -> None:
     """Raises Refused if pipelines of one source declare different keys."""
     for other in others:
-        if other.source.label == made.source.label and other.source.key != made.source.key:
+        if other.source.label == planned.source.label and other.source.key != planned.source.key:
             raise Refused(
-                f"its key of {made.source.label} is ({', '.join(c.name for c in made.source.key)}), but that of "
-                f"pipeline {other.name} is ({', '.join(c.name for c in other.source.key)})",
+                f"its key of {planned.source.label} is ({', '.join(c.name for c in planned.source.key)}), but "
+                f"that of pipeline {other.name} is ({', '.join(c.name for c in other.source.key)})",
                 hint="all pipelines of a source share one key: declare the same key in each, or in none",
             )
 

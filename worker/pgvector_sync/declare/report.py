@@ -47,7 +47,7 @@ def report_of(plan: Plan, estimates: Mapping[str, Estimate | None], *, prune: bo
     return PlanReport(
         pending=is_pending(plan, prune=prune),
         applied=applied,
-        pipelines=tuple(_report(made, estimates.get(made.name)) for made in plan.pipelines),
+        pipelines=tuple(_report(planned, estimates.get(planned.name)) for planned in plan.pipelines),
         providers=tuple(provider.name for provider in plan.providers),
         sources=tuple(rekey.source.label for rekey in plan.rekeys),
         unlisted=tuple(plan.unlisted),
@@ -59,8 +59,8 @@ def is_pending(plan: Plan, *, prune: bool) -> bool:
     return not plan.empty or (prune and bool(plan.unlisted))
 
 
-def _report(made: PipelinePlan, estimate: Estimate | None) -> PipelineReport:
-    action = "none" if made.idle else "create" if made.existing is None else "change"
-    target = ".".join(made.target)
-    changes = tuple(made.changes)
-    return PipelineReport(made.name, action, made.source.label, target, changes, made.backfill, estimate)
+def _report(planned: PipelinePlan, estimate: Estimate | None) -> PipelineReport:
+    action = "none" if planned.idle else "create" if planned.existing is None else "change"
+    target = ".".join(planned.target)
+    changes = tuple(planned.changes)
+    return PipelineReport(planned.name, action, planned.source.label, target, changes, planned.backfill, estimate)

@@ -57,26 +57,28 @@ class Check:
 
 def guarded(name: str, look: Callable[[], Iterator[Finding]], *, pipeline: str | None = None) -> list[Check]:
     """Run one check. A failure of the check itself becomes an error entry, so that the other checks still run."""
-    found: list[Finding] = []
+    findings: list[Finding] = []
     try:
         for finding in look():
-            found.append(finding)  # noqa: PERF402 - findings before a failure are kept
+            findings.append(finding)  # noqa: PERF402 - findings before a failure are kept
     except SyncError as failure:
-        found.append(error(str(failure), failure.hint or "see docs/doctor.md"))
+        findings.append(error(str(failure), failure.hint or "see docs/doctor.md"))
     except psycopg.Error as failure:
         what, advice = explain(failure)
-        found.append(error(f"check failed: {what}", advice))
+        findings.append(error(f"check failed: {what}", advice))
     except RedisError as failure:
         kind = type(failure).__name__
-        found.append(error(f"check failed ({kind})", "check REDIS_URL, and that the server is running"))
+        findings.append(error(f"check failed ({kind})", "check REDIS_URL, and that the server is running"))
     except OSError as failure:
         reason = failure.strerror or type(failure).__name__
-        found.append(error(f"check failed: {reason}", "run doctor again; if it still fails, see docs/doctor.md"))
-    except Exception as failure:  # noqa: BLE001 - a bug of ours in one check must not hide the others
-        found.append(
+        findings.append(
+            error(f"check failed: {reason}", "run doctor again; if it fails again, see docs/doctor.md")
+        )
+    except Exception as failure:  # noqa: BLE001 - a bug in one check must not hide the others
+        findings.append(
             error(f"check failed because of a bug in pgvector-sync ({type(failure).__name__})", "please report it")
         )
-    return [Check(name, finding.level, finding.seen, finding.advice, pipeline) for finding in found]
+    return [Check(name, finding.level, finding.seen, finding.advice, pipeline) for finding in findings]
 
 
 def quoted(*name: str) -> str:
