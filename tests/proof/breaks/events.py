@@ -194,8 +194,8 @@ MUTANTS = (
         (
             Edit(
                 "declare.apply:_apply",
-                "    if made.missing_triggers:",
-                f"    {LOST_COMMIT}\n    if made.missing_triggers:",
+                "    if plan.missing_triggers:",
+                f"    {LOST_COMMIT}\n    if plan.missing_triggers:",
             ),
         ),
         "a row inserted while triggers are installed",
