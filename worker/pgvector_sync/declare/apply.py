@@ -157,7 +157,7 @@ def remove(database: Database, name: str, *, keep_vectors: bool, say: Say) -> Pi
         pipeline = pipelines.require_pipeline(connection, name)
         triggers.require_owner(connection, pipeline, of_target=not keep_vectors)
     # After this commit no rows are claimed, and a batch in flight can't write.
-    database.patiently(lambda connection: pipelines.start_removing(connection, pipeline))
+    database.retry_on_lock_conflict(lambda connection: pipelines.start_removing(connection, pipeline))
 
     def drop(connection: Connection) -> None:
         locks.lock_drain(connection)
@@ -178,6 +178,6 @@ def _drop_triggers(connection: Connection, pipeline: Pipeline) -> None:
     if not others:
         triggers.uninstall(connection, pipeline.source)
         return
-    remaining = triggers.of_stored(others, connection.info.server_version)
+    remaining = triggers.expected_capture(others, connection.info.server_version)
     if remaining is not None:  # None: the source was dropped or renamed; the last pipeline drops the functions
         triggers.install(connection, remaining)

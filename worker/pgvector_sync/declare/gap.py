@@ -67,7 +67,7 @@ def retry_ddl(database: Database, site: Site, action: Callable[[Connection], T],
 
     try:
         for attempt in Retrying(
-            retry=retry_if_exception_type(IN_THE_WAY),
+            retry=retry_if_exception_type(LOCK_CONFLICT),
             stop=stop_after_delay(DDL_TIMEOUT),
             wait=wait_random(0.2, 1.0),
             before_sleep=waiting,
@@ -110,7 +110,7 @@ def _cancel_autovacuum(database: Database, site: Site, holder: Holder) -> None:
                 target_ddl.lock(connection, relation)
             else:
                 triggers.touch(connection, relation)
-    except (*IN_THE_WAY, psycopg.ProgrammingError):
+    except (*LOCK_CONFLICT, psycopg.ProgrammingError):
         return  # the DDL is retried, and refused with a reason in the end
 
 

@@ -28,7 +28,7 @@ def estimates_of(runtime: Runtime, plan: Plan) -> dict[str, Estimate | None]:
 
 
 def _estimate(runtime: Runtime, plan: PipelinePlan) -> Estimate | None:
-    asked = Asked(has_target=not plan.creates_target)
+    asked = Selection(has_target=not plan.creates_target)
     if not plan.matching_exact:
         asked = replace(asked, source_rows=max(plan.rows, plan.table.estimated_rows))
     try:
@@ -85,7 +85,7 @@ def estimate_declared(
     runtime: Runtime, plan: PipelinePlan, request: Reembed, *, keys: Sequence[Key] | None
 ) -> Estimate:
     """Estimate a re-embed of the pipeline once the plan is applied. Raises Refused like `estimate`."""
-    asked = Asked(request, keys, has_target=not plan.creates_target)
+    asked = Selection(request, keys, has_target=not plan.creates_target)
     with runtime.database.transaction(read_only=True) as connection:
         return estimate_of(connection, runtime, pipeline_of(plan), asked)
 

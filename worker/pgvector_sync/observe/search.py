@@ -50,7 +50,7 @@ def nearest(runtime: Runtime, name: str, query: str, *, k: int) -> list[Hit]:
         grants.require_sole_author(connection)
     embedder = runtime.embedder(pipeline.provider)
     embedder.prepare(pipeline.spec)  # work done once per process doesn't count towards the provider's timeout
-    deadline = time.monotonic() + runtime.settings.provider_timeout.total_seconds()
+    deadline = Deadline.after(runtime.settings.provider_timeout)
     vector = embedder.embed([query], pipeline.spec, purpose=Purpose.QUERY, deadline=deadline).vectors[0]
     shape = Shape(pipeline, runtime.database.vector_schema)
     try:

@@ -19,7 +19,7 @@ def triggers(verdicts: Verdicts, pipeline: Pipeline) -> Iterator[Finding]:
     if verdict is None or verdict.capture is None:
         return
     meanwhile = "a deep reconciliation then starts automatically and finds the changes that were missed"
-    for problem in verdict.of_triggers:
+    for problem in verdict.trigger_problems:
         yield error(
             problem.what, problem.command + (" -- " if problem.command.endswith(";") else "; ") + meanwhile
         )
@@ -29,7 +29,7 @@ def triggers(verdicts: Verdicts, pipeline: Pipeline) -> Iterator[Finding]:
             f"fix what the check `source` reports; {meanwhile}",
         )
     yield from _harmless_faults(verdict)
-    if not (verdict.of_triggers or verdict.facts.unread or verdict.faults):
+    if not (verdict.trigger_problems or verdict.facts.unread or verdict.faults):
         replicated = ", replicated changes too" if verdict.capture.replicated else ""
         yield ok(f"triggers on {', '.join(verdict.capture.tracked)}{replicated}")
 
@@ -42,7 +42,7 @@ def _harmless_faults(verdict: Verdict) -> Iterator[Finding]:
     if stray := _of_kind(verdict, FaultKind.STRAY):
         places = ", ".join(sorted({fault.place for fault in stray}))
         yield warning(f"triggers of {verdict.facts.source.label} are also on {places}", APPLY)
-    if _of_kind(verdict, FaultKind.OUTDATED) and not verdict.of_triggers:
+    if _of_kind(verdict, FaultKind.OUTDATED) and not verdict.trigger_problems:
         yield warning(
             f"the triggers on {verdict.facts.source.label} were created for another version of pgvector-sync, "
             "PostgreSQL or the table",

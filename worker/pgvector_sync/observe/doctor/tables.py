@@ -30,7 +30,7 @@ def source(runtime: Runtime, verdicts: Verdicts, pipeline: Pipeline) -> Iterator
         reader = only_reads(connection)
     if verdict is None:
         return
-    for problem in verdict.of_source:
+    for problem in verdict.source_problems:
         sound = False
         yield error(problem.what, problem.command)
     if sound and reader:
