@@ -54,7 +54,7 @@ def test_the_list_says_class_message_attempts_and_age_and_never_the_text(typed: 
         "key": [2],
         "verdict": "dead",
         "error_class": "input_rejected",
-        "message": "the provider rejected the input (400 content_filter)",
+        "message": "the provider refuses the input (400 content_filter)",
         "attempts": 1,
     }
     code, out, _ = typed("list", "docs", "--limit", "1")
@@ -85,7 +85,7 @@ def test_a_discarded_letter_is_listed_but_no_longer_counted_and_can_be_requeued(
     assert typed("discard", "docs", "--all") == (0, "docs has none to set aside\n", "")
     code, _, err = typed("discard", "docs", "--key", "2")
     assert code == 1
-    assert "set aside already stays so" in " ".join(err.split())
+    assert "a discarded one can't be discarded again" in " ".join(err.split())
     synced.endpoint.heal()
     assert typed("requeue", "docs", "--key", "2", "--key", "3")[0] == 0
     synced.sync()
@@ -96,9 +96,9 @@ def test_a_discarded_letter_is_listed_but_no_longer_counted_and_can_be_requeued(
     [
         (("requeue", "nothing", "--all"), 1, "there is no pipeline nothing → known pipelines: docs"),
         (("list", "nothing"), 1, "there is no pipeline nothing → known pipelines: docs"),
-        (("requeue", "docs", "--key", "77"), 1, "no dead letter has that key"),
-        (("requeue", "docs", "--key", "1"), 1, "no dead letter has that key"),
-        (("requeue", "docs", "--key", "77", "--key", "78"), 1, "no dead letter has one of these keys"),
+        (("requeue", "docs", "--key", "77"), 1, "no dead letter has this key"),
+        (("requeue", "docs", "--key", "1"), 1, "no dead letter has this key"),
+        (("requeue", "docs", "--key", "77", "--key", "78"), 1, "no dead letter has any of these keys"),
         (("requeue", "docs"), 2, "say which: --key KEY (repeatable), or --all"),
         (("discard", "docs", "--key", "2", "--all"), 2, "say which: --key KEY (repeatable), or --all"),
         (("requeue", "docs", "--key", "two"), 2, "two is no key of (id bigint)"),

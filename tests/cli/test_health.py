@@ -93,7 +93,7 @@ def test_what_it_says_without_a_database(processes: Processes, url: str, code: i
 
 def test_a_database_without_our_schema_is_unhealthy(bare_database_url: str, processes: Processes) -> None:
     code, printed = ended(processes.command("health", DATABASE_URL=bare_database_url))
-    assert (code, printed) == (1, "unhealthy: the schema is missing or older: run `pgvector-sync migrate`\n")
+    assert (code, printed) == (1, "unhealthy: the schema is missing or outdated: run `pgvector-sync migrate`\n")
 
 
 def test_the_command_prints_one_line_or_json(docs: Synced, processes: Processes) -> None:

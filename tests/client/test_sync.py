@@ -164,7 +164,7 @@ def test_dead_letters_are_listed_requeued_and_discarded(synced: Synced, sync: Sy
     ]
     assert timedelta(0) <= letters[0].age < timedelta(minutes=1)
     assert letters[0].parked_at.tzinfo is not None
-    with pytest.raises(Refused, match="no dead letter has that key"):
+    with pytest.raises(Refused, match="no dead letter has this key"):
         sync.requeue("docs", keys=[1])
     assert sync.discard("docs", keys=[12]) == 1
     synced.endpoint.heal()

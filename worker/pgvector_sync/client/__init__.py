@@ -1,4 +1,4 @@
-"""What does an application call? `Sync`, which has the verbs of the commands, below the command line.
+"""What does an application call? `Sync`, which has a method for each command that works on the database.
 
-Nothing is imported here: `pgvector-sync health` uses a part of this folder, and must start quickly.
+This module imports nothing, because `pgvector-sync health` uses part of the package and must start quickly.
 """

@@ -1,13 +1,13 @@
-"""The one writer of JSON documents: everything that a user's program parses is written here.
+"""The only writer of the JSON documents that users' programs parse.
 
-A document is one object whose first field is `version`. Within a version no field is removed, renamed or retyped;
-new ones may be added. docs/json.md lists every document with its fields, and a test holds the two together.
+A document is one object whose first field is `version`. Within a version, fields may be added, but none is
+removed, renamed or given another type. docs/json.md lists the fields of every document; a test compares the two.
 
-    dataclasses    objects of their fields
-    enums          their values
-    durations      seconds, in a field with the suffix `_seconds`
-    moments        ISO 8601 in UTC, such as 2026-01-31T12:00:00.5Z
-    NaN, infinity  null, since JSON has no word for them
+    dataclass      an object with its fields
+    enum           its value
+    timedelta      seconds, in a field with the suffix `_seconds`
+    datetime       ISO 8601 in UTC, such as 2026-01-31T12:00:00.5Z
+    NaN, infinity  null, since JSON can't represent them
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ VERSION = 1
 
 
 def write_document(content: Mapping[str, object], *, indent: int | None = 2) -> str:
-    """A document as text, without control characters. Raises TypeError for a value that has no form in JSON."""
+    """Return a document as text without control characters. Raises TypeError for a type not listed above."""
     document = {"version": VERSION, **_object(content.items())}
     return printable_json(json.dumps(document, indent=indent, ensure_ascii=False, allow_nan=False))
 
 
 def fields_of(result: object) -> dict[str, object]:
-    """The fields of a dataclass under the names that they have in a document."""
+    """Return the fields of a dataclass under their names in a document."""
     return {_name(field): getattr(result, field.name) for field in fields(result)}  # type: ignore[arg-type]
 
 
 def _name(field: Field[object]) -> str:
-    # by the declared type: a duration that is None has the same name as one that isn't
+    # decided by the declared type, so that a duration that is None has the suffix too
     return f"{field.name}_seconds" if "timedelta" in str(field.type) else field.name
 
 
@@ -61,4 +61,4 @@ def _value(value: object) -> object:
         return [_value(item) for item in value]
     if is_dataclass(value) and not isinstance(value, type):
         return _object(fields_of(value).items())
-    raise TypeError(f"a JSON document has no form for {type(value).__name__}")
+    raise TypeError(f"can't write a value of type {type(value).__name__} into a JSON document")

@@ -1,6 +1,6 @@
-"""Whether rows are embedded: one query, for probes that ask every few seconds.
+"""The health check: cheap enough for a probe that runs every few seconds.
 
-Importing is most of what such a probe costs, so nothing is imported here but what the query needs.
+Imports are most of the cost of a probe, so this module imports only what its queries need.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import Any
 
 CONNECT_TIMEOUT = timedelta(seconds=3)
 COUNT_LIMIT_ROWS = 1_000
-"""Whether something waits is all that matters, and the lag is of the oldest."""
+"""Waiting rows are counted up to this limit, since the check only needs to know whether any row waits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What was found. `problems` is empty where all is well."""
+    """The result of a check. `problems` is empty if rows are being embedded."""
 
     problems: tuple[str, ...]
     lag: timedelta | None = None
-    """Age of the oldest waiting change; None when nothing waits."""
+    """The age of the oldest waiting change; None if nothing waits."""
     workers: int = 0
     slots: int = 0
-    """Batches that the workers can carry at once."""
+    """The number of batches that the workers can process at the same time."""
     exit_code: int = 0
-    """1: not healthy; 2: the configuration is wrong."""
+    """0: healthy; 1: unhealthy; 2: invalid configuration."""
 
     @property
     def healthy(self) -> bool:
@@ -33,7 +33,7 @@ class Health:
 
 
 def check(database_url: str, *, max_lag: timedelta | None = None) -> Health:
-    """Ask the database, once. `max_lag` is how long a change may wait; what goes wrong is one of the problems."""
+    """Check the database once. A lag above `max_lag` is a problem, and so is any error of the database."""
     import psycopg
     from psycopg.rows import dict_row
 
@@ -52,10 +52,10 @@ def check(database_url: str, *, max_lag: timedelta | None = None) -> Health:
         return Health((str(error),), exit_code=2)
     except psycopg.ProgrammingError as error:
         if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
-            return Health(("the schema is missing or older: run `pgvector-sync migrate`",), exit_code=1)
-        return Health((f"the database refuses the query ({error.sqlstate})",), exit_code=1)
+            return Health(("the schema is missing or outdated: run `pgvector-sync migrate`",), exit_code=1)
+        return Health((f"the database rejected the query ({error.sqlstate})",), exit_code=1)
     except psycopg.Error as error:
-        reason = (str(error).strip().splitlines() or ["no answer"])[0]
+        reason = (str(error).strip().splitlines() or ["no response"])[0]
         return Health((f"the database is out of reach: {reason}",), exit_code=1)
     return _judge(pipelines, alive, max_lag)
 
@@ -63,7 +63,7 @@ def check(database_url: str, *, max_lag: timedelta | None = None) -> Health:
 def _judge(pipelines: list[dict[str, Any]], alive: Any, max_lag: timedelta | None) -> Health:
     from pgvector_sync.database.loaders import duration
 
-    running = [row for row in pipelines if row["state"] != "paused"]  # a paused one waits for a person
+    running = [row for row in pipelines if row["state"] != "paused"]  # paused on purpose
     lag = duration(max((row["lag_seconds"] for row in running if row["lag_seconds"] is not None), default=None))
     problems = [
         f"{row['name']} is misconfigured: {row['reason'] or 'see pgvector-sync status'}"

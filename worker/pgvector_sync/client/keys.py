@@ -1,4 +1,4 @@
-"""Keys as applications hold them, in the one form that work and vectors have."""
+"""Conversion of an application's keys to the canonical form that work rows and vectors are stored under."""
 
 from __future__ import annotations
 
@@ -7,39 +7,54 @@ from datetime import date
 from decimal import Decimal
 from uuid import UUID
 
+from pgvector_sync.database import Database
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, KeyColumn
+from pgvector_sync.store import pipelines
 from pgvector_sync.store.canonical import canonical_key
 
 KeyPart = int | str | bool | UUID | Decimal | date
 AnyKey = KeyPart | Sequence[KeyPart]
-"""A value for one key column, or a list or tuple with a value per column; a datetime is a date, too."""
+"""The value of a single key column, or a list or tuple with one value per column. `date` includes `datetime`."""
 
 
-def canonical_keys(keys: Iterable[AnyKey], columns: Sequence[KeyColumn]) -> list[Key]:
-    """Each key once, in the order given. Raises Refused for what isn't a key of these columns."""
+def key_columns_of(database: Database, pipeline: str) -> tuple[KeyColumn, ...]:
+    """Return the key columns of the pipeline's source. Raises Refused for an unknown pipeline."""
+    with database.transaction(read_only=True) as connection:
+        return pipelines.require_pipeline(connection, pipeline).source.key
+
+
+def keys_of(database: Database, pipeline: str, keys: Iterable[AnyKey]) -> list[Key]:
+    """Return the canonical form of each key once, in the order of first occurrence.
+
+    Raises Refused for an unknown pipeline, and for a value that isn't a key of its source.
+    """
+    return _canonical_keys(keys, key_columns_of(database, pipeline))
+
+
+def _canonical_keys(keys: Iterable[AnyKey], columns: Sequence[KeyColumn]) -> list[Key]:
     try:
-        return list(dict.fromkeys(canonical_key(plain_parts(key), columns) for key in every(keys)))
+        return list(dict.fromkeys(canonical_key(json_parts(key), columns) for key in iterate_keys(keys)))
     except (ValueError, ArithmeticError) as error:
         names = ", ".join(f"{column.name} {column.type}" for column in columns)
-        hint = "pass a value, or a tuple with one value per column"
+        hint = "pass one value, or a tuple with one value per column"
         raise Refused(f"expected keys of ({names}): {error}", hint=hint) from None
 
 
-def every(keys: Iterable[AnyKey]) -> Iterable[AnyKey]:
-    """The keys. Raises Refused for a string, whose letters would be taken for keys."""
+def iterate_keys(keys: Iterable[AnyKey]) -> Iterable[AnyKey]:
+    """Return `keys`. Raises Refused for a string, whose characters would be read as keys."""
     if isinstance(keys, str):
         raise Refused("expected a list of keys, got a string", hint=f"keys=[{keys!r}]")
     return keys
 
 
-def plain_parts(key: AnyKey) -> list[object]:
-    """The parts of a key as JSON has them: integers, strings and booleans."""
+def json_parts(key: AnyKey) -> list[object]:
+    """Return the parts of a key as JSON values: integers, strings and booleans."""
     parts = key if isinstance(key, list | tuple) else [key]
-    return [_plain(part) for part in parts]
+    return [_json_value(part) for part in parts]
 
 
-def _plain(part: object) -> object:
-    if isinstance(part, date):  # datetimes as well
+def _json_value(part: object) -> object:
+    if isinstance(part, date):  # includes datetime
         return part.isoformat()
     return str(part) if isinstance(part, UUID | Decimal) else part

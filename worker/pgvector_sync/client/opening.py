@@ -1,4 +1,4 @@
-"""What `Sync` has open: nothing before its first call, and one pool per process."""
+"""The connection of a `Sync`: opened by its first call, with one pool per process."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import Embedders, open_database
 from pgvector_sync.settings import Settings, load_settings
+from pgvector_sync.store import pipelines
 from pgvector_sync.store.migrations import check_schema
 
-CONNECTIONS = 4
+MAX_CONNECTIONS = 4
 
 
 @dataclass
 class _Opened:
-    """What a process has open; a fork opens its own."""
+    """The open resources of one process. A forked child opens its own."""
 
     pid: int
     runtime: Runtime
     embedders: Embedders
-    checked: bool = False
-    """Whether the schema was found to be this program's."""
+    schema_checked: bool = False
 
 
 class Opening:
-    """Opens a runtime when it is first needed, and closes it."""
+    """The part of `Sync` that opens a runtime on first use, and closes it."""
 
     def __init__(self, database_url: str | None = None, *, settings: Settings | None = None) -> None:
         settings = settings or load_settings()
         if database_url is not None:
             settings = settings.model_copy(update={"database_url": SecretStr(database_url)})
-        settings.database()  # raises ConfigError here, and not at the first call
+        settings.database()  # raises ConfigError here rather than at the first call
         self._settings = settings
         self._opened: _Opened | None = None
         self._closed = False
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Close what is open. Later calls raise Refused."""
+        """Close all connections. Later calls raise Refused."""
         with self._lock:
             self._closed = True
             opened, self._opened = self._opened, None
@@ -66,27 +66,32 @@ class Opening:
         self.close()
 
     @contextmanager
-    def _runtime(self, *, check_schema: bool = True) -> Iterator[Runtime]:
+    def _runtime(self, pipeline: str | None = None, *, check_schema: bool = True) -> Iterator[Runtime]:
+        """Yield the runtime of this process. Raises Refused for a missing privilege or an unknown `pipeline`."""
         try:
-            yield self._open(checked=check_schema)
+            runtime = self._open(schema_checked=check_schema)
+            if pipeline is not None:
+                with runtime.database.transaction(read_only=True) as connection:
+                    pipelines.require_pipeline(connection, pipeline)
+            yield runtime
         except psycopg.errors.InsufficientPrivilege as error:
-            what, advice = explain(error)
-            raise Refused(what, hint=advice) from None
+            message, hint = explain(error)
+            raise Refused(message, hint=hint) from None
 
-    def _open(self, *, checked: bool) -> Runtime:
+    def _open(self, *, schema_checked: bool) -> Runtime:
         with self._lock:
             if self._closed:
-                raise Refused("this Sync is closed", hint="make another one")
+                raise Refused("this Sync is closed", hint="create another one")
             opened = self._opened
-            if opened is None or opened.pid != os.getpid():  # a parent's is not ours to close
-                # before the pool, which would try for seconds
+            if opened is None or opened.pid != os.getpid():  # after a fork, these are the parent's
+                # fails at once if the database is unreachable; the pool would retry for seconds
                 connect(self._settings.database()).close()
                 embedders = Embedders(self._settings)
-                database = open_database(self._settings, max_connections=CONNECTIONS)
+                database = open_database(self._settings, max_connections=MAX_CONNECTIONS)
                 opened = _Opened(os.getpid(), Runtime(self._settings, database, embedders), embedders)
                 self._opened = opened
-            if checked and not opened.checked:
+            if schema_checked and not opened.schema_checked:
                 with opened.runtime.database.transaction(read_only=True) as connection:
                     check_schema(connection)
-                opened.checked = True
+                opened.schema_checked = True
             return opened.runtime

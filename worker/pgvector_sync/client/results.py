@@ -1,4 +1,4 @@
-"""What `Sync` answers with, where no lower layer has a type for it."""
+"""The results of `Sync` that no lower layer defines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pgvector_sync.store.workers import Workers
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """How every pipeline stands."""
+    """The pipelines and the workers."""
 
     workers: Workers
     pipelines: tuple[PipelineStatus, ...]
@@ -22,17 +22,17 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class Resumed:
-    """What `resume` did."""
+    """The result of `Sync.resume`."""
 
     changed: bool
-    """False: it was running already."""
+    """False if the pipeline was already active."""
     problems: tuple[str, ...]
-    """What still stops the pipeline, though it was resumed: source, target or triggers aren't as it needs them."""
+    """What still prevents embedding: each mismatch of the source, the target or the triggers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reconciliation:
-    """What a run of `reconcile` found, in rows, and what became of it."""
+    """The result of a reconciliation. Counts are in rows, except `vectors`."""
 
     pipeline: str
     run_id: int
@@ -51,25 +51,25 @@ class Reconciliation:
     incomplete: int
     stuck: int
     unplaced: int
-    """Of the orphaned, how many are of partitions that are gone."""
+    """The number of orphaned vectors whose partition no longer exists."""
     enqueued: int
     dead: int
-    """Of those enqueued, how many became dead letters."""
+    """The number of enqueued rows that became dead letters."""
     samples: dict[str, list[Any]]
-    """Up to ten keys of each kind of drift."""
+    """Up to ten keys per kind of drift."""
 
     @classmethod
     def of(cls, run: Run) -> Self:
         request = run.request
-        asked = request if isinstance(request, Reconcile) else Reconcile()
+        options = request if isinstance(request, Reconcile) else Reconcile()
         counted = ("rows", "vectors", "unplaced", *Drift)
         return cls(
             pipeline=run.pipeline,
             run_id=run.id,
             state=run.state,
             reason=run.reason,
-            deep=asked.deep,
-            dry_run=asked.dry_run,
+            deep=options.deep,
+            dry_run=options.dry_run,
             enqueued=run.rows_enqueued,
             dead=run.dead,
             samples={kind: run.samples.get(kind, []) for kind in Drift},
@@ -78,10 +78,10 @@ class Reconciliation:
 
     @property
     def drifted(self) -> int:
-        """Rows that had drifted, of all kinds."""
+        """The number of drifted rows of all kinds."""
         return sum(getattr(self, kind) for kind in Drift)
 
     @property
     def succeeded(self) -> bool:
-        """Whether it came to its end and left nothing drifted: what it found is repaired, or it found nothing."""
+        """Whether the run finished and no drift is left: none was found, or all of it was repaired."""
         return self.state == "finished" and not (self.drifted if self.dry_run else self.dead)
