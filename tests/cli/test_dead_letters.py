@@ -1,4 +1,4 @@
-"""`dead-letters list / requeue / discard`: what a person sees, types, and is told when it can't be."""
+"""`dead-letters list / requeue / discard`: input, output and error messages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def synced(synced: Synced) -> Synced:
 
 @pytest.fixture
 def typed(typed: Typed) -> Typed:
-    """Runs `pgvector-sync dead-letters …`, which never says what is in a row."""
+    """Runs `pgvector-sync dead-letters …` and checks that no output quotes a row's text."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         code, out, err = typed("dead-letters", *arguments)
@@ -41,7 +41,7 @@ def typed(typed: Typed) -> Typed:
     return run
 
 
-def test_the_list_says_class_message_attempts_and_age_and_never_the_text(typed: Typed) -> None:
+def test_the_list_shows_class_message_attempts_and_age_but_never_the_text(typed: Typed) -> None:
     code, out, _ = typed("list", "--json")
     assert code == 0
     letters = json.loads(out)["dead_letters"]
@@ -60,29 +60,29 @@ def test_the_list_says_class_message_attempts_and_age_and_never_the_text(typed: 
     code, out, _ = typed("list", "docs", "--limit", "1")
     assert code == 0
     assert "input_rejected" in out
-    assert "--limit shows more" in out
+    assert "--limit lists more" in out
 
 
-def test_a_requeued_letter_is_tried_again_as_if_for_the_first_time(typed: Typed, synced: Synced) -> None:
+def test_a_requeued_letter_is_retried_with_all_its_attempts(typed: Typed, synced: Synced) -> None:
     synced.endpoint.heal()
-    assert typed("requeue", "docs", "--key", "2") == (0, "1 of docs are tried again\n", "")
+    assert typed("requeue", "docs", "--key", "2") == (0, "requeued 1 dead letter of docs\n", "")
     synced.settle()
     assert [letter["key"] for letter in json.loads(typed("list", "--json")[1])["dead_letters"]] == [[3]]
     assert typed("requeue", "docs", "--all")[0] == 0
     synced.sync()
     assert typed("list") == (0, "no dead letters\n", "")
-    assert typed("requeue", "docs", "--all") == (0, "docs has none\n", "")
+    assert typed("requeue", "docs", "--all") == (0, "docs has no dead letters\n", "")
 
 
 def test_a_discarded_letter_is_listed_but_no_longer_counted_and_can_be_requeued(
     typed: Typed, synced: Synced
 ) -> None:
-    assert typed("discard", "docs", "--all")[:2] == (0, "2 of docs are set aside until their content changes\n")
+    assert typed("discard", "docs", "--all")[:2] == (0, "discarded 2 dead letters of docs\n")
     assert {letter["verdict"] for letter in json.loads(typed("list", "--json")[1])["dead_letters"]} == {
         "discarded"
     }
     assert [status.dead for status in read_status(synced.runtime.database)] == [0]
-    assert typed("discard", "docs", "--all") == (0, "docs has none to set aside\n", "")
+    assert typed("discard", "docs", "--all") == (0, "docs has no dead letters to discard\n", "")
     code, _, err = typed("discard", "docs", "--key", "2")
     assert code == 1
     assert "a discarded one can't be discarded again" in " ".join(err.split())
@@ -99,14 +99,14 @@ def test_a_discarded_letter_is_listed_but_no_longer_counted_and_can_be_requeued(
         (("requeue", "docs", "--key", "77"), 1, "no dead letter has this key"),
         (("requeue", "docs", "--key", "1"), 1, "no dead letter has this key"),
         (("requeue", "docs", "--key", "77", "--key", "78"), 1, "no dead letter has any of these keys"),
-        (("requeue", "docs"), 2, "say which: --key KEY (repeatable), or --all"),
-        (("discard", "docs", "--key", "2", "--all"), 2, "say which: --key KEY (repeatable), or --all"),
-        (("requeue", "docs", "--key", "two"), 2, "two is no key of (id bigint)"),
-        (("requeue", "docs", "--key", "[2"), 2, "[2 is no key of (id bigint)"),
-        (("requeue", "docs", "--key", "[2, 3]"), 2, "[2, 3] is no key of (id bigint)"),
+        (("requeue", "docs"), 2, "expected either --key KEY (repeatable) or --all"),
+        (("discard", "docs", "--key", "2", "--all"), 2, "expected either --key KEY (repeatable) or --all"),
+        (("requeue", "docs", "--key", "two"), 2, "expected a key of (id bigint), got two"),
+        (("requeue", "docs", "--key", "[2"), 2, "expected a key of (id bigint), got [2"),
+        (("requeue", "docs", "--key", "[2, 3]"), 2, "expected a key of (id bigint), got [2, 3]"),
     ],
 )
-def test_what_cannot_be_is_refused_and_nothing_is_changed(
+def test_invalid_requests_are_refused_and_change_nothing(
     typed: Typed, synced: Synced, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
     ended, out, err = typed(*arguments)
@@ -115,10 +115,10 @@ def test_what_cannot_be_is_refused_and_nothing_is_changed(
     assert synced.dead() == [([2], "input_rejected"), ([3], "input_rejected")]
 
 
-def test_keys_that_have_no_letter_among_others_that_have_are_remarked(typed: Typed) -> None:
+def test_keys_without_a_dead_letter_are_reported(typed: Typed) -> None:
     code, out, err = typed("requeue", "docs", "--key", "2", "--key", "77", "--key", "2")
-    assert (code, out) == (0, "1 of docs are tried again\n")
-    assert err == "1 of the 2 keys have no dead letter\n"
+    assert (code, out) == (0, "requeued 1 dead letter of docs\n")
+    assert err == "keys without a dead letter: 1 of 2\n"
 
 
 @pytest.mark.parametrize(

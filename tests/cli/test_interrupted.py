@@ -1,4 +1,4 @@
-"""Ctrl-C: what a command began for itself goes with it, and the exit code is 130."""
+"""Ctrl-C: a command cancels the runs that only it needs, and exits with 130."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def started(*arguments: str, **more: object) -> subprocess.Popen[bytes]:
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=_hear_ctrl_c,  # noqa: PLW1509 - it only resets a signal, and the child execs at once
+        preexec_fn=_reset_sigint,  # noqa: PLW1509 - it only resets a signal, and the child execs at once
         **more,
     )
 
 
 @pytest.mark.usefixtures("locked")
 @pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
-def test_a_dry_run_that_is_interrupted_is_in_nobodys_way(synced: Synced, signal_number: signal.Signals) -> None:
+def test_an_interrupted_dry_run_is_cancelled(synced: Synced, signal_number: signal.Signals) -> None:
     with started("reconcile", "docs", "--dry-run") as command:
         eventually(lambda: synced.database.value(RUNS) == 1)
         command.send_signal(signal_number)
@@ -62,7 +62,7 @@ def test_a_dry_run_that_is_interrupted_is_in_nobodys_way(synced: Synced, signal_
 
 
 @pytest.mark.usefixtures("locked")
-def test_a_run_that_repairs_goes_on_without_the_command(synced: Synced) -> None:
+def test_a_repairing_run_continues_after_its_command_was_interrupted(synced: Synced) -> None:
     with started("reconcile", "docs", "--wait") as command:
         eventually(lambda: synced.database.value(RUNS) == 1)
         command.send_signal(signal.SIGINT)
@@ -73,7 +73,9 @@ def test_a_run_that_repairs_goes_on_without_the_command(synced: Synced) -> None:
 
 
 @pytest.mark.parametrize(("typed", "code"), [(b"\x03", 130), (b"\x04", 1), (b"n\n", 1)])
-def test_the_question_of_apply_is_left_by_ctrl_c(synced: Synced, typed: bytes, code: int) -> None:
+def test_the_confirmation_prompt_of_apply_can_be_declined_or_interrupted(
+    synced: Synced, typed: bytes, code: int
+) -> None:
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
     synced.declare()
     synced.plan()
@@ -85,12 +87,12 @@ def test_the_question_of_apply_is_left_by_ctrl_c(synced: Synced, typed: bytes, c
     )  # fmt: skip
     os.close(terminal)
     said = b""
-    while b"Go on?" not in said:
+    while b"Continue?" not in said:
         said += os.read(controller, 1000)
     os.write(controller, typed)
     try:
         command.wait(timeout=15)
-    except subprocess.TimeoutExpired:  # a signal just before a read is seen after it: a person presses again
+    except subprocess.TimeoutExpired:  # a signal just before a read is handled after it: press the key again
         os.write(controller, typed)
     assert command.wait(timeout=60) == code
     assert synced.names() == []
@@ -98,11 +100,11 @@ def test_the_question_of_apply_is_left_by_ctrl_c(synced: Synced, typed: bytes, c
 
 
 def _take_terminal() -> None:
-    """So that Ctrl-C there is a signal here."""
+    """Make the terminal the controlling one, so that Ctrl-C in it sends a signal."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    _hear_ctrl_c()
+    _reset_sigint()
 
 
-def _hear_ctrl_c() -> None:
-    """A child inherits that a signal is ignored, as for what a shell runs in the background."""
+def _reset_sigint() -> None:
+    """Reset SIGINT, which a shell ignores in background processes and their children."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""A Ctrl-C at an unlucky moment."""
+"""Ctrl-C in a finalizer, and during the clean-up."""
 
 import os
 import signal
@@ -12,27 +12,27 @@ from pgvector_sync.cli.interrupts import Interrupts
 from support.waiting import never
 
 
-class Swallows:
-    """Its finalizer runs when the signal comes: Python prints what is raised there, and goes on."""
+class SwallowsInterrupt:
+    """The signal arrives in its finalizer, where Python prints exceptions and continues."""
 
     def __del__(self) -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_ctrl_c_that_a_finalizer_swallows_is_raised_again(monkeypatch):
+def test_a_ctrl_c_swallowed_by_a_finalizer_is_raised_again(monkeypatch):
     monkeypatch.setattr(interrupts, "RAISE_AGAIN_AFTER", timedelta(seconds=0.05))
 
     def unlucky() -> None:
         with Interrupts():
-            Swallows()
-            time.sleep(10)  # noqa: TID251  # what is interrupted
+            SwallowsInterrupt()
+            time.sleep(10)  # noqa: TID251  # interrupted
 
     with pytest.raises(KeyboardInterrupt):
         unlucky()
 
 
-def test_once_the_stopping_has_begun_nothing_is_raised_any_more(monkeypatch):
+def test_signals_during_the_clean_up_do_not_raise(monkeypatch):
     monkeypatch.setattr(interrupts, "RAISE_AGAIN_AFTER", timedelta(seconds=0.05))
     with Interrupts() as caught:
         with pytest.raises(KeyboardInterrupt):

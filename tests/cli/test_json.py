@@ -1,4 +1,4 @@
-"""The JSON documents: each is described in docs/json.md, field by field, and has a version."""
+"""The JSON documents: docs/json.md lists all their fields, and each has a version."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ TYPED = {
     "reconcile --wait": ["reconcile", "--wait"],
     "reconcile --trend": ["reconcile", "--trend"],
 }
-"""What is typed for each document, in an order in which each has something to show."""
+"""The arguments for each document, in an order in which each has something to show."""
 Typed = Callable[..., tuple[int, str, str]]
 
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Every command of the app, with its name as it is typed."""
+    """Every command of the app with its full name."""
     inner = getattr(command, "commands", None)
     if inner is None:
         yield " ".join(path), command
@@ -58,7 +58,7 @@ def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, An
 
 
 def paths(value: Any, documented: set[str], path: str = "") -> set[str]:
-    """The fields that a document has, as the page spells them; what it says no more about is a leaf."""
+    """The field paths of a document, in the page's notation and no deeper than the page goes."""
     inner = f"{path}[]" if isinstance(value, list) else path
     deeper = any(known.startswith(f"{inner}.") for known in documented)
     if path and not deeper:
@@ -89,7 +89,7 @@ def synced(
 
 @pytest.fixture
 def working(synced: Synced) -> Iterator[None]:
-    """Rows are embedded meanwhile."""
+    """Rows are embedded in a background thread."""
     over = threading.Event()
     thread = threading.Thread(target=lambda: Loop(synced.runtime).run(finished=over.is_set))
     thread.start()
@@ -98,7 +98,7 @@ def working(synced: Synced) -> Iterator[None]:
     thread.join()
 
 
-def test_every_command_with_json_is_described() -> None:
+def test_every_command_with_json_is_documented() -> None:
     offering = {
         name
         for name, command in commands(typer.main.get_command(app))
@@ -109,7 +109,7 @@ def test_every_command_with_json_is_described() -> None:
 
 
 @pytest.mark.usefixtures("working")
-def test_every_document_has_a_version_and_the_fields_that_are_described(synced: Synced, typed: Typed) -> None:
+def test_every_document_has_a_version_and_the_documented_fields(synced: Synced, typed: Typed) -> None:
     for document, words in TYPED.items():
         code, out, err = typed(*words, "--json")
         assert code in (0, 1), (words, err)
@@ -120,7 +120,7 @@ def test_every_document_has_a_version_and_the_fields_that_are_described(synced: 
         assert paths(printed, DOCUMENTS[document]) == DOCUMENTS[document], words
 
 
-def test_a_document_says_moments_in_utc_and_durations_in_seconds() -> None:
+def test_a_document_has_times_in_utc_and_durations_in_seconds() -> None:
     class Colour(StrEnum):
         RED = "red"
 
@@ -147,12 +147,12 @@ def test_a_document_says_moments_in_utc_and_durations_in_seconds() -> None:
     assert list(fields_of(thing)) == ["colour", "at", "took_seconds", "left_seconds", "distance"]
 
 
-def test_what_has_no_documented_form_is_not_printed_as_something() -> None:
+def test_a_type_without_a_documented_form_is_refused() -> None:
     with pytest.raises(TypeError, match="value of type object"):
         write_document({"thing": object()})
 
 
-def test_apply_says_what_differed_and_that_it_was_applied(synced: Synced, typed: Typed) -> None:
+def test_apply_reports_what_differed_and_whether_it_was_applied(synced: Synced, typed: Typed) -> None:
     code, out, _ = typed("apply", "--file", "changed.toml", "--check", "--json")
     assert code == 1
     plan = json.loads(out)

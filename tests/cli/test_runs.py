@@ -1,4 +1,4 @@
-"""`reembed`, `reconcile` and `runs`: what a person types, sees, and is told when it can't be."""
+"""`reembed`, `reconcile` and `runs`: input, output and error messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from pgvector_sync.cli import console
-from pgvector_sync.cli.console import going_on_alone
+from pgvector_sync.cli.console import announcing_background_run
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.observe.waiting import find_run, what_holds_up
 from support.synced import DOCS, Synced
@@ -30,7 +30,7 @@ def synced(synced: Synced) -> Synced:
 
 @pytest.fixture
 def working(synced: Synced) -> Iterator[None]:
-    """Somebody embeds meanwhile."""
+    """Rows are embedded in a background thread."""
     over = threading.Event()
     loop = Loop(synced.runtime)
     thread = threading.Thread(target=lambda: loop.run(finished=over.is_set))
@@ -50,9 +50,9 @@ def drift(synced: Synced) -> None:
 def test_a_re_embed_is_a_row_that_any_worker_carries_out(synced: Synced, typed: Typed) -> None:
     code, out, _ = typed("reembed", "docs", "--force", "--yes")
     assert code == 0
-    assert "run 2: a worker or `pgvector-sync sync` carries it out" in out
+    assert "requested run 2, carried out by a worker" in out
     code, _, err = typed("reembed", "docs", "--force", "--yes")
-    assert (code, "the very same is running already, as run 2" in err) == (0, True)
+    assert (code, "an identical re-embed is already running: run 2" in err) == (0, True)
     paid = synced.paid()
     synced.settle()
     assert synced.paid() == paid + 10
@@ -93,19 +93,19 @@ def test_keys_come_from_a_file_or_from_standard_input(
         (("reembed", "docs", "--where", "idd > 3"), 1, 'column "idd" does not exist'),
         (("reembed", "docs", "--where", "id < 3) OR (true"), 1, 'syntax error at or near ")"'),
         (("reembed", "docs", "--keys", "absent"), 2, "absent: can't be read: No such file or directory"),
-        (("reembed", "docs", "--keys", "bad"), 2, "--keys bad, line 2: many is no key of (id bigint)"),
-        (("reembed", "docs", "--keys", "binary"), 2, "--keys binary: is no text in UTF-8"),
+        (("reembed", "docs", "--keys", "bad"), 2, "--keys bad, line 2: expected a key of (id bigint), got many"),
+        (("reembed", "docs", "--keys", "binary"), 2, "--keys binary: expected UTF-8 text"),
         (("reembed", "docs", "--keys", "empty"), 1, "the list of keys is empty"),
         (("reembed", "docs", "--keys", "bad", "--where", "id = 1"), 1, "expected a condition or keys, got both"),
         (("reembed", "docs", "--limit-rate", "0"), 2, "--limit-rate"),
         (("reembed", "docs", "--limit-rate", "inf"), 1, "expected 0.01 or more rows per second, got inf"),
         (("reconcile", "nothing"), 1, "there is no pipeline nothing"),
-        (("runs", "show", "99"), 1, "run 99 doesn't exist"),
+        (("runs", "show", "99"), 1, "there is no run 99"),
         (("runs", "cancel", "1"), 1, "run 1 has ended already"),
         (("runs", "list", "nothing"), 1, "there is no pipeline nothing"),
     ],
 )
-def test_what_cant_be_done_is_said_with_what_to_do(
+def test_invalid_requests_are_refused_with_a_message(
     synced: Synced, typed: Typed, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
 ) -> None:
     (tmp_path / "bad").write_text("1\nmany\n")
@@ -130,16 +130,16 @@ def test_a_dry_run_shows_what_has_drifted_and_exits_1(synced: Synced, typed: Typ
     }  # fmt: skip
     assert found["samples"]["missing"] == [[11]]
     assert (found["rows"], found["vectors"], found["dry_run"], found["state"]) == (10, 10, True, "finished")
-    assert "docs: 3 have drifted" in err
+    assert "docs: 3 rows have drifted" in err
     assert "pgvector-sync reconcile docs --deep" in err
     code, out, _ = typed("reconcile", "--dry-run")
     assert code == 1
     assert "docs: missing: 11" in out
-    assert "texts and vectors were not compared: --deep does that" in out
+    assert "texts and vectors were not compared; use --deep to compare them" in out
 
 
 @pytest.mark.usefixtures("working")
-def test_waiting_for_a_reconciliation_ends_when_all_is_mended(synced: Synced, typed: Typed) -> None:
+def test_waiting_for_a_reconciliation_ends_when_all_drift_is_repaired(synced: Synced, typed: Typed) -> None:
     drift(synced)
     code, _, err = typed("reconcile", "docs", "--deep", "--wait")
     assert (code, "docs: repaired 3 drifted rows" in err) == (0, True)
@@ -168,7 +168,7 @@ def test_a_run_can_be_shown_and_cancelled(typed: Typed) -> None:
     assert "2, reembed of docs" in out
     assert "where id > 3" in out
     code, out, _ = typed("runs", "cancel", "2")
-    assert (code, out) == (0, "run 2 is cancelled\n")
+    assert (code, out) == (0, "cancelled run 2\n")
     assert json.loads(typed("runs", "show", "2", "--json")[1])["run"]["state"] == "cancelled"
 
 
@@ -181,7 +181,7 @@ def test_a_backfill_is_not_cancelled(synced: Synced, typed: Typed) -> None:
     assert "pgvector-sync pause docs" in err
 
 
-def test_who_waits_hears_what_is_in_the_way(synced: Synced, typed: Typed) -> None:
+def test_waiting_reports_what_holds_up_the_run(synced: Synced, typed: Typed) -> None:
     first, second = (
         json.loads(typed("reembed", "docs", "--force", "--yes", "--limit-rate", rate, "--json")[1])["run_id"]
         for rate in ("1", "2")
@@ -195,24 +195,24 @@ def test_who_waits_hears_what_is_in_the_way(synced: Synced, typed: Typed) -> Non
 
 
 @pytest.mark.usefixtures("working")
-def test_a_row_that_reconciliation_could_not_mend_is_said(synced: Synced, typed: Typed) -> None:
+def test_a_row_that_reconciliation_could_not_repair_is_reported(synced: Synced, typed: Typed) -> None:
     drift(synced)
     synced.endpoint.fail(status=400, marker="missing")
     code, _, err = typed("reconcile", "docs", "--deep", "--wait")
     assert code == 1
-    assert "3 had drifted, of which 1 became dead letters" in " ".join(err.split())
+    assert "3 rows had drifted; 1 of them became dead letters" in " ".join(err.split())
 
 
-def test_who_stops_waiting_hears_that_the_run_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyboardInterrupt), going_on_alone(7):
+def test_ctrl_c_while_waiting_says_that_the_run_continues(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), announcing_background_run(7):
         raise KeyboardInterrupt
-    assert "to stop it: `pgvector-sync runs cancel 7`" in capsys.readouterr().err
+    assert "run 7 continues in the background" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "command", [("reembed", "docs", "--wait"), ("reconcile", "--wait"), ("reconcile", "--dry-run")]
 )
-def test_nobody_waits_for_a_paused_pipeline_and_nothing_is_left_behind(
+def test_waiting_for_a_paused_pipeline_is_refused_and_starts_no_run(
     synced: Synced, typed: Typed, command: tuple[str, ...]
 ) -> None:
     typed("pause", "docs")
@@ -221,7 +221,7 @@ def test_nobody_waits_for_a_paused_pipeline_and_nothing_is_left_behind(
     assert synced.database.value("SELECT count(*) FROM pgvector_sync.run WHERE state = 'running'") == 0
 
 
-def test_no_number_is_cut_on_a_narrow_terminal(
+def test_no_number_is_truncated_on_a_narrow_terminal(
     synced: Synced, typed: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(console.out, "width", 40)

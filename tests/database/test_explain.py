@@ -65,7 +65,7 @@ def test_a_command_prints_the_explanation(typed: Typed, monkeypatch: pytest.Monk
     def fails(*_: object, **__: object) -> None:
         raise psycopg.ProgrammingError("a bug")
 
-    monkeypatch.setattr("pgvector_sync.store.status.pipelines", fails)
+    monkeypatch.setattr("pgvector_sync.client.pipelines.read_status", fails)
     code, _, err = typed("status")
     assert code == 1
     assert "psycopg rejected a statement (ProgrammingError)" in err

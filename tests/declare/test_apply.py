@@ -176,8 +176,8 @@ def test_an_estimate_needs_no_pipeline(synced: Synced, typed: Typed) -> None:
     synced.plan()
     code, out, err = typed("reembed", "docs", "--estimate")
     assert code == 0
-    assert "rows    3, of which 3 were looked at\nsaved   1 need no call" in out
-    assert "docs is only declared: estimated from pgvector-sync.toml" in err
+    assert "rows    3, 3 of them sampled\nsaved   1 need no call" in out
+    assert "docs isn't applied yet: estimated from pgvector-sync.toml" in err
     assert synced.names() == []
     code, _, err = typed("reembed", "more", "--estimate", "-f", "pgvector-sync.toml")
     assert (code, "doesn't declare pipeline more" in err) == (1, True)
@@ -195,7 +195,7 @@ def test_an_estimate_of_a_change_that_is_not_applied(synced: Synced, typed: Type
     code, out, err = typed("reembed", "docs", "--estimate", "--file", "pgvector-sync.toml")
     assert code == 0
     assert "inputs  2 to" in out
-    assert "which is not applied yet" in err
+    assert "aren't applied yet" in err
 
 
 def test_paying_again_needs_a_confirmation_that_shows_tokens_and_dollars(synced: Synced, typed: Typed) -> None:

@@ -94,7 +94,7 @@ def test_a_key_that_cannot_be_carried_over_is_refused_with_the_way_out(docs: Syn
 def test_resume_says_what_still_stops_the_pipeline(docs: Synced, typed: Typed) -> None:
     docs.run("ALTER TABLE docs RENAME body TO content")
     code, out, err = typed("resume", "docs")
-    assert (code, out) == (1, "docs was running already\n")
+    assert (code, out) == (1, "docs is already active\n")
     assert "docs: public.docs has no column body any more" in err
     docs.run("ALTER TABLE docs RENAME content TO body")
     assert typed("resume", "docs")[0] == 0

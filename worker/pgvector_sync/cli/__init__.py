@@ -1,7 +1,7 @@
-"""How is a command typed, and what does it print? Each file adds its commands to `app.app`;
-`main` makes errors exit codes.
+"""How is a command typed, and what does it print? Each module registers its commands on `app.app`; `main` turns
+errors into exit codes.
 
-`health` is answered before anything else is imported: it is asked every few seconds.
+`health` runs before anything else is imported, because probes call it every few seconds.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from typing import NoReturn
 
 __all__ = ["main"]
 
-_PACKAGES = ("pgvector_sync.database", "pgvector_sync.settings", "pgvector_sync.telemetry")
-"""Those of which `health` needs a single module, while their own code imports what takes longer than the query."""
+_SKIPPED_PACKAGES = ("pgvector_sync.database", "pgvector_sync.settings", "pgvector_sync.telemetry")
+"""Packages of which `health` needs single modules. Their `__init__` imports more than the query costs."""
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Runs a command and exits."""
-    given = sys.argv[1:] if arguments is None else arguments
-    if given[:1] == ["health"] and not {"-h", "--help"} & set(given):
-        if not os.path.isdir(".pgvector-sync"):  # noqa: PTH112  embedded servers are looked up by whole packages
-            _leave_out_package_code()
+    """Run the command in `arguments` (default: `sys.argv`) and exit."""
+    typed = sys.argv[1:] if arguments is None else arguments
+    if typed[:1] == ["health"] and not {"-h", "--help"} & set(typed):
+        if not os.path.isdir(".pgvector-sync"):  # noqa: PTH112  finding embedded servers needs the whole packages
+            _skip_package_code()
         from pgvector_sync.cli import health
 
-        health.run(given[1:])
+        health.run(typed[1:])
     from pgvector_sync.cli.app import main as run
 
     run(arguments)
 
 
-def _leave_out_package_code() -> None:
-    """Lets the rest of this process import modules of these packages without running the packages' own code."""
-    for name in _PACKAGES:
+def _skip_package_code() -> None:
+    """Make modules of these packages importable in this process without running the packages' `__init__`."""
+    for name in _SKIPPED_PACKAGES:
         spec = find_spec(name)
         if name not in sys.modules and spec is not None:
             sys.modules[name] = module_from_spec(spec)

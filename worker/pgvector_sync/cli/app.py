@@ -1,6 +1,6 @@
-"""The app and its one way out.
+"""The Typer app, and `main`, which turns its errors into exit codes.
 
-Exit codes: 0 done; 1 it failed, refused or found something; 2 wrong usage or configuration; 130 Ctrl-C.
+Exit codes: 0 success; 1 failed, refused, or found a problem; 2 wrong usage or configuration; 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from pgvector_sync.telemetry import configure_logging
 app = typer.Typer(
     name="pgvector-sync",
     cls=flags.Group,
-    help="Keeps pgvector embeddings in step with the rows they describe.",
+    help="Keep pgvector embeddings in step with the rows they describe.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -53,29 +53,29 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-SPEAKING = ("worker", "beat", "up")
-"""Commands whose log is their output; the others log warnings only, unless PGVECTOR_SYNC_LOG_LEVEL says more."""
+LOGGING_COMMANDS = ("worker", "beat", "up")
+"""Commands whose log is their output. The others log only warnings, unless PGVECTOR_SYNC_LOG_LEVEL is set."""
 
 
 @app.callback()
-def _begin(
+def _set_up_logging(
     context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Keeps pgvector embeddings in step with the rows they describe."""
+    """Keep pgvector embeddings in step with the rows they describe."""
     del version
     settings = load_settings()
-    if context.invoked_subcommand not in SPEAKING and "log_level" not in settings.model_fields_set:
+    if context.invoked_subcommand not in LOGGING_COMMANDS and "log_level" not in settings.model_fields_set:
         settings = settings.model_copy(update={"log_level": "WARNING"})
     configure_logging(settings)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Runs a command and exits; no stack trace for what a user or an outage has caused."""
+    """Run a command and exit. Mistakes of the user and outages are reported without a stack trace."""
     try:
-        app(arguments)  # exits by itself: 0, 2 for wrong usage, 130 for Ctrl-C
+        app(arguments)  # exits with 0, with 2 for wrong usage, with 130 for Ctrl-C
     except SyncError as error:
         complain(str(error), error.hint)
         sys.exit(error.exit_code)
@@ -83,6 +83,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         complain(*explain(error))
         sys.exit(1)
     except RedisError as error:
-        complain(f"Redis is out of reach ({type(error).__name__})", "check REDIS_URL, and that the server runs")
+        complain(
+            f"Redis is out of reach ({type(error).__name__})", "check REDIS_URL and that the server is running"
+        )
         sys.exit(1)
     sys.exit(0)

@@ -25,7 +25,7 @@ from pgvector_sync.store.migrations import migrate as migrate_schema
 
 CONFIG_FILE = Path("pgvector-sync.toml")
 ConfigPath = Annotated[Path, typer.Option("-f", "--file", help="The file that declares providers and pipelines.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before what costs or removes.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before paying a provider or removing anything.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def migrate() -> None:
-    """Create or upgrade the schema pgvector_sync; safe to run from many processes at once."""
+    """Create or upgrade the schema pgvector_sync. Several processes can run this at once."""
     environment.use_embedded_if_running()
     applied = migrate_schema(load_settings().database())
     for migration in applied:
@@ -46,17 +46,17 @@ def migrate() -> None:
 
 def apply(
     file: ConfigPath = CONFIG_FILE,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and change nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan without changing anything.")] = False,
     check: Annotated[
-        bool, typer.Option("--check", help="Like --dry-run, but exit 1 if anything differs.")
+        bool, typer.Option("--check", help="Like --dry-run, but exit 1 if there is anything to change.")
     ] = False,
     prune: Annotated[
-        bool, typer.Option("--prune", help="Remove pipelines that the file doesn't have, with their vectors.")
+        bool, typer.Option("--prune", help="Remove pipelines that aren't in the file, and their vectors.")
     ] = False,
     yes: Yes = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
 ) -> None:
-    """Make the database match the file: pipelines, triggers, targets, first backfill."""
+    """Make the database match the file: create or change pipelines, triggers and targets, and start backfills."""
     config = load_config(file)
     environment.use_embedded_if_running()
     warn(config)
@@ -64,8 +64,8 @@ def apply(
         with runtime.database.transaction(force_rollback=True) as connection:
             plan = make_plan(connection, config)
             closed = closed_sources(connection, plan)
-        for words in closed:
-            say(f"warning: {words}")
+        for warning in closed:
+            say(f"warning: {warning}")
         estimates = estimates_of(runtime, plan)
         if not as_json:
             show(plan, estimates, prune=prune)
@@ -83,7 +83,7 @@ def apply(
 
 
 def carry_out(runtime: Runtime, plan: Plan, *, prune: bool = False) -> int:
-    """Applies the plan; returns how many backfills it has started."""
+    """Apply the plan and return the number of backfills started."""
     backfills = apply_plan(runtime.database, plan, say=say)
     for name in plan.unlisted if prune else ():
         remove_pipeline(runtime.database, name, keep_vectors=False, say=say)
@@ -94,26 +94,28 @@ def say_applied(backfills: int) -> None:
     out.print("applied", style="bold green")
     if backfills:
         out.print(
-            f"started {backfills} backfill{'s' if backfills > 1 else ''}: a worker or `pgvector-sync sync` "
-            "carries it out; `pgvector-sync status --watch` shows how far it is"
+            f"started {backfills} backfill{'s' if backfills > 1 else ''}, carried out by a worker or "
+            "`pgvector-sync sync`; show progress: pgvector-sync status --watch"
         )
 
 
 def warn(config: Config) -> None:
-    """Says what is missing in this environment. Raises ConfigError for what can't work in any."""
+    """Print what is missing in this environment. Raises ConfigError for what can't work in any environment."""
     for warning in check_declared(config, load_settings()):
         say(f"warning: {warning}")
 
 
 def remove(
-    pipeline: Annotated[str, typer.Argument(help="Its name.")],
-    keep_vectors: Annotated[bool, typer.Option("--keep-vectors", help="Leave the target table in place.")] = False,
+    pipeline: Annotated[str, typer.Argument(help="The pipeline to remove.")],
+    keep_vectors: Annotated[
+        bool, typer.Option("--keep-vectors", help="Keep the target table and its vectors.")
+    ] = False,
     yes: Yes = False,
 ) -> None:
-    """Take a pipeline off without a trace: triggers, functions, waiting work and, unless kept, its vectors."""
+    """Remove a pipeline and everything it created: triggers, functions, waiting work and vectors."""
     with environment.runtime() as runtime:
         if not yes and not keep_vectors:
-            ask(f"{pipeline} and all its vectors are removed")
+            ask(f"this removes {pipeline} and all its vectors")
         removed = remove_pipeline(runtime.database, pipeline, keep_vectors=keep_vectors, say=say)
-    kept = f"; {removed.target_label} stays" if keep_vectors else f", with {removed.target_label}"
-    out.print(f"removed {pipeline}{kept}")
+    target = f", kept {removed.target_label}" if keep_vectors else f" and {removed.target_label}"
+    out.print(f"removed {pipeline}{target}")

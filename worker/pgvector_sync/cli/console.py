@@ -1,7 +1,7 @@
-"""What is printed: results on stdout, everything else on stderr; colour and progress only on a terminal.
+"""Output: results on stdout, everything else on stderr; colours and progress bars only on a terminal.
 
-All of it passes here, and most of it holds text from outside: no markup is read in it, and what would act on the
-terminal is shown escaped (`printable`). A string, as in a cell or a message, is one line; a `Text` may have more.
+All output is printed here, and most of it contains text from outside. It is therefore never parsed as markup, and
+control characters are escaped (`printable`). A string is printed as one line; a `Text` can have several.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from rich.text import Text
 from pgvector_sync.client.documents import write_document
 from pgvector_sync.telemetry.printable import printable
 
-WIDTH_ELSEWHERE = 160
-"""Columns where there is no terminal to ask: a table in a log file is not cut."""
-WIDEST = 1_000
+WIDTH_WITHOUT_TERMINAL = 160
+"""Columns; wide enough that tables in log files aren't truncated."""
+MAX_WIDTH = 1_000
 
 
 class _Console(Console):
-    """No string is markup, and no text reaches the terminal as anything but text."""
+    """A console that never parses markup and escapes control characters."""
 
     def render_str(self, text: str, *, style: str | Style = "", **options: Any) -> Text:
-        """What a string in a `print` or in a cell becomes."""
-        shown: dict[str, Any] = {name: options[name] for name in ("justify", "overflow") if options.get(name)}
-        return Text(printable(text), style=style, **shown)
+        """Convert a string that is printed or put into a cell."""
+        layout: dict[str, Any] = {name: options[name] for name in ("justify", "overflow") if options.get(name)}
+        return Text(printable(text), style=style, **layout)
 
     def render(self, renderable: Any, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        """The last place: texts that were put together elsewhere come by here as well."""
+        """Escape all segments, which includes `Text` objects that were created elsewhere."""
         for segment in super().render(renderable, options):
             text = segment.text if segment.control else printable(segment.text, lines=True)
             yield segment if text == segment.text else Segment(text, segment.style)
@@ -45,7 +45,7 @@ class _Console(Console):
 def _console(*, stderr: bool) -> Console:
     console = _Console(stderr=stderr, highlight=False, soft_wrap=True, markup=False, emoji=False)
     if not console.is_terminal:
-        console.width = WIDTH_ELSEWHERE
+        console.width = WIDTH_WITHOUT_TERMINAL
     return console
 
 
@@ -54,12 +54,12 @@ err = _console(stderr=True)
 
 
 def indented(label: str, text: str, *, style: str = "") -> Text:
-    """A label with a text of several lines, of which none can be taken for a line of ours."""
+    """Return a label and a text. Further lines of the text are indented, so that none looks like our output."""
     return Text(label + printable(text, lines=True).replace("\n", "\n" + " " * len(label)), style)
 
 
 def complain(message: str, hint: str | None = None) -> None:
-    """An error in our words, and what to do next."""
+    """Print an error message, and on further lines what to do next."""
     err.print(indented("error: ", message, style="bold red"))
     if hint:
         for line in hint.splitlines():
@@ -67,15 +67,15 @@ def complain(message: str, hint: str | None = None) -> None:
 
 
 def say(message: str) -> None:
-    """A remark that is not the result: one line, which may begin with line breaks."""
-    words = message.lstrip("\n")
-    err.print(Text("\n" * (len(message) - len(words)) + printable(words)))
+    """Print a one-line remark to stderr. Line breaks at its beginning are kept."""
+    line = message.lstrip("\n")
+    err.print(Text("\n" * (len(message) - len(line)) + printable(line)))
 
 
 def print_table(table: Table) -> None:
-    """As wide as it is: a number that is cut is a wrong number. The terminal wraps what it has no room for."""
+    """Print a table at its full width, so that no number is truncated. A narrow terminal wraps the lines."""
     before = out.width
-    out.width = max(before, Measurement.get(out, out.options.update(max_width=WIDEST), table).maximum)
+    out.width = max(before, Measurement.get(out, out.options.update(max_width=MAX_WIDTH), table).maximum)
     try:
         out.print(table)
     finally:
@@ -83,49 +83,49 @@ def print_table(table: Table) -> None:
 
 
 def print_document(content: Mapping[str, object]) -> None:
-    """A JSON document on stdout, see `client.documents`."""
+    """Print a JSON document to stdout, see `client.documents`."""
     sys.stdout.write(write_document(content) + "\n")
 
 
 @contextmanager
-def going_on_alone(run_id: int) -> Iterator[None]:
-    """Waiting for a run: whoever stops waiting hears that the run doesn't stop."""
+def announcing_background_run(run_id: int) -> Iterator[None]:
+    """While waiting for a run: on Ctrl-C, say that the run continues in the background."""
     try:
         yield
     except KeyboardInterrupt:
         say(
-            f"\nrun {run_id} goes on without you: `pgvector-sync runs show {run_id}`; "
-            f"to stop it: `pgvector-sync runs cancel {run_id}`"
+            f"\nrun {run_id} continues in the background; show it: pgvector-sync runs show {run_id}; "
+            f"stop it: pgvector-sync runs cancel {run_id}"
         )
         raise
 
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[_Bar]:
-    """A bar on a terminal, a line every tenth elsewhere."""
+    """Show progress: a bar on a terminal, otherwise one line per tenth of the total."""
     if err.is_terminal:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=err, transient=False) as shown:
-            yield _Bar(shown, what, total)
+        with Progress(*columns, console=err, transient=False) as rich_bar:
+            yield _Bar(rich_bar, what, total)
     else:
         yield _Bar(None, what, total)
 
 
 class _Bar:
-    def __init__(self, shown: Progress | None, what: str, total: int | None) -> None:
-        self._shown, self._what, self._total = shown, what, total
-        self._task = None if shown is None else shown.add_task(what, total=total)
-        self._said = 0
+    def __init__(self, rich_bar: Progress | None, what: str, total: int | None) -> None:
+        self._rich_bar, self._what, self._total = rich_bar, what, total
+        self._task = None if rich_bar is None else rich_bar.add_task(what, total=total)
+        self._printed_steps = 0
 
     def reach(self, done: int, total: int | None = None, what: str | None = None) -> None:
-        """`done` of `total` rows; a new `what` begins at its own zero."""
+        """Show that `done` of `total` rows are done. A new `what` restarts at zero."""
         self._total = total if total is not None else self._total
         if what is not None and what != self._what:
-            self._what, self._said = what, 0
-        if self._shown is not None and self._task is not None:
-            self._shown.update(self._task, completed=done, total=self._total, description=self._what)
+            self._what, self._printed_steps = what, 0
+        if self._rich_bar is not None and self._task is not None:
+            self._rich_bar.update(self._task, completed=done, total=self._total, description=self._what)
             return
         step = max(1, (self._total or 0) // 10)
-        if done // step > self._said:
-            self._said = done // step
+        if done // step > self._printed_steps:
+            self._printed_steps = done // step
             say(f"{self._what}: {done:,}" + (f" of {self._total:,}" if self._total else ""))

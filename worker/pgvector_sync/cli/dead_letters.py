@@ -15,15 +15,16 @@ from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Key
 
 Keys = Annotated[
-    list[str] | None, typer.Option("--key", help="A key as `list` prints it: 42 or '[\"eu\", 7]'. Repeatable.")
+    list[str] | None,
+    typer.Option("--key", help="A key as printed by `list`, such as 42 or '[\"eu\", 7]'. Repeatable."),
 ]
-BadKeys = Annotated[bool, typer.Option("--bad-keys", help="Those whose key can't become work.")]
-All = Annotated[bool, typer.Option("--all", help="All of the pipeline.")]
+BadKeys = Annotated[bool, typer.Option("--bad-keys", help="Delete dead letters whose key can't become work.")]
+All = Annotated[bool, typer.Option("--all", help="All dead letters of the pipeline.")]
 Name = Annotated[str, typer.Argument(help="The pipeline's name.")]
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(help="Rows that can't be embedded as they are: see, replay or set them aside.")
+    group = typer.Typer(help="List, requeue or discard dead letters: rows that can't be embedded as they are.")
     group.command("list")(show)
     group.command()(requeue)
     group.command()(discard)
@@ -31,23 +32,23 @@ def register(app: typer.Typer) -> None:
 
 
 def show(
-    pipeline: Annotated[str | None, typer.Argument(help="Only this one.")] = None,
+    pipeline: Annotated[str | None, typer.Argument(help="Show dead letters of this pipeline only.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, oldest first.")] = 100,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The maximum number to show.")] = 100,
 ) -> None:
-    """Show them, oldest first; never with their text."""
+    """List dead letters, oldest first. The rows' text is never shown."""
     with open_sync() as sync:
-        found = sync.dead_letters(pipeline, limit=limit)
+        letters = sync.dead_letters(pipeline, limit=limit)
     if as_json:
-        print_document({"dead_letters": found})
+        print_document({"dead_letters": letters})
         return
-    if not found:
+    if not letters:
         out.print("no dead letters")
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("pipeline", "key", "verdict", "class", "attempts", "age", "message"):
         table.add_column(column, overflow="fold")
-    for letter in found:
+    for letter in letters:
         cells = (
             letter.pipeline,
             letter.key if isinstance(letter.key, str) else show_key(letter.key),
@@ -59,44 +60,48 @@ def show(
         )
         table.add_row(*cells)
     out.print(table)
-    if len(found) == limit:
-        out.print(f"the {limit:,} oldest; --limit shows more")
+    if len(letters) == limit:
+        out.print(f"only the oldest {limit:,} are listed; --limit lists more")
 
 
 def requeue(pipeline: Name, key: Keys = None, everything: All = False) -> None:
-    """Try them again, as if for the first time."""
+    """Retry dead letters with all their attempts."""
     with open_sync() as sync:
         keys = _keys(sync, pipeline, key, everything=everything)
         count = sync.requeue(pipeline, keys=keys)
     _say_missing(keys, count)
-    out.print(f"{count:,} of {pipeline} are tried again" if count else f"{pipeline} has none")
+    out.print(f"requeued {_count(count)} of {pipeline}" if count else f"{pipeline} has no dead letters")
 
 
 def discard(pipeline: Name, key: Keys = None, bad_keys: BadKeys = False, everything: All = False) -> None:
-    """Set them aside until their content changes; remove keys that can't become work."""
+    """Stop counting dead letters until their content changes; or delete those with a bad key."""
     if bad_keys and (key or everything):
-        raise ConfigError("give one of --key, --bad-keys and --all", where="dead-letters")
+        raise ConfigError("expected only one of --key, --bad-keys and --all", where="dead-letters")
     with open_sync() as sync:
         if bad_keys:
-            out.print(f"removed {sync.discard_bad_keys(pipeline):,} keys of {pipeline}", markup=False)
+            out.print(f"deleted {_count(sync.discard_bad_keys(pipeline))} of {pipeline} with a bad key")
             return
         keys = _keys(sync, pipeline, key, everything=everything)
         count = sync.discard(pipeline, keys=keys)
     _say_missing(keys, count)
-    done = f"{count:,} of {pipeline} are set aside until their content changes"
-    out.print(done if count else f"{pipeline} has none to set aside")
+    done = f"discarded {_count(count)} of {pipeline}"
+    out.print(done if count else f"{pipeline} has no dead letters to discard")
 
 
 def _keys(sync: Sync, pipeline: str, typed: list[str] | None, *, everything: bool) -> list[Key] | None:
-    """The keys that were typed; None for all of them."""
+    """Return the keys that were typed; None for --all. Raises ConfigError for neither or both."""
     if bool(typed) == everything:
-        raise ConfigError("say which: --key KEY (repeatable), or --all", where="dead-letters")
+        raise ConfigError("expected either --key KEY (repeatable) or --all", where="dead-letters")
     if typed is None:
         return None
     columns = sync.key_columns(pipeline)
     return list(dict.fromkeys(parse_key(text, columns) for text in typed))
 
 
+def _count(number: int) -> str:
+    return f"{number:,} dead letter{'' if number == 1 else 's'}"
+
+
 def _say_missing(keys: list[Key] | None, count: int) -> None:
     if keys is not None and count < len(keys):
-        say(f"{len(keys) - count:,} of the {len(keys):,} keys have no dead letter")
+        say(f"keys without a dead letter: {len(keys) - count:,} of {len(keys):,}")

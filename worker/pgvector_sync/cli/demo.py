@@ -1,4 +1,4 @@
-"""`demo`: the whole of it on real text, in under a minute."""
+"""`demo`: a complete example on real text, in under a minute."""
 
 from __future__ import annotations
 
@@ -38,55 +38,59 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    keep: Annotated[bool, typer.Option("--keep", help="Leave everything running at the end.")] = False,
-    stop: Annotated[bool, typer.Option("--stop", help="Stop and remove what --keep has left.")] = False,
-    folder: Annotated[Path, typer.Option("--folder", help="Where it runs; removed at the end.")] = steps.FOLDER,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep everything running at the end.")] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="Stop and remove a demo that was started with --keep.")
+    ] = False,
+    folder: Annotated[
+        Path, typer.Option("--folder", help="The folder to run in. It is removed at the end.")
+    ] = steps.FOLDER,
 ) -> None:
-    """Keep the docstrings of Python's own library in sync: real text, real processes, no network, no key."""
-    shown = Demo(folder)
+    """Sync the docstrings of Python's standard library: real text and processes, no network, no API key."""
+    demo = Demo(folder)
     with Interrupts() as interrupts:
         if stop:
-            shown.take_kept()
-            shown.remove()
-            out.print(f"stopped, and removed {folder}")
+            demo.take_kept()
+            demo.remove()
+            out.print(f"stopped the demo and removed {folder}")
             return
-        shown.take()
+        demo.take()
         try:
-            servers = _play(shown)
+            servers = _play(demo)
         except Exception:
             interrupts.ending()
-            shown.stop(hurried=lambda: interrupts.hurried)
-            _say_logs(shown)
+            demo.stop(hurried=lambda: interrupts.hurried)
+            _say_logs(demo)
             raise
-        except BaseException:  # Ctrl-C, or nobody reads any more (`pgvector-sync demo | head`)
+        except BaseException:  # Ctrl-C, or a closed pipe (`pgvector-sync demo | head`)
             interrupts.ending()
             with suppress(OSError):  # the terminal may be gone
-                say("\nstopping; Ctrl-C again to hurry")
-            shown.stop(hurried=lambda: interrupts.hurried)
-            shown.remove()
+                say("\nstopping; press Ctrl-C again to stop at once")
+            demo.stop(hurried=lambda: interrupts.hurried)
+            demo.remove()
             raise
         if keep:
-            shown.keep()
-            _say_kept(shown, servers)
+            demo.keep()
+            _say_kept(demo, servers)
             return
         interrupts.ending()
-        with _step("stop", f"nothing runs any more, and {folder} is removed"):
-            shown.stop(hurried=lambda: interrupts.hurried)
-            shown.remove()
+        with _step("stop", f"all processes are stopped, and {folder} is removed"):
+            demo.stop(hurried=lambda: interrupts.hurried)
+            demo.remove()
 
 
 def _play(demo: Demo) -> Embedded:
     out.print()
-    out.print("Real text, real processes, and nothing leaves this machine.")
+    out.print("Real text and real processes; nothing leaves this machine.")
     out.print()
-    with _step("servers") as said:
+    with _step("servers") as details:
         servers, settings = demo.start_servers()
-        said.append(_versions(*steps.versions(servers.database_url)))
-    with _step("table") as said:
+        details.append(_versions(*steps.versions(servers.database_url)))
+    with _step("table") as details:
         docstrings = collect()
         steps.fill_table(servers.database_url, docstrings)
         python = ".".join(platform.python_version_tuple()[:2])
-        said.append(f"{len(docstrings):,} docstrings of Python {python}'s own library")
+        details.append(f"{len(docstrings):,} docstrings of Python {python}'s standard library")
     with open_runtime(settings) as runtime:
         _declare(demo, runtime)
         with _step("processes", "a Celery worker and a Celery beat, as in production"):
@@ -105,12 +109,12 @@ def _play(demo: Demo) -> Embedded:
 
 @contextmanager
 def _step(name: str, what: str = "") -> Iterator[list[str]]:
-    """A line that says what was done and how long it took; the step adds what it finds out."""
-    said = [what]
+    """Print what a step did and how long it took. The step can append details to the yielded list."""
+    details = [what]
     started = time.monotonic()
     with out.status(name) if out.is_terminal else nullcontext():
-        yield said
-    _line(name, "".join(said), f"{time.monotonic() - started:.1f} s")
+        yield details
+    _line(name, "".join(details), f"{time.monotonic() - started:.1f} s")
 
 
 def _line(name: str, what: str, figure: str = "") -> None:
@@ -130,9 +134,9 @@ def _declare(demo: Demo, runtime: Runtime) -> None:
     for line in steps.CONFIG.splitlines():
         out.print(" " * INDENT + line, style="green")
     out.print()
-    with _step("apply") as said:
+    with _step("apply") as details:
         target = steps.declare(runtime, demo.folder / apply.CONFIG_FILE, say=say)
-        said.append(f"{target}, triggers, and a first backfill")
+        details.append(f"{target}, triggers, and a backfill")
 
 
 class _Rate(ProgressColumn):
@@ -141,32 +145,32 @@ class _Rate(ProgressColumn):
 
 
 def _watch(demo: Demo, runtime: Runtime, total: int) -> None:
-    steps.find(runtime, "loads the model in this process too, while worker and beat start")
+    steps.find(runtime, "load the model in this process too, while worker and beat start")
     columns = (
         TextColumn(f"[bold]{'sync'.ljust(INDENT - 1)}"),
         BarColumn(bar_width=30),
         TextColumn("{task.completed:,} of {task.total:,}"),
         _Rate(),
     )
-    seen: list[tuple[float, int]] = []
+    samples: list[tuple[float, int]] = []
     started = time.monotonic()
     with Progress(*columns, console=out, transient=True, disable=not out.is_terminal) as progress:
         bar = progress.add_task("", total=total)
         for done in steps.watch_sync(runtime, demo.up):
             progress.update(bar, completed=done)
             if done:
-                seen.append((time.monotonic(), done))
-    (first_at, first), (last_at, last) = seen[0], seen[-1]
+                samples.append((time.monotonic(), done))
+    (first_at, first), (last_at, last) = samples[0], samples[-1]
     rate = f", {(last - first) / (last_at - first_at):,.0f} rows/s" if last > first else ""
     _line("sync", f"{last:,} vectors{rate}", f"{last_at - started:.1f} s")
 
 
 def _search(runtime: Runtime, query: str, *, k: int = 3) -> None:
     started = time.monotonic()
-    found = steps.find(runtime, query, k=k)
+    hits = steps.find(runtime, query, k=k)
     out.print()
     _line("search", f"“{query}”", f"{(time.monotonic() - started) * 1000:.0f} ms")
-    for hit in found:
+    for hit in hits:
         line = Text.assemble(
             (f"{hit.similarity:.2f}".rjust(INDENT - 2) + "  ", "dim"),
             (hit.place, "cyan"),
@@ -180,7 +184,7 @@ def _change(demo: Demo, runtime: Runtime, servers: Embedded) -> None:
     edited = ".".join(steps.EDITED)
     times = [took / timedelta(milliseconds=1) for took in steps.edit(servers.database_url, demo.up)]
     out.print()
-    _line("edit", f"{edited} is about baking bread now, after {len(times)} edits")
+    _line("edit", f"{edited} describes baking bread after {len(times)} edits")
     each = ", ".join(f"{milliseconds:.0f}" for milliseconds in times)
     _line("", f"from commit to new vector: {each} ms", f"median {statistics.median(times):.0f} ms")
     _search(runtime, steps.QUERY_AFTER_EDITS, k=1)
@@ -190,7 +194,7 @@ def _change(demo: Demo, runtime: Runtime, servers: Embedded) -> None:
 
 
 def _say_kept(demo: Demo, servers: Embedded) -> None:
-    out.print("everything goes on running:", style="bold")
+    out.print("everything keeps running:", style="bold")
     out.print()
     out.print(f"  export DATABASE_URL={servers.database_url}", style="cyan")
     out.print(f"  export REDIS_URL={servers.redis_url}", style="cyan")
@@ -202,12 +206,12 @@ def _say_kept(demo: Demo, servers: Embedded) -> None:
     ):
         out.print(f"  {command}")
     out.print()
-    out.print(f"stop and remove it: {demo.stop_command}")
+    out.print(f"to stop and remove it: {demo.stop_command}")
     out.print()
 
 
 def _say_logs(demo: Demo) -> None:
-    """After a failure. Where worker and beat never started, there is nothing to keep."""
+    """Print the logs after a failure, or remove the folder if there are none."""
     logs = [child for child in demo.up.children if child.last_lines()]
     for child in logs:
         say_log(child)

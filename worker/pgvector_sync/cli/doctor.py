@@ -1,4 +1,4 @@
-"""`doctor`: what is wrong, and what to do."""
+"""`doctor`: check the whole set-up."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Send no text to a provider.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="Show what is fine as well.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Don't call providers.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also show checks that passed.")] = False,
 ) -> None:
-    """Check server, grants, triggers, provider and workers, and say what to do; exit 1 if anything is wrong."""
+    """Check the server, grants, triggers, providers and workers, and say what to do. Exits 1 on an error."""
     environment.use_embedded_if_running()
     checks = examine(load_settings(), offline=offline)
     if json:
@@ -41,8 +41,9 @@ def doctor(
 
 
 def _show(checks: list[Check], *, every: bool) -> None:
-    """What is wrong comes first, errors before warnings; what is fine is counted, unless `every` asks for it. A
-    table on a terminal; elsewhere lines, in which no statement is broken in two.
+    """Print errors, then warnings; checks that passed are only counted, unless `every` is set.
+
+    A terminal gets a table. Other outputs get plain lines, so that statements in them are never wrapped.
     """
     shown = sorted(checks, key=lambda check: ORDER.index(check.level))
     if not every:
@@ -50,7 +51,7 @@ def _show(checks: list[Check], *, every: bool) -> None:
     if out.is_terminal:
         table = Table(box=None, pad_edge=False, show_header=False)
         for check in shown:
-            table.add_row(Text(check.level, STYLES[check.level]), _name(check), _said(check))
+            table.add_row(Text(check.level, STYLES[check.level]), _name(check), _message(check))
         if shown:
             out.print(table)
     else:
@@ -68,11 +69,11 @@ def _name(check: Check) -> str:
     return f"{check.name} ({check.pipeline})" if check.pipeline else check.name
 
 
-def _said(check: Check) -> Text:
-    said = Text(printable(check.seen), overflow="fold")
+def _message(check: Check) -> Text:
+    message = Text(printable(check.seen), overflow="fold")
     if check.advice:
-        said.append(f"\n→ {printable(check.advice)}", "dim" if check.level is Level.OK else "bold")
-    return said
+        message.append(f"\n→ {printable(check.advice)}", "dim" if check.level is Level.OK else "bold")
+    return message
 
 
 def _count(level: Level, number: int) -> str:

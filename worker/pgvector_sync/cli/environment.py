@@ -1,4 +1,4 @@
-"""Where the command runs: a database of the user's own, or the embedded one of this folder."""
+"""Which database a command uses: the one in DATABASE_URL, or the embedded one of the current folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pgvector_sync.store.migrations import check_schema
 
 
 def use_embedded_if_running() -> None:
-    """Without a DATABASE_URL, a running `.pgvector-sync/` of this folder serves, and is said to."""
+    """Without a DATABASE_URL, use the embedded servers in `.pgvector-sync/` if they are running, and say so."""
     folder = servers.use_running()
     if folder is not None:
         say(f"using the embedded Postgres and Valkey of {folder}")
@@ -25,7 +25,7 @@ def use_embedded_if_running() -> None:
 
 @contextmanager
 def open_sync() -> Iterator[Sync]:
-    """The database's verbs, for commands that need no more. Raises ConfigError."""
+    """Open a `Sync`, for commands that need nothing else. Raises ConfigError."""
     use_embedded_if_running()
     with Sync() as sync:
         yield sync
@@ -33,16 +33,18 @@ def open_sync() -> Iterator[Sync]:
 
 @contextmanager
 def runtime(*, working: bool = False) -> Iterator[Runtime]:
-    """A runtime on a database whose schema is this program's; `working`: with limits that can work.
+    """Open a runtime. With `working`, also check that the limits in the settings are consistent.
 
-    Raises ConfigError, MigrationRefused.
+    Raises ConfigError, and MigrationRefused if the schema is missing or has another version.
     """
     use_embedded_if_running()
     settings = load_settings()
     if working:
         limits.require(settings)
     with (
-        connect(settings.database()) as connection,  # before the pool, which would try for seconds
+        connect(
+            settings.database()
+        ) as connection,  # fails at once if the database is out of reach; the pool would retry for seconds
         begin(connection, lock_timeout=settings.lock_timeout, read_only=True),
     ):
         check_schema(connection)

@@ -1,4 +1,4 @@
-"""Flags that `--help` shows as flags: typer prints `--once <bool>`, which reads as if it took a value."""
+"""Removes `<bool>` from flags in `--help`: Typer prints `--once <bool>`, as if the flag took a value."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typer.core import TyperGroup, TyperOption
 
 
 class Group(TyperGroup):
-    """The commands, and those of their groups."""
+    """A group that removes the type from the flags of its commands and subgroups."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         return _without_types(super().get_params(ctx))

@@ -1,4 +1,4 @@
-"""Keys as people type them."""
+"""Keys as users type them and as commands print them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _JSON_BEGINS = ("[", '"')
 
 
 def show_key(key: Sequence[int | str]) -> str:
-    """As `--key` takes it."""
+    """Return a key in the form that `--key` accepts."""
     bare = str(key[0])
     return bare if len(key) == 1 and bare[:1] not in _JSON_BEGINS else json.dumps(key, ensure_ascii=False)
 
 
 def parse_key(text: str, columns: Sequence[KeyColumn], *, where: str = "--key") -> Key:
-    """A key as users type it: a JSON array, or a value for one column, bare or as a JSON string.
+    """Parse a JSON array, or a single column's value, bare or as a JSON string.
 
-    Raises ConfigError for what can't be a key of these columns.
+    Raises ConfigError if the text isn't a valid key of these columns.
     """
     try:
         value = json.loads(text, parse_float=str, parse_int=str) if text[:1] in _JSON_BEGINS else text
@@ -31,16 +31,16 @@ def parse_key(text: str, columns: Sequence[KeyColumn], *, where: str = "--key") 
     except (ValueError, ArithmeticError):
         names = ", ".join(f"{column.name} {column.type}" for column in columns)
         raise ConfigError(
-            f"{text} is no key of ({names})",
+            f"expected a key of ({names}), got {text}",
             where=where,
-            hint="type 42 or abc for one column, '[\"eu\", 7]' for several",
+            hint="write 42 or abc for one column, '[\"eu\", 7]' for several",
         ) from None
 
 
 def read_keys(file: str, columns: Sequence[KeyColumn]) -> Iterator[Key]:
-    """One a line, from a file or (`-`) standard input; blank lines are passed over. Raises ConfigError."""
+    """Read one key per line from a file, or `-` for standard input. Skips blank lines. Raises ConfigError."""
     try:
-        # an editor's byte order mark is no part of the first key
+        # utf-8-sig: a byte order mark isn't part of the first key
         lines = sys.stdin if file == "-" else Path(file).open(encoding="utf-8-sig")  # noqa: SIM115  closed below
     except OSError as error:
         raise ConfigError(f"can't be read: {error.strerror}", where=file) from None
@@ -50,4 +50,4 @@ def read_keys(file: str, columns: Sequence[KeyColumn]) -> Iterator[Key]:
                 if line.strip():
                     yield parse_key(line.strip(), columns, where=f"--keys {file}, line {number}")
     except UnicodeDecodeError:
-        raise ConfigError("is no text in UTF-8", where=f"--keys {file}", hint="one key a line") from None
+        raise ConfigError("expected UTF-8 text", where=f"--keys {file}", hint="write one key per line") from None

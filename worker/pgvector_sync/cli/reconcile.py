@@ -1,4 +1,4 @@
-"""`reconcile`: find what has drifted, and enqueue it."""
+"""`reconcile`: find drifted rows and enqueue them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from pgvector_sync.cli.console import complain, going_on_alone, out, print_document, print_table, progress, say
+from pgvector_sync.cli.console import (
+    announcing_background_run,
+    complain,
+    out,
+    print_document,
+    print_table,
+    progress,
+    say,
+)
 from pgvector_sync.cli.environment import open_sync
 from pgvector_sync.cli.interrupts import Interrupts
 from pgvector_sync.cli.keys import show_key
@@ -29,23 +37,21 @@ def register(app: typer.Typer) -> None:
 
 
 def reconcile(
-    pipeline: Annotated[str | None, typer.Argument(help="Only this one.")] = None,
+    pipeline: Annotated[str | None, typer.Argument(help="Reconcile this pipeline only.")] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Count and show what has drifted; enqueue nothing.")
+        bool, typer.Option("--dry-run", help="Count and list drifted rows without enqueueing them.")
     ] = False,
-    deep: Annotated[
-        bool, typer.Option("--deep", help="Compare the texts and vectors as well: reads every row.")
-    ] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until what has drifted is repaired.")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="Also compare texts and vectors. Reads every row.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until every drifted row has been repaired.")] = False,
     accept_orphans: Annotated[
         bool, typer.Option("--accept-orphans", help="Remove orphaned vectors even above `orphan_share`.")
     ] = False,
     trend: Annotated[
-        bool, typer.Option("--trend", help="Show what earlier ones have found, and do nothing.")
+        bool, typer.Option("--trend", help="Show the results of earlier reconciliations only.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
 ) -> None:
-    """Compare source and target from end to end; enqueue what has drifted, in the bulk lane."""
+    """Compare every row of the source with the target, and enqueue drifted rows in the bulk lane."""
     with open_sync() as sync:
         if trend:
             _trend(sync.reconciliations(pipeline), as_json=as_json)
@@ -56,32 +62,34 @@ def reconcile(
         with _own_runs(sync, dry_run=dry_run) as own:
             requested = []
             for name in names:
-                asked = sync.reconcile(name, deep=deep, dry_run=dry_run, accept_orphans=accept_orphans)
-                requested.append(asked)
-                if not asked.joined:
-                    own.append(asked.run_id)
+                run = sync.reconcile(name, deep=deep, dry_run=dry_run, accept_orphans=accept_orphans)
+                requested.append(run)
+                if not run.joined:
+                    own.append(run.run_id)
             if not (wait or dry_run):
                 _announce(requested, as_json=as_json)
                 return
-            ended = [_wait(sync, asked, dry_run=dry_run) for asked in requested]
-    print_document({"reconciliations": ended}) if as_json else _show(ended)
-    for found in ended:
-        _conclude(found)
-    if not all(found.succeeded for found in ended):
+            results = [_wait(sync, run, dry_run=dry_run) for run in requested]
+    print_document({"reconciliations": results}) if as_json else _show(results)
+    for result in results:
+        _conclude(result)
+    if not all(result.succeeded for result in results):
         raise typer.Exit(1)
 
 
 def _all(sync: Sync) -> tuple[str, ...]:
-    found = sync.pipelines()
-    if not found:
-        raise Refused("no pipeline is declared", hint="write pgvector-sync.toml, then `pgvector-sync apply`")
-    return found
+    names = sync.pipelines()
+    if not names:
+        raise Refused("no pipeline is declared", hint="write pgvector-sync.toml, then run `pgvector-sync apply`")
+    return names
 
 
 @contextmanager
 def _own_runs(sync: Sync, *, dry_run: bool) -> Iterator[list[int]]:
-    """For the numbers of the runs that this command starts. Only it has a use for dry ones: where it is
-    interrupted, they are cancelled, since they would keep the next reconciliation waiting.
+    """Yield a list for the numbers of the runs that this command starts.
+
+    On an interrupt, dry runs are cancelled: their results would be lost, and they would block the next
+    reconciliation.
     """
     started: list[int] = []
     if not dry_run:
@@ -93,7 +101,7 @@ def _own_runs(sync: Sync, *, dry_run: bool) -> Iterator[list[int]]:
         except BaseException:
             interrupts.ending()
             for run_id in started:
-                with suppress(Refused):  # it has ended
+                with suppress(Refused):  # the run has ended
                     sync.cancel(run_id)
             raise
 
@@ -102,22 +110,22 @@ def _announce(requested: list[Requested], *, as_json: bool) -> None:
     if as_json:
         print_document({"requested": requested})
         return
-    for asked in requested:
+    for run in requested:
         out.print(
-            f"{asked.pipeline}: run {asked.run_id}; a worker or `pgvector-sync sync` carries it out, "
-            f"`pgvector-sync runs show {asked.run_id}` shows what it finds"
+            f"{run.pipeline}: requested run {run.run_id}, carried out by a worker or `pgvector-sync sync`; "
+            f"show results: pgvector-sync runs show {run.run_id}"
         )
 
 
-def _wait(sync: Sync, asked: Requested, *, dry_run: bool) -> Reconciliation:
+def _wait(sync: Sync, requested: Requested, *, dry_run: bool) -> Reconciliation:
     def silence(run: Run, reason: str) -> None:
         if not dry_run and run.waiting:
-            say(f"{run.waiting:,} rows wait: {reason}")
+            say(f"{run.waiting:,} rows are waiting: {reason}")
 
-    leaving = nullcontext() if dry_run else going_on_alone(asked.run_id)
-    with leaving, progress(f"comparing {asked.pipeline}", sync.run(asked.run_id).rows_total) as bar:
+    on_interrupt = nullcontext() if dry_run else announcing_background_run(requested.run_id)
+    with on_interrupt, progress(f"comparing {requested.pipeline}", sync.run(requested.run_id).rows_total) as bar:
         ended = sync.wait(
-            asked.run_id,
+            requested.run_id,
             carry_out=True,
             on_progress=lambda run: bar.reach(run.rows_seen, run.rows_total),
             on_silence=silence,
@@ -125,31 +133,33 @@ def _wait(sync: Sync, asked: Requested, *, dry_run: bool) -> Reconciliation:
     return Reconciliation.of(ended)
 
 
-def _show(ended: list[Reconciliation]) -> None:
-    _print_counts(("pipeline",), [((found.pipeline,), asdict(found)) for found in ended])
-    for found in ended:
+def _show(results: list[Reconciliation]) -> None:
+    _print_counts(("pipeline",), [((result.pipeline,), asdict(result)) for result in results])
+    for result in results:
         for kind in KINDS:
-            if keys := found.samples[kind]:
+            if keys := result.samples[kind]:
                 shown = ", ".join(show_key(key) for key in keys)
-                more = " …" if getattr(found, kind) > len(keys) else ""
-                out.print(f"{found.pipeline}: {kind.replace('_', ' ')}: {shown}{more}")
-        if found.unplaced:
-            out.print(f"{found.pipeline}: {found.unplaced:,} of the orphaned are of partitions that are gone")
-        if not found.deep:
-            out.print(f"{found.pipeline}: texts and vectors were not compared: --deep does that")
+                more = " …" if getattr(result, kind) > len(keys) else ""
+                out.print(f"{result.pipeline}: {kind.replace('_', ' ')}: {shown}{more}")
+        if result.unplaced:
+            out.print(
+                f"{result.pipeline}: {result.unplaced:,} orphaned vectors are of partitions that no longer exist"
+            )
+        if not result.deep:
+            out.print(f"{result.pipeline}: texts and vectors were not compared; use --deep to compare them")
 
 
-def _conclude(found: Reconciliation) -> None:
-    name, drifted = found.pipeline, found.drifted
-    if found.state != "finished":
-        complain(f"{name}: {found.reason or found.state}")
-    elif found.dry_run and drifted:
-        repair = f"pgvector-sync reconcile {name}" + (" --deep" if found.deep else "")
-        complain(f"{name}: {drifted:,} have drifted", f"repair it: {repair}")
-    elif found.dead:
+def _conclude(result: Reconciliation) -> None:
+    name, drifted = result.pipeline, result.drifted
+    if result.state != "finished":
+        complain(f"{name}: {result.reason or result.state}")
+    elif result.dry_run and drifted:
+        repair = f"pgvector-sync reconcile {name}" + (" --deep" if result.deep else "")
+        complain(f"{name}: {drifted:,} rows have drifted", f"repair them: {repair}")
+    elif result.dead:
         complain(
-            f"{name}: {drifted:,} had drifted, of which {found.dead:,} became dead letters",
-            f"see `pgvector-sync dead-letters list {name}`",
+            f"{name}: {drifted:,} rows had drifted; {result.dead:,} of them became dead letters",
+            f"list them: pgvector-sync dead-letters list {name}",
         )
     elif drifted:
         say(f"{name}: repaired {drifted:,} drifted rows")
@@ -160,17 +170,19 @@ def _trend(figures: list[Figures], *, as_json: bool) -> None:
         print_document({"reconciliations": figures})
         return
     if not figures:
-        out.print("nothing was reconciled yet")
+        out.print("no reconciliation yet")
         return
     _print_counts(
         ("at", "pipeline", "deep"),
-        [((f"{one.at:%Y-%m-%d %H:%M}", one.pipeline, "yes" if one.deep else ""), asdict(one)) for one in figures],
+        [((f"{row.at:%Y-%m-%d %H:%M}", row.pipeline, "yes" if row.deep else ""), asdict(row)) for row in figures],
     )
 
 
 def _print_counts(labels: Sequence[str], lines: Sequence[tuple[Sequence[str], Mapping[str, Any]]]) -> None:
-    """A kind of drift that nobody has is no column: it fits on a terminal, and says nothing about what a
-    reconciliation without --deep doesn't look at.
+    """Print a table with a column per kind of drift that occurs.
+
+    Kinds that don't occur are left out, so that the table fits on a terminal and shows no zeros for kinds that
+    only --deep compares.
     """
     kinds = [kind for kind in KINDS if any(counts.get(kind) for _, counts in lines)]
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -179,7 +191,7 @@ def _print_counts(labels: Sequence[str], lines: Sequence[tuple[Sequence[str], Ma
     for name in ("rows", "vectors", "drifted", *kinds):
         table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
     for cells, counts in lines:
-        found = [counts.get(kind, 0) for kind in kinds]
-        numbers = (counts.get("rows", 0), counts.get("vectors", 0), sum(found), *found)
+        drifted = [counts.get(kind, 0) for kind in kinds]
+        numbers = (counts.get("rows", 0), counts.get("vectors", 0), sum(drifted), *drifted)
         table.add_row(*cells, *(f"{number:,}" for number in numbers))
     print_table(table)

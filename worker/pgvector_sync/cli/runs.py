@@ -1,4 +1,4 @@
-"""`runs`: backfills, re-embeds and reconciliations."""
+"""`runs list / show / cancel`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pgvector_sync.model.request import Request, Unreadable, options_of
 from pgvector_sync.store.drift import Drift
 from pgvector_sync.store.runs import Run
 
-Number = Annotated[int, typer.Argument(help="Its number.")]
+Number = Annotated[int, typer.Argument(help="The run's number.")]
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")]
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(help="Backfills, re-embeds and reconciliations: see how far they are, or stop one.")
+    group = typer.Typer(help="List, show or cancel runs: backfills, re-embeds and reconciliations.")
     group.command("list")(show_all)
     group.command("show")(show)
     group.command()(cancel)
@@ -27,15 +27,15 @@ def register(app: typer.Typer) -> None:
 
 
 def show_all(
-    pipeline: Annotated[str | None, typer.Argument(help="Only this one's.")] = None,
+    pipeline: Annotated[str | None, typer.Argument(help="List runs of this pipeline only.")] = None,
     as_json: Json = False,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many, newest first.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The maximum number to list.")] = 20,
 ) -> None:
-    """Show them, newest first."""
+    """List runs, newest first."""
     with open_sync() as sync:
-        found = sync.runs(pipeline, limit=limit)
+        runs = sync.runs(pipeline, limit=limit)
     if as_json:
-        print_document({"runs": found})
+        print_document({"runs": runs})
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("run", justify="right")
@@ -44,47 +44,47 @@ def show_all(
     for name in ("seen", "of", "enqueued", "waiting", "dead"):
         table.add_column(name, justify="right")
     table.add_column("started", no_wrap=True)
-    for run in found:
+    for run in runs:
         total = "" if run.rows_total is None else f"{run.rows_total:,}"
         counts = (f"{run.rows_seen:,}", total, f"{run.rows_enqueued:,}", f"{run.waiting:,}", f"{run.dead:,}")
         table.add_row(str(run.id), run.pipeline, run.kind, run.state, *counts, f"{run.started_at:%m-%d %H:%M}")
-    print_table(table) if found else out.print("no run yet")
+    print_table(table) if runs else out.print("no runs yet")
 
 
 def show(run: Number, as_json: Json = False) -> None:
-    """Show one: what was asked for, how far it is, what it found."""
+    """Show the request, progress and results of a run."""
     with open_sync() as sync:
-        found = sync.run(run)
+        shown = sync.run(run)
     if as_json:
-        print_document({"run": found})
+        print_document({"run": shown})
         return
-    total = "" if found.rows_total is None else f" of {found.rows_total:,}"
-    counts = f"{found.rows_enqueued:,} enqueued, {found.waiting:,} waiting, {found.dead:,} dead"
+    total = "" if shown.rows_total is None else f" of {shown.rows_total:,}"
+    counts = f"{shown.rows_enqueued:,} enqueued, {shown.waiting:,} waiting, {shown.dead:,} dead"
     lines = [
-        ("run", f"{found.id}, {found.kind} of {found.pipeline}"),
-        ("state", found.state + (f": {found.reason}" if found.reason else "")),
-        ("asked for", f"{_words_of(found.request)}, by {found.requested_by}"),
-        ("rows", f"{found.rows_seen:,} seen{total}, {counts}"),
-        ("started", f"{found.started_at:%Y-%m-%d %H:%M:%S %Z}"),
-        ("ended", f"{found.finished_at:%Y-%m-%d %H:%M:%S %Z}" if found.finished_at else "not yet"),
+        ("run", f"{shown.id}, {shown.kind} of {shown.pipeline}"),
+        ("state", shown.state + (f": {shown.reason}" if shown.reason else "")),
+        ("requested", f"{_describe(shown.request)}, by {shown.requested_by}"),
+        ("rows", f"{shown.rows_seen:,} seen{total}, {counts}"),
+        ("started", f"{shown.started_at:%Y-%m-%d %H:%M:%S %Z}"),
+        ("ended", f"{shown.finished_at:%Y-%m-%d %H:%M:%S %Z}" if shown.finished_at else "not yet"),
     ]
     lines += [
-        (kind.replace("_", " "), f"{found.counts[kind]:,}" + _sample(found, kind))
+        (kind.replace("_", " "), f"{shown.counts[kind]:,}" + _sample(shown, kind))
         for kind in ("vectors", *Drift)
-        if kind in found.counts
+        if kind in shown.counts
     ]
     for label, value in lines:
         out.print(f"{label:12}{value}")
 
 
 def cancel(run: Number) -> None:
-    """Enqueue no more; what waits already is looked at, and not paid for twice."""
+    """Stop a run from enqueueing more rows. Rows that it has enqueued are still processed."""
     with open_sync() as sync:
         sync.cancel(run)
-    out.print(f"run {run} is cancelled")
+    out.print(f"cancelled run {run}")
 
 
-def _words_of(request: Request | Unreadable) -> str:
+def _describe(request: Request | Unreadable) -> str:
     if isinstance(request, Unreadable):
         return f"unreadable ({request.reason})"
     return ", ".join(f"{name} {value}" for name, value in options_of(request).items()) or "every row"

@@ -1,4 +1,4 @@
-"""`search`: the nearest rows to a query."""
+"""`search`: show the rows nearest to a query."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def register(app: typer.Typer) -> None:
 
 
 def search(
-    pipeline: Annotated[str, typer.Argument(help="Its name.")],
-    query: Annotated[str, typer.Argument(help="What to look for, in words.")],
-    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many rows.")] = 5,
+    pipeline: Annotated[str, typer.Argument(help="The pipeline to search.")],
+    query: Annotated[str, typer.Argument(help="The text to search for.")],
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="The maximum number of rows.")] = 5,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
 ) -> None:
-    """Embed the query and show the nearest rows."""
+    """Embed a query and show the nearest rows."""
     with open_sync() as sync:
         hits = sync.search(pipeline, query, k=k)
     if json:
@@ -34,12 +34,12 @@ def search(
 
 
 def table(hits: list[Hit]) -> Table:
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    shown.add_column("similarity", justify="right")
-    shown.add_column("key", no_wrap=True)
-    shown.add_column("text", overflow="ellipsis", no_wrap=True)
+    grid = Table(box=None, pad_edge=False, header_style="bold")
+    grid.add_column("similarity", justify="right")
+    grid.add_column("key", no_wrap=True)
+    grid.add_column("text", overflow="ellipsis", no_wrap=True)
     for hit in hits:
         key = hit.key[0] if len(hit.key) == 1 else list(hit.key)
         excerpt = " ".join(hit.text.split())[:EXCERPT_CHARACTERS]
-        shown.add_row(f"{hit.similarity:.3f}", str(key), excerpt)
-    return shown
+        grid.add_row(f"{hit.similarity:.3f}", str(key), excerpt)
+    return grid

@@ -20,7 +20,7 @@ from pgvector_sync.client.results import Status
 from pgvector_sync.observe.status import START_A_WORKER, PipelineStatus, lacks_workers, why_no_worker
 
 COUNTS = ("rows", "fresh", "to_backfill", "waiting", "in_flight", "dead")
-PipelineName = Annotated[str, typer.Argument(help="Its name.")]
+PipelineName = Annotated[str, typer.Argument(help="The pipeline's name.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,47 +31,49 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
-    pipeline: Annotated[str | None, typer.Argument(help="Only this one.")] = None,
+    pipeline: Annotated[str | None, typer.Argument(help="Show this pipeline only.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Every second, until Ctrl-C.")] = False,
-    exact: Annotated[bool, typer.Option("--exact", help="Count every row: reads the whole source.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Print the status every second, until Ctrl-C.")] = False,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Count every row instead of estimating. Reads the whole source.")
+    ] = False,
 ) -> None:
-    """Show one row per pipeline: how many rows are fresh, waiting, in flight or dead, and why it waits."""
+    """Show one line per pipeline: how many rows are fresh, waiting, in flight or dead, and why rows wait."""
     with open_sync() as sync:
         if watch and out.is_terminal and not json:
             with Live(console=out, auto_refresh=False) as live:
                 while True:
-                    live.update(shown(sync.status(pipeline, exact=exact)), refresh=True)
+                    live.update(render(sync.status(pipeline, exact=exact)), refresh=True)
                     time.sleep(1)
         while True:
-            found = sync.status(pipeline, exact=exact)
-            print_document(fields_of(found)) if json else out.print(shown(found))
+            current = sync.status(pipeline, exact=exact)
+            print_document(fields_of(current)) if json else out.print(render(current))
             if not watch:
                 return
             time.sleep(1)
 
 
-def shown(status: Status) -> Group:
+def render(status: Status) -> Group:
     return Group(table(status.pipelines), _workers(status))
 
 
 def table(statuses: Sequence[PipelineStatus]) -> Group:
-    """Estimates carry a tilde."""
+    """Return a table of the pipelines, and a line per reason. Estimates are marked with a tilde."""
     fields = [name for name in COUNTS if name != "to_backfill" or any(item.to_backfill for item in statuses)]
-    shown = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
+    grid = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     for name in ("pipeline", "state"):
-        shown.add_column(name, no_wrap=True)
+        grid.add_column(name, no_wrap=True)
     for name in (*fields, "lag", "rows/s", "saved"):
-        shown.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+        grid.add_column(name.replace("_", " "), justify="right", no_wrap=True)
     for item in statuses:
         numbers = [("~" if field in item.estimated else "") + f"{getattr(item, field):,}" for field in fields]
         lag = "" if item.lag is None else f"{item.lag.total_seconds():,.1f} s"
         rate, saved = f"{item.rows_per_second:,.1f}", f"{item.saved_inputs:,}"
-        shown.add_row(item.name, item.state.value, *numbers, lag, rate, saved)
+        grid.add_row(item.name, item.state.value, *numbers, lag, rate, saved)
     if not statuses:
-        shown.add_row("no pipeline yet: write pgvector-sync.toml, then `pgvector-sync apply`")
+        grid.add_row("no pipelines yet: write pgvector-sync.toml, then run `pgvector-sync apply`")
     lines = [f"{item.name}: {item.reason}" for item in statuses if item.reason]
-    return Group(shown, *lines)
+    return Group(grid, *lines)
 
 
 def _workers(status: Status) -> Text:
@@ -81,8 +83,8 @@ def _workers(status: Status) -> Text:
     if not alive.alive:
         return Text("no worker is running")
     tick = alive.last_tick
-    ticked = "no beat has ticked" if tick is None else f"last tick {tick.total_seconds():,.0f} s ago"
-    return Text(f"{_count(alive.alive, 'worker')}, {_count(alive.slots, 'slot')}; {ticked}")
+    last_beat = "no beat tick yet" if tick is None else f"last beat tick {tick.total_seconds():,.0f} s ago"
+    return Text(f"{_count(alive.alive, 'worker')}, {_count(alive.slots, 'slot')}; {last_beat}")
 
 
 def _count(number: int, what: str) -> str:
@@ -93,28 +95,28 @@ def check_health(
     max_lag: Annotated[float | None, typer.Option("--max-lag", min=0, help=health.MAX_LAG_HELP)] = None,
     json: Annotated[bool, typer.Option("--json", help=health.JSON_HELP)] = False,
 ) -> None:
-    """For `--help`: `main` answers the command before it imports this."""
+    """Shown by `--help` only: `main` runs the command without importing this module."""
     health.run([*([] if max_lag is None else ["--max-lag", str(max_lag)]), *(["--json"] if json else [])])
 
 
 def pause(
     pipeline: PipelineName,
-    reason: Annotated[str | None, typer.Option("--reason", help="Shown by `status`.")] = None,
+    reason: Annotated[str | None, typer.Option("--reason", help="A note that `status` shows.")] = None,
 ) -> None:
-    """Stop embedding for a pipeline; changes are still captured and wait."""
+    """Stop embedding a pipeline. Changes are still captured and wait."""
     with open_sync() as sync:
         paused = sync.pause(pipeline, reason=reason)
-    out.print(f"{pipeline} is paused" if paused else f"{pipeline} was paused already")
+    out.print(f"paused {pipeline}" if paused else f"{pipeline} is already paused")
 
 
 def resume(pipeline: PipelineName) -> None:
-    """Go on, whatever had stopped it: a pause, a cool-down, a repaired configuration.
+    """End a pause, a cool-down or `misconfigured`.
 
-    Exits 1 where source, target or triggers are still not as the pipeline needs them.
+    Exits 1 if the source, the target or the triggers still need a repair.
     """
     with open_sync() as sync:
         resumed = sync.resume(pipeline)
-    out.print(f"{pipeline} goes on" if resumed.changed else f"{pipeline} was running already")
+    out.print(f"resumed {pipeline}" if resumed.changed else f"{pipeline} is already active")
     for problem in resumed.problems:
         complain(f"{pipeline}: {problem}")
     if resumed.problems:

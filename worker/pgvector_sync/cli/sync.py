@@ -1,4 +1,4 @@
-"""`sync`: the same protocol in one process."""
+"""`sync`: the work of relay, worker and beat in one process."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def register(app: typer.Typer) -> None:
 
 
 def sync(
-    pipeline: Annotated[str | None, typer.Argument(help="Only this one.")] = None,
-    once: Annotated[bool, typer.Option("--once", help="End when nothing waits any more.")] = False,
+    pipeline: Annotated[str | None, typer.Argument(help="Sync this pipeline only.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="Exit when nothing is waiting any more.")] = False,
     timeout: Annotated[
         float,
-        typer.Option("--timeout", min=0, help="With --once: seconds to wait out back-offs and cool-downs."),
+        typer.Option("--timeout", min=0, help="With --once: the maximum number of seconds to run."),
     ] = 600.0,
 ) -> None:
-    """Drain, backfill and embed in this process, without Celery and Redis."""
+    """Drain, backfill and embed in this process, without Celery or Redis."""
     with environment.runtime(working=True) as runtime:
         statuses = read_status(runtime.database, pipeline)
         if not statuses:
             raise ConfigError(
-                "no pipeline is declared", hint="write pgvector-sync.toml, then `pgvector-sync apply`"
+                "no pipeline is declared", hint="write pgvector-sync.toml, then run `pgvector-sync apply`"
             )
-        watch.look_now(runtime.database)  # at once, whenever the last look was
+        watch.look_now(runtime.database)  # regardless of when it last ran
         loop = Loop(runtime, pipeline)
         with present(runtime.database, f"sync@{socket.gethostname()}", 1):
             if not once:
-                configure_logging(runtime.settings)  # here the log is the output
+                configure_logging(runtime.settings)  # the log is the output of a continuous sync
                 say("syncing until Ctrl-C")
                 loop.run(finished=lambda: False)
                 return
@@ -60,8 +60,8 @@ def _once(
     within: timedelta,
 ) -> None:
     started = time.monotonic()
-    todo = sum(max(status.waiting, status.to_backfill) for status in statuses)
-    with progress("syncing", todo or None) as bar:
+    total = sum(max(status.waiting, status.to_backfill) for status in statuses)
+    with progress("syncing", total or None) as bar:
 
         def on_turn(done: Progress) -> None:
             bar.reach(done.done)
@@ -75,8 +75,8 @@ def _once(
     out.print(
         f"{done.stored:,} embedded, {done.unchanged:,} unchanged, {done.removed:,} removed in {seconds:.1f} s"
     )
-    left = read_status(runtime.database, pipeline)
-    problems = [line for status in left for line in unfinished(status)]
+    remaining = read_status(runtime.database, pipeline)
+    problems = [line for status in remaining for line in unfinished(status)]
     for line in problems:
         complain(line)
     if problems:

@@ -1,4 +1,4 @@
-"""`up`: everything that a pipeline needs, in one terminal."""
+"""`up`: servers, a worker and a beat in one terminal."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from pgvector_sync.settings import load_settings
 from pgvector_sync.store.migrations import migrate
 
 _PREAMBLE = re.compile(r"\d{4}-\d\d-\d\dT(\d\d:\d\d:\d\d)\.\d+Z \[(?:info|(\w+)) *\]")
-"""Of a line of our console log: date, time, and the level where it isn't `info`."""
+"""The beginning of a console log line: date, time, and the level, which is captured unless it is `info`."""
 
-LOOK_EVERY = timedelta(milliseconds=100)
-"""Seconds between two looks at what worker and beat have logged."""
+POLL_INTERVAL = timedelta(milliseconds=100)
+"""How often the logs of the worker and the beat are read."""
 COLOURS = {"worker": "cyan", "beat": "magenta"}
-OWN = {"DATABASE_URL": "Postgres", "REDIS_URL": "Redis"}
+SERVER_NAMES = {"DATABASE_URL": "Postgres", "REDIS_URL": "Redis"}
 
 
 def register(app: typer.Typer) -> None:
@@ -45,15 +45,17 @@ def register(app: typer.Typer) -> None:
 def up(
     file: Annotated[
         Path | None,
-        typer.Option("-f", "--file", help="The file to apply.", show_default="pgvector-sync.toml, if it is there"),
+        typer.Option("-f", "--file", help="The file to apply.", show_default="pgvector-sync.toml, if it exists"),
     ] = None,
-    concurrency: Annotated[int, typer.Option("--concurrency", "-c", min=1, help="Batches at once.")] = 2,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", "-c", min=1, help="The number of batches to process at the same time.")
+    ] = 2,
     yes: apply.Yes = False,
 ) -> None:
     """Run Postgres, Valkey, a worker and a beat in this terminal, until Ctrl-C.
 
-    DATABASE_URL and REDIS_URL are used where they are set; embedded servers, with their data in .pgvector-sync/,
-    stand in for what isn't.
+    Uses the servers in DATABASE_URL and REDIS_URL if they are set, and otherwise starts embedded ones, which keep
+    their data in .pgvector-sync/.
     """
     if file is None and apply.CONFIG_FILE.exists():
         file = apply.CONFIG_FILE
@@ -63,7 +65,7 @@ def up(
         try:
             with _stopped(running, interrupts):
                 if running.stop_leftovers():
-                    say("stopped the worker and the beat of an `up` that was killed")
+                    say("stopped the worker and the beat left over from an `up` that was killed")
                 _say_servers(use_own_or_start(running))
                 _prepare(config, yes=yes)
                 running.start_children(os.environ, folder=Path.cwd(), concurrency=concurrency)
@@ -71,48 +73,48 @@ def up(
         except KeyboardInterrupt:
             if interrupts.first is signal.SIGINT:
                 raise
-            raise typer.Exit from None  # asked to stop, and stopped
+            raise typer.Exit from None  # SIGTERM and SIGHUP are regular ways to stop
         except ChildEnded as error:
             say_log(error.child)
-            complain(str(error), f"the whole log is {error.child.log}")
+            complain(str(error), f"see the whole log: {error.child.log}")
             raise typer.Exit(1) from None
 
 
 @contextmanager
 def _stopped(running: Up, interrupts: Interrupts) -> Iterator[None]:
-    """Whatever happens inside, nothing runs afterwards."""
+    """Stop all processes on exit, whatever the reason."""
     try:
         yield
     finally:
         interrupts.ending()
         with suppress(OSError):  # the terminal may be gone
-            say("\nstopping; Ctrl-C again to hurry")
+            say("\nstopping; press Ctrl-C again to stop at once")
         try:
             running.stop(hurried=lambda: interrupts.hurried)
         finally:
             running.let_go()
         with suppress(OSError):
             for child in running.children:
-                if child.exit_code is not None:  # else what it logged is of an earlier time
+                if child.exit_code is not None:  # otherwise its log is from an earlier run
                     _show(child)
 
 
 def _say_servers(used: Servers) -> None:
-    for name, what in OWN.items():
+    for name, what in SERVER_NAMES.items():
         if name in used.own:
             out.print(f"using your {what} ({name})")
     if used.folder is not None:
-        out.print(f"embedded servers run, with their data in {used.folder}/")
+        out.print(f"started embedded servers, which keep their data in {used.folder}/")
         for name, url in used.embedded.items():
             out.print(f"  export {name}={url}", style="cyan")
 
 
 def _prepare(config: Config | None, *, yes: bool) -> None:
-    """Migrates and applies, and says what can be done now."""
+    """Migrate, apply the file, and print what the user can do next."""
     for migration in migrate(load_settings().database()):
         out.print(f"applied {migration.number:04d}_{migration.name}")
     if config is None:
-        out.print("no pgvector-sync.toml here yet: write one, then run `pgvector-sync apply`")
+        out.print("no pgvector-sync.toml in this folder: write one, then run `pgvector-sync apply`")
     else:
         apply.warn(config)
         with environment.runtime() as runtime:
@@ -128,35 +130,35 @@ def _prepare(config: Config | None, *, yes: bool) -> None:
         "in a second terminal, in this folder:",
         "  pgvector-sync status --watch",
         "  pgvector-sync search PIPELINE QUERY",
-        "Ctrl-C stops everything",
+        "press Ctrl-C to stop everything",
         "",
     ):
         out.print(line)
 
 
 def _stream(running: Up) -> None:
-    """Shows what worker and beat log. Raises ChildEnded."""
+    """Print the logs of the worker and the beat. Raises ChildEnded."""
     while True:
         for child in running.children:
             _show(child)
         running.check()
-        time.sleep(LOOK_EVERY.total_seconds())
+        time.sleep(POLL_INTERVAL.total_seconds())
 
 
 def _show(child: Child) -> None:
     for line in child.new_lines():
         if line.strip():
-            said = _shortened(line) if out.is_terminal else line
-            out.print(Text.assemble((f"{child.name:<6} │ ", COLOURS[child.name]), said))
+            text = _shortened(line) if out.is_terminal else line
+            out.print(Text.assemble((f"{child.name:<6} │ ", COLOURS[child.name]), text))
 
 
 def _shortened(line: str) -> str:
-    """Without date, microseconds, `info` and columns, for which a terminal has no room."""
+    """Remove the date, microseconds, `info` and padding, to save space on a terminal."""
     return " ".join(_PREAMBLE.sub(r"\1 \2", line).split())
 
 
 def say_log(child: Child) -> None:
-    """What a child has said last."""
-    say(f"--- the end of {child.log}")
+    """Print the last lines of a child's log."""
+    say(f"--- last lines of {child.log}")
     for line in child.last_lines():
         say(line)
