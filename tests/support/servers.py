@@ -192,7 +192,7 @@ def _home() -> Iterator[tuple[Path, Account]]:
     account = Account.for_servers()
     # Not pytest's own directory: as root the servers' account can't reach that one.
     home = Path(tempfile.mkdtemp(prefix="pgvector-sync-test-", dir=_scratch())).resolve()
-    account.owns(home)
+    account.take_ownership(home)
     yield home, account
     shutil.rmtree(home, ignore_errors=True)
 

@@ -50,11 +50,11 @@ def demo(
     demo = Demo(folder)
     with Interrupts() as interrupts:
         if stop:
-            demo.take_kept()
+            demo.lock_kept()
             demo.remove()
             out.print(f"stopped the demo and removed {folder}")
             return
-        demo.take()
+        demo.lock()
         try:
             servers = _play(demo)
         except Exception:

@@ -60,7 +60,7 @@ def up(
     if file is None and apply.CONFIG_FILE.exists():
         file = apply.CONFIG_FILE
     config = None if file is None else load_config(file)  # before anything is started
-    running = Up(embedded.FOLDER).take()
+    running = Up(embedded.FOLDER).lock()
     with Interrupts() as interrupts:
         try:
             with _stopped(running, interrupts):
@@ -92,7 +92,7 @@ def _stopped(running: Up, interrupts: Interrupts) -> Iterator[None]:
         try:
             running.stop(hurried=lambda: interrupts.hurried)
         finally:
-            running.let_go()
+            running.unlock()
         with suppress(OSError):
             for child in running.children:
                 if child.exit_code is not None:  # otherwise its log is from an earlier run

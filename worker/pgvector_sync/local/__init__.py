@@ -1,1 +1,1 @@
-"""How does it all run on one machine without a server? Embedded Postgres and Valkey, `up` and the demo."""
+"""How does everything run on one machine without servers? Embedded Postgres and Valkey, `up` and the demo."""

@@ -1,4 +1,4 @@
-"""The demo: a table of real text, its pipeline, and what happens to the vectors when rows change."""
+"""The demo: a table of real text, a pipeline, and what happens to the vectors when rows change."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import Settings, load_settings
 
 FOLDER = Path(".pgvector-sync-demo")
-"""Beside a user's own `.pgvector-sync`, never in it."""
+"""Next to a user's own `.pgvector-sync`, never inside it."""
 PIPELINE = "docstrings"
 CONFIG = """\
 [pipelines.docstrings]
@@ -58,14 +58,14 @@ EDITS = (
 )
 QUERY_AFTER_EDITS = "how to make a loaf of bread"
 
-STALLED = timedelta(minutes=1)
-"""Without any row done for so long the demo gives up."""
-_STALLED_SECONDS = int(STALLED.total_seconds())
+STALL_TIMEOUT = timedelta(minutes=1)
+"""The demo fails if no row is embedded for this long."""
+_STALL_SECONDS = int(STALL_TIMEOUT.total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A row near a query."""
+class SearchResult:
+    """A row found by a search."""
 
     similarity: float
     module: str
@@ -75,56 +75,56 @@ class Found:
 
     @property
     def place(self) -> str:
-        """Such as `random.Random.choice`."""
+        """The full name, such as `random.Random.choice`."""
         return f"{self.module}.{self.name}" if self.name else self.module
 
 
 class Demo:
-    """The demo in its folder; every step is a method, and the caller says what each has found."""
+    """The demo in its folder. The caller runs the steps and prints their results."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.up = Up(folder)
-        self._ours = folder / "demo"
-        """Marks the folder as one that a demo may remove."""
+        self._marker = folder / "demo"
+        """Marks the folder as created by a demo, which may remove it."""
         self._kept = folder / "kept"
 
-    def take(self) -> None:
-        """Makes the folder ours, without what an earlier demo has left in it.
+    def lock(self) -> None:
+        """Lock the folder and remove what an earlier demo has left in it.
 
-        Raises Refused where it is something else's, in use, or a kept demo runs in it.
+        Raises Refused if the folder wasn't created by a demo, is in use, or has a demo that was kept running.
         """
         make_folder(self.folder)
-        if any(self.folder.iterdir()) and not self._ours.exists():
+        if any(self.folder.iterdir()) and not self._marker.exists():
             raise Refused(
-                f"{self.folder} isn't a demo's, and the demo removes its folder",
-                hint="name one that isn't there yet: pgvector-sync demo --folder PATH",
+                f"{self.folder} wasn't created by a demo; the demo would remove it",
+                hint="name a folder that doesn't exist yet: pgvector-sync demo --folder PATH",
             )
-        self._take()
+        self._lock()
         if self._kept.exists() and self.up.worker.is_running:
             raise Refused(
-                f"a demo runs in {self.folder} since `pgvector-sync demo --keep`",
-                hint=f"stop it with `{self.stop_command}`",
+                f"a demo started with --keep is running in {self.folder}",
+                hint=f"stop it: {self.stop_command}",
             )
         self.remove()
-        self._take()
+        self._lock()
 
-    def take_kept(self) -> None:
-        """Makes the folder of a demo that was kept ours. Raises Refused where there is none."""
-        if not self._ours.exists():
+    def lock_kept(self) -> None:
+        """Lock the folder of a demo that was kept running. Raises Refused if there is none."""
+        if not self._marker.exists():
             raise Refused(f"there is no demo in {self.folder}")
         require_own(self.folder)
-        self._take()
+        self._lock()
 
-    def _take(self) -> None:
+    def _lock(self) -> None:
         make_folder(self.folder)
         try:
-            self._ours.write_text("Made by `pgvector-sync demo`, and removed by it.\n")
+            self._marker.write_text("Created by `pgvector-sync demo`, which also removes this folder.\n")
         except OSError as error:
             raise Refused(
-                f"can't write to {self.folder}: {error.strerror}", hint="name another: --folder PATH"
+                f"can't write to {self.folder}: {error.strerror}", hint="name another folder: --folder PATH"
             ) from error
-        self.up.take()
+        self.up.lock()
 
     @property
     def stop_command(self) -> str:
@@ -132,7 +132,7 @@ class Demo:
         return f"pgvector-sync demo --stop{folder}"
 
     def start_servers(self) -> tuple[Embedded, Settings]:
-        """The servers, and settings that point to them whatever the environment says."""
+        """Start the servers; returns them, and settings that use them regardless of the environment."""
         servers = self.up.start_servers(durable=False)
         redis_url = SecretStr(servers.redis_url)
         update = {
@@ -143,7 +143,7 @@ class Demo:
         return servers, load_settings().model_copy(update=update)
 
     def start_children(self, settings: Settings) -> None:
-        """The worker and the beat, away from the user's `.env`."""
+        """Start the worker and the beat in a folder where they don't find the user's `.env`."""
         environment = {
             **os.environ,
             **embedded.ENVIRONMENT,
@@ -154,22 +154,22 @@ class Demo:
         self.up.start_children(environment, folder=self.folder)
 
     def keep(self) -> None:
-        """Leaves everything running, for `demo --stop` to find."""
+        """Leave everything running until `demo --stop`."""
         self._kept.touch()
-        self.up.let_go()
+        self.up.unlock()
 
     def stop(self, *, hurried: Callable[[], bool] = lambda: False) -> None:
         self.up.stop(hurried=hurried)
 
     def remove(self) -> None:
-        """Stops whatever runs in the folder and removes it."""
+        """Stop all processes of the folder and remove it."""
         self.up.stop()
         embedded.remove(self.folder)
-        self.up.let_go()
+        self.up.unlock()
 
 
 def fill_table(database_url: str, docstrings: Sequence[Docstring]) -> None:
-    """Creates the table `docstrings` with these rows, as an application would."""
+    """Create the table `docstrings` with these rows, as an application would."""
     with psycopg.connect(database_url) as connection:
         connection.execute(TABLE)
         with connection.cursor().copy("COPY docstrings (module, name, signature, doc) FROM STDIN") as copy:
@@ -180,7 +180,7 @@ def fill_table(database_url: str, docstrings: Sequence[Docstring]) -> None:
 
 
 def versions(database_url: str) -> tuple[str, str | None]:
-    """Of Postgres, and of the pgvector that comes with it; None where there is none."""
+    """Return the versions of Postgres and of the available pgvector; None if there is none."""
     with psycopg.connect(database_url) as connection:
         version = connection.info.server_version
         vector = connection.execute(
@@ -190,54 +190,54 @@ def versions(database_url: str) -> tuple[str, str | None]:
 
 
 def declare(runtime: Runtime, file: Path, *, say: Callable[[str], None]) -> str:
-    """Writes the file and applies it; returns the name of the target."""
+    """Write the file and apply it; returns the name of the target."""
     file.write_text(CONFIG)
     with runtime.database.transaction(force_rollback=True) as connection:
         plan = make_plan(connection, load_config(file))
     apply_plan(runtime.database, plan, say=say)
-    (made,) = plan.pipelines
-    return made.target[1]
+    (pipeline,) = plan.pipelines
+    return pipeline.target[1]
 
 
 def watch_sync(runtime: Runtime, up: Up) -> Iterator[int]:
-    """Rows that have a vector, several times a second until nothing waits any more.
+    """Yield the number of rows that have a vector, several times per second, until nothing is waiting.
 
-    Raises ChildEnded, and Refused where the pipeline can't go on.
+    Raises ChildEnded, and Refused if the pipeline stops or stalls.
     """
-    done, moved = -1, time.monotonic()
+    embedded_rows, last_progress = -1, time.monotonic()
     while True:
         up.check()
         (status,) = read_status(runtime.database, PIPELINE)
         with runtime.database.connection() as connection:
             row = connection.execute("SELECT count(*) AS vectors FROM public.docstrings_embedding").fetchone()
-        now_done = int(row["vectors"]) if row else 0
-        yield now_done
+        current = int(row["vectors"]) if row else 0
+        yield current
         if status.settled:
             return
         if status.state in (State.MISCONFIGURED, State.PAUSED):
             raise Refused(f"the pipeline is {status.state}: {status.reason}")
-        if now_done != done:
-            done, moved = now_done, time.monotonic()
-        elif timedelta(seconds=time.monotonic() - moved) > STALLED:
-            raise Refused(f"nothing was embedded for {_STALLED_SECONDS} seconds", hint=f"see {up.worker.log}")
+        if current != embedded_rows:
+            embedded_rows, last_progress = current, time.monotonic()
+        elif timedelta(seconds=time.monotonic() - last_progress) > STALL_TIMEOUT:
+            raise Refused(f"nothing was embedded for {_STALL_SECONDS} seconds", hint=f"see {up.worker.log}")
         time.sleep(0.1)
 
 
-def find(runtime: Runtime, query: str, *, k: int = 3) -> list[Found]:
-    """The nearest rows, nearest first."""
+def find(runtime: Runtime, query: str, *, k: int = 3) -> list[SearchResult]:
+    """Return the rows nearest to a query, nearest first."""
     hits = {hit.key[0]: hit for hit in nearest(runtime, PIPELINE, query, k=k)}
     with runtime.database.transaction(read_only=True) as connection:
         rows = connection.execute(
             "SELECT id, module, name, signature, doc FROM public.docstrings WHERE id = ANY (%s)", [list(hits)]
         ).fetchall()
     rows.sort(key=lambda row: hits[row["id"]].distance)
-    return [Found(hits[row.pop("id")].similarity, **row) for row in rows]
+    return [SearchResult(hits[row.pop("id")].similarity, **row) for row in rows]
 
 
 def edit(database_url: str, up: Up) -> list[timedelta]:
-    """Edits a row several times; for each, the time from its commit until its vector had followed.
+    """Edit a row several times; returns, per edit, the time from the commit until the new vector was stored.
 
-    Raises ChildEnded, and Refused where a vector doesn't follow.
+    Raises ChildEnded, and Refused if a vector isn't updated in time.
     """
     with psycopg.connect(database_url, autocommit=True) as connection:
         return [_edit(connection, doc, up) for doc in EDITS]
@@ -250,17 +250,19 @@ def _edit(connection: psycopg.Connection[Any], doc: str, up: Up) -> timedelta:
     )
     before = connection.execute(vector, EDITED).fetchone()
     connection.execute("UPDATE public.docstrings SET doc = %s WHERE module = %s AND name = %s", (doc, *EDITED))
-    committed, give_up = time.monotonic(), Deadline.after(STALLED)
+    committed, timeout = time.monotonic(), Deadline.after(STALL_TIMEOUT)
     while connection.execute(vector, EDITED).fetchone() == before:
         up.check()
-        if give_up.passed:
-            raise Refused(f"the vector didn't follow for {_STALLED_SECONDS} seconds", hint=f"see {up.worker.log}")
+        if timeout.passed:
+            raise Refused(
+                f"the vector was not updated within {_STALL_SECONDS} seconds", hint=f"see {up.worker.log}"
+            )
         time.sleep(0.001)
     return timedelta(seconds=time.monotonic() - committed)
 
 
 def delete(database_url: str) -> tuple[int, int]:
-    """Deletes the edited row; how many vectors it had before, and in the same transaction after it."""
+    """Delete the edited row; returns its number of vectors before and after, within the same transaction."""
     vectors = "SELECT count(*) FROM public.docstrings_embedding WHERE id = %s"
     with psycopg.connect(database_url) as connection:
         row = connection.execute(

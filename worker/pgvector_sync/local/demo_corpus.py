@@ -1,6 +1,7 @@
-"""Real text that every machine has: the docstrings of Python's own library, read from its source.
+"""Real text that every machine has: the docstrings of Python's standard library.
 
-Nothing is imported or run, and the same Python gives the same rows in the same order.
+They are parsed from its source without importing it. The same Python always yields the same rows in the same
+order.
 """
 
 from __future__ import annotations
@@ -15,41 +16,41 @@ from pathlib import Path
 
 from pgvector_sync.errors import Refused
 
-LEFT_OUT = frozenset({"distutils", "idlelib", "lib2to3", "test", "turtledemo"})
-"""Programs, tests and what newer Pythons don't have."""
+EXCLUDED_MODULES = frozenset({"distutils", "idlelib", "lib2to3", "test", "turtledemo"})
+"""Programs, tests, and modules that newer Pythons don't have."""
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 @dataclass(frozen=True, slots=True)
 class Docstring:
-    """What is documented, and how."""
+    """A docstring and the object that it documents."""
 
     module: str
     name: str
-    """Within the module, such as `Random.choice`; empty for the module itself."""
+    """The name within the module, such as `Random.choice`; empty for the module itself."""
     signature: str
-    """Such as `(self, seq)`; empty for what isn't a function."""
+    """The parameters, such as `(self, seq)`; empty unless it is a function."""
     text: str
 
 
 def collect() -> list[Docstring]:
-    """All public modules, classes, functions and methods that have a docstring.
+    """Return the docstrings of all public modules, classes, functions and methods.
 
-    Raises Refused where this Python comes without the source of its library.
+    Raises Refused if the source of the standard library isn't installed.
     """
     library = Path(sysconfig.get_path("stdlib"))
-    found = [docstring for module, path in _modules(library) for docstring in _of_module(module, path)]
-    if not found:
+    docstrings = [docstring for module, path in _modules(library) for docstring in _of_module(module, path)]
+    if not docstrings:
         raise Refused(
-            f"this Python has no source of its library in {library}",
-            hint="run the demo with another Python; for your own tables this one will do",
+            f"the source of Python's standard library isn't installed in {library}",
+            hint="run the demo with another Python; this one still works for your own tables",
         )
-    return found
+    return docstrings
 
 
 def _modules(library: Path) -> Iterator[tuple[str, Path]]:
-    for name in sorted(sys.stdlib_module_names - LEFT_OUT):
+    for name in sorted(sys.stdlib_module_names - EXCLUDED_MODULES):
         files = [library / f"{name}.py", *sorted((library / name).rglob("*.py"))]
         for path in filter(Path.is_file, files):
             parts = path.relative_to(library).with_suffix("").parts
@@ -63,14 +64,14 @@ def _of_module(module: str, path: Path) -> Iterator[Docstring]:
     try:
         with warnings.catch_warnings(action="ignore"):
             tree = ast.parse(path.read_bytes())
-    except (OSError, SyntaxError, ValueError):  # templates, and files of another Python
+    except (OSError, SyntaxError, ValueError):  # templates, and files for another version of Python
         return
     yield from _of_node(module, "", tree)
 
 
 def _of_node(module: str, name: str, node: ast.Module | ast.ClassDef | _Function) -> Iterator[Docstring]:
     text = ast.get_docstring(node)
-    if text and "\0" not in text:  # which Postgres doesn't store
+    if text and "\0" not in text:  # Postgres can't store NUL
         signature = f"({ast.unparse(node.args)})" if isinstance(node, _Function) else ""
         yield Docstring(module, name, signature, text.encode(errors="replace").decode())
     if isinstance(node, _Function):

@@ -1,7 +1,7 @@
-"""Who runs: told by a lock on a file, which a process holds and its children inherit.
+"""Whether a process is running: decided by a file lock that it holds and its children inherit.
 
-A pid can't tell: after a kill -9 or a reboot its number belongs to anybody. The lock ends with the last process
-that holds it, however that ends.
+A pid file can't tell, because after a kill -9 or a reboot the pid may belong to another process. The lock is
+released when the last process that holds it ends, for whatever reason.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from contextlib import suppress
 from pathlib import Path
 
 
-class Running:
-    """The lock on one file. The file holds the pid of whoever took it first."""
+class ProcessLock:
+    """A lock on a file that contains the pid of the first process that acquired it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def take(self) -> int | None:
-        """The descriptor that holds the lock until it is closed; None where somebody else holds it.
+    def acquire(self) -> int | None:
+        """Return a descriptor that holds the lock until it is closed; None if another process holds the lock.
 
-        Raises OSError where the file can't be made.
+        Raises OSError if the file can't be created.
         """
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         try:
@@ -45,9 +45,9 @@ class Running:
 
     @property
     def pid(self) -> int | None:
-        """Of whoever took it, None where nobody holds it or the pid isn't written yet."""
+        """The pid in the file; None if the lock isn't held or the pid isn't written yet."""
         if self.is_held:
             with suppress(OSError, ValueError):
                 pid = int(self.path.read_text())
-                return pid if pid > 1 else None  # 0 and less are groups and everybody
+                return pid if pid > 1 else None  # 0 and negative numbers would address groups of processes
         return None

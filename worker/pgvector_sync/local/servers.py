@@ -1,6 +1,6 @@
-"""Which Postgres and Redis a process uses: the user's own where the environment names them, else embedded ones.
+"""Which Postgres and Redis a process uses: those in the environment, or else embedded ones.
 
-The choice is written to the environment, where settings and children find it.
+The choice is written to the environment, where the settings and child processes find it.
 """
 
 from __future__ import annotations
@@ -16,40 +16,40 @@ from pgvector_sync.settings import load_settings
 
 @dataclass(frozen=True, slots=True)
 class Servers:
-    """The servers that are used from now on."""
+    """The servers in use."""
 
     own: tuple[str, ...]
-    """Variables that the user has set."""
+    """The names of the variables that the user has set."""
     embedded: dict[str, str]
-    """Variables that lead to embedded servers, with their values."""
+    """The names and values of the variables that point to embedded servers."""
     folder: Path | None = None
-    """Of the embedded servers."""
+    """The folder of the embedded servers; None if there are none."""
 
 
 def use_running() -> Path | None:
-    """Without a DATABASE_URL, use the embedded servers of the current folder if they run; returns their folder."""
+    """Without a DATABASE_URL, use the embedded servers of this folder if they run; returns their folder."""
     settings = load_settings()
     if settings.database_url is not None:
         return None
-    found = embedded.find(Path(embedded.FOLDER))
-    if found is None:
+    servers = embedded.find(Path(embedded.FOLDER))
+    if servers is None:
         return None
-    exports = {"DATABASE_URL": found.database_url}
+    exports = {"DATABASE_URL": servers.database_url}
     if settings.redis_url is None:
-        exports["REDIS_URL"] = found.redis_url
+        exports["REDIS_URL"] = servers.redis_url
     _export(exports)
-    return found.folder
+    return servers.folder
 
 
 def use_own_or_start(running: Up) -> Servers:
-    """Use the user's own servers, and start embedded ones for those that there aren't. Raises Refused."""
+    """Use the servers in the environment, and start embedded ones in place of missing ones. Raises Refused."""
     settings = load_settings()
     own = {}
     if settings.database_url is not None:
         own["DATABASE_URL"] = settings.database()
     if settings.redis_url is not None:
         own["REDIS_URL"] = settings.redis()
-    os.environ.update(own)  # a child looks for `.env` in another folder
+    os.environ.update(own)  # a child may look for `.env` in another folder
     if len(own) == 2:
         load_settings.cache_clear()
         return Servers(tuple(own), {})

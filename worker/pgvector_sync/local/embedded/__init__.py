@@ -1,11 +1,11 @@
-"""An embedded Postgres and Valkey for a folder, so that everything runs where no server is installed.
+"""An embedded Postgres and Valkey per folder, so that everything runs without installed servers.
 
     .pgvector-sync/
-    ├── state.json     where the servers are: home, ports and passwords (mode 0600)
-    ├── lock           held during a start and a stop
-    └── servers/       their home: data and logs; elsewhere where root's servers can't reach this folder
+    ├── state.json     the servers' home, ports and passwords (mode 0600)
+    ├── lock           held during a start or a stop
+    └── servers/       the home: data and logs; it is elsewhere if root's servers can't reach this folder
 
-They outlive the process that started them, and the next one finds them by the folder.
+The servers outlive the process that started them. Later processes find them by the folder.
 """
 
 from __future__ import annotations
@@ -30,14 +30,13 @@ from pgvector_sync.local.embedded import account as accounts
 from pgvector_sync.local.embedded.account import HOME, Account, make_home
 from pgvector_sync.local.embedded.ownership import make_folder, read_own, require_own
 from pgvector_sync.local.embedded.postgres import ENVIRONMENT, NOT_DURABLE, PostgresServer
-from pgvector_sync.local.embedded.server import PATIENCE, Server, start_somewhere, wait_until
+from pgvector_sync.local.embedded.server import START_STOP_TIMEOUT, Server, start_somewhere, wait_until
 from pgvector_sync.local.embedded.valkey import ValkeyServer
 from pgvector_sync.settings import EMBEDDED_CLUSTER
 
 FOLDER = Path(".pgvector-sync")
-"""In the current directory, where nothing else is asked for."""
+"""The default folder, in the current directory."""
 STATE = "state.json"
-"""What Postgres calls itself, so that `doctor` recognizes it."""
 
 __all__ = [
     "ENVIRONMENT",
@@ -54,17 +53,17 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Embedded:
-    """A running Postgres and Valkey. Both URLs hold passwords: for the user's terminal, never for a log."""
+    """A running Postgres and Valkey. Both URLs contain passwords and must never be logged."""
 
     folder: Path
     home: Path
-    """Data and logs: `postgres.log`, `valkey.log`."""
+    """The folder of the data and the logs, `postgres.log` and `valkey.log`."""
     database_url: str = field(repr=False)
     redis_url: str = field(repr=False)
 
 
 def find(folder: Path = FOLDER) -> Embedded | None:
-    """The folder's servers if both run and answer. Raises Refused where the folder can't be believed."""
+    """Return the folder's servers if both accept connections. Raises Refused if the folder can't be trusted."""
     servers = _Servers.read(folder)
     return servers.embedded if servers and servers.are_ready else None
 
@@ -72,10 +71,10 @@ def find(folder: Path = FOLDER) -> Embedded | None:
 def start(
     folder: Path = FOLDER, *, durable: bool = True, postgres_options: Mapping[str, str] | None = None
 ) -> Embedded:
-    """Starts what doesn't run yet of the folder's servers, and creates them the first time.
+    """Start those of the folder's servers that aren't running. The first start creates them.
 
-    `durable=False` lets Postgres lose data with the machine, for speed. Neither that nor the options touch
-    a server that runs already. Raises Refused: the extra isn't installed, or a server doesn't start.
+    `durable=False` makes Postgres faster, but a crash of the machine can lose data. It and `postgres_options`
+    don't affect a running server. Raises Refused if the extra isn't installed or a server doesn't start.
     """
     make_folder(folder)
     with _lock(folder):
@@ -92,9 +91,9 @@ def start(
 
 
 def stop(folder: Path = FOLDER) -> bool:
-    """Stops the folder's servers, in an orderly way; False where none ran.
+    """Shut the folder's servers down in an orderly way; returns whether any was running.
 
-    Raises Refused where a process doesn't end.
+    Raises Refused if a process doesn't end.
     """
     try:
         require_own(folder)
@@ -107,20 +106,20 @@ def stop(folder: Path = FOLDER) -> bool:
 
 
 def remove(folder: Path = FOLDER) -> None:
-    """Stops the folder's servers and removes it, with all their data and whatever else is in it.
+    """Stop the folder's servers and remove the folder with everything in it.
 
-    Raises Refused where a process doesn't end, or something can't be removed.
+    Raises Refused if a process doesn't end or a file can't be removed.
     """
     stop(folder)
     servers = _Servers.read(folder)
     for place in (servers.home, folder) if servers else (folder,):
-        # A start that was interrupted may be writing its last file still.
+        # An interrupted start may still be writing a file.
         if not wait_until(partial(_is_removed, place), timedelta(seconds=10)):
-            raise Refused(f"can't remove {place}", hint="remove it as its owner")
+            raise Refused(f"can't remove {place}", hint="remove it as the user who owns it")
 
 
 class _Server(BaseModel):
-    """What is known of one server. Strict: a line break in a password would be a line of its configuration."""
+    """The state of one server. Strict: a line break in a password would add a line to its configuration."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -129,7 +128,7 @@ class _Server(BaseModel):
 
 
 class State(BaseModel):
-    """`state.json`."""
+    """The content of `state.json`."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -139,18 +138,22 @@ class State(BaseModel):
 
     @property
     def servers(self) -> dict[str, dict[str, Any]]:
-        """By name, what their constructors take."""
+        """The keyword arguments of each server's constructor, by name."""
         return {"postgres": self.postgres.model_dump(), "valkey": self.valkey.model_dump()}
 
 
-def _home(folder: Path, said: str) -> Path:
-    """One of the two places where `make_home` makes one. Raises ValueError for any other."""
-    if said == HOME:  # it moves with its folder
+def _resolve_home(folder: Path, recorded: str) -> Path:
+    """Return the home if it is in one of the two places that `make_home` uses. Raises ValueError otherwise."""
+    if recorded == HOME:  # relative, so that the folder can be moved
         return folder.resolve() / HOME
-    home = Path(said)
-    if os.geteuid() == 0 and home.parent == accounts.OWN_PLACE and home.name not in ("", ".", "..", "programs"):
+    home = Path(recorded)
+    if (
+        os.geteuid() == 0
+        and home.parent == accounts.SYSTEM_FOLDER
+        and home.name not in ("", ".", "..", "programs")
+    ):
         return home
-    raise ValueError("not a place for servers")
+    raise ValueError("not a valid home for servers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +169,8 @@ class _Servers:
     def create(cls, folder: Path) -> _Servers:
         if (folder / HOME).exists():
             raise Refused(
-                f"{folder}/{HOME} holds data, but {folder}/{STATE} with its password is gone",
-                hint=f"remove {folder} to begin anew",
+                f"{folder}/{HOME} has data, but its password is lost, because {folder}/{STATE} is missing",
+                hint=f"remove {folder} to start over",
             )
         (folder / ".gitignore").write_text("*\n")
         state = {name: {"port": 0, "password": secrets.token_urlsafe(24)} for name in ("postgres", "valkey")}
@@ -180,7 +183,7 @@ class _Servers:
     def read(cls, folder: Path) -> _Servers | None:
         try:
             state = State.model_validate_json(read_own(folder, STATE))
-            return cls._from(folder, _home(folder, state.home), state.servers)
+            return cls._from(folder, _resolve_home(folder, state.home), state.servers)
         except FileNotFoundError:
             return None
         except ValueError:
@@ -199,7 +202,7 @@ class _Servers:
         )
 
     def write(self) -> None:
-        """Replaces `state.json` at once, so that no reader ever sees half of it."""
+        """Replace `state.json` atomically, so that no reader sees a partial file."""
         folder = self.folder.resolve()
         home = self.home.relative_to(folder) if self.home.is_relative_to(folder) else self.home
         state = {
@@ -228,20 +231,24 @@ class _Servers:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """One start or stop of a folder at a time. Raises Refused where another one takes too long."""
+    """Allow one start or stop per folder at a time. Raises Refused if another one takes too long."""
     try:
         descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise Refused(f"can't write to {folder}: {error.strerror}", hint="run this as its owner") from error
+        raise Refused(
+            f"can't write to {folder}: {error.strerror}", hint="run this as the user who owns it"
+        ) from error
     try:
-        if not wait_until(lambda: _locked(descriptor), 2 * PATIENCE):
-            raise Refused(f"another start or stop of {folder} doesn't end", hint="end that process")
+        if not wait_until(lambda: _try_lock(descriptor), 2 * START_STOP_TIMEOUT):
+            raise Refused(
+                f"another process is still starting or stopping the servers of {folder}", hint="end that process"
+            )
         yield
     finally:
         os.close(descriptor)
 
 
-def _locked(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

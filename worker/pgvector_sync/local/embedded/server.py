@@ -1,4 +1,4 @@
-"""What the embedded Postgres and Valkey have in common: a home, a port, a password, a start and a stop."""
+"""What the embedded Postgres and Valkey have in common: a home, a port, a password, start and stop."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.local.embedded.account import Account
 from pgvector_sync.model.deadline import Deadline
 
-PATIENCE = timedelta(seconds=60)
-"""Seconds that a start or a stop may take."""
+START_STOP_TIMEOUT = timedelta(seconds=60)
+"""The maximum duration of a start or a stop."""
 
 
 class Server(ABC):
-    """One server on 127.0.0.1, detached from whoever started it.
+    """One server on 127.0.0.1, detached from the process that started it.
 
-    Whether it runs is told by a lock on `home/<name>.running`, which all its processes inherit and none
-    gives back. A pid file can't tell: after a kill -9, a reboot or in a new container its number belongs to
-    anybody, and a zombie still has one.
+    It is running while a lock on `home/<name>.running` is held, which all its processes inherit. A pid file can't
+    tell: after a kill -9, a reboot or in a new container the pid may belong to another process, and a zombie
+    still has one.
     """
 
     name: str
@@ -37,37 +37,37 @@ class Server(ABC):
         self.account = account
         self.password = password
         self.port = port
-        """Of the last start, tried again at the next one; 0 means any."""
+        """The port of the last start, which the next start tries first; 0 for any free port."""
         self.log = home / f"{self.name}.log"
 
     @property
     @abstractmethod
     def url(self) -> str:
-        """How clients connect. Holds the password."""
+        """The URL for clients. Contains the password."""
 
     @abstractmethod
     def _launch(self, running: int) -> None:
-        """Starts the daemon, which inherits the descriptor `running`. Raises Refused where it can't."""
+        """Start the daemon, which inherits the descriptor `running`. Raises Refused if that fails."""
 
     @abstractmethod
-    def _answers(self) -> bool:
+    def _accepts_connections(self) -> bool:
         """Whether a client can connect."""
 
-    def renew(self) -> None:  # noqa: B027 - most passwords can't be exchanged
-        """Another password for the next launch, where clients say it as it is."""
+    def renew_password(self) -> None:  # noqa: B027 - most passwords can't be changed
+        """Choose another password for the next launch, if clients send it in plain text."""
 
-    def _listens(self, _since: int) -> bool:
-        """Whether the server says that the port is its own, in the log after so many bytes."""
+    def _has_port(self, _since: int) -> bool:
+        """Whether the log says, after its first `_since` bytes, that the server listens on the port."""
         return True
 
     @property
     @abstractmethod
     def _pid_file(self) -> Path:
-        """Its first line is the daemon's pid."""
+        """The file whose first line is the daemon's pid."""
 
     @property
     def is_running(self) -> bool:
-        """Whether any process of the server is alive, ready or not."""
+        """Whether any process of the server is alive, even if it isn't ready."""
         with suppress(FileNotFoundError):
             descriptor = self._open_running(os.O_RDONLY)
             try:
@@ -80,12 +80,12 @@ class Server(ABC):
 
     @property
     def is_ready(self) -> bool:
-        """Whether it runs and a client can connect."""
-        return self.is_running and self._answers()
+        """Whether the server is running and a client can connect."""
+        return self.is_running and self._accepts_connections()
 
     @property
     def pid(self) -> int | None:
-        """The daemon's pid, None where none runs."""
+        """The daemon's pid; None if it isn't running."""
         if not self.is_running:
             return None
         try:
@@ -94,19 +94,22 @@ class Server(ABC):
             return None
 
     def choose_port(self) -> int:
-        """Takes the last port if it is free, else another one: who has it by now may have heard the password."""
+        """Choose the last port if it is free, else another port, with another password.
+
+        Whichever process has the last port now may have received the password.
+        """
         if self.is_running:
             return self.port
         if self.port == 0 or not _is_free(self.port):
-            self.renew()
+            self.renew_password()
             with socket.create_server(("127.0.0.1", 0)) as probe:
                 self.port = probe.getsockname()[1]
         return self.port
 
     def start(self) -> None:
-        """Starts it on `self.port` and waits until a client can connect; does nothing where one can already.
+        """Start the server on `self.port` and wait until a client can connect. Does nothing if one already can.
 
-        Raises Refused, with what the server logged about it, where it dies or isn't ready in time.
+        Raises Refused with the end of the server's log if it ends or isn't ready in time.
         """
         if self.port == 0:
             self.choose_port()
@@ -122,50 +125,49 @@ class Server(ABC):
             finally:
                 os.close(descriptor)
         try:
-            # In this order: before the server has the port, whoever answers there is another.
+            # `_settled` checks the port first: until the server has it, another process could answer there.
             settled = partial(self._settled, launched)
-            if wait_until(settled, PATIENCE) and self.is_running:
+            if wait_until(settled, START_STOP_TIMEOUT) and self.is_running:
                 return
         except BaseException:
             self.stop(at_once=True)
             raise
         died = not self.is_running
         self.stop(at_once=True)
-        # What it logged since the start: older lines may quote rows.
-        words = self._said(logged).decode(errors="replace").strip()
-        raise Refused(
-            f"the embedded {self.name} {'ended' if died else 'was not ready'} at its start: {words[-1000:]}",
-            hint=f"see {self.log}",
-        )
+        # Only what it has logged since the start, because older lines may quote rows.
+        output = self._logged_since(logged).decode(errors="replace").strip()
+        outcome = "ended during its start" if died else "was not ready in time"
+        raise Refused(f"the embedded {self.name} {outcome}: {output[-1000:]}", hint=f"see {self.log}")
 
     def _settled(self, launched: int) -> bool:
-        return not self.is_running or (self._listens(launched) and self._answers())
+        return not self.is_running or (self._has_port(launched) and self._accepts_connections())
 
-    def _said(self, since: int) -> bytes:
+    def _logged_since(self, since: int) -> bytes:
         with suppress(FileNotFoundError), self.log.open("rb") as file:
             file.seek(since)
             return file.read()
         return b""
 
     def stop(self, *, at_once: bool = False) -> bool:
-        """Stops it and waits until its last process is gone; False where none ran.
+        """Stop the server and wait for its last process; returns whether it was running.
 
-        `at_once` leaves the tidying up to the next start. Raises Refused where a process doesn't end.
+        `at_once` skips an orderly shutdown, so that the next start has to recover. Raises Refused if a process
+        doesn't end.
         """
         if not self.is_running:
             return False
         self._signal(self._signals[1 if at_once else 0])
-        if not wait_until(lambda: not self.is_running, PATIENCE):
+        if not wait_until(lambda: not self.is_running, START_STOP_TIMEOUT):
             self._signal(self._signals[1])
             if not wait_until(lambda: not self.is_running, timedelta(seconds=10)):
                 raise Refused(f"the embedded {self.name} doesn't stop", hint=f"see {self.log}")
         return True
 
     _signals = (signal.SIGTERM, signal.SIGKILL)
-    """How to end it, in an orderly way and at once."""
+    """The signals for an orderly and for an immediate shutdown."""
 
     def _signal(self, number: signal.Signals) -> None:
-        # it has just been launched
+        # right after a launch, the pid isn't written yet
         wait_until(lambda: self.pid is not None or not self.is_running, timedelta(seconds=5))
         pid = self.pid
         if pid is not None:
@@ -177,10 +179,10 @@ class Server(ABC):
 
 
 def start_somewhere(server: Server, record: Callable[[], None]) -> None:
-    """Starts a server on a free port, on another one if that is taken meanwhile.
+    """Start a server on a free port, and on another one if that port is taken in the meantime.
 
-    `record` is called between the choice of the port and the start, so that a start that is interrupted
-    can be found again. Raises what `Server.start` raises.
+    `record` is called between the choice of the port and the start, so that a server whose start was interrupted
+    can be found. Raises the errors of `Server.start`.
     """
     for _ in range(3):
         port = server.choose_port()
@@ -196,10 +198,10 @@ def start_somewhere(server: Server, record: Callable[[], None]) -> None:
 
 
 def wait_until(condition: Callable[[], bool], within: timedelta) -> bool:
-    """Whether the condition came true in time."""
-    end = Deadline.after(within)
+    """Wait until `condition` returns True; returns whether it did in time."""
+    deadline = Deadline.after(within)
     while not condition():
-        if end.passed:
+        if deadline.passed:
             return False
         time.sleep(0.02)
     return True

