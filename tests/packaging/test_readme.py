@@ -1,4 +1,4 @@
-"""The README is a program: what it tells people to type is typed here."""
+"""Runs the commands in the README as written."""
 
 import re
 import subprocess
@@ -18,7 +18,7 @@ def test_the_readme_is_short():
     assert len(README.splitlines()) <= LINES
 
 
-def test_every_block_is_run_or_says_why_not():
+def test_every_block_is_run_or_states_why_not():
     marks = {block.mark for block in BLOCKS}
     assert marks <= {
         "",
@@ -40,14 +40,14 @@ def test_ci_runs_the_two_commands():
         assert line.split("#")[0].strip() in ci
 
 
-def test_links_lead_somewhere():
+def test_links_point_to_existing_files():
     targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
     assert targets
     for target in targets:
         assert (ROOT / target).exists(), target
 
 
-def test_the_way_to_sync_your_own_table_works_as_written(database, redis_url, processes, tmp_path):
+def test_the_steps_to_sync_a_table_work_as_written(database, redis_url, processes, tmp_path):
     database.execute(
         "CREATE TABLE articles (id bigint PRIMARY KEY, title text, body text, published boolean NOT NULL);"
         "INSERT INTO articles SELECT n, 'Title ' || n, 'About the number ' || n, n <> 7 FROM generate_series(1, 50) n"

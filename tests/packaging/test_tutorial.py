@@ -1,4 +1,4 @@
-"""The tutorial is typed as written, with `up` on servers of the test's own."""
+"""Runs the commands in the tutorial as written, with `up` on the test's servers."""
 
 import re
 import subprocess
@@ -11,7 +11,7 @@ from support.blocks import blocks_of, run, search_path
 BLOCKS = blocks_of((Path(__file__).parents[2] / "docs/tutorial.md").read_text("utf-8"))
 
 
-def test_every_block_is_run_or_says_why_not():
+def test_every_block_is_run_or_states_why_not():
     marks = {block.mark for block in BLOCKS}
     assert marks == {"", "runs until Ctrl-C", "not run: tests/packaging installs the wheel"}
 
@@ -23,7 +23,7 @@ def test_every_block_is_valid_bash(block):
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_tutorial_works_as_written_and_shows_what_it_says(database, redis_url, processes, tmp_path):
+def test_the_tutorial_works_as_written_and_prints_what_it_promises(database, redis_url, processes, tmp_path):
     environment = {"DATABASE_URL": database.url, "REDIS_URL": redis_url, "PATH": search_path()}
     printed = []
     for block in BLOCKS:

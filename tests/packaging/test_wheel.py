@@ -1,4 +1,4 @@
-"""The built wheel, in a virtual environment of its own and from another folder: migrates, applies and syncs."""
+"""Builds the wheel, installs it in a new virtual environment, and migrates, applies and syncs from another folder."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build = "from hatchling.builders.wheel import WheelBuilder; import sys; "
     build += "print(*WheelBuilder(sys.argv[1]).build(directory=sys.argv[2], versions=['standard']))"
     subprocess.run([sys.executable, "-c", build, ROOT, folder], check=True, cwd=folder, capture_output=True)
-    [made] = folder.glob("*.whl")
-    return made
+    [wheel] = folder.glob("*.whl")
+    return wheel
 
 
 @pytest.fixture(scope="session")
 def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder `bin` of a virtual environment with the wheel; its dependencies are those of the tests."""
+    """The folder `bin` of a virtual environment with the wheel; it shares the dependencies of the tests."""
     home = tmp_path_factory.mktemp("venv")
     venv.create(home, with_pip=False, symlinks=True)
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(home), "platbase": str(home)}))
@@ -48,25 +48,25 @@ def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=True,
         capture_output=True,
     )
-    # a line of a .pth file adds a folder, but doesn't read the .pth files in it: the editable install stays out
+    # .pth files in a folder added by a .pth file aren't read, so the editable install isn't found
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return home / "bin"
 
 
-def test_the_wheel_carries_every_sql_file_and_nothing_of_the_tests(wheel: Path) -> None:
+def test_the_wheel_has_every_sql_file_and_no_tests(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as opened:
         names = set(opened.namelist())
     sql = {path.relative_to(ROOT / "sql").as_posix() for path in (ROOT / "sql").rglob("*.sql")}
     assert sql
     assert {f"pgvector_sync/sql/{name}" for name in sql} <= names
     assert "pgvector_sync/py.typed" in names
-    strangers = {name for name in names if not name.startswith(("pgvector_sync/", "pgvector_sync-"))}
-    assert strangers == set()
+    unexpected = {name for name in names if not name.startswith(("pgvector_sync/", "pgvector_sync-"))}
+    assert unexpected == set()
 
 
-def test_the_command_of_the_wheel_is_the_wheels_own(clean: Path, tmp_path: Path) -> None:
+def test_the_command_imports_the_installed_wheel(clean: Path, tmp_path: Path) -> None:
     code = "import pgvector_sync.database.statements as s; print(s.__file__); print(s.sql_folder())"
-    command = [clean / "python", "-I", "-c", code]  # whatever PYTHONPATH says
+    command = [clean / "python", "-I", "-c", code]  # ignores PYTHONPATH
     done = subprocess.run(command, cwd=tmp_path, text=True, capture_output=True, check=True)
     module, folder = done.stdout.splitlines()
     ours = str(clean.parent.resolve())

@@ -84,8 +84,8 @@ USES: dict[str, Callable[[Path], object]] = {
     "start": embedded.start,
     "stop": embedded.stop,
     "remove": embedded.remove,
-    "up": lambda folder: Up(folder).take(),
-    "demo": lambda folder: Demo(folder).take(),
+    "up": lambda folder: Up(folder).lock(),
+    "demo": lambda folder: Demo(folder).lock(),
 }
 
 
@@ -95,7 +95,7 @@ def test_a_folder_of_another_user_is_refused_whatever_is_done_with_it(project: P
     plant(project)
     with pytest.raises(Refused, match="belongs to another user, uid 54321") as refused:
         USES[use](project / ".pgvector-sync")
-    assert "remove it" in (refused.value.hint or "")
+    assert "remove" in (refused.value.hint or "")
     assert (project / ".pgvector-sync/state.json").exists(), "nor is it removed"
 
 

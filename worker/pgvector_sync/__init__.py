@@ -5,7 +5,7 @@
     with Sync() as sync:
         sync.reembed("articles", where="updated_at < '2026-01-01'")
 
-Everything that isn't named here may change without notice; docs/python.md describes what is.
+docs/python.md describes the names exported here. All others may change without notice.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pgvector_sync.errors import (
 
 try:
     __version__ = version("pgvector-sync")
-except PackageNotFoundError:  # run from a source tree that was never installed
+except PackageNotFoundError:  # run from a source tree without an installation
     __version__ = "0.0.0"
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ _LAZY = {
     "Unreadable": "model.request",
     "Workers": "store.workers",
 }
-"""Imported when first used: `import pgvector_sync` costs nothing, which `pgvector-sync health` counts on."""
+"""Imported on first use, so that `import pgvector_sync` is cheap, as `pgvector-sync health` requires."""
 
 
 def __getattr__(name: str) -> Any:
@@ -110,11 +110,13 @@ def __getattr__(name: str) -> Any:
 
 
 def register(app: Celery, *, prefix: str = "pgvector_sync.") -> None:
-    """Add our tasks, queues, relay and beat entry to your own Celery app, whose workers then embed as well.
+    """Add the tasks, queues, relay and beat entry of pgvector-sync to your own Celery app.
 
-    Call it once, where the app is made. The queues are `live`, `bulk` and `maintenance`, each after `prefix`;
-    logging, your own queues and settings, and the way to your broker stay as they are. DATABASE_URL and REDIS_URL
-    are read when a worker starts. Raises Refused for a second call with another prefix.
+    app: your app. Its workers then embed rows too. Its own queues, settings, logging and broker don't change.
+    prefix: precedes the names of the queues `live`, `bulk` and `maintenance`.
+
+    Call it once, where the app is created. DATABASE_URL and REDIS_URL are read when a worker starts. Raises
+    Refused for a second call with another prefix.
     """
     from pgvector_sync.dispatch.registration import register as register_with
 

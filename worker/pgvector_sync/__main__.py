@@ -1,4 +1,4 @@
-"""`python -m pgvector_sync` is `pgvector-sync`."""
+"""Makes `python -m pgvector_sync` equivalent to `pgvector-sync`."""
 
 from pgvector_sync.cli import main
 

@@ -1,6 +1,6 @@
-"""The address of our own Celery app: `celery -A pgvector_sync.celery_app worker` and `beat`.
+"""The Celery app, for `celery -A pgvector_sync.celery_app worker` and `beat`.
 
-To serve our tasks with an app of your own, see `pgvector_sync.register`.
+To run its tasks in an app of your own, see `pgvector_sync.register`.
 """
 
 from __future__ import annotations
