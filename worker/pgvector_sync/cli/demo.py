@@ -43,7 +43,7 @@ def demo(
         bool, typer.Option("--stop", help="Stop and remove a demo that was started with --keep.")
     ] = False,
     folder: Annotated[
-        Path, typer.Option("--folder", help="The folder to run in. It is removed at the end.")
+        Path, typer.Option("--folder", help="The folder to run in, which is removed at the end.")
     ] = steps.FOLDER,
 ) -> None:
     """Sync the docstrings of Python's standard library: real text and processes, no network, no API key."""

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Don't call providers.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Don't send any text to providers.")] = False,
     every: Annotated[bool, typer.Option("--all", help="Also show checks that passed.")] = False,
 ) -> None:
     """Check the server, grants, triggers, providers and workers, and say what to do. Exits 1 on an error."""

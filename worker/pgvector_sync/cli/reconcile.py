@@ -47,7 +47,7 @@ def reconcile(
         bool, typer.Option("--accept-orphans", help="Remove orphaned vectors even above `orphan_share`.")
     ] = False,
     trend: Annotated[
-        bool, typer.Option("--trend", help="Show the results of earlier reconciliations only.")
+        bool, typer.Option("--trend", help="Only show the results of earlier reconciliations.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
 ) -> None:

@@ -36,7 +36,7 @@ def reembed(
     ] = None,
     keys: Annotated[
         str | None,
-        typer.Option("--keys", help="Re-embed only the keys in this file, one per line; - for standard input."),
+        typer.Option("--keys", help="Re-embed only rows whose key is in this file, one per line (- for stdin)."),
     ] = None,
     stale_only: Annotated[
         bool, typer.Option("--stale-only", help="Enqueue only rows whose vectors don't match their text.")
@@ -61,7 +61,7 @@ def reembed(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask before paying again with --force.")] = False,
 ) -> None:
-    """Check rows again in the bulk lane and embed those whose text has changed, or all of them with --force."""
+    """Check rows again in the bulk lane and embed those whose vector is out of date, or all with --force."""
     request = Reembed(where, keys is not None, stale_only, force, rate)
     if estimated:
         estimate = _estimate(pipeline, request, keys, file)
