@@ -49,7 +49,9 @@ class DeadLetterMethods(Opening):
         pipeline: the pipeline's name.
         """
         with self._runtime(pipeline) as runtime:
-            return runtime.database.retry_on_lock_conflict(lambda connection: dead_letters.discard_events(connection, pipeline))
+            return runtime.database.retry_on_lock_conflict(
+                lambda connection: dead_letters.discard_events(connection, pipeline)
+            )
 
     def _change(
         self,
@@ -59,7 +61,9 @@ class DeadLetterMethods(Opening):
     ) -> int:
         with self._runtime(pipeline) as runtime:
             canonical = None if keys is None else keys_of(runtime.database, pipeline, keys)
-            count = runtime.database.retry_on_lock_conflict(lambda connection: action(connection, pipeline, canonical))
+            count = runtime.database.retry_on_lock_conflict(
+                lambda connection: action(connection, pipeline, canonical)
+            )
         if canonical is not None and not count:
             raise Refused(
                 "no dead letter has this key" if len(canonical) == 1 else "no dead letter has any of these keys",

@@ -54,7 +54,9 @@ class PipelineMethods(Opening):
         reason: a note that `status` shows.
         """
         with self._runtime(pipeline) as runtime:
-            return runtime.database.retry_on_lock_conflict(lambda connection: pipelines.pause(connection, pipeline, reason))
+            return runtime.database.retry_on_lock_conflict(
+                lambda connection: pipelines.pause(connection, pipeline, reason)
+            )
 
     def resume(self, pipeline: str) -> Resumed:
         """End a pause, a cool-down or `misconfigured`, then check the source, the target and the triggers.
@@ -62,6 +64,8 @@ class PipelineMethods(Opening):
         pipeline: the pipeline's name.
         """
         with self._runtime(pipeline) as runtime:
-            changed = runtime.database.retry_on_lock_conflict(lambda connection: pipelines.resume(connection, pipeline))
+            changed = runtime.database.retry_on_lock_conflict(
+                lambda connection: pipelines.resume(connection, pipeline)
+            )
             verdicts = watch.look_now(runtime.database, pipeline)
         return Resumed(changed, tuple(str(verdict.problem) for verdict in verdicts if verdict.problem))
