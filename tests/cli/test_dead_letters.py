@@ -54,7 +54,7 @@ def test_the_list_shows_class_message_attempts_and_age_but_never_the_text(typed:
         "key": [2],
         "verdict": "dead",
         "error_class": "input_rejected",
-        "message": "the provider refuses the input (400 content_filter)",
+        "message": "the provider rejected the input (400 content_filter)",
         "attempts": 1,
     }
     code, out, _ = typed("list", "docs", "--limit", "1")
