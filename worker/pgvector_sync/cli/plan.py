@@ -88,7 +88,7 @@ def _details(pipeline: PipelinePlan, target: str, estimates: Estimates) -> Itera
     if pipeline.missing_triggers:
         yield "triggers", f"on {pipeline.source.label}, for {', '.join(pipeline.capture.tracked)}"
     if pipeline.backfill:
-        yield "backfill", pipeline.pays
+        yield "backfill", pipeline.backfill_words
     if pipeline.name in estimates:
         yield "cost", in_short(estimates[pipeline.name])
     if any(change.what == "model" for change in pipeline.changes):
@@ -97,12 +97,12 @@ def _details(pipeline: PipelinePlan, target: str, estimates: Estimates) -> Itera
 
 def confirm(plan: Plan, estimates: Estimates, *, yes: bool, prune: bool = False) -> None:
     """Ask before paying a provider or removing anything. Raises Refused if declined, or without a terminal."""
-    costly = [pipeline for pipeline in plan.pending if pipeline.costs]
+    costly = [pipeline for pipeline in plan.pending if pipeline.may_cost]
     removed = plan.unlisted if prune else []
     orphaning = [
         pipeline.take_over
         for pipeline in plan.pending
-        if pipeline.take_over is not None and pipeline.take_over.removes
+        if pipeline.take_over is not None and pipeline.take_over.removes_vectors
     ]
     if yes or not (costly or removed or orphaning or any(rekey.words for rekey in plan.rekeys)):
         return
@@ -110,7 +110,7 @@ def confirm(plan: Plan, estimates: Estimates, *, yes: bool, prune: bool = False)
     what += [target.words for rekey in plan.rekeys for target in rekey.targets if target.rewritten]
     what += [take_over.words for take_over in orphaning]
     what += [
-        f"{pipeline.name} {pipeline.pays} at {pipeline.provider.name}: {in_short(estimates[pipeline.name])}"
+        f"{pipeline.name} {pipeline.backfill_words} at {pipeline.provider.name}: {in_short(estimates[pipeline.name])}"
         for pipeline in costly
     ]
     what += [f"{name} and its vectors will be removed" for name in removed]

@@ -87,7 +87,7 @@ def reembed(
 
 def _estimate(pipeline: str, request: Reembed, keys: str | None, file: Path | None) -> Estimate:
     with environment.runtime() as runtime:
-        declared = planned.as_declared(runtime.database, pipeline, file, usual=CONFIG_FILE)
+        declared = planned.as_declared(runtime.database, pipeline, file, default_file=CONFIG_FILE)
         if declared is not None:
             _say_declared(declared, file or CONFIG_FILE)
             parsed = None if keys is None else list(dict.fromkeys(read_keys(keys, declared.source.key)))

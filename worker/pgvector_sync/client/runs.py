@@ -153,4 +153,4 @@ class RunMethods(Opening):
         names: the pipelines' names.
         """
         with self._runtime() as runtime:
-            waiting.refuse_to_wait_for_paused(runtime, names)
+            waiting.require_not_paused(runtime, names)
