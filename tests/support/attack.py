@@ -1,4 +1,4 @@
-"""An attacker, and a worker of whose rights he wants to make use."""
+"""An attacker who tries to use the rights of a worker."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ WORKERS = (
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pgvector_sync TO {role}",
     "GRANT USAGE ON ALL SEQUENCES IN SCHEMA pgvector_sync TO {role}",
 )
-"""As documented for a worker's role, besides what it needs on source and target."""
+"""The documented grants of a worker's role, without those on source and target."""
 MARK = 666
-"""The attacker's function takes this advisory lock, which a read-only transaction allows and no rollback takes back."""
+"""The attacker's function takes this advisory lock: a read-only transaction allows it, and a rollback doesn't release it."""
 
 HELD = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s"
 
 
 @dataclass
 class Attack:
-    """An attacker with a schema of his own, an application's table, and a worker with no more than its grants."""
+    """An attacker who owns a schema, an application's table, and a worker with only its documented grants."""
 
     synced: Synced
     attacker: str
@@ -32,14 +32,14 @@ class Attack:
     holders: int = 0
 
     def as_attacker(self, *statements: str) -> None:
-        """Each in a transaction of its own, with only his rights."""
+        """Runs each statement in its own transaction, with only the attacker's rights."""
         with self.synced.database.connect() as connection:
             connection.execute(f"SET SESSION AUTHORIZATION {self.attacker}")
-            for one in statements:
-                connection.execute(one)
+            for statement in statements:
+                connection.execute(statement)
 
     def function(self, name: str, arguments: str, result: str, value: str, more: str = "") -> str:
-        """A function of his that notes who runs it, and then returns what was asked for."""
+        """The SQL of a function of the attacker that records the role that runs it, and returns `value`."""
         return f"""CREATE OR REPLACE FUNCTION {name}({arguments}) RETURNS {result} LANGUAGE plpgsql {more} AS $f$
         BEGIN
             PERFORM pg_catalog.pg_advisory_lock_shared({MARK});
@@ -51,7 +51,7 @@ class Attack:
         END $f$"""
 
     def sync(self) -> None:
-        """A worker, with its own rights, until nothing moves."""
+        """Runs a worker, with the worker's own rights, until nothing changes any more."""
         with self.synced.acting_as(self.worker) as runtime:
             self._turns(runtime)
             self.holders = self.synced.database.value(HELD, MARK)
@@ -62,7 +62,7 @@ class Attack:
             loop.turn()
 
     def stopped(self, words: str) -> None:
-        """The pipeline says why."""
+        """Asserts that the schema watch stops the pipeline, with these words in its reason."""
         look_now(self.synced.runtime.database)
         [(reason, problem)] = self.synced.database.execute("SELECT reason, problem FROM pgvector_sync.pipeline")
         assert words.replace("attacker", self.attacker) in f"{reason} {problem}"
@@ -74,7 +74,7 @@ class Attack:
 
 
 def documents(attack: Attack, **values: object) -> None:
-    """A source of the superuser's, its target, and the worker's grants on both."""
+    """Creates a source owned by the superuser, its target, and the worker's grants on both."""
     synced = attack.synced
     synced.run(
         "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text)",
@@ -93,7 +93,7 @@ def grant(attack: Attack, target: str = "docs_embedding") -> None:
 
 
 def owns_schema(attack: Attack) -> None:
-    """The attacker owns the schema where a table of the superuser's, and its target, lie: he may drop what is in it."""
+    """Makes the attacker the owner of the schema of a superuser's table and its target, who may drop what is in it."""
     attack.synced.run(
         f"CREATE SCHEMA app AUTHORIZATION {attack.attacker}",
         f"GRANT USAGE ON SCHEMA app TO {attack.worker}, {WORKER}",

@@ -1,4 +1,4 @@
-"""The commands that a page tells people to type: blocks of bash, each run or marked with the reason why it isn't."""
+"""The bash blocks of a page. Each is either run or marked with the reason why it isn't."""
 
 import os
 import re
@@ -18,7 +18,7 @@ class Block:
 
 
 def blocks_of(page: str) -> list[Block]:
-    return [Block(found["mark"] or "", found["body"]) for found in _BLOCK.finditer(page)]
+    return [Block(match["mark"] or "", match["body"]) for match in _BLOCK.finditer(page)]
 
 
 def _psql_folder() -> str:
@@ -29,12 +29,12 @@ def _psql_folder() -> str:
 
 
 def search_path() -> str:
-    """PATH with the commands of this environment, and psql."""
+    """A PATH that contains the commands of this environment and psql."""
     return os.pathsep.join([str(Path(sys.executable).parent), _psql_folder(), os.environ["PATH"]])
 
 
 def run(block: Block, folder: Path, **environment: str) -> str:
-    """What a block prints. It must succeed."""
+    """Runs a block, which must succeed, and returns what it prints to stdout."""
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", block.body],
         env=os.environ | environment,

@@ -1,4 +1,4 @@
-"""Workers and beats as real processes, on a real Valkey, a real Postgres and a real endpoint."""
+"""Workers and beats as real processes, with a real Valkey, Postgres and endpoint."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Cluster:
     processes: Processes
 
     def worker(self, pool: str = "prefork", concurrency: int = 2, **env: str) -> Process:
-        """`pgvector-sync worker`, ready."""
+        """Starts `pgvector-sync worker` and waits until it is ready."""
         process = self.processes.command("worker", "--pool", pool, "--concurrency", str(concurrency), **env)
         process.wait_for(READY)
         return process
@@ -45,9 +45,9 @@ class Cluster:
         )
 
     def gets_done(self, timeout: float = 40.0) -> int:
-        """The processes leave nothing but dead letters, all by themselves; coverage (G1) holds all the while.
+        """Waits until the processes have left nothing but dead letters; coverage (G1) must hold all the time.
 
-        Returns the most attempts that any other row has had.
+        Returns the highest number of attempts of any row that isn't a dead letter.
         """
         most = 0
 
@@ -64,7 +64,7 @@ class Cluster:
         return most
 
     def settles(self, timeout: float = 40.0) -> int:
-        """The same, and every vector belongs to its row's text."""
+        """Like `gets_done`; afterwards every vector must belong to its row's text."""
         most = self.gets_done(timeout)
         self.synced.exact()
         return most
@@ -73,7 +73,7 @@ class Cluster:
         return self.synced.endpoint.calls.requests
 
     def in_call(self, more_than: int = 0) -> None:
-        """Waits until the endpoint has got a request."""
+        """Waits until the endpoint has received more than this number of requests."""
         eventually(lambda: self.calls() > more_than, 20, what="a request has arrived")
 
     def lengths(self) -> dict[str, int]:
@@ -100,11 +100,11 @@ def open_cluster(
         synced.run(DOCS)
         synced.pipeline()
         yield Cluster(synced, valkey, processes)
-        synced.endpoint.heal()  # lets calls that hang go, so that processes end
+        synced.endpoint.heal()  # releases hanging calls, so that the processes can end
 
 
 class Points:
-    """The folder in which processes look for the failpoint at which they are to end."""
+    """A folder that arms failpoints: a process that reaches an armed point is killed or frozen there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "failpoints"
@@ -112,16 +112,16 @@ class Points:
         self.env = {"PGVECTOR_SYNC_FAILPOINT": str(self.folder)}
 
     def arm(self, point: Failpoint, action: str = "kill") -> None:
-        """For one process, the first to come by: `kill` ends it, `stop` freezes it."""
+        """Arms a point for the first process that reaches it: `kill` ends it, `stop` freezes it."""
         new = self.folder / f".{point}"
         new.write_text(action)
-        new.rename(self.folder / point)  # whole, or not there
+        new.rename(self.folder / point)  # atomic: a process never sees a partly written file
 
     def fired(self, point: Failpoint) -> bool:
         return not (self.folder / point).exists()
 
     def wait_for(self, point: Failpoint, timeout: float = 20.0) -> None:
-        """Until a process has come by."""
+        """Waits until a process has reached the point."""
         eventually(lambda: self.fired(point), timeout, what=f"{point} is reached")
 
 
@@ -130,8 +130,8 @@ def children(process: Process) -> list[psutil.Process]:
 
 
 def kill_children(process: Process) -> None:
-    """There must be some."""
-    found = children(process)
-    assert found, f"{process.command} has no children"
-    for child in found:
+    """Kills all children of the process, of which there must be at least one."""
+    running = children(process)
+    assert running, f"{process.command} has no children"
+    for child in running:
         child.kill()

@@ -1,4 +1,4 @@
-"""Files in TOML, and the tables of docs/configuration.md that describe them."""
+"""TOML files, and the tables of docs/configuration.md that describe them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DOCS = Path(__file__).parent.parent.parent / "docs" / "configuration.md"
 
 
 def pipeline(**values: str) -> str:
-    """One pipeline in TOML; every value is TOML source, an empty one leaves the key out."""
+    """One pipeline in TOML. Every value is TOML source; an empty value omits the key."""
     keys = {
         "source": '"public.articles"',
         "text": '["title"]',
@@ -21,7 +21,7 @@ def pipeline(**values: str) -> str:
 
 
 def rows(heading: str) -> dict[str, str]:
-    """The table below a heading of the docs: its first column without backticks, and its second."""
+    """The table below a heading of the docs, from the first column (without backticks) to the second."""
     section = DOCS.read_text(encoding="utf-8").split(f"{heading}\n", 1)[1].split("\n#", 1)[0]
     cells = re.findall(r"^\| `([^`]+)` \| ([^|]+?) \|", section, re.MULTILINE)
     return dict(cells)

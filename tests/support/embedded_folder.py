@@ -1,4 +1,4 @@
-"""A project folder with embedded servers, as the tests start, ask and kill it."""
+"""A project folder with embedded servers, which tests start, query and kill."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def start(folder: Path, **options: str) -> embedded.Embedded:
 
 
 def postgres_of(folder: Path) -> Postgres:
-    """The folder's Postgres, as one that a test can kill."""
-    found = state_of(folder)
-    return Postgres(folder / found["home"], Account.owner_of(folder / found["home"]), **found["postgres"])
+    """The folder's Postgres, as a server that a test can kill."""
+    state = state_of(folder)
+    return Postgres(folder / state["home"], Account.owner_of(folder / state["home"]), **state["postgres"])
 
 
 def valkey_of(folder: Path) -> Valkey:
-    found = state_of(folder)
-    return Valkey(folder / found["home"], Account.owner_of(folder / found["home"]), **found["valkey"])
+    state = state_of(folder)
+    return Valkey(folder / state["home"], Account.owner_of(folder / state["home"]), **state["valkey"])
 
 
 def state_of(folder: Path) -> dict[str, Any]:
