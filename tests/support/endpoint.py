@@ -1,10 +1,10 @@
-"""A strict OpenAI-compatible embeddings endpoint, whose vectors tell which text they were made of.
+"""A strict OpenAI-compatible embeddings endpoint, whose vectors show which text they were made from.
 
-    with Endpoint(latency=0.3) as endpoint: ...                in a thread, `endpoint.fail(...)` breaks it
-    python tests/support/endpoint.py --port 0 --latency-ms 300         as a process; prints one JSON line when listening
+    with Endpoint(latency=0.3) as endpoint: ...                  runs in a thread; `endpoint.fail(...)` breaks it
+    python tests/support/endpoint.py --port 0 --latency-ms 300   runs as a process; prints one JSON line when listening
 
-It refuses what the real one refuses, so that a test can't pass on a request that would fail in production.
-`POST /_control` takes the arguments of `fail` as JSON, and `latency_ms` or `"heal": true`; `GET /_calls` gives
+It rejects what OpenAI's endpoint rejects, so a test can't pass with a request that would fail in production.
+`POST /_control` takes the arguments of `fail` as JSON, and `latency_ms` or `"heal": true`; `GET /_calls` returns
 `Calls.totals`.
 """
 
@@ -40,24 +40,24 @@ __all__ = ["Calls", "Endpoint", "Fault", "Limit", "deaf_address", "self_signed",
 
 @dataclass
 class Calls:
-    """What arrived, in order of arrival."""
+    """The requests received, in order of arrival."""
 
     requests: int = 0
     answered: int = 0
     refused: int = 0
-    """By `Endpoint.limit`; their inputs and tokens are counted nowhere else."""
+    """Requests rejected by `Endpoint.limit`; their inputs and tokens aren't counted."""
     inputs: int = 0
     tokens: int = 0
     bodies: list[dict[str, Any]] = field(default_factory=list)
     """Each request's parameters, without its input."""
     sha256: list[str] = field(default_factory=list)
-    """Of every input, hexadecimal."""
+    """The hexadecimal SHA-256 of every input."""
     bought: list[str] = field(default_factory=list)
-    """Of every input that was not refused at once: what a bill would list."""
+    """The SHA-256 of every input that a provider would bill: those of requests that weren't rejected at once."""
 
     @property
     def most_per_text(self) -> int:
-        """How often the text was sent that was sent most often."""
+        """The highest number of times that any one text was sent."""
         return max(Counter(self.sha256).values(), default=0)
 
     @property
@@ -68,14 +68,14 @@ class Calls:
 
 ALLOWED_HOSTS = "http://127.0.0.1=TEST_KEY"
 ENVIRONMENT = {"TEST_KEY": "test-key", "PGVECTOR_SYNC_ALLOWED_HOSTS": ALLOWED_HOSTS}
-"""Of a worker that may call any endpoint of this file, with the key that all of them take."""
+"""The environment of a worker that may call any endpoint of this file, with the key that all of them accept."""
 
 
 POLL = 0.05
 
 
 class Endpoint:
-    """Listens from the start; `close`, or the end of the `with`, ends it. Safe to control while it serves."""
+    """Listens from construction until `close` or the end of the `with` block. Other threads may control it meanwhile."""
 
     def __init__(
         self,
@@ -85,13 +85,15 @@ class Endpoint:
         latency: float = 0.0,
         certificate: Path | None = None,
     ) -> None:
-        """`api_key`: None if it wants none, and takes none. `latency` in seconds; `certificate` is a PEM file with key and certificate, for https."""
+        """`api_key` None rejects requests that have a key; `latency` is in seconds; `certificate`, a PEM file with key and
+        certificate, makes it serve https.
+        """
         self.api_key = api_key
         self.latency = latency
         self.calls = Calls()
         self.faults: list[Fault] = []
         self.limit: Limit | None = None
-        """Answers 429 with Retry-After beyond it."""
+        """Requests beyond it are answered with 429 and Retry-After."""
         self.lock = threading.Lock()
         self.healed = threading.Event()
         self._at_first = api_key, latency
@@ -115,26 +117,26 @@ class Endpoint:
         self.close()
 
     def fail(self, kind: str = "status", **how: Any) -> None:
-        """From now on; several faults may wait, and the first that fits a request hits it."""
+        """Adds a fault, which applies from now on. If several match a request, the one added first applies."""
         with self.lock:
             self.healed.clear()
             self.faults.append(Fault(kind, **how))
 
     def heal(self) -> None:
-        """No more faults; requests that hang are let go."""
+        """Removes all faults, and releases requests that hang."""
         with self.lock:
             self.faults.clear()
             self.healed.set()
 
     def reset(self) -> None:
-        """As it was at first: nothing counted, no fault, and whatever a test has set is gone."""
+        """Restores the initial state: counters, faults, limit, key and latency."""
         self.heal()
         with self.lock:
             self.api_key, self.latency = self._at_first
             self.limit, self.calls, self._server.longest_stall = None, Calls(), 0.0
 
     def __str__(self) -> str:
-        """What a failed test has to know of it. A stall of seconds means that the machine was paused or overloaded."""
+        """State for the output of a failed test. A stall of seconds means that the machine was paused or overloaded."""
         return (
             f"endpoint {self.root}: {self.calls.totals}, faults {self.faults}, limit {self.limit}, "
             f"latency {self.latency:g} s, longest stall {self._server.longest_stall:.1f} s"
@@ -154,7 +156,7 @@ class Endpoint:
         return None
 
     def over_limit(self, texts: list[str]) -> float | None:
-        """The seconds that a request comes too early; None if it passes."""
+        """Counts a request and returns None, or rejects it and returns the seconds until it would pass."""
         with self.lock:
             if self.limit is None:
                 return None
@@ -180,7 +182,7 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, endpoint: Endpoint, port: int) -> None:
         self.endpoint = endpoint
         self.longest_stall = 0.0
-        """Seconds between two turns of the loop that accepts connections, POLL of which it sleeps."""
+        """The longest time in seconds between two turns of the loop that accepts connections; POLL of it is sleep."""
         self._turned = time.monotonic()
         super().__init__(("127.0.0.1", port), _Handler)
 
@@ -189,7 +191,7 @@ class _Server(ThreadingHTTPServer):
         self.longest_stall = max(self.longest_stall, self._turned - before)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up, or refused our certificate, is what the tests are about."""
+        """Ignores clients that hang up or reject our certificate, since tests cause both on purpose."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -328,7 +330,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def deaf_address() -> Iterator[str]:
-    """A base URL whose host answers no packet, as behind a firewall: its queue of connections is full."""
+    """A base URL whose host answers no packet, like one behind a firewall: its queue of connections is full."""
     with ExitStack() as sockets:
         deaf = sockets.enter_context(socket.socket())
         deaf.bind(("127.0.0.1", 0))
@@ -341,7 +343,7 @@ def deaf_address() -> Iterator[str]:
 
 
 def self_signed(folder: Path) -> Path:
-    """A PEM file with key and certificate for localhost that nobody trusts."""
+    """Creates a PEM file with key and certificate for localhost, signed by no authority."""
     pem, certificate = folder / "endpoint.pem", folder / "certificate.pem"
     subject = ("-days", "1", "-subj", "/CN=localhost", "-keyout", pem, "-out", certificate)
     kind = ("-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")

@@ -1,4 +1,4 @@
-"""What the strict endpoint takes, what it answers, and the ways in which it can go wrong."""
+"""The requests that the strict endpoint accepts, its answers, and its faults."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FAULTS = {
 
 
 def vector_of(text: str, dimensions: int) -> NDArray[np.float32]:
-    """The endpoint's vector for a text: float32, unit length, another one for every other text."""
+    """The endpoint's vector for a text: float32, unit length, different for every text."""
     seed = hashlib.sha256(text.encode()).digest()
     numbers = np.frombuffer(hashlib.shake_256(seed).digest(2 * dimensions), dtype="<u2").astype(np.float32)
     numbers -= 32767.5
@@ -42,11 +42,11 @@ def tokens_of(text: str) -> int:
 class Fault:
     kind: str = "status"
     times: int | None = None
-    """How many requests it hits; None: all."""
+    """The number of requests it affects; None means all."""
     after: int = 0
-    """How many requests that it fits it lets pass first."""
+    """The number of matching requests that pass first."""
     marker: str | None = None
-    """Hits only requests with an input that contains this."""
+    """Affects only requests with an input that contains this."""
     status: int = 500
     code: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
@@ -67,16 +67,16 @@ class RefusalError(Exception):
 
 @dataclass
 class Limit:
-    """A provider's limit by its own count: refilled evenly, and at most `burst` seconds' worth at once."""
+    """A provider's own rate limit: refilled evenly, with at most `burst` seconds' worth at once."""
 
     requests_per_minute: float = math.inf
     tokens_per_minute: float = math.inf
     burst: float = 5.0
     _spent: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """Gauge → how much, as of when."""
+    """Gauge → the amount spent, and the time at which it was."""
 
     def refusal(self, tokens: int, now: float) -> float | None:
-        """None: it passes, and is counted. Else the seconds until it would."""
+        """Counts the request and returns None if it passes, else returns the seconds until it would."""
         wait, spent = 0.0, {}
         for gauge, limit, cost in (
             ("requests", self.requests_per_minute, 1),
@@ -95,7 +95,7 @@ class Limit:
 
 
 def check_request(body: bytes, authorization: str, api_key: str | None) -> dict[str, Any]:
-    """The request's parameters, `input` always a list. Raises RefusalError where the real endpoint would refuse."""
+    """Returns the request's parameters, with `input` as a list. Raises RefusalError where OpenAI would reject it."""
     if authorization != (f"Bearer {api_key}" if api_key else ""):
         raise RefusalError(401, "invalid_api_key", "incorrect API key provided")
     try:
@@ -109,7 +109,7 @@ def check_request(body: bytes, authorization: str, api_key: str | None) -> dict[
     if not (isinstance(model, str) and model.startswith("text-embedding")):
         raise RefusalError(404, "model_not_found", f"the model {model} does not exist")
     if not (isinstance(texts, list) and texts and all(isinstance(text, str) and text for text in texts)):
-        raise RefusalError(400, "invalid_input", "input is no list of strings, or one of them is empty")
+        raise RefusalError(400, "invalid_input", "input must be a non-empty list of non-empty strings")
     if len(texts) > MAX_INPUTS:
         raise RefusalError(400, "array_above_max_length", f"{len(texts)} inputs, at most {MAX_INPUTS}")
     tokens = [tokens_of(text) for text in texts]
@@ -127,7 +127,7 @@ def check_request(body: bytes, authorization: str, api_key: str | None) -> dict[
 
 
 def make_answer(texts: list[str], request: dict[str, Any], fault: Fault | None) -> dict[str, Any]:
-    """What a provider answers, or what a broken one might."""
+    """A provider's answer, or with a fault, that of a broken provider."""
     kind = fault.kind if fault else None
     dimensions = request.get("dimensions", 3072 if request["model"].endswith("large") else 1536)
     vectors = [vector_of(text, dimensions) for text in texts]
@@ -136,13 +136,13 @@ def make_answer(texts: list[str], request: dict[str, Any], fault: Fault | None) 
     poison = {"nan": np.nan, "infinity": np.inf, "zero": 0.0}
     if kind in poison:
         vectors[-1] = vectors[-1] * 0 if kind == "zero" else np.append(vectors[-1][:-1], np.float32(poison[kind]))
-    base64_asked = request.get("encoding_format") == "base64" and kind != "lists"
+    as_base64 = request.get("encoding_format") == "base64" and kind != "lists"
     data: list[dict[str, Any]] = [
         {
             "object": "embedding",
             "index": index,
             "embedding": base64.b64encode(vector.astype("<f4").tobytes()).decode()
-            if base64_asked
+            if as_base64
             else vector.tolist(),
         }
         for index, vector in enumerate(vectors)

@@ -33,14 +33,14 @@ class Collected:
         """The first event of this class, as soon as there is one."""
         with self._changed:
             self._changed.wait_for(lambda: self.of(kind), timeout)
-            found = self.of(kind)
-        assert found, f"no {kind.__name__} within {timeout:g} s; emitted: {self._events}"
-        return found[0]
+            events = self.of(kind)
+        assert events, f"no {kind.__name__} within {timeout:g} s; emitted: {self._events}"
+        return events[0]
 
 
 @contextmanager
 def collected() -> Iterator[Collected]:
-    """What is emitted inside of the block."""
+    """Collects the events emitted inside the block."""
     sink = Collected()
     add_sink(sink)
     try:

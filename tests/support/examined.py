@@ -1,4 +1,4 @@
-"""What `doctor` says of a database, and following its advice."""
+"""The findings of `doctor` about a database, and following its advice."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ def warnings(checks: list[Check]) -> list[Check]:
 
 
 def the(name: str, checks: list[Check]) -> Check:
-    """The worst that a check has said."""
-    found = [check for check in checks if check.name == name]
-    return max(found, key=lambda check: ("ok", "warning", "error").index(check.level))
+    """The most severe finding of a check."""
+    findings = [check for check in checks if check.name == name]
+    return max(findings, key=lambda check: ("ok", "warning", "error").index(check.level))
 
 
 def follow_advice(database: Database, url: str) -> list[str]:
-    """Runs the statements of all errors, as an administrator, until none is left; returns the checks' names."""
+    """Runs the advised statements as an administrator until no error is left; returns the names of the checks."""
     names: list[str] = []
     for _ in range(6):
-        found = errors(look(url))
-        if not found:
+        remaining = errors(look(url))
+        if not remaining:
             return names
-        for check in found:
+        for check in remaining:
             names.append(check.name)
             database.execute(check.advice or "")
-    raise AssertionError(f"still not green: {errors(look(url))}")
+    raise AssertionError(f"errors are left after following the advice: {errors(look(url))}")

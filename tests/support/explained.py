@@ -1,4 +1,4 @@
-"""A connection of ours that explains every statement before it runs it."""
+"""A connection that explains every statement before it runs it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SCANS = ("Seq Scan", "Index Scan", "Index Only Scan", "Bitmap Heap Scan", "Tid S
 
 @dataclass(frozen=True)
 class Plan:
-    """What a statement did, as EXPLAIN ANALYZE saw it."""
+    """The plan of an executed statement, from EXPLAIN ANALYZE."""
 
     text: str
     root: dict[str, Any]
@@ -36,7 +36,7 @@ class Plan:
         return {node["Relation Name"] for node in self.nodes if node["Node Type"] == "Seq Scan"}
 
     def touched(self, relation: str) -> int:
-        """Rows of a relation that were looked at, those thrown away included."""
+        """The number of rows of a relation that scans read, including rows that a filter removed."""
         return sum(
             round(
                 node["Actual Loops"]
@@ -55,7 +55,7 @@ class Plan:
         return sum(node["Actual Loops"] * node.get("Rows Removed by Join Filter", 0) for node in self.nodes)
 
     def buffers(self, relation: str) -> int:
-        """Pages that the scans of a relation have looked at, its indexes included."""
+        """The number of pages that the scans of a relation read, including its indexes."""
         return sum(
             node["Shared Hit Blocks"] + node["Shared Read Blocks"]
             for node in self.nodes
@@ -63,7 +63,7 @@ class Plan:
         )
 
     def __str__(self) -> str:
-        """As few words as tell the plan."""
+        """A short form of the plan."""
         lines = [self.text]
 
         def tell(node: dict[str, Any], depth: int) -> None:
@@ -99,7 +99,7 @@ class _Cursor(psycopg.Cursor[Any]):
 
 @dataclass
 class Explained:
-    """`connection`, and the plans of what has run on it inside a transaction."""
+    """Opens a connection, and collects the plans of the statements that run on it inside a transaction."""
 
     url: str
     plans: list[Plan] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The fixtures that every folder shares, as a plugin that `tests/conftest.py` loads: no conftest imports a fixture."""
+"""The fixtures that all folders share. `tests/conftest.py` loads them as a plugin, so no conftest imports a fixture."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from support.synced import DOCS, Synced
 
 @pytest.fixture(scope="session")
 def shared() -> Iterator[tuple[Endpoint, Embedders]]:
-    """One endpoint and its embedders for all tests of a process; `open_synced` resets it for each test."""
+    """One endpoint and its embedders for all tests of a process; `open_synced` resets the endpoint for each test."""
     with with_endpoint.running_endpoint() as shared:
         yield shared
 
@@ -33,7 +33,7 @@ def shared() -> Iterator[tuple[Endpoint, Embedders]]:
 def synced(
     database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Synced]:
-    """No pipeline yet. A failed test shows what the endpoint was asked, and whether it was stalled."""
+    """A `Synced` without a pipeline. A failed test shows the endpoint's requests and its longest stall."""
     with with_endpoint.open_synced(database, shared, tmp_path, monkeypatch) as synced:
         yield synced
         print(synced.endpoint)
@@ -41,7 +41,7 @@ def synced(
 
 @pytest.fixture
 def docs(synced: Synced) -> Steps:
-    """The usual source, empty, with its pipeline applied, and one worker."""
+    """The default source, empty, with its pipeline applied, and one worker."""
     synced.run(DOCS)
     synced.pipeline()
     return Steps(synced, synced.runtime)
@@ -49,7 +49,7 @@ def docs(synced: Synced) -> Steps:
 
 @pytest.fixture
 def worker(synced: Synced) -> Iterator[Callable[..., Steps]]:
-    """Makes further workers, with settings of their own."""
+    """Creates further workers; keyword arguments are fields of Settings."""
     with ExitStack() as workers:
 
         def make(**settings: Any) -> Steps:
@@ -62,12 +62,12 @@ def worker(synced: Synced) -> Iterator[Callable[..., Steps]]:
 def cluster(
     database: Database,
     valkey: Valkey,
-    redis_url: str,  # an empty one
+    redis_url: str,  # empties Valkey
     processes: Processes,
     shared: tuple[Endpoint, Embedders],
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Cluster]:
-    """The usual source with its pipeline; no worker and no beat yet."""
+    """The default source with its pipeline; no worker and no beat is running yet."""
     with open_cluster(database, valkey, processes, shared, monkeypatch) as cluster:
         yield cluster
         print(cluster.synced.endpoint)
@@ -75,22 +75,22 @@ def cluster(
 
 @pytest.fixture
 def role(database: Database) -> Iterator[Callable[..., str]]:
-    """Makes a role with grants, and drops it afterwards."""
+    """Creates a role with grants, and drops it after the test."""
     with ExitStack() as roles:
         yield lambda name, *grants: roles.enter_context(with_endpoint.role(database, name, *grants))
 
 
 @pytest.fixture
 def command_line(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., tuple[int, str, str]]]:
-    """Runs `pgvector-sync …` in this process: exit code, standard output and standard error."""
+    """Runs `pgvector-sync …` in this process, and returns exit code, standard output and standard error."""
     load_settings.cache_clear()
 
     def run(*arguments: str) -> tuple[int, str, str]:
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main(list(arguments))
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out, printed.err
 
     yield run
     load_settings.cache_clear()
@@ -100,6 +100,6 @@ def command_line(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., t
 def typed(
     synced: Synced, command_line: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., tuple[int, str, str]]:
-    """`command_line`, as the owner of the test's database."""
+    """`command_line`, connected to the test's database as the role that owns our schema."""
     monkeypatch.setenv("DATABASE_URL", synced.database.url_as(OWNER))
     return command_line

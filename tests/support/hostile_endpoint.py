@@ -1,4 +1,4 @@
-"""An endpoint that does harm: each attack writes raw bytes on a real socket."""
+"""A hostile endpoint: each attack writes raw bytes to a real socket."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ import numpy as np
 
 MEGABYTE = 1 << 20
 Attack = Callable[[socket.socket], None]
-"""What it does with a connection once it has the request."""
+"""What the endpoint does with a connection after it has read the request."""
 
 
 class Hostile:
     """Answers every request with one attack; `requests` holds the head of each."""
 
     def __init__(self, attack: Attack, *, reads: bool = True) -> None:
-        """`reads`: whether it reads the request before it attacks."""
+        """`reads` says whether it reads the request before it attacks."""
         self.requests: list[str] = []
         self._attack = attack
         self._reads = reads
@@ -45,11 +45,11 @@ class Hostile:
 
     @property
     def keys(self) -> list[str]:
-        """The Authorization header of each request; empty where there was none."""
+        """The Authorization header of each request; empty if it had none."""
         lines = [head.lower().split("\r\n") for head in self.requests]
         return [
-            next((line.partition(": ")[2] for line in one if line.startswith("authorization:")), "")
-            for one in lines
+            next((line.partition(": ")[2] for line in head if line.startswith("authorization:")), "")
+            for head in lines
         ]
 
     def _serve(self) -> None:
@@ -61,7 +61,7 @@ class Hostile:
             threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def _answer(self, connection: socket.socket) -> None:
-        # The victim hangs up: that is how most attacks end.
+        # Most attacks end when the victim hangs up.
         with connection, suppress(OSError):
             while self._reads and (head := _read_request(connection)):
                 self.requests.append(head)
@@ -71,12 +71,12 @@ class Hostile:
 
 
 def _read_request(connection: socket.socket) -> str:
-    """The head of a request, which has been read as a whole. Empty: the client hung up."""
+    """Reads a whole request and returns its head, or an empty string if the client hung up."""
     read = b""
     while b"\r\n\r\n" not in read:
-        if not (some := connection.recv(65_536)):
+        if not (data := connection.recv(65_536)):
             return ""
-        read += some
+        read += data
     head, _, body = read.partition(b"\r\n\r\n")
     length = int(head.lower().partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
     left = length - len(body)
@@ -92,22 +92,22 @@ def head(status: int = 200, **headers: object) -> bytes:
 
 
 def whole(body: bytes, status: int = 200, **headers: object) -> Attack:
-    """An ordinary answer with this body."""
+    """Sends an ordinary answer with this body."""
     return lambda connection: connection.sendall(head(status, Content_Length=len(body), **headers) + body)
 
 
 def answer(texts: int, dimensions: int, *, sign: int = 1, **more: object) -> bytes:
-    """What an honest endpoint answers."""
+    """The body of a correct answer."""
     vector = base64.b64encode((sign * np.ones(dimensions, dtype="<f4")).tobytes()).decode()
     items = [{"object": "embedding", "index": i, "embedding": vector} for i in range(texts)]
     return json.dumps({"object": "list", "data": items, "usage": {"total_tokens": texts}, **more}).encode()
 
 
 def gzip_bomb(megabytes: int) -> bytes:
-    """A gzip stream of so many megabytes of blanks, about a thousandth of that long."""
+    """A gzip stream of this many megabytes of blanks, compressed to about a thousandth."""
     packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
     first, again = (packer.compress(b" " * MEGABYTE) + packer.flush(zlib.Z_FULL_FLUSH) for _ in range(2))
-    return first + again * (megabytes - 1)  # a full flush forgets, so that the same bytes fit anywhere
+    return first + again * (megabytes - 1)  # after a full flush, the same bytes are valid anywhere in the stream
 
 
 def bz2_bomb(megabytes: int) -> bytes:
@@ -115,7 +115,7 @@ def bz2_bomb(megabytes: int) -> bytes:
 
 
 def chunks(megabytes: int, status: int = 200) -> Attack:
-    """A body in chunks, of so many megabytes."""
+    """Sends a chunked body of this many megabytes."""
 
     def attack(connection: socket.socket) -> None:
         connection.sendall(head(status, Transfer_Encoding="chunked"))
@@ -127,7 +127,7 @@ def chunks(megabytes: int, status: int = 200) -> Attack:
 
 
 def dripping(pieces: Callable[[], Iterator[bytes]], every: float = 0.05) -> Attack:
-    """One piece after the other, each well within what a client waits for one."""
+    """Sends one piece at a time, each well within a client's read timeout."""
 
     def attack(connection: socket.socket) -> None:
         for piece in pieces():
@@ -162,7 +162,7 @@ def flood_of_hints(connection: socket.socket) -> None:
 
 
 def slow_reader(connection: socket.socket) -> None:
-    """Takes a request at a few kilobytes a second."""
+    """Reads a request at a few kilobytes per second."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     while connection.recv(2_048):
         time.sleep(0.05)

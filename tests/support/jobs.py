@@ -1,4 +1,4 @@
-"""Periodic jobs, run in the test's own process and time."""
+"""Runs periodic jobs in the test's own process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from support.events import Collected, collected
 
 
 def ask(runtime: Runtime, *jobs: Job, settings: Settings | None = None) -> Collected:
-    """What a process emits that has just started and asks for these jobs."""
+    """Runs these jobs as a process does that has just started, and returns the events emitted."""
     with collected() as events:
         Jobs(runtime.database, settings or runtime.settings, jobs)()
     assert events.of(JobFailed) == []
@@ -19,12 +19,12 @@ def ask(runtime: Runtime, *jobs: Job, settings: Settings | None = None) -> Colle
 
 
 def run_due(runtime: Runtime, *jobs: Job, settings: Settings | None = None) -> Collected:
-    """The same when all of them are due, as after their intervals."""
+    """Like `ask`, with all of the jobs due, as after their intervals."""
     with runtime.database.transaction() as connection:
         connection.execute("UPDATE pgvector_sync.tick SET visible_at = now()")
     return ask(runtime, *jobs, settings=settings)
 
 
 def reconciles(events: Collected) -> list[str]:
-    """The pipelines whose reconciliations were started."""
+    """The pipelines for which a reconciliation was started."""
     return [event.pipeline for event in events.of(ReconcileDue)]

@@ -1,4 +1,4 @@
-"""Keys that no row of a source can have, as others may write them into our tables."""
+"""Keys that no row of a source can have, but that another role could write into our tables."""
 
 from __future__ import annotations
 
@@ -21,6 +21,6 @@ MALFORMED = (
     '{"id": 1}',
     "[" * 1_200 + "]" * 1_200,
 )
-"""Shapes that are no key of any source with one column. As JSON numbers, 1e30 and the like are beyond every integer."""
+"""JSON that isn't a key of any source with one key column. Numbers such as 1e30 exceed every integer type."""
 UNUSABLE = ('["1"]', '["x"]', f"[{2**63}]", "[-9999999999999999999]", '["\\u202e\\u001b[31m"]')
-"""Keys, but none of a bigint."""
+"""Valid keys, but not of a bigint column."""

@@ -1,4 +1,4 @@
-"""Options, and real servers once per session (and pytest-xdist worker) with one database per test."""
+"""The options, and real servers: one per session (and pytest-xdist worker), with one database per test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from support.processes import Processes
 from support.roles import GRANTS_OF_SOURCES, OWNER, set_up_roles
 from support.servers import PACKAGES, Database, Postgres, Valkey, new_database, running_postgres, running_valkey
 
-# what a random example finds is worth a failure here, and not in the check of somebody else's change
+# random examples may fail on a developer's machine, but not in CI, where an unrelated change would be blamed
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
@@ -41,7 +41,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On an older PostgreSQL only what uses it: all other tests would say the same twice."""
+    """On an older PostgreSQL, keeps only tests that use it: the results of all others would be the same."""
     if config.getoption("--postgres") == max(PACKAGES):
         return
     kept = [item for item in items if "postgres" in getattr(item, "fixturenames", ())]
@@ -51,7 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test reads the developer's environment, `.env` or `.pgvector-sync`."""
+    """Keeps the developer's environment, `.env` and `.pgvector-sync` out of every test."""
     for name in list(os.environ):
         if name.startswith(("PGVECTOR_SYNC_", "CELERY_", "OPENAI_")) or name in {"DATABASE_URL", "REDIS_URL"}:
             monkeypatch.delenv(name)
@@ -60,7 +60,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(autouse=True)
 def _no_job_fails() -> Iterator[None]:
-    """The runner of periodic jobs reports an unexpected exception and goes on; a test must not."""
+    """Fails a test in which a periodic job raises: the job runner itself only reports the exception and continues."""
     with collected() as events:
         yield
     listed = {job.name for job in jobs.ALL}
@@ -70,7 +70,7 @@ def _no_job_fails() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Retries within a call of this process as in production, a hundred times as fast."""
+    """Makes retries within a call a hundred times as fast as in production."""
     monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda seconds: time.sleep(seconds / 100)))
 
 
@@ -88,8 +88,9 @@ def valkey() -> Iterator[Valkey]:
 
 @pytest.fixture(scope="session")
 def template(postgres: Postgres) -> Iterator[Database]:
-    """What `database` is copied from: the vector extension, our migrations, and the roles of `sql/roles.sql`.
-    Nobody stays connected to it.
+    """The template of `database`: the vector extension, our migrations, and the roles of `sql/roles.sql`.
+
+    No session may stay connected to it, or it can't be copied.
     """
     with new_database(postgres) as database:
         set_up_roles(database)
@@ -113,7 +114,7 @@ def database_url(database: Database) -> str:
 
 @pytest.fixture
 def bare_database(postgres: Postgres) -> Iterator[Database]:
-    """A database without the extension and without our schema."""
+    """A database without the vector extension and our schema."""
     with new_database(postgres) as database:
         yield database
 
@@ -125,7 +126,7 @@ def bare_database_url(bare_database: Database) -> str:
 
 @pytest.fixture
 def redis_url(valkey: Valkey) -> str:
-    """An empty Valkey."""
+    """The URL of Valkey, emptied."""
     valkey.start()  # a test may have left it dead
     with redis.Redis.from_url(valkey.url) as client:
         client.flushall()
@@ -134,7 +135,7 @@ def redis_url(valkey: Valkey) -> str:
 
 @pytest.fixture
 def processes(tmp_path: Path) -> Iterator[Processes]:
-    """Starts processes that end with the test; `processes.env` is what all of them get."""
+    """Starts processes that end with the test; all of them get the variables in `processes.env`."""
     started = Processes(tmp_path, {})
     yield started
     started.end()

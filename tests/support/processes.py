@@ -1,4 +1,4 @@
-"""Real processes, really killed: workers, beats and commands that a test runs beside itself."""
+"""Real processes that a test starts and kills: workers, beats and commands."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ COMMAND = (sys.executable, "-m", "pgvector_sync")
 
 
 def running_in(folder: Path) -> list[str]:
-    """Command lines of the processes that work in a folder or below it, the tests' own aside."""
-    found = []
+    """Command lines of the processes whose working directory is in a folder, except the tests' own process."""
+    lines = []
     for process in psutil.process_iter():
         try:
             place = process.cwd()
             if process.pid != os.getpid() and Path(place).is_relative_to(folder):
-                found.append(f"{process.pid} in {place}: {' '.join(process.cmdline())}")
-        except psutil.Error:  # it has ended, or is somebody else's
+                lines.append(f"{process.pid} in {place}: {' '.join(process.cmdline())}")
+        except psutil.Error:  # it has ended, or belongs to another user
             continue
-    return found
+    return lines
 
 
 class Process:
-    """A process with its children, in a process group of its own, and what it printed."""
+    """A process with its children, in its own process group, and its output."""
 
     def __init__(self, command: Sequence[str | Path], log: Path, env: Mapping[str, str], cwd: Path) -> None:
         self.command = command
@@ -60,25 +60,25 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; negative: the signal that ended it."""
+        """None while it runs; negative if a signal ended it."""
         return self._popen.poll()
 
     def wait_for(self, pattern: str | Callable[[], object], timeout: float = 30.0) -> None:
-        """Waits until it has printed what a regular expression finds, or until a predicate holds.
+        """Waits until its output matches a regular expression, or until a predicate holds.
 
-        Fails at once where the process ends before that.
+        Raises RuntimeError at once if the process ends before that.
         """
 
         def seen() -> bool:
-            found = re.search(pattern, self.printed) if isinstance(pattern, str) else pattern()
-            if not found and self.exit_code is not None:
+            holds = re.search(pattern, self.printed) if isinstance(pattern, str) else pattern()
+            if not holds and self.exit_code is not None:
                 raise RuntimeError(f"ended with {self.exit_code} before {pattern!r}:\n{self.printed[-4000:]}")
-            return bool(found)
+            return bool(holds)
 
         eventually(seen, timeout, what=f"{pattern!r} in what {self.command} printed")
 
     def wait(self, timeout: float = 30.0) -> int:
-        """Its exit code."""
+        """Waits until it ends, and returns its exit code."""
         try:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -87,20 +87,20 @@ class Process:
             ) from None
 
     def send(self, number: signal.Signals) -> None:
-        """To the first process only, as `kill PID` does."""
+        """Sends a signal to the first process only, as `kill PID` does."""
         self._popen.send_signal(number)
 
     def interrupt(self) -> None:
-        """Ctrl-C: SIGINT to the whole group."""
+        """Sends SIGINT to the whole group, as Ctrl-C does."""
         self._signal_group(signal.SIGINT)
 
     def terminate(self, timeout: float = 30.0) -> int:
-        """SIGTERM to the first process, and its exit code."""
+        """Sends SIGTERM to the first process, waits, and returns its exit code."""
         self.send(signal.SIGTERM)
         return self.wait(timeout)
 
     def kill(self) -> None:
-        """kill -9 to the process and all its children."""
+        """Sends SIGKILL to the process and all its children."""
         self._signal_group(signal.SIGKILL)
         self._popen.wait(10)
 
@@ -110,23 +110,23 @@ class Process:
 
 
 class Processes:
-    """Starts processes for one test, ends them with it and prints what they said, which pytest shows on failure."""
+    """Starts processes for one test, ends them with it and prints their output, which pytest shows on failure."""
 
     def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
         self.folder = folder
         self.env = dict(env)
-        """What every process of this test gets, besides the environment of the tests."""
+        """Variables that every process of this test gets, besides the environment of the tests."""
         self.started: list[Process] = []
 
     def start(self, *command: str | Path, **env: str) -> Process:
-        """Starts a command; `env` adds variables, for this one only."""
+        """Starts a command; `env` adds variables for this process only."""
         log = self.folder / f"process-{len(self.started)}.log"
         process = Process(command, log, {**os.environ, **self.env, **env}, self.folder)
         self.started.append(process)
         return process
 
     def python(self, code: str, *arguments: str, **env: str) -> Process:
-        """Starts a piece of Python in the tests' interpreter."""
+        """Runs Python code in a new process of the tests' interpreter."""
         return self.start(sys.executable, "-c", code, *arguments, **env)
 
     def command(self, *arguments: str, **env: str) -> Process:

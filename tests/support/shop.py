@@ -1,7 +1,7 @@
-"""A shop whose keeper owns schema, source and target, and tries to have code executed with the triggers' rights.
+"""A shopkeeper who owns schema, source and target, and tries to have code executed with the triggers' rights.
 
-The triggers belong to a superuser, the worst case. What the shopkeeper's code does is to leave the name of the role that
-executes it in `shop.loot`.
+The triggers belong to a superuser, the worst case. The shopkeeper's code records the name of the role that executes it
+in `shop.loot`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOOT = (
     "CREATE TABLE shop.loot (who text)",
     "GRANT INSERT ON shop.loot TO public",
     "GRANT USAGE ON SCHEMA shop TO public",
-    # volatile, so that it writes; what calls it pretends not to be, and may be evaluated while a statement is planned
+    # volatile, so that it can write; its callers are declared immutable, so that the planner may evaluate them
     """CREATE FUNCTION shop.take() RETURNS int LANGUAGE sql
        AS 'INSERT INTO shop.loot VALUES (current_user) RETURNING 1'""",
     """CREATE FUNCTION shop.fold() RETURNS boolean LANGUAGE plpgsql IMMUTABLE
@@ -68,11 +68,11 @@ TYPES = {
     "a domain": ("CREATE DOMAIN shop.k AS bigint CHECK (shop.fold())",),
     "a composite": ("CREATE TYPE shop.e AS ENUM ('1')", "CREATE TYPE shop.k AS (a shop.e, b bigint)"),
 }
-"""Types of a key whose values can only be read by executing the code of their owner."""
+"""Key types whose values can only be read by executing code of the type's owner."""
 
 
 def serve(synced: Synced, owner: str, *tables: str) -> None:
-    """The owner's table is a source, embedded and in sync."""
+    """Creates the owner's table, makes it a source, and syncs it."""
     with synced.database.connect_as(owner) as connection:
         for statement in tables or ("CREATE TABLE shop.docs (id bigint PRIMARY KEY, body text)",):
             connection.execute(statement)
@@ -85,7 +85,7 @@ def serve(synced: Synced, owner: str, *tables: str) -> None:
 
 
 def superuser(synced: Synced) -> AbstractContextManager[Runtime]:
-    """Whose functions the triggers call."""
+    """A runtime of the superuser, who owns the trigger functions."""
     return runtime_of(synced.database.url, synced.runtime.embedder)
 
 

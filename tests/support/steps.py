@@ -1,4 +1,4 @@
-"""The protocol taken by hand: one worker's claim, read, embed and write, with whatever a test puts between them."""
+"""One worker's claim, read, embed and write as separate steps, so that a test can act between them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from support.waiting import within
 
 @dataclass
 class Interrupted:
-    """An embedder in whose next call something else happens first, as it does during a slow provider's."""
+    """An embedder that runs an action before its next call, as if the action happened during a slow call."""
 
     inner: Embedder
     action: Callable[[], object]
@@ -54,7 +54,7 @@ class Interrupted:
         return self.inner.embed(texts, spec, deadline=deadline, purpose=purpose, lane=lane)
 
     def close(self) -> None:
-        """The inner one belongs to its runtime."""
+        """Does nothing: the inner embedder belongs to its runtime."""
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Steps:
     runtime: Runtime
     pipeline: str = "docs"
     checks: bool = True
-    """False where a row's expression fails: the check of coverage would fail on it as well."""
+    """False if a row's expression fails, since the check of coverage would fail on it as well."""
 
     def covered(self) -> None:
         if self.checks:
@@ -74,7 +74,7 @@ class Steps:
     # -- the application -----------------------------------------------------------------------------------
 
     def insert(self, **bodies: str | None) -> None:
-        """`insert(_1="text")`: key 1, in one statement."""
+        """Inserts rows in one statement: `insert(_1="text")` inserts key 1."""
         keys = [int(name.lstrip("_")) for name in bodies]
         with self.synced.database.connect() as connection:
             connection.execute(
@@ -98,7 +98,7 @@ class Steps:
         return moved
 
     def claim(self, lane: Lane = Lane.LIVE) -> Batch:
-        """Drains, then claims what is due; there must be something."""
+        """Drains, then claims a batch, which must not be empty."""
         self.drain()
         batch = self.try_claim(lane)
         assert batch is not None, "nothing was due"
@@ -110,7 +110,7 @@ class Steps:
         return batch
 
     def embed(self, batch: Batch) -> list[Prepared]:
-        """Read and embed: what the batch would write."""
+        """Reads and embeds, and returns what the batch would write."""
         reading = read(self.runtime, batch)
         prepared = _prepare(batch, reading, embed(self.runtime, batch, reading))
         self.covered()
@@ -122,7 +122,7 @@ class Steps:
         return written
 
     def process(self, lane: Lane = Lane.LIVE, *, during: Callable[[], object] | None = None) -> Outcome | None:
-        """Drains, then carries one batch all the way; `during` happens in the middle of its provider call."""
+        """Drains, then processes one batch; `during` is called in the middle of its provider call."""
         self.drain()
         runtime = self.runtime if during is None else self._interrupted(during)
         outcome = process(runtime, self.pipeline, lane)
@@ -137,24 +137,24 @@ class Steps:
         object.__setattr__(interrupted, "keeper", self.runtime.keeper)
         return interrupted
 
-    # -- time, and what is there ---------------------------------------------------------------------------
+    # -- time and state ------------------------------------------------------------------------------------
 
     def expire_leases(self) -> None:
-        """As if the worker had died a lease ago."""
+        """Makes all leases lost, as if their workers had died a lease ago."""
         self.synced.run(
             "UPDATE pgvector_sync.lease SET expires_at = taken_at, suspected_at = taken_at, lost_at = statement_timestamp() "
             "WHERE lost_at IS NULL"
         )
 
     def end_backoffs(self) -> None:
-        """As if the longest back-off and cool-down had passed."""
+        """Makes work and pipelines due, as if the longest back-off and cool-down had passed."""
         self.synced.run(
             "UPDATE pgvector_sync.work SET visible_at = statement_timestamp() WHERE lease IS NULL",
             "UPDATE pgvector_sync.pipeline SET retry_at = statement_timestamp() WHERE retry_at IS NOT NULL",
         )
 
     def work(self, key: int | str = 1, *columns: str) -> Any:
-        """The columns of a key's work row (a single one bare); None if there is no such row."""
+        """The columns of a key's work row as a tuple (one column without a tuple); None if the row doesn't exist."""
         rows = self.synced.database.execute(
             f"SELECT {', '.join(columns or ('key',))} FROM pgvector_sync.work WHERE key = jsonb_build_array(%s)",
             key,
@@ -170,8 +170,8 @@ class Steps:
         ]
 
     def lease(self, key: int = 1) -> UUID | None:
-        found: UUID | None = self.work(key, "lease")
-        return found
+        lease: UUID | None = self.work(key, "lease")
+        return lease
 
     def state(self) -> tuple[str, str | None]:
         """State and reason of the pipeline."""
@@ -184,15 +184,15 @@ class Steps:
 
 @contextmanager
 def another_worker(synced: Synced, **settings: Any) -> Iterator[Steps]:
-    """A second worker, with a pool of its own; `settings` are fields of Settings.
+    """A second worker with its own connection pool; `settings` are fields of Settings.
 
-    Its clients are the first one's, unless `provider_timeout` is given, which those have to know.
+    It shares the first worker's provider clients, unless `provider_timeout` is given, on which clients depend.
     """
-    made = Settings(
+    own_settings = Settings(
         DATABASE_URL=synced.database.url,
         _env_file=None,
         **{"text_limit_bytes": TEXT_LIMIT, "poll": 0.005, "allowed_hosts": ALLOWED_HOSTS, **settings},
     )
-    with open_database(made) as database, closing(Embedders(made)) as own:
+    with open_database(own_settings) as database, closing(Embedders(own_settings)) as own:
         embedders = own if "provider_timeout" in settings else synced.runtime.embedder
-        yield Steps(synced, Runtime(made, database, embedders))
+        yield Steps(synced, Runtime(own_settings, database, embedders))

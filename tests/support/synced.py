@@ -1,4 +1,4 @@
-"""Pipelines on one real database and one real endpoint: declared in a file, applied, synced and checked."""
+"""Pipelines on a real database and a real endpoint: declared in a file, applied, synced and checked."""
 
 from __future__ import annotations
 
@@ -38,65 +38,65 @@ from support.waiting import within
 DIMENSIONS = 8
 MODEL = "text-embedding-3-small"
 TEXT_LIMIT = 2_000
-"""Bytes; low, so that a test of the limit stays small."""
+"""Bytes; low, so that tests of the limit need only short texts."""
 DOCS = "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text)"
-"""The usual source: `body` is tracked, `note` is not."""
+"""The default source: `body` is tracked, `note` isn't."""
 
 OURS = (
     "GRANT USAGE, CREATE ON SCHEMA pgvector_sync TO {role}",
     "GRANT ALL ON ALL TABLES IN SCHEMA pgvector_sync TO {role}",
     "GRANT ALL ON ALL SEQUENCES IN SCHEMA pgvector_sync TO {role}",
 )
-"""What a worker's role needs where another role has run `migrate`."""
+"""The grants that a worker's role needs if another role has run `migrate`."""
 
 
 @dataclass
 class Synced:
-    """What a test of capture or apply has in its hands."""
+    """A database, an endpoint, and the pipelines that a test declares on them."""
 
     database: Database
     endpoint: Endpoint
     runtime: Runtime
-    """Of a worker, with a worker's rights."""
+    """The runtime of a worker, with a worker's rights."""
     owner: Runtime
-    """Of whoever applies."""
+    """The runtime of the role that applies."""
     file: Path
     declared: dict[str, dict[str, Any]] = field(default_factory=dict)
     said: list[str] = field(default_factory=list)
 
     @contextmanager
     def acting_as(self, role: str) -> Iterator[Runtime]:
-        """A worker whose connections act as this role."""
+        """The runtime of a worker whose connections act as this role."""
         with runtime_of(self.database.url_as(role), self.runtime.embedder) as runtime:
             yield runtime
 
     # -- SQL of the application ----------------------------------------------------------------------------
 
     def run(self, *statements: str) -> None:
-        """Each statement in a transaction of its own, as the superuser."""
+        """Runs each statement in its own transaction, as the superuser."""
         with self.database.connect() as connection:
-            for one in statements:
-                connection.execute(one)
+            for statement in statements:
+                connection.execute(statement)
 
     def owns(self, *tables: str) -> None:
-        """The role that applies owns these sources, too."""
+        """Makes the role that applies the owner of these sources."""
         self.run(*(f"ALTER TABLE {table} OWNER TO {OWNER}" for table in tables))
 
     # -- declare, apply, sync ------------------------------------------------------------------------------
 
     def declare(self, name: str = "docs", **values: Any) -> None:
-        """A section of the file; what isn't given is the usual."""
-        usual = {
+        """Sets a pipeline's section of the file; keys that aren't given have defaults, and None removes a key."""
+        defaults = {
             "source": "docs",
             "text": ["body"],
             "provider": "test",
             "model": MODEL,
             "dimensions": DIMENSIONS,
         }
-        self.declared[name] = {key: value for key, value in (usual | values).items() if value is not None}
+        self.declared[name] = {key: value for key, value in (defaults | values).items() if value is not None}
 
     def plan(self, runtime: Runtime | None = None) -> Plan:
-        """Writes the file, and compares it with the database."""
+        """Writes the file, and plans the changes that make the database match it."""
         provider = {"base_url": self.endpoint.base_url, "api_key_env": "TEST_KEY"}
         sections = [("providers.test", provider)]
         sections += [(f"pipelines.{name}", values) for name, values in self.declared.items()]
@@ -105,7 +105,7 @@ class Synced:
             return make_plan(connection, load_config(self.file))
 
     def apply(self, runtime: Runtime | None = None) -> Plan:
-        """The plan, carried out."""
+        """Plans, and carries out the plan."""
         plan = self.plan(runtime)
         apply_plan((runtime or self.owner).database, plan, say=self.said.append)
         return plan
@@ -141,11 +141,11 @@ class Synced:
         assert loop.run(finished=lambda: self.database.value(waiting) == 0, until=within(20))
 
     def covered_by_events(self) -> None:
-        """Every change is in the outbox, if only as one whose key could not be read."""
+        """Asserts that the outbox has events, if only some whose keys couldn't be read."""
         assert self.events() != []
 
     def sync(self) -> None:
-        """Settles, with coverage before and after; then every vector is of its row's text."""
+        """Settles, and asserts coverage before and after, and that every vector belongs to its row's text."""
         self.covered()
         self.settle()
         self.covered()
@@ -163,7 +163,7 @@ class Synced:
         return Shape(pipeline, self.runtime.database.vector_schema)
 
     def covered(self) -> None:
-        """G1, of every pipeline."""
+        """Asserts coverage (G1) of every pipeline."""
         for name in self.names():
             with self.runtime.database.transaction() as connection:
                 missing = not_covered(connection, self.shape(name), text_limit=TEXT_LIMIT)
@@ -182,7 +182,7 @@ class Synced:
         return {tuple(key): np.array(json.loads(vector), dtype=np.float32) for key, vector in rows}
 
     def texts(self, name: str = "docs") -> dict[tuple[Any, ...], str]:
-        """Key → text, of every row that should have a vector, by a query of the test's own."""
+        """Key → text of every row that should have a vector, by an independent query."""
         pipeline = self.shape(name).pipeline
         source = sql.Identifier(pipeline.source.schema, pipeline.source.table)
         query = sql.SQL("SELECT {}, ({}\n)::text FROM {} WHERE ({}\n)").format(
@@ -197,7 +197,7 @@ class Synced:
         return {tuple(key): text for key, text in rows if text is not None and text.strip()}
 
     def exact(self) -> None:
-        """Every vector belongs to its row's text; none is missing, none is left over."""
+        """Asserts that every vector belongs to its row's text, that none is missing and none is left over."""
         for name in self.names():
             texts, vectors = self.texts(name), self.vectors(name)
             assert set(vectors) == set(texts)
@@ -216,12 +216,12 @@ class Synced:
         return [(key, error) for key, error in self.database.execute(query)]
 
     def paid(self) -> int:
-        """Texts that the endpoint was asked for, so far."""
+        """The number of texts sent to the endpoint so far."""
         return self.endpoint.calls.inputs
 
 
 def _section(name: str, values: dict[str, Any]) -> str:
-    # a JSON string, number or list of strings is TOML as well
+    # JSON strings, numbers and lists of strings are also valid TOML
     lines = [f"[{name}]"]
     for key, value in values.items():
         inline = {f"{key}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {key: value}
@@ -231,7 +231,7 @@ def _section(name: str, values: dict[str, Any]) -> str:
 
 @contextmanager
 def runtime_of(url: str, embedder: Callable[[Provider], Embedder]) -> Iterator[Runtime]:
-    """A runtime as `bootstrap` makes it, with quicker polling and embedders that live longer than one test."""
+    """A runtime as `bootstrap` creates it, with faster polling and embedders that outlive the test."""
     settings = Settings(
         DATABASE_URL=url, poll=timedelta(milliseconds=5), text_limit_bytes=TEXT_LIMIT, _env_file=None
     )
@@ -241,7 +241,7 @@ def runtime_of(url: str, embedder: Callable[[Provider], Embedder]) -> Iterator[R
 
 @contextmanager
 def running_endpoint() -> Iterator[tuple[Endpoint, Embedders]]:
-    """An endpoint and its clients, whose making takes longer than many a test."""
+    """An endpoint and its clients. Tests share them, since creating clients takes longer than many tests."""
     embedders = Embedders(Settings(_env_file=None, allowed_hosts=ALLOWED_HOSTS))
     with Endpoint() as endpoint:
         yield endpoint, embedders
@@ -252,7 +252,7 @@ def running_endpoint() -> Iterator[tuple[Endpoint, Embedders]]:
 def open_synced(
     database: Database, shared: tuple[Endpoint, Embedders], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Synced]:
-    """Opens everything that `Synced` holds, with an endpoint on which no test has left anything."""
+    """Opens everything that `Synced` needs, and resets the endpoint."""
     endpoint, embedders = shared
     endpoint.reset()
     for name, value in ENVIRONMENT.items():
@@ -269,7 +269,7 @@ def open_synced(
 
 @contextmanager
 def continued(docs: Synced, database: Database) -> Iterator[Synced]:
-    """The same pipelines, in another database."""
+    """The same pipelines in another database, such as a restored dump."""
     embedder = docs.runtime.embedder
     with (
         runtime_of(database.url_as(WORKER), embedder) as runtime,
@@ -280,7 +280,7 @@ def continued(docs: Synced, database: Database) -> Iterator[Synced]:
 
 @contextmanager
 def role(database: Database, name: str, *grants: str) -> Iterator[str]:
-    """A login role for one test, with these grants; `{role}` in them is its name. Roles outlive databases."""
+    """A login role with these grants, in which `{role}` is its name. It is dropped at the end, since roles outlive databases."""
     label = f"{name}_{database.name.removeprefix('test_')}"
     with database.connect() as connection:
         connection.execute(f"CREATE ROLE {label} LOGIN")
@@ -290,13 +290,13 @@ def role(database: Database, name: str, *grants: str) -> Iterator[str]:
             yield label
         finally:
             connection.execute("RESET ROLE")
-            # whoever still waits with this role must not keep it alive
+            # removes what the role owns and was granted, which would keep it from being dropped
             connection.execute(f"DROP OWNED BY {label} CASCADE")
             connection.execute(f"DROP ROLE {label}")
 
 
 def session(database: Database, **arguments: Any) -> psycopg.Connection[Any]:
-    """A session that begins transactions by itself, as most applications do."""
+    """A session without autocommit, like that of most applications."""
     connection = database.connect(**arguments)
     connection.autocommit = False
     return connection

@@ -1,9 +1,9 @@
-"""Texts that a tokenizer may trip over, the same on every version of Python."""
+"""Texts that are difficult for a tokenizer, identical on every version of Python."""
 
 from __future__ import annotations
 
 PLANES = 3
-"""Unicode's planes that hold nearly all characters, emoji among them."""
+"""The first planes of Unicode, which contain nearly all characters, including emoji."""
 LINE = 48
 WORDS = (
     *("the", "quick", "brown", "fox", "don't", "3.14159", "foo_bar", "fooBarBaz", "https://example.com/a?b=c#d"),
@@ -28,7 +28,7 @@ LONG = ("a" * 200_000, "word " * 40_000, "日本語" * 20_000, WORDS[19] * 5_000
 
 
 def awkward_texts() -> list[str]:
-    """Every character alone among its neighbours, words in any order, and very long ones."""
+    """Every character next to its neighbours, words in random order, and very long texts."""
     return [*_every_character(), *_sentences(3_000), *LONG]
 
 

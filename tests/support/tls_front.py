@@ -1,5 +1,5 @@
-"""TLS in front of a real server, since the servers of the tests' wheels are built without it: what a pooler or a
-load balancer is in production. Certificates are made by the test.
+"""TLS in front of a real server, like a pooler or a load balancer in production. The servers in the tests' wheels are built
+without TLS. Tests create the certificates.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from trustme import CA
 
 CHUNK = 1 << 16
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
-"""How a client asks Postgres for TLS; the answer is one letter."""
+"""A client's request for TLS in Postgres' protocol; the answer is one letter."""
 
 
 class TlsFront:
-    """Speaks TLS with clients and plainly with the server at `port`; `tls=None` passes bytes on, as a server without
-    TLS would. `address`: where it listens.
+    """Uses TLS with clients, and plain TCP with the server at `port`; with `tls=None` it behaves like a server without TLS.
+    `address` is the address it listens on.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class TlsFront:
         self._tls = tls
         self._postgres = postgres
         self.first: list[bytes] = []
-        """What each client has sent before it spoke TLS."""
+        """What each client sent before the TLS handshake."""
         self._listener = socket.create_server((address, 0))
         self.port: int = self._listener.getsockname()[1]
 
@@ -75,7 +75,7 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 def server_context(authority: CA, *names: str) -> ssl.SSLContext:
-    """For a server with a certificate of these names or addresses."""
+    """A server's TLS context with a certificate for these names or addresses."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(*names).configure_cert(context)
     return context

@@ -1,4 +1,4 @@
-"""A call to an endpoint in a process of its own, with what it cost: real memory, real time."""
+"""A call to an endpoint in a separate process, with the memory and time it took."""
 
 from __future__ import annotations
 
@@ -26,39 +26,38 @@ SPEC = Spec("text-embedding-3-small", DIMENSIONS)
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """How a call ended, and what it took."""
+    """How a call ended, and the resources it used."""
 
     error: str
-    """The class of our error and its code; empty where vectors came back."""
+    """The class and code of the error; empty if vectors were returned."""
     message: str
     seconds: float
     growth: int
-    """Megabytes by which the process's peak lies above where it began."""
+    """Megabytes between the process's memory at the start and its peak."""
     tokens: int
 
 
 def embedder_at(base_url: str, *, timeout: float = 0.5, **settings: object) -> Embedder:
-    made = Settings(
+    all_settings = Settings(
         _env_file=None,
         openai_base_url=None,
         allowed_hosts="http://127.0.0.1=TEST_KEY,http://localhost=TEST_KEY,http://models.example=TEST_KEY",
         provider_timeout=timedelta(seconds=timeout),
         **settings,
     )
-    return open_embedder(Provider("test", base_url=base_url, api_key_env="TEST_KEY"), made, {"TEST_KEY": KEY})
+    provider = Provider("test", base_url=base_url, api_key_env="TEST_KEY")
+    return open_embedder(provider, all_settings, {"TEST_KEY": KEY})
 
 
 def call(base_url: str, texts: Sequence[str] = TEXTS, *, timeout: float = 0.5, gives_up: float = 20.0) -> Cost:
-    """One call, as a worker makes it. Fails where it takes longer than `gives_up` seconds."""
+    """Makes one call, as a worker does. Fails if it takes longer than `gives_up` seconds."""
     forking = multiprocessing.get_context("fork")
     ours, theirs = forking.Pipe(duplex=False)
     child = forking.Process(target=_call, args=(theirs, base_url, texts, timeout))
     child.start()
     theirs.close()
     try:
-        assert ours.poll(gives_up), (
-            f"still at it after {gives_up:g} s, with {_peak(child.pid or 0)} MB at its peak"
-        )
+        assert ours.poll(gives_up), f"not finished after {gives_up:g} s, with a peak of {_peak(child.pid or 0)} MB"
         cost = ours.recv()
     finally:
         child.kill()
@@ -81,8 +80,8 @@ def _call(report: Connection, base_url: str, texts: Sequence[str], timeout: floa
 
 
 def _status(name: str, pid: int | str) -> int:
-    found = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
-    return int(found[1]) // 1024 if found else 0
+    match = re.search(rf"^{name}:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return int(match[1]) // 1024 if match else 0
 
 
 def _resident() -> int:

@@ -1,4 +1,4 @@
-"""Waiting for something to become true: on a signal and with a deadline, never a sleep and a hope."""
+"""Waits until a condition becomes true, with a deadline instead of a fixed sleep."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 def within(seconds: float) -> Deadline:
-    """A deadline so many seconds from now."""
+    """A deadline this many seconds from now."""
     return Deadline.after(timedelta(seconds=seconds))
 
 
 def eventually(predicate: Callable[[], T], timeout: float = 10.0, *, what: str | None = None) -> T:
-    """The first truthy value of `predicate`; an AssertionError in it means "not yet".
+    """Returns the first truthy value of `predicate`; an AssertionError in it means "not yet".
 
-    After `timeout` seconds it fails, and says what was waited for, the last value and the last assertion.
+    Fails after `timeout` seconds, naming the condition, the last value and the last assertion.
     """
     end = time.monotonic() + timeout
     pause = 0.005
@@ -41,11 +41,11 @@ def eventually(predicate: Callable[[], T], timeout: float = 10.0, *, what: str |
 
 
 def never(predicate: Callable[[], object], seconds: float, *, what: str | None = None) -> None:
-    """Fails if `predicate` comes true within `seconds`: for what must not happen. Keep `seconds` short."""
+    """Fails if `predicate` becomes true within `seconds`. Every use waits that long, so keep it short."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         value = predicate()
-        assert not value, f"came true: {what or _source(predicate)}; value: {value!r}"
+        assert not value, f"became true: {what or _source(predicate)}; value: {value!r}"
         time.sleep(0.01)
 
 
