@@ -1,4 +1,4 @@
-"""docs/architecture.md is a map of what is there: every folder with its question, and no path that doesn't exist."""
+"""docs/architecture.md lists every folder with its question, and names only paths that exist."""
 
 import ast
 import re
@@ -16,8 +16,8 @@ PATHS = sorted(
 
 
 def test_every_folder_of_the_package_is_in_the_table():
-    there = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
-    assert set(FOLDERS) == there - {"__init__", "__main__", "celery_app"}
+    modules = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert set(FOLDERS) == modules - {"__init__", "__main__", "celery_app"}
 
 
 @pytest.mark.parametrize("name", FOLDERS)
@@ -26,11 +26,11 @@ def test_a_folder_answers_the_question_of_its_docstring(name):
     docstring = ast.get_docstring(
         ast.parse((module if module.exists() else PACKAGE / f"{name}.py").read_text("utf-8"))
     )
-    asked = re.match(r".+?\?(?= |$)", docstring.splitlines()[0])
-    assert asked is None or asked[0] == FOLDERS[name]
+    question = re.match(r".+?\?(?= |$)", docstring.splitlines()[0])
+    assert question is None or question[0] == FOLDERS[name]
 
 
-def test_enough_paths_are_named_for_the_next_test_to_mean_anything():
+def test_the_page_names_more_than_40_paths():
     assert len(PATHS) > 40
 
 

@@ -1,4 +1,4 @@
-"""What a contributor installs and runs is one thing, said in several files."""
+"""CONTRIBUTING.md, the Makefile, pre-commit and CI agree on what a contributor runs."""
 
 import re
 from pathlib import Path

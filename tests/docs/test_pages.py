@@ -1,4 +1,4 @@
-"""The Markdown pages lead somewhere, both on a forge and on the site that `make docs` builds."""
+"""The links of the Markdown pages work, both on a forge and on the site that `make docs` builds."""
 
 import re
 from importlib.util import module_from_spec, spec_from_file_location
@@ -38,11 +38,11 @@ def anchors(page: Path) -> set[str]:
 
 def nav(entries: list) -> list[str]:
     """The pages of a navigation, in its order."""
-    found = []
+    pages = []
     for entry in entries:
         (place,) = entry.values()
-        found += nav(place) if isinstance(place, list) else [place]
-    return found
+        pages += nav(place) if isinstance(place, list) else [place]
+    return pages
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
@@ -72,7 +72,7 @@ def test_lists_and_tables_follow_a_blank_line_without_which_the_site_does_not_se
 def test_every_page_is_in_the_navigation_once():
     places = [place.as_posix() for place in lay_out.pages().values() if place.parent.name != "decisions"]
     config = (ROOT / "mkdocs.yml").read_text("utf-8")
-    listed = nav(yaml.load(config, Loader=yaml.BaseLoader)["nav"])  # without the Python objects that it names
+    listed = nav(yaml.load(config, Loader=yaml.BaseLoader)["nav"])  # BaseLoader ignores the Python objects in it
     assert sorted(listed) == sorted([*places, "decisions/index.md"])
 
 
@@ -109,7 +109,7 @@ def test_links_hold_on_the_site_and_links_to_source_files_become_text(repository
 
 
 @pytest.mark.parametrize("target", ["none.md", "../../elsewhere.md", "/etc/hosts"])
-def test_a_link_that_leads_nowhere_is_refused_with_its_page(repository, target):
+def test_a_dead_link_is_refused_with_its_page(repository, target):
     (repository / "docs/page.md").write_text(f"[x]({target})")
     with pytest.raises(FileNotFoundError, match=r"docs/page\.md: the link to .* leads nowhere"):
         lay_out.lay_out(repository / "site", repository)

@@ -1,4 +1,4 @@
-"""The states that docs/how-it-works.md draws and explains are those that the code has."""
+"""docs/how-it-works.md draws and explains exactly the states of the code."""
 
 import re
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""One pipeline on one real database where every step is followed by both checks: coverage (G1) and the witness.
+"""One pipeline on a real database, where both checks follow every step: coverage (G1) and the witness.
 
-The provider is a function here, since it is not what is proven; all else is the production code on a real Postgres.
+The provider is a Python function, since the proof isn't about it; everything else is production code.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from support.synced import DIMENSIONS, TEXT_LIMIT, Synced, session
 from support.waiting import within
 
 DOCS = "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text, price numeric)"
-"""`body` is tracked; the others are not, until a scenario says so."""
+"""`body` is tracked; the others aren't, until a scenario applies the pipeline with them."""
 REFUSED = "refused"
-"""A text with this word in it is refused by the provider."""
+"""The provider rejects texts that contain this word."""
 LOCK_TIMEOUT = timedelta(milliseconds=5)
 DEAD = "SELECT key FROM pgvector_sync.work WHERE verdict = 'dead' AND error_class <> 'worker_crashed'"
 CRASHED = "SELECT key FROM pgvector_sync.work WHERE error_class = 'worker_crashed'"
 TURNS = 40
-"""More than anything here needs to come to rest."""
+"""A number of turns that is enough for everything here to come to rest."""
 
 
 class Violation(AssertionError):
-    """A guarantee that doesn't hold."""
+    """A guarantee doesn't hold."""
 
     def __init__(self, check: str, what: object) -> None:
         super().__init__(f"{check}: {what}")
@@ -57,10 +57,10 @@ class Model:
     """An embedding provider without a network."""
 
     texts: list[str] = field(default_factory=list)
-    """What it was asked for and has not refused."""
+    """The texts that it has embedded."""
 
     def prepare(self, spec: Spec) -> None:
-        """There is nothing to check."""
+        """Does nothing, since there is nothing to check."""
 
     def embed(
         self,
@@ -78,31 +78,31 @@ class Model:
         return Embeddings(vectors, tokens=len(texts), requests=1)
 
     def close(self) -> None:
-        """There is nothing to close."""
+        """Does nothing, since there is nothing to close."""
 
 
 @dataclass
 class Arena(Steps):
-    """The protocol taken by hand, with the application's session and the observer's kept open."""
+    """The steps of the protocol, with open sessions of the application and of an observer."""
 
     application: psycopg.Connection[Any] = None  # type: ignore[assignment]
     observer: psycopg.Connection[Any] = None  # type: ignore[assignment]
     model: Model = field(default_factory=Model)
     counted: int = 0
-    """Checks so far."""
+    """The number of checks so far."""
 
     def __post_init__(self) -> None:
         self.loop = Loop(self.runtime)
 
     @property
     def drain_of_loop(self) -> Drain:
-        """With its hint and its sweeps, which `drain` has not."""
+        """The loop's drain, which keeps its hint and its sweeps, unlike the one that `drain` creates."""
         return self.loop._engine._drain
 
     # -- the checks ----------------------------------------------------------------------------------------
 
     def watch(self) -> None:
-        """Composes the checks for the pipeline as it is applied now; again after each `apply`."""
+        """Builds the checks for the pipeline as it is applied now. Call it again after each `apply`."""
         shape = self.synced.shape()
         pipeline = shape.pipeline
         witness = WITNESS.replace("d.body", f"({pipeline.text_sql})").format(spec=pipeline.spec.digest.hex())
@@ -124,14 +124,14 @@ class Arena(Steps):
             self.check()
 
     def check(self) -> None:
-        """Nothing is lost, and no vector was committed for a row that is another by now and doesn't wait."""
+        """Asserts that no change is lost, and that no vector was committed for a row that has changed and isn't waiting."""
         self.counted += 1
         for check, key in self.observer.execute(self._check, self._params, prepare=True):
             raise Violation(check, key)
 
     def at_rest(self) -> None:
-        """Lets everything end that ends by itself; then every vector is exact, and what is left was refused."""
-        self.let_it_rest()
+        """Runs the protocol to rest, then asserts that every vector is exact and every dead letter was rejected."""
+        self.run_to_rest()
         dead = {key[0] for (key,) in self.observer.execute(DEAD, prepare=True)}
         crashed = {key[0] for (key,) in self.observer.execute(CRASHED, prepare=True)}
         for key, text, stored, vector in self.observer.execute(self._state, prepare=True):
@@ -139,13 +139,13 @@ class Arena(Steps):
                 continue
             if key in dead:
                 if REFUSED not in (text or ""):
-                    raise Violation("dead letter", f"{text!r} was never refused")
+                    raise Violation("dead letter", f"{text!r} was never rejected")
             elif stored is None or key is None:
                 raise Violation("exact", f"row {key} and vector {stored}")
             elif not np.allclose(json.loads(vector), vector_of(text, DIMENSIONS)):
-                raise Violation("exact", f"another text's vector for row {key}")
+                raise Violation("exact", f"row {key} has the vector of another text")
 
-    def let_it_rest(self) -> None:
+    def run_to_rest(self) -> None:
         for _ in range(TURNS):
             self.covered()
             if self._settled():
@@ -154,12 +154,12 @@ class Arena(Steps):
             self.let_time_pass()
             self.loop.turn()
         state, reason = self.state()
-        if state == "misconfigured":  # a broken statement is a broken test, not a violation
+        if state == "misconfigured":  # caused by an invalid statement, which makes the test invalid
             raise RuntimeError(reason)
-        raise Violation("G11", "it never comes to rest")
+        raise Violation("G11", f"not at rest after {TURNS} turns")
 
     def let_time_pass(self) -> None:
-        """As if leases, back-offs and cool-downs were over, and a run that waits looked again."""
+        """Ends leases, back-offs, cool-downs and the pauses of runs, as if their time had passed."""
         self.application.execute(
             """
             BEGIN;
@@ -183,9 +183,9 @@ class Arena(Steps):
     # -- the application -----------------------------------------------------------------------------------
 
     def sql(self, *statements: str) -> None:
-        """Each in a transaction of its own."""
-        for one in statements:
-            self.application.execute(one)
+        """Runs each statement in its own transaction."""
+        for statement in statements:
+            self.application.execute(statement)
             self.covered()
 
     def insert(self, **bodies: str | None) -> None:
@@ -201,7 +201,7 @@ class Arena(Steps):
         self.covered()
 
     def expire_leases(self) -> None:
-        """As if the worker had died a lease ago."""
+        """Makes all leases lost, as if their workers had died a lease ago."""
         self.application.execute(
             "UPDATE pgvector_sync.lease SET expires_at = taken_at, suspected_at = taken_at, lost_at = statement_timestamp() "
             "WHERE lost_at IS NULL"
@@ -212,13 +212,13 @@ class Arena(Steps):
         self.covered()
 
     def insert_unwatched(self, key: int) -> None:
-        """While there is no pipeline whose coverage could be asked for."""
+        """Inserts a row without checks, for when there is no pipeline whose coverage could be checked."""
         self.application.execute("INSERT INTO docs (id, body) VALUES (%s, %s)", [key, f"text {key}"])
 
     # -- the pipeline --------------------------------------------------------------------------------------
 
     def apply(self, **values: Any) -> None:
-        """Applies the pipeline with these values of its section."""
+        """Applies the pipeline with these values in its section."""
         self.synced.declare(**values)
         self.synced.apply()
         self.watch()
@@ -229,16 +229,16 @@ class Arena(Steps):
 
     @contextmanager
     def another(self, **settings: Any) -> Iterator[Arena]:
-        """A second worker on the same pipeline, under the same checks; `settings` are fields of Settings."""
-        made = self.runtime.settings.model_copy(update=settings)
-        with open_database(made) as database:
-            runtime = Runtime(made, database, self.runtime.embedder)
+        """A second worker on the same pipeline, with the same checks; `settings` are fields of Settings."""
+        own_settings = self.runtime.settings.model_copy(update=settings)
+        with open_database(own_settings) as database:
+            runtime = Runtime(own_settings, database, self.runtime.embedder)
             other = Arena(self.synced, runtime, application=self.application, observer=self.observer)
             other._check, other._params, other._state = self._check, self._params, self._state
             yield other
 
     def reset(self) -> None:
-        """Empties everything; by deletes, which on a few rows are quicker than TRUNCATE."""
+        """Empties all tables, with deletes, which are faster than TRUNCATE for a few rows."""
         self.application.execute(
             """
             BEGIN;
@@ -257,7 +257,7 @@ class Arena(Steps):
 
 @contextmanager
 def open_arena(database: Database, folder: Path) -> Iterator[Arena]:
-    """The usual source, empty, its pipeline applied, and one worker."""
+    """The default source, empty, with its pipeline applied, and one worker."""
     settings = Settings(
         DATABASE_URL=database.url,
         _env_file=None,
@@ -285,10 +285,10 @@ def open_arena(database: Database, folder: Path) -> Iterator[Arena]:
 
 
 def writer(arena: Arena) -> psycopg.Connection[Any]:
-    """A session of the application that begins its transactions by itself."""
+    """A session of the application, without autocommit."""
     return session(arena.synced.database)
 
 
 def soon() -> Deadline:
-    """A deadline that nothing here reaches."""
+    """A deadline that no step here reaches."""
     return within(10)

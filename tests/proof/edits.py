@@ -1,6 +1,6 @@
-"""Named replacements in the text of production functions and statements: how the protocol is broken on purpose.
+"""Replacements in the text of production functions and statements, which break the protocol on purpose.
 
-The text must be there, once, or the edit fails: a mutant can't become a no-op when the code around it changes.
+The text to replace must occur exactly once, or the edit fails. So a mutant can't become a no-op when the code changes.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from pgvector_sync.database import statements as loader
 
 @dataclass(frozen=True)
 class Edit:
-    """In a named statement (`work.ack`) or a function (`store.work:Holding.lock`, below pgvector_sync)."""
+    """A replacement in a named statement (`work.ack`) or a function (`store.work:Holding.lock`, below pgvector_sync)."""
 
     place: str
     old: str
     new: str
 
     @property
-    def of_sql(self) -> bool:
+    def is_sql(self) -> bool:
         return ":" not in self.place
 
-    def made_in(self, text: str) -> str:
-        assert text.count(self.old) == 1, f"{self.place} has {text.count(self.old)} times: {self.old}"
+    def apply_to(self, text: str) -> str:
+        count = text.count(self.old)
+        assert count == 1, f"{self.place}: expected this text once, got {count}: {self.old}"
         assert self.old != self.new
         return text.replace(self.old, self.new)
 
 
 @contextmanager
 def edited(edits: Sequence[Edit]) -> Iterator[set[str]]:
-    """Makes the edits for as long as the block runs; the places that were come by are in the set."""
+    """Applies the edits while the block runs; the set collects the edited places that were executed."""
     reached: set[str] = set()
     with ExitStack() as undo:
-        undo.callback(_edit_statements([edit for edit in edits if edit.of_sql], reached))
-        for place in dict.fromkeys(edit.place for edit in edits if not edit.of_sql):
+        undo.callback(_edit_statements([edit for edit in edits if edit.is_sql], reached))
+        for place in dict.fromkeys(edit.place for edit in edits if not edit.is_sql):
             undo.callback(_edit_function(place, [edit for edit in edits if edit.place == place], reached))
         yield reached
 
@@ -50,7 +51,7 @@ def edited(edits: Sequence[Edit]) -> Iterator[set[str]]:
 def _edit_statements(edits: Sequence[Edit], reached: set[str]) -> Callable[[], None]:
     changed: dict[str, str] = {}
     for edit in edits:
-        changed[edit.place] = edit.made_in(changed.get(edit.place, _text(edit.place)))
+        changed[edit.place] = edit.apply_to(changed.get(edit.place, _text(edit.place)))
 
     def edited(original: Callable[[str], dict[str, str]]) -> Callable[[str], dict[str, str]]:
         def read(file: str) -> dict[str, str]:
@@ -72,13 +73,13 @@ def _edit_statements(edits: Sequence[Edit], reached: set[str]) -> Callable[[], N
 
 
 def _text(place: str) -> str:
-    """Of a statement or a part."""
+    """The text of a statement or a part."""
     file, _, name = place.partition(".")
     return (loader.statements(file) | loader.parts(file))[name]
 
 
 class _Noticed(dict[str, str]):
-    """Statements by name, which note that an edited one was asked for."""
+    """Statements by name, which record the access to an edited one."""
 
     def __init__(self, texts: dict[str, str], places: dict[str, str], reached: set[str]) -> None:
         super().__init__(texts)
@@ -91,8 +92,8 @@ class _Noticed(dict[str, str]):
 
 
 @functools.cache
-def _found(place: str) -> tuple[Any, str, str]:
-    """Owner, name and text of a function; read once, so that a long run doesn't mind when its file is edited."""
+def _function(place: str) -> tuple[Any, str, str]:
+    """Owner, name and text of a function. Read only once, so that editing the file doesn't affect a long run."""
     module_name, _, path = place.partition(":")
     module = importlib.import_module(f"pgvector_sync.{module_name}")
     *owners, name = path.split(".")
@@ -100,38 +101,38 @@ def _found(place: str) -> tuple[Any, str, str]:
     return owner, name, textwrap.dedent(inspect.getsource(vars(owner)[name]))
 
 
-def find(edits: Sequence[Edit]) -> None:
-    """Raises where a text to be replaced isn't there any more."""
+def verify(edits: Sequence[Edit]) -> None:
+    """Raises AssertionError if a text to be replaced doesn't exist any more."""
     for edit in edits:
-        if edit.of_sql:
-            edit.made_in(_text(edit.place))
+        if edit.is_sql:
+            edit.apply_to(_text(edit.place))
         else:
-            edit.made_in(_found(edit.place)[2])
+            edit.apply_to(_function(edit.place)[2])
 
 
 def _edit_function(place: str, edits: Sequence[Edit], reached: set[str]) -> Callable[[], None]:
-    owner, name, text = _found(place)
+    owner, name, text = _function(place)
     original = vars(owner)[name]
     for edit in edits:
-        text = edit.made_in(text)
-    made: dict[str, Any] = {}
+        text = edit.apply_to(text)
+    namespace: dict[str, Any] = {}
     exec(
         compile("from __future__ import annotations\n" + text, f"<broken {place}>", "exec"),
         original.__globals__,
-        made,
+        namespace,
     )
 
     @functools.wraps(original)
     def noticed(*args: Any, **kwargs: Any) -> Any:
         reached.add(place)
-        return made[name](*args, **kwargs)
+        return namespace[name](*args, **kwargs)
 
     _exchange(owner, name, original, noticed)
     return lambda: _exchange(owner, name, noticed, original)
 
 
 def _exchange(owner: Any, name: str, old: object, new: object) -> None:
-    """In its owner, and in all modules that have imported it by its name."""
+    """Replaces a function in its owner, and in all modules that have imported it by name."""
     setattr(owner, name, new)
     for module_name, module in list(sys.modules.items()):
         if module_name.startswith("pgvector_sync.") and vars(module).get(name) is old:

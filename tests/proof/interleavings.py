@@ -1,7 +1,7 @@
-"""Every order in which the steps of several sessions can come, enumerated and run one after the other.
+"""Every order of the steps of several sessions, enumerated and run one after another.
 
-A step is a transaction, or a statement inside one that stays open: the writer's UPDATE and its COMMIT are two
-steps, a worker's write is four. Orders that differ only in steps that can't notice each other are one order.
+A step is a transaction, or a statement inside a transaction that stays open: a writer's UPDATE and its COMMIT are two
+steps, and a worker's write is four. Orders that differ only in independent steps count as one.
 """
 
 from __future__ import annotations
@@ -30,25 +30,25 @@ class Step:
     name: str
     commits: bool = False
     looks: bool = False
-    """Its outcome depends on what has been committed."""
+    """Whether its outcome depends on what has been committed."""
     locks: frozenset[str] = frozenset()
-    """What it locks until its transaction ends."""
+    """The tables in which it locks rows until its transaction ends."""
 
     def __str__(self) -> str:
         return f"{self.actor}: {self.name}"
 
 
 def independent(one: Step, other: Step) -> bool:
-    """Whether neither notices which of them came first. Committed states are seen in every order of theirs."""
+    """Whether swapping two neighbouring steps makes no difference. Two commits never are: each state between them is checked."""
     if one.actor == other.actor or (one.commits and other.commits) or one.locks & other.locks:
         return False
     return not ((one.commits and other.looks) or (other.commits and one.looks))
 
 
 def orders(steps: Sequence[Sequence[Step]], first: Sequence[tuple[str, str]] = ()) -> Iterator[tuple[Step, ...]]:
-    """One of each set of equal orders: the one in which independent neighbours stand in the actors' sequence.
+    """One of each set of equivalent orders: the one whose independent neighbours are in the sequence of the actors.
 
-    `first` names pairs of steps of which the one must come before the other.
+    `first` has pairs of steps, of which the first must come before the second.
     """
     rank = {actor[0].actor: place for place, actor in enumerate(steps)}
     taken = [0] * len(steps)
@@ -62,7 +62,7 @@ def orders(steps: Sequence[Sequence[Step]], first: Sequence[tuple[str, str]] = (
                 return True
         return False
 
-    def next_ones() -> Iterator[tuple[Step, ...]]:
+    def extensions() -> Iterator[tuple[Step, ...]]:
         if len(order) == sum(map(len, steps)):
             yield tuple(order)
         names = {str(step) for step in order}
@@ -76,20 +76,20 @@ def orders(steps: Sequence[Sequence[Step]], first: Sequence[tuple[str, str]] = (
                 continue
             taken[place] += 1
             order.append(step)
-            yield from next_ones()
+            yield from extensions()
             order.pop()
             taken[place] -= 1
 
-    return next_ones()
+    return extensions()
 
 
-# -- who does what -----------------------------------------------------------------------------------------
+# -- actors and plays --------------------------------------------------------------------------------------
 
 WORK, TARGET = frozenset({"work"}), frozenset({"target"})
 
 
 def batch(name: str, *, stops: Sequence[str] = ("look", "write")) -> list[Step]:
-    """`stops` are the places inside the write's transaction where others may come between."""
+    """A worker's steps. `stops` are the places inside the write's transaction at which other sessions may act."""
     steps = [
         Step(name, "claim", commits=True, looks=True),
         Step(name, "embed", looks=True),
@@ -102,19 +102,19 @@ def batch(name: str, *, stops: Sequence[str] = ("look", "write")) -> list[Step]:
 
 
 def whole_batch(name: str) -> list[Step]:
-    """A worker whose write is one step."""
+    """The steps of a worker whose write is one step."""
     write = Step(name, "lock", commits=True, looks=True, locks=WORK | TARGET)
     return [step for step in batch(name, stops=()) if step.name in ("claim", "embed")] + [write]
 
 
 def writes(*statements: str) -> list[Step]:
-    """Each statement, then its commit; a DELETE reads and locks the target."""
-    made = []
+    """The application's steps: each statement, then its commit. A DELETE reads and locks the target."""
+    steps = []
     for number, statement in enumerate(statements, start=1):
         removes = "DELETE" in statement
-        made.append(Step("application", statement, looks=removes, locks=TARGET if removes else frozenset()))
-        made.append(Step("application", f"commit {number}", commits=True))
-    return made
+        steps.append(Step("application", statement, looks=removes, locks=TARGET if removes else frozenset()))
+        steps.append(Step("application", f"commit {number}", commits=True))
+    return steps
 
 
 def once(actor: str, name: str) -> Step:
@@ -122,7 +122,7 @@ def once(actor: str, name: str) -> Step:
 
 
 LATE = (("A: claim", "B: claim"),)
-"""B comes when A's lease is lost, see `Stage`."""
+"""B claims after A, when A's lease is lost: see `Stage`."""
 
 
 def drains(times: int) -> list[Step]:
@@ -134,7 +134,7 @@ ENQUEUER = [once("enqueuer", "enqueue")]
 
 @dataclass(frozen=True)
 class Play:
-    """Actors with their steps. Row 1 has a vector of `zero`, and waits in work with the text `one`."""
+    """Actors with their steps. At the start, each row has the vector of `zero` and waits in work with its own text."""
 
     name: str
     steps: Sequence[Sequence[Step]]
@@ -182,7 +182,7 @@ SELECT (SELECT string_agg(d::text, ';' ORDER BY d.id) FROM docs d),
 
 
 class Stage:
-    """The sessions, kept open from one order to the next. Workers give up a lock after LOCK_TIMEOUT."""
+    """The sessions, which stay open from one order to the next. A worker stops waiting for a lock after LOCK_TIMEOUT."""
 
     def __init__(self, arena: Arena, kept: ExitStack) -> None:
         self.arena = arena
@@ -191,7 +191,7 @@ class Stage:
             "B": kept.enter_context(arena.another()),
         }
         for steps in self.workers.values():
-            steps.checks = False  # checked here, after every step that commits
+            steps.checks = False  # the stage checks after every step that commits
         self.session = kept.enter_context(writer(arena))
         self.rested: set[object] = set()
         self.shape = arena.synced.shape()
@@ -200,26 +200,26 @@ class Stage:
             "enqueuer": self._enqueue,
         }
         kept.enter_context(stops_in_writes())
-        # a worker that meets a lock tries again for a while; here the lock is held until the worker gives up
+        # a worker retries a locked row for a while, but here the lock is held until the worker gives up
         kept.enter_context(pytest.MonkeyPatch.context()).setattr(write, "RETRY_LOCKED_FOR", timedelta(0))
 
     def _enqueue(self) -> None:
-        """As backfill and reconcile do it: a page of the source, into the bulk lane."""
+        """Enqueues a page of the source in the bulk lane, as backfill and reconcile do."""
         try:
             with self.arena.runtime.database.transaction() as connection:
                 page = rows.page(connection, self.shape, None, limit=10, text_limit=TEXT_LIMIT)
                 runs.enqueue(connection, self.shape.pipeline, 0, [key for key, _ in page])
         except LOCK_CONFLICT:
-            pass  # it comes again
+            pass  # in production it is tried again
 
     def _blocked(self) -> bool:
         query = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
-        found = self.arena.observer.execute(query, [self.session.info.backend_pid]).fetchone()
-        return bool(found and found[0])
+        row = self.arena.observer.execute(query, [self.session.info.backend_pid]).fetchone()
+        return bool(row and row[0])
 
     @contextmanager
     def of(self, play: Play) -> Iterator[Callable[[Sequence[Step]], list[str]]]:
-        """What takes the steps of one order, and returns those that had to wait for a lock."""
+        """A function that takes the steps of one order and returns those that had to wait for a lock."""
         names = {own[0].actor: [step.name for step in own] for own in play.steps}
         actors = {
             name: Actor(name, names[name], worker(steps, late=name == "B"))
@@ -239,7 +239,7 @@ class Stage:
         self._set(play)
         waited = []
         for actor in actors.values():
-            actor.go_on()
+            actor.proceed()
         try:
             for step in order:
                 if (actor := actors.get(step.actor)) is None:
@@ -247,13 +247,13 @@ class Stage:
                 else:
                     if actor.waiting or actor.is_beyond(step.name):
                         continue
-                    actor.go_on()
+                    actor.proceed()
                     if actor.waiting:
                         waited.append(str(step))
                 if step.commits:
                     for other in actors.values():
                         if other.waiting:
-                            other.see()
+                            other.observe()
                     self.arena.check()
             self._end(actors.values())
         except BaseException:
@@ -266,24 +266,24 @@ class Stage:
         return waited
 
     def _rest(self, play: Play) -> None:
-        """What follows is decided by what is committed now: once is enough for each state."""
+        """Runs to rest, once per committed state, since the state decides everything that follows."""
         state = (play.name, self.arena.observer.execute(STATE, prepare=True).fetchone())
         if state not in self.rested:
             self.arena.at_rest()
             self.rested.add(state)
 
     def _end(self, actors: Iterable[Actor]) -> None:
-        """The steps that are left, where one has waited or failed: one session after the other."""
+        """Takes the steps that are left after one has waited or failed, one session after another."""
         while left := [actor for actor in actors if not actor.ended]:
             for actor in left:
                 while not (actor.ended or actor.waiting):
-                    actor.go_on()
+                    actor.proceed()
                 if actor.waiting:
-                    actor.see()
+                    actor.observe()
                 self.arena.check()
 
     def _set(self, play: Play) -> None:
-        """Every row with a vector of `zero`, waiting in work with its text."""
+        """Restores the start of a play: every row has the vector of `zero`, and waits in work with its own text."""
         self.arena.reset()
         zero = "[" + ",".join(map(str, vector_of("zero", DIMENSIONS))) + "]"
         fingerprint = hashlib.sha256(self.shape.pipeline.spec.digest + b"zero").hexdigest()

@@ -1,4 +1,4 @@
-"""The protocol as a state machine: the application, two workers, drain, backfill and clock, in any order."""
+"""The protocol as a state machine: the application, two workers, drain, backfill and clock, in random order."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ CHANGES = {
     "swap keys": "UPDATE docs SET id = -1 WHERE id = 1; UPDATE docs SET id = 1 WHERE id = 2; "
     "UPDATE docs SET id = 2 WHERE id = -1",
     "truncate": "TRUNCATE docs",
-    # the last statement is refused, and all of it with it
+    # the last statement fails, which rolls back the transaction
     "roll back": "DELETE FROM docs WHERE id = %(key)s; INSERT INTO docs VALUES (9), (9)",
 }
-"""What the application does in one transaction. `note` is untracked until the pipeline is applied with it."""
+"""Transactions of the application. `note` is untracked until the pipeline is applied with it."""
 USUAL: dict[str, Any] = {}
 VARIANTS: list[dict[str, Any]] = [
     USUAL,
@@ -46,7 +46,7 @@ OVER = "SELECT key, attempts FROM pgvector_sync.work WHERE attempts > %s"
 
 
 class Machine(RuleBasedStateMachine):
-    """Starts on an empty source with the usual pipeline; `arena` and the second worker are kept between runs."""
+    """Starts with an empty source and the default pipeline; `arena` and the second worker are reused between runs."""
 
     runs = 0
 
@@ -56,7 +56,7 @@ class Machine(RuleBasedStateMachine):
         self.arena = arena
         self.workers = (arena, second)
         arena.reset()
-        arena.checks = second.checks = False  # checked by the invariant, after every step
+        arena.checks = second.checks = False  # the invariant checks after every step
         self.variant = USUAL
         if arena.synced.declared["docs"] != self._declared(USUAL):
             self.apply(USUAL, backfills=False)
@@ -68,7 +68,7 @@ class Machine(RuleBasedStateMachine):
     # -- the application -----------------------------------------------------------------------------------
 
     def _writes(self, *statements: str, **values: Any) -> None:
-        """One transaction; given up where another one of the application is in the way."""
+        """Runs one transaction, and abandons it if another one of the application blocks it."""
         with self.arena.application.transaction():
             self.arena.application.execute("SET LOCAL lock_timeout = '5ms'")
             try:
@@ -114,7 +114,7 @@ class Machine(RuleBasedStateMachine):
             except psycopg.errors.SerializationFailure as error:
                 self.slow.rollback()
                 if "docs_embedding" in str(error):
-                    raise Violation("G5", "the application's transaction dies of ours") from error
+                    raise Violation("G5", "our trigger makes the application's transaction fail") from error
             if not commits:
                 self.slow.rollback()
         self.slow = None
@@ -129,7 +129,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(number=WORKERS, key=KEYS, body=BODIES)
     def take_a_step(self, number: int, key: int, body: str | None) -> None:
-        """Claim, read and embed, or write: what comes next. There is always something to claim."""
+        """Takes a worker's next step: claim, embed or write. If there is nothing to claim, changes a row first."""
         worker, batch, prepared = self.workers[number], self.batches[number], self.prepared[number]
         if batch is None:
             worker.drain()
@@ -157,7 +157,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(number=WORKERS, crashes=st.booleans())
     def write_twice_or_crash(self, number: int, crashes: bool) -> None:
-        """A worker that does not know that it has written already, or one that is gone."""
+        """A worker writes again because it doesn't know that it has written, or it crashes."""
         batch, prepared = self.batches[number], self.prepared[number]
         if crashes:
             self.batches[number] = self.prepared[number] = None
@@ -193,7 +193,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(number=WORKERS, key=KEYS, body=BODIES)
     def pause(self, number: int, key: int, body: str | None) -> None:
-        """A worker's step while the pipeline is paused."""
+        """Takes a worker's next step while the pipeline is paused."""
         with self.arena.runtime.database.transaction() as connection:
             pipelines.pause(connection, "docs", None)
         self.take_a_step(number, key, body)
@@ -204,12 +204,12 @@ class Machine(RuleBasedStateMachine):
 
     @rule(leases=st.booleans())
     def time_passes(self, leases: bool) -> None:
-        """Back-offs end, and with `leases` those as well."""
+        """Ends back-offs, and with `leases` all leases as well."""
         self.arena.end_backoffs()
         if leases:
             self.arena.expire_leases()
 
-    # -- what always holds ---------------------------------------------------------------------------------
+    # -- the invariant -------------------------------------------------------------------------------------
 
     @invariant()
     def holds(self) -> None:

@@ -1,4 +1,4 @@
-"""What happens in the middle of a transaction of ours."""
+"""Runs an action in the middle of one of our transactions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS: dict[str, tuple[Any, str]] = {
 
 @contextmanager
 def before(step: str, action: Callable[[], object]) -> Iterator[None]:
-    """Does `action` once, right before the step, while the step's transaction is open."""
+    """Calls `action` once, right before the step, while the step's transaction is open."""
     owner, name = STEPS[step]
     original = getattr(owner, name)
     waiting = [action]
@@ -37,6 +37,6 @@ def before(step: str, action: Callable[[], object]) -> Iterator[None]:
     setattr(owner, name, stepping)
     try:
         yield
-        assert not waiting, f"the protocol came by no {step}"
+        assert not waiting, f"the protocol never reached the step {step}"
     finally:
         setattr(owner, name, original)

@@ -1,7 +1,7 @@
-"""Deliberate breaks of the protocol, each a few words changed in one statement or function, and what notices them.
+"""Mutants: deliberate breaks of the protocol, and what notices them.
 
-A break that nothing notices is harmless only if another defence covers it: it is named, and the pair of both
-breaks together is a mutant of its own, which must be noticed.
+A break changes a few words in one statement or function. One that nothing notices is harmless only if another defence
+covers it. That defence is named, and a mutant that breaks both together must be noticed.
 """
 
 from __future__ import annotations
@@ -11,23 +11,25 @@ from dataclasses import dataclass
 from proof.edits import Edit
 
 FRESH_PLACES = ("triggers.", "declare.apply:", "store.triggers:", "database:")
-"""Edits that must be there when the pipeline is applied or its connections are opened."""
+"""Edits in these places must be applied before the pipeline is applied or its connections are opened."""
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A break; either `killer` and the check that fails in it, or `covered_by`."""
+    """A break, with either the `check` that notices it, or the defence by which it is `covered_by`."""
 
     name: str
     edits: tuple[Edit, ...]
     killer: str
-    """The scenario that notices it first; of a harmless one, that which comes closest."""
+    """The scenario that notices it first; for a harmless break, the scenario that comes closest."""
     check: str = ""
-    """G1, witness, exact, G11, dead letter; or `scenario`, whose own assertion it is. None of a harmless one."""
+    """The check that fails: G1, witness, exact, G11, dead letter, or `scenario` for the scenario's own assertion. Empty for
+    a harmless break.
+    """
     covered_by: str = ""
-    """Of a harmless break: the other defence."""
+    """The other defence, for a harmless break."""
     together_with: str = ""
-    """The mutant in which that one is gone as well."""
+    """The mutant in which the other defence is broken as well."""
 
     @property
     def harmless(self) -> bool:

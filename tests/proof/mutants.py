@@ -1,8 +1,8 @@
-"""The mutation table: every deliberate break of the protocol against every kind of check.
+"""Prints a table of every deliberate break of the protocol against every kind of check.
 
     python tests/proof/mutants.py [--orders 25] [--examples 30] [PART OF A NAME ...]
 
-Exit 1 if a break that isn't listed as harmless goes unnoticed, or one that is gets noticed.
+Exits with 1 if a break isn't noticed although it isn't listed as harmless, or is noticed although it is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from pgvector_sync.store.migrations import migrate
 from proof.arena import Arena
 from proof.breaks import MUTANTS
-from proof.edits import edited, find
+from proof.edits import edited, verify
 from proof.interleavings import PLAYS, Stage
 from proof.machine import Machine
 from proof.mutant import Mutant
@@ -35,39 +35,39 @@ from support.servers import new_database, running_postgres
 
 
 class Trial:
-    """One mutant against scenarios, interleavings and the state machine."""
+    """Tries one mutant against scenarios, interleavings and the state machine."""
 
     def __init__(self, ground: Ground, mutant: Mutant, orders: int, examples: int) -> None:
         self.ground, self.mutant, self.orders, self.examples = ground, mutant, orders, examples
 
     def by_scenarios(self) -> str:
-        """The one that is named, and all of them where it notices nothing."""
+        """The check that notices it: in the scenario that the mutant names, or for a harmless one, in any scenario."""
         names = [self.mutant.killer, *(SCENARIOS if self.mutant.harmless else ())]
         for name in names:
-            noticed, _ = self.ground.tries(self.mutant, name)
+            noticed, _ = self.ground.attempt(self.mutant, name)
             if noticed is not None:
                 return f"{noticed.check}: {name}" if noticed.check != "scenario" else name
         return ""
 
     def by_interleavings(self) -> str:
-        """After how many orders, `orders` of each play."""
+        """The check that notices it, and after how many orders; tries `orders` of each play."""
         taken = 0
 
-        def play(arena: Arena) -> None:
+        def run_plays(arena: Arena) -> None:
             nonlocal taken
             with ExitStack() as kept:
                 stage = Stage(arena, kept)
-                for one in PLAYS:
-                    every = one.orders()
-                    with stage.of(one) as take:
+                for play in PLAYS:
+                    every = play.orders()
+                    with stage.of(play) as take:
                         for order in every[:: -(-len(every) // self.orders)]:
                             taken += 1
                             take(order)
 
-        return self._tell(self._fresh(play), lambda: f"{taken} orders")
+        return self._describe(self._fresh(run_plays), lambda: f"{taken} orders")
 
     def by_machine(self) -> str:
-        """After how many runs."""
+        """The check that notices it, and after how many runs."""
         quick = settings(
             deadline=None,
             database=None,
@@ -80,19 +80,19 @@ class Trial:
             suppress_health_check=list(HealthCheck),
         )
 
-        def play(arena: Arena) -> None:
+        def run_machine(arena: Arena) -> None:
             Machine.runs = 0
             with arena.another() as second:
                 run_state_machine_as_test(partial(Machine, arena, second), settings=quick)
 
-        return self._tell(self._fresh(play), lambda: f"{Machine.runs} runs")
+        return self._describe(self._fresh(run_machine), lambda: f"{Machine.runs} runs")
 
     def _fresh(self, play: Callable[[Arena], None]) -> Noticed | None:
         with edited(self.mutant.edits), self.ground.fresh() as arena:
             return notices(play, arena)
 
     @staticmethod
-    def _tell(noticed: Noticed | None, after: Callable[[], str]) -> str:
+    def _describe(noticed: Noticed | None, after: Callable[[], str]) -> str:
         return "" if noticed is None else f"{noticed.check}, {after()}"
 
 
@@ -104,7 +104,7 @@ def main() -> int:
     chosen = parser.parse_args()
     logging.getLogger("pgvector_sync").setLevel(logging.CRITICAL)
     for mutant in MUTANTS:
-        find(mutant.edits)
+        verify(mutant.edits)
     surprises = 0
     with (
         running_postgres(18) as server,
@@ -120,12 +120,14 @@ def main() -> int:
                     continue
                 started = time.monotonic()
                 trial = Trial(ground, mutant, chosen.orders, chosen.examples)
-                found = [trial.by_scenarios(), trial.by_interleavings(), trial.by_machine()]
-                surprises += any(found) == mutant.harmless
-                if mutant.harmless and not any(found):
-                    found[0] = f"harmless: covered by {mutant.covered_by}"
+                cells = [trial.by_scenarios(), trial.by_interleavings(), trial.by_machine()]
+                surprises += any(cells) == mutant.harmless
+                if mutant.harmless and not any(cells):
+                    cells[0] = f"harmless: covered by {mutant.covered_by}"
                 seconds = time.monotonic() - started
-                print(f"| {mutant.name} | {' | '.join(one or '-' for one in found)} | {seconds:.0f} |", flush=True)
+                print(
+                    f"| {mutant.name} | {' | '.join(cell or '-' for cell in cells)} | {seconds:.0f} |", flush=True
+                )
     return int(surprises > 0)
 
 

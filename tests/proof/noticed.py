@@ -20,12 +20,12 @@ class Noticed:
     check: str
     what: str
     checks: int
-    """How many were made until then."""
+    """The number of checks until then."""
 
 
 @dataclass
 class Ground:
-    """Where mutants are tried: one arena for those that change no trigger and no connection, else one each."""
+    """Tries mutants: all in one arena, except those that change triggers or connections, which get one each."""
 
     server: Postgres
     template: Database
@@ -56,8 +56,8 @@ class Ground:
     def __exit__(self, *_: object) -> None:
         self._kept.close()
 
-    def tries(self, mutant: Mutant, scenario: str) -> tuple[Noticed | None, set[str]]:
-        """What the scenario notices, and the broken places that it came by."""
+    def attempt(self, mutant: Mutant, scenario: str) -> tuple[Noticed | None, set[str]]:
+        """Runs a scenario on a mutant; returns what it notices, and the broken places that it reached."""
         if mutant.fresh or scenario in FRESH:
             with edited(mutant.edits) as reached, self.fresh() as arena:
                 return notices(SCENARIOS[scenario], arena), reached
@@ -66,7 +66,7 @@ class Ground:
 
 
 def notices(play: Callable[[Arena], None], arena: Arena) -> Noticed | None:
-    """Anything but a failed assertion is an error of the mutant and not its discovery."""
+    """Runs `play` and returns the failed assertion, if there is one. Any other exception means that the mutant is invalid."""
     before = arena.counted
     try:
         play(arena)

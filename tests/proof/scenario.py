@@ -1,6 +1,6 @@
-"""Directed scenarios: each goes where one defence of the protocol is needed, and passes on the protocol as it is.
+"""Directed scenarios: each goes where one defence of the protocol is needed, and passes on the unbroken protocol.
 
-A scenario's own assertions are about what coverage and witness don't see: cost, waiting, attempts, a lease.
+A scenario's own assertions cover what coverage and witness don't see: cost, waiting, attempts, a lease.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ S = TypeVar("S", bound=Scenario)
 
 SCENARIOS: dict[str, Scenario] = {}
 FRESH: set[str] = set()
-"""Those that change the pipeline or its source, and so need a database of their own."""
+"""Scenarios that change the pipeline or its source, and therefore need their own database."""
 
 
 def scenario(function: S) -> S:

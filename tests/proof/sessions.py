@@ -1,4 +1,4 @@
-"""The sessions of an interleaving: each a thread that runs production code and stops before every step of it."""
+"""The sessions of an interleaving: each is a thread that runs production code and stops before every step."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from pgvector_sync.store.work import Holding
 from proof.arena import Arena, Violation
 
 END = "end"
-A_MOMENT = 0.004
-"""Seconds after which a step that hasn't ended is suspected to wait for a lock."""
-TOO_LONG = 10.0
+LOCK_CHECK_SECONDS = 0.004
+"""How often a step that hasn't ended is checked for waiting for a lock."""
+STEP_TIMEOUT_SECONDS = 10.0
 
 
 class Actor(threading.Thread):
-    """One session. Its script calls `before(step)`, and goes on when the play says so."""
+    """One session. Its script calls `before(step)`, which returns when the play calls `proceed`."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Actor(threading.Thread):
         script: Callable[[Actor], None],
         blocked: Callable[[], bool] | None = None,
     ) -> None:
-        """`blocked` asks whether the session waits for a lock; without it a step is taken to end by itself."""
+        """`blocked` returns whether the session waits for a lock; without it, every step is expected to end by itself."""
         super().__init__(name=name, daemon=True)
         self.steps, self.script, self.blocked = steps, script, blocked
         self.at, self.waiting, self.inside = END, False, False
@@ -44,22 +44,22 @@ class Actor(threading.Thread):
         self.start()
 
     def is_beyond(self, step: str) -> bool:
-        """Whether it has nothing to do there any more, or has had nothing to do there."""
+        """Whether it has taken or skipped this step."""
         return self.ended or self.steps.index(self.at) > self.steps.index(step)
 
     @property
     def ended(self) -> bool:
         return self.at == END and not self.waiting
 
-    def go_on(self) -> None:
-        """To the next step, or to the lock that it waits for."""
+    def proceed(self) -> None:
+        """Takes one step: runs until the next one, or until it waits for a lock."""
         self._go.release()
-        self.see()
+        self.observe()
 
-    def see(self) -> None:
+    def observe(self) -> None:
         """Waits until the step has ended, or is known to wait for a lock."""
-        for _ in range(int(TOO_LONG / A_MOMENT)):
-            if self._arrived.acquire(timeout=A_MOMENT):
+        for _ in range(int(STEP_TIMEOUT_SECONDS / LOCK_CHECK_SECONDS)):
+            if self._arrived.acquire(timeout=LOCK_CHECK_SECONDS):
                 self.waiting = False
                 break
             if self.blocked is not None and self.blocked():
@@ -77,7 +77,7 @@ class Actor(threading.Thread):
         self.join()
 
     def before(self, step: str) -> None:
-        """Called by the script. What isn't a step of this session is part of the step before."""
+        """Called by the script before a step. A step that the session doesn't list is part of the previous one."""
         if step not in self.steps:
             return
         self.at = step
@@ -98,10 +98,12 @@ class Actor(threading.Thread):
 
 
 def worker(steps: Arena, *, late: bool = False) -> Callable[[Actor], None]:
-    """One batch; `stops_in_writes` makes its write stop inside the transaction. `late`: every lease is lost by then."""
+    """The script of one batch; `stops_in_writes` makes its write stop inside the transaction. With `late`, all leases are lost
+    before its claim.
+    """
 
     def script(actor: Actor) -> None:
-        # a worker that gives up a lock leaves its rows to their lease, as one that dies does
+        # a worker that gives up on a lock keeps its lease, which then expires like that of a dead worker
         with suppress(*LOCK_CONFLICT):
             actor.before("claim")
             if late:
@@ -117,7 +119,7 @@ def worker(steps: Arena, *, late: bool = False) -> Callable[[Actor], None]:
 
 
 def application(connection: psycopg.Connection[Any], statements: list[str]) -> Callable[[Actor], None]:
-    """Each statement in a transaction of its own, which stays open until the next step."""
+    """The script of the application: each statement in its own transaction, which stays open until the next step."""
 
     def script(actor: Actor) -> None:
         for number, statement in enumerate(statements, start=1):
@@ -128,14 +130,14 @@ def application(connection: psycopg.Connection[Any], statements: list[str]) -> C
                 connection.commit()
             except psycopg.Error as error:
                 connection.rollback()
-                raise Violation("G5", f"the application's transaction dies: {error}") from error
+                raise Violation("G5", f"the application's transaction fails: {error}") from error
 
     return script
 
 
 @contextmanager
 def stops_in_writes() -> Iterator[None]:
-    """Between lock and look (whichever comes first), before what the look allows is written, and before the commit."""
+    """Makes a worker's write stop between lock and look (in either order), before the write, and before the commit."""
     reach, lock, look = slice_module.reach, Holding.lock, rows.look
 
     def stopping(step: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Every order of the protocol's steps in several sessions: coverage and witness after each, exact at the end."""
+"""Every order of the protocol's steps in several sessions, with coverage and witness checked after each step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from proof.arena import Arena
 from proof.interleavings import PLAYS, Play, Stage, Step, independent
 
 SAMPLE = 16
-"""Orders of each play that `make test` takes, evenly spread over all of them."""
+"""The number of orders of each play that `make test` runs, evenly spread over all orders."""
 
 
 @pytest.fixture
@@ -36,10 +36,10 @@ def test_every_order(stage: Stage, play: Play) -> None:
 
 
 def test_orders_are_all_of_those_that_differ() -> None:
-    """By comparison with what enumerating every merge and putting equal neighbours in sequence gives."""
+    """Compares their number with that of all merges after a normalization that makes equivalent orders equal."""
     plays = {play.name: play for play in PLAYS}
     for play in (plays["keys that move"], plays["two workers"]):
-        assert len(play.orders()) == len({_least(play, merged) for merged in _merges(play.steps, play.first)})
+        assert len(play.orders()) == len({_normalized(play, merged) for merged in _merges(play.steps, play.first)})
 
 
 def _take(stage: Stage, play: Play, orders: Sequence[tuple[Step, ...]]) -> int:
@@ -58,21 +58,21 @@ def _merges(
 ) -> Iterator[tuple[Step, ...]]:
     if not any(steps):
         names = [str(step) for step in done]
-        if all(names.index(one) < names.index(other) for one, other in first):
+        if all(names.index(earlier) < names.index(later) for earlier, later in first):
             yield done
     for place, own in enumerate(steps):
         if own:
             yield from _merges([*steps[:place], own[1:], *steps[place + 1 :]], first, (*done, own[0]))
 
 
-def _least(play: Play, order: tuple[Step, ...]) -> tuple[Step, ...]:
-    """Of all equal orders the first by the actors' sequence: again and again the least step that can come next."""
+def _normalized(play: Play, order: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The first of all equivalent orders by the sequence of the actors: repeatedly takes the least step that can come next."""
     rank = {own[0].actor: place for place, own in enumerate(play.steps)}
-    left, least = list(order), []
+    left, normalized = list(order), []
     while left:
         able = [
             step for place, step in enumerate(left) if all(independent(before, step) for before in left[:place])
         ]
-        least.append(min(able, key=lambda step: rank[step.actor]))
-        left.remove(least[-1])
-    return tuple(least)
+        normalized.append(min(able, key=lambda step: rank[step.actor]))
+        left.remove(normalized[-1])
+    return tuple(normalized)

@@ -1,4 +1,4 @@
-"""Any order of what application, workers, drain, backfill and clock can do, found by Hypothesis."""
+"""Runs application, workers, drain, backfill and clock in random orders chosen by Hypothesis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every test here carries out an attack, as an actor with only that actor's rights: see docs/security.md."""
+"""Each test here carries out an attack with only the attacker's rights: see docs/security.md."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def attack(synced: Synced, role: Callable[..., str]) -> Attack:
 
 @pytest.fixture
 def owner(synced: Synced, role: Role) -> str:
-    """Owns the schema `shop` and its tables."""
+    """A role that owns the schema `shop` and its tables."""
     name = role("shopkeeper", "CREATE SCHEMA shop AUTHORIZATION {role}")
     with synced.database.connect_as(name) as connection:
         for statement in LOOT:
@@ -58,7 +58,7 @@ def partitioned(synced: Synced, owner: str) -> Connection:
 
 @pytest.fixture
 def robbed(synced: Synced, owner: str) -> Callable[[], set[str]]:
-    """The roles, besides the attacker, that have executed the attacker's code."""
+    """Returns the roles, other than the attacker, that have executed the attacker's code."""
 
     def roles() -> set[str]:
         return {who for (who,) in synced.database.execute("SELECT who FROM shop.loot")} - {owner}
@@ -68,7 +68,7 @@ def robbed(synced: Synced, owner: str) -> Callable[[], set[str]]:
 
 @pytest.fixture
 def member(synced: Synced, owner: str, role: Role) -> str:
-    """Applies and syncs, and is no superuser."""
+    """A role that applies and syncs, and isn't a superuser."""
     grants = ("GRANT USAGE, CREATE ON SCHEMA shop TO {role}", "GRANT SELECT, TRIGGER ON ALL TABLES IN SCHEMA shop TO {role}")  # fmt: skip
     with synced.database.connect_as(owner) as connection:
         connection.execute("CREATE TABLE shop.docs (id bigint PRIMARY KEY, body text)")

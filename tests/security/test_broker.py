@@ -1,4 +1,4 @@
-"""Somebody who may write to the broker costs latency, and nothing else: each attack has a connection to Valkey only."""
+"""A client that can write to the broker can only cause latency. Each attack has nothing but a connection to Valkey."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from support.processes import Process
 from support.waiting import within
 
 FAR = 2_713_910_400
-"""Seconds: in the year 2056."""
+"""A Unix time in the year 2056."""
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def attacker(redis_url: str) -> Iterator[redis.Redis]:
 
 
 def message(args: Any = ("docs", "live", 0, 1), task: Any = EMBED_BATCH, **changes: Any) -> bytes:
-    """As Celery writes one, with changes; without what is `...`."""
+    """A message as Celery writes it, with changes; a value of `...` removes the field."""
     without = [name for name in list(changes) if changes[name] is ... and changes.pop(name)]
     embed = changes.pop("embed", {"callbacks": None, "errbacks": None, "chain": None, "chord": None})
     body = changes.pop("body", json.dumps([args, changes.pop("kwargs", {}), embed]).encode())
@@ -121,7 +121,7 @@ GARBAGE: dict[str, bytes] = {
 
 
 def works(cluster: Cluster, worker: Process, start: int) -> None:
-    """It still embeds what changes."""
+    """Asserts that the worker still embeds changes."""
     cluster.insert(5, start=start)
     cluster.settles()
     assert worker.exit_code is None
@@ -147,7 +147,7 @@ def test_no_message_ends_or_wedges_a_worker(cluster: Cluster, attacker: redis.Re
 def test_a_message_does_not_make_a_worker_send_others(cluster: Cluster, attacker: redis.Redis, what: str) -> None:
     worker = cluster.worker("threads", concurrency=1, PGVECTOR_SYNC_LOG_LEVEL="DEBUG")
     attacker.config_set("slowlog-max-len", 100_000)
-    attacker.config_set("slowlog-log-slower-than", 0)  # every command is noted
+    attacker.config_set("slowlog-log-slower-than", 0)  # logs every command
     attacker.slowlog_reset()
     try:
         attacker.lpush("live", GARBAGE[what])
@@ -188,7 +188,7 @@ def test_remote_control_reaches_no_worker(cluster: Cluster, command: str, order:
 
 
 def namespace(attacker: redis.Redis) -> str:
-    """The attacker finds it out by looking."""
+    """The namespace of our keys, which the attacker finds by listing keys."""
     (found,) = {key.decode().rpartition(":slots")[0] for key in attacker.keys("*:slots")}
     return found
 
@@ -252,7 +252,7 @@ LEFT_BEHIND = [
     ],
     ids=lambda one: one.__name__,
 )
-def test_nothing_that_was_left_in_redis_silences_a_pipeline(
+def test_data_left_in_redis_doesnt_stop_a_pipeline(
     cluster: Cluster, attacker: redis.Redis, forge: Callable[[redis.Redis, str], None]
 ) -> None:
     worker = cluster.worker("threads", concurrency=1)
@@ -326,7 +326,7 @@ def test_a_forged_budget_counts_as_none(budget: Budget, attacker: redis.Redis, f
 
 def test_a_forged_budget_does_not_let_more_through_than_one_burst(budget: Budget, attacker: redis.Redis) -> None:
     FORGED["levels without end"](attacker)
-    for _ in range(3):  # 60 a minute are 3 at once
+    for _ in range(3):  # 60 per minute allow 3 at once
         budget.take("m", 1, lane=Lane.LIVE, deadline=within(0.1))
     with pytest.raises(RateLimited):
         budget.take("m", 1, lane=Lane.LIVE, deadline=within(0.1))
@@ -342,11 +342,11 @@ def test_a_forged_debt_holds_up_for_minutes_and_is_paid_off(
         budget.take("m", 100, lane=Lane.LIVE, deadline=within(10))
     assert limited.value.retry_after is not None
     assert limited.value.retry_after < LONGEST_DEBT + timedelta(minutes=1), "what is written to Postgres from it"
-    attacker.hset(KEY, "at", now - LONGEST_DEBT.total_seconds() - 60)  # as if so much time had passed
+    attacker.hset(KEY, "at", now - LONGEST_DEBT.total_seconds() - 60)  # as if that time had passed
     budget.take("m", 100, lane=Lane.LIVE, deadline=within(10))
 
 
-def test_a_pause_in_redis_is_a_minute_at_most(budget: Budget, attacker: redis.Redis) -> None:
+def test_a_pause_in_redis_lasts_at_most_a_minute(budget: Budget, attacker: redis.Redis) -> None:
     budget.block("m", timedelta(days=1))
     buckets = RedisBuckets(attacker_url(attacker), prefix="test")
     wait = buckets.draw(Verb.TAKE, "p:m", [_gauge("requests", 60)])

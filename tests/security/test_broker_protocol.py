@@ -1,4 +1,4 @@
-"""A server in the broker's place that answers what no Redis answers: a worker lives, and goes on when it is over."""
+"""A server that replaces the broker and sends invalid answers: workers survive, and continue when the broker is back."""
 
 from __future__ import annotations
 

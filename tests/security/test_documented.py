@@ -1,4 +1,4 @@
-"""docs/security.md names a test for each line, and these tests exist."""
+"""The tests that docs/security.md names exist."""
 
 from __future__ import annotations
 

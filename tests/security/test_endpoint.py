@@ -1,4 +1,4 @@
-"""A hostile endpoint: what its answer may cost is bounded, in memory and in time, whatever it sends."""
+"""A hostile endpoint: the memory and time that its answers can cost are bounded, whatever it sends."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from support.victim import DIMENSIONS, KEY, TEXTS, Cost, call
 from support.waiting import within
 
 MOST = 150
-"""Megabytes. The largest honest answer to what is asked here, as numbers in JSON, takes about 60."""
+"""Megabytes. The largest correct answer to a request here, with numbers in JSON, takes about 60."""
 
 
 def attacked(attack: hostile.Attack, *, reads: bool = True, **how: object) -> Cost:
@@ -58,7 +58,7 @@ def test_the_body_of_an_error_does_not_fill_the_memory() -> None:
 
 
 @pytest.mark.parametrize("charset", ["bz2_codec", "zlib_codec"])
-def test_the_charset_of_an_error_is_no_decompressor(charset: str) -> None:
+def test_the_charset_of_an_error_cant_select_a_decompressor(charset: str) -> None:
     bomb = hostile.bz2_bomb(8) if charset == "bz2_codec" else zlib.compress(b" " * (60 << 20))
     cost = attacked(whole(bomb, 400, Content_type=f"text/html; charset={charset}"), timeout=20)
     assert (cost.error, cost.growth < MOST) == ("InputRejected None", True), cost
@@ -76,7 +76,7 @@ def test_a_short_json_does_not_become_a_large_object(item: str) -> None:
 
 
 def test_a_list_of_words_in_place_of_a_vector_does_not_fill_the_memory() -> None:
-    words = ["x" * 20_000, *[""] * 5_000]  # numpy makes room for the longest in each
+    words = ["x" * 20_000, *[""] * 5_000]  # numpy allocates the longest length for each
     items = [{"index": i, "embedding": words if i == 0 else "AAAA"} for i in range(len(TEXTS))]
     cost = attacked(whole(json.dumps({"data": items}).encode()), timeout=20)
     assert (cost.error, cost.growth < MOST) == ("BrokenContract malformed", True), cost
@@ -93,8 +93,8 @@ def test_an_endpoint_leaves_nothing_behind_for_the_next_call() -> None:
     assert "cookie" not in endpoint.requests[1].lower()
 
 
-def test_an_answer_that_nothing_was_asked_for_is_nobodys() -> None:
-    """A second answer behind the first: another request's, through a gateway that several clients share."""
+def test_an_answer_without_a_request_is_not_used_for_another_request() -> None:
+    """A second answer follows the first, as from a gateway that mixes up the requests of several clients."""
 
     def answer_twice(connection: socket.socket) -> None:
         ours, other = (answer(1, DIMENSIONS, sign=sign) for sign in (1, -1))
@@ -139,7 +139,7 @@ def test_whatever_is_answered_is_one_of_our_errors(what: str) -> None:
         connection.sendall(FRAMES[what])
         connection.shutdown(socket.SHUT_WR)
 
-    cost = attacked(attack, timeout=1)  # any other error would end the process, and the call with it
+    cost = attacked(attack, timeout=1)  # any other error would end the process, and fail the call
     assert cost.error.split()[0] in {
         "BrokenContract",
         "Unavailable",
@@ -198,7 +198,7 @@ def test_a_request_that_is_read_slowly_ends_at_the_deadline_of_the_call() -> Non
 
 
 class _Plain(httpcore2.NetworkStream):
-    """A stream that gives away its socket."""
+    """A stream that exposes its socket."""
 
     def __init__(self, plain: socket.socket) -> None:
         self._plain = plain
@@ -215,7 +215,7 @@ def test_a_name_that_is_not_resolved_ends_at_the_deadline_of_the_call(monkeypatc
     assert cost.seconds < 2.0
 
 
-# -- what it costs the pipelines ------------------------------------------------------------------------------
+# -- the pipelines --------------------------------------------------------------------------------------------
 
 
 def test_a_hostile_endpoint_costs_its_own_pipeline_one_batch_and_the_other_pipelines_nothing(
@@ -248,7 +248,7 @@ def test_a_hostile_endpoint_costs_its_own_pipeline_one_batch_and_the_other_pipel
     assert synced.dead() == []
 
 
-# -- what is said ---------------------------------------------------------------------------------------------
+# -- what is shown --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_a_hostile_endpoint_costs_its_own_pipeline_one_batch_and_the_other_pipel
         "550e8400-e29b-41d4-a716-446655440000",
     ],
 )
-def test_a_key_in_place_of_a_code_is_shown_to_nobody(code: str) -> None:
+def test_a_key_in_place_of_an_error_code_is_never_shown(code: str) -> None:
     error = {"error": {"code": code, "type": code, "message": f"{code} isn't a valid key"}}
     cost = attacked(whole(json.dumps(error).encode(), 401))
     assert cost.error == "CallRejected None"
@@ -276,7 +276,7 @@ def test_an_endpoint_does_not_decide_what_a_call_has_cost(claimed: object) -> No
     assert 0 < cost.tokens < 10_000
 
 
-# -- what is still understood ---------------------------------------------------------------------------------
+# -- correct answers that are still accepted ------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress], ids=["gzip", "deflate"])

@@ -1,4 +1,4 @@
-"""What a worker, a monitor and an application may do in our schema, with the grants of `sql/roles.sql`."""
+"""The privileges of a worker, a monitor and an application in our schema, with the grants of `sql/roles.sql`."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def docs(synced: Synced) -> Synced:
 
 @contextmanager
 def logged_in(docs: Synced, role: str) -> Iterator[psycopg.Connection[Any]]:
-    """A session of the role itself, as `session_user` shows."""
+    """A session of the role itself, so that `session_user` is the role."""
     with psycopg.connect(own_url(docs, role), autocommit=True) as connection:
         yield connection
 
@@ -60,7 +60,7 @@ def working_as(docs: Synced, role: str) -> Iterator[Runtime]:
         yield runtime
 
 
-def test_the_file_gives_a_worker_all_that_it_needs_and_nobody_more(docs: Synced):
+def test_the_file_grants_a_worker_all_it_needs_and_no_role_more(docs: Synced):
     with docs.runtime.database.transaction() as connection:
         assert grants.lacking(connection) == []
         assert grants.excess(connection) == []
@@ -155,7 +155,7 @@ def test_a_table_of_a_later_migration_is_granted_by_the_migration(docs: Synced, 
 
 
 def test_the_owner_runs_nothing_that_a_lesser_role_may_have_written(docs: Synced):
-    """The grants that were documented once: all rights on all tables."""
+    """With the grants of a deployment without `sql/roles.sql`: all rights on all tables."""
     docs.run(f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pgvector_sync TO {WORKER}")
     with docs.database.connect_as(WORKER) as worker:
         worker.execute("UPDATE pgvector_sync.pipeline SET text_sql = 'current_setting(''data_directory'')'")
@@ -205,7 +205,7 @@ def test_a_condition_that_the_owner_typed_is_run_by_a_worker(docs: Synced):
     assert find_run(docs.runtime, asked).state == "finished"
 
 
-def test_a_superuser_is_warned_of(docs: Synced):
+def test_doctor_warns_of_a_superuser(docs: Synced):
     assert the("role", look(docs.database.url)).level == "warning"
     docs.run("ALTER FUNCTION pgvector_sync.capture_1 OWNER TO postgres")
     assert "superuser" in the("excess_grants", look(docs.database.url_as(OWNER))).seen
@@ -220,7 +220,7 @@ def test_a_workers_role_cant_stop_a_pipeline_by_trying_to_remove_it(docs: Synced
     docs.exact()
 
 
-def test_doctor_advises_no_monitor_to_get_a_workers_rights(docs: Synced) -> None:
+def test_doctor_doesnt_advise_a_monitor_to_get_a_workers_rights(docs: Synced) -> None:
     found = look(docs.database.url_as(MONITOR))
     assert [check for check in errors(found) if "GRANT" in (check.advice or "")] == []
     assert "like a monitor" in the("grants", found).seen

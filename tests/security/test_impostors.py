@@ -1,4 +1,4 @@
-"""Another user of the machine takes the port of an embedded server, and hears no password that is worth anything."""
+"""Another user of the machine takes the port of an embedded server, and gets no password that is still valid."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pgvector_sync.settings import load_settings
 from support.embedded_folder import postgres_of, start, state_of, valkey_of
 
 GIVE_ME_YOUR_PASSWORD = b"R\0\0\0\x08\0\0\0\x03"
-"""Postgres' request for a password as it is."""
+"""Postgres' request for a cleartext password."""
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Impostor:
-    """Listens in a server's place, says what makes clients talk, and keeps what they say."""
+    """Listens in a server's place, sends what makes clients authenticate, and keeps what they send."""
 
     def __init__(self, port: int, answer: bytes) -> None:
         self.heard = b""
@@ -77,8 +77,8 @@ def impostors(answer: bytes) -> Iterator[Callable[[int], Impostor]]:
 
 
 @pytest.mark.parametrize("kind", ["postgres", "valkey"])
-def test_a_port_that_is_taken_during_the_start_tells_no_password(folder: Path, kind: str) -> None:
-    """Between the choice of a port and the start of the server."""
+def test_a_user_who_takes_a_port_during_the_start_gets_no_password(folder: Path, kind: str) -> None:
+    """The attacker takes the port between its choice and the start of the server."""
     start(folder)
     server: Server = postgres_of(folder) if kind == "postgres" else valkey_of(folder)
     embedded.stop(folder)
@@ -98,7 +98,7 @@ def test_a_port_that_is_taken_during_the_start_tells_no_password(folder: Path, k
             server.stop(at_once=True)
 
 
-def test_who_takes_the_port_of_a_postgres_that_has_died_gets_no_password(folder: Path) -> None:
+def test_a_user_who_takes_the_port_of_a_dead_postgres_gets_no_password(folder: Path) -> None:
     start(folder)
     before = dict(os.environ)
     try:
@@ -116,7 +116,7 @@ def test_who_takes_the_port_of_a_postgres_that_has_died_gets_no_password(folder:
         os.environ.update(before)
 
 
-def test_who_takes_the_port_of_a_valkey_that_has_died_gets_no_password_of_the_next(folder: Path) -> None:
+def test_a_user_who_takes_the_port_of_a_dead_valkey_doesnt_get_the_next_password(folder: Path) -> None:
     found = start(folder)
     server = valkey_of(folder)
     server.stop(at_once=True)

@@ -1,4 +1,4 @@
-"""A key of another shape, type or length is parked: it stops no program, and holds up no other source."""
+"""A key of another shape, type or length is parked, stops no program, and doesn't hold up other sources."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONG = "".join(random.Random(7).choices(string.ascii_letters + string.digits, k=
 
 
 def append(docs: Steps, role: str, *keys: str, source: int = 1) -> None:
-    """Events, by a role that may append them and nothing more."""
+    """Appends events, as a role that may append them and nothing more."""
     with docs.synced.database.connect_as(role) as writer:
         for key in keys:
             writer.execute(
@@ -53,7 +53,7 @@ QUICK = {"[[1, 2]]", "[null]", "5", MALFORMED[-1], '["x"]'}
     [key if key in QUICK else pytest.param(key, marks=pytest.mark.slow) for key in (*MALFORMED, *UNUSABLE)],
     ids=lambda key: key[:20],
 )
-def test_who_may_append_events_cant_stop_sync_with_a_key_of_another_shape(
+def test_a_role_that_may_append_events_cant_stop_sync_with_a_key_of_another_shape(
     docs: Steps, role: Callable[..., str], typed: Typed, key: str
 ) -> None:
     append(docs, role("writer", *APPENDS), key)
@@ -86,7 +86,7 @@ def test_who_may_append_events_cant_stop_sync_with_a_key_of_another_shape(
 def test_the_owner_of_a_source_cant_stop_sync_through_a_trigger_function_of_his(
     docs: Steps, role: Callable[..., str]
 ) -> None:
-    """On a table of his own, whose column has the name of the key and another type."""
+    """The owner puts the function on another table, whose column has the name of the key and another type."""
     database = docs.synced.database
     owner = role(
         "owner",
@@ -181,7 +181,7 @@ def test_enqueue_refuses_a_key_that_no_row_can_have_and_says_why(
 
 
 def test_enqueue_takes_a_long_key_that_fits_as_it_is_stored(docs: Steps, role: Callable[..., str]) -> None:
-    """As its own table does."""
+    """The limit applies to the stored, compressed size, as in the key's own table."""
     docs.synced.run("CREATE TABLE names (name text PRIMARY KEY, body text)")
     docs.synced.run("INSERT INTO names VALUES (repeat('a', 6400), 'long')")
     docs.synced.declare("names", source="names")
@@ -194,7 +194,7 @@ def test_enqueue_takes_a_long_key_that_fits_as_it_is_stored(docs: Steps, role: C
     assert docs.synced.vectors("names").keys() == {("a" * 6400,)}
 
 
-def test_an_event_from_the_end_of_time_stops_no_program(
+def test_an_event_with_an_infinite_time_stops_no_program(
     docs: Steps, role: Callable[..., str], typed: Typed
 ) -> None:
     with docs.synced.database.connect_as(role("writer", *APPENDS)) as writer:

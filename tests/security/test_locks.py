@@ -1,4 +1,4 @@
-"""A role that can merely connect, or merely read our tables, can't stop a drain, a claim or a migration."""
+"""A role that can only connect, or only read our tables, can't stop a drain, a claim or a migration."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ADVISORY = (
     "SELECT pg_advisory_lock(x'70677663'::int, number) FROM generate_series(0, 9) AS number",
     "SELECT pg_advisory_lock(number) FROM generate_series(0, 9) AS number",
 )
-"""What once stopped migrations, drains and the claims of each pipeline."""
+"""Advisory locks on many keys, which would stop migrations, drains and claims if these took advisory locks."""
 WEAK = ("FOR KEY SHARE", "FOR SHARE", "FOR NO KEY UPDATE", "FOR UPDATE")
 MODES = (
     "ROW SHARE",
@@ -46,14 +46,14 @@ MODES = (
 
 @contextmanager
 def attacker(database: Database, role: str) -> Iterator[psycopg.Connection[Any]]:
-    """A transaction of this role that stays open."""
+    """A transaction of the attacker's role, which stays open."""
     with psycopg.connect(database.url_as(role)) as connection:
         yield connection
         connection.rollback()
 
 
 def embeds(docs: Steps) -> bool:
-    """A change comes all the way: drained, claimed, embedded."""
+    """Whether a change is drained, claimed and embedded."""
     docs.insert(_1="text")
     began = time.monotonic()
     docs.synced.sync()
@@ -101,7 +101,7 @@ def test_a_role_that_may_only_read_can_take_none_of_our_locks(
 def test_a_role_that_may_only_read_holds_up_neither_drains_nor_claims_nor_migrations_as_it_reads(
     docs: Steps, role: Callable[..., str], tmp_path: Path
 ) -> None:
-    """The strongest that it has: a transaction that has read every table of ours, and stays open."""
+    """The strongest attack of such a role: a transaction that has read all our tables and stays open."""
     folder = copied_migrations(tmp_path)
     with attacker(docs.synced.database, role("reader", *READER)) as reader:
         reader.execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
@@ -117,7 +117,7 @@ def test_a_role_that_may_only_read_holds_up_neither_drains_nor_claims_nor_migrat
 
 
 def copied_migrations(folder: Path) -> Path:
-    """The migrations of this program, and one more."""
+    """A folder with our migrations and one more."""
     for path in (sql_folder() / "migrations").glob("*.sql"):
         (folder / path.name).write_text(path.read_text())
     (folder / f"{len(migrations()) + 1:04d}_more.sql").write_text("CREATE TABLE pgvector_sync.more (id int);")
@@ -175,14 +175,14 @@ def test_a_machine_without_work_takes_no_lock_and_so_uses_up_no_transaction_id(d
     assert docs.synced.database.execute(taken) != before
 
 
-def test_locks_whose_rows_were_lost_are_made_again(docs: Steps) -> None:
-    """As by a restore without data."""
+def test_lost_rows_of_locks_are_inserted_again(docs: Steps) -> None:
+    """As after a restore without data."""
     docs.synced.run("TRUNCATE pgvector_sync.lock")
     assert embeds(docs)
     assert docs.synced.database.value("SELECT count(*) FROM pgvector_sync.lock") == 2
 
 
-def test_a_pipeline_that_is_removed_takes_its_lock_along(docs: Steps) -> None:
+def test_removing_a_pipeline_removes_its_lock(docs: Steps) -> None:
     assert embeds(docs)
     docs.synced.remove()
     assert docs.synced.database.execute("SELECT id FROM pgvector_sync.lock") == [(0,)]

@@ -1,4 +1,4 @@
-"""Statements that we advise: with whatever names others have chosen, they do what they say and nothing else."""
+"""Statements that we advise do only what they say, whatever names other roles have chosen."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ HOSTILE = [
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_name_with_sql_in_it_is_a_name_in_what_is_done(attack: Attack, name: str) -> None:
-    """A table, a column, a schema and a constraint of such a name: everything works on them."""
+def test_sql_in_a_name_is_quoted_in_executed_statements(attack: Attack, name: str) -> None:
+    """Everything works with a table, a column, a schema and a constraint of such a name."""
     synced = attack.synced
     quoted = '"' + name.replace('"', '""') + '"'
     synced.run(
@@ -46,7 +46,7 @@ def test_the_name_of_a_prepared_transaction_is_one_literal(attack: Attack, name:
         assert attack.synced.database.value(f"SELECT {literal}") == name
 
 
-def test_a_function_with_sql_in_its_name_is_a_name_in_the_advice(attack: Attack) -> None:
+def test_sql_in_the_name_of_a_function_is_quoted_in_the_advice(attack: Attack) -> None:
     name = '"f""; DROP TABLE precious; --"'
     attack.synced.run("CREATE TABLE precious ()")
     attack.as_attacker(attack.function(f"public.{name}", "t text", "text", "t", "IMMUTABLE"))

@@ -1,4 +1,4 @@
-"""What Postgres evaluates by itself when a source is read: never with a worker's rights, whatever its owner adds and when."""
+"""Code that Postgres evaluates while it plans the read of a source never runs with a worker's rights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PARTITIONED = (
 
 
 def partitioned(attack: Attack, **values: object) -> None:
-    """A partitioned source, one partition of which is the attacker's."""
+    """Creates a partitioned source of which the attacker owns one partition."""
     attack.synced.run(*PARTITIONED)
     attack.synced.declare(**values)
     attack.synced.apply()
@@ -36,7 +36,7 @@ def partitioned(attack: Attack, **values: object) -> None:
 
 
 def planned(attack: Attack) -> str:
-    """A function that the planner evaluates where it finds it in an expression."""
+    """The SQL of a function that the planner evaluates if an expression calls it."""
     return attack.function("loot.planned", "n integer", "text", "n::text", "IMMUTABLE")
 
 
@@ -115,7 +115,7 @@ def test_an_index_that_is_made_while_the_worker_waits_for_its_table_is_seen(atta
 
 
 @pytest.mark.parametrize("waits_for", ["a text", "a row of the target"])
-def test_a_schema_that_is_renamed_under_a_write_gets_none_of_it(attack: Attack, waits_for: str) -> None:
+def test_a_schema_renamed_during_a_write_gets_none_of_it(attack: Attack, waits_for: str) -> None:
     """The attacker owns the schema of the target, and may create others."""
     owns_schema(attack)
     attack.synced.run(
@@ -160,7 +160,7 @@ def test_a_schema_that_is_renamed_under_a_write_gets_none_of_it(attack: Attack, 
     attack.nothing_ran()
 
 
-def test_a_role_that_may_refer_to_a_target_has_nothing_evaluated_as_the_owner_when_a_key_is_widened(
+def test_a_role_that_may_refer_to_a_target_cant_have_code_evaluated_as_the_owner_when_a_key_is_widened(
     attack: Attack,
 ) -> None:
     attack.synced.run("CREATE TABLE docs (id int PRIMARY KEY, body text)", "INSERT INTO docs VALUES (1, 'one')")
@@ -183,7 +183,7 @@ def test_a_role_that_may_refer_to_a_target_has_nothing_evaluated_as_the_owner_wh
     attack.synced.apply()
 
 
-def test_the_role_that_looks_after_a_pipeline_by_doctor_plans_nothing_of_others(attack: Attack) -> None:
+def test_doctor_doesnt_evaluate_code_of_the_sources_owner_while_planning(attack: Attack) -> None:
     documents(attack)
     attack.synced.run(f"ALTER TABLE docs OWNER TO {attack.attacker}")
     attack.as_attacker(planned(attack), "CREATE INDEX ON docs ((loot.planned(1) || body))")
@@ -204,7 +204,7 @@ def test_the_role_that_looks_after_a_pipeline_by_doctor_plans_nothing_of_others(
     ],
 )
 def test_the_check_of_a_domain_in_a_domain_or_an_array_does_not_run(attack: Attack, made: str, type_: str) -> None:
-    """Also that of a domain of the owner's, which calls a function of another."""
+    """This includes the check of a domain of the owner that calls a function of another role."""
     attack.as_attacker(planned(attack))
     attack.synced.run("CREATE SCHEMA app")
     if "AS loot.word" in made:

@@ -1,4 +1,4 @@
-"""The search_path and other settings of a database: they decide what a user's words mean, and never what ours do."""
+"""The search_path and other settings of a database decide what a user's expressions mean, but not what our SQL means."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from support.synced import DOCS
 
 @pytest.fixture
 def hostile(attack: Attack) -> Iterator[Attack]:
-    """The attacker owns the database, and has its sessions look into his schema first."""
+    """An attacker who owns the database, and has put the attacker's schema first in its search_path."""
     attack.synced.run(
         f"ALTER DATABASE {attack.synced.database.name} OWNER TO {attack.attacker}",
         f"GRANT USAGE ON SCHEMA loot TO {OWNER}",
     )
     attack.as_attacker(
         f"ALTER DATABASE {attack.synced.database.name} SET search_path = loot, pg_catalog, public",
-        # what our statements call and compare by; the originals go on behind them
+        # functions and operators that our statements use, which call the originals
         attack.function("loot.set_config", "a text, b text, c boolean", "text", "pg_catalog.set_config(a, b, c)"),
         attack.function("loot.same", "a oid, b oid", "boolean", "a OPERATOR(pg_catalog.=) b"),
         "CREATE OPERATOR loot.= (FUNCTION = loot.same, LEFTARG = oid, RIGHTARG = oid)",
@@ -39,12 +39,12 @@ def hostile(attack: Attack) -> Iterator[Attack]:
 
 
 def nothing_ran(attack: Attack) -> None:
-    """Nor as the role that applies."""
+    """Asserts that no code ran, neither as the worker nor as the role that applies."""
     who = attack.synced.database.execute("SELECT who FROM loot.ran")
     assert [role for (role,) in who if role != attack.attacker] == []
 
 
-def test_who_may_create_in_public_has_nothing_run_as_the_role_that_applies(attack: Attack) -> None:
+def test_a_role_that_may_create_in_public_cant_run_code_as_the_role_that_applies(attack: Attack) -> None:
     attack.as_attacker(
         attack.function("public.same", "a oid, b regclass", "boolean", "a OPERATOR(pg_catalog.=) b"),
         "CREATE OPERATOR public.= (FUNCTION = public.same, LEFTARG = oid, RIGHTARG = regclass)",
@@ -55,7 +55,7 @@ def test_who_may_create_in_public_has_nothing_run_as_the_role_that_applies(attac
     nothing_ran(attack)
 
 
-def test_the_owner_of_the_database_has_nothing_run_by_its_search_path(hostile: Attack) -> None:
+def test_the_owner_of_the_database_cant_run_code_through_its_search_path(hostile: Attack) -> None:
     synced = hostile.synced
     with synced.acting_as(OWNER) as owner:
         synced.run("SET search_path = public; " + DOCS, "INSERT INTO public.docs VALUES (1, 'one', 'n')")
@@ -72,7 +72,7 @@ def test_the_owner_of_the_database_has_nothing_run_by_its_search_path(hostile: A
     nothing_ran(hostile)
 
 
-def test_a_body_that_looks_names_up_is_not_tried_where_others_may_be_found(attack: Attack) -> None:
+def test_a_function_body_is_not_tried_if_its_names_could_resolve_to_objects_of_others(attack: Attack) -> None:
     attack.as_attacker(
         attack.function("public.join_them", "a text, b integer", "text", "'joined'"),
         "CREATE OPERATOR public.|| (FUNCTION = public.join_them, LEFTARG = text, RIGHTARG = integer)",
@@ -86,7 +86,7 @@ def test_a_body_that_looks_names_up_is_not_tried_where_others_may_be_found(attac
     nothing_ran(attack)
 
 
-def test_what_a_blank_text_is_no_setting_decides(attack: Attack) -> None:
+def test_no_setting_changes_which_texts_count_as_blank(attack: Attack) -> None:
     documents(attack)
     name = attack.synced.database.name
     attack.synced.run(f"ALTER DATABASE {name} SET standard_conforming_strings = off")

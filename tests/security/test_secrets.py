@@ -1,4 +1,4 @@
-"""Which secret is sent where is decided by the worker's environment. Who may only write the provider's row doesn't."""
+"""The worker's environment decides which secret is sent where. A role that may only write the provider's row doesn't."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ Point = Callable[..., None]
 
 @pytest.fixture
 def elsewhere() -> Iterator[Hostile]:
-    """A server of the attacker's, which answers as an endpoint does and keeps what it is sent."""
+    """A server of the attacker that answers like an endpoint and keeps what it receives."""
     with Hostile(whole(answer(1, DIMENSIONS))) as server:
         yield server
 
 
 @pytest.fixture
 def point(synced: Synced, role: Callable[..., str]) -> Point:
-    """Points the provider elsewhere, as a role that may do nothing but update the provider's row."""
+    """Points the provider elsewhere, as a role that may only update the provider's row."""
     synced.run(DOCS)
     synced.pipeline()
     attacker = role("attacker", *GRANTS)
@@ -66,7 +66,7 @@ def point(synced: Synced, role: Callable[..., str]) -> Point:
 
 
 def works(synced: Synced, *, allowed: str = "http://127.0.0.1=TEST_KEY", base_url: str | None = None) -> str:
-    """Some turns of a worker with such an environment; the pipeline's reason afterwards."""
+    """Runs some turns of a worker in this environment, and returns the pipeline's reason."""
     settings = Settings(_env_file=None, allowed_hosts=allowed, openai_base_url=base_url)
     embedders = Embedders(settings)
     loop = Loop(Runtime(synced.runtime.settings, synced.runtime.database, embedders))
@@ -79,7 +79,7 @@ def works(synced: Synced, *, allowed: str = "http://127.0.0.1=TEST_KEY", base_ur
 
 
 @pytest.mark.parametrize("name", VARIABLES)
-def test_who_may_update_the_provider_gets_no_secret_of_the_workers_environment(
+def test_a_role_that_may_update_the_provider_gets_no_secret_of_the_workers_environment(
     synced: Synced, point: Point, elsewhere: Hostile, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     for variable, value in VARIABLES.items():
@@ -94,7 +94,7 @@ def test_who_may_update_the_provider_gets_no_secret_of_the_workers_environment(
 @pytest.mark.parametrize(
     "spelling", ["127.0.0.1", "localhost", "0.0.0.0", "127.1", "2130706433", "[::ffff:127.0.0.1]"]
 )
-def test_who_may_update_the_provider_reaches_no_server_beside_the_worker(
+def test_a_role_that_may_update_the_provider_reaches_no_server_on_the_workers_machine(
     synced: Synced, point: Point, elsewhere: Hostile, spelling: str
 ) -> None:
     point(elsewhere.base_url.replace("127.0.0.1", spelling), None)
@@ -110,7 +110,7 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize("path", ELSEWHERE, ids=lambda path: ascii(path[:20]))
-def test_who_may_update_the_provider_has_nothing_but_embeddings_called(
+def test_a_role_that_may_update_the_provider_can_only_cause_calls_of_embeddings(
     synced: Synced, point: Point, elsewhere: Hostile, path: str
 ) -> None:
     point(elsewhere.base_url.removesuffix("/v1") + path, "TEST_KEY")
@@ -120,7 +120,7 @@ def test_who_may_update_the_provider_has_nothing_but_embeddings_called(
 
 
 @pytest.mark.parametrize("port", [0, 65_536, 99_999])
-def test_a_port_that_no_host_has_stops_the_pipeline_and_no_worker(synced: Synced, point: Point, port: int) -> None:
+def test_an_impossible_port_stops_the_pipeline_but_not_the_worker(synced: Synced, point: Point, port: int) -> None:
     point(f"http://127.0.0.1:{port}/v1", "TEST_KEY")
     assert "isn't a URL of the form https://host/path" in works(synced)
 
@@ -135,7 +135,7 @@ def test_a_key_that_is_bound_to_one_host_goes_to_no_other_that_is_allowed(
 
 
 @pytest.mark.parametrize("key", [None, "TEST_KEY"])
-def test_what_the_sdk_reads_from_the_environment_goes_to_openai_alone(
+def test_what_the_sdk_reads_from_the_environment_goes_only_to_openai(
     synced: Synced, point: Point, elsewhere: Hostile, monkeypatch: pytest.MonkeyPatch, key: str | None
 ) -> None:
     for variable, value in AMBIENT.items():

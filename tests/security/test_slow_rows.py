@@ -1,4 +1,4 @@
-"""One slow row is one slow row: it is found and parked, the others are embedded, and no statement is left running."""
+"""A slow row is found and parked, the others are embedded, and no statement is left running."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ NAPS = (
     "CREATE FUNCTION napping(t text, seconds text) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog "
     "AS 'BEGIN PERFORM pg_sleep(seconds::float8); RETURN t; END'"
 )
-"""A text that takes as many seconds as the note says."""
+"""A text expression that sleeps for the number of seconds in `note`."""
 TABLE = "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text)"
 ROWS = 40
 
 
 @pytest.fixture
 def quick_limit(synced: Synced, shared: tuple[Endpoint, Embedders]) -> Iterator[Runtime]:
-    """A worker that gives one row half a second."""
+    """A worker whose limit per row is half a second."""
     with patient(synced, synced.database.url) as runtime:
         yield runtime
 
@@ -60,7 +60,7 @@ def patient(synced: Synced, url: str, **values: object) -> Iterator[Runtime]:
 
 @pytest.fixture
 def naps(synced: Synced) -> Synced:
-    """A pipeline whose rows are all quick."""
+    """A pipeline whose rows are all fast."""
     synced.run(NAPS, TABLE, f"INSERT INTO docs SELECT i, 'text ' || i, '0' FROM generate_series(1, {ROWS}) AS i")
     synced.declare(text={"sql": "napping(body, note)"})
     synced.apply()
@@ -68,7 +68,7 @@ def naps(synced: Synced) -> Synced:
 
 
 def batches(runtime: Runtime, count: int = 12) -> None:
-    """Turns of backfill, drain and batches until nothing is left to do, at most so many."""
+    """Takes turns of backfill, drain and batches until nothing is left to do, at most `count`."""
     loop = Loop(runtime)
     for _ in range(count):
         if not loop.turn() and settled(runtime.database, None):
@@ -76,7 +76,7 @@ def batches(runtime: Runtime, count: int = 12) -> None:
 
 
 def idle(synced: Synced) -> None:
-    """No backend of ours works on anything."""
+    """Asserts that no backend of ours is running a statement."""
     query = (
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle' "
         "AND pid <> pg_backend_pid()"
@@ -105,7 +105,7 @@ def test_a_regular_expression_that_backtracks_is_parked_and_the_others_are_embed
     synced: Synced, quick_limit: Runtime
 ) -> None:
     synced.run(TABLE, f"INSERT INTO docs SELECT i, 'text ' || i, '' FROM generate_series(1, {ROWS}) AS i")
-    # a back reference makes Postgres' engine try every way to divide the text
+    # a back reference makes Postgres' engine try every way to split the text
     synced.run("UPDATE docs SET body = repeat('ab', 900) || 'c' WHERE id = 7")
     synced.declare(text={"sql": r"regexp_replace(body, '^(.+)(.+)(.+)(.+)\4\3\2\1$', '')"})
     synced.apply()
@@ -125,7 +125,7 @@ def test_a_slow_row_comes_back_when_its_content_changes(naps: Synced, quick_limi
     assert vectors(naps) == set(range(1, ROWS + 1))
 
 
-def test_several_slow_rows_are_found_and_hold_up_nobody(naps: Synced, quick_limit: Runtime) -> None:
+def test_several_slow_rows_are_found_and_hold_up_no_other_row(naps: Synced, quick_limit: Runtime) -> None:
     naps.run("UPDATE docs SET note = '60' WHERE id IN (1, 2, 30)")
     batches(quick_limit, 30)
     assert [key for [key], _ in naps.dead()] == [1, 2, 30]
@@ -133,14 +133,14 @@ def test_several_slow_rows_are_found_and_hold_up_nobody(naps: Synced, quick_limi
 
 
 @pytest.mark.slow
-def test_rows_that_only_take_their_time_are_embedded(naps: Synced, quick_limit: Runtime) -> None:
+def test_slow_rows_within_the_limit_are_embedded(naps: Synced, quick_limit: Runtime) -> None:
     naps.run("DELETE FROM docs WHERE id > 6", "UPDATE docs SET note = '0.3'")
     batches(quick_limit, 30)
     assert naps.dead() == []
     assert vectors(naps) == set(range(1, 7))
 
 
-def test_a_slow_server_is_no_rows_fault(naps: Synced, quick_limit: Runtime) -> None:
+def test_a_slow_server_is_not_blamed_on_a_row(naps: Synced, quick_limit: Runtime) -> None:
     naps.run("UPDATE docs SET note = '60'")
     batches(quick_limit, 3)
     assert naps.dead() == []

@@ -1,4 +1,4 @@
-"""The owner of a source, of its schema or of its key's type gets none of the rights of the triggers' owner."""
+"""The owner of a source, its schema or its key's type can't use the rights of the triggers' owner."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_source_has_no_index_expression_evaluated_while_the_triggers_plan(
     partitioned: Connection, robbed: Callable[[], set[str]]
 ):
     partitioned.execute("CREATE INDEX ON shop.docs_2 ((shop.fold()))")
-    partitioned.execute("DELETE FROM shop.docs_1")  # only planning a look into shop.docs comes by the index
+    partitioned.execute("DELETE FROM shop.docs_1")  # only planning a query of shop.docs would evaluate the index
     assert robbed() == set()
 
 
@@ -83,7 +83,7 @@ def test_a_source_has_no_constraint_evaluated_while_the_triggers_plan(
     partitioned: Connection, robbed: Callable[[], set[str]]
 ):
     partitioned.execute("ALTER TABLE shop.docs_2 ADD CHECK (shop.fold())")
-    partitioned.execute("SET plan_cache_mode = force_generic_plan")  # else docs_2 is pruned before
+    partitioned.execute("SET plan_cache_mode = force_generic_plan")  # otherwise docs_2 is pruned first
     partitioned.execute("DELETE FROM shop.docs_1")
     assert robbed() == set()
 

@@ -1,4 +1,4 @@
-"""A `.pgvector-sync` or a `.env` of another Unix user is not believed, and no field of ours becomes a configuration.
+"""A `.pgvector-sync` or `.env` of another Unix user is refused, and no field of ours can inject configuration.
 
 Run as root the other user is a number without a name; run as a plain user, what only root can set up is left out.
 """
@@ -35,7 +35,7 @@ PASSWORD = "a" * 24
 
 @pytest.fixture
 def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder that every user may write to, such as /tmp."""
+    """A folder that every user may write to, like /tmp."""
     project = Path(tempfile.mkdtemp(prefix="pgvector-sync-open-")).resolve()
     project.chmod(0o1777)
     monkeypatch.chdir(project)
@@ -45,7 +45,7 @@ def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @contextmanager
 def as_another() -> Iterator[None]:
-    """As another user, with no more than that user's rights."""
+    """Runs the block as another user, with only that user's rights."""
     groups, mask = os.getgroups(), os.umask(0)
     os.setgroups([])
     os.setegid(ANOTHER)
@@ -60,7 +60,7 @@ def as_another() -> Iterator[None]:
 
 
 def plant(project: Path) -> None:
-    """The other user's folder, in ours."""
+    """Puts a folder of the other user into ours."""
     with as_another():
         write(project / ".pgvector-sync", document())
         (project / ".pgvector-sync/demo").touch()
@@ -188,7 +188,7 @@ def test_links_are_not_followed(project: Path) -> None:
         embedded.find(elsewhere)
 
 
-def test_a_pipe_holds_nobody_up(project: Path) -> None:
+def test_a_named_pipe_is_refused_without_waiting_for_it(project: Path) -> None:
     folder = project / ".pgvector-sync"
     folder.mkdir(mode=0o700)
     os.mkfifo(folder / "state.json", 0o600)
@@ -234,7 +234,7 @@ def test_fields_that_we_have_not_written_are_refused(project: Path, wrong: str) 
     assert f"remove {folder}" in (refused.value.hint or "")
 
 
-def test_what_is_made_is_closed_to_others_from_the_first_moment(project: Path) -> None:
+def test_created_files_are_never_accessible_to_others(project: Path) -> None:
     project.chmod(0o755)
     folder = project / ".pgvector-sync"
     before = os.umask(0)
@@ -277,7 +277,7 @@ def test_an_env_file_that_another_user_has_put_into_an_open_folder_is_refused(pr
     assert "another user created it" in done.stdout
 
 
-def test_an_env_file_that_everybody_may_write_to_is_refused(tmp_path: Path) -> None:
+def test_an_env_file_that_every_user_may_write_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(SETTING)
     (tmp_path / ".env").chmod(0o666)
     assert "every user of this machine can write to it" in refused_env()

@@ -1,4 +1,4 @@
-"""What others have written is text on a terminal and in a log, and nothing else; no part of a password is shown."""
+"""Text from outside has no effect on a terminal or in a log, and no part of a password is shown."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ HOSTILE = (
     "[/x][bold]a[link=http://evil] \x1b[2J\x1b]52;c;YQ==\x07\x1b]8;;http://evil\x1b\\ \x9b2J \x08\x7f \u202egpj.exe \u2066"
     "\r\nerror: forged\ttab :smile: \u2028end"
 )
-"""What a row's title, a name or a message may hold."""
+"""A text that a row's title, a name or a message could contain."""
 
 
 def acts(text: str) -> list[str]:
-    """Characters that do something to a terminal, but for line breaks."""
+    """The characters that act on a terminal, except line breaks."""
     categories = ("Cc", "Cs", "Zl", "Zp")
     bidi = {*"\u061c\u200e\u200f", *map(chr, range(0x202A, 0x202F)), *map(chr, range(0x2066, 0x206A))}
     return [char for char in text if char != "\n" and (unicodedata.category(char) in categories or char in bidi)]
@@ -71,14 +71,14 @@ def test_letters_of_every_script_and_emoji_are_shown() -> None:
 
 
 PATIENT = {"PGVECTOR_SYNC_PROVIDER_TIMEOUT": "300", "PGVECTOR_SYNC_DEADLINE": "900"}
-"""An overloaded machine makes these tests slow, and a call that hangs ends in pytest's timeout, which shows all threads."""
+"""Long limits for an overloaded machine. A call that hangs runs into pytest's timeout, which shows all threads."""
 
 
 @pytest.fixture
 def command(
     synced: Synced, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., str]]:
-    """What a command prints, on a terminal (as a process of its own) or elsewhere: both streams."""
+    """Runs a command, on a terminal (as a separate process) or without one, and returns stdout and stderr."""
     monkeypatch.setenv("DATABASE_URL", synced.database.url)
     load_settings.cache_clear()
 
@@ -207,7 +207,7 @@ def test_a_table_holds_one_line_per_row() -> None:
 
 @event("hostile")
 class Hostile(Event):
-    """What no event of ours may be: text of others in every field."""
+    """An event with text from outside in every field."""
 
     pipeline: str
     reason: list[str]
@@ -216,7 +216,7 @@ class Hostile(Event):
 
 @pytest.fixture
 def logged() -> Iterator[Callable[[str], str]]:
-    """A line of the log, in a format."""
+    """Formats an event as a line of the log."""
     root = logging.getLogger()
     before = root.handlers[:], root.level
 
@@ -253,7 +253,7 @@ JOINTS = st.sampled_from(
 
 @st.composite
 def passwords(draw: st.DrawFn) -> tuple[str, list[str]]:
-    """One that holds what has a meaning in a URL, and its pieces."""
+    """A password with characters that have a meaning in a URL, and its pieces."""
     pieces = draw(st.lists(PIECES, min_size=2, max_size=4, unique=True))
     joints = [draw(JOINTS) for _ in pieces[1:]]
     return pieces[0] + "".join(joint + piece for joint, piece in zip(joints, pieces[1:], strict=True)), pieces
@@ -295,7 +295,7 @@ def test_no_part_of_a_mistyped_password_is_shown(
     if arguments[0] in ("worker", "beat"):
         with suppress(ConfigError):
             open_client(url, timeout=timedelta(seconds=1))
-            return  # it can be read, and would be waited for
+            return  # it can be parsed, so the command would wait for the database
     monkeypatch.setenv(variable, url)
     load_settings.cache_clear()
     try:

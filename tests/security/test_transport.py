@@ -1,4 +1,4 @@
-"""Connections that somebody on the way could read or answer: checked where asked for, named where not."""
+"""Connections that an attacker on the network could read or answer: verified if requested, otherwise named by `doctor`."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_with_verify_full_an_impostor_gets_neither_password_nor_text(
 
 @pytest.fixture
 def address() -> str:
-    """One of this machine that isn't loopback."""
+    """An address of this machine that isn't loopback."""
     found = [
         one.address
         for interface in psutil.net_if_addrs().values()

@@ -1,4 +1,4 @@
-"""The owner of a target's schema, or of a grant on a target, gets none of the rights of the triggers' owner."""
+"""The owner of a target's schema, or a role with a grant on a target, can't use the rights of the triggers' owner."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ REMADE = {
 
 
 def remake(attacker: Connection, kind: str) -> None:
-    """The schema's owner puts a table of the same shape in the target's place."""
+    """Replaces the target by a table of the same shape, as the schema's owner."""
     attacker.execute("SET constraint_exclusion = on")
     attacker.execute(
         f"""CREATE TABLE shop.n (id bigint NOT NULL, chunk_no int NOT NULL DEFAULT 0, chunk text,
@@ -50,7 +50,7 @@ def test_the_owner_of_a_schema_cant_put_a_target_with_code_in_the_place_of_ours(
     assert synced.events() == [[1]]
 
 
-def test_a_pipeline_whose_target_belongs_to_somebody_else_stops_and_says_so(
+def test_a_pipeline_whose_target_belongs_to_another_role_stops_and_says_so(
     synced: Synced, attacker: Connection, owner: str, robbed: Callable[[], set[str]]
 ):
     remake(attacker, "a trigger")
@@ -108,7 +108,7 @@ def test_a_superusers_delete_is_left_to_the_drain_where_the_schemas_owner_could_
     assert (1,) not in synced.vectors()
 
 
-def test_an_owner_of_the_triggers_that_is_no_superuser_deletes_at_once_in_the_same_place(
+def test_an_owner_of_the_triggers_that_isnt_a_superuser_deletes_at_once_in_the_same_place(
     synced: Synced, owner: str, member: str
 ):
     synced.declare(source="shop.docs")
@@ -174,7 +174,7 @@ def test_a_former_owner_of_a_source_may_no_longer_use_the_functions(synced: Sync
     synced.run(f"ALTER TABLE shop.docs OWNER TO {owner}")
 
 
-def test_default_privileges_let_nobody_use_the_functions(synced: Synced, owner: str):
+def test_default_privileges_let_no_other_role_use_the_functions(synced: Synced, owner: str):
     synced.run(f"ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO {owner}")
     serve(synced, owner)
     query = "SELECT bool_or(has_function_privilege(%s, oid, 'EXECUTE')) FROM pg_proc WHERE proname IN ('capture_1', 'sweep_1')"

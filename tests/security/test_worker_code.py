@@ -1,4 +1,4 @@
-"""What a worker runs: its own statements and what its owner trusts, never a function of somebody who can merely create one."""
+"""A worker runs its own statements and code that its owner trusts, but no function of a role that can merely create one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from support.synced import TEXT_LIMIT
 
 
 def test_the_trap_shows_whose_rights_the_attackers_code_has(attack: Attack) -> None:
-    """So that `nothing_ran` means something in the other tests."""
+    """Shows that `nothing_ran` can fail."""
     documents(attack)
     attack.as_attacker(
         attack.function("loot.trap", "", "int", "1"),
@@ -46,7 +46,7 @@ def test_an_operator_in_public_does_not_run_as_the_worker(attack: Attack) -> Non
     assert attack.synced.dead() == [([1], "too_large")]
 
 
-def test_a_function_of_somebody_elses_is_refused_by_apply_with_the_way_out(attack: Attack) -> None:
+def test_apply_refuses_a_function_of_another_owner_and_says_what_to_do(attack: Attack) -> None:
     attack.as_attacker(attack.function("public.shout", "t text", "text", "upper(t)", "IMMUTABLE"))
     with pytest.raises(Refused, match=r"public\.shout\(text\) belongs to role attacker") as refused:
         documents(attack, text={"sql": "public.shout(body)"})
@@ -54,7 +54,7 @@ def test_a_function_of_somebody_elses_is_refused_by_apply_with_the_way_out(attac
     assert attack.synced.database.execute("SELECT who FROM loot.ran") == []
 
 
-def test_a_function_that_is_made_anew_by_another_does_not_run_as_the_worker(attack: Attack) -> None:
+def test_a_function_that_another_role_recreates_does_not_run_as_the_worker(attack: Attack) -> None:
     owns_schema(attack)
     attack.synced.run("CREATE FUNCTION app.shout(t text) RETURNS text LANGUAGE sql IMMUTABLE RETURN upper(t)")
     documents(attack, text={"sql": "app.shout(body)"})
@@ -92,7 +92,7 @@ def test_a_column_retyped_to_a_type_with_a_cast_of_its_owners_does_not_run_as_th
     attack.stopped("of the cast (loot.mood AS name)")
 
 
-def test_an_enum_of_somebody_elses_is_read_until_it_has_a_cast(attack: Attack) -> None:
+def test_an_enum_of_another_owner_is_read_until_it_has_a_cast(attack: Attack) -> None:
     attack.as_attacker("CREATE TYPE loot.mood AS ENUM ('n', 'm')", "GRANT USAGE ON TYPE loot.mood TO PUBLIC")
     attack.synced.run(
         "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note loot.mood)",
@@ -145,7 +145,7 @@ def test_what_the_planner_evaluates_does_not_run_as_the_worker(attack: Attack, m
     attack.stopped("the function loot.planned(integer), in an index or statistics")
 
 
-def test_a_target_made_anew_with_a_trigger_gets_no_write_and_nothing_is_bought(attack: Attack) -> None:
+def test_a_recreated_target_with_a_trigger_gets_no_write_and_nothing_is_bought(attack: Attack) -> None:
     owns_schema(attack)
     attack.synced.run(
         "CREATE TABLE app.docs (id bigint PRIMARY KEY, body text)", "INSERT INTO app.docs VALUES (1, 'one')"
@@ -168,7 +168,7 @@ def test_a_target_made_anew_with_a_trigger_gets_no_write_and_nothing_is_bought(a
     attack.stopped("app.docs_embedding belongs to")
 
 
-def test_a_sweep_writes_no_target_that_was_made_anew(attack: Attack) -> None:
+def test_a_sweep_doesnt_write_to_a_recreated_target(attack: Attack) -> None:
     owns_schema(attack)
     attack.synced.run(
         "CREATE TABLE app.docs (id bigint PRIMARY KEY, body text)", "INSERT INTO app.docs VALUES (1, 'one')"

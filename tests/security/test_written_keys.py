@@ -1,4 +1,4 @@
-"""What a worker's role writes into the tables of ours that it may write to is refused or parked, and stops no program."""
+"""Malformed data that a worker's role writes into our tables is refused or parked, and stops no program."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WORKS = (
     "GRANT USAGE ON SCHEMA pgvector_sync TO {role}",
     "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA pgvector_sync TO {role}",
 )
-"""What a worker could ever be granted."""
+"""All that a worker can be granted."""
 WRITES = (
     "INSERT INTO pgvector_sync.work (pipeline_id, key, lane, waiting_since, visible_at) VALUES (1, {key}, 'live', now(), now())",
     "UPDATE pgvector_sync.work SET key = {key}",
@@ -59,7 +59,7 @@ def test_work_that_a_worker_role_has_written_is_parked_in_bulk_and_all_others_ar
 
 
 @pytest.mark.parametrize("key", UNUSABLE)
-def test_a_watermark_of_another_type_begins_the_backfill_anew(
+def test_a_watermark_of_another_type_restarts_the_backfill(
     docs: Steps, role: Callable[..., str], key: str
 ) -> None:
     docs.insert(**{f"_{n}": f"text {n}" for n in range(1, 20)})
@@ -73,7 +73,7 @@ def test_a_watermark_of_another_type_begins_the_backfill_anew(
     assert len(docs.synced.vectors()) == 19
 
 
-def test_runs_that_a_worker_role_has_spoilt_stop_no_program(
+def test_malformed_runs_written_by_a_worker_role_stop_no_program(
     docs: Steps, role: Callable[..., str], typed: Typed
 ) -> None:
     docs.insert(_1="one")
@@ -111,7 +111,7 @@ def test_runs_that_a_worker_role_has_spoilt_stop_no_program(
 
 
 @pytest.mark.parametrize("column", ["parked_at", "visible_at", "waiting_since"])
-def test_a_date_without_end_in_work_stops_no_program(
+def test_an_infinite_date_in_work_stops_no_program(
     docs: Steps, role: Callable[..., str], typed: Typed, column: str
 ) -> None:
     docs.synced.endpoint.fail(status=400, code="content_filter", marker="poison")

@@ -1,4 +1,4 @@
-"""Who asks for runs in the soak: re-embeds of some rows, and reconciliations, which must find nothing."""
+"""Requests runs during the soak: re-embeds of some rows, and reconciliations, which must find nothing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.servers import Database
 
 
 class Asks(threading.Thread):
-    """Asks for a run every few seconds; one of each kind is carried out at a time."""
+    """Requests a run every few seconds; at most one of each kind runs at a time."""
 
     def __init__(self, ours: OurDatabase, seed: int) -> None:
         super().__init__(name="asks", daemon=True)
@@ -48,6 +48,6 @@ class Asks(threading.Thread):
 
 
 def drift_found(database: Database) -> int:
-    """Rows that reconciliations took for drifted, though the triggers saw every change."""
+    """The number of rows that reconciliations reported as drifted."""
     kinds = "missing + stale + orphaned + wrong_model + broken + incomplete"
     return int(database.value(f"SELECT coalesce(sum({kinds}), 0) FROM pgvector_sync.drift"))

@@ -1,4 +1,4 @@
-"""What goes wrong in the soak: processes, servers and the provider, at random."""
+"""Random faults of processes, servers and the provider during the soak."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from support.servers import Database, Postgres, Valkey
 
 
 class Faults(threading.Thread):
-    """Breaks something every few seconds, and mends it."""
+    """Causes a fault every few seconds, and repairs it."""
 
     def __init__(
         self, postgres: Postgres, valkey: Valkey, database: Database, processes: Processes, control: str, seed: int

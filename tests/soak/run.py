@@ -1,6 +1,7 @@
-"""`make soak MINUTES=5`: writers, workers and faults on one database, with the guarantees asked all the time.
+"""Runs writers, workers and faults on one database, and checks the guarantees continuously: `make soak MINUTES=5`.
 
-Exit 1 if one was violated. The seed is printed; the same seed gives the same faults, not the same interleaving.
+Exits with 1 if a guarantee was violated. The same seed, which is printed, gives the same faults but not the same
+interleaving.
 """
 
 from __future__ import annotations
@@ -51,10 +52,11 @@ SHORT = {
     "PGVECTOR_SYNC_BACKOFF_LONGEST": "2",
     "PGVECTOR_SYNC_ATTEMPTS": "20",
 }
-"""Everything waits less than in production, so that more happens in a minute. Random kills hit innocent rows
-again and again, so more attempts than the default keep them from looking like crashing rows."""
+"""Shorter waits than in production, so that more happens per minute. More attempts than the default, because random kills
+hit the same rows repeatedly, which would otherwise look like rows that crash workers."""
 MOST_PER_TEXT = int(SHORT["PGVECTOR_SYNC_ATTEMPTS"]) * 2
-"""Attempts per content of a row; the same text may come back to a row, and be embedded again by force."""
+"""The limit for sending one text. It is twice the attempts, since a row may get an earlier text again, and `--force`
+re-embeds it."""
 PIPELINE = """
 [providers.test]
 base_url = "{base_url}"
@@ -71,8 +73,8 @@ batch_size = 64
 
 
 def wrong_vectors(database: Database) -> Counter[str]:
-    """Every row against its vector: the vector must be that of the current text."""
-    found: Counter[str] = Counter()
+    """Compares every row with its vector, which must be that of the current text."""
+    counts: Counter[str] = Counter()
     with database.connect() as connection:
         register_vector(connection)
         rows = connection.execute(
@@ -81,16 +83,16 @@ def wrong_vectors(database: Database) -> Counter[str]:
     for source_id, body, stored_id, embedding in rows:
         blank = body is None or not body.strip()
         if source_id is None:
-            found["orphaned"] += 1
+            counts["orphaned"] += 1
         elif stored_id is None:
-            found["missing"] += not blank
+            counts["missing"] += not blank
         elif blank:
-            found["not wanted"] += 1
+            counts["not wanted"] += 1
         else:
             assert isinstance(embedding, Vector)
             same = np.allclose(embedding.to_numpy(), vector_of(body, DIMENSIONS), atol=1e-6)
-            found["fresh" if same else "stale"] += 1
-    return found
+            counts["fresh" if same else "stale"] += 1
+    return counts
 
 
 def main() -> int:
@@ -107,7 +109,7 @@ def main() -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         set_up_roles(database)
         database.execute(GRANTS_OF_SOURCES)
-        # as the owner: workers repair triggers that were dropped, which the role of a worker may not
+        # as the owner, since workers repair dropped triggers here, which a worker's role may not
         environment = {"DATABASE_URL": database.url_as(OWNER), "REDIS_URL": valkey.url, **ENVIRONMENT, **SHORT}
         processes = Processes(folder, environment)
         stack.callback(lambda: [process.kill() for process in processes.started])
@@ -153,7 +155,7 @@ def soak(arguments, postgres, valkey, database, processes, folder) -> int:
         written = sum(sum(writer.counts.values()) for writer in writers)
         print(f"  {time.monotonic() - began:5.0f} s: {written:,} writes, {watch.checks:,} checks", flush=True)
     schema.stopping.set()
-    schema.join(150)  # what it has broken is repaired by workers, amid faults
+    schema.join(150)  # workers repair its last change while faults continue
     for thread in (faults, asks, *writers):
         thread.stopping.set()
     for thread in (faults, asks, *writers):
@@ -199,7 +201,7 @@ def report(
         "orphaned at the end": vectors["orphaned"],
         "not wanted at the end": vectors["not wanted"],
         "G11: not settled": int(not ended),
-        "taken for drift": max(0, drift_found(database) - schema.drift_meant),
+        "reported as drift without cause": max(0, drift_found(database) - schema.drift_meant),
         "G14: a text paid for too often": max(0, paid["most_per_text"] - MOST_PER_TEXT),
         "G15: a change of the schema": len(schema.failures),
         "deadlocks in the server's log": deadlocks,
@@ -209,8 +211,8 @@ def report(
     print("faults           ", dict(faults.counts))
     runs = database.execute("SELECT kind, state, count(*) FROM pgvector_sync.run GROUP BY 1, 2 ORDER BY 1, 2")
     print("schema changes   ", dict(schema.counts), *schema.failures)
-    print("asked for        ", dict(asks.counts))
-    print("paid for         ", f"{paid['inputs']:,} inputs, the same text {paid['most_per_text']} times at most")
+    print("requests         ", dict(asks.counts))
+    print("paid for         ", f"{paid['inputs']:,} inputs, each text at most {paid['most_per_text']} times")
     print("runs             ", ", ".join(f"{count} {kind} {state}" for kind, state, count in runs))
     print("checks of G1     ", watch.checks)
     print("fresh at the end ", vectors["fresh"], f"(settled {settle_seconds:.1f} s after the last write)")

@@ -1,4 +1,4 @@
-"""What people do to the schema in the soak: columns swapped, triggers lost, a target that refuses, dumps restored."""
+"""Schema changes during the soak: swapped columns, dropped triggers, a target that rejects writes, restored dumps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from support.servers import Database, Postgres, new_database
 from support.waiting import eventually
 
 REPAIRED_WITHIN = 60.0
-"""Seconds: a look of the watch, a deep reconciliation, and kills all the while."""
+"""Seconds for a look of the watch and a deep reconciliation while processes are killed."""
 REPAIRED = """
     SELECT (SELECT count(*) FROM pg_trigger t WHERE t.tgrelid = 'docs'::regclass
             AND (t.tgname IN ('pgvector_sync_insert', 'pgvector_sync_delete', 'pgvector_sync_truncate')
@@ -31,7 +31,7 @@ REPAIRED = """
 
 
 class SchemaChanges(threading.Thread):
-    """Changes the schema every half minute, and waits until the worker has noticed and made up for it."""
+    """Changes the schema every half minute, and waits until the worker has noticed and repaired it."""
 
     def __init__(self, postgres: Postgres, database: Database, watch: Watch, folder: Path, seed: int) -> None:
         super().__init__(name="schema", daemon=True)
@@ -41,9 +41,9 @@ class SchemaChanges(threading.Thread):
         self.counts: Counter[str] = Counter()
         self.failures: list[str] = []
         self.drift_meant = 0
-        """Rows that reconciliations have found because changes were really missed."""
+        """The number of rows that reconciliations found because changes were really missed."""
         self.stale_meant = 0
-        """Vectors that were stale at their commit for the same reason."""
+        """The number of vectors that were stale at their commit for the same reason."""
 
     def run(self) -> None:
         kinds = [self._swap_columns, self._drop_trigger, self._refuse_writes, self._dump_and_restore]
@@ -51,7 +51,7 @@ class SchemaChanges(threading.Thread):
             kind = self.random.choice(kinds)
             try:
                 kind()
-            except psycopg.OperationalError:  # the server is being restarted
+            except psycopg.OperationalError:  # the server is restarting
                 self.counts["out of reach"] += 1
             except AssertionError as error:
                 self.failures.append(f"{kind.__name__}: {error}")
@@ -59,22 +59,22 @@ class SchemaChanges(threading.Thread):
                 self.counts[kind.__name__.strip("_").replace("_", " ")] += 1
 
     def _swap_columns(self) -> None:
-        """The usual way to widen a column."""
+        """Swaps two columns, the usual way to widen one."""
         self._missing(
             "ALTER TABLE docs ADD wide text; UPDATE docs SET wide = body; ALTER TABLE docs RENAME body TO narrow; "
             "ALTER TABLE docs RENAME wide TO body; ALTER TABLE docs RENAME narrow TO dropped"
         )
-        self._patiently("ALTER TABLE docs DROP dropped")
+        self._retry_while_locked("ALTER TABLE docs DROP dropped")
 
     def _drop_trigger(self) -> None:
         event = self.random.choice(["insert", "update", "delete"])
         self._missing(f"DROP TRIGGER IF EXISTS pgvector_sync_{event} ON docs")
 
     def _missing(self, change: str) -> None:
-        """Changes are missed from here until the watch has repaired it and everything is compared."""
+        """Makes a change after which others are missed, until the watch has repaired it and all rows are compared."""
         before, stale = self.drift(), self.witnessed()
         with self.watch.excused():
-            since = self._patiently(f"{change}; SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
+            since = self._retry_while_locked(f"{change}; SELECT pg_snapshot_xmax(pg_current_snapshot())::text")
             eventually(lambda: self._repaired(since), REPAIRED_WITHIN, what="noticed, repaired and compared")
             eventually(lambda: self.covered(self.database), REPAIRED_WITHIN, what="G1 holds again")
         self.drift_meant += self.drift() - before
@@ -86,16 +86,16 @@ class SchemaChanges(threading.Thread):
         return False
 
     def _refuse_writes(self) -> None:
-        """For a while, some rows or all of them."""
+        """Makes the target reject the writes of some or all rows for a while."""
         which = self.random.choice(["id % 10 > 0", "id < 0"])
-        self._patiently(f"ALTER TABLE docs_embedding ADD CONSTRAINT refuses CHECK ({which}) NOT VALID")
+        self._retry_while_locked(f"ALTER TABLE docs_embedding ADD CONSTRAINT refuses CHECK ({which}) NOT VALID")
         self.stopping.wait(self.random.uniform(1, 4))
-        self._patiently("ALTER TABLE docs_embedding DROP CONSTRAINT refuses")
-        self._patiently("UPDATE pgvector_sync.pipeline SET state = 'active', reason = NULL, retry_at = NULL "
+        self._retry_while_locked("ALTER TABLE docs_embedding DROP CONSTRAINT refuses")
+        self._retry_while_locked("UPDATE pgvector_sync.pipeline SET state = 'active', reason = NULL, retry_at = NULL "
                         "WHERE state = 'misconfigured'")  # fmt: skip
 
     def _dump_and_restore(self) -> None:
-        """A dump is one snapshot: G1 holds in it, and all triggers are there."""
+        """Restores a dump, which is one snapshot: G1 holds in it, and it has all triggers."""
         file = dump(self.database, self.folder / "soak.sql")
         with new_database(self.postgres) as copy:
             restore(file, copy)
@@ -115,8 +115,8 @@ class SchemaChanges(threading.Thread):
         kinds = "missing + stale + orphaned + wrong_model + broken + incomplete"
         return int(self.database.value(f"SELECT coalesce(sum({kinds}), 0) FROM pgvector_sync.drift"))
 
-    def _patiently(self, statement: str) -> str:
-        """DDL among writers: short waits, many tries. Returns the last value, if there is one."""
+    def _retry_while_locked(self, statement: str) -> str:
+        """Runs DDL among writers, with short lock timeouts and many retries. Returns the last value, if there is one."""
         end = time.monotonic() + 30
         while True:
             try:

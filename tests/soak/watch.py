@@ -1,4 +1,4 @@
-"""What is checked all the time: G1 as one query, and a constraint trigger that looks at every written vector."""
+"""The continuous checks: G1 as one query, and a constraint trigger that examines every written vector."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WITNESS = """
 CREATE TABLE witnessed (id bigint, at timestamptz DEFAULT clock_timestamp());
 CREATE FUNCTION witness() RETURNS trigger LANGUAGE plpgsql SET search_path = public, pg_temp AS $witness$
 BEGIN
-    -- deferred to the commit: the row is still what was embedded, or its change is in outbox or work
+    -- deferred to the commit: the row still has the text that was embedded, or its change is in outbox or work
     IF NOT EXISTS (SELECT FROM docs d WHERE d.id = NEW.id
                    AND sha256('\\x{spec}'::bytea || convert_to(d.body, 'UTF8')) = NEW.fingerprint)
        AND NOT EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.key = jsonb_build_array(NEW.id) OR o.key IS NULL)
@@ -36,7 +36,7 @@ DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION witness();
 
 
 class Watch(threading.Thread):
-    """Asks G1 without a pause; keeps what broke it."""
+    """Checks G1 continuously, and keeps the violations."""
 
     def __init__(self, database: Database, pipeline: Pipeline) -> None:
         super().__init__(name="watch", daemon=True)
@@ -49,7 +49,7 @@ class Watch(threading.Thread):
 
     @contextmanager
     def excused(self) -> Iterator[None]:
-        """While changes are missed on purpose, G1 does not hold."""
+        """Ignores violations while changes are missed on purpose."""
         self._excuses += 1
         try:
             yield

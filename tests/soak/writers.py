@@ -1,4 +1,4 @@
-"""The application of the soak: threads that change rows in every way, each in its own range of keys."""
+"""The application in the soak: threads that change rows in every way, each in its own range of keys."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import psycopg
 from support.servers import Database
 
 RANGE = 400
-"""Keys a writer."""
+"""The number of keys per writer."""
 
 
 class Writer(threading.Thread):
-    """Changes rows until told to stop. What it counts is what committed, as far as it knows."""
+    """Changes rows until `stopping` is set, and counts the transactions that it knows to have committed."""
 
     def __init__(self, database: Database, number: int, seed: int) -> None:
         super().__init__(name=f"writer-{number}", daemon=True)

@@ -138,7 +138,7 @@ MUTANTS = (
         "no trim of further chunks",
         (Edit("store.rows:write", 'connection.execute(target.trim(shape), {"keys": keys, "chunks": 1})', "pass"),),
         "changed during the call",
-        covered_by="there is one chunk a row so far",
+        covered_by="there is one chunk per row so far",
     ),
     Mutant(
         "writes under REPEATABLE READ",

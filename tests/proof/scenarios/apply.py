@@ -1,4 +1,4 @@
-"""Apply and backfill, what counts as a change, and as a row."""
+"""Scenarios of apply and backfill, and of what counts as a change and as a row."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def applied_during_the_call(arena: Arena) -> None:
     batch = arena.claim()
     prepared = arena.embed(batch)
     arena.apply(text=["body", "note"])
-    _fill(arena)
+    _backfill(arena)
     write(arena.runtime, batch, prepared)
     arena.covered()
     arena.at_rest()
@@ -32,7 +32,7 @@ def a_row_inserted_while_triggers_are_installed(arena: Arena) -> None:
     arena.insert_unwatched(1)
 
     def meanwhile() -> None:
-        _fill(arena)
+        _backfill(arena)
         arena.insert_unwatched(2)
 
     arena.synced.declare()
@@ -54,7 +54,7 @@ def killed_in_the_middle_of_a_page(arena: Arena) -> None:
 
     try:
         with before("enqueue", kill):
-            _fill(arena)
+            _backfill(arena)
     except KeyboardInterrupt:
         pass
     arena.covered()
@@ -67,16 +67,16 @@ def a_backfill_comes_by_a_row_that_is_being_embedded(arena: Arena) -> None:
     arena.drain()
     arena.apply(text=["body", "note"])
     batch = arena.claim()
-    _fill(arena)
+    _backfill(arena)
     with arena.another() as second:
         taken = [second.try_claim(lane) for lane in Lane]
-    assert taken == [None, None], "a backfill has taken a row away from its worker"
+    assert taken == [None, None], "a backfill took a row away from its worker"
     written = arena.write(batch, arena.embed(batch))
-    assert written.stored == {(1,)}, "a backfill has made a worker's answer worthless"
+    assert written.stored == {(1,)}, "a backfill made a worker discard its answer"
     arena.at_rest()
 
 
-def _fill(arena: Arena) -> None:
+def _backfill(arena: Arena) -> None:
     for (run_id,) in arena.observer.execute("SELECT id FROM pgvector_sync.run WHERE state = 'running'").fetchall():
         run.carry_out(arena.runtime, run_id, until=soon())
 
@@ -105,7 +105,7 @@ def rows_that_row_level_security_hides(arena: Arena) -> None:
             blind = Arena(arena.synced, runtime, checks=False)
             blind.drain()
             blind.process()
-        assert set(arena.synced.vectors()) == {(1,)}, "a row that can't be read was taken for a deleted one"
+        assert set(arena.synced.vectors()) == {(1,)}, "a row that can't be read was treated as deleted"
         arena.covered()
 
 
@@ -117,7 +117,7 @@ def a_paused_pipeline(arena: Arena) -> None:
     with arena.runtime.database.transaction() as connection:
         pipelines.pause(connection, "docs", None)
     arena.write(batch, prepared)
-    assert arena.synced.vectors() == {}, "written for a pipeline that is paused"
+    assert arena.synced.vectors() == {}, "a vector was written for a paused pipeline"
     assert arena.try_claim(Lane.LIVE) is None
     with arena.runtime.database.transaction() as connection:
         pipelines.resume(connection, "docs")

@@ -1,4 +1,4 @@
-"""One batch from claim to ack: changes on the way, two workers, workers that die."""
+"""Scenarios of one batch from claim to ack: changes in between, two workers, workers that die."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from proof.arena import REFUSED, Arena, writer
 from proof.meanwhile import before
 from proof.scenario import scenario
 
-# -- a change while its row is at the provider -------------------------------------------------------------
+# -- a change during the provider call ---------------------------------------------------------------------
 
 
 @scenario
@@ -21,7 +21,7 @@ def changed_during_the_call(arena: Arena) -> None:
     prepared = arena.embed(batch)
     arena.change(1, "new")
     arena.write(batch, prepared)
-    assert not arena.has_vector_of(1, "old"), "a vector was written that was stale at the look"
+    assert not arena.has_vector_of(1, "old"), "a vector was written although the look showed that it was stale"
     arena.at_rest()
 
 
@@ -140,8 +140,8 @@ def a_late_worker_writes(arena: Arena) -> None:
         batch = second.claim()
         lease = arena.lease()
         arena.write(late, prepared)
-        assert arena.synced.vectors() == {}, "written by a worker whose lease was another's by then"
-        assert arena.lease() == lease, "a late worker took the other one's lease away"
+        assert arena.synced.vectors() == {}, "a worker wrote a row that another worker had claimed"
+        assert arena.lease() == lease, "a late worker ended the lease of another worker"
         second.write(batch, second.embed(batch))
     arena.at_rest()
 
@@ -157,7 +157,7 @@ def a_late_worker_gives_up(arena: Arena) -> None:
         arena.runtime.database.retry_on_lock_conflict(
             lambda connection: late.holding.release(connection, list(late.rows))
         )
-        assert arena.lease() == lease, "a late worker gave back what was the other one's"
+        assert arena.lease() == lease, "a late worker released a row that another worker had claimed"
         second.write(batch, second.embed(batch))
     arena.at_rest()
 
@@ -172,7 +172,7 @@ def a_late_worker_whose_row_has_left_work_and_come_back(arena: Arena) -> None:
         arena.change(1, "second")
         second.process()
         arena.change(1, "third")
-        second.claim()  # a row of its first generation again, as the late worker's was
+        second.claim()  # the row has its first generation again, as when the late worker claimed it
         arena.write(late, prepared)
     arena.at_rest()
 
@@ -195,7 +195,7 @@ def two_workers_claim_at_the_same_time(arena: Arena) -> None:
         try:
             batch = arena.try_claim()
         except psycopg.errors.LockNotAvailable:
-            raise AssertionError("a claim waits for another worker's") from None
+            raise AssertionError("a claim waits for that of another worker") from None
         other.rollback()
     assert batch is not None
     assert set(batch.rows) == {(2,)}
@@ -212,9 +212,9 @@ def a_worker_whose_lease_is_lost_writes_before_its_rows_are_taken(arena: Arena) 
     prepared = arena.embed(late)
     arena.expire_leases()
     arena.write(late, prepared)
-    assert arena.synced.vectors() == {}, "written by a worker whose lease is lost"
+    assert arena.synced.vectors() == {}, "a worker wrote although its lease was lost"
     again = arena.claim()
-    assert again.rows[(1,)].attempts == 2, "an attempt that was paid for isn't counted"
+    assert again.rows[(1,)].attempts == 2, "a paid attempt isn't counted"
     arena.write(again, arena.embed(again))
     arena.at_rest()
 
@@ -226,7 +226,7 @@ def a_living_worker_renews_a_suspected_lease(arena: Arena) -> None:
     arena.sql("UPDATE pgvector_sync.lease SET expires_at = taken_at")
     _look(arena)
     with arena.another() as second:
-        assert second.try_claim() is None, "taken before its worker could renew it"
+        assert second.try_claim() is None, "a row was claimed before its worker could renew the lease"
     assert _renews(arena, batch)
     arena.write(batch, arena.embed(batch))
     arena.at_rest()
@@ -237,7 +237,7 @@ def a_worker_renews_a_lease_that_is_lost(arena: Arena) -> None:
     arena.insert(_1="text")
     batch = arena.claim()
     arena.expire_leases()
-    assert not _renews(arena, batch), "a lost lease came back"
+    assert not _renews(arena, batch), "a lost lease was renewed"
     arena.at_rest()
 
 
@@ -264,7 +264,7 @@ def a_row_that_kills_its_worker_and_is_changed_each_time(arena: Arena) -> None:
     tried = 0
     while (batch := arena.try_claim()) is not None:
         tried += len(read(arena.runtime, batch).to_embed)
-        assert tried <= arena.runtime.settings.attempts, "attempts are without a bound"
+        assert tried <= arena.runtime.settings.attempts, "attempts aren't bounded"
         arena.expire_leases()
         arena.change(1, "harmless for a moment")
         arena.change(1, "deadly")
@@ -280,6 +280,6 @@ def a_row_that_killed_its_worker_under_another_text(arena: Arena) -> None:
         arena.expire_leases()
     arena.change(1, "harmless")
     read(arena.runtime, arena.claim())
-    arena.expire_leases()  # a kill that has nothing to do with the row
-    assert arena.try_claim() is not None, "attempts of one content count for the next"
+    arena.expire_leases()  # the worker dies for a reason unrelated to the row
+    assert arena.try_claim() is not None, "attempts with the previous content were counted"
     arena.at_rest()

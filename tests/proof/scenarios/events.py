@@ -1,4 +1,4 @@
-"""What the application does to its rows, and what the drain makes of it."""
+"""Scenarios of the application's changes, and how the drain handles them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def drained_while_a_frozen_worker_holds_a_row(arena: Arena) -> None:
         arena.change(1, "changed")
         arena.change(2, "changed")
         arena.drain()
-        assert arena.work(2, "generation") == 2, "a locked row holds up another one"
+        assert arena.work(2, "generation") == 2, "a locked row blocks another one"
         frozen.rollback()
     arena.at_rest()
 
@@ -66,12 +66,12 @@ def a_changed_key(arena: Arena) -> None:
     arena.at_rest()
 
 
-@on_a_fresh_database  # where rows lie in the order in which they were inserted
+@on_a_fresh_database  # where rows are stored in the order in which they were inserted
 def keys_that_move_up_by_one(arena: Arena) -> None:
     arena.insert(_3="three", _2="two", _1="one")
     arena.at_rest()
     arena.sql("UPDATE docs SET id = id + 1")
-    assert set(arena.synced.vectors()) >= {(2,), (3,)}, "a key that lives has lost its vector"
+    assert set(arena.synced.vectors()) >= {(2,), (3,)}, "a key that still exists has lost its vector"
     arena.at_rest()
 
 
@@ -91,12 +91,12 @@ def a_delete_under_repeatable_read(arena: Arena) -> None:
     with writer(arena) as slow:
         slow.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         slow.execute("SELECT FROM docs")
-        # the worker was late: its vector is younger than the writer's snapshot
+        # a slow worker has written the vector after the writer's snapshot
         arena.synced.run("UPDATE docs_embedding SET embedded_at = now()")
         try:
             slow.execute("DELETE FROM docs WHERE id = 1")
         except psycopg.errors.SerializationFailure:
-            raise AssertionError("the application's delete dies of our trigger") from None
+            raise AssertionError("our trigger makes the application's delete fail") from None
         slow.commit()
     arena.covered()
     arena.at_rest()
@@ -131,7 +131,7 @@ def a_row_inserted_again_before_the_sweep_comes_by(arena: Arena) -> None:
     with writer(arena) as other:
         other.execute("SELECT FROM docs_embedding WHERE id = 2 FOR UPDATE")
         arena.insert(_1="again")
-        batch = arena.claim()  # the sweep is held up
+        batch = arena.claim()  # the sweep is blocked
         arena.write(batch, arena.embed(batch))
         other.rollback()
     arena.drain()
