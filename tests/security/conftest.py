@@ -17,13 +17,13 @@ def attack(synced: Synced, role: Callable[..., str]) -> Attack:
     attacker = role(
         "attacker", "CREATE SCHEMA loot AUTHORIZATION {role}", "GRANT CREATE ON SCHEMA public TO {role}"
     )
-    made = Attack(synced, attacker, worker)
-    made.as_attacker(
+    attack = Attack(synced, attacker, worker)
+    attack.as_attacker(
         "CREATE TABLE loot.ran (who text)",
         "GRANT USAGE ON SCHEMA loot TO PUBLIC",
         "GRANT ALL ON loot.ran TO PUBLIC",
     )
-    return made
+    return attack
 
 
 # -- the shop ------------------------------------------------------------------------------------------------

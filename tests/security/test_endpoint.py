@@ -41,7 +41,7 @@ def test_compression_does_not_fill_the_memory() -> None:
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, gzip", "deflate, gzip", "x"])
-def test_a_compression_that_was_not_asked_for_is_not_unpacked(coding: str) -> None:
+def test_an_unrequested_compression_is_not_unpacked(coding: str) -> None:
     cost = attacked(whole(answer(len(TEXTS), DIMENSIONS), Content_Encoding=coding), timeout=20)
     assert (cost.error, cost.growth < MOST) == ("BrokenContract compressed", True), cost
 
@@ -134,7 +134,7 @@ FRAMES = {
 
 
 @pytest.mark.parametrize("what", FRAMES)
-def test_whatever_is_answered_is_one_of_our_errors(what: str) -> None:
+def test_every_malformed_answer_becomes_one_of_our_errors(what: str) -> None:
     def attack(connection: socket.socket) -> None:
         connection.sendall(FRAMES[what])
         connection.shutdown(socket.SHUT_WR)
@@ -175,7 +175,7 @@ def test_an_answer_that_never_ends_ends_at_the_deadline_of_the_call(attack: host
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_a_proxy_that_never_ends_its_answer_is_left_at_the_deadline_of_the_call(
+def test_a_proxy_that_never_ends_its_answer_is_given_up_at_the_deadline_of_the_call(
     monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
     with Hostile(dripping(hostile.header_bytes)) as proxy:
@@ -280,20 +280,20 @@ def test_an_endpoint_does_not_decide_what_a_call_has_cost(claimed: object) -> No
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, zlib.compress], ids=["gzip", "deflate"])
-def test_an_honest_answer_that_is_compressed_is_understood(pack: Callable[[bytes], bytes]) -> None:
+def test_a_correct_compressed_answer_is_accepted(pack: Callable[[bytes], bytes]) -> None:
     body = pack(answer(len(TEXTS), DIMENSIONS))
     cost = attacked(whole(body, Content_Encoding="gzip" if pack is gzip.compress else "deflate"), timeout=5)
     assert cost.error == ""
 
 
-def test_the_longest_honest_answer_is_understood() -> None:
+def test_the_longest_correct_answer_is_accepted() -> None:
     vector = [-1.2345678901234567e-05] * DIMENSIONS
     items = [{"object": "embedding", "index": i, "embedding": vector} for i in range(len(TEXTS))]
     cost = attacked(whole(json.dumps({"data": items}, indent=4).encode()), timeout=20)
     assert (cost.error, cost.growth < MOST) == ("", True), cost
 
 
-def test_a_compressed_answer_is_not_asked_for() -> None:
+def test_no_request_asks_for_a_compressed_answer() -> None:
     with Hostile(whole(answer(1, DIMENSIONS))) as endpoint:
         call(endpoint.base_url, ["text"])
     assert "accept-encoding: identity" in endpoint.requests[0].lower()

@@ -125,7 +125,7 @@ def test_a_monitor_reads_everything_and_writes_nothing(docs: Synced):
         assert [status.name for status in read_status(runtime.database, None)] == ["docs"]
 
 
-def test_an_application_asks_for_single_rows_and_nothing_else(docs: Synced):
+def test_an_application_can_enqueue_single_rows_and_nothing_else(docs: Synced):
     with docs.database.connect_as(APPLICATION) as application:
         application.execute("SELECT pgvector_sync.enqueue('docs', 1::bigint)")
         for table in ("outbox", "work", "pipeline", "provider"):
@@ -134,7 +134,7 @@ def test_an_application_asks_for_single_rows_and_nothing_else(docs: Synced):
     assert docs.events() == [[1]]
 
 
-def test_a_target_made_later_is_the_workers_without_another_grant(docs: Synced):
+def test_a_worker_may_use_a_later_target_without_another_grant(docs: Synced):
     docs.pipeline("notes", text=["note"])  # its worker embeds it, see `Synced.runtime`
     with docs.runtime.database.transaction() as connection:
         assert grants.lacking(connection) == []

@@ -83,7 +83,7 @@ def test_a_role_that_may_append_events_cant_stop_sync_with_a_key_of_another_shap
     assert docs.state()[0] == "active"
 
 
-def test_the_owner_of_a_source_cant_stop_sync_through_a_trigger_function_of_his(
+def test_the_owner_of_a_source_cant_stop_sync_with_the_trigger_function_on_another_table(
     docs: Steps, role: Callable[..., str]
 ) -> None:
     """The owner puts the function on another table, whose column has the name of the key and another type."""

@@ -98,7 +98,7 @@ def test_a_role_that_may_only_read_can_take_none_of_our_locks(
                 reader.execute(attempt)
 
 
-def test_a_role_that_may_only_read_holds_up_neither_drains_nor_claims_nor_migrations_as_it_reads(
+def test_a_reader_with_an_open_transaction_holds_up_neither_drains_nor_claims_nor_migrations(
     docs: Steps, role: Callable[..., str], tmp_path: Path
 ) -> None:
     """The strongest attack of such a role: a transaction that has read all our tables and stays open."""
@@ -160,7 +160,7 @@ def test_a_pipeline_whose_claims_are_held_holds_up_no_other(docs: Steps) -> None
         assert time.monotonic() - began < 1
 
 
-def test_a_machine_without_work_takes_no_lock_and_so_uses_up_no_transaction_id(docs: Steps) -> None:
+def test_an_idle_deployment_takes_no_lock_and_uses_no_transaction_id(docs: Steps) -> None:
     docs.insert(_1="text")
     docs.synced.sync()
     taken = "SELECT id, xmax::text FROM pgvector_sync.lock ORDER BY id"
@@ -188,7 +188,7 @@ def test_removing_a_pipeline_removes_its_lock(docs: Steps) -> None:
     assert docs.synced.database.execute("SELECT id FROM pgvector_sync.lock") == [(0,)]
 
 
-def test_taking_a_lock_again_and_again_makes_the_table_no_larger(docs: Steps) -> None:
+def test_repeated_locking_doesnt_grow_the_table(docs: Steps) -> None:
     assert embeds(docs)
     versions = "SELECT array_agg(ctid::text ORDER BY id) FROM pgvector_sync.lock"
     before = docs.synced.database.value(versions)

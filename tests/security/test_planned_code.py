@@ -91,7 +91,7 @@ def test_a_column_that_is_added_to_a_row_read_as_a_whole_has_no_cast_called(atta
     attack.stopped("of the cast (loot.mood AS json)")
 
 
-def test_an_index_that_is_made_while_the_worker_waits_for_its_table_is_seen(attack: Attack) -> None:
+def test_an_index_created_while_the_worker_waits_for_the_table_is_noticed(attack: Attack) -> None:
     partitioned(attack)
     attack.as_attacker(planned(attack))
     attack.synced.settle()

@@ -159,7 +159,7 @@ def test_a_lower_statement_timeout_of_the_role_gives_the_same_result(naps: Synce
     assert vectors(naps) == set(range(1, ROWS + 1)) - {9}
 
 
-def test_a_row_that_becomes_slow_during_the_call_is_bought_no_more_often_than_it_has_attempts(
+def test_a_row_that_becomes_slow_during_the_call_is_bought_at_most_once_per_attempt(
     naps: Synced, quick_limit: Runtime
 ) -> None:
     naps.settle()

@@ -31,7 +31,7 @@ def test_the_owner_of_a_source_cant_have_a_keys_type_execute_code_for_the_trigge
     assert "key column id of shop.docs is now shop." in problem(synced)
 
 
-def test_a_key_without_a_value_is_an_event_without_a_key(synced: Synced, attacker: Connection):
+def test_a_null_in_a_key_becomes_an_event_without_a_key(synced: Synced, attacker: Connection):
     attacker.execute("ALTER TABLE shop.docs DROP CONSTRAINT docs_pkey, ALTER id DROP NOT NULL")
     attacker.execute("INSERT INTO shop.docs VALUES (NULL, 'nothing')")
     attacker.execute("UPDATE shop.docs SET body = 'still nothing' WHERE id IS NULL")

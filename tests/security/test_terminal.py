@@ -56,7 +56,7 @@ def test_every_character_that_acts_is_escaped_and_the_rest_is_left_alone(text: s
 
 
 @given(st.text(alphabet=st.characters()))
-def test_a_json_document_means_the_same_and_holds_none(text: str) -> None:
+def test_escaping_keeps_the_meaning_of_a_json_document(text: str) -> None:
     document = printable_json(json.dumps({"a": [text, {"b": text}]}, indent=2, ensure_ascii=False))
     assert json.loads(document) == {"a": [text, {"b": text}]}
     assert acts(document) == []

@@ -77,7 +77,7 @@ def address() -> str:
     return found[0]
 
 
-def test_a_plain_connection_to_another_machines_database_is_named(
+def test_an_unencrypted_connection_to_a_database_on_another_machine_is_named(
     database: Database, address: str, authority: CA, trusted: Path
 ):
     with postgres_behind(database, None, address=address) as front:
@@ -103,7 +103,7 @@ def rediss(redis_url: str, port: int, authority: Path) -> str:
     return f"rediss://:{urlsplit(redis_url).password}@localhost:{port}/0?ssl_ca_certs={authority}"
 
 
-def test_redis_is_reached_by_rediss_and_its_certificate_checked(
+def test_redis_is_reached_over_rediss_and_its_certificate_is_verified(
     database: Database, redis_url: str, redis_front: TlsFront, trusted: Path, tmp_path: Path
 ):
     url = rediss(redis_url, redis_front.port, trusted)
@@ -112,14 +112,14 @@ def test_redis_is_reached_by_rediss_and_its_certificate_checked(
     assert the("redis", look(database.url, REDIS_URL=rediss(redis_url, redis_front.port, tmp_path / "other.pem"))).level == "error"  # fmt: skip
 
 
-def test_a_worker_works_by_rediss(
+def test_a_worker_works_over_rediss(
     database: Database, redis_url: str, redis_front: TlsFront, trusted: Path, processes: Processes
 ):
     processes.env |= {"DATABASE_URL": database.url, "REDIS_URL": rediss(redis_url, redis_front.port, trusted)}
     processes.command("worker", "--pool", "threads", "--concurrency", "1").wait_for(r"worker_ready")
 
 
-def test_a_plain_connection_to_another_machines_redis_is_named(
+def test_an_unencrypted_connection_to_redis_on_another_machine_is_named(
     database: Database, valkey: Valkey, redis_url: str, address: str
 ):
     with TlsFront(valkey.port, None, postgres=False, address=address) as front:
@@ -129,7 +129,7 @@ def test_a_plain_connection_to_another_machines_redis_is_named(
     assert "rediss://" in (found.advice or "")
 
 
-def test_a_connection_to_another_machines_redis_that_is_not_checked_is_named(
+def test_an_unverified_connection_to_redis_on_another_machine_is_named(
     database: Database, valkey: Valkey, redis_url: str, address: str
 ):
     with TlsFront(
@@ -145,12 +145,12 @@ def test_a_connection_to_another_machines_redis_that_is_not_checked_is_named(
 @pytest.mark.parametrize(
     "parameters", ["ssl_cert_reqs=optional", "ssl_check_hostname=False", "ssl_cert_reqs=NONE"]
 )
-def test_parameters_that_leave_a_certificate_unchecked_are_known(parameters: str):
+def test_parameters_that_turn_off_verification_are_recognized(parameters: str):
     assert exposed("rediss://valkey.example") is None
     assert "certificate" in str(exposed(f"rediss://valkey.example?{parameters}"))
 
 
-def test_a_broker_of_its_own_on_another_machine_is_named_where_it_is_plain(
+def test_an_unencrypted_celery_broker_on_another_machine_is_named(
     database: Database, valkey: Valkey, redis_url: str, address: str
 ):
     with TlsFront(valkey.port, None, postgres=False, address=address) as front:

@@ -41,7 +41,7 @@ def remake(attacker: Connection, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", REMADE)
-def test_the_owner_of_a_schema_cant_put_a_target_with_code_in_the_place_of_ours(
+def test_the_owner_of_a_schema_cant_replace_our_target_by_one_with_code(
     synced: Synced, attacker: Connection, robbed: Callable[[], set[str]], kind: str
 ):
     remake(attacker, kind)

@@ -191,7 +191,7 @@ def test_a_sweep_doesnt_write_to_a_recreated_target(attack: Attack) -> None:
     attack.nothing_ran()
 
 
-def test_a_cancel_between_the_statements_of_our_lock_closes_no_source_to_its_connection(attack: Attack) -> None:
+def test_a_source_can_be_locked_again_after_a_cancel_between_the_statements_of_the_lock(attack: Attack) -> None:
     documents(attack)
     with attack.synced.runtime.database.transaction() as connection:
         pipeline = require_pipeline(connection, "docs")

@@ -85,14 +85,16 @@ class _Cursor(psycopg.Cursor[Any]):
         plans = getattr(self.connection, "plans", None)
         if plans is not None and self.connection.info.transaction_status == psycopg.pq.TransactionStatus.INTRANS:
             text = query.as_string(self.connection)
-            if "DEALLOCATE" in text:  # the look of store/trust.py, several statements at once
+            if (
+                "DEALLOCATE" in text
+            ):  # the check of store/trust.py, which is several statements that EXPLAIN can't take
                 return super().execute(query, params, **more)
             with psycopg.Cursor(self.connection) as explaining:
                 explaining.execute("SAVEPOINT explained")
                 explaining.execute(EXPLAIN + query, params)
-                [found] = explaining.fetchall()
+                [row] = explaining.fetchall()
                 explaining.execute("ROLLBACK TO explained")
-            root = (found["QUERY PLAN"] if isinstance(found, dict) else found[0])[0]["Plan"]
+            root = (row["QUERY PLAN"] if isinstance(row, dict) else row[0])[0]["Plan"]
             plans.append(Plan(text, root))
         return super().execute(query, params, **more)
 
