@@ -158,7 +158,7 @@ PLAYS = (
     Play("an update", [A, writes(UPDATE), drains(2), ENQUEUER]),
     Play("a delete", [A, writes(DELETE), drains(2), ENQUEUER]),
     Play("a key change", [A, writes(KEY_CHANGE), drains(2)]),
-    Play("there and back", [A, writes(UPDATE, BACK), drains(2)]),
+    Play("back and forth", [A, writes(UPDATE, BACK), drains(2)]),
     Play("a delete and an insert", [A, writes(DELETE, AGAIN), drains(2)]),
     Play("keys that move", [A, writes(KEYS_MOVE), drains(2)], rows={2: "two", 1: "one"}),
     Play("two workers", [A, B], LATE),

@@ -299,7 +299,7 @@ LIMITED = Provider("p", requests_per_minute=60, tokens_per_minute=60_000)
 KEY = "test:budget:p:m"
 FORGED: dict[str, Callable[[redis.Redis], object]] = {
     "blocked until 2056": lambda client: client.hset(KEY, mapping={"at": FAR, "requests": 3, "tokens": 3_000}),
-    "blocked for ever": lambda client: client.hset(KEY, mapping={"at": "inf", "requests": 3, "tokens": 3_000}),
+    "blocked forever": lambda client: client.hset(KEY, mapping={"at": "inf", "requests": 3, "tokens": 3_000}),
     "a time that is not a number": lambda client: client.hset(KEY, mapping={"at": "nan", "requests": "nan", "tokens": "x"}),
     "bytes": lambda client: client.hset(KEY, mapping={"at": b"\xff", "requests": b"\xff", "tokens": b""}),
     "a debt without its time": lambda client: client.hset(KEY, mapping={"requests": -1e300, "tokens": -1e300}),

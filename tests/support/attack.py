@@ -93,7 +93,7 @@ def grant(attack: Attack, target: str = "docs_embedding") -> None:
 
 
 def owns_schema(attack: Attack) -> None:
-    """Makes the attacker the owner of the schema of a superuser's table and its target, who may drop what is in it."""
+    """Makes the attacker the owner of the schema of a superuser's table and its target, so the attacker may drop both."""
     attack.synced.run(
         f"CREATE SCHEMA app AUTHORIZATION {attack.attacker}",
         f"GRANT USAGE ON SCHEMA app TO {attack.worker}, {WORKER}",

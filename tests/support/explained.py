@@ -66,7 +66,7 @@ class Plan:
         """A short form of the plan."""
         lines = [self.text]
 
-        def tell(node: dict[str, Any], depth: int) -> None:
+        def describe(node: dict[str, Any], depth: int) -> None:
             words = [node["Node Type"], node.get("Relation Name", ""), node.get("Index Name", "")]
             lines.append("  " * depth + " ".join(filter(None, words)))
             lines[-1] += f" rows={node['Actual Rows']}x{node['Actual Loops']} (expected {node['Plan Rows']})"
@@ -74,9 +74,9 @@ class Plan:
             shown = [name for name in (*conditions, "Rows Removed by Join Filter") if name in node]
             lines.extend("  " * depth + f"    {name}: {node[name]}" for name in shown)
             for inner in node.get("Plans", []):
-                tell(inner, depth + 1)
+                describe(inner, depth + 1)
 
-        tell(self.root, 0)
+        describe(self.root, 0)
         return "\n".join(lines)
 
 

@@ -111,7 +111,7 @@ class Synced:
         return plan
 
     def pipeline(self, name: str = "docs", **values: Any) -> None:
-        """Declared, applied, filled and checked."""
+        """Declares and applies a pipeline, syncs it, and checks every vector."""
         self.declare(name, **values)
         self.apply()
         self.sync()
@@ -121,13 +121,13 @@ class Synced:
         self.declared.pop(name, None)
 
     def settle(self, *, seconds: float = 20.0, runtime: Runtime | None = None) -> None:
-        """The loop of `sync`, until nothing is left to do."""
+        """Runs the loop of `sync` until nothing is left to do."""
         runtime = runtime or self.runtime
         done = Loop(runtime).run(finished=lambda: settled(runtime.database, None), until=within(seconds))
         assert done, f"still not settled after {seconds:g} s"
 
     def turns(self, count: int) -> bool:
-        """So many turns of the loop of `sync`; whether anything moved in the last."""
+        """Runs this many turns of the loop of `sync`; returns whether the last one did anything."""
         loop = Loop(self.runtime)
         moved = False
         for _ in range(count):
@@ -135,7 +135,7 @@ class Synced:
         return moved
 
     def settle_capture(self) -> None:
-        """Until nothing waits, whatever the state."""
+        """Runs the loop of `sync` until outbox and work are empty, in any state of the pipelines."""
         loop = Loop(self.runtime)
         waiting = "SELECT (SELECT count(*) FROM pgvector_sync.outbox) + (SELECT count(*) FROM pgvector_sync.work)"
         assert loop.run(finished=lambda: self.database.value(waiting) == 0, until=within(20))

@@ -42,7 +42,7 @@ MUTANTS = (
     Mutant(
         "no generation check",
         (NO_GENERATION,),
-        "changed there and back during the call",
+        "changed and changed back during the call",
         covered_by="the fingerprint, read again under the lock",
         together_with="no fingerprint recheck, no generation check",
     ),
@@ -208,7 +208,7 @@ MUTANTS = (
         "scenario",
     ),
     Mutant(
-        "attempts are not noted before the call",
+        "attempts are not recorded before the call",
         (Edit("batch.read:_count_attempts", "if again:", "if False:"),),
         "a row that killed its worker under another text",
         "scenario",

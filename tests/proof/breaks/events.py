@@ -55,13 +55,13 @@ MUTANTS = (
         "G1",
     ),
     Mutant(
-        "a drain that raises no generation",
+        "a drain that does not raise the generation",
         (Edit("outbox.drain", "w.generation + 1", "w.generation"),),
         "refused but changed and drained during the call",
         "dead letter",
     ),
     Mutant(
-        "a drain that raises no generation, no fingerprint recheck",
+        "a drain that does not raise the generation, no fingerprint recheck",
         (Edit("outbox.drain", "w.generation + 1", "w.generation"), *NO_FINGERPRINT),
         "changed and drained during the call",
         "G1",
@@ -99,7 +99,7 @@ MUTANTS = (
     ),
     # -- capture
     Mutant(
-        "a trigger without key changes",
+        "a trigger that ignores key changes",
         (Edit("triggers.create_function", " OR TG_OP = 'UPDATE' AND {key_changed}", ""),),
         "a changed key",
         "G1",
@@ -113,11 +113,11 @@ MUTANTS = (
     Mutant(
         "no delete in the trigger",
         (Edit("triggers.create_function", "{delete};", "NULL;"),),
-        "a delete takes its vector along",
+        "a delete removes its vector",
         "scenario",
     ),
     Mutant(
-        "a key change takes vectors along as a delete does",
+        "a key change removes vectors as a delete does",
         (
             Edit(
                 "triggers.create_function",
@@ -180,13 +180,13 @@ MUTANTS = (
     Mutant(
         "a sweep that doesn't look for the row",
         (Edit("target.remove_orphans", " AND NOT EXISTS (SELECT FROM {source} WHERE {match_source})", ""),),
-        "a row inserted again before the sweep comes by",
+        "a row inserted again before the sweep reaches it",
         "G1",
     ),
     Mutant(
-        "a sweep's event goes before the walk is done",
+        "a sweep's event is deleted before the walk is done",
         (Edit("capture.drain:Drain._sweep", "if done:", "if done or True:"),),
-        "a sweep that is held up",
+        "a sweep that is blocked",
         "G1",
     ),
     Mutant(
@@ -216,7 +216,7 @@ MUTANTS = (
     Mutant(
         "a backfill that doesn't leave waiting rows alone",
         (Edit("runs.enqueue", "\nWHERE w.parked_at IS NOT NULL OR (excluded.force AND NOT w.force)", ""),),
-        "a backfill comes by a row that is being embedded",
+        "a backfill reaches a row that is being embedded",
         "scenario",
     ),
 )

@@ -62,7 +62,7 @@ def killed_in_the_middle_of_a_page(arena: Arena) -> None:
 
 
 @on_a_fresh_database
-def a_backfill_comes_by_a_row_that_is_being_embedded(arena: Arena) -> None:
+def a_backfill_reaches_a_row_that_is_being_embedded(arena: Arena) -> None:
     arena.insert(_1="one")
     arena.drain()
     arena.apply(text=["body", "note"])

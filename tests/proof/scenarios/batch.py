@@ -71,7 +71,7 @@ def _changed_and_drained(arena: Arena, step: str) -> None:
 
 
 @scenario
-def changed_there_and_back_during_the_call(arena: Arena) -> None:
+def changed_and_changed_back_during_the_call(arena: Arena) -> None:
     arena.insert(_1="old")
     batch = arena.claim()
     prepared = arena.embed(batch)

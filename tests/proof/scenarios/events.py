@@ -76,7 +76,7 @@ def keys_that_move_up_by_one(arena: Arena) -> None:
 
 
 @scenario
-def a_delete_takes_its_vector_along(arena: Arena) -> None:
+def a_delete_removes_its_vector(arena: Arena) -> None:
     arena.insert(_1="one", _2="two")
     arena.at_rest()
     arena.delete(1)
@@ -111,7 +111,7 @@ def truncated(arena: Arena) -> None:
 
 
 @scenario
-def a_sweep_that_is_held_up(arena: Arena) -> None:
+def a_sweep_that_is_blocked(arena: Arena) -> None:
     arena.insert(_1="one", _2="two")
     arena.at_rest()
     arena.sql("TRUNCATE docs")
@@ -124,7 +124,7 @@ def a_sweep_that_is_held_up(arena: Arena) -> None:
 
 
 @scenario
-def a_row_inserted_again_before_the_sweep_comes_by(arena: Arena) -> None:
+def a_row_inserted_again_before_the_sweep_reaches_it(arena: Arena) -> None:
     arena.insert(_1="one", _2="two")
     arena.at_rest()
     arena.sql("TRUNCATE docs")
