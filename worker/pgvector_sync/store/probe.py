@@ -65,7 +65,7 @@ def understand(
         # the message names columns and functions of the expression; DETAIL, which may quote rows, isn't used
         primary = error.diag.message_primary or "syntax error"
         raise Refused(
-            f"the expression isn't valid for {source.label}: {primary}", hint=columns_hint(table)
+            f"the expression is not valid for {source.label}: {primary}", hint=columns_hint(table)
         ) from None
 
 
