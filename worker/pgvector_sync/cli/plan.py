@@ -110,7 +110,8 @@ def confirm(plan: Plan, estimates: Estimates, *, yes: bool, prune: bool = False)
     what += [target.words for rekey in plan.rekeys for target in rekey.targets if target.rewritten]
     what += [take_over.words for take_over in orphaning]
     what += [
-        f"{pipeline.name} {pipeline.backfill_words} at {pipeline.provider.name}: {in_short(estimates[pipeline.name])}"
+        f"{pipeline.name} {pipeline.backfill_words} at {pipeline.provider.name}: "
+        f"{in_short(estimates[pipeline.name])}"
         for pipeline in costly
     ]
     what += [f"{name} and its vectors will be removed" for name in removed]
