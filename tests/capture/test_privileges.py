@@ -119,7 +119,7 @@ def test_a_partitioned_subscriber_captures_what_is_written_into_its_partitions(s
     )
     synced.owns("docs")
     synced.declare(capture_replicated=True)
-    with pytest.raises(Refused, match=r"needs the owner of public\.docs_1"):
+    with pytest.raises(Refused, match=r"requires the owner of public\.docs_1"):
         synced.apply()
     synced.owns("docs_1")
     synced.pipeline(capture_replicated=True)

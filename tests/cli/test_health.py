@@ -133,7 +133,7 @@ def test_status_names_the_workers(docs: Synced, processes: Processes) -> None:
     add_a_row(docs)
     code, printed = result_of(processes.command("status"))
     assert code == 0
-    assert "no worker is running, and rows wait; start one: pgvector-sync worker" in printed
+    assert "no worker is running, and rows wait; start a worker: pgvector-sync worker" in printed
     register_worker(docs.database)
     register_worker(docs.database, slots=1)
     register_worker(docs.database, seconds_ago=60)

@@ -100,8 +100,8 @@ def test_keys_come_from_a_file_or_from_standard_input(
         (("reembed", "docs", "--limit-rate", "0"), 2, "--limit-rate"),
         (("reembed", "docs", "--limit-rate", "inf"), 1, "expected 0.01 or more rows per second, got inf"),
         (("reconcile", "nothing"), 1, "there is no pipeline nothing"),
-        (("runs", "show", "99"), 1, "there is no run 99"),
-        (("runs", "cancel", "1"), 1, "run 1 has ended already"),
+        (("runs", "show", "99"), 1, "run 99 doesn't exist"),
+        (("runs", "cancel", "1"), 1, "run 1 has already ended"),
         (("runs", "list", "nothing"), 1, "there is no pipeline nothing"),
     ],
 )

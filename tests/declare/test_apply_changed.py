@@ -95,6 +95,6 @@ def test_resume_says_what_still_stops_the_pipeline(docs: Synced, typed: Typed) -
     docs.run("ALTER TABLE docs RENAME body TO content")
     code, out, err = typed("resume", "docs")
     assert (code, out) == (1, "docs is already active\n")
-    assert "docs: public.docs has no column body any more" in err
+    assert "docs: public.docs no longer has column body" in err
     docs.run("ALTER TABLE docs RENAME content TO body")
     assert typed("resume", "docs")[0] == 0

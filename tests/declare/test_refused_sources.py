@@ -35,7 +35,7 @@ def refusal(synced: Synced) -> Refused:
         ("CREATE TABLE docs (id int NOT NULL, body text); CREATE UNIQUE INDEX ON docs (id) WHERE id > 0", "has no primary"),
         ("CREATE TABLE docs (id int NOT NULL, body text); CREATE UNIQUE INDEX ON docs (abs(id))", "has no primary"),
         ("CREATE TABLE docs (id int PRIMARY KEY, title text)", "has no column body"),
-        ("CREATE TABLE docs (chunk_no int PRIMARY KEY, body text)", "named like a column of the target"),
+        ("CREATE TABLE docs (chunk_no int PRIMARY KEY, body text)", "has the name of a column of the target"),
         ("CREATE TABLE docs_embedding (); CREATE TABLE docs (id int PRIMARY KEY, body text)", "already exists"),
         ("CREATE TABLE articles (id int)", "there is no table docs"),
     ],
@@ -99,7 +99,7 @@ def test_a_citext_key_is_refused(synced: Synced):
         pytest.skip("this build of PostgreSQL carries no contrib modules, so no citext")
     synced.run("CREATE EXTENSION citext", "CREATE TABLE docs (id citext PRIMARY KEY, body text)")
     synced.declare()
-    assert "an unsupported type: citext" in str(refusal(synced))
+    assert "an unsupported type: public.citext" in str(refusal(synced))
 
 
 def test_a_key_with_a_nondeterministic_collation_is_refused(synced: Synced):

@@ -71,7 +71,8 @@ def kept_its_logging(worker: Process) -> None:
     worker.wait_for(LOGGED)
 
 
-@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_one_worker_serves_its_own_tasks_and_ours(shop: Cluster, pool: str) -> None:
     worker = shop.processes.start(*CELERY, "worker", "-l", "INFO", "--pool", pool, "-c", "2")
     worker.wait_for("worker_ready")

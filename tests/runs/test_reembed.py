@@ -266,7 +266,7 @@ def test_a_row_is_enqueued_from_sql_by_its_key(docs: Steps, columns: str, key: s
     ("call", "words"),
     [
         ("enqueue('nothing', 1)", "there is no pipeline nothing"),
-        ("enqueue('docs', jsonb_build_array(1, 2))", r"the key of docs is \(id\)"),
+        ("enqueue('docs', jsonb_build_array(1, 2))", r"expected the key of docs, \(id\), got 2 values"),
         ("enqueue('docs', NULL::bigint)", "a key can't contain NULL"),
         ("enqueue('docs', 'x'::text)", "invalid input syntax for type bigint"),
     ],

@@ -214,7 +214,7 @@ def test_doctor_warns_of_a_superuser(docs: Synced):
 def test_a_workers_role_cant_stop_a_pipeline_by_trying_to_remove_it(docs: Synced) -> None:
     with docs.acting_as(WORKER) as worker, pytest.raises(Refused, match=f"belongs to role {OWNER}") as refused:
         remove(worker.database, "docs", keep_vectors=False, say=print)
-    assert f"run it as {OWNER}" in str(refused.value.hint)
+    assert f"run the command as {OWNER}" in str(refused.value.hint)
     docs.run("UPDATE docs SET body = 'uno' WHERE id = 1")
     docs.settle()
     docs.exact()

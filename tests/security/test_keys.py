@@ -131,7 +131,7 @@ def test_a_flood_of_bad_keys_is_parked_in_bulk_and_holds_up_no_other_source(
     assert time.monotonic() - began < 10, "ten slices, where it was a minute"
     assert parked(docs) == {"key_refused_54000": 5_000, "key_malformed": 5_000}
     docs.synced.sync()
-    assert typed("dead-letters", "discard", "names", "--bad-keys")[:2] == (0, "removed 10,000 keys of names\n")
+    assert typed("dead-letters", "discard", "names", "--bad-keys")[:2] == (0, "deleted 10,000 dead letters of names with a bad key\n")
     assert docs.synced.events() == []
 
 
@@ -153,7 +153,7 @@ def test_parked_events_are_not_read_again_by_every_drain(docs: Steps, role: Call
     ("call", "words"),
     [
         ("('names', NULL::text)", "a key can't contain NULL"),
-        (f"('names', '{LONG}'::text)", "this key of names is too long: 6404 bytes"),
+        (f"('names', '{LONG}'::text)", "the key of names is too long: 6404 bytes"),
         ("('names', '[[1, 2]]'::jsonb)", "a key can't contain an array"),
         ("('names', '{\"a\": 1}'::jsonb)", "a key can't contain an object"),
         ("('names', '[null]'::jsonb)", "a key can't contain NULL"),

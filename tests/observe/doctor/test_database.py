@@ -41,9 +41,9 @@ def test_a_wrong_password(docs: Synced, redis_url: str) -> None:
 @pytest.mark.parametrize(
     ("url", "seen"),
     [
-        ("postgresql://u:sec@ret@127.0.0.1:1/app", "can't be told apart"),
-        ("postgresql://u:sec/ret@127.0.0.1:1/app", "can't be told apart"),
-        ("sec ret", "not a connection string"),
+        ("postgresql://u:sec@ret@127.0.0.1:1/app", "can't be parsed"),
+        ("postgresql://u:sec/ret@127.0.0.1:1/app", "can't be parsed"),
+        ("sec ret", "isn't a valid connection string"),
         ("postgresql://u:secret@127.0.0.1:1/app", "can't connect to 127.0.0.1:1"),
         ("postgresql://u:secret@no.such.host.invalid/app", "unknown host no.such.host.invalid"),
     ],

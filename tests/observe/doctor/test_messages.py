@@ -32,8 +32,8 @@ def test_a_stopped_valkey(docs: Synced, redis_url: str, valkey: Valkey) -> None:
     [
         (lambda url: url.replace(":", ":guess", 2).replace(":guess", ":", 1), "rejected the password"),
         (lambda _: "redis://:guess@127.0.0.1:1/0", "can't connect to"),
-        (lambda _: "redis://:guess/secret@127.0.0.1/0", "not the URL of a Redis"),
-        (lambda _: "guess", "not the URL of a Redis"),
+        (lambda _: "redis://:guess/secret@127.0.0.1/0", "not a Redis URL"),
+        (lambda _: "guess", "not a Redis URL"),
     ],
 )
 def test_a_wrong_redis_url_shows_no_part_of_the_password(

@@ -145,7 +145,7 @@ def write(connection: Connection, shape: Shape, vectors: Sequence[tuple[Passage,
     if written != len(vectors):  # the keys are distinct and locked
         label = shape.pipeline.target_label
         raise DatabaseRefuses(
-            f"expected {len(vectors)} rows written to {label}, got {written}",
+            f"{label}: expected {len(vectors)} written rows, got {written}",
             hint="check the triggers and rules of the target",
         )
     require_own_target(connection, shape.pipeline)
