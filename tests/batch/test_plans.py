@@ -93,7 +93,13 @@ class Crowd:
     """The id of the last event that is gone."""
 
 
-@pytest.fixture(scope="module", params=["never analyzed", "analyzed", "dead tuples", "dead tuples, analyzed"])
+DEAD = ("dead tuples", "dead tuples, analyzed")
+
+
+@pytest.fixture(
+    scope="module",
+    params=["never analyzed", "analyzed", *(pytest.param(dead, marks=pytest.mark.slow) for dead in DEAD)],
+)
 def crowd(
     request: pytest.FixtureRequest,
     postgres: Postgres,

@@ -83,6 +83,11 @@ KEYS = {
 }
 
 
+QUICK = {"bigint", "uuid", "text", "date", "numeric(10,2)", "char(5)", "timestamp"}
+"""Where every type would take long, the others are among the long tests."""
+SOME_QUICK = [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KEYS]
+
+
 @pytest.mark.parametrize("kind", KEYS)
 def test_a_key_of_every_allowed_type_finds_its_way(synced: Synced, kind: str):
     values, canonical = KEYS[kind]
@@ -102,7 +107,7 @@ def test_a_key_of_every_allowed_type_finds_its_way(synced: Synced, kind: str):
     synced.sync()
 
 
-@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("kind", SOME_QUICK)
 def test_a_backfill_of_many_pages_finds_every_key(synced: Synced, kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("pgvector_sync.runs.bulk.PAGE_ROWS", 2)
     values, canonical = KEYS[kind]
@@ -265,7 +270,7 @@ def test_a_key_as_a_person_types_it_becomes_the_one_that_the_triggers_write(
         assert canonical_key([key], columns) == (key,)
 
 
-@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("kind", SOME_QUICK)
 def test_enqueue_writes_the_same_key_as_the_triggers(synced: Synced, kind: str):
     values, canonical = KEYS[kind]
     synced.run(f"CREATE TABLE docs (id {kind} PRIMARY KEY, body text)")
@@ -279,7 +284,7 @@ def test_enqueue_writes_the_same_key_as_the_triggers(synced: Synced, kind: str):
     assert sorted(synced.events(), key=str) == sorted(([key] for key in canonical), key=str)
 
 
-@pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.parametrize("kind", SOME_QUICK)
 def test_a_reconciliation_of_many_pages_finds_every_key_that_has_drifted_and_no_other(
     synced: Synced, kind: str, monkeypatch: pytest.MonkeyPatch
 ):

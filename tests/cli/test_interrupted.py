@@ -49,7 +49,7 @@ def started(*arguments: str, **more: object) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.usefixtures("locked")
-@pytest.mark.parametrize("signal_number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signal_number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_an_interrupted_dry_run_is_cancelled(synced: Synced, signal_number: signal.Signals) -> None:
     with started("reconcile", "docs", "--dry-run") as command:
         eventually(lambda: synced.database.value(RUNS) == 1)

@@ -167,7 +167,10 @@ def test_a_target_of_another_role_is_refused_with_the_grant(kept: Synced, role: 
     worker = role("worker", *OURS, "GRANT ALL ON SCHEMA public TO {role}", "GRANT ALL ON docs TO {role}")
     kept.run(f"GRANT ALL ON docs_embedding TO {worker}")
     kept.declare()
-    with kept.acting_as(worker) as runtime, pytest.raises(Refused, match="taking over a target requires the owner"):
+    with (
+        kept.acting_as(worker) as runtime,
+        pytest.raises(Refused, match="taking over a target requires the owner"),
+    ):
         kept.apply(runtime)
 
 

@@ -130,7 +130,11 @@ def test_an_invalid_address_is_refused_in_one_line(cluster: Cluster, name: str, 
     assert says in process.printed
 
 
-@pytest.mark.parametrize("command", [(*COMMAND, "worker"), (*COMMAND, "beat"), (*CELERY, "worker")], ids=" ".join)
+@pytest.mark.parametrize(
+    "command",
+    [(*COMMAND, "worker"), pytest.param((*COMMAND, "beat"), marks=pytest.mark.slow), (*CELERY, "worker")],
+    ids=" ".join,
+)
 def test_a_wrong_password_is_refused_at_the_start(cluster: Cluster, command: tuple[str, ...]) -> None:
     host, _, rest = cluster.valkey.url.rpartition("@")[2].partition(":")
     process = cluster.processes.start(*command, REDIS_URL=f"redis://:wrong@{host}:{rest}")

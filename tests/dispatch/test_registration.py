@@ -116,7 +116,7 @@ def test_a_worker_for_other_queues_has_no_relay_and_needs_no_setting_of_ours(sho
     assert worker.terminate() == 0
 
 
-@pytest.mark.parametrize("missing", ["DATABASE_URL", "REDIS_URL"])
+@pytest.mark.parametrize("missing", ["DATABASE_URL", pytest.param("REDIS_URL", marks=pytest.mark.slow)])
 def test_a_worker_that_cannot_serve_our_queues_says_why_and_ends(shop: Cluster, missing: str) -> None:
     del shop.processes.env[missing]
     worker = shop.processes.start(*CELERY, "worker", "-l", "INFO", "-c", "1")
@@ -125,6 +125,7 @@ def test_a_worker_that_cannot_serve_our_queues_says_why_and_ends(shop: Cluster, 
     assert "Traceback" not in worker.printed
 
 
+@pytest.mark.slow
 def test_including_our_modules_does_nothing_to_the_application(shop: Cluster) -> None:
     (shop.processes.folder / "shop.py").write_text(INCLUDED)
     del shop.processes.env["DATABASE_URL"], shop.processes.env["REDIS_URL"]

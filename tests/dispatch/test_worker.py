@@ -27,7 +27,7 @@ def test_a_change_becomes_a_vector(cluster: Cluster, pool: str) -> None:
     assert "Traceback" not in worker.printed
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
 def test_celerys_own_command_works_as_well(cluster: Cluster, pool: str) -> None:
     worker = cluster.processes.start(*CELERY, "worker", "--pool", pool, "--concurrency", "2")
     worker.wait_for(READY)
@@ -112,7 +112,7 @@ OURS = (sys.executable, "-m", "pgvector_sync")
         ((*OURS, "worker"), "DATABASE_URL"),
         ((*OURS, "beat"), "REDIS_URL"),
         ((*OURS, "beat"), "DATABASE_URL"),
-        ((*CELERY, "worker"), "REDIS_URL"),
+        pytest.param((*CELERY, "worker"), "REDIS_URL", marks=pytest.mark.slow),
         ((*CELERY, "worker"), "DATABASE_URL"),
         ((*CELERY, "beat"), "REDIS_URL"),
     ],

@@ -113,6 +113,7 @@ def test_only_the_dead_server_is_started(folder: Path) -> None:
     assert postgres_of(folder).pid == before
 
 
+@pytest.mark.slow
 def test_a_path_too_long_for_a_socket(project: Path) -> None:
     deep = project / ("long" * 20) / ("name with 'quotes' and spaces " * 3)
     deep.mkdir(parents=True)
@@ -122,6 +123,7 @@ def test_a_path_too_long_for_a_socket(project: Path) -> None:
     assert embedded.stop(folder)
 
 
+@pytest.mark.slow
 def test_a_folder_that_moves_keeps_its_data(project: Path) -> None:
     old, new = project / "old", project / "new"
     old.mkdir()
@@ -163,6 +165,7 @@ time.sleep(60)
     assert embedded.stop(folder)
 
 
+@pytest.mark.slow
 def test_an_interrupted_start_leaves_nothing_behind(folder: Path, processes: Processes) -> None:
     start(folder)
     embedded.stop(folder)
@@ -189,6 +192,7 @@ def test_reports_why_postgres_does_not_start(folder: Path) -> None:
     assert start(folder)
 
 
+@pytest.mark.slow
 def test_a_data_directory_is_created_atomically(folder: Path) -> None:
     with pytest.raises(Refused):
         start(folder, no_such_setting="1")

@@ -131,7 +131,10 @@ def test_a_flood_of_bad_keys_is_parked_in_bulk_and_holds_up_no_other_source(
     assert time.monotonic() - began < 10, "ten slices, where it was a minute"
     assert parked(docs) == {"key_refused_54000": 5_000, "key_malformed": 5_000}
     docs.synced.sync()
-    assert typed("dead-letters", "discard", "names", "--bad-keys")[:2] == (0, "deleted 10,000 dead letters of names with a bad key\n")
+    assert typed("dead-letters", "discard", "names", "--bad-keys")[:2] == (
+        0,
+        "deleted 10,000 dead letters of names with a bad key\n",
+    )
     assert docs.synced.events() == []
 
 

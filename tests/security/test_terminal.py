@@ -278,7 +278,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("variable", FORMS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_no_part_of_a_mistyped_password_is_shown(
     database_url: str,
