@@ -174,6 +174,7 @@ def test_waiting_soon_reports_that_no_worker_is_running(docs: Synced, processes:
     waiting.interrupt()
 
 
+@pytest.mark.slow
 def test_sync_counts_as_a_worker_and_leaves_no_row(docs: Synced, processes: Processes) -> None:
     sync = processes.start(*COMMAND, "sync")
     eventually(lambda: health.check().workers == 1, 20)

@@ -132,7 +132,10 @@ def test_an_invalid_address_is_refused_in_one_line(cluster: Cluster, name: str, 
 
 @pytest.mark.parametrize(
     "command",
-    [(*COMMAND, "worker"), pytest.param((*COMMAND, "beat"), marks=pytest.mark.slow), (*CELERY, "worker")],
+    [
+        (*COMMAND, "worker"),
+        *(pytest.param(slow, marks=pytest.mark.slow) for slow in ((*COMMAND, "beat"), (*CELERY, "worker"))),
+    ],
     ids=" ".join,
 )
 def test_a_wrong_password_is_refused_at_the_start(cluster: Cluster, command: tuple[str, ...]) -> None:

@@ -109,12 +109,12 @@ OURS = (sys.executable, "-m", "pgvector_sync")
     ("command", "missing"),
     [
         ((*OURS, "worker"), "REDIS_URL"),
-        ((*OURS, "worker"), "DATABASE_URL"),
-        ((*OURS, "beat"), "REDIS_URL"),
+        pytest.param((*OURS, "worker"), "DATABASE_URL", marks=pytest.mark.slow),
+        pytest.param((*OURS, "beat"), "REDIS_URL", marks=pytest.mark.slow),
         ((*OURS, "beat"), "DATABASE_URL"),
         pytest.param((*CELERY, "worker"), "REDIS_URL", marks=pytest.mark.slow),
         ((*CELERY, "worker"), "DATABASE_URL"),
-        ((*CELERY, "beat"), "REDIS_URL"),
+        pytest.param((*CELERY, "beat"), "REDIS_URL", marks=pytest.mark.slow),
     ],
     ids=lambda value: " ".join(value[2:]) if isinstance(value, tuple) else value,
 )

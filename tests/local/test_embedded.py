@@ -59,6 +59,7 @@ def test_asks_for_a_password_and_keeps_it(folder: Path) -> None:
         redis.Redis.from_url(servers.redis_url.replace(state["valkey"]["password"], "guess")).ping()
 
 
+@pytest.mark.slow
 def test_options_reach_postgres(folder: Path) -> None:
     servers = start(folder, work_mem="7MB", application_name="two words")
     assert run(servers.database_url, "SHOW work_mem") == [("7MB",)]
@@ -76,6 +77,7 @@ def test_starts_again_after_kill_9(folder: Path) -> None:
     assert run(servers.database_url, "SELECT one FROM kept") == [(1,)]
 
 
+@pytest.mark.slow
 def test_a_stale_pid_that_was_reused_by_another_process(folder: Path, processes: Processes) -> None:
     servers = start(folder)
     pid_file = servers.home / "postgres" / "postmaster.pid"
@@ -104,6 +106,7 @@ def test_a_port_that_is_taken_by_now(folder: Path) -> None:
             taker.close()
 
 
+@pytest.mark.slow
 def test_only_the_dead_server_is_started(folder: Path) -> None:
     servers = start(folder)
     before = postgres_of(folder).pid
@@ -148,6 +151,7 @@ def test_two_starts_at_once_are_one(folder: Path) -> None:
     assert len(set(found)) == 1
 
 
+@pytest.mark.slow
 def test_survives_the_process_that_started_it(folder: Path, processes: Processes) -> None:
     code = """
 import pathlib, sys, time
@@ -184,6 +188,7 @@ embedded.start(pathlib.Path(sys.argv[1]))
     assert not embedded.stop(folder)
 
 
+@pytest.mark.slow
 def test_reports_why_postgres_does_not_start(folder: Path) -> None:
     with pytest.raises(Refused, match="unrecognized configuration parameter") as caught:
         start(folder, no_such_setting="1")
