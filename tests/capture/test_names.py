@@ -70,7 +70,12 @@ def exercise(synced: Synced, table: str, key: str, body: str) -> None:
     assert synced.events() == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+QUICK = {"Mixed Case", 'double"quote', "%(key)s", "a {brace}", "дом😀"}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in NAMES]
+)
 def test_a_schema_table_and_column_of_any_name_can_be_a_source(synced: Synced, name: str):
     table, key, body = quoted(name, name), quoted(name + "id"), quoted(name)
     synced.run(f"CREATE SCHEMA {quoted(name)}", f"CREATE TABLE {table} ({key} int PRIMARY KEY, {body} text)")

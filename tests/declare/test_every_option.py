@@ -175,7 +175,13 @@ def test_another_type_of_vector_is_refused_while_there_are_some(filled: Declared
     filled.synced.exact()
 
 
-@pytest.mark.parametrize("name", ReconcileSection.model_fields)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name == "window" else pytest.mark.slow)
+        for name in ReconcileSection.model_fields
+    ],
+)
 def test_a_changed_option_of_reconciliation_is_applied_once(declared: Declared, name: str) -> None:
     declared.pipeline["reconcile"] = {name: RECONCILE[name]}
     declared.changes(f"reconcile: default → {name} {RECONCILE[name]}")

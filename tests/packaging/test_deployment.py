@@ -227,6 +227,7 @@ def answers(client):
         return False
 
 
+@pytest.mark.slow
 def test_the_roles_of_the_services_are_sufficient(services, bare_database, processes):
     """Runs the services' commands in order, with their own roles, on a real server."""
     passwords = {"OWNER_PASSWORD": "owner-secret", "WORKER_PASSWORD": "worker-secret"}
