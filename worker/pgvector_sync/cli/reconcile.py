@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Annotated, Any
 
 import typer
@@ -26,10 +26,11 @@ from pgvector_sync.client.results import Reconciliation
 from pgvector_sync.client.sync import Sync
 from pgvector_sync.errors import Refused
 from pgvector_sync.runs.requests import Requested
-from pgvector_sync.store.drift import Figures
+from pgvector_sync.store.drift import Drift, Figures
 from pgvector_sync.store.runs import Run
 
-KINDS = ("missing", "stale", "orphaned", "wrong_model", "broken", "incomplete", "stuck")
+KINDS = tuple(field.name for field in fields(Reconciliation) if field.name in set(Drift))
+"""In the order of a result's fields."""
 
 
 def register(app: typer.Typer) -> None:
