@@ -7,8 +7,15 @@ CREATE TABLE pgvector_sync.provider (
     api_key_env         text,                                  -- the name of the variable, never the secret
     requests_per_minute int CHECK (requests_per_minute > 0),
     tokens_per_minute   int CHECK (tokens_per_minute > 0),
-    send_dimensions     boolean NOT NULL DEFAULT true,
-    encoding            text NOT NULL DEFAULT 'base64' CHECK (encoding IN ('base64', 'float'))
+    max_inputs          int CHECK (max_inputs > 0),            -- limits per request; NULL: what is known of the dialect
+    max_request_tokens  int CHECK (max_request_tokens > 0),
+    max_input_tokens    int CHECK (max_input_tokens > 0),
+    dimensions_parameter text CHECK (dimensions_parameter IN ('dimensions', 'output_dimension', 'none')),
+    encoding            text CHECK (encoding IN ('base64', 'float', 'none')),
+    headers             jsonb NOT NULL DEFAULT '{}',           -- never a secret
+    extra_body          jsonb NOT NULL DEFAULT '{}',
+    ca_file             text,
+    proxy               text                                   -- without user and password
 );
 
 -- One row per user table, however many pipelines read it: triggers refer to a source, and the drain fans out.
@@ -39,6 +46,8 @@ CREATE TABLE pgvector_sync.pipeline (
     model         text NOT NULL,
     dimensions    int NOT NULL CHECK (dimensions BETWEEN 1 AND 16000),
     chunking      text,
+    document      jsonb NOT NULL DEFAULT '{}',                 -- prefix and parameters of documents
+    query         jsonb NOT NULL DEFAULT '{}',                 -- and of queries
     metric        text NOT NULL CHECK (metric IN ('cosine', 'l2', 'inner_product')),
     vector_type   text NOT NULL CHECK (vector_type IN ('vector', 'halfvec')),
     batch_size    int CHECK (batch_size > 0),

@@ -8,9 +8,9 @@ SELECT set_config('hnsw.iterative_scan', 'strict_order', true), set_config('ivff
 -- name: nearest
 -- The nearest rows, joined to the source with the pipeline's `where`, so that deleted rows are never returned.
 SELECT {key_json} AS key, pgvector_sync_stored.chunk_no,
-       pgvector_sync_stored.embedding OPERATOR({operator_schema}.{operator}) %(query)s::{vector}::{column_type} AS distance,
+       pgvector_sync_stored.embedding OPERATOR({operator_schema}.{operator}) %(query_vector)s::{vector}::{column_type} AS distance,
        coalesce(pgvector_sync_stored.chunk, ({text})::text) AS text
 FROM {stored}
 JOIN LATERAL (SELECT * FROM {source} WHERE {stored_of_row} AND {wanted} OFFSET 0) AS {alias} ON true
-ORDER BY pgvector_sync_stored.embedding OPERATOR({operator_schema}.{operator}) %(query)s::{vector}::{column_type}
+ORDER BY pgvector_sync_stored.embedding OPERATOR({operator_schema}.{operator}) %(query_vector)s::{vector}::{column_type}
 LIMIT %(limit)s;

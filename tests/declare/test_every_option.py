@@ -38,6 +38,8 @@ PIPELINE: dict[str, Any] = {
     "model": "text-embedding-3-large",
     "dimensions": 2 * DIMENSIONS,
     "vector_type": "halfvec",
+    "document": {"prefix": "passage: "},
+    "query": {"prefix": "query: ", "model": "text-embedding-3-large"},
     "metric": "l2",
     "batch_size": 7,
     "tokens_per_day": 1_000_000,
@@ -58,8 +60,15 @@ PROVIDER: dict[str, Any] = {
     "api_key_env": "OTHER_KEY",
     "requests_per_minute": 6_000,
     "tokens_per_minute": 60_000_000,
-    "send_dimensions": False,
+    "max_inputs": 16,
+    "max_request_tokens": 10_000,
+    "max_input_tokens": 512,
+    "dimensions_parameter": "none",
     "encoding": "float",
+    "headers": {"X-Title": "search"},
+    "extra_body": {"user": "search"},
+    "ca_file": "/etc/ssl/private-ca.pem",
+    "proxy": "http://proxy.example:3128",
     "dialect": Refused("local", "not supported: the dialect local runs in the worker's process"),
 }
 ONLY_WHILE_EMPTY = {"dimensions", "vector_type"}
@@ -217,7 +226,7 @@ def test_a_changed_option_of_a_provider_is_applied_once(filled: Declared, name: 
     if name not in (
         "base_url",
         "api_key_env",
-        "send_dimensions",
+        "dimensions_parameter",
     ):  # the endpoint of these tests refuses their values
         filled.synced.run("INSERT INTO docs VALUES (3, 'three', 'tres')")
         filled.synced.settle()

@@ -50,7 +50,7 @@ def test_every_key_is_read(load):
         api_key_env = "AZURE_KEY"
         requests_per_minute = 3000
         tokens_per_minute = 1_000_000
-        send_dimensions = false
+        dimensions_parameter = "none"
         encoding = "float"
         [pipelines.articles]
         source = 'Shop."Weird.Name"'
@@ -68,7 +68,13 @@ def test_every_key_is_read(load):
     """)
     assert loaded.providers == {
         "azure-eu": Provider(
-            "azure-eu", "https://embed.example.com:8443/v1", "AZURE_KEY", 3000, 1_000_000, False, "float"
+            "azure-eu",
+            "https://embed.example.com:8443/v1",
+            "AZURE_KEY",
+            requests_per_minute=3000,
+            tokens_per_minute=1_000_000,
+            dimensions_parameter="none",
+            encoding="float",
         )
     }
     articles = loaded.pipelines["articles"]

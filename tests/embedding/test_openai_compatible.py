@@ -55,7 +55,7 @@ def test_tokens_are_estimated_where_the_endpoint_does_not_count(embed, endpoint)
 
 
 def test_a_provider_can_be_asked_for_floats_and_without_dimensions(open_caller, endpoint):
-    embed = open_caller(endpoint.base_url, encoding="float", send_dimensions=False)
+    embed = open_caller(endpoint.base_url, encoding="float", dimensions_parameter="none")
     assert np.allclose(embed(TEXTS, Spec(SPEC.model, 1536)).vectors, expected(TEXTS, 1536))
     assert endpoint.calls.bodies == [{"model": SPEC.model, "encoding_format": "float"}]
 

@@ -276,6 +276,6 @@ class InputRejected(ProviderError):
     name = "input_rejected"
     disposition = Disposition(Next.STOP, RowFault.PARKS)
     advice = (
-        "check the pipeline's model and dimensions, and the provider's send_dimensions and encoding, "
+        "check the pipeline's model and dimensions, and the provider's dimensions_parameter and encoding, "
         "in pgvector-sync.toml, then: pgvector-sync apply"
     )

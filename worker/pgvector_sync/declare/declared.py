@@ -54,7 +54,7 @@ def _spec_problems(config: Config) -> Iterator[_Problem]:
     for pipeline in config.pipelines.values():
         declared.setdefault(dialect_of(config.providers[pipeline.options.provider]), []).append(pipeline)
     for dialect, pipelines in declared.items():
-        specs = [Spec(pipeline.options.model, pipeline.options.dimensions) for pipeline in pipelines]
+        specs = [Spec.of_documents(pipeline.options) for pipeline in pipelines]
         for pipeline, failure in zip(pipelines, dialect.check_specs(specs), strict=True):
             if failure is not None:
                 yield _Problem(f"pipelines.{pipeline.name}.{failure.option}", failure)

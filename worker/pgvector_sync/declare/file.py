@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pgvector_sync.declare.problems import Problems
-from pgvector_sync.declare.sections import FileSection, PipelineSection, ProviderSection, ReconcileSection
+from pgvector_sync.declare.sections import TABLES, FileSection, PipelineSection, ProviderSection
 from pgvector_sync.embedding.dialects import DIALECTS, built_in_providers, dialect_of
 from pgvector_sync.errors import ConfigError
-from pgvector_sync.model import Options, Provider, Schedule
+from pgvector_sync.model import Options, Provider
 
 MINIMAL = """\
 [pipelines.articles]
@@ -151,12 +151,16 @@ def _pipelines(
         if options["provider"] not in known:
             message = f"expected one of {', '.join(known)}; got {options['provider']!r}"
             problems.append((f"{place}.provider", message))
-        schedule = problems.checked(ReconcileSection, options["reconcile"], f"{place}.reconcile")
-        if schedule is None:
+        tables = {
+            key: problems.checked(section, options[key], f"{place}.{key}") for key, (section, _) in TABLES.items()
+        }
+        for key, table in tables.items():
+            if table is not None:
+                options[key] = TABLES[key][1](**dict(table))
+        if None in tables.values():
             continue
-        if {"every", "cron"} <= schedule.model_fields_set:
+        if {"every", "cron"} <= values.get("reconcile", {}).keys():
             problems.append((f"{place}.reconcile", "expected every or cron, got both"))
-        options["reconcile"] = Schedule(**dict(schedule))
         price = file.prices.get(options["model"])
         options["price"] = None if price is None else Decimal(str(price))
         yield name, _pipeline(name, options)

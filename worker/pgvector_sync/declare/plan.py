@@ -58,7 +58,7 @@ class PipelinePlan:
     @property
     def spec(self) -> Spec:
         """The spec after `apply`."""
-        return Spec(self.options.model, self.options.dimensions)
+        return Spec.of_documents(self.options)
 
     @property
     def idle(self) -> bool:

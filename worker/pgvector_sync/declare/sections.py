@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
+from dataclasses import Field as DataclassField
 from enum import Enum
 from typing import Annotated, Any, get_type_hints
 
@@ -25,7 +26,7 @@ from pgvector_sync.declare.values import (
     read_url,
     read_variable,
 )
-from pgvector_sync.model import Options, Provider, Schedule
+from pgvector_sync.model import DocumentInput, Options, Provider, QueryInput, Schedule
 from pgvector_sync.model.schedule import Spelling
 
 
@@ -40,10 +41,16 @@ def _keys(options: type, *, without: str) -> dict[str, Any]:
     """Derive one key per field of an options dataclass, with the checks of its annotation."""
     hints = get_type_hints(options, include_extras=True)
     return {
-        field.name: (_checked(hints[field.name]), ... if field.default is MISSING else field.default)
+        field.name: (_checked(hints[field.name]), _default(field))
         for field in fields(options)
         if field.name != without
     }
+
+
+def _default(field: DataclassField[Any]) -> Any:
+    if field.default_factory is not MISSING:
+        return Field(default_factory=field.default_factory)
+    return ... if field.default is MISSING else field.default
 
 
 def _checked(hint: Any) -> Any:
@@ -68,6 +75,14 @@ ProviderSection = create_model(
     },
 )
 ReconcileSection = create_model("ReconcileSection", __base__=Section, **_keys(Schedule, without=""))
+DocumentSection = create_model("DocumentSection", __base__=Section, **_keys(DocumentInput, without=""))
+QuerySection = create_model("QuerySection", __base__=Section, **_keys(QueryInput, without=""))
+TABLES: dict[str, tuple[type[Section], type]] = {
+    "reconcile": (ReconcileSection, Schedule),
+    "document": (DocumentSection, DocumentInput),
+    "query": (QuerySection, QueryInput),
+}
+"""The tables within a pipeline's section: how each is checked, and the option's type."""
 PipelineSection = create_model(
     "PipelineSection",
     __base__=Section,
@@ -79,8 +94,8 @@ PipelineSection = create_model(
     | {
         "text": (Annotated[Text, PlainValidator(read_text)], ...),
         "where": (Annotated[str, AfterValidator(read_sql)] | None, None),
-        "reconcile": (dict[str, Any], {}),
-    },
+    }
+    | {name: (dict[str, Any], {}) for name in TABLES},
 )
 
 

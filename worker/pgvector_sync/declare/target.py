@@ -141,9 +141,8 @@ def _take_over(
             f"{standing.label} already exists and isn't a target kept by pgvector-sync",
             hint=f"{another}; or drop it",
         )
-    options = wanted.options
-    spec = Spec(options.model, options.dimensions)
-    fit = target_table.fit(standing, source, table, spec, options.vector_type)
+    spec = Spec.of_documents(wanted.options)
+    fit = target_table.fit(standing, source, table, spec, wanted.options.vector_type)
     if fit.differs:
         raise target_table.refusal(
             standing, fit.differs, hint=f"alter it to fit; or {another}; or, to embed every row again, drop it"

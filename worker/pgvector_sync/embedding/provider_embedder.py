@@ -71,6 +71,8 @@ class ProviderEmbedder:
         lane: Lane = Lane.LIVE,
     ) -> Embeddings:
         call = _Call(spec, purpose, lane, deadline)
+        if spec.prefix:
+            texts = [spec.prefix + text for text in texts]
         counts = self._count(texts, spec.model)
         limits = self._budget.within(self._limits)
         requests = pack([count.at_most for count in counts], limits)

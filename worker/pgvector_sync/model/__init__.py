@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
 
-from annotated_types import Ge
-
+from pgvector_sync.model.inputs import DocumentInput, QueryInput
 from pgvector_sync.model.options import OPTIONS, Effect, Metric, Option, Options, VectorType
+from pgvector_sync.model.provider import Provider, Purpose
 from pgvector_sync.model.schedule import Schedule, in_window
+from pgvector_sync.model.spec import Spec
 
 __all__ = [
     "OPTIONS",
+    "DocumentInput",
     "Effect",
     "Key",
     "KeyColumn",
@@ -27,6 +26,7 @@ __all__ = [
     "Pipeline",
     "Provider",
     "Purpose",
+    "QueryInput",
     "Schedule",
     "Source",
     "Spec",
@@ -86,47 +86,6 @@ class Source:
     @property
     def label(self) -> str:
         return f"{self.schema}.{self.table}"
-
-
-class Purpose(StrEnum):
-    """Why a text is embedded. Many models treat documents and queries differently."""
-
-    DOCUMENT = "document"
-    QUERY = "query"
-
-
-@dataclass(frozen=True, slots=True)
-class Provider:
-    """Where and how texts are embedded. Contains no secret.
-
-    To add an option, add a field here and a column of the same name in `pgvector_sync.provider`.
-    """
-
-    name: str
-    base_url: str | None = None
-    api_key_env: str | None = None
-    requests_per_minute: Annotated[int, Ge(1)] | None = None
-    tokens_per_minute: Annotated[int, Ge(1)] | None = None
-    send_dimensions: bool = True
-    encoding: Literal["base64", "float"] = "base64"
-    """The `encoding_format` of requests."""
-    dialect: str = "openai"
-    """The API that the provider speaks, see `embedding/dialects`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """Everything besides the text that decides a vector: a change of any field makes every vector stale."""
-
-    model: str
-    dimensions: int
-    chunking: str | None = None
-
-    @property
-    def digest(self) -> bytes:
-        """The 32 bytes before the text in every fingerprint. Their fixed length keeps spec and text apart."""
-        fields = {"chunking": self.chunking, "dimensions": self.dimensions, "model": self.model}
-        return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,3 +150,8 @@ class Pipeline:
     @property
     def target_label(self) -> str:
         return f"{self.target_schema}.{self.target_table}"
+
+    @property
+    def query_spec(self) -> Spec:
+        """What a call for a query needs."""
+        return Spec.of_queries(self.options)

@@ -14,6 +14,8 @@ from typing import Annotated, Any, get_type_hints
 
 from annotated_types import Ge, Le, MinLen
 
+from pgvector_sync.model.inputs import DOCUMENT, QUERY, DocumentInput, QueryInput
+from pgvector_sync.model.provider import Count
 from pgvector_sync.model.schedule import DAILY, Schedule
 
 
@@ -79,7 +81,7 @@ def _dollars(price: Decimal) -> str:
     return f"${price.normalize():f} per million tokens"
 
 
-Count = Annotated[int, Ge(1)]
+_DOCUMENT = Option(effect=Effect.EMBEDS_AGAIN, read=DocumentInput.read, write=DocumentInput.written)
 _WHERE = Option(effect=Effect.READS_AGAIN, unset="(all rows)", column="where_given")
 
 
@@ -96,6 +98,8 @@ class Options:
     dimensions: Annotated[int, Ge(1), Le(16_000), Option(effect=Effect.EMBEDS_AGAIN | Effect.RETYPES)]
     """The maximum is that of pgvector's columns."""
     vector_type: Annotated[VectorType, Option(effect=Effect.RETYPES)] = VectorType.VECTOR
+    document: Annotated[DocumentInput, _DOCUMENT] = DOCUMENT
+    query: Annotated[QueryInput, Option(read=QueryInput.read, write=QueryInput.written)] = QUERY
     metric: Annotated[Metric, Option()] = Metric.COSINE
     batch_size: Annotated[Annotated[int, Ge(1), Le(2048)] | None, Option(unset="default")] = None
     """The maximum number of rows per batch, limited to the inputs that one request may have. None: the default of

@@ -49,9 +49,11 @@ def nearest(runtime: Runtime, name: str, query: str, *, k: int) -> list[Hit]:
         pipeline = pipelines.require_pipeline(connection, name)
         grants.require_sole_author(connection)
     embedder = runtime.embedder(pipeline.provider)
-    embedder.prepare(pipeline.spec)  # work done once per process doesn't count towards the provider's timeout
+    embedder.prepare(
+        pipeline.query_spec
+    )  # work done once per process doesn't count towards the provider's timeout
     deadline = Deadline.after(runtime.settings.provider_timeout)
-    vector = embedder.embed([query], pipeline.spec, purpose=Purpose.QUERY, deadline=deadline).vectors[0]
+    vector = embedder.embed([query], pipeline.query_spec, purpose=Purpose.QUERY, deadline=deadline).vectors[0]
     shape = Shape(pipeline, runtime.database.vector_schema)
     try:
         neighbours = _read(runtime, shape, vector, k)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import timedelta
 from functools import cache
@@ -76,6 +76,7 @@ def require_pipeline(connection: Connection, name: str) -> Pipeline:
 
 def _pipeline(row: dict[str, Any]) -> Pipeline:
     key = tuple(KeyColumn(*pair) for pair in zip(row["key_columns"], row["key_types"], strict=True))
+    options = _options(row)
     return Pipeline(
         id=row["id"],
         name=row["name"],
@@ -87,9 +88,9 @@ def _pipeline(row: dict[str, Any]) -> Pipeline:
         read_columns=tuple(row["read_columns"]),
         needs=tuple(Need(*need) for need in row["needs"]),
         provider=Provider(**{column: row[f"provider_{column}"] for column in _PROVIDER}),
-        spec=Spec(row["model"], row["dimensions"], row["chunking"]),
+        spec=Spec.of_documents(options, chunking=row["chunking"]),
         spec_version=row["spec_version"],
-        options=_options(row),
+        options=options,
         state=State(row["state"]),
         reason=row["reason"],
         retry_at=row["retry_at"],
@@ -104,8 +105,12 @@ def _options(row: dict[str, Any]) -> Options:
 
 def _stored(options: Options) -> dict[str, Any]:
     """The values to store, by column."""
-    written = {option.column: option.write(getattr(options, name)) for name, option in OPTIONS.items()}
-    return {column: Jsonb(value) if isinstance(value, dict) else value for column, value in written.items()}
+    return _params({option.column: option.write(getattr(options, name)) for name, option in OPTIONS.items()})
+
+
+def _params(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert dictionaries to jsonb."""
+    return {column: Jsonb(value) if isinstance(value, dict) else value for column, value in values.items()}
 
 
 def add(
@@ -174,7 +179,7 @@ def put_provider(connection: Connection, provider: Provider) -> None:
     query = statement("pipelines.put_provider").format(
         provider_columns=_names(_PROVIDER), provider_values=_values(_PROVIDER)
     )
-    connection.execute(query, {column: getattr(provider, column) for column in _PROVIDER})
+    connection.execute(query, _params({column: getattr(provider, column) for column in _PROVIDER}))
     connection.execute(statement("pipelines.provider_changed"), {"provider": provider.name})
 
 

@@ -39,7 +39,7 @@ def nearest(connection: Connection, shape: Shape, vector: Vector32, *, limit: in
     require_trusted(connection, shape.pipeline)
     # with a filter, pgvector 0.8 then scans its index until enough rows are found
     connection.execute(statement("search.scan_on"))
-    rows = connection.execute(_nearest(shape), {"query": Vector(vector), "limit": limit})
+    rows = connection.execute(_nearest(shape), {"query_vector": Vector(vector), "limit": limit})
     return [
         Neighbour(tuple(row["key"]), row["chunk_no"], float(row["distance"]), row["text"] or "") for row in rows
     ]

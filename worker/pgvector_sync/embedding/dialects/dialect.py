@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
@@ -30,6 +30,15 @@ class Limits:
     max_input_tokens: int | None = None
     """A longer text is sent alone, so that its rejection affects no other text."""
     parallel_requests: int = 1
+
+    def overridden(self, provider: Provider) -> Limits:
+        """Return these limits with those that the provider's section gives."""
+        return replace(
+            self,
+            max_inputs=provider.max_inputs or self.max_inputs,
+            max_request_tokens=provider.max_request_tokens or self.max_request_tokens,
+            max_input_tokens=provider.max_input_tokens or self.max_input_tokens,
+        )
 
 
 class Connection(Protocol):

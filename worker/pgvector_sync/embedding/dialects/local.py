@@ -25,8 +25,7 @@ class Local(Dialect):
     default_dimensions = 256
 
     def limits(self, provider: Provider) -> Limits:
-        del provider
-        return Limits(max_inputs=MAX_INPUTS)
+        return Limits(max_inputs=MAX_INPUTS).overridden(provider)
 
     def place(self, provider: Provider, settings: Settings | None = None) -> str:
         del provider, settings

@@ -26,14 +26,15 @@ class OpenAICompatible(HttpDialect):
     endpoint = "/embeddings"
 
     def limits(self, provider: Provider) -> Limits:
-        del provider
-        return LIMITS
+        return LIMITS.overridden(provider)
 
     def request(self, texts: Sequence[str], spec: Spec, purpose: Purpose, provider: Provider) -> Request:
         del purpose  # the API has no parameter for it
-        body: dict[str, object] = {"input": list(texts), "model": spec.model, "encoding_format": provider.encoding}
-        if provider.send_dimensions:
-            body["dimensions"] = spec.dimensions
+        body: dict[str, object] = {**provider.extra_body, **spec.body, "input": list(texts), "model": spec.model}
+        if (encoding := provider.encoding or "base64") != "none":
+            body["encoding_format"] = encoding
+        if (parameter := provider.dimensions_parameter or "dimensions") != "none":
+            body[parameter] = spec.dimensions
         return Request(self.endpoint, body)
 
     def read(self, body: bytes, *, count: int, dimensions: int) -> Answer:
