@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from pgvector_sync.model import Lane, Purpose
@@ -69,7 +69,10 @@ def open_embedder(provider: Provider, settings: Settings, environ: Mapping[str, 
     `prepare` or the first `embed` reports a wrong key or host, so that it becomes the state of the pipeline.
     """
     from pgvector_sync.embedding.dialects import dialect_of
+    from pgvector_sync.embedding.hosts import address_of
     from pgvector_sync.embedding.provider_embedder import ProviderEmbedder
 
     dialect = dialect_of(provider)
+    if dialect.needs_address:  # what is known about a host holds for the one that is called
+        provider = replace(provider, base_url=address_of(provider, settings))
     return ProviderEmbedder(dialect, dialect.connect(provider, settings, environ), provider, settings)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
+from pgvector_sync.embedding.dialects.known import Known
 from pgvector_sync.errors import Misconfigured
 from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.settings import Settings
@@ -31,13 +32,13 @@ class Limits:
     """A longer text is sent alone, so that its rejection affects no other text."""
     parallel_requests: int = 1
 
-    def overridden(self, provider: Provider) -> Limits:
-        """Return these limits with those that the provider's section gives."""
+    def overridden(self, by: Provider | Known) -> Limits:
+        """Return these limits with those that the provider's section gives, or that its host is known to have."""
         return replace(
             self,
-            max_inputs=provider.max_inputs or self.max_inputs,
-            max_request_tokens=provider.max_request_tokens or self.max_request_tokens,
-            max_input_tokens=provider.max_input_tokens or self.max_input_tokens,
+            max_inputs=by.max_inputs or self.max_inputs,
+            max_request_tokens=by.max_request_tokens or self.max_request_tokens,
+            max_input_tokens=by.max_input_tokens or self.max_input_tokens,
         )
 
 

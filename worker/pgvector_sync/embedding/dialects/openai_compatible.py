@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pgvector_sync.embedding.dialects.dialect import Limits
 from pgvector_sync.embedding.dialects.http import HttpDialect, Request
+from pgvector_sync.embedding.dialects.known import known_by
 from pgvector_sync.embedding.refusal import Refusal, by_status, quota_used_up
 from pgvector_sync.errors import ProviderError
 from pgvector_sync.model import Provider, Purpose, Spec
@@ -26,14 +27,15 @@ class OpenAICompatible(HttpDialect):
     endpoint = "/embeddings"
 
     def limits(self, provider: Provider) -> Limits:
-        return LIMITS.overridden(provider)
+        return LIMITS.overridden(known_by(provider.base_url)).overridden(provider)
 
     def request(self, texts: Sequence[str], spec: Spec, purpose: Purpose, provider: Provider) -> Request:
         del purpose  # the API has no parameter for it
+        known = known_by(provider.base_url)
         body: dict[str, object] = {**provider.extra_body, **spec.body, "input": list(texts), "model": spec.model}
-        if (encoding := provider.encoding or "base64") != "none":
+        if (encoding := provider.encoding or known.encoding or "base64") != "none":
             body["encoding_format"] = encoding
-        if (parameter := provider.dimensions_parameter or "dimensions") != "none":
+        if (parameter := provider.dimensions_parameter or known.dimensions_parameter or "dimensions") != "none":
             body[parameter] = spec.dimensions
         return Request(self.endpoint, body)
 
