@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from pgvector_sync.declare.parameters import misfits_of_pipeline, misfits_of_provider
 from pgvector_sync.declare.problems import Problems
 from pgvector_sync.declare.sections import TABLES, FileSection, PipelineSection, ProviderSection
 from pgvector_sync.embedding.dialects import DIALECTS, built_in_providers, dialect_of
@@ -133,6 +134,7 @@ def _misfits(provider: Provider) -> Iterator[tuple[str, str]]:
             "base_url",
             f"expected the URL without {dialect.endpoint}, which is appended for each call",
         )
+    yield from ((f"extra_body{place}", why) for place, why in misfits_of_provider(provider.extra_body, dialect))
 
 
 def _pipelines(
@@ -159,11 +161,19 @@ def _pipelines(
                 options[key] = TABLES[key][1](**dict(table))
         if None in tables.values():
             continue
+        problems += [(f"{place}.{key}", why) for key, why in _input_misfits(options, providers)]
         if {"every", "cron"} <= values.get("reconcile", {}).keys():
             problems.append((f"{place}.reconcile", "expected every or cron, got both"))
         price = file.prices.get(options["model"])
         options["price"] = None if price is None else Decimal(str(price))
         yield name, _pipeline(name, options)
+
+
+def _input_misfits(options: Mapping[str, Any], providers: Mapping[str, Provider]) -> Iterator[tuple[str, str]]:
+    if provider := providers.get(options["provider"]):
+        for key in ("document", "query"):
+            misfits = misfits_of_pipeline(options[key].body, dialect_of(provider))
+            yield from ((f"{key}.body{place}", why) for place, why in misfits)
 
 
 def _dialect_defaults(values: Mapping[str, Any], providers: Mapping[str, Provider]) -> dict[str, Any]:

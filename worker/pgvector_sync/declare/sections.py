@@ -7,6 +7,7 @@ from dataclasses import Field as DataclassField
 from enum import Enum
 from typing import Annotated, Any, get_type_hints
 
+from annotated_types import MinLen
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -20,6 +21,7 @@ from pydantic import (
 from pgvector_sync.declare.values import (
     Text,
     read_columns,
+    read_prefix,
     read_sql,
     read_table,
     read_text,
@@ -75,8 +77,13 @@ ProviderSection = create_model(
     },
 )
 ReconcileSection = create_model("ReconcileSection", __base__=Section, **_keys(Schedule, without=""))
-DocumentSection = create_model("DocumentSection", __base__=Section, **_keys(DocumentInput, without=""))
-QuerySection = create_model("QuerySection", __base__=Section, **_keys(QueryInput, without=""))
+_PREFIX = {"prefix": (Annotated[str, AfterValidator(read_prefix)] | None, None)}
+DocumentSection = create_model("DocumentSection", __base__=Section, **_keys(DocumentInput, without="") | _PREFIX)
+QuerySection = create_model(
+    "QuerySection",
+    __base__=Section,
+    **_keys(QueryInput, without="") | _PREFIX | {"model": (Annotated[str, MinLen(1)] | None, None)},
+)
 TABLES: dict[str, tuple[type[Section], type]] = {
     "reconcile": (ReconcileSection, Schedule),
     "document": (DocumentSection, DocumentInput),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 
 from pgvector_sync.settings import is_never_a_key
 from pgvector_sync.store.shape import text_of_columns
 
 _NAME = r'"(?:[^"]|"")+"|[^\W\d][\w$]*'
+PREFIX_CHARACTERS = 4_000
+"""The maximum length of a prefix, which is sent with every text."""
 _TABLE = re.compile(rf"\s*(?:({_NAME})\.)?({_NAME})\s*")
 
 
@@ -64,6 +67,15 @@ def read_sql(value: str) -> str:
     if not value.strip() or "\0" in value:
         raise ValueError("expected an SQL expression")
     return value.strip()
+
+
+def read_prefix(value: str) -> str:
+    """Parse a prefix of documents or queries, which may contain line breaks and tabs."""
+    if any(unicodedata.category(character) == "Cc" and character not in "\n\t" for character in value):
+        raise ValueError("expected a text without control characters other than line breaks and tabs")
+    if len(value) > PREFIX_CHARACTERS:
+        raise ValueError(f"expected at most {PREFIX_CHARACTERS:,} characters; got {len(value):,}")
+    return value
 
 
 def read_url(value: str) -> str:

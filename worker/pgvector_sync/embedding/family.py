@@ -1,4 +1,4 @@
-"""A family of models: what their authors recommend for documents and queries, and how its models are recognized."""
+"""A family of models: what their authors recommend for documents and queries, and how models are recognized."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, TypedDict
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +48,20 @@ class Family:
         return named and (not self.hosts or host in self.hosts)
 
 
-def prefixes(document: str | None, query: str | None) -> dict[str, Recommended]:
-    """Return the arguments of a family that wants these prefixes."""
+class Inputs(TypedDict):
+    """The arguments of `Family` that say what is recommended."""
+
+    document: Recommended
+    query: Recommended
+
+
+def prefixes(document: str | None, query: str | None) -> Inputs:
+    """Recommend these prefixes."""
     return {"document": Recommended(prefix=document), "query": Recommended(prefix=query)}
 
 
-def parameters(name: str, document: str, query: str) -> dict[str, Recommended]:
-    """Return the arguments of a family that wants a parameter with these values."""
+def parameters(name: str, document: str, query: str) -> Inputs:
+    """Recommend a parameter with these values."""
     return {"document": Recommended(body={name: document}), "query": Recommended(body={name: query})}
 
 
@@ -64,7 +71,5 @@ def _simplified(model: str) -> str:
     `hf.co/nomic-ai/nomic-embed-text-v1.5-GGUF:Q8_0` becomes `-nomic-embed-text-v1.5-gguf-q8-0-`.
     """
     name = model.strip().rstrip("/").rpartition("/")[2].lower()
-    name = re.sub(
-        r"\.(?!\d)|(?<!\d)\.", "-", name
-    )  # the dots of `.gguf` and `cohere.embed`, not those of versions
+    name = re.sub(r"\.(?!\d)|(?<!\d)\.", "-", name)  # every dot that isn't one of a version
     return f"-{re.sub(r'[^a-z0-9.]+', '-', name).strip('-')}-"

@@ -79,6 +79,8 @@ class Dialect(ABC):
     """Whether a call sends texts out of this process and may hang. `doctor --offline` makes no such call."""
     billed: bool
     """Whether calls may cost money."""
+    own_parameters: Mapping[str, str] | None = None
+    """The parameters that the file can't add to requests, in lower case, each with the reason. None: any."""
     default_model: str | None = None
     default_dimensions: int | None = None
 

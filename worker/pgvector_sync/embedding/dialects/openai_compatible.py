@@ -20,11 +20,27 @@ LIMITS = Limits(max_inputs=2_048, max_request_tokens=300_000, max_input_tokens=8
 must end before its deadline."""
 _QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
 
+_FORM = "vectors are read as one list of floats per text"
+_OWN_PARAMETERS = {
+    "input": "it contains the texts",
+    "model": "set model in the pipeline's section",
+    "dimensions": "set dimensions in the pipeline's section",
+    "output_dimension": 'set dimensions in the pipeline\'s section, and dimensions_parameter = "output_dimension"',
+    "encoding_format": "set encoding in the provider's section",
+    "stream": "an answer is read as a whole",
+    "output_dtype": _FORM,
+    "embedding_type": _FORM,
+    "embedding_types": _FORM,
+    "return_multivector": _FORM,
+    "late_chunking": "a vector would depend on the other texts of its request",
+}
+
 
 class OpenAICompatible(HttpDialect):
     name = "openai"
     built_in = Provider("openai", base_url="https://api.openai.com/v1", api_key_env="OPENAI_API_KEY")
     endpoint = "/embeddings"
+    own_parameters = _OWN_PARAMETERS
 
     def limits(self, provider: Provider) -> Limits:
         return LIMITS.overridden(known_by(provider.base_url)).overridden(provider)
