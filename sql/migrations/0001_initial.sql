@@ -43,6 +43,7 @@ CREATE TABLE pgvector_sync.pipeline (
     read_columns  text[] NOT NULL,                             -- the columns that key, text and where read
     needs         jsonb NOT NULL DEFAULT '[]',                 -- the objects outside pg_catalog that they need
     provider      text NOT NULL REFERENCES pgvector_sync.provider,
+    dialect       text NOT NULL DEFAULT 'openai',              -- the provider's, as of the vectors that are meant
     model         text NOT NULL,
     dimensions    int NOT NULL CHECK (dimensions BETWEEN 1 AND 16000),
     chunking      text,

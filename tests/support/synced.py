@@ -62,6 +62,8 @@ class Synced:
     """The runtime of the role that applies."""
     file: Path
     declared: dict[str, dict[str, Any]] = field(default_factory=dict)
+    provider: dict[str, Any] = field(default_factory=dict)
+    """Further keys of the provider's section."""
     said: list[str] = field(default_factory=list)
 
     @contextmanager
@@ -98,7 +100,7 @@ class Synced:
     def plan(self, runtime: Runtime | None = None) -> Plan:
         """Writes the file, and plans the changes that make the database match it."""
         provider = {"base_url": self.endpoint.base_url, "api_key_env": "TEST_KEY"}
-        sections = [("providers.test", provider)]
+        sections = [("providers.test", provider | self.provider)]
         sections += [(f"pipelines.{name}", values) for name, values in self.declared.items()]
         self.file.write_text("\n".join(_section(name, values) for name, values in sections), "utf-8")
         with (runtime or self.owner).database.transaction() as connection:
@@ -200,9 +202,12 @@ class Synced:
         """Asserts that every vector belongs to its row's text, that none is missing and none is left over."""
         for name in self.names():
             texts, vectors = self.texts(name), self.vectors(name)
+            prefix = self.shape(name).pipeline.spec.prefix or ""
             assert set(vectors) == set(texts)
             wrong = [
-                key for key, text in texts.items() if not np.allclose(vectors[key], vector_of(text, DIMENSIONS))
+                key
+                for key, text in texts.items()
+                if not np.allclose(vectors[key], vector_of(prefix + text, DIMENSIONS))
             ]
             assert wrong == []
 
@@ -221,12 +226,19 @@ class Synced:
 
 
 def _section(name: str, values: dict[str, Any]) -> str:
-    # JSON strings, numbers and lists of strings are also valid TOML
     lines = [f"[{name}]"]
     for key, value in values.items():
         inline = {f"{key}.{inner}": v for inner, v in value.items()} if isinstance(value, dict) else {key: value}
-        lines += [f"{path} = {json.dumps(item, ensure_ascii=False)}" for path, item in inline.items()]
+        lines += [f"{path} = {toml(item)}" for path, item in inline.items()]
     return "\n".join(lines) + "\n"
+
+
+def toml(value: Any) -> str:
+    """A value as TOML."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(name)} = {toml(item)}" for name, item in value.items()) + "}"
+    # JSON strings, numbers and lists of them are also valid TOML
+    return json.dumps(value, ensure_ascii=False)
 
 
 @contextmanager

@@ -40,6 +40,7 @@ def apply_plan(database: Database, plan: Plan, *, say: Say) -> list[int]:
     backfills = []
     if plan.providers:
         with database.transaction(durable=True) as connection:
+            _require_all_of_a_dialect(connection, plan)
             for provider in plan.providers:
                 pipelines.put_provider(connection, provider)
     for key_change in plan.rekeys:
@@ -53,6 +54,20 @@ def apply_plan(database: Database, plan: Plan, *, say: Say) -> list[int]:
             backfills.append(backfill)
     watch.look_now(database)
     return backfills
+
+
+def _require_all_of_a_dialect(connection: Connection, plan: Plan) -> None:
+    """Raises Refused if a provider's dialect changes under a pipeline whose vectors this plan doesn't renew."""
+    dialects = {provider.name: provider.dialect for provider in plan.providers}
+    planned = {pipeline.name for pipeline in plan.pipelines}
+    for stored in pipelines.all_pipelines(connection):
+        provider = stored.options.provider
+        if stored.name not in planned and dialects.get(provider, stored.options.dialect) != stored.options.dialect:
+            raise Refused(
+                f"pipeline {stored.name} also uses provider {provider}, and isn't in the file: "
+                f"another dialect makes its vectors stale",
+                hint=f"declare it in the file, or: pgvector-sync remove {stored.name}",
+            )
 
 
 def _site(plan: PipelinePlan) -> Site:

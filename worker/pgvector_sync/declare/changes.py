@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pgvector_sync.database import Connection
 from pgvector_sync.declare.file import PipelineConfig
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import OPTIONS, Effect, Options, Pipeline, Source
+from pgvector_sync.model import OPTIONS, Effect, Options, Pipeline, Source, Spec
 from pgvector_sync.store import target_table
 from pgvector_sync.store.expressions import same_meaning
 from pgvector_sync.store.probe import Expressions
@@ -26,10 +26,24 @@ class Change:
         return OPTIONS[self.what].effect
 
 
+class ChangeOfNoVector(Change):
+    """A change that only has to be stored, although the option is part of the spec."""
+
+    @property
+    def effect(self) -> Effect:
+        return Effect.NONE
+
+
 def differences(before: Options, after: Options) -> list[Change]:
     """List the options whose values differ."""
-    pairs = [(option, getattr(before, name), getattr(after, name)) for name, option in OPTIONS.items()]
-    return [Change(option.name, option.shown(old), option.shown(new)) for option, old, new in pairs if old != new]
+    same_vectors = Spec.of_documents(before).digest == Spec.of_documents(after).digest
+    changes = []
+    for name, option in OPTIONS.items():
+        old, new = getattr(before, name), getattr(after, name)
+        if old != new:
+            kind = ChangeOfNoVector if same_vectors and option.effect is Effect.EMBEDS_AGAIN else Change
+            changes.append(kind(name, option.shown(old), option.shown(new)))
+    return changes
 
 
 def changes_of(

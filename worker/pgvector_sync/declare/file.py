@@ -33,6 +33,7 @@ dimensions = 1536
 BUILT_IN = built_in_providers()
 """Providers that don't need a section in the file."""
 
+_NO_PROVIDER = Provider("")
 _NAME_RULE = "starting with a letter, of at most 40 characters"
 
 
@@ -164,6 +165,7 @@ def _pipelines(
         problems += [(f"{place}.{key}", why) for key, why in _input_misfits(options, providers)]
         if {"every", "cron"} <= values.get("reconcile", {}).keys():
             problems.append((f"{place}.reconcile", "expected every or cron, got both"))
+        options["dialect"] = providers.get(options["provider"], _NO_PROVIDER).dialect
         price = file.prices.get(options["model"])
         options["price"] = None if price is None else Decimal(str(price))
         yield name, _pipeline(name, options)

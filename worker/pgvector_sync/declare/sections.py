@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import MISSING, fields
 from dataclasses import Field as DataclassField
 from enum import Enum
@@ -39,13 +40,13 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-def _keys(options: type, *, without: str) -> dict[str, Any]:
+def _keys(options: type, *, without: Collection[str] = ()) -> dict[str, Any]:
     """Derive one key per field of an options dataclass, with the checks of its annotation."""
     hints = get_type_hints(options, include_extras=True)
     return {
         field.name: (_checked(hints[field.name]), _default(field))
         for field in fields(options)
-        if field.name != without
+        if field.name not in without
     }
 
 
@@ -70,19 +71,19 @@ _Table = Annotated[tuple[str | None, str], PlainValidator(read_table)]
 ProviderSection = create_model(
     "ProviderSection",
     __base__=Section,
-    **_keys(Provider, without="name")
+    **_keys(Provider, without=["name"])
     | {
         "base_url": (Annotated[str, AfterValidator(read_url)] | None, None),
         "api_key_env": (Annotated[str, AfterValidator(read_variable)] | None, None),
     },
 )
-ReconcileSection = create_model("ReconcileSection", __base__=Section, **_keys(Schedule, without=""))
+ReconcileSection = create_model("ReconcileSection", __base__=Section, **_keys(Schedule))
 _PREFIX = {"prefix": (Annotated[str, AfterValidator(read_prefix)] | None, None)}
-DocumentSection = create_model("DocumentSection", __base__=Section, **_keys(DocumentInput, without="") | _PREFIX)
+DocumentSection = create_model("DocumentSection", __base__=Section, **_keys(DocumentInput) | _PREFIX)
 QuerySection = create_model(
     "QuerySection",
     __base__=Section,
-    **_keys(QueryInput, without="") | _PREFIX | {"model": (Annotated[str, MinLen(1)] | None, None)},
+    **_keys(QueryInput) | _PREFIX | {"model": (Annotated[str, MinLen(1)] | None, None)},
 )
 TABLES: dict[str, tuple[type[Section], type]] = {
     "reconcile": (ReconcileSection, Schedule),
@@ -97,7 +98,7 @@ PipelineSection = create_model(
     source=(_Table, ...),
     key=(Annotated[tuple[str, ...], PlainValidator(read_columns)] | None, None),
     target=(_Table | None, None),
-    **_keys(Options, without="price")  # the price is per model, in the section `prices`
+    **_keys(Options, without=["price", "dialect"])  # from the sections `prices` and `providers`
     | {
         "text": (Annotated[Text, PlainValidator(read_text)], ...),
         "where": (Annotated[str, AfterValidator(read_sql)] | None, None),

@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_type_hints
 from annotated_types import Ge, Le, MinLen
 
 from pgvector_sync.model.inputs import DOCUMENT, QUERY, DocumentInput, QueryInput
-from pgvector_sync.model.provider import Count
+from pgvector_sync.model.provider import OPENAI, Count
 from pgvector_sync.model.schedule import DAILY, Schedule
 
 
@@ -94,6 +94,8 @@ class Options:
     where: Annotated[str | None, _WHERE] = None
     provider: Annotated[str, Option()]
     """The name of a provider."""
+    dialect: Annotated[str, Option(effect=Effect.EMBEDS_AGAIN)] = OPENAI
+    """The provider's dialect when the pipeline was applied, from the provider's section."""
     model: Annotated[str, MinLen(1), Option(effect=Effect.EMBEDS_AGAIN)]
     dimensions: Annotated[int, Ge(1), Le(16_000), Option(effect=Effect.EMBEDS_AGAIN | Effect.RETYPES)]
     """The maximum is that of pgvector's columns."""

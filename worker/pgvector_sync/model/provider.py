@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
+OPENAI = "openai"
+"""The default dialect. It adds nothing to a text by itself."""
 Count = Annotated[int, Ge(1)]
 
 
@@ -47,5 +49,5 @@ class Provider:
     """The path, on the worker's machine, of the PEM file with the certificate authorities to trust."""
     proxy: str | None = None
     """The URL of the HTTP proxy, without user and password."""
-    dialect: str = "openai"
+    dialect: str = OPENAI
     """The API that the provider speaks, see `embedding/dialects`."""

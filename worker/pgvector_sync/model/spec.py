@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from pgvector_sync.model.options import Options
+from pgvector_sync.model.provider import OPENAI
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +23,21 @@ class Spec:
     """Put before every text. None: the model's own default."""
     body: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Further parameters of the request."""
+    dialect: str = OPENAI
+    """How the provider is called. A dialect may treat documents in a way of its own, so another one may give other
+    vectors. The provider's address isn't part of a spec: the same model gives the same vectors elsewhere."""
 
     @classmethod
     def of_documents(cls, options: Options, *, chunking: str | None = None) -> Self:
         """Returns the spec of a pipeline's vectors."""
-        return cls(options.model, options.dimensions, chunking, options.document.prefix, options.document.body)
+        document = options.document
+        return cls(options.model, options.dimensions, chunking, document.prefix, document.body, options.dialect)
 
     @classmethod
     def of_queries(cls, options: Options) -> Self:
         """Returns the spec for queries, whose vectors are compared with the documents'."""
         model = options.query.model or options.model
-        return cls(model, options.dimensions, None, options.query.prefix, options.query.body)
+        return cls(model, options.dimensions, None, options.query.prefix, options.query.body, options.dialect)
 
     @property
     def digest(self) -> bytes:
@@ -40,8 +45,10 @@ class Spec:
         fields = {
             "body": self.body,
             "chunking": self.chunking,
+            "dialect": self.dialect,
             "dimensions": self.dimensions,
             "model": self.model,
-            "prefix": self.prefix,
+            # this dialect has no default, so that writing `prefix = ""` into the file changes no vector
+            "prefix": self.prefix or None if self.dialect == OPENAI else self.prefix,
         }
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
