@@ -117,7 +117,7 @@ def test_tokens_and_dollars_are_shown_before_it_asks(synced: Synced, typed: Type
     code, out, err = typed("apply")
     assert code == 1
     assert "about" not in out
-    tokens = re.search(r"    cost      ([\d,]+) tokens, less than \$0.01", out)
+    tokens = re.search(r"    cost      ([\d,]+) tokens, price unknown \(set it under \[prices\]\)", out)
     assert tokens is not None, out
     assert int(tokens[1].replace(",", "")) > 2000 * 100
     assert f"embeds 2,000 rows with text-embedding-3-small at test: {tokens[1]} tokens" in err
@@ -138,7 +138,7 @@ def test_a_changed_text_costs_only_what_is_not_stored(synced: Synced, typed: Typ
     synced.pipeline()
     synced.declare(text={"sql": "CASE WHEN id > 1 THEN body ELSE 'new' END"})
     synced.plan()
-    assert "cost      1 tokens, $0.00" in typed("apply", "--dry-run")[1]
+    assert "cost      1 tokens, price unknown" in typed("apply", "--dry-run")[1]
 
 
 def test_a_text_that_fails_on_a_row_does_not_prevent_apply(synced: Synced, typed: Typed) -> None:
@@ -201,9 +201,12 @@ def test_an_estimate_of_a_change_that_is_not_applied(synced: Synced, typed: Type
 def test_paying_again_needs_a_confirmation_that_shows_tokens_and_dollars(synced: Synced, typed: Typed) -> None:
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one'), (2, 'two')")
     synced.pipeline()
+    with synced.file.open("a") as file:
+        file.write('[prices]\n"text-embedding-3-small" = 1000000\n')
+    assert typed("apply", "--file", str(synced.file), "--yes")[0] == 0
     code, _, err = typed("reembed", "docs", "--force")
     assert code == 1
-    assert "refusing without --yes: this re-embeds 2 rows of docs at test: 2 tokens, $0.00" in " ".join(
+    assert "refusing without --yes: this re-embeds 2 rows of docs at test: 2 tokens, $2.00" in " ".join(
         err.split()
     )
     assert typed("reembed", "docs")[0] == 0, "what costs nothing is not asked for"

@@ -14,7 +14,8 @@ from pgvector_sync.embedding.tokens import count_tokens
 from pgvector_sync.model import KeyColumn, Options, Pipeline, Provider, Source, Spec, State
 from pgvector_sync.model.request import Reembed
 from pgvector_sync.runs import estimate as module
-from pgvector_sync.runs.estimate import Counted, Estimate, estimate, project
+from pgvector_sync.runs.estimate import Counted, Estimate, estimate, price_for, project
+from pgvector_sync.settings import Settings
 from support.synced import DOCS, MODEL, Synced
 
 
@@ -83,7 +84,8 @@ def pipeline(**values: Any) -> Pipeline:
 
 
 def projected(made: Pipeline, total: int, counted: list[Counted], *, pace: float | None = None) -> Estimate:
-    return project(made, total, counted, pace=pace, batch_rows=500)
+    price = price_for(made, Settings(_env_file=None, openai_base_url=None))
+    return project(made, total, counted, pace=pace, batch_rows=500, price=price)
 
 
 HUNDRED = [Counted(100, exact=True, saved=False)] * 100
@@ -94,6 +96,8 @@ def test_the_price_is_the_pipelines_own_else_the_known_one() -> None:
     own = pipeline(options=replace(OPTIONS, price=Decimal("0.5")))
     assert projected(own, 1_000_000, HUNDRED).usd == pytest.approx(50.0)
     assert projected(pipeline(spec=Spec("unheard-of", 8)), 1_000_000, HUNDRED).usd is None
+    elsewhere = pipeline(provider=Provider("vllm", base_url="http://vllm:8000/v1"))
+    assert projected(elsewhere, 1_000_000, HUNDRED).usd is None, "a server of one's own costs what it costs"
     assert projected(pipeline(provider=Provider("local", dialect="local")), 1_000_000, HUNDRED).usd == 0
 
 

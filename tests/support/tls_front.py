@@ -59,15 +59,18 @@ class TlsFront:
                     server.sendall(first)
             if self._tls is not None:
                 client = self._tls.wrap_socket(client, server_side=True)
-            pump = threading.Thread(target=_pump, args=(server, client), daemon=True)
-            pump.start()
-            _pump(client, server)
-            pump.join()
+            back = threading.Thread(target=pump, args=(server, client), daemon=True)
+            back.start()
+            pump(client, server)
+            back.join()
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def pump(source: socket.socket, sink: socket.socket, copy: bytearray | None = None) -> None:
+    """Passes on bytes until one side hangs up, and keeps a copy of them if `copy` is given."""
     with suppress(OSError):
         while data := source.recv(CHUNK):
+            if copy is not None:
+                copy += data
             sink.sendall(data)
     for end in (source, sink):
         with suppress(OSError):

@@ -17,6 +17,7 @@ from typing import Any
 from pgvector_sync.declare.parameters import misfits_of_pipeline, misfits_of_provider
 from pgvector_sync.declare.problems import Problems
 from pgvector_sync.declare.sections import TABLES, FileSection, PipelineSection, ProviderSection
+from pgvector_sync.embedding import headers
 from pgvector_sync.embedding.dialects import DIALECTS, built_in_providers, dialect_of
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Options, Provider
@@ -124,10 +125,20 @@ def _providers(file: FileSection, problems: Problems) -> Iterator[tuple[str, Pro
 def _misfits(provider: Provider) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for keys that the provider's dialect requires or doesn't support."""
     dialect = dialect_of(provider)
-    if provider.api_key_env is not None and not dialect.takes_key:
-        yield "api_key_env", f"not supported: the dialect {dialect.name} runs in the worker's process"
-    if provider.base_url is not None and not dialect.needs_address:
-        yield "base_url", f"not supported: the dialect {dialect.name} runs in the worker's process"
+    unsupported = [
+        *(["api_key_env"] if not dialect.takes_key else []),
+        *(["base_url"] if not dialect.needs_address else []),
+        *(["headers", "extra_body", "ca_file", "proxy"] if not dialect.remote else []),
+    ]
+    for key in unsupported:
+        if getattr(provider, key):
+            yield key, f"not supported: the dialect {dialect.name} runs in the worker's process"
+    for path, message in headers.problems(provider.headers):
+        yield f"headers.{path}".rstrip("."), message
+    if provider.api_key_env is not None and "authorization" in map(str.lower, provider.headers):
+        yield "headers.authorization", "expected either this header or api_key_env, whose key is sent in it"
+    for path, message in misfits_of_provider(provider.extra_body, dialect):
+        yield f"extra_body.{path}".rstrip("."), message
     if dialect.needs_address and provider.base_url is None:
         yield "base_url", "expected the endpoint's URL, got nothing"
     if dialect.endpoint and provider.base_url and provider.base_url.endswith(dialect.endpoint):
@@ -135,7 +146,6 @@ def _misfits(provider: Provider) -> Iterator[tuple[str, str]]:
             "base_url",
             f"expected the URL without {dialect.endpoint}, which is appended for each call",
         )
-    yield from ((f"extra_body{place}", why) for place, why in misfits_of_provider(provider.extra_body, dialect))
 
 
 def _pipelines(
@@ -175,7 +185,7 @@ def _input_misfits(options: Mapping[str, Any], providers: Mapping[str, Provider]
     if provider := providers.get(options["provider"]):
         for key in ("document", "query"):
             misfits = misfits_of_pipeline(options[key].body, dialect_of(provider))
-            yield from ((f"{key}.body{place}", why) for place, why in misfits)
+            yield from ((f"{key}.body.{path}".rstrip("."), why) for path, why in misfits)
 
 
 def _dialect_defaults(values: Mapping[str, Any], providers: Mapping[str, Provider]) -> dict[str, Any]:

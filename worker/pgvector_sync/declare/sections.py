@@ -22,7 +22,9 @@ from pydantic import (
 from pgvector_sync.declare.values import (
     Text,
     read_columns,
+    read_path,
     read_prefix,
+    read_proxy,
     read_sql,
     read_table,
     read_text,
@@ -75,6 +77,11 @@ ProviderSection = create_model(
     | {
         "base_url": (Annotated[str, AfterValidator(read_url)] | None, None),
         "api_key_env": (Annotated[str, AfterValidator(read_variable)] | None, None),
+        # Checked together with the dialect, see `file.py`.
+        "headers": (dict[str, Any], {}),
+        "extra_body": (dict[str, Any], {}),
+        "ca_file": (Annotated[str, AfterValidator(read_path)] | None, None),
+        "proxy": (Annotated[str, AfterValidator(read_proxy)] | None, None),
     },
 )
 ReconcileSection = create_model("ReconcileSection", __base__=Section, **_keys(Schedule))

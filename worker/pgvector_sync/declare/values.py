@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
+from pathlib import PurePosixPath, PureWindowsPath
 
 from pgvector_sync.settings import is_never_a_key
 from pgvector_sync.store.shape import text_of_columns
@@ -83,6 +84,24 @@ def read_url(value: str) -> str:
     if not re.fullmatch(r"https?://(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?(/[^\s?#@]*)?", value):
         raise ValueError("expected http(s)://host[:port]/path, without user, password, query or fragment")
     return value.rstrip("/")
+
+
+def read_proxy(value: str) -> str:
+    """Parse the URL of a proxy, which must not contain a secret."""
+    if not re.fullmatch(r"http://(\[[0-9a-fA-F:.]+\]|[\w.-]+)(:\d{1,5})?/?", value, re.ASCII):
+        raise ValueError(
+            "expected http://host[:port]; a user and password belong in the environment, see docs/providers.md"
+        )
+    return value.rstrip("/")
+
+
+def read_path(value: str) -> str:
+    """Parse the path of a file on the workers' machines, which may not be this one."""
+    if not PurePosixPath(value).is_absolute() and not PureWindowsPath(value).is_absolute():
+        raise ValueError("expected an absolute path on the workers' machines")
+    if "," in value or not value.isprintable():
+        raise ValueError("expected a path of printable characters without a comma")
+    return value
 
 
 def read_variable(value: str) -> str:

@@ -13,7 +13,10 @@ from pgvector_sync.embedding.bounds import ERROR_BYTES, FIXED_BYTES, current
 from pgvector_sync.errors import BrokenContract
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import ssl
+    from collections.abc import Iterator, Mapping
+
+    from pgvector_sync.embedding.proxies import Proxy
 
 _HEADERS = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"}
 """The headers that an endpoint needs. The others that the SDK sends describe this machine, or are for OpenAI."""
@@ -29,17 +32,32 @@ class BoundedClient(httpx2.Client):
     It follows no redirects and keeps no cookies: configuration alone decides where texts and keys are sent.
     """
 
-    def __init__(self, *, key: str | None, trust_env: bool, sdk_headers: bool) -> None:
-        """With `sdk_headers`, the endpoint gets all headers of the openai SDK. Some of them (organization, project
+    def __init__(
+        self,
+        *,
+        credentials: Mapping[str, str],
+        headers: Mapping[str, str],
+        trust_env: bool,
+        sdk_headers: bool,
+        trust: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
+    ) -> None:
+        """`credentials` are the headers with the key, `headers` those of the provider's section; all names are in
+        lower case. `trust` and `proxy` replace those of the environment.
+
+        With `sdk_headers`, the endpoint gets all headers of the openai SDK. Some of them (organization, project
         and custom ones) come from the environment and are for OpenAI alone.
         """
         super().__init__(
+            verify=True if trust is None else trust,
+            proxy=None if proxy is None else httpx2.Proxy(proxy.url, auth=proxy.login),
             follow_redirects=False,
             trust_env=trust_env,
             headers={"Accept-Encoding": "identity"},
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         )
-        self._key = key
+        self._credentials = credentials
+        self._declared = headers
         self._sdk_headers = sdk_headers
         # The client has no argument for the network backend. If these attributes are renamed, this line fails.
         for transport in (self._transport, *self._mounts.values()):
@@ -70,10 +88,10 @@ class BoundedClient(httpx2.Client):
         headers = dict(request.headers)
         if not self._sdk_headers:
             headers = {name: value for name, value in headers.items() if name in _HEADERS}
-            if self._key is not None:
-                headers["authorization"] = f"Bearer {self._key}"
-        elif self._key is None:
+            headers |= self._credentials
+        elif not self._credentials:
             headers.pop("authorization", None)
+        headers |= self._declared
         return httpx2.Request(
             request.method, request.url, headers=headers, stream=request.stream, extensions=request.extensions
         )

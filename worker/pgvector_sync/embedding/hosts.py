@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
+from pgvector_sync.embedding.headers import variables
 from pgvector_sync.errors import Misconfigured
 from pgvector_sync.settings import Settings, is_never_a_key
 from pgvector_sync.settings.host_entries import HOST, VARIABLE, has_port, read_entries
@@ -97,7 +98,9 @@ def check_provider(provider: Provider, settings: Settings, *, endpoint: str) -> 
             hint=f"remove {endpoint} from it",
         )
     _check_key_name(provider)
-    _check_destination(provider.api_key_env, _Destination.of(match), setting, settings)
+    to = Destination.of(match)
+    for key, option in _keys(provider):
+        _check_destination(key, to, setting, settings, option=option)
     return address
 
 
@@ -108,7 +111,7 @@ def takes_sdk_headers(address: str, settings: Settings) -> bool:
     ones.
     """
     match = _ADDRESS.fullmatch(address)
-    return match is not None and _Destination.of(match).among(_own(settings))
+    return match is not None and Destination.of(match).among(_own(settings))
 
 
 def is_loopback(host: str) -> bool:
@@ -123,7 +126,9 @@ def is_loopback(host: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Destination:
+class Destination:
+    """Where a request is sent."""
+
     scheme: str
     host: str
     port: int
@@ -131,7 +136,15 @@ class _Destination:
     """Host and port as written."""
 
     @classmethod
-    def of(cls, match: re.Match[str]) -> _Destination:
+    def named(cls, address: str) -> Destination:
+        """Return the destination of a URL that `check_provider` has returned."""
+        match = _ADDRESS.fullmatch(address)
+        if match is None:
+            raise ValueError("expected the URL of a provider")
+        return cls.of(match)
+
+    @classmethod
+    def of(cls, match: re.Match[str]) -> Destination:
         scheme, written = match["scheme"].lower(), match["host"].lower()
         port = int(match["port"] or _PORTS[scheme])
         return cls(scheme, _host(match), port, f"{written}:{match['port']}" if match["port"] else written)
@@ -153,16 +166,24 @@ def _check_key_name(provider: Provider) -> None:
     )
 
 
-def _check_destination(key: str | None, to: _Destination, setting: str, settings: Settings) -> None:
+def _keys(provider: Provider) -> list[tuple[str | None, str]]:
+    """Return the variables whose values are sent, each with its option; one pair with None if there are none."""
+    keys: list[tuple[str | None, str]] = [(name, "headers") for name in variables(provider.headers)]
+    if provider.api_key_env is not None or not keys:
+        keys.insert(0, (provider.api_key_env, "api_key_env"))
+    return keys
+
+
+def _check_destination(key: str | None, to: Destination, setting: str, settings: Settings, *, option: str) -> None:
     covering = [entry for entry in allowed_hosts(settings) if entry.covers(to.scheme, to.host, to.port)]
     if covering and (key is None or key in {entry.key for entry in covering}):
         return
-    line = f"export {ALLOWED_HOSTS}={shlex.quote(_with(to, key, settings))}"
+    line = allowing_line(to, key, settings)
     if covering:
         raise Misconfigured(
             f"this environment does not bind {key} to {to.place}, the host of {setting}, so the key isn't sent",
             code="key_not_bound",
-            option="api_key_env",
+            option=option,
             elsewhere=True,
             hint=f"if {to.place} may receive the key in {key}: {line}",
         )
@@ -187,7 +208,12 @@ def _check_destination(key: str | None, to: _Destination, setting: str, settings
     )
 
 
-def _with(to: _Destination, key: str | None, settings: Settings) -> str:
+def allowing_line(to: Destination, key: str | None, settings: Settings) -> str:
+    """Return the shell command that allows this destination, and binds the key to it."""
+    return f"export {ALLOWED_HOSTS}={shlex.quote(_with(to, key, settings))}"
+
+
+def _with(to: Destination, key: str | None, settings: Settings) -> str:
     """Return the value of PGVECTOR_SYNC_ALLOWED_HOSTS that allows this destination as well."""
     scheme = "http://" if to.scheme == "http" else ""
     added = f"{scheme}{to.place}" + (f"={key}" if key else "")
@@ -199,7 +225,7 @@ def _with(to: _Destination, key: str | None, settings: Settings) -> str:
 def _own(settings: Settings) -> Iterator[Allowed]:
     yield Allowed(OPENAI_HOST, _PORTS["https"], key=OPENAI_KEY)
     if match := _ADDRESS.fullmatch(settings.openai_base_url or ""):
-        to = _Destination.of(match)
+        to = Destination.of(match)
         yield Allowed(to.host, to.port, plain=to.scheme == "http", key=OPENAI_KEY)
 
 

@@ -11,22 +11,25 @@ import logging
 import ssl
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import httpx2
 import openai
 
 from pgvector_sync.embedding.answer import Answer
+from pgvector_sync.embedding.authorities import trust_of
 from pgvector_sync.embedding.bounds import bounded, longest_answer
 from pgvector_sync.embedding.dialects.http import HttpDialect
+from pgvector_sync.embedding.headers import key_in, resolve, secrets_in
 from pgvector_sync.embedding.hosts import (
     OPENAI_BASE_URL,
-    check_provider,
+    Destination,
     is_loopback,
     setting_of_address,
     takes_sdk_headers,
 )
 from pgvector_sync.embedding.per_process import PerProcess
+from pgvector_sync.embedding.proxies import proxy_of, proxy_refusal
 from pgvector_sync.embedding.refusal import Refusal, retry_after
 from pgvector_sync.embedding.surroundings import open_client
 from pgvector_sync.errors import Misconfigured, ProviderError, TimedOut, Unavailable, Unreachable
@@ -39,6 +42,12 @@ _E = TypeVar("_E", bound=BaseException)
 # The client logs addresses at INFO, and the SDK has logged request bodies at DEBUG, which must stay private (G13).
 for _name in ("openai", "httpx2", "httpcore2"):
     logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+class _Client(NamedTuple):
+    sdk: openai.OpenAI
+    secrets: tuple[str, ...]
+    """What is sent as a secret."""
 
 
 class HttpConnection:
@@ -55,11 +64,11 @@ class HttpConnection:
         self._client = PerProcess(self._open)
 
     def prepare(self, spec: Spec) -> None:
-        del spec
         self._client.get()
+        self._dialect.check_parameters(spec.body, "body", "the pipeline")
 
     def call(self, texts: Sequence[str], spec: Spec, purpose: Purpose, *, timeout: timedelta) -> Answer:
-        client = self._client.get()
+        client, secrets = self._client.get()
         request = self._dialect.request(texts, spec, purpose, self._provider)
         limit = longest_answer(count=len(texts), dimensions=spec.dimensions)
         per_operation = httpx2.Timeout(
@@ -71,7 +80,7 @@ class HttpConnection:
                     request.path, cast_to=httpx2.Response, body=request.body, options={"timeout": per_operation}
                 )
         except openai.APIStatusError as error:
-            failure = self._dialect.classify(self._refusal(error, client.api_key))
+            failure = self._dialect.classify(self._refusal(error, secrets))
         except openai.OpenAIError as error:
             failure = self._failure(error, timeout)
         else:
@@ -83,64 +92,70 @@ class HttpConnection:
     def close(self) -> None:
         client = self._client.pop()
         if client is not None:
-            client.close()
+            client.sdk.close()
 
-    def _open(self) -> openai.OpenAI:
-        address = check_provider(self._provider, self._settings, endpoint=self._dialect.endpoint)
-        key = self._key()
+    def _open(self) -> _Client:
+        provider, settings = self._provider, self._settings
+        address = self._dialect.checked_address(provider, settings)
+        key = None if provider.api_key_env is None else key_in(self._environ, provider.api_key_env)
+        declared = resolve(provider.headers, self._environ)
+        to = Destination.named(address)
+        proxy = proxy_of(provider, to, settings, self._environ)
         http_client = open_client(
-            key=key,
+            credentials={"authorization": f"Bearer {key}"} if key else {},
+            headers=declared,
             # A proxy can't reach this machine's loopback, so proxy variables don't apply to it.
-            trust_env=not is_loopback(httpx2.URL(address).host),
-            sdk_headers=takes_sdk_headers(address, self._settings),
+            trust_env=not is_loopback(to.host),
+            sdk_headers=takes_sdk_headers(address, settings),
+            trust=trust_of(provider, settings),
+            proxy=proxy,
         )
         # The SDK requires a key. If there is none, the HTTP client removes the header.
-        return openai.OpenAI(api_key=key or "none", base_url=address, max_retries=0, http_client=http_client)
+        sdk = openai.OpenAI(api_key=key or "none", base_url=address, max_retries=0, http_client=http_client)
+        return _Client(sdk, tuple(filter(None, [key, *secrets_in(provider.headers, self._environ)])))
 
-    def _key(self) -> str | None:
-        name = self._provider.api_key_env
-        if name is None:
-            return None
-        key = self._environ.get(name, "").strip()
-        if not key:
-            raise Misconfigured(
-                f"{name} is not set", code="missing_key", hint=f"export {name}=... where the workers run"
-            )
-        if not (key.isascii() and key.isprintable()):
-            raise Misconfigured(
-                f"{name} contains characters that aren't allowed in a key",
-                code="bad_key",
-                hint=f"set {name} again",
-            )
-        return key
-
-    def _refusal(self, error: openai.APIStatusError, key: str) -> Refusal:
+    def _refusal(self, error: openai.APIStatusError, secrets: tuple[str, ...]) -> Refusal:
         try:
             body = json.loads(error.response.content)
         except (ValueError, RecursionError):
             body = None
         wait = retry_after(error.response.headers, now=datetime.now(UTC))
-        return Refusal(error.status_code, body, wait, self._provider, self._setting, key)
+        return Refusal(error.status_code, body, wait, self._provider, self._setting, secrets)
 
     def _failure(self, error: openai.OpenAIError, timeout: timedelta) -> ProviderError:
         """Map the failure of a call that got no answer. The SDK's message is dropped: it may quote anything."""
         if failure := _cause(error, ProviderError):
             return failure
         origin = f" (its address is set by {OPENAI_BASE_URL})" if self._setting == OPENAI_BASE_URL else ""
-        reach = f"check {self._setting}, and whether this machine can reach it (DNS, proxy, firewall)"
+        via = f", the proxy of {self._provider.name}" if self._provider.proxy else ""
+        reach = f"check {self._setting}{via}, and whether this machine can reach it (DNS, proxy, firewall)"
         if isinstance(error, openai.APITimeoutError):
             if timeout > CONNECT_TIMEOUT and _cause(error, httpx2.ConnectTimeout):
                 return Unreachable(
                     f"the provider accepted no connection in time{origin}", code="connection", hint=reach
                 )
             return TimedOut()
+        if refused := _cause(error, httpx2.ProxyError):
+            return proxy_refusal(str(refused))
         if _cause(error, ssl.SSLCertVerificationError):
-            return Misconfigured(
-                "the provider's TLS certificate is not trusted",
-                code="certificate",
-                hint=f"check {self._setting}; for a private CA, set SSL_CERT_FILE to the path of its certificate",
-            )
+            return self._untrusted()
         return Unavailable(f"the connection to the provider failed{origin}", code="connection", hint=reach)
+
+    def _untrusted(self) -> Misconfigured:
+        if self._provider.ca_file is not None:
+            return Misconfigured(
+                f"the provider's TLS certificate is not from an authority in ca_file of {self._provider.name}",
+                code="certificate",
+                option="ca_file",
+                hint=f"check {self._setting}, and that the file holds the certificate of its authority; if the "
+                "file has changed, restart the workers",
+            )
+        return Misconfigured(
+            "the provider's TLS certificate is not trusted",
+            code="certificate",
+            hint=f"check {self._setting}; for a private CA, set ca_file of {self._provider.name} to the path of "
+            "its certificate",
+        )
 
 
 def _cause(error: BaseException, kind: type[_E]) -> _E | None:

@@ -1,17 +1,103 @@
-"""Prices of models, for estimates only. `[prices]` in the file takes precedence over this table."""
+"""List prices of embedding models, for estimates only. `[prices]` in the file takes precedence.
+
+A price applies only if the vendor itself is called. What another host, such as a gateway or a self-hosted server,
+charges for a model of the same name isn't known.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import Decimal
-
-USD_PER_MILLION_TOKENS = {
-    "text-embedding-3-small": Decimal("0.02"),
-    "text-embedding-3-large": Decimal("0.13"),
-    "text-embedding-ada-002": Decimal("0.10"),
-}
-"""List prices of OpenAI (platform.openai.com/docs/pricing), without the discount of the batch API."""
+from urllib.parse import urlsplit
 
 
-def price_of(model: str) -> Decimal | None:
-    """Return US dollars per million tokens, None if unknown."""
-    return USD_PER_MILLION_TOKENS.get(model)
+@dataclass(frozen=True, slots=True)
+class Vendor:
+    """A company that serves its own models."""
+
+    name: str
+    hosts: tuple[str, ...]
+    """The hosts of its API. One that begins with a dot stands for all hosts below it."""
+    page: str
+    """Where the prices are published."""
+    as_of: str
+    """The month for which the prices were read."""
+    usd: Mapping[str, str]
+    """US dollars per million tokens by model."""
+    batch_share: str | None = None
+    """What the vendor's batch API costs as a share of the price. pgvector-sync doesn't use it. None: unknown."""
+
+
+VENDORS = (
+    Vendor(
+        "OpenAI",
+        ("api.openai.com", ".openai.azure.com", ".api.cognitive.microsoft.com"),
+        "https://developers.openai.com/api/docs/pricing",
+        "2026-07",
+        {"text-embedding-3-small": "0.02", "text-embedding-3-large": "0.13", "text-embedding-ada-002": "0.10"},
+        batch_share="0.5",
+    ),
+    Vendor(
+        "Voyage AI",
+        ("api.voyageai.com", "ai.mongodb.com"),
+        "https://docs.voyageai.com/docs/pricing",
+        "2026-10",
+        {
+            "voyage-4-large": "0.12",
+            "voyage-4": "0.06",
+            "voyage-4-lite": "0.02",
+            "voyage-code-4": "0.12",
+            "voyage-code-3": "0.18",
+            "voyage-3-large": "0.18",
+            "voyage-3.5": "0.06",
+            "voyage-3.5-lite": "0.02",
+            "voyage-finance-2": "0.12",
+            "voyage-law-2": "0.12",
+            "voyage-multilingual-2": "0.12",
+        },
+        batch_share="0.67",
+    ),
+    Vendor(
+        "Google Gemini",
+        ("generativelanguage.googleapis.com",),
+        "https://ai.google.dev/gemini-api/docs/pricing",
+        "2026-10",
+        {"gemini-embedding-001": "0.15", "gemini-embedding-2": "0.20"},
+        batch_share="0.5",
+    ),
+    Vendor(
+        "Mistral",
+        ("api.mistral.ai",),
+        "https://mistral.ai/pricing",
+        "2026-09",
+        {
+            "mistral-embed": "0.10",
+            "mistral-embed-2312": "0.10",
+            "codestral-embed": "0.15",
+            "codestral-embed-2505": "0.15",
+        },
+        batch_share="0.5",
+    ),
+    Vendor(
+        "Cohere",
+        ("api.cohere.com", "api.cohere.ai"),
+        "https://cohere.com/pricing",
+        "2026-10",
+        {"embed-v5.0-fast": "0.08", "embed-v4.0": "0.12"},
+    ),
+)
+"""Jina sells prepaid tokens, whose price depends on the package, so it has no list price."""
+
+
+def price_of(model: str, address: str) -> Decimal | None:
+    """Return US dollars per million tokens of a model at the URL of a provider, None if unknown."""
+    try:
+        host = urlsplit(address).hostname or ""
+    except ValueError:  # any text may have been written into the table
+        return None
+    for vendor in VENDORS:
+        if any(host == name or (name.startswith(".") and host.endswith(name)) for name in vendor.hosts):
+            usd = vendor.usd.get(model.removeprefix("models/"))
+            return None if usd is None else Decimal(usd)
+    return None

@@ -34,12 +34,16 @@ class Refusal:
     provider: Provider
     setting: str
     """The setting that decides the provider's address: what to correct if the address is wrong."""
-    key: str | None = field(repr=False)
+    secrets: tuple[str, ...] = field(repr=False)
+    """What was sent as a secret: the key, and headers from the environment."""
 
     def codes(self, words: Iterable[object]) -> list[str]:
-        """Return those of the given words of the body that look like a short code and show no part of the key."""
+        """Return those of the given words of the body that look like a short code and show no part of a secret."""
         texts = [word.lower() for word in words if isinstance(word, str)]
-        return [text for text in texts if _CODE.fullmatch(text) and not _shares(text, self.key or "")]
+        return [text for text in texts if _CODE.fullmatch(text) and not self._shows_secret(text)]
+
+    def _shows_secret(self, code: str) -> bool:
+        return any(_shares(code, secret) for secret in self.secrets)
 
     def answer(self, code: str | None) -> str:
         """Return status and code as messages show them."""

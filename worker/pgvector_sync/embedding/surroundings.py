@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import httpx2
 
@@ -18,13 +19,13 @@ _WRONG = (OSError, ImportError, ValueError, httpx2.InvalidURL)
 address."""
 
 
-def open_client(*, key: str | None, trust_env: bool, sdk_headers: bool) -> BoundedClient:
-    """Open a client.
+def open_client(*, trust_env: bool, **options: Any) -> BoundedClient:
+    """Open a client; the arguments are those of BoundedClient.
 
     Raises Misconfigured with the name of the variable, never its value, which may hold a password.
     """
     try:
-        return BoundedClient(key=key, trust_env=trust_env, sdk_headers=sdk_headers)
+        return BoundedClient(trust_env=trust_env, **options)
     except _WRONG as error:
         raise _misconfigured(error) from None
 

@@ -16,6 +16,7 @@ from psycopg import sql
 from pgvector_sync.database import Connection, limit_statements
 from pgvector_sync.embedding.budget import BURST
 from pgvector_sync.embedding.dialects import dialect_of
+from pgvector_sync.embedding.hosts import address_of
 from pgvector_sync.embedding.prices import price_of
 from pgvector_sync.embedding.tokens import count_tokens
 from pgvector_sync.errors import Refused
@@ -25,6 +26,7 @@ from pgvector_sync.model.request import EVERY_ROW, Reembed
 from pgvector_sync.runs.requests import check_condition
 from pgvector_sync.runtime import Runtime, page_limit
 from pgvector_sync.runtime.cause import is_of_a_row
+from pgvector_sync.settings import Settings
 from pgvector_sync.store import grants, pipelines, rows, samples, usage
 from pgvector_sync.store.rows import Text
 from pgvector_sync.store.shape import Shape, expression
@@ -126,7 +128,14 @@ def _estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, s
         counted += _count(connection, runtime, shape, keys_here, seen, selection)
     pace = usage.rows_per_second(connection, pipeline)
     with_text = round(total * len(counted) / len(sample)) if sample else 0
-    return project(pipeline, with_text, counted, pace=pace, batch_rows=runtime.batch_size(pipeline, Lane.BULK))
+    return project(
+        pipeline,
+        with_text,
+        counted,
+        pace=pace,
+        batch_rows=runtime.batch_size(pipeline, Lane.BULK),
+        price=price_for(pipeline, runtime.settings),
+    )
 
 
 def _sample(connection: Connection, runtime: Runtime, shape: Shape, selection: Selection) -> tuple[int, list[Key]]:
@@ -188,8 +197,23 @@ def _counted(row: Text, model: str, known: set[bytes], seen: set[bytes]) -> Coun
     return Counted(0 if saved else tokens.about, tokens.about == tokens.at_most, saved)
 
 
+def price_for(pipeline: Pipeline, settings: Settings) -> Decimal | None:
+    """Return US dollars per million tokens: from the file, else the list price if it applies, else None."""
+    if pipeline.options.price is not None:
+        return pipeline.options.price
+    if not dialect_of(pipeline.provider).billed:
+        return Decimal(0)
+    return price_of(pipeline.spec.model, address_of(pipeline.provider, settings))
+
+
 def project(
-    pipeline: Pipeline, total: int, counted: Sequence[Counted], *, pace: float | None, batch_rows: int
+    pipeline: Pipeline,
+    total: int,
+    counted: Sequence[Counted],
+    *,
+    pace: float | None,
+    batch_rows: int,
+    price: Decimal | None,
 ) -> Estimate:
     """Project the sample to all rows. The standard error is s/√n · √(1 - n/N): sampling without replacement."""
     n = len(counted)
@@ -198,9 +222,8 @@ def project(
     spread = statistics.stdev(tokens) if n > 1 else 0.0
     error = CONFIDENCE * spread / math.sqrt(n) * math.sqrt(max(0.0, 1 - n / total)) * total if n else 0.0
     bought = sum(not row.saved for row in counted) / n * total if n else 0.0
-    price = pipeline.options.price
-    if price is None:
-        price = price_of(pipeline.spec.model) if dialect_of(pipeline.provider).billed else Decimal(0)
+    if not mean:
+        price = Decimal(0)
     seconds, bound_by = _time(pipeline, mean * total, bought, pace=pace, batch_rows=batch_rows)
     return Estimate(
         pipeline=pipeline.name,

@@ -12,6 +12,7 @@ import re
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from typing import Annotated
 
 from dotenv import dotenv_values
@@ -60,6 +61,13 @@ def _hosts(value: str) -> str:
     return value
 
 
+def _absolute_paths(value: str) -> str:
+    for place, path in enumerate(value.split(","), start=1):
+        if path.strip() and not Path(path.strip()).is_absolute():
+            raise ValueError(f"expected absolute paths separated by commas; entry {place} isn't one")
+    return value
+
+
 Duration = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_long_enough)]
 
 
@@ -88,6 +96,8 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[str, AfterValidator(_hosts)] = ""
     """Comma-separated hosts that a worker may send texts to, besides api.openai.com and that of OPENAI_BASE_URL:
     `host` or `host:port`, with a scheme to allow http; `=VARIABLE` after it binds a key to the host."""
+    ca_files: Annotated[str, AfterValidator(_absolute_paths)] = ""
+    """Comma-separated absolute paths of PEM files that `ca_file` of a provider may name."""
     log_format: str = Field("console", pattern="^(console|json)$")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
@@ -121,6 +131,11 @@ class Settings(BaseSettings):
     discard_dead_letters_after: Duration | None = None
     """The age after which dead letters are discarded, as `dead-letters discard` does; None: never."""
     text_limit_bytes: int = Field(1_000_000, ge=1)
+
+    @property
+    def ca_file_list(self) -> tuple[str, ...]:
+        """The paths in `ca_files`."""
+        return tuple(filter(None, (path.strip() for path in self.ca_files.split(","))))
 
     @property
     def longest_call(self) -> timedelta:

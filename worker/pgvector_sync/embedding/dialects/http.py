@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pgvector_sync.embedding import headers, parameters
+from pgvector_sync.embedding.authorities import trust_of
 from pgvector_sync.embedding.dialects.dialect import Connection, Dialect
-from pgvector_sync.embedding.hosts import OPENAI_BASE_URL, address_of, check_provider, setting_of_address
+from pgvector_sync.embedding.hosts import (
+    OPENAI_BASE_URL,
+    Destination,
+    address_of,
+    check_provider,
+    setting_of_address,
+)
+from pgvector_sync.embedding.proxies import check_proxy
 from pgvector_sync.embedding.refusal import Refusal, by_status
 from pgvector_sync.errors import Misconfigured, ProviderError
 from pgvector_sync.model import Provider, Purpose, Spec
@@ -51,20 +60,53 @@ class HttpDialect(Dialect):
         if settings is None:
             return provider.base_url or ""
         address, setting = address_of(provider, settings), setting_of_address(provider, settings)
-        return f"{address} ({setting})" if setting == OPENAI_BASE_URL else address
+        place = f"{address} ({setting})" if setting == OPENAI_BASE_URL else address
+        return place if provider.proxy is None else f"{place} through {provider.proxy}"
 
     def setting_of_place(self, provider: Provider, settings: Settings) -> str:
         return setting_of_address(provider, settings)
 
     def check_provider(self, provider: Provider, settings: Settings) -> None:
         try:
-            check_provider(provider, settings, endpoint=self.endpoint)
+            self.checked_address(provider, settings)
         except Misconfigured as failure:
-            if setting_of_address(provider, settings) == OPENAI_BASE_URL:
+            if failure.option == "base_url" and setting_of_address(provider, settings) == OPENAI_BASE_URL:
                 failure.option = None
             raise
+
+    def checked_address(self, provider: Provider, settings: Settings) -> str:
+        """Return the provider's URL.
+
+        Raises Misconfigured if an option of the provider can't work in this environment.
+        """
+        self._check_additions(provider)
+        address = check_provider(provider, settings, endpoint=self.endpoint)
+        check_proxy(provider, Destination.named(address), settings)
+        trust_of(provider, settings)
+        return address
+
+    def _check_additions(self, provider: Provider) -> None:
+        """Raise Misconfigured for headers or parameters that can't be sent, of a row that `apply` didn't write."""
+        _refuse(headers.problems(provider.headers), "headers", provider.name)
+        self.check_parameters(provider.extra_body, "extra_body", provider.name)
+
+    def check_parameters(self, body: object, option: str, owner: str) -> None:
+        """Raise Misconfigured for parameters that can't be added to requests."""
+        _refuse(parameters.problems(body, self), option, owner)
 
     def connect(self, provider: Provider, settings: Settings, environ: Mapping[str, str]) -> Connection:
         from pgvector_sync.embedding.http_connection import HttpConnection
 
         return HttpConnection(self, provider, settings, environ)
+
+
+def _refuse(problems: Iterator[tuple[str, str]], option: str, owner: str) -> None:
+    """Raise Misconfigured for the first problem."""
+    for path, message in problems:
+        place = f"{option}.{path}" if path else option
+        raise Misconfigured(
+            f"{place} of {owner}: {message}",
+            code=f"bad_{option}",
+            option=option,
+            hint="correct it in pgvector-sync.toml, then: pgvector-sync apply",
+        )

@@ -1,0 +1,84 @@
+"""`headers`, `extra_body`, `ca_file` and `proxy` in the file: what is refused, with its place and without its value."""
+
+from __future__ import annotations
+
+import pytest
+
+from support.declared import pipeline
+
+
+def provider(line: str, name: str = "openai") -> str:
+    return f"[providers.{name}]\n{line}\n" + pipeline(provider=f'"{name}"')
+
+
+def test_they_are_read(load):
+    lines = (
+        'headers = { "X-Team" = "search", "api-key" = "$GATEWAY_KEY" }',
+        "extra_body = { truncate = true, provider = { order = ['a', 'b'], quantizations = [8, 1.5] } }",
+        'ca_file = "/etc/ssl/private-ca.pem"',
+        'proxy = "http://proxy.example:3128/"',
+    )
+    read = load(provider("\n".join(lines))).providers["openai"]
+    assert read.headers == {"X-Team": "search", "api-key": "$GATEWAY_KEY"}
+    assert read.extra_body == {"truncate": True, "provider": {"order": ["a", "b"], "quantizations": [8, 1.5]}}
+    assert read.ca_file == "/etc/ssl/private-ca.pem"
+    assert read.proxy == "http://proxy.example:3128"
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "words"),
+    [
+        ('headers = { "x-api-key" = "hunter2" }', "headers.x-api-key", '"x-api-key" = "$MY_KEY"'),
+        (
+            'headers = { Authorization = "Token $OTHER" }',
+            "headers.authorization",
+            "either this header or api_key_env",
+        ),
+        ("headers = { X-Team = 5 }", "headers.X-Team", "expected a string"),
+        ('headers = { "X-Team" = "hunter2\\n" }', "headers.X-Team", "printable ASCII characters"),
+        ('headers = { Host = "hunter2" }', "headers.Host", "not supported"),
+        ('headers = "X: hunter2"', "headers", "expected a valid table"),
+        ('extra_body = { input = "hunter2" }', "extra_body.input", "it contains the texts"),
+        ('extra_body = { Model = "hunter2" }', "extra_body.Model", "set model in the pipeline's section"),
+        ("extra_body = { since = 2026-11-27 }", "extra_body.since", "JSON has no dates and times; quote them"),
+        ("extra_body = { a = { at = 07:32:00 } }", "extra_body.a.at", "JSON has no dates and times"),
+        ("extra_body = { a = [1, nan] }", "extra_body.a[1]", "JSON has neither nan nor inf"),
+        ("extra_body = { a = [-inf] }", "extra_body.a[0]", "JSON has neither nan nor inf"),
+        ("extra_body = { a.b.c.d.e.f = 1 }", "extra_body.a.b.c.d.e.f", "at most 5 levels"),
+        ("extra_body = { a = [[[[[[1]]]]]] }", "extra_body.a[0][0][0][0][0]", "at most 5 levels"),
+        (f'extra_body = {{ a = "{"hunter2 " * 600}" }}', "extra_body", "at most 4,096 bytes"),
+        ('extra_body = { a = "b\\u0000" }', "extra_body.a", "without the character U+0000"),
+        ('extra_body = { a = { b = "sk-proj-hunter2" } }', "extra_body.a.b", "expected no secret"),
+        ('extra_body = { api_base = "https://hunter2.example" }', "extra_body.api_base", "to another host"),
+        ("extra_body = { fallbacks = ['hunter2'] }", "extra_body.fallbacks", "to another host or model"),
+        ("extra_body = { '' = 1 }", "extra_body", "names of 1 to 100 printable characters"),
+        ("extra_body = 5", "extra_body", "expected a valid table"),
+        ('ca_file = "private-ca.pem"', "ca_file", "expected an absolute path"),
+        ('ca_file = "/etc/ssl/a,b.pem"', "ca_file", "without a comma"),
+        ('ca_file = ""', "ca_file", "expected an absolute path"),
+        ('proxy = "http://me:hunter2@proxy.example:3128"', "proxy", "belong in the environment"),
+        ('proxy = "https://proxy.example"', "proxy", "expected http://host[:port]"),
+        ('proxy = "socks5://proxy.example:1080"', "proxy", "expected http://host[:port]"),
+        ('proxy = "proxy.example:3128"', "proxy", "expected http://host[:port]"),
+    ],
+)
+def test_what_cant_be_sent_or_holds_a_secret_is_refused_with_its_place(refusal, line: str, key: str, words: str):
+    error = refusal(provider(line))
+    assert error.key == f"providers.openai.{key}"
+    assert words in str(error)
+    assert "hunter2" not in f"{error} {error.hint}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'headers = { "X-Team" = "a" }',
+        "extra_body = { a = 1 }",
+        'ca_file = "/etc/ca.pem"',
+        'proxy = "http://proxy.example"',
+    ],
+)
+def test_a_local_model_takes_none_of_them(refusal, line: str):
+    error = refusal(provider(line, "local"))
+    assert error.key == f"providers.local.{line.partition(' ')[0]}"
+    assert "runs in the worker's process" in str(error)
