@@ -1,4 +1,4 @@
-"""In which section a parameter belongs: a provider's `extra_body`, or `body` of a pipeline's documents and queries."""
+"""Where a parameter belongs: in `extra_body` of a provider, or in `body` of a pipeline's documents and queries."""
 
 from __future__ import annotations
 
