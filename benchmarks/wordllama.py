@@ -40,7 +40,7 @@ def answer(wheel: Path, texts: list[str]) -> Answer:
             content = Path(opened.extract(f"wordllama/{name}", folder)).read_bytes()
             print(f"{wheel.name}\n  {name}, {len(content):,} bytes, sha256 {hashlib.sha256(content).hexdigest()}")
         model = WordLlamaModel(Path(folder) / "wordllama")
-        return Answer(wheel.name, model.tokenize(texts), model.encode(texts)[0])
+        return Answer(wheel.name, model.tokenize(texts), model.encode(texts).vectors)
 
 
 def main() -> int:

@@ -4,48 +4,93 @@ from __future__ import annotations
 
 import json
 import sys
+from datetime import timedelta
 
 import numpy as np
 import pytest
+import safetensors.numpy as safetensors
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 
 from pgvector_sync.embedding.embedder import open_embedder
-from pgvector_sync.errors import InputRejected, Misconfigured
-from pgvector_sync.model import Provider, Spec
+from pgvector_sync.embedding.local_models import LocalModels
+from pgvector_sync.errors import InputRejected, Misconfigured, TimedOut
+from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.settings import Settings
 from support.waiting import within
 
 VECTORS = {"[PAD]": (9, 9, 9), "[UNK]": (0, 0, 0), "red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1)}
 
 
-def write_export(folder, *, cls=False, longest=8, segments=False):
+MODULES = "sentence_transformers.models"
+WHOLE = ["Transformer", "Pooling", "Normalize"]
+
+
+def write_export(folder, *, longest=8, segments=False, pooling=None, inputs=(), output="last_hidden_state", at=""):
+    """Write a model whose token vectors are VECTORS, before any context."""
     onnx = pytest.importorskip("onnx", reason="onnx makes the test's model")
     pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
-    helper, ids = onnx.helper, ["input_ids", "attention_mask", *(["token_type_ids"] if segments else [])]
-    nodes = [helper.make_node("Gather", ["weights", "input_ids"], ["last_hidden_state"])]
+    helper = onnx.helper
+    ids = ["input_ids", "attention_mask", *(["token_type_ids"] if segments else []), *inputs]
+    nodes = [helper.make_node("Gather", ["weights", "input_ids"], [output])]
+    shape = ["rows", "tokens", 3]
+    if output == "sentence_embedding":  # an export with everything in it: here, the vector of the first token
+        first = onnx.numpy_helper.from_array(np.array(0), "first")
+        nodes = [
+            helper.make_node("Gather", ["input_ids", "first"], ["first_ids"], axis=1),
+            helper.make_node("Gather", ["weights", "first_ids"], [output]),
+        ]
+        shape = ["rows", 3]
     graph = helper.make_graph(
         nodes,
         "tiny",
         [helper.make_tensor_value_info(name, onnx.TensorProto.INT64, ["rows", "tokens"]) for name in ids],
-        [helper.make_tensor_value_info("last_hidden_state", onnx.TensorProto.FLOAT, ["rows", "tokens", 3])],
-        [onnx.numpy_helper.from_array(np.array(list(VECTORS.values()), dtype=np.float32), "weights")],
+        [helper.make_tensor_value_info(output, onnx.TensorProto.FLOAT, shape)],
+        [
+            onnx.numpy_helper.from_array(np.array(list(VECTORS.values()), dtype=np.float32), "weights"),
+            *([first] if output == "sentence_embedding" else []),
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
     model.ir_version = 8
-    onnx.save(model, folder / "model.onnx")
+    (folder / at).mkdir(exist_ok=True)
+    onnx.save(model, folder / at / "model.onnx")
     tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(VECTORS)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.save(str(folder / "tokenizer.json"))
-    (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": longest}))
-    (folder / "1_Pooling").mkdir()
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_cls_token": cls}))
+    write(folder / "sentence_bert_config.json", {"max_seq_length": longest})
+    write(folder / "1_Pooling" / "config.json", pooling or {"pooling_mode": "mean"})
 
 
-def embed(folder, texts, dimensions=3):
-    embedder = open_embedder(Provider("local", dialect="local"), Settings(_env_file=None), {})
-    return embedder.embed(texts, Spec(f"onnx:{folder}", dimensions), deadline=within(60))
+def write(path, content):
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content))
+
+
+def write_modules(folder, kinds):
+    """Write the list of the model's steps, each in a folder such as `1_Pooling`."""
+    steps = [
+        {"idx": i, "name": str(i), "path": f"{i}_{kind}" if i else "", "type": f"{MODULES}.{kind}"}
+        for i, kind in enumerate(kinds)
+    ]
+    write(folder / "modules.json", steps)
+
+
+def write_dense(folder, weight, *, bias=None, activation="Identity"):
+    write(folder / "config.json", {"activation_function": f"torch.nn.modules.activation.{activation}"})
+    tensors = {"linear.weight": np.array(weight, dtype=np.float32)}
+    if bias is not None:
+        tensors["linear.bias"] = np.array(bias, dtype=np.float32)
+    safetensors.save_file(tensors, folder / "model.safetensors")
+
+
+def embed(path, texts, dimensions=3, *, prefix=None, purpose=Purpose.DOCUMENT, threads=None):
+    settings = Settings(_env_file=None, local_threads=threads)
+    embedder = open_embedder(Provider("local", dialect="local"), settings, {})
+    spec = Spec(f"onnx:{path}", dimensions, prefix=prefix)
+    embedder.prepare(spec)
+    return embedder.embed(texts, spec, deadline=within(60), purpose=purpose)
 
 
 def unit(*numbers):
@@ -69,15 +114,186 @@ def test_more_texts_than_one_run_keep_their_order(tmp_path):
 
 
 def test_cls_pooling_takes_the_first_token(tmp_path):
-    write_export(tmp_path, cls=True)
+    write_export(tmp_path, pooling={"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False})
     assert np.allclose(embed(tmp_path, ["green red red"]).vectors, [unit(0, 1, 0)])
 
 
-def test_a_text_is_cut_at_the_length_of_the_export(tmp_path):
+# The vectors of "red green green", with weights counted from the left.
+POOLED = {
+    "cls": (1, 0, 0),
+    "max": (1, 1, 0),
+    "mean": (1 / 3, 2 / 3, 0),
+    "mean_sqrt_len_tokens": (1 / 3**0.5, 2 / 3**0.5, 0),
+    "weightedmean": (1 / 6, 5 / 6, 0),
+    "lasttoken": (0, 1, 0),
+}
+OLD = {
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "mean": "pooling_mode_mean_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
+
+
+@pytest.mark.parametrize("mode", POOLED)
+@pytest.mark.parametrize("written", ["new", "old"])
+def test_tokens_are_pooled_as_the_export_says(tmp_path, mode, written):
+    off = dict.fromkeys(OLD.values(), False)
+    write_export(tmp_path, pooling={"pooling_mode": mode} if written == "new" else off | {OLD[mode]: True})
+    write_modules(tmp_path, ["Transformer", "Pooling"])
+    # the longer text makes padding, which must not count
+    answer = embed(tmp_path, ["red green green", "blue blue blue blue blue blue"])
+    assert np.allclose(answer.vectors[0], POOLED[mode])
+
+
+def test_several_poolings_are_joined(tmp_path):
+    write_export(tmp_path, pooling={"pooling_mode_mean_tokens": True, "pooling_mode_cls_token": True})
+    write_modules(tmp_path, ["Transformer", "Pooling"])
+    answer = embed(tmp_path, ["red green green"], dimensions=6)
+    assert np.allclose(answer.vectors, [POOLED["cls"] + POOLED["mean"]])
+
+
+def test_an_export_that_ends_with_the_pooling_is_not_normalized(tmp_path):
+    write_export(tmp_path, pooling={"pooling_mode": "mean_sqrt_len_tokens"})
+    write_modules(tmp_path, ["Transformer", "Pooling"])
+    assert np.allclose(np.linalg.norm(embed(tmp_path, ["red red red red"]).vectors), 2)
+    write_modules(tmp_path, WHOLE)
+    assert np.allclose(np.linalg.norm(embed(tmp_path, ["red red red red"]).vectors), 1)
+
+
+def test_layers_after_the_pooling_are_computed_in_order(tmp_path):
+    write_export(tmp_path)
+    write_modules(tmp_path, ["Transformer", "Pooling", "Dense", "Dense"])
+    for name in ("2_Dense", "3_Dense"):
+        (tmp_path / name).mkdir()
+    write_dense(tmp_path / "2_Dense", [[0, 2, 0], [0, 0, 1]], bias=[0, 3])
+    write_dense(tmp_path / "3_Dense", [[1, 0], [0, 1], [1, 1]], activation="Tanh")
+    assert np.allclose(embed(tmp_path, ["green"]).vectors, [np.tanh((2, 3, 5))])
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda folder: write_modules(folder, ["Transformer", "Pooling", "LSTM"]), "LSTM"),
+        (lambda folder: write(folder / "1_Pooling" / "config.json", {"pooling_mode": "median"}), "1_Pooling"),
+        (lambda folder: write_dense(folder / "2_Dense", [[1, 1, 1]], activation="GELU"), "2_Dense"),
+        (lambda folder: (folder / "2_Dense" / "model.safetensors").unlink(), "model.safetensors"),
+        (lambda folder: (folder / "1_Pooling" / "config.json").unlink(), "how the vectors of tokens become one"),
+        (lambda folder: write_export(folder, inputs=["past_key_values"]), "past_key_values"),
+    ],
+    ids=["a step", "a pooling", "an activation", "lost weights", "no pooling", "an input"],
+)
+def test_what_is_not_supported_is_named_and_never_left_out(tmp_path, break_it, words):
+    write_export(tmp_path)
+    write_modules(tmp_path, ["Transformer", "Pooling", "Dense"])
+    (tmp_path / "2_Dense").mkdir()
+    write_dense(tmp_path / "2_Dense", [[1, 1, 1]])
+    assert embed(tmp_path, ["red"], dimensions=1).vectors.shape == (1, 1)
+    break_it(tmp_path)
+    with pytest.raises(Misconfigured) as caught:
+        embed(tmp_path, ["red"], dimensions=1)
+    assert words in str(caught.value)
+    assert caught.value.hint
+
+
+def test_an_export_that_includes_everything_is_used_as_it_is(tmp_path):
+    write_export(tmp_path, output="sentence_embedding")
+    assert np.allclose(embed(tmp_path, ["green red red"]).vectors, [unit(0, 1, 0)])
+
+
+PROMPTS = {"prompts": {"query": "red ", "passage": "green "}}
+
+
+@pytest.mark.parametrize(
+    ("said", "prefix", "purpose", "expected"),
+    [
+        (PROMPTS, None, Purpose.QUERY, unit(1, 0, 1)),
+        (PROMPTS, None, Purpose.DOCUMENT, unit(0, 1, 1)),
+        (PROMPTS, "", Purpose.QUERY, unit(0, 0, 1)),
+        (PROMPTS, "red red ", Purpose.DOCUMENT, unit(2, 0, 1)),
+        ({"prompts": {"query": "red "}}, None, Purpose.DOCUMENT, unit(0, 0, 1)),
+        ({"prompts": {"any": "red "}, "default_prompt_name": "any"}, None, Purpose.DOCUMENT, unit(1, 0, 1)),
+        (
+            {"prompts": {"any": "red ", "document": ""}, "default_prompt_name": "any"},
+            None,
+            Purpose.DOCUMENT,
+            unit(0, 0, 1),
+        ),
+        ({"prompts": {"query": None}, "default_prompt_name": None}, None, Purpose.QUERY, unit(0, 0, 1)),
+    ],
+    ids=["query", "document", "switched off", "replaced", "none", "default", "empty", "null"],
+)
+def test_the_exports_prompt_is_used_unless_the_pipeline_says_otherwise(tmp_path, said, prefix, purpose, expected):
+    write_export(tmp_path)
+    write(tmp_path / "config_sentence_transformers.json", said)
+    assert np.allclose(embed(tmp_path, ["blue"], prefix=prefix, purpose=purpose).vectors, [expected])
+
+
+@pytest.mark.parametrize("prefix", [None, "red red "])
+def test_a_prompt_can_be_left_out_of_the_pooling(tmp_path, prefix):
+    write_export(tmp_path, pooling={"pooling_mode": "mean", "include_prompt": False})
+    write(tmp_path / "config_sentence_transformers.json", PROMPTS)
+    answer = embed(tmp_path, ["blue"], prefix=prefix, purpose=Purpose.QUERY)
+    assert np.allclose(answer.vectors, [unit(0, 0, 1)])
+    assert answer.tokens == (2 if prefix is None else 3)
+
+
+@pytest.mark.parametrize("prefix", ["red red", "red red red"])
+def test_a_prefix_that_leaves_no_room_for_the_text_is_misconfigured(tmp_path, prefix):
     write_export(tmp_path, longest=2)
-    answer = embed(tmp_path, ["red green blue blue blue"])
-    assert np.allclose(answer.vectors, [unit(1, 1, 0)])
-    assert answer.tokens == 2
+    with pytest.raises(Misconfigured, match="2 tokens that the local model reads"):
+        embed(tmp_path, ["blue"], prefix=prefix)
+    assert np.allclose(embed(tmp_path, ["blue"], prefix="red ").vectors, [unit(1, 0, 1)])
+
+
+def test_a_text_is_cut_at_the_length_of_the_export_and_counted(tmp_path):
+    write_export(tmp_path, longest=2)
+    answer = embed(tmp_path, ["red green blue blue blue", "red green", "blue"])
+    assert np.allclose(answer.vectors, [unit(1, 1, 0), unit(1, 1, 0), unit(0, 0, 1)])
+    assert (answer.tokens, answer.truncated) == (5, 1)
+
+
+def test_without_a_length_of_its_own_the_smallest_of_the_models_applies(tmp_path):
+    write_export(tmp_path)
+    (tmp_path / "sentence_bert_config.json").unlink()
+    write(tmp_path / "tokenizer_config.json", {"model_max_length": 10**30})
+    write(tmp_path / "config.json", {"max_position_embeddings": 3})
+    assert embed(tmp_path, ["red " * 9]).tokens == 3
+    write(tmp_path / "tokenizer_config.json", {"model_max_length": 2})
+    assert embed(tmp_path, ["red " * 9]).tokens == 2
+
+
+@pytest.mark.parametrize("path", ["", "onnx/model.onnx", "onnx"])
+def test_the_model_may_be_in_a_folder_below(tmp_path, path):
+    write_export(tmp_path, at="onnx", longest=2)
+    if path == "onnx":
+        with pytest.raises(Misconfigured, match=r"no tokenizer\.json"):
+            embed(tmp_path / path, ["red"])
+    else:
+        assert embed(tmp_path / path, ["red green blue"]).tokens == 2
+
+
+def test_texts_are_lowercased_if_the_export_says_so(tmp_path):
+    write_export(tmp_path)
+    write(tmp_path / "sentence_bert_config.json", {"max_seq_length": 8, "do_lower_case": True})
+    assert np.allclose(embed(tmp_path, ["RED"]).vectors, [unit(1, 0, 0)])
+
+
+def test_several_threads_give_the_same_vectors_in_the_same_order(tmp_path):
+    write_export(tmp_path, longest=300)
+    texts = [" ".join(list(VECTORS)[2 + (i + j) % 3] for j in range(1 + i * 7 % 250)) for i in range(60)]
+    assert np.array_equal(embed(tmp_path, texts, threads=3).vectors, embed(tmp_path, texts, threads=1).vectors)
+
+
+def test_a_request_ends_at_its_time_limit(tmp_path):
+    write_export(tmp_path)
+    model = LocalModels()
+    spec = Spec(f"onnx:{tmp_path}", 3)
+    assert len(model.call(["red"], spec, Purpose.QUERY, timeout=timedelta(minutes=1)).vectors) == 1
+    with pytest.raises(TimedOut):
+        model.call(["red"], spec, Purpose.QUERY, timeout=timedelta(0))
 
 
 @pytest.mark.parametrize("text", ["", "unknown words"])

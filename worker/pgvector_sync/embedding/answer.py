@@ -32,6 +32,8 @@ class Answer:
     """Shape (count, dimensions), in the order of the inputs."""
     tokens: int | None
     """None where the provider doesn't say."""
+    truncated: int = 0
+    """How many texts were cut because they are longer than what the model reads, as far as the provider says."""
 
 
 def read_answer(body: bytes, *, count: int, dimensions: int) -> Answer:

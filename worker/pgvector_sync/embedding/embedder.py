@@ -30,6 +30,8 @@ class Embeddings:
     """As the provider counted them; estimated as four bytes per token if it doesn't say."""
     requests: int
     """HTTP requests sent, including retries."""
+    truncated: int = 0
+    """How many texts were cut because they are longer than what the model reads, as far as the provider says."""
     left: tuple[int, ...] = ()
     """Positions of texts without an answer, because a request failed after others had been paid for."""
     failure: ProviderError | None = None

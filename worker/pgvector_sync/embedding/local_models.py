@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -11,9 +12,10 @@ import numpy as np
 from pgvector_sync.embedding.answer import Answer
 from pgvector_sync.embedding.per_process import PerProcess
 from pgvector_sync.errors import InputRejected, Misconfigured
+from pgvector_sync.model.deadline import Deadline
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
     from numpy.typing import NDArray
@@ -21,6 +23,17 @@ if TYPE_CHECKING:
     from pgvector_sync.model import Purpose, Spec
 
 ONNX_PREFIX = "onnx:"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What a model computes from texts."""
+
+    vectors: NDArray[np.float32]
+    """One row per text, not normalized, of the model's full size. A text without tokens gives zeros."""
+    tokens: int
+    truncated: int = 0
+    """How many of the texts are longer than what the model reads."""
 
 
 class Model(Protocol):
@@ -31,21 +44,40 @@ class Model(Protocol):
         """The sizes to which a vector may be truncated, ascending; the last is the full size."""
         ...
 
-    def encode(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], int]:
-        """Return the pooled vectors, not normalized, with shape (n, dimensions[-1]), and the number of tokens.
+    @property
+    def prompts(self) -> Mapping[Purpose, str]:
+        """What the model expects before a text, unless the pipeline says otherwise."""
+        ...
 
-        A text without tokens gives a vector of zeros.
-        """
+    @property
+    def normalize(self) -> bool:
+        """Whether the model's vectors are to be normalized."""
+        ...
+
+    def check_prompt(self, prompt: str) -> None:
+        """Raise Misconfigured if a prompt leaves no room for the text."""
+        ...
+
+    def encode(self, texts: Sequence[str], *, prompt: str = "", until: Deadline | None = None) -> Encoded:
+        """Compute vectors. Every text begins with `prompt`. Raises TimedOut at `until`, and InputRejected."""
         ...
 
 
 WORDLLAMA = "wordllama"
-WORDLLAMA_DIMENSIONS = (64, 128, 256)
+MINILM = "minilm"
+EXTRAS = {WORDLLAMA: "local", MINILM: "minilm"}
+FIXED_SIZES = {WORDLLAMA: (64, 128, 256), MINILM: (384,)}
+"""The dimensions of the models that packages ship."""
 
 
 def sizes_of(name: str) -> tuple[int, ...]:
     """Return the dimensions that a local model supports. Raises Misconfigured if it can't be loaded here."""
-    return WORDLLAMA_DIMENSIONS if name == WORDLLAMA else load_model(name).dimensions
+    return FIXED_SIZES.get(name) or load_model(name).dimensions
+
+
+def available_threads() -> int:
+    """Return the number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def check_dimensions(dimensions: int, sizes: Sequence[int]) -> None:
@@ -62,32 +94,38 @@ def check_dimensions(dimensions: int, sizes: Sequence[int]) -> None:
 class LocalModels:
     """A `Connection` to local models, which are loaded at their first use in each process and kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, threads: int = 1) -> None:
+        self._threads = threads
         self._models: dict[str, PerProcess[Model]] = {}
 
     def prepare(self, spec: Spec) -> None:
-        check_dimensions(spec.dimensions, self._model(spec.model).dimensions)
-
-    def call(self, texts: Sequence[str], spec: Spec, purpose: Purpose, *, timeout: timedelta) -> Answer:
-        del (
-            purpose,
-            timeout,
-        )  # no local model distinguishes queries from documents yet, and a request takes milliseconds
         model = self._model(spec.model)
         check_dimensions(spec.dimensions, model.dimensions)
-        pooled, tokens = model.encode(texts)
-        return Answer(_unit(pooled[:, : spec.dimensions]), tokens)
+        model.check_prompt(spec.prefix or "")
+
+    def call(self, texts: Sequence[str], spec: Spec, purpose: Purpose, *, timeout: timedelta) -> Answer:
+        model = self._model(spec.model)
+        check_dimensions(spec.dimensions, model.dimensions)
+        if spec.prefix is None:
+            prompt = model.prompts.get(purpose, "")
+            texts = [prompt + text for text in texts]
+        else:
+            prompt = spec.prefix  # already in the texts
+        encoded = model.encode(texts, prompt=prompt, until=Deadline.after(timeout))
+        vectors = encoded.vectors[:, : spec.dimensions]
+        lengths = _lengths(vectors)
+        return Answer(vectors / lengths if model.normalize else vectors, encoded.tokens, encoded.truncated)
 
     def close(self) -> None:
         self._models.clear()
 
     def _model(self, name: str) -> Model:
         # `setdefault` is atomic, so no lock is needed that a fork could leave locked.
-        return self._models.setdefault(name, PerProcess(lambda: load_model(name))).get()
+        return self._models.setdefault(name, PerProcess(lambda: load_model(name, threads=self._threads))).get()
 
 
-def load_model(name: str) -> Model:
-    """Load `wordllama` or `onnx:FOLDER`.
+def load_model(name: str, *, threads: int = 1) -> Model:
+    """Load `wordllama`, `minilm` or `onnx:FOLDER`.
 
     Raises Misconfigured if it is unknown or incomplete, or its extra is missing.
     """
@@ -96,15 +134,18 @@ def load_model(name: str) -> Model:
             from pgvector_sync.embedding.wordllama_model import WordLlamaModel
 
             return WordLlamaModel()
+        # its threads wouldn't survive a fork, and Celery's processes already use every core
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+        if name == MINILM:
+            from pgvector_sync.embedding.minilm import open_minilm
+
+            return open_minilm(threads=threads)
         if name.startswith(ONNX_PREFIX):
-            # its threads wouldn't survive a fork, and Celery's processes already use every core
-            os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
             from pgvector_sync.embedding.onnx_model import OnnxModel
 
-            return OnnxModel(name.removeprefix(ONNX_PREFIX))
+            return OnnxModel.open(name.removeprefix(ONNX_PREFIX), threads=threads)
     except ModuleNotFoundError as error:
-        extra = "local" if name == WORDLLAMA else "onnx"
-        hint = f"pip install 'pgvector-sync[{extra}]'"
+        hint = f"pip install 'pgvector-sync[{EXTRAS.get(name, 'onnx')}]'"
         if error.name == "onnxruntime" and sys.version_info >= (3, 15):
             hint = "run workers on Python 3.11 to 3.14: onnxruntime has no wheel for newer versions yet"
         raise Misconfigured(
@@ -118,14 +159,13 @@ def load_model(name: str) -> Model:
         "unknown local model",
         code="model_not_found",
         option="model",
-        hint="use `wordllama`, or `onnx:FOLDER` for a sentence-transformers export",
+        hint="use `wordllama`, `minilm`, or `onnx:FOLDER` for a sentence-transformers export",
     )
 
 
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Normalize vectors to length one. Raises InputRejected if a text has no tokens known to the model."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the length of each vector. Raises InputRejected if a text has no tokens known to the model."""
+    lengths: NDArray[np.float32] = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not (np.isfinite(lengths) & (lengths > 0)).all():
         raise InputRejected("a text has no tokens known to the local model", code="no_tokens")
-    unit: NDArray[np.float32] = vectors / lengths
-    return unit
+    return lengths

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import numpy as np
@@ -117,7 +117,7 @@ class ProviderEmbedder:
         )
         answer = retrying(self._try, texts, reserved, call)
         if answer.tokens is None:
-            answer = Answer(answer.vectors, tokens=sum(map(byte_bound, texts)) // 4)
+            answer = replace(answer, tokens=sum(map(byte_bound, texts)) // 4)
         return answer, int(retrying.statistics["attempt_number"])
 
     def _try(self, texts: list[str], reserved: int, call: _Call) -> Answer:
@@ -164,6 +164,7 @@ class ProviderEmbedder:
             vectors,
             tokens=sum(answer.tokens or 0 for _, answer, _ in answered),
             requests=sum(tries for _, _, tries in answered) if self._remote else 0,
+            truncated=sum(answer.truncated for _, answer, _ in answered),
             left=tuple(sorted(left)),
             failure=failure,
         )
@@ -209,7 +210,7 @@ def _succeeded(future: Future[_Reply]) -> bool:
 def _with_plausible_tokens(answer: Answer, texts: Sequence[str]) -> Answer:
     """Remove a token count that these texts can't have, since an endpoint must not be able to inflate usage."""
     limit = EXTRA_TOKENS_PER_TEXT * len(texts) + sum(map(byte_bound, texts))
-    return answer if answer.tokens is None or answer.tokens <= limit else Answer(answer.vectors, tokens=None)
+    return answer if answer.tokens is None or answer.tokens <= limit else replace(answer, tokens=None)
 
 
 def _is_worth_a_retry(error: BaseException) -> bool:

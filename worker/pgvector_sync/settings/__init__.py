@@ -131,6 +131,8 @@ class Settings(BaseSettings):
     discard_dead_letters_after: Duration | None = None
     """The age after which dead letters are discarded, as `dead-letters discard` does; None: never."""
     text_limit_bytes: int = Field(1_000_000, ge=1)
+    local_threads: int | None = Field(None, ge=1, le=1_000)
+    """How many threads of this process compute with a local model. None: one in a worker, else one per core."""
 
     @property
     def ca_file_list(self) -> tuple[str, ...]:

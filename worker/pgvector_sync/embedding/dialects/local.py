@@ -36,10 +36,10 @@ class Local(Dialect):
         return "the pipeline's model"
 
     def connect(self, provider: Provider, settings: Settings, environ: Mapping[str, str]) -> Connection:
-        del provider, settings, environ
-        from pgvector_sync.embedding.local_models import LocalModels
+        del provider, environ
+        from pgvector_sync.embedding.local_models import LocalModels, available_threads
 
-        return LocalModels()
+        return LocalModels(threads=settings.local_threads or available_threads())
 
     def check_specs(self, specs: Iterable[Spec]) -> Iterator[Misconfigured | None]:
         from pgvector_sync.embedding.local_models import check_dimensions, sizes_of

@@ -1,0 +1,191 @@
+"""Reads the folder of a sentence-transformers export: prompts, maximum length, pooling and further layers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pgvector_sync.embedding.pooling import OLD_NAMES, POOLINGS
+from pgvector_sync.errors import Misconfigured
+from pgvector_sync.model import Purpose
+
+MAX_TOKENS = 512
+"""Tokens read per text if no file says how many: the limit of nearly every BERT model."""
+PROMPTS = {Purpose.QUERY: ("query",), Purpose.DOCUMENT: ("document", "passage", "corpus")}
+"""The names under which sentence-transformers looks for the prompt of each purpose, in this order."""
+_HINT = "set `model` to onnx:FOLDER, a sentence-transformers export with model.onnx and tokenizer.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """A linear layer after the pooling."""
+
+    weight: NDArray[np.float32]
+    bias: NDArray[np.float32] | None
+    tanh: bool
+
+    def __call__(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        result = vectors @ self.weight.T
+        if self.bias is not None:
+            result = result + self.bias
+        return np.tanh(result) if self.tanh else result
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """A model's files, and how it is used."""
+
+    weights: Path
+    max_tokens: int | None
+    """None: the tokenizer's own limit, or MAX_TOKENS."""
+    lower_case: bool
+    pooling: tuple[str, ...]
+    """Empty if the folder doesn't say."""
+    include_prompt: bool
+    """Whether the tokens of a prompt are pooled like those of the text."""
+    layers: tuple[Dense, ...]
+    normalize: bool
+    prompts: Mapping[Purpose, str]
+    """What is put before a text if the pipeline doesn't say."""
+
+
+def read_export(path: Path) -> Export:
+    """Read a folder, or the folder of the .onnx file that `path` names.
+
+    Raises Misconfigured if a file can't be read, or asks for something that isn't supported.
+    """
+    root = root_of(path)
+    modules = list(_modules(root))
+    pooling = _options(next((root / at / "config.json" for kind, at in modules if kind == "Pooling"), None))
+    transformer = _options(root / "sentence_bert_config.json")
+    return Export(
+        weights=_weights(path),
+        max_tokens=_max_tokens(root, transformer),
+        lower_case=bool(transformer.get("do_lower_case", False)),
+        pooling=_pooling(pooling),
+        include_prompt=bool(pooling.get("include_prompt", True)),
+        layers=tuple(_dense(root / at) for kind, at in modules if kind == "Dense"),
+        normalize=any(kind == "Normalize" for kind, _ in modules),
+        prompts=_prompts(_options(root / "config_sentence_transformers.json")),
+    )
+
+
+def root_of(path: Path) -> Path:
+    """Return the model's folder. An .onnx file is often below it: `onnx/model_qint8_avx512_vnni.onnx`."""
+    if path.suffix != ".onnx":
+        return path
+    return next((folder for folder in path.parents[:2] if (folder / "tokenizer.json").is_file()), path.parent)
+
+
+def load(path: Path, read: Callable[[str], Any]) -> Any:
+    """Return `read(path)`. Raises Misconfigured with the file's name if it is missing or can't be read."""
+    if not path.is_file():
+        problem = f"the local model's folder has no {path.name}"
+    else:
+        try:
+            return read(str(path))
+        except Exception:  # noqa: BLE001 the libraries' errors have no common base
+            problem = f"the local model's {path.name} can't be read"
+    raise unusable(problem)
+
+
+def unusable(problem: str, *, hint: str = _HINT) -> Misconfigured:
+    return Misconfigured(problem, code="model_not_found", option="model", elsewhere=True, hint=hint)
+
+
+def _weights(path: Path) -> Path:
+    if path.suffix == ".onnx":
+        return path
+    inner = path / "onnx" / "model.onnx"
+    return inner if inner.is_file() and not (path / "model.onnx").is_file() else path / "model.onnx"
+
+
+def _options(path: Path | None) -> dict[str, Any]:
+    """Return the options in a JSON file; none if there is no such file."""
+    if path is None or not path.is_file():
+        return {}
+    options: dict[str, Any] = load(path, lambda name: dict(json.loads(Path(name).read_bytes())))
+    return options
+
+
+def _modules(root: Path) -> Iterator[tuple[str, str]]:
+    """Yield kind and folder of each step after the transformer, in order."""
+    path = root / "modules.json"
+    if not path.is_file():
+        yield from (("Pooling", "1_Pooling"), ("Normalize", ""))
+        return
+    listed = load(
+        path, lambda name: [(str(each["type"]), str(each["path"])) for each in json.loads(Path(name).read_bytes())]
+    )
+    for full_name, folder in listed:
+        kind = full_name.rsplit(".", 1)[-1]
+        if kind not in ("Transformer", "Pooling", "Dense", "Normalize", "Dropout"):
+            raise unusable(
+                f"the local model's modules.json asks for {kind}, which isn't supported",
+                hint="use a model of Transformer, Pooling, Dense and Normalize, or run it behind an HTTP endpoint",
+            )
+        yield kind, folder
+
+
+def _pooling(options: Mapping[str, Any]) -> tuple[str, ...]:
+    named = options.get("pooling_mode")
+    if named is None:
+        modes = [mode for key, mode in OLD_NAMES.items() if options.get(key)]
+        # as sentence-transformers reads a file in which every mode is off
+        modes = modes or ["mean"] * bool(OLD_NAMES.keys() & options.keys())
+    else:
+        modes = [named] if isinstance(named, str) else list(named)
+    for mode in modes:
+        if mode not in POOLINGS:
+            raise unusable(
+                "the local model's 1_Pooling/config.json names a pooling that isn't supported",
+                hint=f"supported: {', '.join(POOLINGS)}",
+            )
+    return tuple(modes)
+
+
+def _max_tokens(root: Path, transformer: Mapping[str, Any]) -> int | None:
+    configured = transformer.get("max_seq_length")
+    if configured is not None:
+        return int(configured)
+    limits = (
+        _options(root / "tokenizer_config.json").get("model_max_length"),
+        _options(root / "config.json").get("max_position_embeddings"),
+    )
+    # a tokenizer without a limit says so with the number 10 ** 30
+    return min((int(limit) for limit in limits if limit is not None and 0 < limit < 10**6), default=None)
+
+
+def _prompts(options: Mapping[str, Any]) -> dict[Purpose, str]:
+    prompts: dict[str, str | None] = options.get("prompts") or {}
+    default = prompts.get(options.get("default_prompt_name") or "")
+
+    def of(names: Sequence[str]) -> str:
+        return next((prompts[name] for name in names if prompts.get(name) is not None), default) or ""
+
+    return {purpose: of(names) for purpose, names in PROMPTS.items()}
+
+
+def _dense(folder: Path) -> Dense:
+    from safetensors.numpy import load_file
+
+    options = _options(folder / "config.json")
+    activation = str(options.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
+    reads = options.get("module_input_name", "sentence_embedding")
+    if activation not in ("Identity", "Tanh") or reads != "sentence_embedding":
+        raise unusable(
+            f"the local model's {folder.name}/config.json asks for a layer that isn't supported",
+            hint="use a model whose Dense layers are linear or tanh, or run it behind an HTTP endpoint",
+        )
+    tensors = load(folder / "model.safetensors", load_file)
+    weight, bias = tensors.get("linear.weight"), tensors.get("linear.bias")
+    if weight is None:
+        raise unusable(f"the local model's {folder.name}/model.safetensors has no linear.weight")
+    bias = None if bias is None else bias.astype(np.float32)
+    return Dense(weight.astype(np.float32), bias, tanh=activation == "Tanh")
