@@ -39,7 +39,11 @@ OF_PROVIDERS = [kind for kind in CLASSES if issubclass(kind, ProviderError) and 
 
 
 def made(kind: type[SyncError]) -> SyncError:
-    return TimedOut() if kind is TimedOut else kind("words", **({"status": 403} if kind is CallRejected else {}))
+    return (
+        TimedOut()
+        if kind is TimedOut
+        else kind("words", **({"status": 403} if issubclass(kind, CallRejected) else {}))
+    )
 
 
 def table(heading: str) -> list[list[str]]:

@@ -15,25 +15,96 @@ FIREWALL = {
     "body": "<html><title>403 Forbidden</title></html>",
     "headers": {"Content-Type": "text/html"},
 }
+BLOCKED = {"status": 302, "body": "", "headers": {"Location": "https://firewall.example/blocked"}}
+
+
+def with_one_poisoned(docs: Steps) -> None:
+    docs.synced.run(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {ROWS}) AS i")
+    docs.change(7, "poison")
 
 
 @pytest.mark.parametrize(
     "answer",
-    [FIREWALL, *({"status": status, "code": "odd"} for status in (401, 402, 404, 405, 406, 410, 424, 451))],
+    [FIREWALL, BLOCKED, *({"status": status, "code": "odd"} for status in (401, 404, 405, 406, 410, 451))],
     ids=lambda answer: str(answer["status"]),
 )
 def test_any_rejection_of_one_text_among_good_ones_parks_its_row_and_stops_nothing(
     docs: Steps, answer: dict[str, object]
 ) -> None:
     docs.synced.endpoint.fail(marker="poison", **answer)
-    docs.synced.run(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {ROWS}) AS i")
-    docs.change(7, "poison")
+    with_one_poisoned(docs)
     outcome = docs.process()
     assert outcome is not None
     assert (outcome.stored, outcome.parked, outcome.released) == (ROWS - 1, 1, 0)
     assert docs.state() == ("active", None)
     assert docs.synced.dead() == [([7], "input_rejected")]
     assert str(answer["status"]) in docs.work(7, "error_message")
+
+
+@pytest.mark.parametrize(
+    ("answer", "error_class"),
+    [
+        ({"status": 424, "code": "backend"}, "unavailable"),
+        ({"kind": "error_with_200"}, "unavailable"),
+        ({"kind": "html"}, "broken_contract"),
+        ({"status": 200, "body": '{"data": []}'}, "broken_contract"),
+    ],
+    ids=["424", "error with 200", "page with 200", "no vectors"],
+)
+def test_a_failure_on_one_text_among_good_ones_parks_its_row_after_its_attempts_and_stops_nothing(
+    docs: Steps, worker: Callable[..., Steps], answer: dict[str, object], error_class: str
+) -> None:
+    docs.synced.endpoint.fail(marker="poison", **answer)
+    with_one_poisoned(docs)
+    two = worker(attempts=2)
+    outcome = two.process()
+    assert outcome is not None
+    assert (outcome.stored, outcome.parked, outcome.released) == (ROWS - 1, 0, 0)
+    docs.end_backoffs()
+    two.process()
+    assert docs.state() == ("active", None)
+    assert docs.synced.dead() == [([7], error_class)]
+
+
+def test_a_text_that_costs_more_than_the_credit_that_is_left_is_no_dead_letter(docs: Steps) -> None:
+    """Otherwise an account that runs low would turn row after row into dead letters, the longest ones first."""
+    docs.synced.endpoint.fail(status=402, code="insufficient_credits", marker="poison")
+    with_one_poisoned(docs)
+    docs.process()
+    state, reason = docs.state()
+    assert state == "misconfigured"
+    assert str(reason).startswith("the provider account's quota is used up (402 insufficient_credits)")
+    assert docs.synced.dead() == []
+    assert docs.synced.database.execute("SELECT DISTINCT attempts FROM pgvector_sync.work") == [(0,)]
+    docs.synced.endpoint.heal()
+    docs.end_backoffs()
+    docs.synced.sync()
+
+
+def test_a_text_for_which_the_quota_never_suffices_starves_no_other(
+    docs: Steps, worker: Callable[..., Steps]
+) -> None:
+    quick = worker(attempts=2, backoff_first=0.01)
+    docs.synced.endpoint.fail(status=402, code="insufficient_credits", marker="poison")
+    with_one_poisoned(docs)
+    for _ in range(200):
+        quick.end_backoffs()
+        quick.process()
+        if docs.synced.dead():
+            break
+    assert docs.synced.dead() == [([7], "quota_used_up")]
+    quick.synced.settle(runtime=quick.runtime)
+    assert len(docs.synced.vectors()) == ROWS - 1
+
+
+def test_an_endpoint_that_embeds_only_the_first_text_of_a_request_gets_one_text_per_request(docs: Steps) -> None:
+    docs.synced.endpoint.behave("one_vector_per_request")
+    docs.synced.run(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {ROWS}) AS i")
+    outcome = docs.process()
+    assert outcome is not None
+    assert (outcome.stored, outcome.parked, outcome.released) == (ROWS, 0, 0)
+    assert docs.state() == ("active", None)
+    docs.synced.exact()
 
 
 def test_the_same_rejection_of_every_text_stops_the_pipeline_and_parks_no_row(docs: Steps) -> None:

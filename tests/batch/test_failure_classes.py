@@ -21,7 +21,7 @@ import pytest
 import pgvector_sync
 from pgvector_sync.batch.failure import TOO_SLOW
 from pgvector_sync.embedding import http_connection
-from pgvector_sync.errors import BrokenContract, InputRejected, RateLimited, Unavailable
+from pgvector_sync.errors import BrokenContract, InputRejected, QuotaUsedUp, RateLimited, Unavailable
 from pgvector_sync.model import State
 from pgvector_sync.observe.status import read_status
 from pgvector_sync.runtime.bootstrap import Embedders
@@ -67,7 +67,11 @@ def in_seconds(seconds: int) -> str:
 RATE = "rate limited by the provider (429 rate_limit_exceeded)"
 WHAT_TO_CHECK = "check base_url of test, and whether this machine can reach it (DNS, proxy, firewall)"
 CONNECTION = f"the connection to the provider failed; {WHAT_TO_CHECK}"
-QUOTA = "the provider account's quota is used up ({}); check the plan and billing of your account, then: pgvector-sync resume"
+QUOTA = "the provider account's quota is used up ({}); check the plan, balance and billing of your account, then: pgvector-sync resume"
+WHAT_TO_CHANGE = (
+    "check the pipeline's model and dimensions, and encoding and dimensions_parameter in [providers.test], "
+    "then: pgvector-sync apply"
+)
 NOT_JSON = "the answer isn't a JSON embeddings object"
 STOPPING = {
     "429 with seconds": Case(
@@ -82,7 +86,7 @@ STOPPING = {
     "429 without a time": Case("rate limit", answers(429, "rate_limit_exceeded"), reason=RATE),
     **{
         f"{status}": Case("outage", answers(status, "down"), reason=f"the provider failed ({status} down)")
-        for status in (500, 502, 503)
+        for status in (500, 502, 503, 529, 424)
     },
     "503 with seconds": Case(
         "outage",
@@ -93,6 +97,15 @@ STOPPING = {
     # a provider's word that is also one of ours, for failures that say nothing about the provider
     "503 deadline": Case("outage", answers(503, "deadline"), reason="the provider failed (503 deadline)"),
     "429 budget": Case("rate limit", answers(429, "budget"), reason="rate limited by the provider (429 budget)"),
+    "200 with an error": Case("outage", answers(200, "down"), reason="the provider failed (200 down)"),
+    "200 with a rate limit": Case(
+        "rate limit",
+        {
+            "status": 200,
+            "body": '{"vectors": null, "base_resp": {"status_code": 1002, "status_msg": "rate limit"}}',
+        },
+        reason="rate limited by the provider (200 1002)",
+    ),
     "reset": Case("connection", {"kind": "reset"}, reason=CONNECTION),
     "reset in the answer": Case("connection", {"kind": "reset_mid_body"}, reason=CONNECTION),
     "401": Case(
@@ -111,8 +124,7 @@ STOPPING = {
         "model",
         answers(404, "model_not_found"),
         State.MISCONFIGURED,
-        "the provider doesn't know the model or the address (404 model_not_found); "
-        "check the pipeline's model and base_url of test",
+        "the provider rejected the call (404 model_not_found); check the pipeline's model and base_url of test",
     ),
     **{
         answer: Case(
@@ -121,22 +133,37 @@ STOPPING = {
             State.MISCONFIGURED,
             QUOTA.format(answer),
         )
-        for answer in ("429 insufficient_quota", "403 billing_not_active", "400 billing_hard_limit_reached")
+        for answer in (
+            *("429 insufficient_quota", "403 billing_not_active", "400 billing_hard_limit_reached"),
+            *("402 no_money", "200 insufficient_balance"),
+        )
     },
     **{
         f"{status} for every input": Case(
             "refused parameter",
             answers(status, "unknown_parameter"),
             State.MISCONFIGURED,
-            "the provider rejects every text",
+            f"the provider rejects every text ({status} unknown_parameter); {WHAT_TO_CHANGE}",
         )
         for status in (400, 413, 422)
     },
+    "redirect": Case(
+        "redirect",
+        {"kind": "redirect"},
+        State.MISCONFIGURED,
+        "the provider answered with a redirect, which isn't followed (307); set base_url of test to the final address",
+    ),
+    "no vectors": Case(
+        "broken answer",
+        {"status": 200, "body": '{"object": "list", "data": []}'},
+        State.MISCONFIGURED,
+        'the answer contains no vectors; if this persists, set encoding = "float" for the provider: some endpoints '
+        "answer this to base64",
+    ),
     **{
         kind: Case("broken answer", {"kind": kind}, State.MISCONFIGURED, reason)
         for kind, reason in {
             "wrong_count": "expected 3 vectors, got 2",
-            "missing_index": NOT_JSON,
             "wrong_dimension": "expected vectors of 8 dimensions, got 7; check the pipeline's `dimensions`; "
             "a model with a fixed size accepts only that one",
             "nan": "a vector contains NaN or infinity",
@@ -319,7 +346,7 @@ def test_a_text_that_is_too_long_for_the_model_is_judged_by_the_provider(docs: S
     goes_on(docs)
 
 
-@pytest.mark.parametrize("kind", ["shuffled", "lists", "no_usage"])
+@pytest.mark.parametrize("kind", ["shuffled", "lists", "no_usage", "missing_index"])
 def test_an_answer_in_another_form_is_as_good(docs: Steps, kind: str) -> None:
     docs.synced.endpoint.fail(kind)
     outcome = docs.process()
@@ -366,6 +393,6 @@ def test_the_docs_list_every_class_of_dead_letters_and_no_other() -> None:
     worker = Path(pgvector_sync.__file__).parent
     source = "".join(path.read_text("utf-8") for path in worker.rglob("*.py"))
     classes = set(re.findall(r'Failure\(\s*"(\w+)"', source))
-    classes |= {error.name for error in (InputRejected, Unavailable, BrokenContract, RateLimited)}
+    classes |= {error.name for error in (InputRejected, Unavailable, BrokenContract, RateLimited, QuotaUsedUp)}
     classes |= {"worker_crashed", "key_refused_…", TOO_SLOW}
     assert {name.strip("`") for name in table("Dead letters")} == classes

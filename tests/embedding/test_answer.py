@@ -24,8 +24,54 @@ def test_vectors_are_mapped_by_index_from_base64_and_from_lists():
     assert answer.tokens == 7
 
 
+def without_index(*positions, count=3):
+    """An answer of `count` vectors, of which those at the positions have no index."""
+    items = [{"index": i, "embedding": [i + 1.0]} for i in range(count)]
+    for position in positions:
+        del items[position]["index"]
+    return items
+
+
+@pytest.mark.parametrize("missing", [[0], [1], [0, 2], [0, 1, 2]])
+@pytest.mark.parametrize("as_null", [False, True])
+def test_an_item_without_an_index_is_taken_at_its_position_if_the_others_are_at_theirs(missing, as_null):
+    items = without_index(*missing)
+    if as_null:
+        items = [{"index": None, **item} for item in items]
+    answer = read_answer(json.dumps({"data": items}).encode(), count=3, dimensions=1)
+    assert answer.vectors.tolist() == [[1.0], [2.0], [3.0]]
+
+
+@pytest.mark.parametrize("indexes", [(None, 2, 1), (None, 0, 1), (1, None, 0), (None, 1, True), (None, 1, 2.0)])
+def test_an_item_without_an_index_among_others_at_wrong_positions_could_be_anyones(indexes):
+    items = [{"embedding": [1.0]} if index is None else {"index": index, "embedding": [1.0]} for index in indexes]
+    with pytest.raises(BrokenContract) as caught:
+        read_answer(json.dumps({"data": items}).encode(), count=3, dimensions=1)
+    assert caught.value.code == "wrong_index"
+
+
+@pytest.mark.parametrize("mark", ["utf-8-sig", "utf-16", "utf-16-le"])
+def test_an_answer_may_have_a_byte_order_mark_or_another_form_of_unicode(mark):
+    content = body((0, [0.5])).decode().encode(mark)
+    assert read_answer(content, count=1, dimensions=1).vectors.tolist() == [[0.5]]
+
+
+def test_one_vector_for_several_texts_names_the_setting_that_sends_one_text_per_request():
+    with pytest.raises(BrokenContract, match="expected 3 vectors, got 1") as caught:
+        read_answer(body((0, [1.0])), count=3, dimensions=1)
+    assert "max_inputs = 1" in caught.value.hint
+
+
 @pytest.mark.parametrize(
-    "usage", [None, [], {}, {"total_tokens": "7"}, {"total_tokens": -1}, {"total_tokens": True}]
+    "usage", [{"total_tokens": 7}, {"prompt_tokens": 7}, {"total_tokens": 0, "prompt_tokens": 7}]
+)
+def test_tokens_are_those_of_any_count_that_is_given(usage):
+    assert read_answer(body((0, [1.0]), usage=usage), count=1, dimensions=1).tokens == 7
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [None, [], {}, {"total_tokens": "7"}, {"total_tokens": -1}, {"total_tokens": True}, {"total_tokens": 0}],
 )
 def test_an_invalid_usage_is_ignored(usage):
     assert read_answer(body((0, [1.0]), usage=usage), count=1, dimensions=1).tokens is None
@@ -38,21 +84,21 @@ def test_an_invalid_usage_is_ignored(usage):
         (b"\xff\xfe", "malformed"),
         (b"<html>", "malformed"),
         (b"null", "malformed"),
-        (b'{"data": null}', "malformed"),
+        (b'{"data": null}', "no_vectors"),
         (b'{"error": {"message": "x"}}', "malformed"),
         (b'{"data": [1]}', "malformed"),
         (b"[" * 100_000, "malformed"),
-        (body(), "wrong_count"),
+        (body(), "no_vectors"),
         (body((0, [1.0]), (1, [1.0])), "wrong_count"),
         (body((1, [1.0])), "wrong_index"),
         (body((-1, [1.0])), "wrong_index"),
         (body((True, [1.0])), "wrong_index"),
         (body(("0", [1.0])), "wrong_index"),
-        (body((None, [1.0])), "wrong_index"),
+        (body((0.0, [1.0])), "wrong_index"),
         (body((0, "not base64!")), "malformed"),
         (body((0, "AAA=")), "malformed"),
         (body((0, ["1.0"])), "malformed"),
-        (body((0, [None])), "malformed"),
+        (body((0, [None])), "not_finite"),
         (body((0, [[1.0], [1.0, 2.0]])), "malformed"),
         (body((0, {"a": 1})), "malformed"),
         (body((0, None)), "malformed"),
@@ -61,7 +107,8 @@ def test_an_invalid_usage_is_ignored(usage):
         (body((0, [[1.0]])), "malformed"),
         (body((0, 1.0)), "malformed"),
         (body((0, [1.0, 2.0])), "wrong_dimensions"),
-        (body((0, [])), "wrong_dimensions"),
+        (body((0, [])), "no_vectors"),
+        (body((0, "")), "no_vectors"),
         (body((0, [float("nan")])), "not_finite"),
         (body((0, [float("-inf")])), "not_finite"),
         (body((0, [1e300])), "not_finite"),

@@ -16,6 +16,7 @@ from pgvector_sync.errors import (
     InputRejected,
     Misconfigured,
     OutOfTime,
+    QuotaUsedUp,
     RateLimited,
     TimedOut,
     Unavailable,
@@ -91,7 +92,7 @@ def test_a_quota_may_be_named_by_the_type_alone(embed, endpoint):
     fails(embed, Misconfigured)
 
 
-@pytest.mark.parametrize("status", [500, 502, 503, 504, 529, 408])
+@pytest.mark.parametrize("status", [500, 502, 503, 504, 529, 408, 424])
 def test_a_failure_of_the_provider_is_tried_three_times(embed, endpoint, status):
     endpoint.fail(status=status)
     assert fails(embed, Unavailable).status == status
@@ -146,6 +147,37 @@ def test_nothing_is_sent_once_the_deadline_has_passed(embed, endpoint):
     assert endpoint.calls.requests == 0
 
 
+def test_a_failure_that_is_answered_with_200_is_classified_by_its_body(embed, endpoint):
+    endpoint.fail("error_with_200")
+    error = fails(embed, Unavailable)
+    assert str(error) == "the provider failed (200 no_provider_available)"
+    assert endpoint.calls.requests == 3
+
+
+@pytest.mark.parametrize("status", [402, 429, 403, 400])
+def test_a_text_that_costs_more_than_is_left_is_a_used_up_quota_and_not_a_rejected_text(embed, endpoint, status):
+    endpoint.fail(status=status, code="insufficient_credits")
+    error = fails(embed, QuotaUsedUp)
+    assert "quota is used up" in str(error)
+    assert type(error.of_one_input()) is QuotaUsedUp
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "message"),
+    [
+        (404, "model_not_found", "the provider rejected the call (404 model_not_found)"),
+        (405, "method_not_allowed", "the provider rejected the call (405 method_not_allowed)"),
+        (410, "ModelRetired", "the provider rejected the call (410 model_retired)"),
+        (451, None, "the provider rejected the call (451 invalid_request_error)"),
+    ],
+)
+def test_a_rejected_call_says_what_the_provider_said(embed, endpoint, status, answer, message):
+    endpoint.fail(status=status, code=answer)
+    error = fails(embed, Misconfigured)
+    assert str(error) == message
+    assert "base_url of test" in error.hint
+
+
 @pytest.mark.parametrize("status", [401, 402, 403, 404, 405, 418])
 def test_what_only_a_person_can_fix_is_misconfigured(embed, endpoint, status):
     endpoint.fail(status=status, body="<html>no</html>")
@@ -198,7 +230,7 @@ def test_an_input_outside_the_limits_is_judged_by_the_provider(embed, endpoint, 
         embed([text])
 
 
-@pytest.mark.parametrize("code", [SECRET_TEXT, "x" * 65, "", 7, {"a": 1}])
+@pytest.mark.parametrize("code", [SECRET_TEXT, "x" * 65, "", 0, 400, 10**9, 1.5, True, {"a": 1}, "400", "None"])
 def test_an_invalid_code_is_left_out(embed, endpoint, code):
     import json
 
@@ -217,9 +249,7 @@ def test_an_error_without_a_valid_body_is_classified_by_its_status(embed, endpoi
     [
         ("truncated", "malformed"),
         ("html", "malformed"),
-        ("error_with_200", "malformed"),
         ("wrong_count", "wrong_count"),
-        ("missing_index", "malformed"),
         ("duplicate_index", "wrong_index"),
         ("wrong_dimension", "wrong_dimensions"),
         ("nan", "not_finite"),

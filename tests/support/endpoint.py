@@ -33,7 +33,8 @@ from typing import Any, Self
 if __name__ == "__main__":  # run as a script, whose folder is on the path instead of tests/
     sys.path[0] = str(Path(__file__).parents[1])
 
-from support.endpoint_contract import Fault, Limit, RefusalError, check_request, make_answer, tokens_of, vector_of
+from support.endpoint_contract import Fault, Limit, check_request, make_answer, tokens_of, vector_of
+from support.endpoint_quirks import RefusalError, check_quirks, distort
 
 __all__ = ["Calls", "Endpoint", "Fault", "Limit", "deaf_address", "self_signed", "tokens_of", "vector_of"]
 
@@ -94,6 +95,8 @@ class Endpoint:
         self.faults: list[Fault] = []
         self.limit: Limit | None = None
         """Requests beyond it are answered with 429 and Retry-After."""
+        self.quirks: tuple[str, ...] = ()
+        """How it differs from OpenAI's endpoint; set by `behave`."""
         self.lock = threading.Lock()
         self.healed = threading.Event()
         self._at_first = api_key, latency
@@ -129,11 +132,12 @@ class Endpoint:
             self.healed.set()
 
     def reset(self) -> None:
-        """Restores the initial state: counters, faults, limit, key and latency."""
+        """Restores the initial state: counters, faults, quirks, limit, key and latency."""
         self.heal()
         with self.lock:
             self.api_key, self.latency = self._at_first
             self.limit, self.calls, self._server.longest_stall = None, Calls(), 0.0
+            self.quirks = ()
 
     def __str__(self) -> str:
         """State for the output of a failed test. A stall of seconds means that the machine was paused or overloaded."""
@@ -141,6 +145,11 @@ class Endpoint:
             f"endpoint {self.root}: {self.calls.totals}, faults {self.faults}, limit {self.limit}, "
             f"latency {self.latency:g} s, longest stall {self._server.longest_stall:.1f} s"
         )
+
+    def behave(self, *quirks: str) -> None:
+        """Replaces its quirks by these, see `endpoint_quirks`."""
+        check_quirks(quirks)
+        self.quirks = quirks
 
     def take_fault(self, texts: list[str]) -> Fault | None:
         with self.lock:
@@ -234,7 +243,8 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             with endpoint.lock:
                 endpoint.calls.requests += 1
-            request = check_request(body, self.headers.get("Authorization", ""), endpoint.api_key)
+            authorization = self.headers.get("Authorization", "")
+            request = check_request(body, authorization, endpoint.api_key, endpoint.quirks)
         except RefusalError as refusal:
             self._send_error(refusal.status, refusal.code, str(refusal))
             return
@@ -253,9 +263,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         with endpoint.lock:
             endpoint.calls.bought += [hashlib.sha256(text.encode()).hexdigest() for text in texts]
-        payload = json.dumps(make_answer(texts, request, fault)).encode()
+        payload, headers = distort(make_answer(texts, request, fault), request, endpoint.quirks)
         time.sleep(max(0.0, endpoint.latency - (time.monotonic() - started)))
-        self._send_answer(payload, fault)
+        self._send_answer(payload, fault, {"Content-Type": "application/json", **headers})
 
     def _fails_at_once(self, fault: Fault) -> bool:
         if fault.kind == "status":
@@ -265,7 +275,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault.kind == "html":
             self._send(200, b"<!doctype html><title>Welcome</title>", {"Content-Type": "text/html"})
         elif fault.kind == "error_with_200":
-            self._send_error(200, "no_provider_available")
+            self._send_error(
+                200, None, body='{"error": {"code": "no_provider_available", "message": "try later"}}'
+            )
         elif fault.kind == "reset":
             self._reset()
         elif fault.kind == "hang":
@@ -275,23 +287,23 @@ class _Handler(BaseHTTPRequestHandler):
             return False
         return True
 
-    def _send_answer(self, payload: bytes, fault: Fault | None) -> None:
+    def _send_answer(self, payload: bytes, fault: Fault | None, headers: dict[str, str]) -> None:
         kind = fault.kind if fault else None
         if fault and kind == "drip":
-            self._send_head(200, len(payload), {"Content-Type": "application/json"})
+            self._send_head(200, len(payload), headers)
             for byte in payload:
                 self.wfile.write(bytes([byte]))
                 self.wfile.flush()
                 time.sleep(fault.seconds / len(payload))
         elif kind == "reset_mid_body":
-            self._send_head(200, len(payload), {"Content-Type": "application/json"})
+            self._send_head(200, len(payload), headers)
             self.wfile.write(payload[: len(payload) // 2])
             self.wfile.flush()
             self._reset()
         elif kind == "truncated":
-            self._send(200, payload[: len(payload) // 2], {"Content-Type": "application/json"})
+            self._send(200, payload[: len(payload) // 2], headers)
         else:
-            self._send(200, payload, {"Content-Type": "application/json"})
+            self._send(200, payload, headers)
         with self.server.endpoint.lock:
             self.server.endpoint.calls.answered += 1
 

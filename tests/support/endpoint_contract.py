@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from support.endpoint_quirks import RefusalError, adapt
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 MAX_INPUTS, MAX_TOKENS, MAX_INPUT_TOKENS = 2_048, 300_000, 8_191
@@ -59,12 +63,6 @@ class Fault:
             raise ValueError(f"no such fault: {self.kind}")
 
 
-class RefusalError(Exception):
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
-
-
 @dataclass
 class Limit:
     """A provider's own rate limit: refilled evenly, with at most `burst` seconds' worth at once."""
@@ -94,7 +92,9 @@ class Limit:
         return None
 
 
-def check_request(body: bytes, authorization: str, api_key: str | None) -> dict[str, Any]:
+def check_request(
+    body: bytes, authorization: str, api_key: str | None, quirks: Sequence[str] = ()
+) -> dict[str, Any]:
     """Returns the request's parameters, with `input` as a list. Raises RefusalError where OpenAI would reject it."""
     if authorization != (f"Bearer {api_key}" if api_key else ""):
         raise RefusalError(401, "invalid_api_key", "incorrect API key provided")
@@ -104,6 +104,7 @@ def check_request(body: bytes, authorization: str, api_key: str | None) -> dict[
         model = request["model"]
     except (ValueError, TypeError, KeyError):
         raise RefusalError(400, "invalid_request", "input and model are required") from None
+    adapt(request, quirks)
     if unknown := set(request) - PARAMETERS:
         raise RefusalError(400, "unknown_parameter", f"unknown parameters: {sorted(unknown)}")
     if not (isinstance(model, str) and model.startswith("text-embedding")):

@@ -13,12 +13,13 @@
         ├── RateLimited          429
         │   ├── BudgetExhausted  our own budget has room again within moments
         │   └── BudgetOverdrawn  our own budget has no room for longer than that
-        ├── Unavailable          5xx, connection
+        ├── Unavailable          5xx, 424, connection
         │   ├── TimedOut         no answer within the time limit of a call
         │   └── Unreachable      no connection within the time limit
         ├── BrokenContract       the answer isn't valid
         ├── Misconfigured        this environment or the configuration prevents the call
-        │   └── CallRejected     the provider rejects the call: key, model, quota
+        │   └── CallRejected     the provider rejects the call: key, model, address
+        │       └── QuotaUsedUp  402, or a code that says so
         └── InputRejected        the provider rejects this input
 
 A class's `disposition` says what happens next; no other module decides by an error's class or code. An error
@@ -160,6 +161,11 @@ class ProviderError(SyncError):
         self.retry_after = retry_after
         """How long to wait, as the provider or our own budget asks."""
 
+    @property
+    def answer(self) -> str:
+        """The provider's answer as messages show it: its status and its code."""
+        return " ".join(str(part) for part in (self.status, self.code) if part is not None)
+
     def of_one_input(self) -> ProviderError:
         """Returns the error to record once it is known that a single input causes this one."""
         return self
@@ -200,7 +206,7 @@ class BudgetOverdrawn(RateLimited):
 
 
 class Unavailable(ProviderError):
-    """5xx, or a failed connection: retried within the call, then the pipeline cools down."""
+    """5xx, 424 or a failed connection: retried within the call, then the pipeline cools down."""
 
     name = "unavailable"
     disposition = Disposition(Next.COOL_DOWN, RowFault.COSTS_ATTEMPT)
@@ -257,7 +263,7 @@ class Misconfigured(ProviderError):
 
 
 class CallRejected(Misconfigured):
-    """The provider rejects the call: 401, 403, an unknown model, an exhausted quota, a wrong parameter.
+    """The provider rejects the call: 401, 403, an unknown model, a wrong address or parameter.
 
     If only one text gets this answer, a firewall or gateway has rejected that text.
     """
@@ -266,8 +272,24 @@ class CallRejected(Misconfigured):
 
     def of_one_input(self) -> ProviderError:
         """Returns a rejection of the input, whatever the status."""
-        answer = " ".join(str(part) for part in (self.status, self.code) if part is not None)
-        return InputRejected(f"the provider rejected the input ({answer})", status=self.status, code=self.code)
+        return InputRejected(
+            f"the provider rejected the input ({self.answer})", status=self.status, code=self.code
+        )
+
+
+class QuotaUsedUp(CallRejected):
+    """The account's quota or balance is used up. A person has to act, and no row is at fault.
+
+    With little left, a short text may pass where a longer one doesn't.
+    """
+
+    name = "quota_used_up"
+    disposition = Disposition(Next.STOP, RowFault.IN_A_PROBE)
+    advice = "check the plan, balance and billing of your account, then: pgvector-sync resume"
+
+    def of_one_input(self) -> ProviderError:
+        """Returns this error: the text is accepted once there is enough quota for it."""
+        return self
 
 
 class InputRejected(ProviderError):
@@ -275,7 +297,4 @@ class InputRejected(ProviderError):
 
     name = "input_rejected"
     disposition = Disposition(Next.STOP, RowFault.PARKS)
-    advice = (
-        "check the pipeline's model and dimensions, and the provider's dimensions_parameter and encoding, "
-        "in pgvector-sync.toml, then: pgvector-sync apply"
-    )
+    advice = "check the pipeline's model and dimensions in pgvector-sync.toml, then: pgvector-sync apply"

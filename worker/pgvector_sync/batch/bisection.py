@@ -180,7 +180,9 @@ class Bisection:
 
 
 def _rejects_every_text(error: InputRejected) -> CallRejected:
-    return CallRejected("the provider rejects every text", status=error.status, code=error.code, hint=error.hint)
+    answer = f" ({error.answer})" if error.answer else ""
+    message = f"the provider rejects every text{answer}"
+    return CallRejected(message, status=error.status, code=error.code, hint=error.hint)
 
 
 def _failure(error: ProviderError, fingerprint: bytes) -> Failure:

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-_NUMBERS = {int, float}
+_NUMBERS = {int, float, type(None)}
+"""Types of the elements of a list. JSON has no NaN: many servers write null for it."""
 _BRACKETS, _QUOTES, _COMMAS = 4, 40, 20
 """Allowed per vector, besides the commas between its numbers; honest answers have 2, 10 and 3."""
 
@@ -45,19 +46,16 @@ def read_answer(body: bytes, *, count: int, dimensions: int) -> Answer:
     _check_parts(body, count=count, dimensions=dimensions)
     try:
         answer = json.loads(body)
-        items = answer["data"]
-        indexed = [(item["index"], item["embedding"]) for item in items]
-    except (ValueError, TypeError, KeyError, RecursionError):
+        items = [(item.get("index"), item["embedding"]) for item in answer["data"] or ()]
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise BrokenContract("the answer isn't a JSON embeddings object", code="malformed") from None
-    if len(indexed) != count:
-        raise BrokenContract(f"expected {count} vectors, got {len(indexed)}", code="wrong_count")
-    rows: list[NDArray[np.float32] | None] = [None] * count
-    for index, embedding in indexed:
-        if type(index) is not int or not 0 <= index < count or rows[index] is not None:
-            raise BrokenContract(f"expected each index from 0 to {count - 1} exactly once", code="wrong_index")
-        rows[index] = _read_vector(embedding)
-    vectors = check_vectors([row for row in rows if row is not None], dimensions=dimensions)
-    return Answer(vectors, _read_tokens(answer))
+    if len(items) != count:
+        raise _wrong_count(count, len(items))
+    order = np.argsort(_indexes([index for index, _ in items]))
+    rows = [_read_vector(items[position][1]) for position in order]
+    if not any(row.size for row in rows):
+        raise _wrong_count(count, 0)
+    return Answer(check_vectors(rows, dimensions=dimensions), _read_tokens(answer))
 
 
 def check_vectors(rows: Sequence[NDArray[np.float32]], *, dimensions: int) -> NDArray[np.float32]:
@@ -78,6 +76,34 @@ def check_vectors(rows: Sequence[NDArray[np.float32]], *, dimensions: int) -> ND
     if not vectors.any(axis=1).all():
         raise BrokenContract("a vector is all zeros", code="zero_vector")
     return vectors
+
+
+def _indexes(given: Sequence[object]) -> Sequence[int]:
+    """Return the index of the input of each item. Raises BrokenContract unless each occurs exactly once.
+
+    An item without an index is taken at its position if the indexes of all others are their positions: Gemini's
+    endpoint leaves out an index of 0, others leave out all of them.
+    """
+    indexes = [index for index in given if type(index) is int]
+    if sorted(indexes) == list(range(len(given))):
+        return indexes
+    if None in given and all(
+        index is None or (type(index) is int and index == position) for position, index in enumerate(given)
+    ):
+        return range(len(given))
+    raise BrokenContract(f"expected each index from 0 to {len(given) - 1} exactly once", code="wrong_index")
+
+
+def _wrong_count(expected: int, got: int) -> BrokenContract:
+    if got == 0:
+        return BrokenContract(
+            "the answer contains no vectors",
+            code="no_vectors",
+            hint='if this persists, set encoding = "float" for the provider: some endpoints answer this to base64',
+        )
+    hint = "if the endpoint embeds a single text per request, set max_inputs = 1 for the provider"
+    message = f"expected {expected} vectors, got {got}"
+    return BrokenContract(message, code="wrong_count", hint=hint if got == 1 else None)
 
 
 def _check_parts(body: bytes, *, count: int, dimensions: int) -> None:
@@ -112,6 +138,7 @@ def _read_vector(embedding: Any) -> NDArray[np.float32]:
 
 
 def _read_tokens(answer: Any) -> int | None:
+    """Return the tokens that the answer counts. Some endpoints count 0 because they don't know."""
     usage = answer.get("usage")
-    tokens = usage.get("total_tokens") if isinstance(usage, dict) else None
-    return tokens if type(tokens) is int and tokens >= 0 else None
+    counts = [usage.get(name) for name in ("total_tokens", "prompt_tokens")] if isinstance(usage, dict) else []
+    return next((tokens for tokens in counts if type(tokens) is int and tokens > 0), None)

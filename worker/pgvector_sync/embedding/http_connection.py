@@ -18,7 +18,7 @@ import openai
 
 from pgvector_sync.embedding.answer import Answer
 from pgvector_sync.embedding.authorities import trust_of
-from pgvector_sync.embedding.bounds import bounded, longest_answer
+from pgvector_sync.embedding.bounds import ERROR_BYTES, bounded, longest_answer
 from pgvector_sync.embedding.dialects.http import HttpDialect
 from pgvector_sync.embedding.headers import key_in, resolve, secrets_in
 from pgvector_sync.embedding.hosts import (
@@ -32,7 +32,7 @@ from pgvector_sync.embedding.per_process import PerProcess
 from pgvector_sync.embedding.proxies import proxy_of, proxy_refusal
 from pgvector_sync.embedding.refusal import Refusal, retry_after
 from pgvector_sync.embedding.surroundings import open_client
-from pgvector_sync.errors import Misconfigured, ProviderError, TimedOut, Unavailable, Unreachable
+from pgvector_sync.errors import BrokenContract, Misconfigured, ProviderError, TimedOut, Unavailable, Unreachable
 from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.settings import Settings
 
@@ -80,11 +80,11 @@ class HttpConnection:
                     request.path, cast_to=httpx2.Response, body=request.body, options={"timeout": per_operation}
                 )
         except openai.APIStatusError as error:
-            failure = self._dialect.classify(self._refusal(error, secrets))
+            failure = self._dialect.classify(self._refusal(error.response, secrets))
         except openai.OpenAIError as error:
             failure = self._failure(error, timeout)
         else:
-            return self._dialect.read(response.content, count=len(texts), dimensions=spec.dimensions)
+            return self._read(response, secrets, count=len(texts), dimensions=spec.dimensions)
         # Raised outside the handlers: as the context of this error, the SDK's would keep the request with all
         # texts.
         raise failure
@@ -114,13 +114,23 @@ class HttpConnection:
         sdk = openai.OpenAI(api_key=key or "none", base_url=address, max_retries=0, http_client=http_client)
         return _Client(sdk, tuple(filter(None, [key, *secrets_in(provider.headers, self._environ)])))
 
-    def _refusal(self, error: openai.APIStatusError, secrets: tuple[str, ...]) -> Refusal:
+    def _read(self, response: httpx2.Response, secrets: tuple[str, ...], *, count: int, dimensions: int) -> Answer:
         try:
-            body = json.loads(error.response.content)
+            return self._dialect.read(response.content, count=count, dimensions=dimensions)
+        except BrokenContract:
+            refusal = self._refusal(response, secrets)
+            if not self._dialect.reports_failure(refusal.body):
+                raise
+        raise self._dialect.classify(refusal)
+
+    def _refusal(self, response: httpx2.Response, secrets: tuple[str, ...]) -> Refusal:
+        content = response.content
+        try:
+            body = json.loads(content) if len(content) <= ERROR_BYTES else None
         except (ValueError, RecursionError):
             body = None
-        wait = retry_after(error.response.headers, now=datetime.now(UTC))
-        return Refusal(error.status_code, body, wait, self._provider, self._setting, secrets)
+        wait = retry_after(response.headers, now=datetime.now(UTC), body=body)
+        return Refusal(response.status_code, body, wait, self._provider, self._setting, secrets)
 
     def _failure(self, error: openai.OpenAIError, timeout: timedelta) -> ProviderError:
         """Map the failure of a call that got no answer. The SDK's message is dropped: it may quote anything."""

@@ -12,20 +12,35 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
-from pgvector_sync.errors import CallRejected, InputRejected, ProviderError, RateLimited, Unavailable
+from pgvector_sync.embedding import error_body
+from pgvector_sync.errors import CallRejected, InputRejected, ProviderError, QuotaUsedUp, RateLimited, Unavailable
 from pgvector_sync.model import Provider
 
 _CODE = re.compile(r"(?=.{1,64}$)(?:[a-z]{1,30}\d{0,3}|\d{1,6})(?:[_.-](?:[a-z]{1,30}\d{0,3}|\d{1,6}))*", re.ASCII)
 """Words and short numbers. Any other mix of letters and digits may be a key."""
 _SHARED_CHARACTERS = 8
 """A code with this many consecutive characters of the key is dropped."""
+_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _INPUT = {400, 413, 422}
+_OUTAGE = {408, 409, 421, 423, 424, 425, 498, 499}
+"""A conflict or a lock, a backend's failure or timeout, and a request that a proxy has given up."""
+_RATE = {420, 429}
+
+# What short codes say, in the words of many endpoints.
+_SAYS_PAY = re.compile(
+    r"insufficient_(user_)?(quota|balance|credit|fund)|exceeded_current_quota|budget_exceeded|free_tier_only"
+    r"|balance_(not_enough|too_low)|billing|payment|arrear|overdue"
+)
+_SAYS_RATE = re.compile(r"rate_?limit|throttl|too_many_requests|resource_exhausted")
+_SAYS_QUOTA = re.compile(r"quota")
+_SAYS_KEY = re.compile(r"api_key|authentication|unauthenticated|unauthorized")
+_SAYS_INPUT = re.compile(r"invalid|bad_?request|not_found|unsupported|unprocessable|too_(long|large|many)|exceed")
 _LONGEST_WAIT = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An answer with a status of 300 or more."""
+    """An answer with a status of 300 or more, or one of success that describes a failure."""
 
     status: int
     body: object = field(repr=False)
@@ -39,8 +54,9 @@ class Refusal:
 
     def codes(self, words: Iterable[object]) -> list[str]:
         """Return those of the given words of the body that look like a short code and show no part of a secret."""
-        texts = [word.lower() for word in words if isinstance(word, str)]
-        return [text for text in texts if _CODE.fullmatch(text) and not self._shows_secret(text)]
+        texts = [word for word in words if isinstance(word, str) and _CODE.fullmatch(word.lower())]
+        codes = [_CAPITAL.sub("_", text).lower() for text in texts]
+        return [code for code in codes if not self._shows_secret(code)]
 
     def _shows_secret(self, code: str) -> bool:
         return any(_shares(code, secret) for secret in self.secrets)
@@ -50,39 +66,87 @@ class Refusal:
         return f"{self.status} {code}" if code else f"{self.status}"
 
 
-def quota_used_up(refusal: Refusal, code: str | None) -> CallRejected:
-    """Return the error for a used-up quota."""
-    return CallRejected(
+def quota_used_up(refusal: Refusal, code: str | None) -> QuotaUsedUp:
+    """Return the error for a used-up quota, or an account without credit."""
+    return QuotaUsedUp(
         f"the provider account's quota is used up ({refusal.answer(code)})",
         status=refusal.status,
         code=code,
-        hint="check the plan and billing of your account, then: pgvector-sync resume",
+        hint="check the plan, balance and billing of your account, then: pgvector-sync resume",
     )
 
 
-def by_status(refusal: Refusal, code: str | None = None) -> ProviderError:
-    """Return the error for a refusal, by its status alone. `code` must come from `refusal.codes`."""
+def key_rejected(refusal: Refusal, code: str | None) -> CallRejected:
+    """Return the error for a key that the provider doesn't accept."""
+    key = refusal.provider.api_key_env or "api_key_env of the provider"
+    return CallRejected(
+        f"the provider rejected the API key ({refusal.answer(code)})",
+        status=refusal.status,
+        code=code,
+        hint=f"set {key} to a valid key, then: pgvector-sync resume",
+    )
+
+
+def denied(refusal: Refusal, code: str | None) -> CallRejected:
+    """Return the error for a key that is valid, and not allowed to make this call."""
+    return CallRejected(
+        f"the provider denied access ({refusal.answer(code)})",
+        status=refusal.status,
+        code=code,
+        hint="check the permissions of the key and its access to the model",
+    )
+
+
+def by_body(refusal: Refusal) -> ProviderError:
+    """Return the error for a refusal, by the short codes in its body, else by its status."""
+    codes = refusal.codes(error_body.words(refusal.body))
+    code = next(iter(codes), None)
+    if _say(codes, _SAYS_PAY):
+        return quota_used_up(refusal, code)
+    means = refusal.status
+    if refusal.status < 300:
+        means = error_body.status(refusal.body) or (400 if _say(codes, _SAYS_INPUT) else 503)
+    if refusal.status < 300 or refusal.status in {400, 403}:  # statuses that stand for anything
+        for what, status in ((_SAYS_RATE, 429), (_SAYS_QUOTA, 402), (_SAYS_KEY, 401)):
+            if _say(codes, what):
+                return by_status(refusal, code, means=status)
+    return by_status(refusal, code, means=means)
+
+
+def by_status(refusal: Refusal, code: str | None = None, *, means: int | None = None) -> ProviderError:
+    """Return the error for a refusal, by its status alone. `code` must come from `refusal.codes`.
+
+    `means` is the status that the answer should have had.
+    """
     status, answer, wait = refusal.status, refusal.answer(code), refusal.retry_after
-    if status == 429:
+    means = means or status
+    if means in _RATE or (means == 402 and wait is not None):  # credit that is reserved for other requests
         return RateLimited(f"rate limited by the provider ({answer})", retry_after=wait, status=status, code=code)
-    if status >= 500 or status in {408, 409, 425}:
+    if means == 402:
+        return quota_used_up(refusal, code)
+    if means >= 500 or means in _OUTAGE:
         return Unavailable(f"the provider failed ({answer})", retry_after=wait, status=status, code=code)
-    if status in _INPUT:
+    if means in _INPUT:
         return InputRejected(f"the provider rejected the input ({answer})", status=status, code=code)
+    if means == 401:
+        return key_rejected(refusal, code)
+    if means == 403:
+        return denied(refusal, code)
     message, hint = _misconfigured(refusal)
     return CallRejected(f"{message} ({answer})", status=status, code=code, hint=hint)
 
 
-def retry_after(headers: Mapping[str, str], *, now: datetime) -> timedelta | None:
+def retry_after(headers: Mapping[str, str], *, now: datetime, body: object = None) -> timedelta | None:
     """Return how long the provider asks us to wait: `retry-after-ms`, or `Retry-After` as seconds or an HTTP date.
 
-    The result is between zero and a day, None if there is no such header or it can't be parsed.
+    Without these headers the parsed body may say it. The result is between zero and a day, None if nothing says it
+    or it can't be parsed.
     """
     try:
         if (milliseconds := headers.get("retry-after-ms")) is not None:
-            wait = timedelta(milliseconds=float(milliseconds))
+            wait: timedelta | None = timedelta(milliseconds=float(milliseconds))
         elif (value := headers.get("retry-after")) is None:
-            return None
+            wait = error_body.pause(body)
         elif re.fullmatch(r"[\d.]+", value.strip(), re.ASCII):
             wait = timedelta(seconds=float(value))
         else:
@@ -90,7 +154,7 @@ def retry_after(headers: Mapping[str, str], *, now: datetime) -> timedelta | Non
             wait = (at if at.tzinfo else at.replace(tzinfo=UTC)) - now
     except (ValueError, OverflowError):
         return None
-    return max(timedelta(0), min(wait, _LONGEST_WAIT))
+    return None if wait is None else max(timedelta(0), min(wait, _LONGEST_WAIT))
 
 
 def _misconfigured(refusal: Refusal) -> tuple[str, str]:
@@ -100,15 +164,11 @@ def _misconfigured(refusal: Refusal) -> tuple[str, str]:
             "the provider answered with a redirect, which isn't followed",
             f"set {refusal.setting} to the final address",
         )
-    if refusal.status == 401:
-        key = refusal.provider.api_key_env or "api_key_env of the provider"
-        return "the provider rejected the API key", f"set {key} to a valid key, then: pgvector-sync resume"
-    if refusal.status == 403:
-        return "the provider denied access", "check the permissions of the key and its access to the model"
-    return (
-        "the provider doesn't know the model or the address",
-        f"check the pipeline's model and {refusal.setting}",
-    )
+    return "the provider rejected the call", f"check the pipeline's model and {refusal.setting}"
+
+
+def _say(codes: Iterable[str], what: re.Pattern[str]) -> bool:
+    return any(what.search(code) for code in codes)
 
 
 def _shares(code: str, key: str) -> bool:

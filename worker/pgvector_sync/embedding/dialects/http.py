@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pgvector_sync.embedding import headers, parameters
 from pgvector_sync.embedding.authorities import trust_of
 from pgvector_sync.embedding.dialects.dialect import Connection, Dialect
+from pgvector_sync.embedding.error_body import reports_failure
 from pgvector_sync.embedding.hosts import (
     OPENAI_BASE_URL,
     Destination,
@@ -18,7 +19,7 @@ from pgvector_sync.embedding.hosts import (
     setting_of_address,
 )
 from pgvector_sync.embedding.proxies import check_proxy
-from pgvector_sync.embedding.refusal import Refusal, by_status
+from pgvector_sync.embedding.refusal import Refusal, by_body
 from pgvector_sync.errors import Misconfigured, ProviderError
 from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.settings import Settings
@@ -53,8 +54,15 @@ class HttpDialect(Dialect):
         """Read and check the answer to `count` texts. Raises BrokenContract."""
 
     def classify(self, refusal: Refusal) -> ProviderError:
-        """Map a refusal to an error: by its status, unless the dialect overrides this."""
-        return by_status(refusal)
+        """Map a refusal to an error: by its short codes and its status, unless the dialect overrides this."""
+        return by_body(refusal)
+
+    def reports_failure(self, body: object) -> bool:
+        """Whether the parsed body of an answer with a status of success is a refusal, which `classify` maps.
+
+        It is asked about answers without valid vectors.
+        """
+        return reports_failure(body)
 
     def place(self, provider: Provider, settings: Settings | None = None) -> str:
         if settings is None:

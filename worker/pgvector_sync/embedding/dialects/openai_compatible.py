@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from pgvector_sync.embedding.dialects.dialect import Limits
 from pgvector_sync.embedding.dialects.http import HttpDialect, Request
 from pgvector_sync.embedding.dialects.known import known_by
-from pgvector_sync.embedding.refusal import Refusal, by_status, quota_used_up
-from pgvector_sync.errors import ProviderError
+from pgvector_sync.embedding.error_body import parameter
+from pgvector_sync.embedding.refusal import Refusal
+from pgvector_sync.errors import InputRejected, ProviderError
 from pgvector_sync.model import Provider, Purpose, Spec
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 LIMITS = Limits(max_inputs=2_048, max_request_tokens=300_000, max_input_tokens=8_191, parallel_requests=4)
 """The limits of OpenAI itself. Requests run in parallel since long texts are sent one per request, and their batch
 must end before its deadline."""
-_QUOTA = {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
+_PARAMETERS = ("encoding_format", "output_dimensionality", "output_dimension", "dimensions", "input_type", "task")
+"""What an endpoint may complain about."""
 
 _FORM = "vectors are read as one list of floats per text"
 _OWN_PARAMETERS = {
@@ -47,12 +49,11 @@ class OpenAICompatible(HttpDialect):
 
     def request(self, texts: Sequence[str], spec: Spec, purpose: Purpose, provider: Provider) -> Request:
         del purpose  # the API has no parameter for it
-        known = known_by(provider.base_url)
         body: dict[str, object] = {**provider.extra_body, **spec.body, "input": list(texts), "model": spec.model}
-        if (encoding := provider.encoding or known.encoding or "base64") != "none":
+        if (encoding := _encoding(provider)) != "none":
             body["encoding_format"] = encoding
-        if (parameter := provider.dimensions_parameter or known.dimensions_parameter or "dimensions") != "none":
-            body[parameter] = spec.dimensions
+        if (size := _dimensions_parameter(provider)) != "none":
+            body[size] = spec.dimensions
         return Request(self.endpoint, body)
 
     def read(self, body: bytes, *, count: int, dimensions: int) -> Answer:
@@ -61,10 +62,37 @@ class OpenAICompatible(HttpDialect):
         return read_answer(body, count=count, dimensions=dimensions)
 
     def classify(self, refusal: Refusal) -> ProviderError:
-        """Classify by `error.code`, then `error.type`: both may name a used-up quota, with several statuses."""
-        body = refusal.body
-        error = body.get("error", body) if isinstance(body, Mapping) else None
-        words = [error.get("code"), error.get("type")] if isinstance(error, Mapping) else []
-        codes = refusal.codes(words)
-        code = codes[0] if codes else None
-        return quota_used_up(refusal, code) if _QUOTA.intersection(codes) else by_status(refusal, code)
+        """Add, to a rejected input, the settings to change if every input is rejected."""
+        error = super().classify(refusal)
+        if isinstance(error, InputRejected):
+            error.hint = f"{_advice(refusal)}, then: pgvector-sync apply"
+        return error
+
+
+def _advice(refusal: Refusal) -> str:
+    name = refusal.provider.name
+    match parameter(refusal.body, _PARAMETERS):
+        case "encoding_format":
+            sent = _encoding(refusal.provider)
+            others = " or ".join(f'"{value}"' for value in ("float", "none", "base64") if value != sent)
+            return f"set encoding = {others} in [providers.{name}]"
+        case "dimensions" | "output_dimension" | "output_dimensionality":
+            return (
+                "check the pipeline's dimensions; if the model has a single size, set "
+                f'dimensions_parameter = "none" in [providers.{name}]'
+            )
+        case "input_type" | "task" as wanted:
+            return f"set `{wanted}` in the `body` of the pipeline's `document` and `query`"
+        case _:
+            return (
+                "check the pipeline's model and dimensions, and encoding and dimensions_parameter in "
+                f"[providers.{name}]"
+            )
+
+
+def _encoding(provider: Provider) -> str:
+    return provider.encoding or known_by(provider.base_url).encoding or "base64"
+
+
+def _dimensions_parameter(provider: Provider) -> str:
+    return provider.dimensions_parameter or known_by(provider.base_url).dimensions_parameter or "dimensions"
