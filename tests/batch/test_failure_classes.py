@@ -143,9 +143,9 @@ STOPPING = {
             "refused parameter",
             answers(status, "unknown_parameter"),
             State.MISCONFIGURED,
-            f"the provider rejects every text ({status} unknown_parameter); {WHAT_TO_CHANGE}",
+            f"the provider rejects every text ({status} unknown_parameter){advice}",
         )
-        for status in (400, 413, 422)
+        for status, advice in ((400, f"; {WHAT_TO_CHANGE}"), (413, ""), (422, f"; {WHAT_TO_CHANGE}"))
     },
     "redirect": Case(
         "redirect",

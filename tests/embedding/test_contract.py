@@ -19,7 +19,7 @@ import pytest
 from embedding.conftest import Caller
 from pgvector_sync import errors
 from pgvector_sync.embedding.dialects.known import KNOWN, UNKNOWN, known_by
-from pgvector_sync.errors import InputRejected, ProviderError
+from pgvector_sync.errors import BrokenContract, InputRejected, ProviderError
 from pgvector_sync.model import Spec
 from support.endpoint import Endpoint, tokens_of, vector_of
 
@@ -113,6 +113,15 @@ def test_a_rejected_parameter_names_the_setting_to_change(
         open_caller(endpoint.base_url, **fields)(["one", "two"])
     assert setting in str(caught.value.hint)
     assert "pgvector-sync apply" in str(caught.value.hint)
+
+
+def test_an_endpoint_that_ignores_the_dimensions_is_told_by_its_vectors(
+    endpoint: Endpoint, open_caller: Callable[..., Caller]
+) -> None:
+    endpoint.behave("ignores_dimensions")
+    with pytest.raises(BrokenContract, match=f"expected vectors of 64 dimensions, got {OWN_SIZE}") as caught:
+        open_caller(endpoint.base_url)(["one"])
+    assert "`dimensions`" in str(caught.value.hint)
 
 
 def test_every_known_host_is_in_the_contract() -> None:

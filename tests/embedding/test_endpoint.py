@@ -80,6 +80,7 @@ def test_nothing_that_a_test_has_set_outlives_a_reset(endpoint):
     post(endpoint, GOOD)
     endpoint.api_key, endpoint.latency, endpoint.limit = "another-key", 30.0, Limit(requests_per_minute=1)
     endpoint.fail("hang")
+    endpoint.behave("refuses_encoding", "at_most_0_inputs")
     endpoint.reset()
     assert endpoint.calls.totals == dict.fromkeys(endpoint.calls.totals, 0)
     assert [post(endpoint, GOOD).status_code for _ in range(3)] == [200, 200, 200]
@@ -91,3 +92,9 @@ def test_a_failed_test_shows_the_requests_of_the_endpoint(endpoint):
     assert "'requests': 1" in str(endpoint)
     assert "status=503" in str(endpoint)
     assert "longest stall 0.0 s" not in str(endpoint)
+
+
+def test_a_quirk_that_does_not_exist_is_noticed(endpoint):
+    with pytest.raises(ValueError, match="no such quirk: refuses_bas64"):
+        endpoint.behave("gzip", "refuses_bas64")
+    assert endpoint.quirks == ()

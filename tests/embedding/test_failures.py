@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import time
 import traceback
@@ -16,6 +17,7 @@ from pgvector_sync.errors import (
     InputRejected,
     Misconfigured,
     OutOfTime,
+    ProviderError,
     QuotaUsedUp,
     RateLimited,
     TimedOut,
@@ -230,10 +232,32 @@ def test_an_input_outside_the_limits_is_judged_by_the_provider(embed, endpoint, 
         embed([text])
 
 
+@pytest.mark.parametrize("quoted", [SECRET_TEXT, "test-key", "TestKey", "Erika_Mustermann is too long"])
+@pytest.mark.parametrize("status", [200, 400, 403, 429])
+def test_nothing_that_an_error_quotes_is_shown_wherever_it_is(embed, endpoint, status, quoted):
+    inner = dict.fromkeys(("code", "type", "status", "error_type", "reason", "message", "param", "msg"), quoted)
+    body = {
+        "error": {**inner, "details": [inner], "innererror": inner},
+        "detail": [inner, {"loc": [quoted]}],
+        **inner,
+    }
+    endpoint.fail(status=status, body=json.dumps([body]))
+    error = fails(embed, ProviderError)
+    shown = f"{error} {error.hint}".lower()
+    assert "mustermann" not in shown
+    assert "test" not in shown.replace("of test", "").replace("providers.test", "").replace("test_key", "")
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(413, "validation"), (400, "context_length_exceeded"), (400, "string_above_max_length")]
+)
+def test_a_text_that_is_too_large_is_no_reason_to_change_a_setting(embed, endpoint, status, code):
+    endpoint.fail(status=status, code=code)
+    assert fails(embed, InputRejected).hint is None
+
+
 @pytest.mark.parametrize("code", [SECRET_TEXT, "x" * 65, "", 0, 400, 10**9, 1.5, True, {"a": 1}, "400", "None"])
 def test_an_invalid_code_is_left_out(embed, endpoint, code):
-    import json
-
     endpoint.fail(status=400, body=json.dumps({"error": {"code": code, "message": SECRET_TEXT}}))
     assert fails(embed, InputRejected).code is None
 

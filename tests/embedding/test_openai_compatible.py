@@ -60,6 +60,15 @@ def test_a_provider_can_be_asked_for_floats_and_without_dimensions(open_caller, 
     assert endpoint.calls.bodies == [{"model": SPEC.model, "encoding_format": "float"}]
 
 
+@pytest.mark.parametrize("encoding", ["base64", "float", "none"])
+def test_the_encoding_is_what_the_setting_says_and_none_sends_no_parameter(open_caller, endpoint, encoding):
+    """The SDK's own method for embeddings adds base64 where no encoding is given."""
+    embed = open_caller(endpoint.base_url, encoding=encoding)
+    assert np.allclose(embed(TEXTS).vectors, expected(TEXTS))
+    sent = {} if encoding == "none" else {"encoding_format": encoding}
+    assert endpoint.calls.bodies == [{"model": SPEC.model, "dimensions": 64, **sent}]
+
+
 def test_more_texts_than_a_request_takes_become_several(embed, endpoint):
     texts = [f"text {i}" for i in range(5_000)]
     answer = embed(texts)

@@ -24,6 +24,8 @@ _NUMBERS = {int, float, type(None)}
 _BRACKETS, _QUOTES, _COMMAS = 4, 40, 20
 """Allowed per vector, besides the commas between its numbers; honest answers have 2, 10 and 3."""
 
+_ONE_BY_ONE = "if the endpoint handles a single text per request only, set max_inputs = 1 for the provider"
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -91,7 +93,8 @@ def _indexes(given: Sequence[object]) -> Sequence[int]:
         index is None or (type(index) is int and index == position) for position, index in enumerate(given)
     ):
         return range(len(given))
-    raise BrokenContract(f"expected each index from 0 to {len(given) - 1} exactly once", code="wrong_index")
+    message = f"expected each index from 0 to {len(given) - 1} exactly once"
+    raise BrokenContract(message, code="wrong_index", hint=_ONE_BY_ONE)
 
 
 def _wrong_count(expected: int, got: int) -> BrokenContract:
@@ -101,9 +104,8 @@ def _wrong_count(expected: int, got: int) -> BrokenContract:
             code="no_vectors",
             hint='if this persists, set encoding = "float" for the provider: some endpoints answer this to base64',
         )
-    hint = "if the endpoint embeds a single text per request, set max_inputs = 1 for the provider"
     message = f"expected {expected} vectors, got {got}"
-    return BrokenContract(message, code="wrong_count", hint=hint if got == 1 else None)
+    return BrokenContract(message, code="wrong_count", hint=_ONE_BY_ONE if got == 1 else None)
 
 
 def _check_parts(body: bytes, *, count: int, dimensions: int) -> None:

@@ -34,6 +34,7 @@ _SAYS_PAY = re.compile(
 _SAYS_RATE = re.compile(r"rate_?limit|throttl|too_many_requests|resource_exhausted")
 _SAYS_QUOTA = re.compile(r"quota")
 _SAYS_KEY = re.compile(r"api_key|authentication|unauthenticated|unauthorized")
+_SAYS_SIZE = re.compile(r"too_(long|large|many)|above_max|max_tokens|context_length|length_exceed")
 _SAYS_INPUT = re.compile(r"invalid|bad_?request|not_found|unsupported|unprocessable|too_(long|large|many)|exceed")
 _LONGEST_WAIT = timedelta(days=1)
 
@@ -105,7 +106,9 @@ def by_body(refusal: Refusal) -> ProviderError:
         return quota_used_up(refusal, code)
     means = refusal.status
     if refusal.status < 300:
-        means = error_body.status(refusal.body) or (400 if _say(codes, _SAYS_INPUT) else 503)
+        named = error_body.status(refusal.body)
+        means = named or (400 if _say(codes, _SAYS_INPUT) else 503)
+        code = code or (str(named) if named else None)
     if refusal.status < 300 or refusal.status in {400, 403}:  # statuses that stand for anything
         for what, status in ((_SAYS_RATE, 429), (_SAYS_QUOTA, 402), (_SAYS_KEY, 401)):
             if _say(codes, what):
@@ -134,6 +137,11 @@ def by_status(refusal: Refusal, code: str | None = None, *, means: int | None = 
         return denied(refusal, code)
     message, hint = _misconfigured(refusal)
     return CallRejected(f"{message} ({answer})", status=status, code=code, hint=hint)
+
+
+def says_too_large(error: InputRejected) -> bool:
+    """Whether a text or a request was rejected for its size, as far as the provider says."""
+    return error.status == 413 or _SAYS_SIZE.search(error.code or "") is not None
 
 
 def retry_after(headers: Mapping[str, str], *, now: datetime, body: object = None) -> timedelta | None:

@@ -9,7 +9,7 @@ from pgvector_sync.embedding.dialects.dialect import Limits
 from pgvector_sync.embedding.dialects.http import HttpDialect, Request
 from pgvector_sync.embedding.dialects.known import known_by
 from pgvector_sync.embedding.error_body import parameter
-from pgvector_sync.embedding.refusal import Refusal
+from pgvector_sync.embedding.refusal import Refusal, says_too_large
 from pgvector_sync.errors import InputRejected, ProviderError
 from pgvector_sync.model import Provider, Purpose, Spec
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 LIMITS = Limits(max_inputs=2_048, max_request_tokens=300_000, max_input_tokens=8_191, parallel_requests=4)
 """The limits of OpenAI itself. Requests run in parallel since long texts are sent one per request, and their batch
 must end before its deadline."""
-_PARAMETERS = ("encoding_format", "output_dimensionality", "output_dimension", "dimensions", "input_type", "task")
+_PARAMETERS = ("encoding_format", "output_dimensionality", "output_dimension", "dimensions", "input_type")
 """What an endpoint may complain about."""
 
 _FORM = "vectors are read as one list of floats per text"
@@ -64,7 +64,7 @@ class OpenAICompatible(HttpDialect):
     def classify(self, refusal: Refusal) -> ProviderError:
         """Add, to a rejected input, the settings to change if every input is rejected."""
         error = super().classify(refusal)
-        if isinstance(error, InputRejected):
+        if isinstance(error, InputRejected) and not says_too_large(error):
             error.hint = f"{_advice(refusal)}, then: pgvector-sync apply"
         return error
 
@@ -81,8 +81,8 @@ def _advice(refusal: Refusal) -> str:
                 "check the pipeline's dimensions; if the model has a single size, set "
                 f'dimensions_parameter = "none" in [providers.{name}]'
             )
-        case "input_type" | "task" as wanted:
-            return f"set `{wanted}` in the `body` of the pipeline's `document` and `query`"
+        case "input_type":
+            return "set `input_type` in the `body` of the pipeline's `document` and `query`"
         case _:
             return (
                 "check the pipeline's model and dimensions, and encoding and dimensions_parameter in "
