@@ -51,6 +51,7 @@ def test_they_are_read(load):
         ('extra_body = { a = { b = "sk-proj-hunter2" } }', "extra_body.a.b", "expected no secret"),
         ('extra_body = { api_base = "https://hunter2.example" }', "extra_body.api_base", "to another host"),
         ("extra_body = { fallbacks = ['hunter2'] }", "extra_body.fallbacks", "to another host or model"),
+        ("extra_body = { a = -9223372036854775809 }", "extra_body.a", "at most 64 bits"),
         ("extra_body = { '' = 1 }", "extra_body", "names of 1 to 100 printable characters"),
         ("extra_body = 5", "extra_body", "expected a valid table"),
         ('ca_file = "private-ca.pem"', "ca_file", "expected an absolute path"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
 
+from pgvector_sync.embedding.authorities import is_path
 from pgvector_sync.settings import is_never_a_key
 from pgvector_sync.store.shape import text_of_columns
 
@@ -97,10 +97,8 @@ def read_proxy(value: str) -> str:
 
 def read_path(value: str) -> str:
     """Parse the path of a file on the workers' machines, which may not be this one."""
-    if not PurePosixPath(value).is_absolute() and not PureWindowsPath(value).is_absolute():
-        raise ValueError("expected an absolute path on the workers' machines")
-    if "," in value or not value.isprintable():
-        raise ValueError("expected a path of printable characters without a comma")
+    if not is_path(value):
+        raise ValueError("expected an absolute path on the workers' machines, printable and without a comma")
     return value
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import ssl
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import TYPE_CHECKING
 
 from pgvector_sync.errors import Misconfigured
@@ -13,6 +14,13 @@ if TYPE_CHECKING:
     from pgvector_sync.settings import Settings
 
 CA_FILES = "PGVECTOR_SYNC_CA_FILES"
+LONGEST_PATH = 1_000
+
+
+def is_path(path: str) -> bool:
+    """Whether this may be the path of a file on a worker's machine, which may run another system."""
+    absolute = PurePosixPath(path).is_absolute() or PureWindowsPath(path).is_absolute()
+    return absolute and path.isprintable() and "," not in path and len(path) <= LONGEST_PATH
 
 
 def trust_of(provider: Provider, settings: Settings) -> ssl.SSLContext | None:
@@ -23,6 +31,13 @@ def trust_of(provider: Provider, settings: Settings) -> ssl.SSLContext | None:
     path = provider.ca_file
     if path is None:
         return None
+    if not is_path(path):
+        raise Misconfigured(  # not quoted: any text may have been written into the table
+            f"ca_file of {provider.name} isn't an absolute path",
+            code="bad_ca_file",
+            option="ca_file",
+            hint="correct it in pgvector-sync.toml, then: pgvector-sync apply",
+        )
     allowed = settings.ca_file_list
     if path not in allowed:
         # An authority can vouch for an impostor, so a row of the database must not be able to add one.
