@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pgvector_sync.declare.declared import check_declared
+from pgvector_sync.errors import ConfigError
+from pgvector_sync.settings import Settings
 from support.declared import pipeline
 
 
@@ -49,6 +52,11 @@ def test_they_are_read(load):
         (f'extra_body = {{ a = "{"hunter2 " * 600}" }}', "extra_body", "at most 4,096 bytes"),
         ('extra_body = { a = "b\\u0000" }', "extra_body.a", "without the character U+0000"),
         ('extra_body = { a = { b = "sk-proj-hunter2" } }', "extra_body.a.b", "expected no secret"),
+        (
+            'extra_body = { a = { api_key = "hunter2" } }',
+            "extra_body.a.api_key",
+            "secrets belong in the environment",
+        ),
         ('extra_body = { api_base = "https://hunter2.example" }', "extra_body.api_base", "to another host"),
         ("extra_body = { fallbacks = ['hunter2'] }", "extra_body.fallbacks", "to another host or model"),
         ("extra_body = { a = -9223372036854775809 }", "extra_body.a", "at most 64 bits"),
@@ -83,3 +91,41 @@ def test_a_local_model_takes_none_of_them(refusal, line: str):
     error = refusal(provider(line, "local"))
     assert error.key == f"providers.local.{line.partition(' ')[0]}"
     assert "runs in the worker's process" in str(error)
+
+
+def settings(**values: str) -> Settings:
+    return Settings(_env_file=None, openai_base_url=None, **values)
+
+
+@pytest.mark.parametrize(
+    ("line", "key", "says"),
+    [
+        (
+            'headers = { "x-team-key" = "$TEAM_KEY" }',
+            "headers",
+            "PGVECTOR_SYNC_ALLOWED_HOSTS=api.openai.com=TEAM_KEY",
+        ),
+        ('ca_file = "/etc/ca.pem"', "ca_file", "export PGVECTOR_SYNC_CA_FILES=/etc/ca.pem"),
+        ('proxy = "http://proxy.example:3128"', "proxy", "PGVECTOR_SYNC_ALLOWED_HOSTS=http://proxy.example:3128"),
+    ],
+)
+def test_what_only_the_workers_environment_can_allow_is_a_warning_with_the_line(
+    load, line: str, key: str, says: str
+):
+    [warning] = check_declared(load(provider(line)), settings())
+    assert warning.startswith(f"providers.openai.{key}: this environment does not ")
+    assert "in the workers' environment" in warning
+    assert says in warning
+
+
+def test_a_file_that_is_missing_where_apply_runs_is_a_warning(load):
+    [warning] = check_declared(load(provider('ca_file = "/nowhere/ca.pem"')), settings(ca_files="/nowhere/ca.pem"))
+    assert "ca_file of openai can't be read as PEM certificates (FileNotFoundError)" in warning
+
+
+def test_a_proxy_for_the_workers_own_machine_is_refused_everywhere(load):
+    text = '[providers.vllm]\nbase_url = "http://127.0.0.1:8000/v1"\nproxy = "http://proxy.example"\n'
+    config = load(text + pipeline(provider='"vllm"'))
+    with pytest.raises(ConfigError, match=r"can't reach 127\.0\.0\.1:8000") as caught:
+        check_declared(config, settings(allowed_hosts="http://127.0.0.1,http://proxy.example"))
+    assert caught.value.key == "providers.vllm.proxy"

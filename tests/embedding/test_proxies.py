@@ -109,15 +109,16 @@ def test_a_login_comes_from_the_variable_that_is_bound_to_the_proxy(front: TlsFr
         how: dict[str, Any] = {"allowed": allowed, "ca_file": ca_file}
         call(base_url, proxy.url, environ={"PROXY_LOGIN": "me:hunter2:x"}, **how)
         assert proxy.logins == ["me:hunter2:x"]
-        wrong = failure(base_url, proxy.url, environ={"PROXY_LOGIN": "me:hunter3"}, **how)
-        assert (type(wrong), wrong.code) == (Misconfigured, "proxy")
-        for value in ("hunter4", ""):
-            error = failure(base_url, proxy.url, environ={"PROXY_LOGIN": value}, **how)
-            assert "PROXY_LOGIN" in str(error)
-            assert "hunter" not in f"{error} {error.hint} {wrong} {wrong.hint}"
-        several = failure(base_url, proxy.url, ca_file=ca_file, allowed=f"{allowed},{proxy.url}=OTHER")
+        for environ in ({"PROXY_LOGIN": "me:hunter3"}, {"PROXY_LOGIN": "hunter4"}, {}):
+            error = failure(base_url, proxy.url, environ=environ, **how)
+            assert (type(error), error.code) == (Misconfigured, "proxy")
+            assert "=PROXY_LOGIN" in str(error.hint)
+            assert "hunter" not in f"{error} {error.hint}"
+        assert proxy.logins[1:] == ["me:hunter3", "", ""]
+        how["allowed"] += f",{proxy.url}=OTHER"
+        several = failure(base_url, proxy.url, environ={"PROXY_LOGIN": "a:b", "OTHER": "c:d"}, **how)
         assert "OTHER, PROXY_LOGIN" in str(several)
-        assert len(proxy.heads) == 2
+        call(base_url, proxy.url, environ={"PROXY_LOGIN": "me:hunter2:x", "OTHER": "a key"}, **how)
 
 
 @pytest.mark.parametrize(

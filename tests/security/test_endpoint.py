@@ -185,6 +185,34 @@ def test_a_proxy_that_never_ends_its_answer_is_given_up_at_the_deadline_of_the_c
     assert 0.4 < cost.seconds < 2.0
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_the_proxy_of_a_provider_is_given_up_at_the_deadline_of_the_call(scheme: str) -> None:
+    with Hostile(dripping(hostile.header_bytes)) as proxy:
+        cost = call(
+            f"{scheme}://models.example/v1", timeout=0.5, gives_up=5, proxy=proxy.base_url.removesuffix("/v1")
+        )
+    assert cost.error == "TimedOut None"
+    assert 0.4 < cost.seconds < 2.0
+
+
+def test_a_tls_handshake_through_the_proxy_that_never_ends_is_given_up_at_the_deadline_of_the_call() -> None:
+    def open_and_stay_silent(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while connection.recv(65_536):
+            pass
+
+    with Hostile(open_and_stay_silent) as proxy:
+        cost = call("https://models.example/v1", timeout=0.5, gives_up=5, proxy=proxy.base_url.removesuffix("/v1"))
+    assert cost.error == "TimedOut None"
+    assert 0.4 < cost.seconds < 2.0
+
+
+def test_an_answer_through_a_proxy_does_not_fill_the_memory() -> None:
+    with Hostile(hostile.chunks(600)) as proxy:
+        cost = call("http://models.example/v1", timeout=20, proxy=proxy.base_url.removesuffix("/v1"))
+    assert (cost.error, cost.growth < MOST) == ("BrokenContract oversized", True), cost
+
+
 def test_a_request_that_is_read_slowly_ends_at_the_deadline_of_the_call() -> None:
     ours, theirs = socket.socketpair()
     for one, option in ((ours, socket.SO_SNDBUF), (theirs, socket.SO_RCVBUF)):

@@ -37,7 +37,7 @@ class Cost:
     tokens: int
 
 
-def embedder_at(base_url: str, *, timeout: float = 0.5, **settings: object) -> Embedder:
+def embedder_at(base_url: str, *, timeout: float = 0.5, proxy: str | None = None, **settings: object) -> Embedder:
     all_settings = Settings(
         _env_file=None,
         openai_base_url=None,
@@ -45,15 +45,22 @@ def embedder_at(base_url: str, *, timeout: float = 0.5, **settings: object) -> E
         provider_timeout=timedelta(seconds=timeout),
         **settings,
     )
-    provider = Provider("test", base_url=base_url, api_key_env="TEST_KEY")
+    provider = Provider("test", base_url=base_url, api_key_env="TEST_KEY", proxy=proxy)
     return open_embedder(provider, all_settings, {"TEST_KEY": KEY})
 
 
-def call(base_url: str, texts: Sequence[str] = TEXTS, *, timeout: float = 0.5, gives_up: float = 20.0) -> Cost:
+def call(
+    base_url: str,
+    texts: Sequence[str] = TEXTS,
+    *,
+    timeout: float = 0.5,
+    gives_up: float = 20.0,
+    proxy: str | None = None,
+) -> Cost:
     """Makes one call, as a worker does. Fails if it takes longer than `gives_up` seconds."""
     forking = multiprocessing.get_context("fork")
     ours, theirs = forking.Pipe(duplex=False)
-    child = forking.Process(target=_call, args=(theirs, base_url, texts, timeout))
+    child = forking.Process(target=_call, args=(theirs, base_url, texts, timeout, proxy))
     child.start()
     theirs.close()
     try:
@@ -66,8 +73,8 @@ def call(base_url: str, texts: Sequence[str] = TEXTS, *, timeout: float = 0.5, g
     return cost
 
 
-def _call(report: Connection, base_url: str, texts: Sequence[str], timeout: float) -> None:
-    embedder = embedder_at(base_url, timeout=timeout)
+def _call(report: Connection, base_url: str, texts: Sequence[str], timeout: float, proxy: str | None) -> None:
+    embedder = embedder_at(base_url, timeout=timeout, proxy=proxy)
     before = _resident()
     started = time.monotonic()
     error, message, tokens = "", "", 0

@@ -34,6 +34,23 @@ def test_a_host_that_is_not_allowed(docs: Synced) -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("ca_file = '/etc/ca.pem'", "export PGVECTOR_SYNC_CA_FILES=/etc/ca.pem"),
+        ("""headers = '{"x-key": "$TEAM_KEY"}'""", "=TEAM_KEY"),
+        ("""headers = '{"Host": "x"}'""", "correct it in pgvector-sync.toml"),
+        ("""extra_body = '{"input": []}'""", "correct it in pgvector-sync.toml"),
+        ("proxy = 'http://proxy.example'", "remove `proxy`"),
+    ],
+)
+def test_options_that_this_environment_does_not_allow(docs: Synced, change: str, says: str) -> None:
+    docs.run(f"UPDATE pgvector_sync.provider SET {change}")
+    [error] = errors(look(docs.database.url))
+    assert (error.name, error.pipeline) == ("provider", "docs")
+    assert says in (error.advice or "")
+
+
+@pytest.mark.parametrize(
     ("fault", "level"),
     [
         ({"status": 401}, "error"),

@@ -112,7 +112,8 @@ class HttpConnection:
         )
         # The SDK requires a key. If there is none, the HTTP client removes the header.
         sdk = openai.OpenAI(api_key=key or "none", base_url=address, max_retries=0, http_client=http_client)
-        return _Client(sdk, tuple(filter(None, [key, *secrets_in(provider.headers, self._environ)])))
+        secrets = [key, *secrets_in(provider.headers, self._environ), *(proxy.login or () if proxy else ())]
+        return _Client(sdk, tuple(filter(None, secrets)))
 
     def _read(self, response: httpx2.Response, secrets: tuple[str, ...], *, count: int, dimensions: int) -> Answer:
         try:

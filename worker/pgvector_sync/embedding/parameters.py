@@ -84,6 +84,8 @@ def _unfit_scalar(value: object) -> str | None:
             return 'expected no secret: name its variable in api_key_env or, as "$VARIABLE", in headers'
     elif isinstance(value, float) and not math.isfinite(value):
         return "expected a finite number: JSON has neither nan nor inf"
+    elif isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        return "expected an integer of at most 64 bits"
     elif not isinstance(value, bool | int | float):
         return "expected a string, number, boolean, array or table: JSON has no dates and times; quote them"
     return None

@@ -87,7 +87,26 @@ VENDORS = (
         {"embed-v5.0-fast": "0.08", "embed-v4.0": "0.12"},
     ),
 )
-"""Jina sells prepaid tokens, whose price depends on the package, so it has no list price."""
+"""Jina is missing: it sells prepaid tokens, whose price depends on the package."""
+
+
+def table() -> str:
+    """Return the prices as a Markdown table, for docs/providers.md."""
+    lines = ["| vendor | model | USD per million tokens | with the batch API | as of |", "|---|---|---|---|---|"]
+    for vendor in VENDORS:
+        for model, usd in vendor.usd.items():
+            batch = (
+                "not stated"
+                if vendor.batch_share is None
+                else _dollars(Decimal(usd) * Decimal(vendor.batch_share))
+            )
+            name = f"[{vendor.name}]({vendor.page})"
+            lines.append(f"| {name} | `{model}` | {_dollars(Decimal(usd))} | {batch} | {vendor.as_of} |")
+    return "\n".join(lines)
+
+
+def _dollars(usd: Decimal) -> str:
+    return f"{usd.quantize(Decimal('0.0001')).normalize():f}"
 
 
 def price_of(model: str, address: str) -> Decimal | None:

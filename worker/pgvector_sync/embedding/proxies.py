@@ -97,7 +97,8 @@ def proxy_refusal(answer: str) -> ProviderError:
         return Misconfigured(
             "the proxy requires a valid user and password (407)",
             code="proxy",
-            hint="see docs/providers.md on the login of a proxy; then restart the workers",
+            hint="where the workers run, export PROXY_LOGIN=user:password and append =PROXY_LOGIN to the proxy's "
+            "entry in PGVECTOR_SYNC_ALLOWED_HOSTS, or add both to the URL in HTTPS_PROXY; restart the workers",
         )
     if status in _DENIALS:
         return Misconfigured(
@@ -123,11 +124,10 @@ def _readable_keys(provider: Provider, to: Destination) -> list[str]:
 def _login(
     provider: Provider, proxy: Destination, to: Destination, settings: Settings, environ: Mapping[str, str]
 ) -> tuple[str, str] | None:
-    """Return user and password, from the variable that the environment binds to the proxy for them."""
-    bound = {entry.key for entry in _entries(proxy, settings) if entry.key}
-    names = sorted(bound - set(_readable_keys(provider, to)))
-    if not names:
-        return None
+    """Return user and password, from the variable with `user:password` that the environment binds to the proxy."""
+    bound = {entry.key for entry in _entries(proxy, settings) if entry.key} - set(_readable_keys(provider, to))
+    # The keys of other providers may be bound to the proxy as well.
+    names = sorted(name for name in bound if ":" in environ.get(name, "") and not is_never_a_key(name))
     if len(names) > 1:
         raise Misconfigured(
             f"expected one variable with the login of {proxy.place}, the proxy of {provider.name}; "
@@ -137,14 +137,7 @@ def _login(
             elsewhere=True,
             hint="remove the entries of the others from PGVECTOR_SYNC_ALLOWED_HOSTS where the workers run",
         )
-    user, colon, password = key_in(environ, names[0]).partition(":")
-    if not colon or is_never_a_key(names[0]):
-        raise Misconfigured(
-            f"{names[0]} doesn't hold the login of {proxy.place}, the proxy of {provider.name}",
-            code="bad_proxy",
-            option="proxy",
-            elsewhere=True,
-            hint=f"export {names[0]}=user:password where the workers run, or remove ={names[0]} from the proxy's "
-            "entry in PGVECTOR_SYNC_ALLOWED_HOSTS",
-        )
+    if not names:
+        return None
+    user, _, password = key_in(environ, names[0]).partition(":")
     return user, password
