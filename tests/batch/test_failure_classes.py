@@ -288,7 +288,7 @@ def test_a_dialect_that_this_version_does_not_know_stops_it(docs: Steps) -> None
 def test_an_untrusted_certificate_stops_it(docs: Steps, tmp_path: Path) -> None:
     reason = (
         "the provider's TLS certificate is not trusted; "
-        "check base_url of test; for a private CA, set SSL_CERT_FILE to the path of its certificate"
+        "check base_url of test; for a private CA, set ca_file of test to the path of its certificate"
     )
     with Endpoint(certificate=self_signed(tmp_path)) as untrusted, another_address(docs, untrusted.base_url):
         stops(docs, Case("certificate", state=State.MISCONFIGURED, reason=reason))
@@ -386,6 +386,9 @@ def test_the_docs_list_every_failure_of_the_provider_and_no_other() -> None:
     tested = {case.row for case in STOPPING.values()} | {"timeout", "certificate", "unreachable", "dialect"}
     tested |= {"environment"}  # tests/embedding/test_surroundings.py
     tested |= {"host", "binding"}  # tests/embedding/test_hosts.py
+    tested |= {"proxy", "denying proxy"}  # tests/embedding/test_proxies.py
+    tested |= {"authority"}  # tests/embedding/test_authorities.py
+    tested |= {"addition"}  # tests/security/test_provider_row.py
     assert set(table("Failures of the provider")) == tested
 
 
