@@ -145,6 +145,12 @@ def test_a_proxy_that_is_down_is_named(front: TlsFront, ca_file: str) -> None:
     assert "the proxy of test" in str(error.hint)
 
 
+def test_the_place_of_a_provider_names_its_proxy_for_doctor() -> None:
+    provider = Provider("test", base_url="https://models.example/v1", proxy="http://proxy.example:3128")
+    place = dialect_of(provider).place(provider, Settings(_env_file=None, openai_base_url=None))
+    assert place == "https://models.example/v1 through http://proxy.example:3128"
+
+
 # -- without a call ------------------------------------------------------------------------------------------
 
 

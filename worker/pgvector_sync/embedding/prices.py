@@ -1,7 +1,7 @@
 """List prices of embedding models, for estimates only. `[prices]` in the file takes precedence.
 
-A price applies only if the vendor itself is called. What another host, such as a gateway or a self-hosted server,
-charges for a model of the same name isn't known.
+A price applies only if the vendor itself is called, or a reseller that charges the same. What another host charges
+for a model of the same name isn't known: it may be a gateway or a self-hosted server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Vendor:
     page: str
     """Where the prices are published."""
     as_of: str
-    """The month for which the prices were read."""
+    """The age of the copy that was read, of the page or of one that quotes it: its month, or its year."""
     usd: Mapping[str, str]
     """US dollars per million tokens by model."""
     batch_share: str | None = None
@@ -32,7 +32,7 @@ class Vendor:
 VENDORS = (
     Vendor(
         "OpenAI",
-        ("api.openai.com", ".openai.azure.com", ".api.cognitive.microsoft.com"),
+        ("api.openai.com", ".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com"),
         "https://developers.openai.com/api/docs/pricing",
         "2026-07",
         {"text-embedding-3-small": "0.02", "text-embedding-3-large": "0.13", "text-embedding-ada-002": "0.10"},
@@ -42,7 +42,7 @@ VENDORS = (
         "Voyage AI",
         ("api.voyageai.com", "ai.mongodb.com"),
         "https://docs.voyageai.com/docs/pricing",
-        "2026-10",
+        "2026",
         {
             "voyage-4-large": "0.12",
             "voyage-4": "0.06",
@@ -70,7 +70,7 @@ VENDORS = (
         "Mistral",
         ("api.mistral.ai",),
         "https://mistral.ai/pricing",
-        "2026-09",
+        "2026",
         {
             "mistral-embed": "0.10",
             "mistral-embed-2312": "0.10",
@@ -83,11 +83,15 @@ VENDORS = (
         "Cohere",
         ("api.cohere.com", "api.cohere.ai"),
         "https://cohere.com/pricing",
-        "2026-10",
+        "2026",
         {"embed-v5.0-fast": "0.08", "embed-v4.0": "0.12"},
     ),
 )
 """Jina is missing: it sells prepaid tokens, whose price depends on the package."""
+READ = "2026-11-27"
+"""When the prices were read."""
+RESELLERS = {"openrouter.ai"}
+"""Hosts that charge the vendor's price and put its name before the model's: `openai/text-embedding-3-small`."""
 
 
 def table() -> str:
@@ -115,8 +119,15 @@ def price_of(model: str, address: str) -> Decimal | None:
         host = urlsplit(address).hostname or ""
     except ValueError:  # any text may have been written into the table
         return None
-    for vendor in VENDORS:
-        if any(host == name or (name.startswith(".") and host.endswith(name)) for name in vendor.hosts):
-            usd = vendor.usd.get(model.removeprefix("models/"))
-            return None if usd is None else Decimal(usd)
-    return None
+    if host in RESELLERS:
+        sold = model.partition("/")[2]
+        prices = (vendor.usd.get(sold) for vendor in VENDORS)
+    else:
+        own = model.removeprefix("models/")  # as Gemini names them
+        prices = (vendor.usd.get(own) for vendor in VENDORS if _serves(vendor, host))
+    usd = next(filter(None, prices), None)
+    return None if usd is None else Decimal(usd)
+
+
+def _serves(vendor: Vendor, host: str) -> bool:
+    return any(host == name or (name.startswith(".") and host.endswith(name)) for name in vendor.hosts)
