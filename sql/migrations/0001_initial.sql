@@ -183,6 +183,7 @@ CREATE TABLE pgvector_sync.usage (
     tokens       bigint NOT NULL DEFAULT 0,
     inputs       bigint NOT NULL DEFAULT 0,
     saved_inputs bigint NOT NULL DEFAULT 0,
+    truncated_inputs bigint NOT NULL DEFAULT 0,  -- longer than what the model reads
     PRIMARY KEY (pipeline_id, day)
 );
 

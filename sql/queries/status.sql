@@ -46,7 +46,9 @@ SELECT p.name, s.schema_name || '.' || s.table_name AS source, p.target_schema |
         FROM pgvector_sync.throughput t WHERE t.pipeline_id = p.id
         AND t.minute >= date_trunc('minute', statement_timestamp()) - interval '1 minute') AS rows_per_second,
        (SELECT coalesce(sum(u.saved_inputs), 0)::bigint FROM pgvector_sync.usage u WHERE u.pipeline_id = p.id)
-           AS saved_inputs
+           AS saved_inputs,
+       (SELECT coalesce(sum(u.truncated_inputs), 0)::bigint FROM pgvector_sync.usage u WHERE u.pipeline_id = p.id
+        AND u.day > (statement_timestamp() AT TIME ZONE 'UTC')::date - 7) AS truncated_inputs
 FROM pgvector_sync.pipeline p
 JOIN pgvector_sync.source s ON s.id = p.source_id
 CROSS JOIN LATERAL (

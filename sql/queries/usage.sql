@@ -1,14 +1,15 @@
 -- What was paid for and saved, the rate of processed rows, and the ticks of scheduled jobs.
 
 -- name: note
--- Adds one batch: requests, tokens, inputs and saved inputs to the day, and rows to the minute.
+-- Adds one batch: requests, tokens and inputs to the day, and rows to the minute.
 WITH day_ AS (
-    INSERT INTO pgvector_sync.usage AS u (pipeline_id, day, requests, tokens, inputs, saved_inputs)
+    INSERT INTO pgvector_sync.usage AS u (pipeline_id, day, requests, tokens, inputs, saved_inputs, truncated_inputs)
     VALUES (%(pipeline_id)s, (statement_timestamp() AT TIME ZONE 'UTC')::date, %(requests)s, %(tokens)s, %(inputs)s,
-            %(saved_inputs)s)
+            %(saved_inputs)s, %(truncated_inputs)s)
     ON CONFLICT (pipeline_id, day) DO UPDATE SET requests = u.requests + excluded.requests,
         tokens = u.tokens + excluded.tokens, inputs = u.inputs + excluded.inputs,
-        saved_inputs = u.saved_inputs + excluded.saved_inputs)
+        saved_inputs = u.saved_inputs + excluded.saved_inputs,
+        truncated_inputs = u.truncated_inputs + excluded.truncated_inputs)
 INSERT INTO pgvector_sync.throughput AS t (pipeline_id, minute, rows)
 VALUES (%(pipeline_id)s, date_trunc('minute', statement_timestamp()), %(rows)s)
 ON CONFLICT (pipeline_id, minute) DO UPDATE SET rows = t.rows + excluded.rows;

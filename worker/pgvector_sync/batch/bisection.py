@@ -52,6 +52,7 @@ class Embedded:
     tokens: int = 0
     inputs: int = 0
     saved_inputs: int = 0
+    truncated_inputs: int = 0
 
 
 class Bisection:
@@ -146,6 +147,7 @@ class Bisection:
         reach(Failpoint.EMBED_ANSWERED)
         self._done.requests += answer.requests + (answer.failure is not None)
         self._done.tokens += answer.tokens
+        self._done.truncated_inputs += answer.truncated
         self._answered = True
         if answer.failure is not None and self._hangs(answer.failure, until):
             self._hung = True

@@ -156,6 +156,7 @@ def _process(runtime: Runtime, batch: Batch, progress: BatchProgress) -> Outcome
             superseded=len(written.superseded),
             parked=parked,
             released=released,
+            truncated=embedded.truncated_inputs,
         )
     )
     return Outcome(
@@ -204,6 +205,7 @@ def _count_usage(runtime: Runtime, batch: Batch, embedded: Embedded, written: Wr
             tokens=embedded.tokens,
             inputs=embedded.inputs,
             saved_inputs=embedded.saved_inputs + len(written.unchanged),
+            truncated_inputs=embedded.truncated_inputs,
             rows=written.acknowledged,
         )
         batch.holding.end(connection)

@@ -17,7 +17,13 @@ from pgvector_sync.cli.console import complain, out, print_document
 from pgvector_sync.cli.environment import open_sync
 from pgvector_sync.client.documents import fields_of
 from pgvector_sync.client.results import Status
-from pgvector_sync.observe.status import START_A_WORKER, PipelineStatus, lacks_workers, why_no_worker
+from pgvector_sync.observe.status import (
+    START_A_WORKER,
+    PipelineStatus,
+    lacks_workers,
+    truncated_texts,
+    why_no_worker,
+)
 
 COUNTS = ("rows", "fresh", "to_backfill", "waiting", "in_flight", "dead")
 PipelineName = Annotated[str, typer.Argument(help="The pipeline's name.")]
@@ -73,6 +79,8 @@ def table(statuses: Sequence[PipelineStatus]) -> Group:
     if not statuses:
         grid.add_row("no pipelines yet: write pgvector-sync.toml, then run `pgvector-sync apply`")
     lines = [f"{item.name}: {item.reason}" for item in statuses if item.reason]
+    cut = [item for item in statuses if item.truncated_inputs]
+    lines += [f"{item.name}: {truncated_texts(item.truncated_inputs)} (last 7 days)" for item in cut]
     return Group(grid, *lines)
 
 

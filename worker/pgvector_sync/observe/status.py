@@ -41,6 +41,7 @@ class PipelineStatus:
     lag: timedelta | None
     rows_per_second: float
     saved_inputs: int
+    truncated_inputs: int
     stopped: bool
     """Whether nothing is embedded until the problem in `reason` is fixed."""
     estimated: tuple[str, ...]
@@ -96,6 +97,11 @@ def nothing_to_wait_for(database: Database, name: str | None) -> bool:
     return all(status.settled or status.stopped or status.state is State.PAUSED for status in statuses)
 
 
+def truncated_texts(count: int) -> str:
+    """Say how many texts the model didn't read to their end."""
+    return f"{count:,} {'text was' if count == 1 else 'texts were'} cut, being longer than what the model reads"
+
+
 def unfinished(status: PipelineStatus) -> list[str]:
     """Describe what isn't done, and why; [] if every row is up to date."""
     remaining = []
@@ -139,6 +145,7 @@ def _estimated(row: dict[str, Any]) -> PipelineStatus:
         lag=duration(row["lag_seconds"]),
         rows_per_second=round(row["rows_per_second"], 1),
         saved_inputs=row["saved_inputs"],
+        truncated_inputs=row["truncated_inputs"],
         stopped=row["problem_stops"],
         estimated=tuple(estimated),
     )

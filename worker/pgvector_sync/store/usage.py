@@ -18,6 +18,7 @@ def note(
     tokens: int,
     inputs: int,
     saved_inputs: int,
+    truncated_inputs: int,
     rows: int,
 ) -> None:
     """Adds one batch to the counters."""
@@ -27,6 +28,7 @@ def note(
         "tokens": tokens,
         "inputs": inputs,
         "saved_inputs": saved_inputs,
+        "truncated_inputs": truncated_inputs,
         "rows": rows,
     }
     connection.execute(statement("usage.note"), params)

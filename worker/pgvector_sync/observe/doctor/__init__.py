@@ -64,6 +64,7 @@ def _pipeline_checks(runtime: Runtime, *, offline: bool) -> dict[str, Callable[[
         "capture": partial(capture.triggers, verdicts),
         "state": partial(pipeline.state, runtime),
         "dead_letters": partial(pipeline.dead_letters, runtime),
+        "truncated": partial(pipeline.truncated, runtime),
         "drift": partial(drift.last_reconciliation, runtime),
         "index": partial(index.on_target, runtime),
         "provider": provider.Probe(runtime, offline=offline),

@@ -1,4 +1,4 @@
-"""Checks of a pipeline's state, with the reason, and of its dead letters."""
+"""Checks of a pipeline's state, with the reason, of its dead letters and of texts that are cut."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pgvector_sync.model import Pipeline, State
 from pgvector_sync.observe.doctor.check import Finding, error, ok, warning
-from pgvector_sync.observe.status import read_status
+from pgvector_sync.observe.status import read_status, truncated_texts
 from pgvector_sync.runtime import Runtime
 
 
@@ -42,3 +42,12 @@ def dead_letters(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
         )
     else:
         yield ok("none")
+
+
+def truncated(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
+    count = read_status(runtime.database, pipeline.name)[0].truncated_inputs
+    if count:
+        yield warning(
+            f"{truncated_texts(count)} in the last 7 days",
+            "shorten the pipeline's `text`, or choose a model that reads longer texts",
+        )

@@ -20,6 +20,7 @@ class BatchWritten(Event):
     superseded: int
     parked: int
     released: int
+    truncated: int
 
 
 @event("parked", Level.WARNING)
