@@ -40,7 +40,7 @@ class OnnxModel:
         self.normalize = export.normalize
         self._export = export
         self._threads = threads
-        self._tokenizer = tokenizer
+        self.tokenizer = tokenizer
         self._max_tokens = int(export.max_tokens or (tokenizer.truncation or {}).get("max_length") or MAX_TOKENS)
         tokenizer.enable_truncation(max_length=self._max_tokens)
         tokenizer.no_padding()  # `_run` pads per run, and masks the padding
@@ -69,7 +69,7 @@ class OnnxModel:
 
     def check_prompt(self, prompt: str) -> None:
         """Raise Misconfigured if a prompt leaves no room for the text."""
-        if prompt and len(self._tokenizer.encode(self._prepared(prompt)).ids) >= self._max_tokens:
+        if prompt and len(self.tokenizer.encode(self._prepared(prompt)).ids) >= self._max_tokens:
             raise Misconfigured(
                 f"the prefix is as long as the {self._max_tokens} tokens that the local model reads",
                 code="prefix_too_long",
@@ -78,7 +78,7 @@ class OnnxModel:
             )
 
     def encode(self, texts: Sequence[str], *, prompt: str = "", until: Deadline | None = None) -> Encoded:
-        encodings = self._tokenizer.encode_batch([self._prepared(text) for text in texts])
+        encodings = self.tokenizer.encode_batch([self._prepared(text) for text in texts])
         skipped = 0 if self._export.include_prompt or not prompt else self._prompt_tokens(prompt)
 
         def run(positions: list[int]) -> NDArray[np.float32]:
@@ -107,7 +107,7 @@ class OnnxModel:
 
     def _count_prompt_tokens(self, prompt: str) -> int:
         """Count the tokens before the text: the prompt's and the start marker, without the end marker."""
-        encoding = self._tokenizer.encode(self._prepared(prompt))
+        encoding = self.tokenizer.encode(self._prepared(prompt))
         markers = list(encoding.special_tokens_mask)
         while markers and markers[-1]:
             markers.pop()
