@@ -2,7 +2,7 @@
 
     pip download --no-deps --dest /tmp/wheels wordllama==0.2.2.post0
     pip download --no-deps --dest /tmp/wheels wordllama==0.4.0.post1
-    python benchmarks/wordllama.py /tmp/wheels/*.whl
+    python benchmarks/wordllama_wheels.py /tmp/wheels/*.whl
 
 It compares their files, and the tokens and vectors that each gives for the docstrings of Python's standard library
 and for difficult texts. The exit code is 1 if anything except the end of a file differs.
