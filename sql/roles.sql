@@ -72,7 +72,7 @@ GRANT UPDATE (state, reason, retry_at, failures, problem, problem_stops, recheck
 GRANT SELECT, DELETE, INSERT (source_id, key, error_class), UPDATE (error_class) ON pgvector_sync.outbox TO :"worker";
 GRANT SELECT, INSERT, UPDATE, DELETE ON pgvector_sync.work, pgvector_sync.lease, pgvector_sync.throughput,
     pgvector_sync.worker TO :"worker";
-GRANT SELECT, INSERT, UPDATE ON pgvector_sync.usage, pgvector_sync.tick, pgvector_sync.lock TO :"worker";
+GRANT SELECT, INSERT, UPDATE ON pgvector_sync.usage, pgvector_sync.tick, pgvector_sync.lock, pgvector_sync.learned TO :"worker";
 GRANT SELECT, INSERT, DELETE ON pgvector_sync.run_key, pgvector_sync.drift TO :"worker";
 -- Not `requested_by`, and not `options` of an existing run: no role may request a run in the name of another.
 GRANT SELECT, DELETE, INSERT (pipeline_id, kind, options, rows_total), UPDATE (state, watermark, walked, rows_total,

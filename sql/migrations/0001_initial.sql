@@ -18,6 +18,25 @@ CREATE TABLE pgvector_sync.provider (
     proxy               text                                   -- without user and password
 );
 
+-- What limits the requests to a provider's model, learned from its answers (worker/pgvector_sync/model/learned.py). Losing it
+-- costs a few calls. `version` guards updates: of batches that started with the same knowledge, the first one's counts.
+CREATE TABLE pgvector_sync.learned (
+    provider         text NOT NULL REFERENCES pgvector_sync.provider ON DELETE CASCADE,
+    model            text NOT NULL,
+    version          bigint NOT NULL,
+    max_inputs       int CHECK (max_inputs > 0),
+    refused_inputs   int,
+    max_bytes        int CHECK (max_bytes > 0),
+    refused_bytes    int,
+    bytes_per_second int CHECK (bytes_per_second > 0),
+    slow_bytes       int,
+    parallel         int CHECK (parallel > 0),
+    limited_bytes    int,
+    failed_trials    int NOT NULL,
+    retry_at         timestamptz NOT NULL,                     -- when larger sizes may be tried
+    PRIMARY KEY (provider, model)
+);
+
 -- One row per user table, however many pipelines read it: triggers refer to a source, and the drain fans out.
 CREATE TABLE pgvector_sync.source (
     id                 int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -8,6 +8,7 @@ SELECT * FROM (VALUES
     ('applied_migration', '{SELECT}'::text[], NULL::text[], NULL::text[]),
     ('provider', '{SELECT}', NULL, NULL),
     ('source', '{SELECT}', NULL, NULL),
+    ('learned', '{SELECT,INSERT,UPDATE}', NULL, NULL),
     ('pipeline', '{SELECT}', NULL, '{state,reason,retry_at,failures,problem,problem_stops,recheck,known_table}'),
     ('outbox', '{SELECT,DELETE}', '{source_id,key,error_class}', '{error_class}'),
     ('work', '{SELECT,INSERT,UPDATE,DELETE}', NULL, NULL),

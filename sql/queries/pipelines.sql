@@ -1,13 +1,15 @@
 -- Providers and pipelines: what `apply` writes and workers read.
 
 -- name: all
--- Every pipeline with its source, its provider and its options.
+-- Every pipeline with its source, its provider, its options, and what was learned about its provider and model.
 SELECT p.id, p.name, p.target_schema, p.target_table, p.text_sql, p.where_sql, p.read_columns, p.needs, p.chunking,
        p.spec_version, p.state, p.reason, p.retry_at, p.problem, p.problem_stops, {pipeline_options},
-       s.id AS source_id, s.schema_name, s.table_name, s.key_columns, s.key_types, {provider}
+       s.id AS source_id, s.schema_name, s.table_name, s.key_columns, s.key_types, {provider},
+       to_jsonb(l) AS learned, coalesce(l.retry_at <= statement_timestamp(), false) AS learned_due
 FROM pgvector_sync.pipeline p
 JOIN pgvector_sync.source s ON s.id = p.source_id
 JOIN pgvector_sync.provider r ON r.name = p.provider
+LEFT JOIN pgvector_sync.learned l ON l.provider = p.provider AND l.model = p.model
 WHERE %(name)s::text IS NULL OR p.name = %(name)s
 ORDER BY p.name;
 

@@ -10,7 +10,8 @@ from pgvector_sync.embedding.tokens import byte_bound
 
 
 def pack(texts, limits=LIMITS):
-    return pack_counted([byte_bound(text) for text in texts], limits)
+    octets = [byte_bound(text) for text in texts]
+    return pack_counted(octets, octets, limits)
 
 
 def test_a_small_batch_is_one_request():
@@ -55,7 +56,28 @@ def test_every_text_goes_out_once_in_order_and_within_the_limits(shapes):
 
 
 def test_a_small_budget_makes_smaller_requests():
-    assert pack_counted([400] * 5, Limits(max_inputs=10, max_request_tokens=1_000)) == [[0, 1], [2, 3], [4]]
+    limits = Limits(max_inputs=10, max_request_tokens=1_000)
+    assert pack_counted([400] * 5, [1_600] * 5, limits) == [[0, 1], [2, 3], [4]]
+
+
+def test_a_learned_limit_of_bytes_cuts_even_where_tokens_are_not_counted():
+    assert pack_counted([0] * 5, [400] * 5, Limits(max_inputs=10, max_request_bytes=1_000)) == [
+        [0, 1],
+        [2, 3],
+        [4],
+    ]
+
+
+def test_a_text_that_is_longer_than_a_learned_limit_is_sent_alone():
+    assert pack(["a", "b" * 50, "c"], Limits(max_inputs=10, max_request_bytes=10)) == [[0], [1], [2]]
+
+
+def test_only_the_first_request_of_several_texts_is_a_trial():
+    first = Limits(max_inputs=4, max_input_tokens=10)
+    texts = ["too long for an input", *"abcdefgh"]
+    assert pack_counted([byte_bound(text) for text in texts], [1] * 9, Limits(2, None, 10), first=first) == [
+        [0], [1, 2, 3, 4], [5, 6], [7, 8],
+    ]  # fmt: skip
 
 
 def test_tokens_without_a_limit_cut_nothing():

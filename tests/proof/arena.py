@@ -22,6 +22,7 @@ from pgvector_sync.engine.loop import Loop
 from pgvector_sync.errors import InputRejected
 from pgvector_sync.model import Lane, Purpose, Spec
 from pgvector_sync.model.deadline import Deadline
+from pgvector_sync.model.learned import NOTHING_LEARNED, Learned
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import open_database
 from pgvector_sync.settings import Settings
@@ -70,6 +71,7 @@ class Model:
         deadline: Deadline,
         purpose: Purpose = Purpose.DOCUMENT,
         lane: Lane = Lane.LIVE,
+        learned: Learned = NOTHING_LEARNED,
     ) -> Embeddings:
         if any(REFUSED in text for text in texts):
             raise InputRejected("the provider refuses this input", status=400)

@@ -22,6 +22,7 @@ from pgvector_sync.capture.drain import Drain
 from pgvector_sync.embedding.embedder import Embedder, Embeddings
 from pgvector_sync.model import Lane, Provider, Purpose, Spec
 from pgvector_sync.model.deadline import Deadline
+from pgvector_sync.model.learned import NOTHING_LEARNED, Learned
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import Embedders, open_database
 from pgvector_sync.settings import Settings
@@ -48,10 +49,11 @@ class Interrupted:
         deadline: Deadline,
         purpose: Purpose = Purpose.DOCUMENT,
         lane: Lane = Lane.LIVE,
+        learned: Learned = NOTHING_LEARNED,
     ) -> Embeddings:
         action, self.action = self.action, lambda: None
         action()
-        return self.inner.embed(texts, spec, deadline=deadline, purpose=purpose, lane=lane)
+        return self.inner.embed(texts, spec, deadline=deadline, purpose=purpose, lane=lane, learned=learned)
 
     def close(self) -> None:
         """Does nothing: the inner embedder belongs to its runtime."""

@@ -65,6 +65,8 @@ class Disposition:
     row: RowFault = RowFault.NEVER
     whole_model: bool = False
     """All pipelines of the same provider and model wait as well."""
+    quota: bool = False
+    """A request that is larger than a quota may get this failure however long it waits."""
 
 
 UNEXPECTED = Disposition(Next.COOL_DOWN)
@@ -160,6 +162,10 @@ class ProviderError(SyncError):
         self.code = code
         self.retry_after = retry_after
         """How long to wait, as the provider or our own budget asks."""
+        self.positions: tuple[int, ...] = ()
+        """The positions, among the texts of the call, of those in the request that failed."""
+        self.octets = 0
+        """The bytes of these texts."""
 
     @property
     def answer(self) -> str:
@@ -188,7 +194,7 @@ class RateLimited(ProviderError):
     """429: all workers wait for `retry_after` (None if the provider didn't say)."""
 
     name = "rate_limited"
-    disposition = Disposition(Next.COOL_DOWN, RowFault.IN_A_PROBE, whole_model=True)
+    disposition = Disposition(Next.COOL_DOWN, RowFault.IN_A_PROBE, whole_model=True, quota=True)
     expected = True
     advice = "rows wait, and resume automatically; if this recurs, lower the provider's requests_per_minute"
 

@@ -14,11 +14,13 @@ from datetime import timedelta
 
 from pgvector_sync.batch.claim import Batch
 from pgvector_sync.batch.failure import Failure
+from pgvector_sync.batch.sizes import Sizes
 from pgvector_sync.embedding.embedder import Embedder, Embeddings
 from pgvector_sync.errors import CallRejected, InputRejected, Next, OutOfTime, ProviderError, RowFault, TimedOut
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.halving import Parts
 from pgvector_sync.model.deadline import Deadline
+from pgvector_sync.model.learned import Learned
 from pgvector_sync.store.rows import Vector32
 
 PROBE_TEXT = "pgvector-sync asks whether this model answers."
@@ -53,6 +55,8 @@ class Embedded:
     inputs: int = 0
     saved_inputs: int = 0
     truncated_inputs: int = 0
+    learned: Learned | None = None
+    """What is known about the size of requests after the batch; None if none was sent."""
 
 
 class Bisection:
@@ -64,6 +68,7 @@ class Bisection:
         self._batch = batch
         self._done = done
         self._longest_call = longest_call
+        self._sizes = Sizes(batch.pipeline.learned, longest_call=longest_call)
         self._until = Deadline.after(batch.until.left * (1 - WRITE_SHARE))
         self._answered = False
         """The provider has answered a request of this batch."""
@@ -77,7 +82,7 @@ class Bisection:
         failure right afterwards is the row's.
         """
         try:
-            self._request([PROBE_TEXT], probe=True)
+            self._request([(b"", PROBE_TEXT)], probe=True)
         except InputRejected as rejected:
             raise _rejects_every_text(rejected) from None
 
@@ -88,7 +93,7 @@ class Bisection:
             fingerprints = {fingerprint for fingerprint, _ in part}
             self._done.bought |= fingerprints  # unless the request is rejected
             try:
-                answer = self._request([text for _, text in part])
+                answer = self._request(part)
             except ProviderError as error:
                 self._done.bought -= fingerprints
                 self._find_culprit(parts, part, error)
@@ -98,21 +103,46 @@ class Bisection:
             self._keep(part, answer)
             if answer.failure is not None:
                 # One of several requests failed. The others' answers say nothing about its rows.
-                if not self._may_be_a_rows(answer.failure, alone=False):
+                if not (
+                    self._may_be_a_rows(answer.failure, alone=False) or self._may_be_too_large(answer.failure)
+                ):
                     raise answer.failure
-                if not parts.cut(left, size=self._size_of_parts(len(left))):
-                    parts.put_back(left)
+                self._split(parts, part, left, answer.failure)
+
+    @property
+    def sizes(self) -> Sizes:
+        """What the requests so far teach about their size."""
+        return self._sizes
 
     def _find_culprit(self, parts: Parts[tuple[bytes, str]], part: Wanted, error: ProviderError) -> None:
         """Split `part`, or hold its only row responsible. Raises ProviderError if no row is the cause."""
         alone = len(part) == 1
+        if self._may_be_too_large(error):
+            self._split(parts, part, part, error)
+            return
         if not self._may_be_a_rows(error, alone=alone):
             raise error
         if alone or not self._answered:
             self._require_healthy(error)
-        if not parts.cut(part, size=self._size_of_parts(len(part))):
+        if alone:
             fingerprint, _ = part[0]
             self._done.failures[fingerprint] = _failure(error, fingerprint)
+        else:
+            self._split(parts, part, part, error)
+
+    def _split(self, parts: Parts[tuple[bytes, str]], part: Wanted, left: Wanted, error: ProviderError) -> None:
+        """Try what is `left` of `part` again: the request that failed in parts, or alone if it is one text."""
+        failed = [part[position] for position in error.positions]
+        if self._hung or not failed:
+            failed = list(left)  # time is scarce: no part may take long
+        else:
+            fingerprints = {fingerprint for fingerprint, _ in failed}
+            parts.put_back([item for item in left if item[0] not in fingerprints])
+        if not parts.cut(failed, size=self._size_of_parts(len(failed))):
+            parts.put_back(failed)
+
+    def _may_be_too_large(self, error: ProviderError) -> bool:
+        return self._sizes.may_be_too_large(error)
 
     def _may_be_a_rows(self, error: ProviderError, *, alone: bool) -> bool:
         if error.disposition.row is RowFault.IN_A_PROBE:
@@ -132,14 +162,22 @@ class Bisection:
             if position not in left:
                 self._done.vectors[fingerprint] = vector
 
-    def _request(self, texts: Sequence[str], *, probe: bool = False) -> Embeddings:
+    def _request(self, part: Wanted, *, probe: bool = False) -> Embeddings:
         """Send and count one request. Raises TimedOut if it hung, OutOfTime if the batch has no time left."""
-        until = self._limit(ROW_SHARE if len(texts) == 1 and not probe else REQUEST_SHARE)
+        until = self._limit(ROW_SHARE if len(part) == 1 and not probe else REQUEST_SHARE)
+        fingerprints = [fingerprint for fingerprint, _ in part]
         reach(Failpoint.EMBED_CALLING)
         try:
-            answer = self._embedder.embed(texts, self._batch.pipeline.spec, deadline=until, lane=self._batch.lane)
+            answer = self._embedder.embed(
+                [text for _, text in part],
+                self._batch.pipeline.spec,
+                deadline=until,
+                lane=self._batch.lane,
+                learned=self._sizes.known,
+            )
         except ProviderError as error:
             self._done.requests += 1
+            self._sizes.failed([fingerprints[position] for position in error.positions], error)
             if self._hangs(error, until):
                 self._hung = True
                 raise TimedOut from None
@@ -149,8 +187,11 @@ class Bisection:
         self._done.tokens += answer.tokens
         self._done.truncated_inputs += answer.truncated
         self._answered = True
-        if answer.failure is not None and self._hangs(answer.failure, until):
-            self._hung = True
+        self._sizes.answered(fingerprints, answer)
+        if (failure := answer.failure) is not None:
+            self._sizes.failed([fingerprints[position] for position in failure.positions], failure)
+            if self._hangs(failure, until):
+                self._hung = True
         return answer
 
     def _hangs(self, error: ProviderError, until: Deadline) -> bool:

@@ -49,7 +49,9 @@ def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) 
         if pipeline is None or pipeline.state in (State.PAUSED, State.REMOVING) or pipeline.problem_stops:
             return None
         locks.lock_claims(connection, pipeline)
-        if work.in_flight(connection, pipeline) >= (share or settings.in_flight_batches):
+        if not _may_start(
+            lane, work.in_flight(connection, pipeline), share or settings.in_flight_batches, pipeline
+        ):
             return None
         probe = pipeline.state in (State.COOLING_DOWN, State.MISCONFIGURED)
         if probe and not pipelines.take_probe(connection, pipeline, hold_for=settings.probe):
@@ -62,6 +64,13 @@ def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) 
     if batch is not None:
         reach(Failpoint.CLAIM_COMMITTED)
     return batch
+
+
+def _may_start(lane: Lane, in_flight: int, share: int, pipeline: Pipeline) -> bool:
+    """Whether another batch may be in flight: fewer for a slow provider, and then one more for the live lane."""
+    if (parallel := pipeline.learned.parallel) is not None:
+        share = min(share, parallel + (lane is Lane.LIVE))
+    return in_flight < share
 
 
 def _daily_tokens_used_up(connection: Connection, pipeline: Pipeline) -> bool:

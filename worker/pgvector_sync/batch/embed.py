@@ -32,4 +32,6 @@ def embed(runtime: Runtime, batch: Batch, reading: Reading, done: Embedded | Non
                 bisection.embed(wanted)
         except ProviderError as error:
             done.stopped_by = error
+        done.learned = bisection.sizes.end()
+        runtime.learn_request(batch.pipeline, bisection.sizes.inputs_per_request)
     return done

@@ -22,7 +22,7 @@ from pgvector_sync.database import LOCK_CONFLICT, OUTAGE, Connection
 from pgvector_sync.errors import DatabaseRefuses, Next
 from pgvector_sync.model import Key, Lane
 from pgvector_sync.runtime import Runtime
-from pgvector_sync.store import pipelines, usage
+from pgvector_sync.store import learned, pipelines, usage
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.batch import BatchWritten, PipelineRecovered
 
@@ -192,7 +192,7 @@ def _failures(reading: Reading, embedded: Embedded) -> dict[Key, Failure]:
 
 
 def _count_usage(runtime: Runtime, batch: Batch, embedded: Embedded, written: Written) -> None:
-    """Update the usage counters and end a cool-down if a probe succeeded.
+    """Update the usage counters and what was learned, and end a cool-down if a probe succeeded.
 
     A transaction of its own, so that no write waits for another batch's counters.
     """
@@ -208,6 +208,9 @@ def _count_usage(runtime: Runtime, batch: Batch, embedded: Embedded, written: Wr
             truncated_inputs=embedded.truncated_inputs,
             rows=written.acknowledged,
         )
+        if embedded.learned is not None and embedded.learned != batch.pipeline.learned:
+            # if another batch has learned something meanwhile, this one's knowledge is outdated
+            learned.note(connection, batch.pipeline, embedded.learned)
         batch.holding.end(connection)
 
     runtime.database.retry_on_lock_conflict(count)

@@ -10,6 +10,7 @@ import psycopg
 from pgvector_sync.batch.claim import Batch
 from pgvector_sync.batch.failure import TOO_SLOW, Failure
 from pgvector_sync.database import limit_statements
+from pgvector_sync.embedding.learning import batch_bytes
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.halving import Parts
 from pgvector_sync.model import Key, Passage
@@ -28,7 +29,8 @@ from pgvector_sync.store.rows import SourceRow
 
 SUSPICIOUS_ROWS = 8
 """Number of rows that fail, with none that succeeds, before other rows of the source are tried."""
-
+EMBEDDING_SHARE = 1 / 3
+"""Share of the batch's time in which a slow provider should answer: its texts are limited accordingly."""
 
 MALFORMED = Failure("key_malformed", "the key doesn't fit the source's key columns")
 """Failure of a row whose key would make any statement fail, for the whole batch."""
@@ -153,8 +155,15 @@ class _Reader:
         with self.runtime.database.transaction(read_only=True, by_key=True) as connection:
             limit_statements(connection, limit)
             rows.require_open_to_writes(connection, self.batch.shape)  # before anything is bought
-            text_limit = self.runtime.settings.text_limit_bytes
-            return rows.read(connection, self.batch.shape, keys, text_limit=text_limit)
+            return rows.read(
+                connection,
+                self.batch.shape,
+                keys,
+                text_limit=self.runtime.settings.text_limit_bytes,
+                batch_bytes=batch_bytes(
+                    self.batch.pipeline.learned, self.runtime.settings.deadline * EMBEDDING_SHARE
+                ),
+            )
 
     def _read_alone(self, key: Key) -> list[SourceRow]:
         """Read one row with the full time limit. Raises DatabaseRefuses if other rows are slow now as well."""

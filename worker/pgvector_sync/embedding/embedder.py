@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from pgvector_sync.model import Lane, Purpose
+from pgvector_sync.model.learned import NOTHING_LEARNED, Learned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -17,6 +19,17 @@ if TYPE_CHECKING:
     from pgvector_sync.model import Provider, Spec
     from pgvector_sync.model.deadline import Deadline
     from pgvector_sync.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A request that was answered."""
+
+    positions: Sequence[int]
+    """The positions of its texts."""
+    octets: int
+    took: timedelta
+    """The time until its answer, without retries and waiting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +49,8 @@ class Embeddings:
     """Positions of texts without an answer, because a request failed after others had been paid for."""
     failure: ProviderError | None = None
     """Why they have none."""
+    sent: tuple[Sent, ...] = ()
+    """The requests that were answered by a remote provider."""
 
 
 class Embedder(Protocol):
@@ -53,12 +68,16 @@ class Embedder(Protocol):
         deadline: Deadline,
         purpose: Purpose = Purpose.DOCUMENT,
         lane: Lane = Lane.LIVE,
+        learned: Learned = NOTHING_LEARNED,
     ) -> Embeddings:
         """Embed texts until the deadline. When the provider's limits make callers wait, live goes before bulk.
 
+        Requests are as large as `learned` allows, besides the known limits.
+
         Raises ProviderError if no text was embedded: RateLimited (or its subclasses, for our own budget),
         Unavailable, OutOfTime at the deadline, BrokenContract, Misconfigured or InputRejected. If some texts were
-        embedded, the answer holds the failure.
+        embedded, the answer holds the failure. An error has the `positions` and `octets` of the request that
+        failed.
         """
         ...
 

@@ -23,26 +23,34 @@ def fit_one_request(tokens: Sequence[int], limits: Limits) -> bool:
     )
 
 
-def pack(bounds: Sequence[int], limits: Limits) -> list[list[int]]:
+def pack(
+    bounds: Sequence[int], octets: Sequence[int], limits: Limits, *, first: Limits | None = None
+) -> list[list[int]]:
     """Return the positions of the texts for each request, ascending within a request, each position once.
 
-    `bounds` are upper bounds of the texts' tokens. A text that may be longer than the provider accepts is sent
-    alone, so that its rejection affects no other text.
+    `bounds` are upper bounds of the texts' tokens, and `octets` their bytes. A text that may be longer than the
+    provider accepts is sent alone, so that its rejection affects no other text. `first` are the limits of the
+    first request with several texts, if they differ.
     """
     requests: list[list[int]] = []
     current: list[int] = []
-    tokens = 0
-    for position, bound in enumerate(bounds):
+    tokens = size = 0
+    now = first or limits
+    for position, (bound, octet_count) in enumerate(zip(bounds, octets, strict=True)):
         if not _within(bound, limits.max_input_tokens):
             requests.append([position])
             continue
         if current and (
-            len(current) == limits.max_inputs or not _within(tokens + bound, limits.max_request_tokens)
+            len(current) == now.max_inputs
+            or not _within(tokens + bound, now.max_request_tokens)
+            or not _within(size + octet_count, now.max_request_bytes)
         ):
             requests.append(current)
-            current, tokens = [], 0
+            current, tokens, size = [], 0, 0
+            now = limits
         current.append(position)
         tokens += bound
+        size += octet_count
     if current:
         requests.append(current)
     return requests

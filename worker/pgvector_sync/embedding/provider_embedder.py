@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -13,12 +14,14 @@ import tenacity
 from pgvector_sync.embedding.answer import Answer
 from pgvector_sync.embedding.budget import open_budget
 from pgvector_sync.embedding.dialects.dialect import Connection, Dialect
-from pgvector_sync.embedding.embedder import Embeddings
+from pgvector_sync.embedding.embedder import Embeddings, Sent
+from pgvector_sync.embedding.learning import Size, limits_of, limits_of_trial, tests_a_quota
 from pgvector_sync.embedding.packing import fit_one_request, pack
 from pgvector_sync.embedding.tokens import Tokens, byte_bound, count_tokens
 from pgvector_sync.errors import InputRejected, OutOfTime, ProviderError, RateLimited, TimedOut
 from pgvector_sync.model import Lane, Provider, Purpose, Spec
 from pgvector_sync.model.deadline import Deadline
+from pgvector_sync.model.learned import NOTHING_LEARNED, Learned
 from pgvector_sync.settings import Settings
 
 TRIES = 3
@@ -27,8 +30,17 @@ EXTRA_TOKENS_PER_TEXT = 100
 SHORTEST_CALL = timedelta(milliseconds=50)
 """With less time left than this, a call would be paid for and discarded."""
 
-_Reply = tuple[list[int], Answer, int]
-"""The positions of a request's texts, its answer, and the number of tries."""
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """The answer to one request."""
+
+    positions: list[int]
+    octets: int
+    answer: Answer
+    tries: int
+    took: timedelta
+    """The time of the last try."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,7 @@ class _Call:
     purpose: Purpose
     lane: Lane
     deadline: Deadline
+    learned: Learned
 
     def time_left(self) -> timedelta:
         """Return the time until the deadline. Raises OutOfTime if it is too short for a call."""
@@ -69,13 +82,17 @@ class ProviderEmbedder:
         deadline: Deadline,
         purpose: Purpose = Purpose.DOCUMENT,
         lane: Lane = Lane.LIVE,
+        learned: Learned = NOTHING_LEARNED,
     ) -> Embeddings:
-        call = _Call(spec, purpose, lane, deadline)
+        call = _Call(spec, purpose, lane, deadline, learned)
         if spec.prefix:
             texts = [spec.prefix + text for text in texts]
-        counts = self._count(texts, spec.model)
-        limits = self._budget.within(self._limits)
-        requests = pack([count.at_most for count in counts], limits)
+        octets = [byte_bound(text) for text in texts]
+        counts = self._count(texts, octets, spec.model)
+        within_budget = self._budget.within(self._limits)
+        limits = limits_of(learned, within_budget, self._longest_call)
+        trial = limits_of_trial(learned, within_budget, self._longest_call)
+        requests = pack([count.at_most for count in counts], octets, limits, first=trial)
 
         def send(positions: list[int]) -> _Reply:
             # No accepted text is longer. Otherwise a text of a megabyte, which is rejected, would reserve its full
@@ -84,10 +101,15 @@ class ProviderEmbedder:
             reserved = sum(
                 counts[i].about if longest is None else min(counts[i].about, longest) for i in positions
             )
-            answer, tries = self._send([texts[i] for i in positions], reserved, call)
-            return positions, answer, tries
+            size = Size(len(positions), sum(octets[i] for i in positions))
+            try:
+                answer, tries, took = self._send([texts[i] for i in positions], size, reserved, call)
+            except ProviderError as error:
+                error.positions, error.octets = tuple(positions), size.octets
+                raise
+            return _Reply(positions, size.octets, answer, tries, took)
 
-        parallel = min(self._limits.parallel_requests, len(requests))
+        parallel = min(limits.parallel_requests, len(requests))
         answered, failure = _in_parallel(requests, send, parallel) if parallel > 1 else _in_turn(requests, send)
         return self._gather(len(texts), spec, answered, failure)
 
@@ -95,18 +117,17 @@ class ProviderEmbedder:
         self._connection.close()
         self._budget.close()
 
-    def _count(self, texts: Sequence[str], model: str) -> list[Tokens]:
+    def _count(self, texts: Sequence[str], octets: Sequence[int], model: str) -> list[Tokens]:
         """Count tokens, or bound them by bytes if that is enough: counting takes about a microsecond per token."""
         if not self._budget.counts_tokens:
             if self._limits.max_request_tokens is None:
                 return [Tokens(0, 0)] * len(texts)
-            bounds = [byte_bound(text) for text in texts]
-            if fit_one_request(bounds, self._limits):
-                return [Tokens(bound, 0) for bound in bounds]
+            if fit_one_request(octets, self._limits):
+                return [Tokens(bound, 0) for bound in octets]
         return [count_tokens(text, model) for text in texts]
 
-    def _send(self, texts: list[str], reserved: int, call: _Call) -> tuple[Answer, int]:
-        """Send one request, with retries; return its answer and the number of tries."""
+    def _send(self, texts: list[str], size: Size, reserved: int, call: _Call) -> tuple[Answer, int, timedelta]:
+        """Send one request, with retries; return its answer, the number of tries, and the time of the last one."""
         self._connection.prepare(call.spec)
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_is_worth_a_retry),
@@ -115,26 +136,28 @@ class ProviderEmbedder:
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=8),
             reraise=True,
         )
-        answer = retrying(self._try, texts, reserved, call)
+        answer, took = retrying(self._try, texts, size, reserved, call)
         if answer.tokens is None:
-            answer = replace(answer, tokens=sum(map(byte_bound, texts)) // 4)
-        return answer, int(retrying.statistics["attempt_number"])
+            answer = replace(answer, tokens=size.octets // 4)
+        return answer, int(retrying.statistics["attempt_number"]), took
 
-    def _try(self, texts: list[str], reserved: int, call: _Call) -> Answer:
+    def _try(self, texts: list[str], size: Size, reserved: int, call: _Call) -> tuple[Answer, timedelta]:
         model = call.spec.model
         call.time_left()
         self._budget.take(model, reserved, lane=call.lane, deadline=call.deadline)
+        started = time.monotonic()
         try:
             answer = self._call(texts, call)
         except RateLimited as failure:
-            self._budget.block(model, failure.retry_after)
+            if not tests_a_quota(call.learned, size):
+                self._budget.block(model, failure.retry_after)
             raise
         except InputRejected:
             self._budget.settle(model, -reserved)
             raise
         if answer.tokens is not None:
             self._budget.settle(model, answer.tokens - reserved)
-        return answer
+        return answer, timedelta(seconds=time.monotonic() - started)
 
     def _call(self, texts: list[str], call: _Call) -> Answer:
         timeout = min(self._longest_call, call.time_left())
@@ -157,16 +180,19 @@ class ProviderEmbedder:
     ) -> Embeddings:
         vectors = np.full((count, spec.dimensions), np.nan, dtype=np.float32)
         left = set(range(count))
-        for positions, answer, _ in answered:
-            vectors[positions] = answer.vectors
-            left.difference_update(positions)
+        for reply in answered:
+            vectors[reply.positions] = reply.answer.vectors
+            left.difference_update(reply.positions)
         return Embeddings(
             vectors,
-            tokens=sum(answer.tokens or 0 for _, answer, _ in answered),
-            requests=sum(tries for _, _, tries in answered) if self._remote else 0,
-            truncated=sum(answer.truncated for _, answer, _ in answered),
+            tokens=sum(reply.answer.tokens or 0 for reply in answered),
+            requests=sum(reply.tries for reply in answered) if self._remote else 0,
+            truncated=sum(reply.answer.truncated for reply in answered),
             left=tuple(sorted(left)),
             failure=failure,
+            sent=tuple(Sent(reply.positions, reply.octets, reply.took) for reply in answered)
+            if self._remote
+            else (),
         )
 
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from pgvector_sync.model.inputs import DocumentInput, QueryInput
+from pgvector_sync.model.learned import NOTHING_LEARNED, Learned
 from pgvector_sync.model.options import OPTIONS, Effect, Metric, Option, Options, VectorType
 from pgvector_sync.model.provider import Provider, Purpose
 from pgvector_sync.model.schedule import Schedule, in_window
@@ -144,6 +145,8 @@ class Pipeline:
     retry_at: datetime | None = None
     problem: str | None = None
     """What the schema watch found; None: no problem."""
+    learned: Learned = NOTHING_LEARNED
+    """What limits requests to its provider and model."""
     problem_stops: bool = False
     """Whether nothing can be embedded until the problem is fixed."""
 

@@ -27,6 +27,8 @@ class Runtime:
     keeper: Keeper = field(init=False)
     fitting: dict[int, int] = field(default_factory=dict)
     """Per pipeline, how many rows' texts fit into one batch, if that was fewer than were claimed."""
+    request_rows: dict[int, int] = field(default_factory=dict)
+    """Per pipeline, how many texts one request has, if what was learned limits it. Batches are multiples of it."""
     slice_sizes: dict[str, SliceSize] = field(default_factory=dict)
     """The measured slice size per target. Losing or sharing it does no harm."""
 
@@ -36,11 +38,20 @@ class Runtime:
     def batch_size(self, pipeline: Pipeline, lane: Lane) -> int:
         """Return the maximum number of rows per batch: the pipeline's own size, or the lane's default."""
         default = self.settings.live_batch_size if lane is Lane.LIVE else self.settings.bulk_batch_size
-        return min(pipeline.options.batch_size or default, self.fitting.get(pipeline.id, MAX_BATCH_ROWS))
+        size = min(pipeline.options.batch_size or default, self.fitting.get(pipeline.id, MAX_BATCH_ROWS))
+        request = min(self.request_rows.get(pipeline.id, 1), size)
+        return size - size % request
 
     def slice_size(self, pipeline: Pipeline) -> SliceSize:
         """Return the number of rows that one transaction writes into the pipeline's target."""
         return self.slice_sizes.setdefault(pipeline.target_label, SliceSize())
+
+    def learn_request(self, pipeline: Pipeline, rows: int | None) -> None:
+        """Adapt the next batches to requests of so many rows; None: nothing limits requests."""
+        if rows:
+            self.request_rows[pipeline.id] = rows
+        else:
+            self.request_rows.pop(pipeline.id, None)
 
     def learn_size(self, pipeline: Pipeline, fitting: int, unread: int) -> None:
         """Adapt the next batch's size: no more than `fitting` rows if some were `unread`, else twice as many."""

@@ -25,7 +25,7 @@ from pgvector_sync.model import (
     Spec,
     State,
 )
-from pgvector_sync.store import sources
+from pgvector_sync.store import learned, sources
 from pgvector_sync.store.probe import Expressions
 
 _PROVIDER = tuple(field.name for field in fields(Provider))
@@ -94,6 +94,7 @@ def _pipeline(row: dict[str, Any]) -> Pipeline:
         state=State(row["state"]),
         reason=row["reason"],
         retry_at=row["retry_at"],
+        learned=learned.read(row["learned"], due=row["learned_due"]),
         problem=row["problem"],
         problem_stops=row["problem_stops"],
     )
@@ -175,11 +176,12 @@ def providers(connection: Connection) -> dict[str, Provider]:
 
 
 def put_provider(connection: Connection, provider: Provider) -> None:
-    """Adds or updates a provider, and lets pipelines that wait for it try at once."""
+    """Adds or updates a provider. Forgets what was learned about it, and lets pipelines that wait try at once."""
     query = statement("pipelines.put_provider").format(
         provider_columns=_names(_PROVIDER), provider_values=_values(_PROVIDER)
     )
     connection.execute(query, _params({column: getattr(provider, column) for column in _PROVIDER}))
+    learned.forget(connection, provider.name)
     connection.execute(statement("pipelines.provider_changed"), {"provider": provider.name})
 
 

@@ -60,8 +60,10 @@ BATCH_BYTES = 16 * 2**20
 """The maximum size of a batch's text. A worker holds it several times while it builds requests."""
 
 
-def read(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limit: int) -> list[SourceRow]:
-    """Reads texts and fingerprints. After BATCH_BYTES of text, it fetches no further texts.
+def read(
+    connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limit: int, batch_bytes: int | None = None
+) -> list[SourceRow]:
+    """Reads texts and fingerprints. After `batch_bytes` of text, BATCH_BYTES at most, it fetches no further texts.
 
     Raises psycopg.DataError or similar if an expression fails on a row, and DatabaseRefuses.
     """
@@ -70,7 +72,7 @@ def read(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limi
         "keys": jsonb_keys(keys),
         "spec": shape.pipeline.spec.digest,
         "text_limit": text_limit,
-        "bytes": BATCH_BYTES,
+        "bytes": min(BATCH_BYTES, batch_bytes or BATCH_BYTES),
     }
     return [
         SourceRow(tuple(row["key"]), row["fingerprint"], row["text"], row["octets"], row["stored_fingerprint"])

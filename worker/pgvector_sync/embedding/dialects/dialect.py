@@ -31,14 +31,23 @@ class Limits:
     max_input_tokens: int | None = None
     """A longer text is sent alone, so that its rejection affects no other text."""
     parallel_requests: int = 1
+    max_request_bytes: int | None = None
+    """A limit that was learned, see `learning`."""
 
     def overridden(self, by: Provider | Known) -> Limits:
-        """Return these limits with those that the provider's section gives, or that its host is known to have."""
+        """Return these limits with those that the provider's section gives, or that its host is known to have.
+
+        An input has no more tokens than its request, whatever limit is known for inputs.
+        """
+        request_tokens = by.max_request_tokens or self.max_request_tokens
+        input_tokens = by.max_input_tokens or self.max_input_tokens
+        if request_tokens is not None and input_tokens is not None:
+            input_tokens = min(input_tokens, request_tokens)
         return replace(
             self,
             max_inputs=by.max_inputs or self.max_inputs,
-            max_request_tokens=by.max_request_tokens or self.max_request_tokens,
-            max_input_tokens=by.max_input_tokens or self.max_input_tokens,
+            max_request_tokens=request_tokens,
+            max_input_tokens=input_tokens,
         )
 
 

@@ -1,0 +1,141 @@
+"""How many requests endpoints with limits cost: `python benchmarks/sizes.py`, about five minutes.
+
+The endpoints announce no limit. One takes 32 inputs per request, one 10, one has a quota of tokens and answers 429
+to any request above it, and one computes request after request on one processor. Rows have 400 bytes, and are
+embedded by the loop of `sync`. For the last endpoint four loops run at once, and all times are a tenth of the
+defaults: a call may take 3 s, a batch 9 s, and a text takes 20 ms instead of 200.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+
+from pgvector_sync.engine.loop import Loop
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.bootstrap import Embedders, open_database
+from pgvector_sync.settings import Settings
+from pgvector_sync.store.migrations import migrate
+from support.endpoint import ALLOWED_HOSTS, ENVIRONMENT, Endpoint
+from support.limited_endpoint import LimitedEndpoint, SerialEndpoint
+from support.servers import Database, new_database, running_postgres
+from support.synced import DOCS, Synced
+from support.waiting import within
+
+INSERT = "INSERT INTO docs SELECT i, i || repeat(' word', 80) FROM generate_series(1, {rows}) AS i"
+TOKENS_PER_ROW = 101
+
+
+@contextmanager
+def pipeline(database: Database, endpoint: Endpoint, rows: int, **settings: object) -> Iterator[Runtime]:
+    """A pipeline over so many rows that wait, and the runtime of a worker."""
+    migrate(database.url)
+    own = Settings(DATABASE_URL=database.url, _env_file=None, poll=0.02, allowed_hosts=ALLOWED_HOSTS, **settings)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_database(own, max_connections=16) as opened,
+        closing(Embedders(own)) as embedders,
+    ):
+        runtime = Runtime(own, opened, embedders)
+        synced = Synced(database, endpoint, runtime, runtime, Path(folder) / "pgvector-sync.toml")
+        synced.run(DOCS)
+        synced.declare()
+        synced.apply()
+        synced.run(INSERT.format(rows=rows))
+        yield runtime
+
+
+def stored(database: Database) -> int:
+    return database.value("SELECT count(*) FROM docs_embedding")
+
+
+def run(runtime: Runtime, finished: Callable[[], bool], *, seconds: float, loops: int = 1) -> float:
+    """Take turns in so many threads until the end of the seconds, or until it is finished; return the seconds."""
+    started = time.monotonic()
+    until = within(seconds)
+
+    def turns() -> None:
+        Loop(runtime).run(finished=finished, until=until)
+
+    threads = [threading.Thread(target=turns) for _ in range(loops)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return time.monotonic() - started
+
+
+def limited(database: Database, max_inputs: int) -> str:
+    with (
+        LimitedEndpoint(max_inputs=max_inputs) as endpoint,
+        pipeline(database, endpoint, 6_000, bulk_batch_size=512, live_batch_size=512) as runtime,
+    ):
+        calls, rows = [], 0
+        for _ in range(10):
+            before = endpoint.calls.requests
+            while stored(database) < rows + 512:
+                Loop(runtime).turn()
+            rows = stored(database)
+            calls.append(endpoint.calls.requests - before)
+        return f"{max_inputs} inputs per request: calls for each 512 rows {calls}, ideal {512 / max_inputs:.1f}"
+
+
+def quota(database: Database, seconds: float) -> str:
+    with (
+        LimitedEndpoint(max_request_tokens=100 * TOKENS_PER_ROW, status=429) as endpoint,
+        pipeline(database, endpoint, 5_000) as runtime,
+    ):
+        took = run(runtime, lambda: stored(database) == 5_000, seconds=seconds)
+        return (
+            f"a quota of 100 rows: {stored(database):,} of 5,000 rows in {took:.0f} s, "
+            f"{endpoint.calls.requests} calls, {endpoint.rejected} of them refused"
+        )
+
+
+def serial(database: Database, seconds: float) -> str:
+    settings = {"provider_timeout": 3, "deadline": 9, "lease": 5}
+    with (
+        SerialEndpoint(seconds_per_text=0.02) as endpoint,
+        pipeline(database, endpoint, 20_000, **settings) as runtime,
+    ):
+        took = run(runtime, lambda: False, seconds=seconds, loops=4)
+        rows = stored(database)
+        return (
+            f"one processor, 50 rows per second: {rows:,} rows in {took:.0f} s ({rows / took:.1f} per second), "
+            f"{endpoint.computed:,} texts computed, {endpoint.calls.requests} calls"
+        )
+
+
+CASES: dict[str, Callable[[Database, float], str]] = {
+    "32": lambda database, _: limited(database, 32),
+    "10": lambda database, _: limited(database, 10),
+    "quota": quota,
+    "serial": serial,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("cases", nargs="*", default=list(CASES), choices=[*CASES, []], help="default: all")
+    parser.add_argument("--seconds", type=float, default=180, help="the longest time of quota and serial")
+    options = parser.parse_args()
+    with pytest.MonkeyPatch.context() as environment, running_postgres(18) as server:
+        for name, value in ENVIRONMENT.items():
+            environment.setenv(name, value)
+        for case in options.cases:
+            with new_database(server) as database:
+                print(CASES[case](database, options.seconds), flush=True)
+
+
+if __name__ == "__main__":
+    main()
