@@ -82,6 +82,7 @@ def synced(
         synced.settle()
         synced.endpoint.heal()
         changed = synced.file.read_text("utf-8").replace('text = ["body"]', 'text = ["body", "note"]')
+        changed += '[pipelines.docs.query]\nmodel = "text-embedding-e5"\n'  # lacks a prefix
         (tmp_path / "changed.toml").write_text(changed, "utf-8")
         monkeypatch.chdir(tmp_path)
         yield synced

@@ -105,6 +105,7 @@ BODIES = {
         "embed-english-v3.0",
         "embed-multilingual-light-v3.0",
         "cohere.embed-english-v3",
+        "Cohere-embed-v3-multilingual",
         "embed-v4.0",
         "embed-v-4-0",
         "cohere/embed-5-fast",
@@ -118,8 +119,8 @@ BODIES = {
 }
 
 
-def known(model: str, host: str | None = "models.example.com") -> Family:
-    family = family_of(model, host)
+def known(model: str, host: str = "models.example.com") -> Family:
+    family = family_of(model, f"https://{host}:8443/v1")
     assert family is not None, f"{model} isn't known"
     return family
 
@@ -147,7 +148,8 @@ def test_a_family_with_a_parameter_is_known_by_its_models_names(model: str, valu
     "model", ["our-own-model", "wordllama", "e50-tuned", "embedder", "bge-en-icl", "prod-deployment-3", "", "///"]
 )
 def test_a_model_with_another_name_has_no_family(model: str) -> None:
-    assert family_of(model, "models.example.com") is None
+    assert family_of(model, "https://models.example.com/v1") is None
+    assert family_of(model, None) is None
 
 
 def test_what_is_recommended_depends_on_the_host_where_the_api_has_a_parameter_for_it() -> None:
@@ -160,6 +162,8 @@ def test_what_is_recommended_depends_on_the_host_where_the_api_has_a_parameter_f
     at_google = known("gemini-embedding-001", "generativelanguage.googleapis.com")
     assert not at_google.document
     assert at_google.dialect == "gemini"
+    at_cohere = known("embed-v4.0", "api.cohere.ai")
+    assert (at_cohere.document, at_cohere.dialect) == (at_google.document, "cohere")
     assert known("voyage-4-nano").document.prefix == "Represent the document for retrieval: "
 
 

@@ -12,7 +12,9 @@ from pgvector_sync.cli.estimates import in_short
 from pgvector_sync.declare.plan import PipelinePlan, Plan
 from pgvector_sync.declare.rekey import Rekey
 from pgvector_sync.embedding.dialects import dialect_of
+from pgvector_sync.embedding.proposal import Proposal
 from pgvector_sync.errors import Refused
+from pgvector_sync.model import Effect
 from pgvector_sync.runs.estimate import Estimate
 
 Estimates = Mapping[str, Estimate | None]
@@ -61,6 +63,8 @@ def _show_pipeline(pipeline: PipelinePlan, estimates: Estimates) -> None:
     target = f"{pipeline.target[0]}.{pipeline.target[1]}"
     for demand in pipeline.demands:
         out.print(f"! pipeline {pipeline.name}: {target}: {demand.words}; {demand.advice}", style="yellow")
+    if pipeline.proposal is not None:
+        _show_proposal(pipeline, pipeline.proposal)
     if pipeline.idle:
         return
     if pipeline.existing is None:
@@ -71,6 +75,20 @@ def _show_pipeline(pipeline: PipelinePlan, estimates: Estimates) -> None:
             out.print(f"    {change.what}: {change.before} → {change.after}")
     for label, words in _details(pipeline, target, estimates):
         out.print(f"    {label:<9} {words}")
+
+
+def _show_proposal(pipeline: PipelinePlan, proposal: Proposal) -> None:
+    expects = f"! pipeline {pipeline.name}: {proposal.family} expects documents and queries in different forms"
+    dialect = f'dialect = "{proposal.dialect}" in [providers.{pipeline.provider.name}]'
+    if not proposal.lines:
+        out.print(f"{expects}; consider {dialect} ({proposal.source})", style="yellow")
+        return
+    out.print(f"{expects}; to say so, add to [pipelines.{pipeline.name}]:", style="yellow")
+    for line in proposal.lines:
+        out.print(f"    {line}")
+    out.print(f'  see {proposal.source}; if the endpoint does this by itself, set both prefixes to ""')
+    if proposal.dialect:
+        out.print(f"  or set {dialect}, with which none of these are needed")
 
 
 def _details(pipeline: PipelinePlan, target: str, estimates: Estimates) -> Iterator[tuple[str, str]]:
@@ -93,6 +111,8 @@ def _details(pipeline: PipelinePlan, target: str, estimates: Estimates) -> Itera
         yield "cost", in_short(estimates[pipeline.name])
     if any(change.what == "model" for change in pipeline.changes):
         yield "note", "until the backfill is done, the target has vectors of both models"
+    elif any(change.effect & Effect.EMBEDS_AGAIN for change in pipeline.changes):
+        yield "note", "until the backfill is done, the target has vectors of both kinds"
 
 
 def confirm(plan: Plan, estimates: Estimates, *, yes: bool, prune: bool = False) -> None:

@@ -8,19 +8,19 @@ from typing import Any
 
 from pgvector_sync.embedding import parameters
 from pgvector_sync.embedding.dialects.dialect import Dialect
+from pgvector_sync.embedding.family import INPUT_PARAMETERS
 
 SECRET = re.compile(r"api_?key|secret|password|authorization|(^|_)token$", re.IGNORECASE)
 """Names of keys whose values are secrets."""
-OF_PIPELINES = ("input_type", "task", "task_type", "text_type", "prompt", "prompt_name", "instruction", "instruct")
-"""Parameters that decide the vectors. In a provider's section, a change of them would embed nothing again."""
 OF_PROVIDERS = ("user",)
-"""Parameters that don't. In a pipeline's section, a change of them would embed every row again."""
+"""Parameters that don't decide the vectors. As a pipeline's, a change of them would embed every row again."""
 
 
 def misfits_of_provider(body: Mapping[str, Any], dialect: Dialect) -> Iterator[tuple[str, str]]:
     """Yield (path below `extra_body`, message) for what a provider's section can't have."""
     yield from parameters.problems(body, dialect)
-    for name in _named(body, OF_PIPELINES):
+    # here a change of them would embed nothing again
+    for name in _named(body, INPUT_PARAMETERS):
         yield (
             name,
             "expected under body in [pipelines.NAME.document] and [pipelines.NAME.query]: it decides the vectors",

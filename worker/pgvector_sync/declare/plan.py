@@ -9,6 +9,7 @@ from pgvector_sync.declare.file import PipelineConfig
 from pgvector_sync.declare.rekey import Rekey
 from pgvector_sync.declare.target import TakeOver
 from pgvector_sync.embedding.dialects import dialect_of
+from pgvector_sync.embedding.proposal import Proposal, proposal_of
 from pgvector_sync.model import Effect, Options, Pipeline, Provider, Source, Spec
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.probe import Expressions
@@ -59,6 +60,11 @@ class PipelinePlan:
     def spec(self) -> Spec:
         """The spec after `apply`."""
         return Spec.of_documents(self.options)
+
+    @property
+    def proposal(self) -> Proposal | None:
+        """What the file lacks for this pipeline's model. Not a difference: only a person decides about it."""
+        return proposal_of(self.options, self.provider)
 
     @property
     def idle(self) -> bool:

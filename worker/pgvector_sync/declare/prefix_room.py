@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
 from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.embedding.families import family_of
@@ -29,6 +28,6 @@ def prefixes_without_room(options: Options, provider: Provider) -> Iterator[tupl
 
 
 def _max_input_tokens(spec: Spec, provider: Provider) -> int | None:
-    family = family_of(spec.model, urlsplit(provider.base_url or "").hostname)
+    family = family_of(spec.model, provider.base_url)
     limits = (dialect_of(provider).limits(provider).max_input_tokens, family.window if family else None)
     return min((limit for limit in limits if limit is not None), default=None)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pgvector_sync.declare.changes import Change
 from pgvector_sync.declare.plan import PipelinePlan, Plan
+from pgvector_sync.embedding.proposal import Proposal
 from pgvector_sync.runs.estimate import Estimate
 
 
@@ -24,6 +25,8 @@ class PipelineReport:
     """Whether every row is read again."""
     estimate: Estimate | None
     """What the backfill costs; None if it costs nothing or can't be estimated."""
+    proposal: Proposal | None
+    """What the file lacks for the pipeline's model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,4 +66,13 @@ def _report(planned: PipelinePlan, estimate: Estimate | None) -> PipelineReport:
     action = "none" if planned.idle else "create" if planned.existing is None else "change"
     target = ".".join(planned.target)
     changes = tuple(planned.changes)
-    return PipelineReport(planned.name, action, planned.source.label, target, changes, planned.backfill, estimate)
+    return PipelineReport(
+        name=planned.name,
+        action=action,
+        source=planned.source.label,
+        target=target,
+        changes=changes,
+        backfill=planned.backfill,
+        estimate=estimate,
+        proposal=planned.proposal,
+    )

@@ -6,12 +6,15 @@ docs/documents-and-queries.md is made from `FAMILIES`.
 
 from __future__ import annotations
 
+import re
+
 from pgvector_sync.embedding.family import Family, parameters, prefixes
 
 
-def family_of(model: str, host: str | None) -> Family | None:
-    """Return the family of a model at a host, or None. `host` is None for models in this process."""
-    return next((family for family in FAMILIES if family.has(model, host)), None)
+def family_of(model: str, base_url: str | None) -> Family | None:
+    """Return the family of a model at an address, which a model in this process lacks; None if it isn't known."""
+    host = re.match(r"https?://([^/:]*)", (base_url or "").lower())
+    return next((family for family in FAMILIES if family.has(model, host and host[1])), None)
 
 
 _INSTRUCT = "Instruct: Given a web search query, retrieve relevant passages that answer the query"
@@ -161,8 +164,22 @@ FAMILIES = (
         source="https://docs.voyageai.com/docs/embeddings",
     ),
     Family(
+        name="Cohere at its compatible endpoint",
+        models=("embed-*",),
+        hosts=("api.cohere.ai", "api.cohere.com"),
+        dialect="cohere",
+        source="https://docs.cohere.com/docs/compatibility-api",
+    ),
+    Family(
         name="Cohere Embed 3",
-        models=("embed-*-v3*",),
+        models=(
+            "embed-english-v3*",
+            "embed-english-light-v3*",
+            "embed-multilingual-v3*",
+            "embed-multilingual-light-v3*",
+            "embed-v3-english",
+            "embed-v3-multilingual",
+        ),
         **_COHERE,
         window=512,
         dialect="cohere",

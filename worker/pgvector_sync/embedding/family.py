@@ -6,7 +6,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import Any, TypedDict
+from typing import TypedDict
+
+INPUT_PARAMETERS = (
+    "input_type",
+    "task",
+    "task_type",
+    "text_type",
+    "prompt",
+    "prompt_name",
+    "instruction",
+    "instruct",
+)
+"""The parameters that say whether a text is a document or a query, in all APIs that are known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +26,7 @@ class Recommended:
     """What is recommended for documents or for queries: a prefix or parameters. Neither: the text as it is."""
 
     prefix: str | None = None
-    body: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    body: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __bool__(self) -> bool:
         return self.prefix is not None or bool(self.body)
@@ -42,7 +54,7 @@ class Family:
     """The page with the recommendation."""
 
     def has(self, model: str, host: str | None) -> bool:
-        """Return whether a model at a host is one of them. `host` is None for models in this process."""
+        """Return whether a model at a host is one of them."""
         name = _simplified(model)
         named = any(fnmatchcase(name, f"*-{part}-*") for part in self.models)
         return named and (not self.hosts or host in self.hosts)

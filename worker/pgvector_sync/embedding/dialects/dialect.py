@@ -116,6 +116,11 @@ class Dialect(ABC):
         """
         del provider, settings
 
+    def adapts(self, spec: Spec) -> bool:
+        """Whether the dialect itself gives a model what it expects of documents and queries."""
+        del spec
+        return False
+
     def check_specs(self, specs: Iterable[Spec]) -> Iterator[Misconfigured | None]:
         """For each spec, yield what is wrong with it, as far as can be told without a call, or None."""
         return (None for _ in specs)

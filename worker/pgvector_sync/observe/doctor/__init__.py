@@ -14,6 +14,7 @@ from pgvector_sync.observe.doctor import (
     environment,
     grants,
     index,
+    inputs,
     messages,
     pipeline,
     pooler,
@@ -67,6 +68,7 @@ def _pipeline_checks(runtime: Runtime, *, offline: bool) -> dict[str, Callable[[
         "truncated": partial(pipeline.truncated, runtime),
         "drift": partial(drift.last_reconciliation, runtime),
         "index": partial(index.on_target, runtime),
+        "inputs": inputs.documents_and_queries,
         "provider": provider.Probe(runtime, offline=offline),
     }
 
