@@ -279,3 +279,15 @@ def test_what_was_paid_for_before_the_budget_ran_out_is_kept(endpoint: Endpoint,
     assert endpoint.calls.answered == answer.requests
     for position, vector in enumerate(answer.vectors):
         assert (position in answer.left) == bool(vector[0] != vector[0])
+
+
+def test_a_prefix_is_reserved_with_every_text(
+    endpoint: Endpoint, open_caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pgvector_sync.embedding.tokens._encoder", lambda model: None)
+    embed = open_caller(endpoint.base_url, tokens_per_minute=200_000)
+    reserved = []
+    monkeypatch.setattr(embed.embedder._budget, "take", lambda model, tokens, **_: reserved.append(tokens))
+    embed(["x" * 400] * 3, SPEC)
+    embed(["x" * 400] * 3, Spec(MODEL, 8, prefix="p" * 40))
+    assert reserved == [3 * 200, 3 * 220]

@@ -49,6 +49,16 @@ def test_where_all_rows_are_counted_the_estimate_is_exact(
     assert synced.endpoint.calls.requests == calls, "no provider is called"
 
 
+def test_the_prefix_of_documents_is_counted_with_every_text(synced: Synced) -> None:
+    prefix = "Represent the document for retrieval: "
+    synced.declare(document={"prefix": prefix})
+    synced.apply()
+    found = estimate(synced.runtime, "docs")
+    texts = [*(f"text number {n}" for n in range(1, 16)), "the same text"]
+    assert (found.inputs, found.tokens) == (16, tokens(*(prefix + text for text in texts)))
+    assert found.tokens > tokens(*texts) + 16 * tokens(prefix) / 2
+
+
 def test_force_pays_for_what_is_stored_and_not_for_what_is_equal(synced: Synced) -> None:
     found = estimate(synced.runtime, "docs", Reembed(force=True))
     assert (found.inputs, found.saved_inputs) == (16, 4)

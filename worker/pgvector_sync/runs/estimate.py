@@ -21,7 +21,7 @@ from pgvector_sync.embedding.prices import price_of
 from pgvector_sync.embedding.tokens import count_tokens
 from pgvector_sync.errors import Refused
 from pgvector_sync.halving import Parts
-from pgvector_sync.model import Key, Lane, Pipeline
+from pgvector_sync.model import Key, Lane, Pipeline, Spec
 from pgvector_sync.model.request import EVERY_ROW, Reembed
 from pgvector_sync.runs.requests import check_condition
 from pgvector_sync.runtime import Runtime, page_limit
@@ -171,7 +171,7 @@ def _count(
     known: set[bytes] = set()
     if selection.has_target and not selection.request.force:
         known = rows.known(connection, shape, [text.fingerprint for text in with_text])
-    return [_counted(text, shape.pipeline.spec.model, known, seen) for text in with_text]
+    return [_counted(text, shape.pipeline.spec, known, seen) for text in with_text]
 
 
 def _read(connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence[Key]) -> list[Text]:
@@ -190,10 +190,10 @@ def _read(connection: Connection, runtime: Runtime, shape: Shape, keys: Sequence
     return texts
 
 
-def _counted(row: Text, model: str, known: set[bytes], seen: set[bytes]) -> Counted:
+def _counted(row: Text, spec: Spec, known: set[bytes], seen: set[bytes]) -> Counted:
     saved = row.fingerprint in known or row.fingerprint in seen
     seen.add(row.fingerprint)
-    tokens = count_tokens(row.text or "", model)
+    tokens = count_tokens((spec.prefix or "") + (row.text or ""), spec.model)
     return Counted(0 if saved else tokens.about, tokens.about == tokens.at_most, saved)
 
 
