@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,8 +9,6 @@ from pgvector_sync.embedding import parameters
 from pgvector_sync.embedding.dialects.dialect import Dialect
 from pgvector_sync.embedding.family import INPUT_PARAMETERS
 
-SECRET = re.compile(r"api_?key|secret|password|authorization|(^|_)token$", re.IGNORECASE)
-"""Names of keys whose values are secrets."""
 OF_PROVIDERS = ("user",)
 """Parameters that don't decide the vectors. As a pipeline's, a change of them would embed every row again."""
 

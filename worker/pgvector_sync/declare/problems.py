@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from pgvector_sync.declare.parameters import SECRET
 from pgvector_sync.declare.sections import PipelineSection, Section
 
 _S = TypeVar("_S", bound=Section)
+_SECRET = re.compile(r"api_?key|secret|password|authorization|(^|_)token$", re.IGNORECASE)
 
 
 class Problems(list[tuple[str, str]]):
@@ -33,7 +34,7 @@ def _message(section: type[Section], name: str, kind: str, message: str, value: 
     known = list(section.model_fields)
     if kind == "missing":
         return "expected a value, but the key is missing"
-    if name not in known and SECRET.search(name):
+    if name not in known and _SECRET.search(name):
         return "secrets belong in the environment: name the variable in api_key_env"
     if kind == "extra_forbidden":
         close = get_close_matches(name, known, n=1, cutoff=0.5)
