@@ -26,6 +26,7 @@ PREFIXES = {
         "e5:small",
         "yxchia/multilingual-e5-large:latest",
         "onnx:/models/multilingual-e5-small",
+        "onnx:/models/multilingual-e5-small/onnx/model_qint8.onnx",
         "/models/e5-large-v2/",
         "text-embedding-multilingual-e5-large",
         "mixedbread-ai/deepset-mxbai-embed-de-large-v1",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,6 +103,21 @@ def test_a_dialect_of_the_family_is_proposed_and_once_it_is_used_nothing_is(
     native = Provider("voyage", "https://api.voyageai.com/v1", dialect="voyage")
     assert proposal_of(options("voyage-4"), native) is None
     assert proposed("voyage-3", provider=native).dialect is None, "it is used already"
+
+
+def test_an_onnx_folder_that_brings_prompts_needs_no_other(tmp_path: Path) -> None:
+    folder = tmp_path / "e5-small-v2"
+    folder.mkdir()
+    here = Provider("local", dialect="local")
+    assert proposed(f"onnx:{folder}", provider=here).lines == E5, "E5's own repositories have no prompts"
+    config = folder / "config_sentence_transformers.json"
+    config.write_text('{"prompts": {"query": "query: ", "passage": "passage: "}}')
+    assert proposal_of(options(f"onnx:{folder}"), here) is None
+    assert proposed(f"onnx:{folder}/onnx/model_int8.onnx", provider=here).lines == E5, "it isn't this folder's"
+    (folder / "tokenizer.json").touch()
+    assert proposal_of(options(f"onnx:{folder}/onnx/model_int8.onnx"), here) is None
+    config.write_text("not JSON")
+    assert proposed(f"onnx:{folder}", provider=here).lines == E5
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

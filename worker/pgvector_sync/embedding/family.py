@@ -82,6 +82,7 @@ def _simplified(model: str) -> str:
 
     `hf.co/nomic-ai/nomic-embed-text-v1.5-GGUF:Q8_0` becomes `-nomic-embed-text-v1.5-gguf-q8-0-`.
     """
-    name = model.strip().rstrip("/").rpartition("/")[2].lower()
+    folder = re.sub(r"(/onnx)?/[^/]*\.onnx$", "", model.strip().lower())  # files are called `model.onnx`
+    name = folder.rstrip("/").rpartition("/")[2]
     name = re.sub(r"\.(?!\d)|(?<!\d)\.", "-", name)  # every dot that isn't one of a version
     return f"-{re.sub(r'[^a-z0-9.]+', '-', name).strip('-')}-"

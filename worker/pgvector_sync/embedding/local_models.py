@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from pgvector_sync.embedding.answer import Answer
+from pgvector_sync.embedding.dialects.local import ONNX_PREFIX
 from pgvector_sync.embedding.per_process import PerProcess
 from pgvector_sync.errors import InputRejected, Misconfigured
 from pgvector_sync.model.deadline import Deadline
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pgvector_sync.model import Purpose, Spec
-
-ONNX_PREFIX = "onnx:"
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,8 +72,13 @@ def read_export(path: Path) -> Export:
         include_prompt=bool(pooling.get("include_prompt", True)),
         layers=tuple(_dense(root / at) for kind, at in modules if kind == "Dense"),
         normalize=any(kind == "Normalize" for kind, _ in modules),
-        prompts=_prompts(_options(root / "config_sentence_transformers.json")),
+        prompts=prompts_of(path),
     )
+
+
+def prompts_of(path: Path) -> dict[Purpose, str]:
+    """Read the prompts, which are empty if the folder has none. Raises Misconfigured like `read_export`."""
+    return _prompts(_options(root_of(path) / "config_sentence_transformers.json"))
 
 
 def root_of(path: Path) -> Path:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 
 from pgvector_sync.embedding.dialects.dialect import Connection, Dialect, Limits
 from pgvector_sync.errors import Misconfigured
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.settings import Settings
 
+ONNX_PREFIX = "onnx:"
+"""Before the folder in the model's name."""
 MAX_INPUTS = 64
 """Texts per request. The deadline is checked between requests."""
 
@@ -40,6 +43,17 @@ class Local(Dialect):
         from pgvector_sync.embedding.local_models import LocalModels, available_threads
 
         return LocalModels(threads=settings.local_threads or available_threads())
+
+    def adapts(self, spec: Spec) -> bool:
+        """Whether an ONNX folder, if it is on this machine, brings prompts of its own."""
+        if not spec.model.startswith(ONNX_PREFIX):
+            return False
+        from pgvector_sync.embedding.onnx_folder import prompts_of
+
+        try:
+            return any(prompts_of(Path(spec.model.removeprefix(ONNX_PREFIX))).values())
+        except Misconfigured:
+            return False
 
     def check_specs(self, specs: Iterable[Spec]) -> Iterator[Misconfigured | None]:
         from pgvector_sync.embedding.local_models import check_dimensions, sizes_of
