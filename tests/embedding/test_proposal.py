@@ -63,6 +63,7 @@ def test_a_family_that_only_prefixes_queries_changes_no_document() -> None:
         ((None, QueryInput(prefix="query: ")), E5[:1]),
         ((DocumentInput(prefix=""),), E5[1:]),
         ((DocumentInput(body={"prompt_name": "passage"}),), E5[1:]),
+        ((DocumentInput(body={"taskType": "RETRIEVAL_DOCUMENT"}),), E5[1:]),
         ((DocumentInput(body={"truncate_prompt_tokens": 512}),), E5),
     ],
     ids=str,
@@ -103,6 +104,15 @@ def test_a_dialect_of_the_family_is_proposed_and_once_it_is_used_nothing_is(
     native = Provider("voyage", "https://api.voyageai.com/v1", dialect="voyage")
     assert proposal_of(options("voyage-4"), native) is None
     assert proposed("voyage-3", provider=native).dialect is None, "it is used already"
+
+
+def test_a_dialect_that_a_family_names_gives_its_models_what_they_expect() -> None:
+    named = [family for family in FAMILIES if family.dialect]
+    assert named
+    for family in named:
+        model = family.models[0].replace("*", "v4.0")
+        if family.dialect in DIALECTS:
+            assert DIALECTS[family.dialect].adapts(Spec(model, 8)), f"{family.dialect} doesn't adapt {model}"
 
 
 def test_an_onnx_folder_that_brings_prompts_needs_no_other(tmp_path: Path) -> None:

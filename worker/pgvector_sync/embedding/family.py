@@ -12,13 +12,14 @@ INPUT_PARAMETERS = (
     "input_type",
     "task",
     "task_type",
+    "tasktype",
     "text_type",
     "prompt",
     "prompt_name",
     "instruction",
     "instruct",
 )
-"""The parameters that say whether a text is a document or a query, in all APIs that are known."""
+"""The parameters, in lower case, that say whether a text is a document or a query, in all APIs that are known."""
 
 
 @dataclass(frozen=True, slots=True)

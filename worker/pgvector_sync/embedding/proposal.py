@@ -53,7 +53,7 @@ def _native(family: Family, provider: Provider) -> str | None:
 
 def _is_decided(given: Input) -> bool:
     """Whether the file says how these texts are given to the model, if only by an empty prefix."""
-    return given.prefix is not None or any(name in INPUT_PARAMETERS for name in given.body)
+    return given.prefix is not None or any(name.lower() in INPUT_PARAMETERS for name in given.body)
 
 
 def _lines(section: str, wanted: Recommended) -> list[str]:
