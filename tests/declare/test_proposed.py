@@ -38,11 +38,12 @@ def proposal(docs: Synced, typed: Typed) -> Any:
 
 
 def test_the_plan_shows_once_what_to_add_and_changes_nothing_by_itself(docs: Synced, typed: Typed) -> None:
-    for options in (["--dry-run"], [], ["--dry-run"]):
+    for options, exists in ((["--dry-run"], False), ([], False), (["--dry-run"], True)):
         out = shown(docs, typed, *options)
         assert out.count("expects documents and queries in different forms") == 1, options
         assert "add to [pipelines.docs]:\n" + "".join(f"    {line}\n" for line in LINES) in out
         assert "see https://huggingface.co/nomic-ai/nomic-embed-text-v1.5;" in out
+        assert ("then every row is embedded again" in out) == exists
     assert "nothing to do: the database matches the file" in out
     stored = docs.shape().pipeline.options
     assert (stored.document, stored.query) == (DocumentInput(), QueryInput())

@@ -78,17 +78,20 @@ def _show_pipeline(pipeline: PipelinePlan, estimates: Estimates) -> None:
 
 
 def _show_proposal(pipeline: PipelinePlan, proposal: Proposal) -> None:
-    expects = f"! pipeline {pipeline.name}: {proposal.family} expects documents and queries in different forms"
+    model = f"its model ({proposal.family})"
+    expects = f"! pipeline {pipeline.name}: {model} expects documents and queries in different forms"
     dialect = f'dialect = "{proposal.dialect}" in [providers.{pipeline.provider.name}]'
     if not proposal.lines:
         out.print(f"{expects}; consider {dialect} ({proposal.source})", style="yellow")
         return
-    out.print(f"{expects}; to say so, add to [pipelines.{pipeline.name}]:", style="yellow")
+    out.print(f"{expects}; add to [pipelines.{pipeline.name}]:", style="yellow")
     for line in proposal.lines:
         out.print(f"    {line}")
     out.print(f'  see {proposal.source}; if the endpoint does this by itself, set both prefixes to ""')
     if proposal.dialect:
         out.print(f"  or set {dialect}, with which none of these are needed")
+    if pipeline.existing is not None and proposal.embeds_again:
+        out.print("  then every row is embedded again: the plan will show the cost")
 
 
 def _details(pipeline: PipelinePlan, target: str, estimates: Estimates) -> Iterator[tuple[str, str]]:

@@ -24,6 +24,11 @@ class Proposal:
     source: str
     """The page with the recommendation."""
 
+    @property
+    def embeds_again(self) -> bool:
+        """Whether following it makes the vectors of documents stale."""
+        return not self.lines or any(line.startswith("document.") for line in self.lines)
+
 
 def proposal_of(options: Options, provider: Provider) -> Proposal | None:
     """Return what the options lack; None if they lack nothing, or if the model isn't known."""

@@ -18,9 +18,9 @@ def documents_and_queries(pipeline: Pipeline) -> Iterator[Finding]:
     add = [f"add to [pipelines.{pipeline.name}]: {'; '.join(proposal.lines)}"] if proposal.lines else []
     if proposal.dialect:
         add.append(f'set dialect = "{proposal.dialect}" in [providers.{provider.name}]')
-    again = any(line.startswith("document") for line in proposal.lines) or not proposal.lines
+    cost = ", which embeds every row again" if proposal.embeds_again else ""
     yield warning(
-        f"{proposal.family} expects documents and queries in different forms, and the file doesn't say so",
-        f"{', or '.join(add)}; then: pgvector-sync apply{', which embeds every row again' if again else ''}. "
+        f"the model ({proposal.family}) expects documents and queries in different forms, and the file gives none",
+        f"{', or '.join(add)}; then: pgvector-sync apply{cost}. "
         f'See {proposal.source}; prefix = "" in both sections says that nothing is missing',
     )
