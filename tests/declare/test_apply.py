@@ -39,6 +39,18 @@ OPENAI = REMOTE.replace("[providers.mine]", '[providers.mine]\napi_key_env = "OP
     ("text", "settings", "words"),
     [
         (LOCAL + "dimensions = 1536", {}, "pipelines.docs.dimensions: the local model doesn't support 1536"),
+        (
+            '[providers.gemini]\nbase_url = "https://generativelanguage.googleapis.com/v1beta/openai/"\n'
+            + LOCAL.replace("local", "gemini")
+            + 'model = "gemini-embedding-001"\ndimensions = 768',
+            {},
+            "providers.gemini.base_url: this is the address of an OpenAI-compatible API, and the provider's dialect",
+        ),
+        (
+            LOCAL.replace("local", "cohere") + 'model = "embed-v4.0"\ndimensions = 768',
+            {},
+            "pipelines.docs.dimensions: expected 256, 512, 1024, 1536 for embed-v4.0, got 768",
+        ),
         (LOCAL + 'model = "bert"', {}, "pipelines.docs.model: unknown local model"),
         (
             REMOTE.format("http://ollama:11434/v1"),

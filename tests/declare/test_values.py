@@ -1,5 +1,7 @@
 """The values of the file: what is accepted, and what is refused with its key."""
 
+from dataclasses import replace
+
 import pytest
 
 from pgvector_sync.model import Provider
@@ -51,7 +53,7 @@ def test_an_invalid_table_name_is_refused(refusal, written):
         ("where", '" "', ["an SQL expression"]),
         ("key", "[1]", ["list of column names"]),
         ("capture_replicated", '"yes"', ["boolean", '"yes"']),
-        ("provider", '"opnai"', ["one of local, openai", "'opnai'"]),
+        ("provider", '"opnai"', ["one of cohere, gemini, local, openai, voyage", "'opnai'"]),
         ("target", '"public.articles"', ["a table that nothing else uses", "the source of articles"]),
     ],
 )
@@ -151,9 +153,35 @@ def test_a_built_in_provider_with_another_dialect_loses_its_defaults(load):
     assert loaded.providers == {"local": Provider("local", "https://x/v1")}
 
 
+@pytest.mark.parametrize(
+    ("name", "base_url", "key"),
+    [
+        ("cohere", "https://api.cohere.com/v2", "CO_API_KEY"),
+        ("voyage", "https://api.voyageai.com/v1", "VOYAGE_API_KEY"),
+        ("gemini", "https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY"),
+    ],
+)
+def test_providers_with_an_api_of_their_own_need_no_section(load, name, base_url, key):
+    built_in = Provider(name, base_url=base_url, api_key_env=key, dialect=name)
+    assert load(pipeline(provider=f"'{name}'")).providers == {name: built_in}
+    loaded = load(f"[providers.{name}]\nrequests_per_minute = 20\n" + pipeline(provider=f"'{name}'"))
+    assert loaded.providers == {name: replace(built_in, requests_per_minute=20)}
+    compatible = f"[providers.{name}]\ndialect = 'openai'\nbase_url = 'https://x/v1'\n"
+    loaded = load(compatible + pipeline(provider=f"'{name}'"))
+    assert loaded.providers == {name: Provider(name, "https://x/v1")}
+
+
+@pytest.mark.parametrize("key", ["encoding = 'float'", "dimensions_parameter = 'dimensions'"])
+@pytest.mark.parametrize("name", ["cohere", "voyage", "gemini"])
+def test_an_option_that_an_api_has_no_use_for_is_refused(refusal, name, key):
+    error = refusal(f"[providers.{name}]\n{key}\n" + pipeline())
+    assert error.key == f"providers.{name}.{key.split()[0]}"
+    assert f"not supported: the dialect {name} has no such choice" in str(error)
+
+
 @pytest.mark.parametrize("dialect", ["'opemai'", "''", "'sk-proj-Zq81hT0vBnM4xW7c'"])
 def test_an_unknown_dialect_is_refused_with_the_known_ones(refusal, dialect):
     error = refusal(f"[providers.openai]\ndialect = {dialect}\n" + pipeline())
     assert error.key == "providers.openai.dialect"
-    assert "expected one of local, openai" in str(error)
+    assert "expected one of cohere, gemini, local, openai, voyage" in str(error)
     assert "sk-proj" not in str(error)

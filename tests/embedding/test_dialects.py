@@ -43,7 +43,7 @@ class Terse(HttpDialect):
         body = {"engine": spec.model, "size": spec.dimensions, "as": purpose.value, "texts": list(texts)}
         return Request(self.endpoint, body)
 
-    def read(self, body: bytes, *, count: int, dimensions: int) -> Answer:
+    def read(self, body: bytes, *, texts: Sequence[str], dimensions: int) -> Answer:
         rows = [np.array(row, dtype=np.float32) for row in json.loads(body)["rows"]]
         return Answer(check_vectors(rows, dimensions=dimensions), tokens=None)
 

@@ -197,10 +197,10 @@ def test_a_key_goes_only_where_the_environment_binds_it():
 
 
 def test_the_line_replaces_the_entry_that_lacks_the_key():
-    error = refusal("https://api.voyageai.com/v1", "http://ollama:11434,api.voyageai.com", "VOYAGE_API_KEY")
+    error = refusal("https://embeddings.example/v1", "http://ollama:11434,embeddings.example", "VOYAGE_API_KEY")
     assert error.hint == (
-        "if api.voyageai.com may receive the key in VOYAGE_API_KEY: "
-        "export PGVECTOR_SYNC_ALLOWED_HOSTS=http://ollama:11434,api.voyageai.com=VOYAGE_API_KEY"
+        "if embeddings.example may receive the key in VOYAGE_API_KEY: "
+        "export PGVECTOR_SYNC_ALLOWED_HOSTS=http://ollama:11434,embeddings.example=VOYAGE_API_KEY"
     )
 
 
@@ -221,6 +221,32 @@ def test_an_invalid_variable_name_is_neither_sent_nor_shown(key):
     error = refusal("https://x.example/v1", "x.example", key)
     assert error.code == "not_a_key"
     assert "hunter2" not in f"{error} {error.hint}"
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("https://api.cohere.com/v2", "CO_API_KEY"),
+        ("https://api.voyageai.com/v1", "VOYAGE_API_KEY"),
+        ("https://generativelanguage.googleapis.com/v1beta", "GEMINI_API_KEY"),
+    ],
+)
+def test_a_built_in_host_is_allowed_with_its_own_key_and_no_other_way(address, key):
+    """A row of the database can thus send texts there only where a worker's environment holds that key."""
+    check(address, key=key)
+    assert refusal(address).code == "host_not_allowed"
+    for other in ("OPENAI_API_KEY", "STRIPE_KEY", key.lower()):
+        assert refusal(address, key=other).code == "key_not_bound"
+    for elsewhere in (
+        address.replace(".com", ".com:8443"),
+        address.replace("https", "http"),
+        "https://evil.example",
+    ):
+        refusal(elsewhere, key=key)
+    host = address.split("/")[2]
+    check(address, host)
+    check(address, f"{host}=MY_KEY", "MY_KEY")
+    assert not takes_sdk_headers(address, settings())
 
 
 def test_what_the_sdk_reads_from_the_environment_is_for_openai():

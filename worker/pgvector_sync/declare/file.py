@@ -135,10 +135,14 @@ def _misfits(provider: Provider) -> Iterator[tuple[str, str]]:
             yield key, f"not supported: the dialect {dialect.name} runs in the worker's process"
     for path, message in headers.problems(provider.headers):
         yield f"headers.{path}".rstrip("."), message
-    if provider.api_key_env is not None and "authorization" in map(str.lower, provider.headers):
-        yield "headers.authorization", "expected either this header or api_key_env, whose key is sent in it"
+    if provider.api_key_env is not None:
+        for name in sorted(dialect.key_headers & set(map(str.lower, provider.headers))):
+            yield f"headers.{name}", "expected either this header or api_key_env, whose key is sent in it"
     for path, message in misfits_of_provider(provider.extra_body, dialect):
         yield f"extra_body.{path}".rstrip("."), message
+    for name in sorted(dialect.unused_options):
+        if getattr(provider, name) is not None:
+            yield name, f"not supported: the dialect {dialect.name} has no such choice"
     if dialect.needs_address and provider.base_url is None:
         yield "base_url", "expected the endpoint's URL, got nothing"
     if dialect.endpoint and provider.base_url and provider.base_url.endswith(dialect.endpoint):

@@ -45,12 +45,11 @@ def read_answer(body: bytes, *, count: int, dimensions: int) -> Answer:
     Some endpoints answer with lists although base64 was requested, so the format is detected. Raises
     BrokenContract.
     """
-    _check_parts(body, count=count, dimensions=dimensions)
+    answer = parse(body, count=count, dimensions=dimensions)
     try:
-        answer = json.loads(body)
         items = [(item.get("index"), item["embedding"]) for item in answer["data"] or ()]
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise BrokenContract("the answer isn't a JSON embeddings object", code="malformed") from None
+    except (TypeError, KeyError, AttributeError):
+        raise _malformed() from None
     if len(items) != count:
         raise _wrong_count(count, len(items))
     order = np.argsort(_indexes([index for index, _ in items]))
@@ -58,6 +57,41 @@ def read_answer(body: bytes, *, count: int, dimensions: int) -> Answer:
     if not any(row.size for row in rows):
         raise _wrong_count(count, 0)
     return Answer(check_vectors(rows, dimensions=dimensions), _read_tokens(answer))
+
+
+def parse(body: bytes, *, count: int, dimensions: int, repeated: Sequence[str] = ()) -> Any:
+    """Return the JSON of an answer with `count` vectors. `repeated` are texts that the answer may repeat.
+
+    Raises BrokenContract.
+    """
+    _check_parts(body, count=count, dimensions=dimensions, repeated=repeated)
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        raise _malformed() from None
+
+
+def read_in_order(embeddings: Any, *, count: int, dimensions: int) -> NDArray[np.float32]:
+    """Read and check vectors that are in the order of the inputs. Raises BrokenContract."""
+    if not isinstance(embeddings, list):
+        raise _malformed()
+    if len(embeddings) != count:
+        raise _wrong_count(count, len(embeddings))
+    return check_vectors([_read_vector(embedding) for embedding in embeddings], dimensions=dimensions)
+
+
+def field(answer: Any, *path: str) -> Any:
+    """Return the value at a path of keys, None if the answer has none."""
+    for key in path:
+        answer = answer.get(key) if isinstance(answer, dict) else None
+    return answer
+
+
+def whole_number(value: Any) -> int | None:
+    """Return a count that the provider gives, None if it isn't one. Some give it as 12.0."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return value if type(value) is int and value >= 0 else None
 
 
 def check_vectors(rows: Sequence[NDArray[np.float32]], *, dimensions: int) -> NDArray[np.float32]:
@@ -78,6 +112,10 @@ def check_vectors(rows: Sequence[NDArray[np.float32]], *, dimensions: int) -> ND
     if not vectors.any(axis=1).all():
         raise BrokenContract("a vector is all zeros", code="zero_vector")
     return vectors
+
+
+def _malformed() -> BrokenContract:
+    return BrokenContract("the answer isn't a JSON embeddings object", code="malformed")
 
 
 def _indexes(given: Sequence[object]) -> Sequence[int]:
@@ -108,7 +146,7 @@ def _wrong_count(expected: int, got: int) -> BrokenContract:
     return BrokenContract(message, code="wrong_count", hint=_ONE_BY_ONE if got == 1 else None)
 
 
-def _check_parts(body: bytes, *, count: int, dimensions: int) -> None:
+def _check_parts(body: bytes, *, count: int, dimensions: int, repeated: Sequence[str]) -> None:
     """Raise BrokenContract if the answer has more parts than the requested vectors can have.
 
     Three bytes of JSON (`{},`) take seventy in Python, so limiting the length alone doesn't limit memory.
@@ -116,10 +154,14 @@ def _check_parts(body: bytes, *, count: int, dimensions: int) -> None:
     if len(body) <= FIXED_BYTES:
         return
     parts = count + 100
+    brackets, quotes, commas = (
+        sum(text.count(character) for text in repeated for character in characters)
+        for characters in ("{[", '"', ",")
+    )
     if (
-        body.count(b"{") + body.count(b"[") > _BRACKETS * parts
-        or body.count(b'"') > _QUOTES * parts
-        or body.count(b",") > _COMMAS * parts + count * dimensions
+        body.count(b"{") + body.count(b"[") > _BRACKETS * parts + brackets
+        or body.count(b'"') > _QUOTES * parts + quotes
+        or body.count(b",") > _COMMAS * parts + count * dimensions + commas
     ):
         raise BrokenContract(
             f"the answer contains more than {count} vectors of {dimensions} dimensions",

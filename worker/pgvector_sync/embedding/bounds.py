@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -35,6 +35,11 @@ _bounds: ContextVar[Bounds | None] = ContextVar("bounds", default=None)
 def longest_answer(*, count: int, dimensions: int) -> int:
     """Return the bytes of the longest honest answer: numbers in indented JSON. Base64 takes a sixth of that."""
     return FIXED_BYTES + count * (ITEM_BYTES + dimensions * NUMBER_BYTES)
+
+
+def longest_repetition(texts: Sequence[str]) -> int:
+    """Return the bytes that an answer may add by repeating the texts: JSON takes up to six for one."""
+    return sum(6 * len(text.encode()) for text in texts)
 
 
 @contextmanager

@@ -25,6 +25,13 @@ OPENAI_HOST = "api.openai.com"
 OPENAI_KEY = "OPENAI_API_KEY"
 OPENAI_BASE_URL = "OPENAI_BASE_URL"
 ALLOWED_HOSTS = "PGVECTOR_SYNC_ALLOWED_HOSTS"
+OTHER_HOSTS = {
+    "api.cohere.com": "CO_API_KEY",
+    "api.voyageai.com": "VOYAGE_API_KEY",
+    "generativelanguage.googleapis.com": "GEMINI_API_KEY",
+}
+"""The hosts of the other built-in providers, each with the variable that its maker's own client reads. They are
+allowed together with that key only, so a worker without the key sends no text there."""
 
 # As narrow as HOST: no escapes, no empty segments, no dot segments. And no query, which would swallow the
 # endpoint: a person who can change the address could then call other endpoints with the key.
@@ -45,6 +52,12 @@ class Allowed:
     """Whether it is listed with the scheme http, so that calls needn't be encrypted."""
     key: str | None = None
     """The name of the variable whose value may be sent there."""
+    only_with_key: bool = False
+    """Whether calls without `key` aren't allowed."""
+
+    def admits(self, key: str | None) -> bool:
+        """Whether a call with the key in this variable is allowed; None is a call without a key."""
+        return not self.only_with_key if key is None else key == self.key
 
     def covers(self, scheme: str, host: str, port: int) -> bool:
         return host == self.host and self.port in (None, port) and (scheme == "https" or self.plain)
@@ -70,11 +83,12 @@ def setting_of_address(provider: Provider, settings: Settings) -> str:
 def allowed_hosts(settings: Settings) -> frozenset[Allowed]:
     """Return the hosts that the environment allows.
 
-    These are api.openai.com and the host of OPENAI_BASE_URL, both with OPENAI_API_KEY, and the entries of
-    PGVECTOR_SYNC_ALLOWED_HOSTS: `host` or `host:port`, with or without a scheme, and with `=VARIABLE` for a key
-    that may be sent there.
+    These are api.openai.com and the host of OPENAI_BASE_URL, both with OPENAI_API_KEY, the hosts of the other
+    built-in providers, each only with its own key, and the entries of PGVECTOR_SYNC_ALLOWED_HOSTS: `host` or
+    `host:port`, with or without a scheme, and with `=VARIABLE` for a key that may be sent there.
     """
-    return frozenset([*_own(settings), *(_allowed(entry) for entry in read_entries(settings.allowed_hosts))])
+    named = (_allowed(entry) for entry in read_entries(settings.allowed_hosts))
+    return frozenset([*_openai(settings), *_others(), *named])
 
 
 def check_provider(provider: Provider, settings: Settings, *, endpoint: str) -> str:
@@ -111,7 +125,7 @@ def takes_sdk_headers(address: str, settings: Settings) -> bool:
     ones.
     """
     match = _ADDRESS.fullmatch(address)
-    return match is not None and Destination.of(match).among(_own(settings))
+    return match is not None and Destination.of(match).among(_openai(settings))
 
 
 def is_loopback(host: str) -> bool:
@@ -176,10 +190,10 @@ def _keys(provider: Provider) -> list[tuple[str | None, str]]:
 
 def _check_destination(key: str | None, to: Destination, setting: str, settings: Settings, *, option: str) -> None:
     covering = [entry for entry in allowed_hosts(settings) if entry.covers(to.scheme, to.host, to.port)]
-    if covering and (key is None or key in {entry.key for entry in covering}):
+    if any(entry.admits(key) for entry in covering):
         return
     line = allowing_line(to, key, settings)
-    if covering:
+    if covering and key is not None:
         raise Misconfigured(
             f"this environment does not bind {key} to {to.place}, the host of {setting}, so the key isn't sent",
             code="key_not_bound",
@@ -222,7 +236,12 @@ def _with(to: Destination, key: str | None, settings: Settings) -> str:
     return ",".join([*(entry for entry in entries if entry.rstrip("/") not in replaced), added])
 
 
-def _own(settings: Settings) -> Iterator[Allowed]:
+def _others() -> Iterator[Allowed]:
+    for host, key in OTHER_HOSTS.items():
+        yield Allowed(host, _PORTS["https"], key=key, only_with_key=True)
+
+
+def _openai(settings: Settings) -> Iterator[Allowed]:
     yield Allowed(OPENAI_HOST, _PORTS["https"], key=OPENAI_KEY)
     if match := _ADDRESS.fullmatch(settings.openai_base_url or ""):
         to = Destination.of(match)

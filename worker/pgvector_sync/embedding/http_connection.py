@@ -18,7 +18,7 @@ import openai
 
 from pgvector_sync.embedding.answer import Answer
 from pgvector_sync.embedding.authorities import trust_of
-from pgvector_sync.embedding.bounds import ERROR_BYTES, bounded, longest_answer
+from pgvector_sync.embedding.bounds import ERROR_BYTES, bounded, longest_answer, longest_repetition
 from pgvector_sync.embedding.dialects.http import HttpDialect
 from pgvector_sync.embedding.headers import key_in, resolve, secrets_in
 from pgvector_sync.embedding.hosts import (
@@ -71,6 +71,8 @@ class HttpConnection:
         client, secrets = self._client.get()
         request = self._dialect.request(texts, spec, purpose, self._provider)
         limit = longest_answer(count=len(texts), dimensions=spec.dimensions)
+        if self._dialect.repeats_texts:
+            limit += longest_repetition(texts)
         per_operation = httpx2.Timeout(
             timeout.total_seconds(), connect=min(timeout, CONNECT_TIMEOUT).total_seconds()
         )
@@ -84,7 +86,7 @@ class HttpConnection:
         except openai.OpenAIError as error:
             failure = self._failure(error, timeout)
         else:
-            return self._read(response, secrets, count=len(texts), dimensions=spec.dimensions)
+            return self._read(response, secrets, texts=texts, dimensions=spec.dimensions)
         # Raised outside the handlers: as the context of this error, the SDK's would keep the request with all
         # texts.
         raise failure
@@ -102,22 +104,25 @@ class HttpConnection:
         to = Destination.named(address)
         proxy = proxy_of(provider, to, settings, self._environ)
         http_client = open_client(
-            credentials={"authorization": f"Bearer {key}"} if key else {},
+            credentials=self._dialect.credentials(key) if key else {},
             headers=declared,
             # A proxy can't reach this machine's loopback, so proxy variables don't apply to it.
             trust_env=not is_loopback(to.host),
-            sdk_headers=takes_sdk_headers(address, settings),
+            sdk_headers=self._dialect.sdk_headers and takes_sdk_headers(address, settings),
             trust=trust_of(provider, settings),
             proxy=proxy,
         )
-        # The SDK requires a key. If there is none, the HTTP client removes the header.
+        # The SDK requires a key, and sends it in OpenAI's header. The HTTP client replaces that by the dialect's
+        # headers, or by none if there is no key.
         sdk = openai.OpenAI(api_key=key or "none", base_url=address, max_retries=0, http_client=http_client)
         secrets = [key, *secrets_in(provider.headers, self._environ), *(proxy.login or () if proxy else ())]
         return _Client(sdk, tuple(filter(None, secrets)))
 
-    def _read(self, response: httpx2.Response, secrets: tuple[str, ...], *, count: int, dimensions: int) -> Answer:
+    def _read(
+        self, response: httpx2.Response, secrets: tuple[str, ...], *, texts: Sequence[str], dimensions: int
+    ) -> Answer:
         try:
-            return self._dialect.read(response.content, count=count, dimensions=dimensions)
+            return self._dialect.read(response.content, texts=texts, dimensions=dimensions)
         except BrokenContract:
             refusal = self._refusal(response, secrets)
             if not self._dialect.reports_failure(refusal.body):

@@ -88,6 +88,16 @@ def key_rejected(refusal: Refusal, code: str | None) -> CallRejected:
     )
 
 
+def model_unknown(refusal: Refusal, code: str | None) -> CallRejected:
+    """Return the error for a model that the provider doesn't have."""
+    return CallRejected(
+        f"the provider doesn't know the model ({refusal.answer(code)})",
+        status=refusal.status,
+        code=code,
+        hint="correct the pipeline's model in pgvector-sync.toml, then: pgvector-sync apply",
+    )
+
+
 def denied(refusal: Refusal, code: str | None) -> CallRejected:
     """Return the error for a key that is valid, and not allowed to make this call."""
     return CallRejected(
@@ -96,6 +106,15 @@ def denied(refusal: Refusal, code: str | None) -> CallRejected:
         code=code,
         hint="check the permissions of the key and its access to the model",
     )
+
+
+def meaning(message: object, phrases: Mapping[str, str]) -> str | None:
+    """Return the code of the first phrase that occurs in a provider's message, None if none does.
+
+    For providers that answer with prose alone. The prose is compared and never shown.
+    """
+    text = message.lower() if isinstance(message, str) else ""
+    return next((code for phrase, code in phrases.items() if phrase in text), None)
 
 
 def by_body(refusal: Refusal) -> ProviderError:

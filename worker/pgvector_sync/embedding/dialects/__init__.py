@@ -5,13 +5,17 @@ To add one, write its file next to the others and list it in `DIALECTS`.
 
 from __future__ import annotations
 
+from pgvector_sync.embedding.dialects.cohere import Cohere
 from pgvector_sync.embedding.dialects.dialect import Dialect
+from pgvector_sync.embedding.dialects.gemini import Gemini
 from pgvector_sync.embedding.dialects.local import Local
 from pgvector_sync.embedding.dialects.openai_compatible import OpenAICompatible
 from pgvector_sync.embedding.dialects.unknown import Unknown
+from pgvector_sync.embedding.dialects.voyage import Voyage
 from pgvector_sync.model import Provider
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (OpenAICompatible(), Local())}
+_KNOWN: tuple[Dialect, ...] = (OpenAICompatible(), Local(), Cohere(), Voyage(), Gemini())
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in _KNOWN}
 
 
 def dialect_of(provider: Provider) -> Dialect:

@@ -84,6 +84,10 @@ class Dialect(ABC):
     """What a call appends to `base_url`, which therefore must not contain it."""
     takes_key: bool
     """Whether `api_key_env` is allowed."""
+    key_headers: frozenset[str] = frozenset()
+    """The headers that carry the key, in lower case."""
+    unused_options: frozenset[str] = frozenset()
+    """The options of a provider's section that have no meaning for this dialect, and aren't allowed."""
     remote: bool
     """Whether a call sends texts out of this process and may hang. `doctor --offline` makes no such call."""
     billed: bool

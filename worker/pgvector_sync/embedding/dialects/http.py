@@ -44,14 +44,25 @@ class HttpDialect(Dialect):
     remote = True
     billed = True
     endpoint: str
+    sdk_headers = False
+    """Whether OpenAI and the host of OPENAI_BASE_URL get the headers that the openai SDK reads from the
+    environment."""
+    repeats_texts = False
+    """Whether an answer repeats the texts, and may be longer by that."""
+
+    key_headers = frozenset({"authorization"})
+
+    def credentials(self, key: str) -> Mapping[str, str]:
+        """Return the values of `key_headers`."""
+        return {"authorization": f"Bearer {key}"}
 
     @abstractmethod
     def request(self, texts: Sequence[str], spec: Spec, purpose: Purpose, provider: Provider) -> Request:
         """Build the request for some texts."""
 
     @abstractmethod
-    def read(self, body: bytes, *, count: int, dimensions: int) -> Answer:
-        """Read and check the answer to `count` texts. Raises BrokenContract."""
+    def read(self, body: bytes, *, texts: Sequence[str], dimensions: int) -> Answer:
+        """Read and check the answer to these texts. Raises BrokenContract."""
 
     def classify(self, refusal: Refusal) -> ProviderError:
         """Map a refusal to an error: by its short codes and its status, unless the dialect overrides this."""

@@ -43,6 +43,7 @@ class OpenAICompatible(HttpDialect):
     built_in = Provider("openai", base_url="https://api.openai.com/v1", api_key_env="OPENAI_API_KEY")
     endpoint = "/embeddings"
     own_parameters = _OWN_PARAMETERS
+    sdk_headers = True
 
     def limits(self, provider: Provider) -> Limits:
         return LIMITS.overridden(known_by(provider.base_url)).overridden(provider)
@@ -56,10 +57,10 @@ class OpenAICompatible(HttpDialect):
             body[size] = spec.dimensions
         return Request(self.endpoint, body)
 
-    def read(self, body: bytes, *, count: int, dimensions: int) -> Answer:
+    def read(self, body: bytes, *, texts: Sequence[str], dimensions: int) -> Answer:
         from pgvector_sync.embedding.answer import read_answer
 
-        return read_answer(body, count=count, dimensions=dimensions)
+        return read_answer(body, count=len(texts), dimensions=dimensions)
 
     def classify(self, refusal: Refusal) -> ProviderError:
         """Add, to a rejected input, the settings to change if every input is rejected."""

@@ -1,0 +1,126 @@
+"""Google's Gemini API.
+
+Sources: https://ai.google.dev/api/embeddings, https://ai.google.dev/gemini-api/docs/embeddings,
+https://ai.google.dev/gemini-api/docs/troubleshooting.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from pgvector_sync.embedding.dialects.dialect import Limits
+from pgvector_sync.embedding.dialects.http import Request
+from pgvector_sync.embedding.dialects.native import NativeDialect
+from pgvector_sync.embedding.refusal import Refusal, by_status, denied, key_rejected, meaning, quota_used_up
+from pgvector_sync.errors import ProviderError
+from pgvector_sync.model import Provider, Purpose, Spec
+
+if TYPE_CHECKING:
+    from pgvector_sync.embedding.answer import Answer
+
+_TASKS = {Purpose.DOCUMENT: "RETRIEVAL_DOCUMENT", Purpose.QUERY: "RETRIEVAL_QUERY"}
+_PREFIX = "models/"
+_PHRASES = {"token": "too_many_tokens", "requests can be in one batch": "too_many_inputs"}
+_DELAY = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s", re.ASCII)
+
+
+class Gemini(NativeDialect):
+    name = "gemini"
+    built_in = Provider(
+        "gemini",
+        base_url="https://generativelanguage.googleapis.com/v1beta",
+        api_key_env="GEMINI_API_KEY",
+        dialect="gemini",
+    )
+    endpoint = ":batchEmbedContents"
+    compatible_path = "/openai"
+    # A request may take about 4 MB. Texts of more than 2,048 tokens (gemini-embedding-001) or 8,192
+    # (gemini-embedding-2) are rejected, and found by halving: bounded by bytes, too many would be sent alone.
+    known_limits = Limits(max_inputs=100, max_request_tokens=500_000, max_input_tokens=32_000, parallel_requests=4)
+    own_parameters: Mapping[str, str] = {
+        "outputdimensionality": "set the pipeline's dimensions",
+        **dict.fromkeys(("model", "content", "requests", "embedcontentconfig"), "pgvector-sync sets it"),
+    }
+
+    key_headers = frozenset({"x-goog-api-key"})
+
+    def credentials(self, key: str) -> Mapping[str, str]:
+        return {"x-goog-api-key": key}
+
+    def parameters(self, spec: Spec, purpose: Purpose) -> dict[str, Any]:
+        # By default Gemini cuts off what a model can't read.
+        parameters: dict[str, Any] = {"autoTruncate": False}
+        if not expects_prefixes(spec.model):
+            parameters["taskType"] = _TASKS[purpose]
+        return parameters
+
+    def request(self, texts: Sequence[str], spec: Spec, purpose: Purpose, provider: Provider) -> Request:
+        model = spec.model.removeprefix(_PREFIX)
+        config = self.merged(spec, purpose, provider) | {"outputDimensionality": spec.dimensions}
+        requests = [
+            {"model": _PREFIX + model, "content": {"parts": [{"text": text}]}, "embedContentConfig": config}
+            for text in texts
+        ]
+        # Quoted, since a row of the database must not decide which address gets the key.
+        return Request(f"/{_PREFIX}{quote(model, safe='')}{self.endpoint}", {"requests": requests})
+
+    def read(self, body: bytes, *, texts: Sequence[str], dimensions: int) -> Answer:
+        import numpy as np
+
+        from pgvector_sync.embedding.answer import Answer, field, parse, read_in_order, whole_number
+
+        count = len(texts)
+        answer = parse(body, count=count, dimensions=dimensions)
+        items = field(answer, "embeddings")
+        values = [field(item, "values") for item in items] if isinstance(items, list) else None
+        vectors = read_in_order(values, count=count, dimensions=dimensions)
+        # Below 3,072 dimensions gemini-embedding-001 cuts vectors without scaling them to unit length again.
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return Answer(vectors, whole_number(field(answer, "usageMetadata", "promptTokenCount")))
+
+    def classify(self, refusal: Refusal) -> ProviderError:
+        error = _error(refusal.body)
+        details = [detail for detail in _list(error.get("details")) if isinstance(detail, Mapping)]
+        reasons = refusal.codes(detail.get("reason") for detail in details)
+        codes = [*reasons, *refusal.codes([error.get("status")])]
+        code = codes[0] if codes else None
+        if code == "api_key_invalid":  # with 400, like any other wrong argument
+            return key_rejected(refusal, code)
+        if code == "billing_disabled":
+            return quota_used_up(refusal, code)
+        if code == "failed_precondition":  # the API isn't offered in this region, or not without billing
+            return denied(refusal, code)
+        if refusal.status == 400:
+            code = meaning(error.get("message"), _PHRASES) or code
+        if refusal.retry_after is None:
+            refusal = replace(refusal, retry_after=next(_delays(details), None))
+        return by_status(refusal, code)
+
+
+def expects_prefixes(model: str) -> bool:
+    """Whether a model ignores `taskType`, and expects the task as a prefix of the text."""
+    return model.removeprefix(_PREFIX).startswith("gemini-embedding-2")
+
+
+def _error(body: object) -> Mapping[str, Any]:
+    """Return the error of a body, which is sometimes wrapped in a list."""
+    first = body[0] if isinstance(body, list) and body else body
+    error = first.get("error") if isinstance(first, Mapping) else None
+    return error if isinstance(error, Mapping) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _delays(details: Sequence[Mapping[str, Any]]) -> Iterator[timedelta]:
+    """Yield the times after which a call may be repeated. They are in the body; there is no header."""
+    for detail in details:
+        delay = detail.get("retryDelay")
+        if isinstance(delay, str) and (match := _DELAY.fullmatch(delay)):
+            yield min(timedelta(seconds=float(match[1])), timedelta(days=1))
