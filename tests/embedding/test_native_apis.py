@@ -15,6 +15,7 @@ from pgvector_sync.embedding.dialects import DIALECTS
 from pgvector_sync.embedding.embedder import Embedder, open_embedder
 from pgvector_sync.errors import (
     BrokenContract,
+    BudgetExhausted,
     CallRejected,
     InputRejected,
     ProviderError,
@@ -29,6 +30,7 @@ from support.native_endpoint import KEY, NativeEndpoint
 from support.waiting import within
 
 COHERE, VOYAGE, GEMINI = Spec("embed-v4.0", 256), Spec("voyage-4", 256), Spec("gemini-embedding-001", 256)
+SPECS = {"cohere": COHERE, "voyage": VOYAGE, "gemini": GEMINI}
 
 
 def provider_at(endpoint: NativeEndpoint) -> Provider:
@@ -306,15 +308,26 @@ def test_gemini_says_in_the_body_when_to_call_again(
 # -- all -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(("name", "most"), [("cohere", 15), ("gemini", 15), ("voyage", 20)])
+def test_a_budget_counts_what_the_provider_counts(name: str, most: int, request: pytest.FixtureRequest) -> None:
+    """Cohere and Gemini limit the texts per minute. A request takes at most a sixth of them."""
+    endpoint: NativeEndpoint = request.getfixturevalue(name)
+    texts = [f"text {i}" for i in range(20)]
+    with calling(endpoint, requests_per_minute=90) as embedder:
+        answer = embedder.embed(texts, SPECS[name], deadline=within(1))
+    assert [len(exchange.texts) for exchange in endpoint.exchanges] == [most]
+    assert answer.left == tuple(range(most, 20))
+    assert isinstance(answer.failure, BudgetExhausted) == (most < 20)
+
+
 @pytest.mark.parametrize("name", ["cohere", "voyage", "gemini"])
 def test_an_outage_says_nothing_of_what_the_provider_wrote(name: str, request: pytest.FixtureRequest) -> None:
     endpoint: NativeEndpoint = request.getfixturevalue(name)
     secret = "Erika Mustermann " + KEY
     prose = {"message": secret, "detail": secret, "error": {"message": secret, "status": KEY.upper()}}
     endpoint.fail(503, prose)
-    spec = {"cohere": COHERE, "voyage": VOYAGE, "gemini": GEMINI}[name]
     with calling(endpoint) as embedder, pytest.raises(Unavailable) as caught:
-        embedder.embed(["text"], spec, deadline=within(20))
+        embedder.embed(["text"], SPECS[name], deadline=within(20))
     assert str(caught.value) == "the provider failed (503)"
 
 

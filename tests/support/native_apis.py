@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from support.endpoint_contract import tokens_of, vector_of
-from support.native_endpoint import KEY, Api, RefusedError
+from support.native_endpoint import Api, RefusedError
 
 
 def _is_texts(value: Any) -> bool:
@@ -42,7 +42,7 @@ class Cohere(Api):
             raise self._error(404, "404 page not found")
         if "authorization" not in headers:
             raise self._error(401, "no api key supplied")
-        if headers["authorization"] != f"Bearer {KEY}":
+        if headers["authorization"] != f"Bearer {self.key}":
             raise self._error(401, "invalid api token")
         if unknown := body.keys() - self.PARAMETERS:
             raise self._error(422, f"unknown field: parameter '{min(unknown)}' is not a valid field")
@@ -118,7 +118,7 @@ class Voyage(Api):
     def check(self, path: str, headers: Mapping[str, str], body: Any) -> list[str]:
         if path != "/v1/embeddings":
             raise self._error(404, "Not Found")
-        if headers.get("authorization") != f"Bearer {KEY}":
+        if headers.get("authorization") != f"Bearer {self.key}":
             raise self._error(401, "Provided API key is invalid.")
         if unknown := body.keys() - self.PARAMETERS:
             raise self._error(400, f"Argument '{min(unknown)}' is not supported by our API")
@@ -203,7 +203,7 @@ class Gemini(Api):
         address, _, method = path.rpartition(":")
         if method != "batchEmbedContents" or not address.startswith("/v1beta/models/"):
             raise self.error(404, "NOT_FOUND", "")
-        if headers.get("x-goog-api-key") != KEY or "authorization" in headers:
+        if headers.get("x-goog-api-key") != self.key or "authorization" in headers:
             raise self.error(
                 400,
                 "INVALID_ARGUMENT",

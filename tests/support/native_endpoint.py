@@ -46,6 +46,8 @@ class Api(ABC):
     """Our name for it."""
     base: str
     """The path of the provider's address."""
+    key = KEY
+    """The key that it accepts."""
 
     @abstractmethod
     def check(self, path: str, headers: Mapping[str, str], body: Any) -> list[str]:

@@ -63,22 +63,30 @@ class Budget:
         return self._provider.tokens_per_minute is not None
 
     def within(self, limits: Limits) -> Limits:
-        """Return smaller limits if few tokens may be sent per minute, but large enough for the longest text."""
+        """Return smaller limits if few tokens may be sent per minute, but large enough for the longest text.
+
+        The same holds for texts, if the provider counts them rather than requests.
+        """
+        inputs = self._provider.requests_per_minute
+        if inputs is not None and limits.counts_inputs:
+            limits = replace(limits, max_inputs=min(limits.max_inputs, max(1, int(inputs * LARGEST_REQUEST))))
         limit = self._provider.tokens_per_minute
         if limit is None or limits.max_request_tokens is None:
             return limits
         largest = max(limits.max_input_tokens or 0, int(limit * LARGEST_REQUEST))
         return replace(limits, max_request_tokens=min(limits.max_request_tokens, largest))
 
-    def take(self, model: str, tokens: int, *, lane: Lane, deadline: Deadline) -> None:
-        """Wait until one request of this many tokens may be sent, and take it from the budget.
+    def take(self, model: str, tokens: int, *, lane: Lane, deadline: Deadline, requests: int = 1) -> None:
+        """Wait until a request of this many tokens may be sent, and take it from the budget.
+
+        `requests` is what the provider counts it as.
 
         Raises BudgetExhausted if the wait would leave too little time for the call, BudgetOverdrawn if it would
         also be longer than SHORT_WAIT.
         """
         if not self._gauges:
             return
-        draws = [_draw(gauge, 1 if gauge.name == "requests" else tokens, lane) for gauge in self._gauges]
+        draws = [_draw(gauge, requests if gauge.name == "requests" else tokens, lane) for gauge in self._gauges]
         until = Deadline.after(deadline.left - min(RESERVED_FOR_CALL, deadline.left / 2))
         while (seconds := self._buckets.draw(Verb.TAKE, self._name(model), draws)) > 0:
             wait, left = timedelta(seconds=seconds), until.left

@@ -144,7 +144,8 @@ class ProviderEmbedder:
     def _try(self, texts: list[str], size: Size, reserved: int, call: _Call) -> tuple[Answer, timedelta]:
         model = call.spec.model
         call.time_left()
-        self._budget.take(model, reserved, lane=call.lane, deadline=call.deadline)
+        requests = len(texts) if self._limits.counts_inputs else 1
+        self._budget.take(model, reserved, lane=call.lane, deadline=call.deadline, requests=requests)
         started = time.monotonic()
         try:
             answer = self._call(texts, call)

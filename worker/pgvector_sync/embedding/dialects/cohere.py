@@ -38,7 +38,13 @@ class Cohere(NativeDialect):
     repeats_texts = True
     # Cohere limits only the inputs. As tokens are bounded by bytes, the other two keep a request from growing to
     # megabytes, and a text that no model can read from being sent with others.
-    known_limits = Limits(max_inputs=96, max_request_tokens=500_000, max_input_tokens=128_000, parallel_requests=4)
+    known_limits = Limits(
+        max_inputs=96,
+        max_request_tokens=500_000,
+        max_input_tokens=128_000,
+        parallel_requests=4,
+        counts_inputs=True,
+    )
     own_parameters: Mapping[str, str] = {
         "model": "set the pipeline's model",
         "output_dimension": "set the pipeline's dimensions",

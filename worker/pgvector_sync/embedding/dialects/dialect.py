@@ -33,6 +33,8 @@ class Limits:
     parallel_requests: int = 1
     max_request_bytes: int | None = None
     """A limit that was learned, see `learning`."""
+    counts_inputs: bool = False
+    """Whether the provider's limit per minute, and so `requests_per_minute`, is one of texts."""
 
     def overridden(self, by: Provider | Known) -> Limits:
         """Return these limits with those that the provider's section gives, or that its host is known to have.

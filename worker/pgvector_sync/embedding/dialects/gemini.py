@@ -41,7 +41,13 @@ class Gemini(NativeDialect):
     compatible_path = "/openai"
     # A request may take about 4 MB. Texts of more than 2,048 tokens (gemini-embedding-001) or 8,192
     # (gemini-embedding-2) are rejected, and found by halving: bounded by bytes, too many would be sent alone.
-    known_limits = Limits(max_inputs=100, max_request_tokens=500_000, max_input_tokens=32_000, parallel_requests=4)
+    known_limits = Limits(
+        max_inputs=100,
+        max_request_tokens=500_000,
+        max_input_tokens=32_000,
+        parallel_requests=4,
+        counts_inputs=True,
+    )
     own_parameters: Mapping[str, str] = {
         "outputdimensionality": "set the pipeline's dimensions",
         **dict.fromkeys(("model", "content", "requests", "embedcontentconfig"), "pgvector-sync sets it"),
