@@ -134,6 +134,18 @@ def test_a_key_that_is_bound_to_one_host_goes_to_no_other_that_is_allowed(
     assert "does not bind TEST_KEY to 127.0.0.1" in reason
 
 
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [(None, "does not allow calls to api.voyageai.com"), ("VOYAGE_API_KEY", "VOYAGE_API_KEY is not set")],
+)
+def test_a_built_in_provider_gets_no_text_from_a_worker_without_its_key(
+    synced: Synced, point: Point, monkeypatch: pytest.MonkeyPatch, key: str | None, words: str
+) -> None:
+    monkeypatch.delenv("VOYAGE_API_KEY", raising=False)
+    point("https://api.voyageai.com/v1", key)
+    assert words in works(synced)
+
+
 @pytest.mark.parametrize("key", [None, "TEST_KEY"])
 def test_what_the_sdk_reads_from_the_environment_goes_only_to_openai(
     synced: Synced, point: Point, elsewhere: Hostile, monkeypatch: pytest.MonkeyPatch, key: str | None
