@@ -6,14 +6,22 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 
 from pgvector_sync.embedding.dialects import DIALECTS
 from pgvector_sync.embedding.embedder import Embedder, open_embedder
-from pgvector_sync.errors import BrokenContract, CallRejected, InputRejected, RateLimited, Unavailable
-from pgvector_sync.model import Purpose, Spec
+from pgvector_sync.errors import (
+    BrokenContract,
+    CallRejected,
+    InputRejected,
+    Misconfigured,
+    RateLimited,
+    Unavailable,
+)
+from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.settings import Settings
 from support.endpoint import tokens_of, vector_of
 from support.native_apis import Cohere, Gemini, Voyage
@@ -47,17 +55,24 @@ def spec(dialect: str) -> Spec:
     return APIS[dialect][1]
 
 
-@pytest.fixture
-def embedder(dialect: str, endpoint: NativeEndpoint) -> Iterator[Embedder]:
+def provider_of(dialect: str, endpoint: NativeEndpoint) -> Provider:
+    """The built-in provider, at the endpoint."""
     built_in = DIALECTS[dialect].built_in
     assert built_in is not None
-    provider = replace(built_in, base_url=endpoint.base_url)
-    settings = Settings(
-        _env_file=None,
-        allowed_hosts=f"http://127.0.0.1={built_in.api_key_env}",
-        provider_timeout=timedelta(seconds=10),
-    )
-    with closing(open_embedder(provider, settings, ENVIRONMENT)) as embedder:
+    return replace(built_in, base_url=endpoint.base_url)
+
+
+def settings_for(dialect: str, **values: Any) -> Settings:
+    built_in = DIALECTS[dialect].built_in
+    assert built_in is not None
+    allowed = f"http://127.0.0.1={built_in.api_key_env}"
+    return Settings(_env_file=None, allowed_hosts=allowed, provider_timeout=timedelta(seconds=10), **values)
+
+
+@pytest.fixture
+def embedder(dialect: str, endpoint: NativeEndpoint) -> Iterator[Embedder]:
+    provider = provider_of(dialect, endpoint)
+    with closing(open_embedder(provider, settings_for(dialect), ENVIRONMENT)) as embedder:
         yield embedder
 
 
@@ -120,29 +135,58 @@ def test_a_file_may_allow_that_texts_are_cut_off(embedder: Embedder, endpoint: N
     assert endpoint.api.cut == 1  # type: ignore[attr-defined]
 
 
-def test_a_body_overrides_the_purpose_and_nothing_that_decides_the_answer(
-    embedder: Embedder, endpoint: NativeEndpoint, spec: Spec, dialect: str
+def test_a_body_overrides_the_purpose_and_the_providers_parameters(
+    endpoint: NativeEndpoint, spec: Spec, dialect: str
 ) -> None:
-    body, other = {
-        "cohere": ({"texts": ["x"], "model": "y", "output_dimension": 1, "embedding_types": []}, "clustering"),
-        "voyage": ({"input": ["x"], "model": "y", "output_dimension": 1, "encoding_format": "no"}, None),
-        "gemini": ({"outputDimensionality": 1}, "CLUSTERING"),
-    }[dialect]
-    name = "taskType" if dialect == "gemini" else "input_type"
-    answer = embedder.embed(TEXTS, replace(spec, body={**body, name: other}), deadline=within(20))
-    assert np.allclose(answer.vectors, [vector_of(text, 256) for text in TEXTS], atol=1e-6)
-    received = endpoint.exchanges[0].body
+    name, other = {"cohere": ("input_type", "clustering"), "voyage": ("input_type", "query")}.get(
+        dialect, ("taskType", "CLUSTERING")
+    )
+    further, first, second = {"cohere": ("priority", 1, 2), "gemini": ("title", "one", "two")}.get(
+        dialect, ("truncation", True, False)
+    )
+    provider = replace(provider_of(dialect, endpoint), extra_body={further: first, name: "replaced"})
+    with closing(open_embedder(provider, settings_for(dialect), ENVIRONMENT)) as embedder:
+        embedder.embed(TEXTS, replace(spec, body={name: other}), deadline=within(20))
+        embedder.embed(TEXTS, replace(spec, body={name: other, further: second}), deadline=within(20))
+    bodies = [exchange.body for exchange in endpoint.exchanges]
     if dialect == "gemini":
-        received = received["requests"][2]["embedContentConfig"]
-    assert received[name] == other
+        bodies = [body["requests"][2]["embedContentConfig"] for body in bodies]
+    assert [body[name] for body in bodies] == [other, other]
+    assert [body[further] for body in bodies] == [first, second]
+
+
+@pytest.mark.parametrize("where", ["extra_body", "body"])
+def test_nothing_that_decides_the_answer_can_be_overridden(
+    endpoint: NativeEndpoint, spec: Spec, dialect: str, where: str
+) -> None:
+    """A row of the database is checked like the file."""
+    names = {
+        "cohere": ("texts", "inputs", "images", "model", "output_dimension", "embedding_types"),
+        "voyage": ("input", "model", "output_dimension", "output_dtype", "encoding_format"),
+        "gemini": ("model", "content", "requests", "outputDimensionality", "embedContentConfig"),
+    }[dialect]
+    for name in names:
+        provider = provider_of(dialect, endpoint)
+        if where == "extra_body":
+            provider = replace(provider, extra_body={name: "x"})
+        else:
+            spec = replace(spec, body={name: "x"})
+        with (
+            closing(open_embedder(provider, settings_for(dialect), ENVIRONMENT)) as embedder,
+            pytest.raises(Misconfigured, match=f"{where}.{name} of"),
+        ):
+            embedder.embed(TEXTS, spec, deadline=within(20))
+    assert endpoint.exchanges == []
 
 
 def test_only_the_headers_of_the_api_are_sent(
-    embedder: Embedder, endpoint: NativeEndpoint, spec: Spec, dialect: str, monkeypatch: pytest.MonkeyPatch
+    endpoint: NativeEndpoint, spec: Spec, dialect: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_ORG_ID", "our-organization")
     monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Goog-Api-Key: another\nAuthorization: Bearer another")
-    embedder.embed(["text"], spec, deadline=within(20))
+    settings = settings_for(dialect, openai_base_url=endpoint.base_url)  # whose headers are for OpenAI's dialect
+    with closing(open_embedder(provider_of(dialect, endpoint), settings, ENVIRONMENT)) as embedder:
+        embedder.embed(["text"], spec, deadline=within(20))
     headers = endpoint.exchanges[0].headers
     known = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"}
     carries = {"gemini": ("x-goog-api-key", KEY)}.get(dialect, ("authorization", f"Bearer {KEY}"))
@@ -155,17 +199,14 @@ def test_a_wrong_key_and_an_unknown_model_stop_the_pipeline_with_the_reason(
 ) -> None:
     with pytest.raises(CallRejected, match="the provider doesn't know the model"):
         embedder.embed(["text"], replace(spec, model="no-such-model"), deadline=within(20))
-    built_in = DIALECTS[dialect].built_in
-    assert built_in is not None
-    assert built_in.api_key_env is not None
-    settings = Settings(_env_file=None, allowed_hosts=f"http://127.0.0.1={built_in.api_key_env}")
-    provider = replace(built_in, base_url=endpoint.base_url)
+    provider = provider_of(dialect, endpoint)
+    assert provider.api_key_env is not None
     with (
-        closing(open_embedder(provider, settings, {built_in.api_key_env: "wrong-key"})) as other,
+        closing(open_embedder(provider, settings_for(dialect), {provider.api_key_env: "wrong-key"})) as other,
         pytest.raises(CallRejected, match="the provider rejected the API key") as caught,
     ):
         other.embed(["text"], spec, deadline=within(20))
-    assert built_in.api_key_env in (caught.value.hint or "")
+    assert provider.api_key_env in (caught.value.hint or "")
     assert "wrong-key" not in f"{caught.value} {caught.value.hint}"
 
 

@@ -19,6 +19,7 @@ from pgvector_sync.declare.problems import Problems
 from pgvector_sync.declare.sections import TABLES, FileSection, PipelineSection, ProviderSection
 from pgvector_sync.embedding import headers
 from pgvector_sync.embedding.dialects import DIALECTS, built_in_providers, dialect_of
+from pgvector_sync.embedding.dialects.dialect import Dialect
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Options, Provider
 
@@ -125,6 +126,24 @@ def _providers(file: FileSection, problems: Problems) -> Iterator[tuple[str, Pro
 def _misfits(provider: Provider) -> Iterator[tuple[str, str]]:
     """Yield (key, message) for keys that the provider's dialect requires or doesn't support."""
     dialect = dialect_of(provider)
+    yield from _unsupported(provider, dialect)
+    for path, message in headers.problems(provider.headers):
+        yield f"headers.{path}".rstrip("."), message
+    if provider.api_key_env is not None:
+        for name in sorted(dialect.key_headers & set(map(str.lower, provider.headers))):
+            yield f"headers.{name}", "expected either this header or api_key_env, whose key is sent in it"
+    for path, message in misfits_of_provider(provider.extra_body, dialect):
+        yield f"extra_body.{path}".rstrip("."), message
+    if dialect.needs_address and provider.base_url is None:
+        yield "base_url", "expected the endpoint's URL, got nothing"
+    if dialect.endpoint and provider.base_url and provider.base_url.endswith(dialect.endpoint):
+        yield (
+            "base_url",
+            f"expected the URL without {dialect.endpoint}, which is appended for each call",
+        )
+
+
+def _unsupported(provider: Provider, dialect: Dialect) -> Iterator[tuple[str, str]]:
     unsupported = [
         *(["api_key_env"] if not dialect.takes_key else []),
         *(["base_url"] if not dialect.needs_address else []),
@@ -133,23 +152,9 @@ def _misfits(provider: Provider) -> Iterator[tuple[str, str]]:
     for key in unsupported:
         if getattr(provider, key):
             yield key, f"not supported: the dialect {dialect.name} runs in the worker's process"
-    for path, message in headers.problems(provider.headers):
-        yield f"headers.{path}".rstrip("."), message
-    if provider.api_key_env is not None:
-        for name in sorted(dialect.key_headers & set(map(str.lower, provider.headers))):
-            yield f"headers.{name}", "expected either this header or api_key_env, whose key is sent in it"
-    for path, message in misfits_of_provider(provider.extra_body, dialect):
-        yield f"extra_body.{path}".rstrip("."), message
     for name in sorted(dialect.unused_options):
         if getattr(provider, name) is not None:
             yield name, f"not supported: the dialect {dialect.name} has no such choice"
-    if dialect.needs_address and provider.base_url is None:
-        yield "base_url", "expected the endpoint's URL, got nothing"
-    if dialect.endpoint and provider.base_url and provider.base_url.endswith(dialect.endpoint):
-        yield (
-            "base_url",
-            f"expected the URL without {dialect.endpoint}, which is appended for each call",
-        )
 
 
 def _pipelines(

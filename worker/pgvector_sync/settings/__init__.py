@@ -94,8 +94,8 @@ class Settings(BaseSettings):
     """The prefix of every key and queue, for deployments that share a Redis database."""
     openai_base_url: str | None = Field(None, validation_alias=_named("OPENAI_BASE_URL"))
     allowed_hosts: Annotated[str, AfterValidator(_hosts)] = ""
-    """Comma-separated hosts that a worker may send texts to, besides those of the built-in providers (with their own
-    keys) and that of OPENAI_BASE_URL: `host` or `host:port`, with a scheme to allow http; `=VARIABLE` after it
+    """Comma-separated hosts that a worker may send texts to, besides those of the built-in providers (with their
+    own keys) and that of OPENAI_BASE_URL: `host` or `host:port`, with a scheme to allow http; `=VARIABLE` after it
     binds a key to the host."""
     ca_files: Annotated[str, AfterValidator(_absolute_paths)] = ""
     """Comma-separated absolute paths of PEM files that `ca_file` of a provider may name."""
