@@ -182,6 +182,7 @@ def test_a_provider_may_allow_larger_requests_to_voyage(voyage: NativeEndpoint) 
         (400, "The max allowed tokens per submitted batch is 120000.", InputRejected, "max_tokens_per_request"),
         (429, "You have not yet added your payment method in the billing page", RateLimited, "no_payment_method"),
         (429, "slow down", RateLimited, None),
+        (400, "Argument 'x' is not supported by our API", InputRejected, None),
         (403, "The IP address is forbidden", CallRejected, None),
         (422, "Malformed", InputRejected, None),
     ],
@@ -323,6 +324,12 @@ def test_a_budget_counts_what_the_provider_counts(name: str, most: int, request:
                 embedder.embed(["text"], SPECS[name], deadline=within(1))
         else:
             embedder.embed(["text"], SPECS[name], deadline=within(20))
+
+
+@pytest.mark.parametrize("name", ["cohere", "voyage", "gemini"])
+def test_an_empty_prefix_changes_no_vector(name: str) -> None:
+    spec = replace(SPECS[name], dialect=name)
+    assert replace(spec, prefix="").digest == spec.digest != replace(spec, prefix=" ").digest
 
 
 @pytest.mark.parametrize("name", ["cohere", "voyage", "gemini"])

@@ -11,6 +11,9 @@ from typing import Any, Self
 from pgvector_sync.model.options import Options
 from pgvector_sync.model.provider import OPENAI
 
+_WITHOUT_PROMPTS = {OPENAI, "cohere", "voyage", "gemini"}
+"""The dialects that put nothing before a text by themselves."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spec:
@@ -48,7 +51,7 @@ class Spec:
             "dialect": self.dialect,
             "dimensions": self.dimensions,
             "model": self.model,
-            # this dialect has no default, so that writing `prefix = ""` into the file changes no vector
-            "prefix": self.prefix or None if self.dialect == OPENAI else self.prefix,
+            # without a default, writing `prefix = ""` into the file changes no vector
+            "prefix": self.prefix or None if self.dialect in _WITHOUT_PROMPTS else self.prefix,
         }
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()

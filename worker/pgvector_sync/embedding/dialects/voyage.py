@@ -24,7 +24,7 @@ _PHRASES = {
     "context window": "context_length_exceeded",
     "tokens per submitted batch": "max_tokens_per_request",
     "payment method": "no_payment_method",
-    "is not supported": "model_not_supported",
+    "supported models are": "model_not_supported",
     "batch size": "too_many_inputs",
 }
 """An error of Voyage's is prose without a code."""
