@@ -243,7 +243,7 @@ def _change(change: Callable[[dict[str, object]], object], api: type[Api]) -> Ap
     [
         (lambda answer: [], "malformed"),
         (lambda answer: {}, "malformed"),
-        (lambda answer: dict.fromkeys(answer, None), "malformed"),
+        (lambda answer: dict.fromkeys(answer, 5), "malformed"),
         (lambda answer: {key: [1, 2, 3] for key in answer}, "malformed"),
     ],
 )

@@ -263,11 +263,11 @@ def _detail(kind: str, **values: Any) -> dict[str, Any]:
             403,
             "PERMISSION_DENIED",
             [_detail("ErrorInfo", reason="BILLING_DISABLED")],
-            "quota is used up (403 billing",
+            "quota is used up (403 permission_denied)",
         ),
         (400, "FAILED_PRECONDITION", [], "denied access (400 failed_precondition)"),
         (400, "INVALID_ARGUMENT", [], "rejected the input (400 invalid_argument)"),
-        (404, "NOT_FOUND", [], "doesn't know the model or the address (404 not_found)"),
+        (404, "NOT_FOUND", [], "doesn't know the model (404 not_found)"),
         (503, "UNAVAILABLE", [], "the provider failed (503 unavailable)"),
     ],
 )

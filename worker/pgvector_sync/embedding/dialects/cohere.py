@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from pgvector_sync.embedding.dialects.dialect import Limits
 from pgvector_sync.embedding.dialects.http import Request
 from pgvector_sync.embedding.dialects.native import NativeDialect
-from pgvector_sync.embedding.refusal import Refusal, by_status, meaning, model_unknown, quota_used_up
-from pgvector_sync.errors import InputRejected, ProviderError, Unavailable
+from pgvector_sync.embedding.refusal import Refusal, by_body, by_status, meaning, model_unknown, quota_used_up
+from pgvector_sync.errors import ProviderError
 from pgvector_sync.model import Provider, Purpose, Spec
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ _INPUT_TYPES = {Purpose.DOCUMENT: "search_document", Purpose.QUERY: "search_quer
 _PHRASES = {
     "too many tokens": "too_many_tokens",
     "not supported by the": "model_not_supported",
+    "make sure the correct model": "model_not_found",
     "calls / month": "monthly_limit",
     "valid input_type": "input_type",
     "at most 96": "too_many_inputs",
@@ -86,14 +87,10 @@ class Cohere(NativeDialect):
     def classify(self, refusal: Refusal) -> ProviderError:
         body = refusal.body
         code = meaning(body.get("message"), _PHRASES) if isinstance(body, Mapping) else None
-        if refusal.status == 402 or code == "monthly_limit":  # the latter with 429, for a trial key
+        if refusal.status == 429 and code == "monthly_limit":  # of a trial key
             return quota_used_up(refusal, code)
-        if refusal.status == 400 and code == "model_not_supported":
+        if refusal.status in {400, 404} and code in {"model_not_supported", "model_not_found"}:
             return model_unknown(refusal, code)
-        if refusal.status == 498:
-            code = "blocked_word"
-            message = f"the provider rejected the input ({refusal.answer(code)})"
-            return InputRejected(message, status=refusal.status, code=code)
-        if refusal.status == 499:
-            return Unavailable("the provider cancelled the request (499)", status=refusal.status, code=code)
-        return by_status(refusal, code)
+        if refusal.status == 498:  # a deny-listed word
+            return by_status(refusal, "blocked_word", means=400)
+        return by_status(refusal, code) if code else by_body(refusal)

@@ -6,17 +6,23 @@ https://ai.google.dev/gemini-api/docs/troubleshooting.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from pgvector_sync.embedding import error_body
 from pgvector_sync.embedding.dialects.dialect import Limits
 from pgvector_sync.embedding.dialects.http import Request
 from pgvector_sync.embedding.dialects.native import NativeDialect
-from pgvector_sync.embedding.refusal import Refusal, by_status, denied, key_rejected, meaning, quota_used_up
+from pgvector_sync.embedding.refusal import (
+    Refusal,
+    by_body,
+    by_status,
+    denied,
+    key_rejected,
+    meaning,
+    model_unknown,
+)
 from pgvector_sync.errors import ProviderError
 from pgvector_sync.model import Provider, Purpose, Spec
 
@@ -26,7 +32,6 @@ if TYPE_CHECKING:
 _TASKS = {Purpose.DOCUMENT: "RETRIEVAL_DOCUMENT", Purpose.QUERY: "RETRIEVAL_QUERY"}
 _PREFIX = "models/"
 _PHRASES = {"token": "too_many_tokens", "requests can be in one batch": "too_many_inputs"}
-_DELAY = re.compile(r"(\d{1,6}(?:\.\d{1,9})?)s", re.ASCII)
 
 
 class Gemini(NativeDialect):
@@ -90,22 +95,16 @@ class Gemini(NativeDialect):
         return Answer(vectors, whole_number(field(answer, "usageMetadata", "promptTokenCount")))
 
     def classify(self, refusal: Refusal) -> ProviderError:
-        error = _error(refusal.body)
-        details = [detail for detail in _list(error.get("details")) if isinstance(detail, Mapping)]
-        reasons = refusal.codes(detail.get("reason") for detail in details)
-        codes = [*reasons, *refusal.codes([error.get("status")])]
-        code = codes[0] if codes else None
-        if code == "api_key_invalid":  # with 400, like any other wrong argument
-            return key_rejected(refusal, code)
-        if code == "billing_disabled":
-            return quota_used_up(refusal, code)
-        if code == "failed_precondition":  # the API isn't offered in this region, or not without billing
-            return denied(refusal, code)
-        if refusal.status == 400:
-            code = meaning(error.get("message"), _PHRASES) or code
-        if refusal.retry_after is None:
-            refusal = replace(refusal, retry_after=next(_delays(details), None))
-        return by_status(refusal, code)
+        codes = refusal.codes(error_body.words(refusal.body))
+        if "api_key_invalid" in codes:  # with 400, like any other wrong argument
+            return key_rejected(refusal, "api_key_invalid")
+        if "failed_precondition" in codes:  # the API isn't offered in this region, or not without billing
+            return denied(refusal, "failed_precondition")
+        if refusal.status == 404 and "not_found" in codes:
+            return model_unknown(refusal, "not_found")
+        if refusal.status == 400 and (code := meaning(_message(refusal.body), _PHRASES)):
+            return by_status(refusal, code)
+        return by_body(refusal)
 
 
 def expects_prefixes(model: str) -> bool:
@@ -113,20 +112,8 @@ def expects_prefixes(model: str) -> bool:
     return model.removeprefix(_PREFIX).startswith("gemini-embedding-2")
 
 
-def _error(body: object) -> Mapping[str, Any]:
-    """Return the error of a body, which is sometimes wrapped in a list."""
+def _message(body: object) -> object:
+    """Return the message of an error, which is sometimes wrapped in a list."""
     first = body[0] if isinstance(body, list) and body else body
     error = first.get("error") if isinstance(first, Mapping) else None
-    return error if isinstance(error, Mapping) else {}
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _delays(details: Sequence[Mapping[str, Any]]) -> Iterator[timedelta]:
-    """Yield the times after which a call may be repeated. They are in the body; there is no header."""
-    for detail in details:
-        delay = detail.get("retryDelay")
-        if isinstance(delay, str) and (match := _DELAY.fullmatch(delay)):
-            yield min(timedelta(seconds=float(match[1])), timedelta(days=1))
+    return error.get("message") if isinstance(error, Mapping) else None

@@ -36,6 +36,10 @@ class NativeDialect(HttpDialect):
         """Return the parameters with those of the provider's section, then those of the pipeline's."""
         return {**self.parameters(spec, purpose), **provider.extra_body, **spec.body}
 
+    def adapts(self, spec: Spec) -> bool:
+        document, query = (self.parameters(spec, purpose) for purpose in (Purpose.DOCUMENT, Purpose.QUERY))
+        return document != query
+
     def limits(self, provider: Provider) -> Limits:
         return self.known_limits.overridden(provider)
 

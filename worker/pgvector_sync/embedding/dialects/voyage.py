@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pgvector_sync.embedding.dialects.dialect import Limits
 from pgvector_sync.embedding.dialects.http import Request
 from pgvector_sync.embedding.dialects.native import NativeDialect
-from pgvector_sync.embedding.refusal import Refusal, by_status, meaning, model_unknown
+from pgvector_sync.embedding.refusal import Refusal, by_body, by_status, meaning, model_unknown
 from pgvector_sync.errors import ProviderError
 from pgvector_sync.model import Provider, Purpose, Spec
 
@@ -80,4 +80,4 @@ class Voyage(NativeDialect):
         code = meaning(body.get("detail"), _PHRASES) if isinstance(body, Mapping) else None
         if refusal.status == 400 and code == "model_not_supported":
             return model_unknown(refusal, code)
-        return by_status(refusal, code)
+        return by_status(refusal, code) if code else by_body(refusal)
