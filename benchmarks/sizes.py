@@ -80,14 +80,13 @@ def limited(database: Database, max_inputs: int) -> str:
         LimitedEndpoint(max_inputs=max_inputs) as endpoint,
         pipeline(database, endpoint, 6_000, bulk_batch_size=512, live_batch_size=512) as runtime,
     ):
-        calls, rows = [], 0
-        for _ in range(10):
-            before = endpoint.calls.requests
-            while stored(database) < rows + 512:
-                Loop(runtime).turn()
-            rows = stored(database)
-            calls.append(endpoint.calls.requests - before)
-        return f"{max_inputs} inputs per request: calls for each 512 rows {calls}, ideal {512 / max_inputs:.1f}"
+        loop, batches = Loop(runtime), []
+        while len(batches) < 10:
+            rows, calls = stored(database), endpoint.calls.requests
+            loop.turn()
+            if (more := stored(database) - rows) > 0:
+                batches.append(f"{endpoint.calls.requests - calls} for {more}")
+        return f"{max_inputs} inputs per request: {', '.join(batches)} rows"
 
 
 def quota(database: Database, seconds: float) -> str:
