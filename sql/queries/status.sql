@@ -2,7 +2,7 @@
 
 -- name: pipelines
 -- One row per pipeline. `estimated_rows` is the planner's estimate; waiting rows and events are counted up to `limit`.
-SELECT p.name, s.schema_name || '.' || s.table_name AS source, p.target_schema || '.' || p.target_table AS target,
+SELECT p.name, p.provider, to_jsonb(learned_) AS learned, s.schema_name || '.' || s.table_name AS source, p.target_schema || '.' || p.target_table AS target,
        CASE WHEN p.problem IS NULL OR p.state IN ('paused', 'removing') THEN p.state ELSE 'misconfigured' END AS state,
        p.retry_at, p.problem_stops,
        CASE WHEN p.problem IS NOT NULL AND p.state NOT IN ('paused', 'removing') THEN p.problem
@@ -51,6 +51,7 @@ SELECT p.name, s.schema_name || '.' || s.table_name AS source, p.target_schema |
         AND u.day > (statement_timestamp() AT TIME ZONE 'UTC')::date - 7) AS truncated_inputs
 FROM pgvector_sync.pipeline p
 JOIN pgvector_sync.source s ON s.id = p.source_id
+LEFT JOIN pgvector_sync.learned learned_ ON learned_.provider = p.provider AND learned_.model = p.model
 CROSS JOIN LATERAL (
     SELECT count(*) AS alive FROM (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.parked_at IS NULL
                                    LIMIT %(limit)s) AS counted) AS depth

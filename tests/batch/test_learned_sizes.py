@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -176,6 +177,24 @@ def test_a_change_of_the_provider_forgets_what_was_learned(calling: OpenLimited)
         docs.synced.endpoint = endpoint
         docs.synced.apply()
         assert learned(docs) == Learned()
+
+
+def test_status_and_doctor_show_what_was_learned_with_the_setting_to_write_down(
+    calling: OpenLimited, typed: Callable[..., tuple[int, str, str]]
+) -> None:
+    docs = calling(LimitedEndpoint(max_inputs=8))
+    assert "learned" not in typed("status")[1]
+    insert(docs, 64)
+    process(docs)
+    assert "docs: learned: 8 inputs per request (providers.test.max_inputs = 8)" in typed("status")[1]
+    [shown] = json.loads(typed("status", "--json")[1])["pipelines"]
+    assert shown["learned"] == ["8 inputs per request"]
+    assert shown["learned_settings"] == ["providers.test.max_inputs = 8"]
+    checks = json.loads(typed("doctor", "--json", "--offline")[1])["checks"]
+    [limits] = [check for check in checks if check["name"] == "limits"]
+    assert limits["level"] == "ok"
+    assert limits["seen"] == "learned: 8 inputs per request"
+    assert limits["advice"] == "to know it from the start, write into [providers.test]: max_inputs = 8"
 
 
 # -- a quota ---------------------------------------------------------------------------------------------------

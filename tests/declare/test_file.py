@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pgvector_sync.declare import file
 from pgvector_sync.declare.file import MINIMAL, load_config
 from pgvector_sync.declare.sections import PipelineSection, ProviderSection, ReconcileSection
+from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Metric, Options, Provider, VectorType
 from pgvector_sync.store.shape import text_of_columns
@@ -102,6 +103,22 @@ def test_only_the_provider_named_openai_has_defaults(load, refusal):
     other = load('[providers.ollama]\nbase_url = "http://localhost:11434/v1"\n' + pipeline(provider='"ollama"'))
     assert other.providers == {"ollama": Provider("ollama", "http://localhost:11434/v1")}
     assert refusal("[providers.ollama]\n" + pipeline()).key == "providers.ollama.base_url"
+
+
+@pytest.mark.parametrize("limit", ["max_inputs", "max_request_tokens", "max_input_tokens"])
+@pytest.mark.parametrize("value", ["0", "-1", "true", '"32"'])
+def test_a_limit_of_requests_is_a_positive_number(refusal, limit, value):
+    error = refusal(f'[providers.x]\nbase_url = "https://x.example.com/v1"\n{limit} = {value}\n' + pipeline())
+    assert error.key == f"providers.x.{limit}"
+
+
+def test_limits_that_contradict_each_other_are_refused(refusal, load):
+    section = '[providers.x]\nbase_url = "https://x.example.com/v1"\nmax_request_tokens = 4000\n'
+    error = refusal(section + "max_input_tokens = 8000\n" + pipeline())
+    assert error.key == "providers.x.max_input_tokens"
+    assert "expected at most max_request_tokens, 4,000; got 8,000" in str(error)
+    provider = load(section + pipeline()).providers["x"]
+    assert dialect_of(provider).limits(provider).max_input_tokens == 4_000, "known limits give way"
 
 
 def test_two_pipelines_never_share_a_target(refusal, load):

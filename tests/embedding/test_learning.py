@@ -223,4 +223,6 @@ def test_what_was_learned_is_described_with_the_settings_to_write_down() -> None
     slow = Learned(bytes_per_second=2_000, parallel=1)
     assert slow.words() == ["about 500 tokens per second", "1 request at once"]
     assert slow.settings() == {}
+    assert learning.tokens_in_time(slow, CALL) == 5_000
+    assert known.lines("tei") == ["providers.tei.max_inputs = 32", "providers.tei.max_request_tokens = 20000"]
     assert NOTHING_LEARNED.words() == []

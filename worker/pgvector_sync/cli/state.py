@@ -64,7 +64,7 @@ def render(status: Status) -> Group:
 
 
 def table(statuses: Sequence[PipelineStatus]) -> Group:
-    """Return a table of the pipelines, and a line per reason. Estimates are marked with a tilde."""
+    """Return a table of the pipelines, and lines of reasons and limits. Estimates are marked with a tilde."""
     fields = [name for name in COUNTS if name != "to_backfill" or any(item.to_backfill for item in statuses)]
     grid = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     for name in ("pipeline", "state"):
@@ -81,7 +81,13 @@ def table(statuses: Sequence[PipelineStatus]) -> Group:
     lines = [f"{item.name}: {item.reason}" for item in statuses if item.reason]
     cut = [item for item in statuses if item.truncated_inputs]
     lines += [f"{item.name}: {truncated_texts(item.truncated_inputs)} (last 7 days)" for item in cut]
+    lines += [_learned(item) for item in statuses if item.learned]
     return Group(grid, *lines)
+
+
+def _learned(status: PipelineStatus) -> str:
+    settings = f" ({', '.join(status.learned_settings)})" if status.learned_settings else ""
+    return f"{status.name}: learned: {', '.join(status.learned)}{settings}"
 
 
 def _workers(status: Status) -> Text:

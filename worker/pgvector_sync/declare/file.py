@@ -124,7 +124,10 @@ def _providers(file: FileSection, problems: Problems) -> Iterator[tuple[str, Pro
 
 
 def _misfits(provider: Provider) -> Iterator[tuple[str, str]]:
-    """Yield (key, message) for keys that the provider's dialect requires or doesn't support."""
+    """Yield (key, message) for keys that the dialect requires or doesn't support, or that are contradictory."""
+    longest, request = provider.max_input_tokens, provider.max_request_tokens
+    if longest is not None and request is not None and longest > request:
+        yield "max_input_tokens", f"expected at most max_request_tokens, {request:,}; got {longest:,}"
     dialect = dialect_of(provider)
     yield from _unsupported(provider, dialect)
     for path, message in headers.problems(provider.headers):

@@ -16,7 +16,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
-from pgvector_sync.model.learned import Learned
+from pgvector_sync.model.learned import BYTES_PER_TOKEN, Learned
 
 if TYPE_CHECKING:
     from pgvector_sync.embedding.dialects.dialect import Limits
@@ -160,6 +160,12 @@ def limits_of_trial(known: Learned, limits: Limits, longest_call: timedelta) -> 
 def batch_bytes(known: Learned, time: timedelta) -> int | None:
     """Return how many bytes of text are answered in a time, with one request at once; None: not known."""
     return None if known.bytes_per_second is None else max(1, int(known.bytes_per_second * time.total_seconds()))
+
+
+def tokens_in_time(known: Learned, longest_call: timedelta) -> int | None:
+    """Return roughly how many tokens a request to a slow provider has; None if it isn't slow."""
+    octets = batch_bytes(known, longest_call * TARGET_SHARE)
+    return None if octets is None else max(1, octets // BYTES_PER_TOKEN)
 
 
 def _is_unconfirmed(known: Learned) -> bool:

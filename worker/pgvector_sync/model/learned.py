@@ -69,6 +69,10 @@ class Learned:
             limits["max_request_tokens"] = _tokens(self.max_bytes)
         return limits
 
+    def lines(self, provider: str) -> list[str]:
+        """Return these options as lines of the file."""
+        return [f"providers.{provider}.{name} = {value}" for name, value in self.settings().items()]
+
 
 NOTHING_LEARNED = Learned()
 

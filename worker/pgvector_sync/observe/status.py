@@ -13,7 +13,7 @@ from pgvector_sync.database import Connection, Database
 from pgvector_sync.database.loaders import duration
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import State
-from pgvector_sync.store import coverage, grants, pipelines, status, workers
+from pgvector_sync.store import coverage, grants, learned, pipelines, status, workers
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.workers import Workers
 
@@ -44,6 +44,10 @@ class PipelineStatus:
     truncated_inputs: int
     stopped: bool
     """Whether nothing is embedded until the problem in `reason` is fixed."""
+    learned: tuple[str, ...]
+    """What limits requests to the provider's model, as it was learned from its answers."""
+    learned_settings: tuple[str, ...]
+    """The lines of the file that make it known from the start."""
     estimated: tuple[str, ...]
     """The fields that are estimates, by their names in `status --json`."""
 
@@ -130,6 +134,7 @@ def _estimated(row: dict[str, Any]) -> PipelineStatus:
     if row["alive"] >= COUNT_LIMIT_ROWS:
         estimated.append("lag_seconds")
     state = State(row["state"])
+    known = learned.read(row["learned"])
     return PipelineStatus(
         name=row["name"],
         source=row["source"],
@@ -147,6 +152,8 @@ def _estimated(row: dict[str, Any]) -> PipelineStatus:
         saved_inputs=row["saved_inputs"],
         truncated_inputs=row["truncated_inputs"],
         stopped=row["problem_stops"],
+        learned=tuple(known.words()),
+        learned_settings=tuple(known.lines(row["provider"])),
         estimated=tuple(estimated),
     )
 

@@ -13,7 +13,7 @@ from pgvector_sync.model.learned import NOTHING_LEARNED, Learned
 _VALUES = tuple(field.name for field in fields(Learned) if field.compare)
 
 
-def read(row: dict[str, Any] | None, *, due: bool) -> Learned:
+def read(row: dict[str, Any] | None, *, due: bool = False) -> Learned:
     """Converts a row of the table, as JSON; None if there is none."""
     if row is None:
         return NOTHING_LEARNED

@@ -15,6 +15,7 @@ from pgvector_sync.observe.doctor import (
     grants,
     index,
     inputs,
+    limits,
     messages,
     pipeline,
     pooler,
@@ -70,6 +71,7 @@ def _pipeline_checks(runtime: Runtime, *, offline: bool) -> dict[str, Callable[[
         "index": partial(index.on_target, runtime),
         "inputs": inputs.documents_and_queries,
         "provider": provider.Probe(runtime, offline=offline),
+        "limits": partial(limits.of_requests, runtime),
     }
 
 
