@@ -93,6 +93,11 @@ def test_doctor_tries_the_model_for_queries_too(docs: Synced) -> None:
     found = the("provider", look(docs.database.url, offline=False))
     assert found.level == "error"
     assert "no-such-model for queries: " in found.seen
+    docs.declare(model=MODEL, query={"model": "text-embedding-3-small"})
+    docs.apply()
+    docs.endpoint.fail("wrong_dimension", after=1)
+    found = the("provider", look(docs.database.url, offline=False))
+    assert "text-embedding-3-small for queries: expected vectors of 8 dimensions, got 7" in found.seen
 
 
 def test_the_plan_says_that_vectors_of_both_kinds_stand_side_by_side(docs: Synced, typed: Typed) -> None:
