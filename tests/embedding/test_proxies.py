@@ -121,6 +121,19 @@ def test_a_login_comes_from_the_variable_that_is_bound_to_the_proxy(front: TlsFr
         call(base_url, proxy.url, environ={"PROXY_LOGIN": "me:hunter2:x", "OTHER": "a key"}, **how)
 
 
+def test_over_http_a_proxy_takes_the_same_login_and_says_the_same_without_it(endpoint: Endpoint) -> None:
+    base_url = f"http://models.example:{urlsplit(endpoint.base_url).port}/v1"
+    with ConnectProxy(login="me:hunter2") as proxy:
+        allowed = f"http://{MODELS},{proxy.url}=TEST_KEY,{proxy.url}=PROXY_LOGIN"
+        error = failure(base_url, proxy.url, allowed=allowed)
+        assert isinstance(error, Misconfigured)
+        assert str(error) == "the proxy requires a valid user and password (407)"
+        assert "=PROXY_LOGIN" in str(error.hint)
+        call(base_url, proxy.url, allowed=allowed, environ={"PROXY_LOGIN": "me:hunter2"})
+    assert proxy.logins == ["", "me:hunter2"]
+    assert endpoint.calls.requests == 1
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [("407 X", Misconfigured), ("403 X", Misconfigured), ("502 X", Unavailable), ("429 X", Unavailable)],

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from pgvector_sync.model import Provider
     from pgvector_sync.settings import Settings
 
+NO_LOGIN = "the proxy requires a valid user and password"
+HOW_TO_LOG_IN = (
+    "where the workers run, export PROXY_LOGIN=user:password and append =PROXY_LOGIN to the proxy's entry in "
+    "PGVECTOR_SYNC_ALLOWED_HOSTS, or add both to the URL in HTTPS_PROXY or HTTP_PROXY; restart the workers"
+)
 _DENIALS = {400, 401, 403, 404, 405}
 _PROXY = re.compile(rf"(?P<scheme>http)://{HOST}/?", re.ASCII | re.IGNORECASE)
 
@@ -94,12 +99,7 @@ def proxy_refusal(answer: str) -> ProviderError:
     """Return the error for a proxy that opens no connection. `answer` begins with its status."""
     status = int(answer[:3]) if answer[:3].isdecimal() else None
     if status == 407:
-        return Misconfigured(
-            "the proxy requires a valid user and password (407)",
-            code="proxy",
-            hint="where the workers run, export PROXY_LOGIN=user:password and append =PROXY_LOGIN to the proxy's "
-            "entry in PGVECTOR_SYNC_ALLOWED_HOSTS, or add both to the URL in HTTPS_PROXY; restart the workers",
-        )
+        return Misconfigured(f"{NO_LOGIN} (407)", code="proxy", hint=HOW_TO_LOG_IN)
     if status in _DENIALS:
         return Misconfigured(
             f"the proxy denied the connection to the provider ({status})",

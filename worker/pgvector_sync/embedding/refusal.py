@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from pgvector_sync.embedding import error_body
+from pgvector_sync.embedding.proxies import HOW_TO_LOG_IN, NO_LOGIN
 from pgvector_sync.errors import CallRejected, InputRejected, ProviderError, QuotaUsedUp, RateLimited, Unavailable
 from pgvector_sync.model import Provider
 
@@ -191,6 +192,8 @@ def _misconfigured(refusal: Refusal) -> tuple[str, str]:
             "the provider answered with a redirect, which isn't followed",
             f"set {refusal.setting} to the final address",
         )
+    if refusal.status == 407:  # only for calls over http: for https, no tunnel is opened, see `proxies`
+        return NO_LOGIN, HOW_TO_LOG_IN
     return "the provider rejected the call", f"check the pipeline's model and {refusal.setting}"
 
 
