@@ -14,6 +14,7 @@ from pgvector_sync.dispatch.messages import TASKS
 from pgvector_sync.dispatch.queues import Queues, queues_of
 from pgvector_sync.dispatch.relay import Relay
 from pgvector_sync.embedding import dialects
+from pgvector_sync.embedding.cores import share_cores
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Lane
 from pgvector_sync.runtime.bootstrap import close_process_runtime
@@ -47,6 +48,8 @@ class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         if self._is_ours:
             # importing the SDK takes a second: once in the parent, not in the first batch of each child
             dialects.preload()
+            # once before the fork, and with autoscaling for the most children that there may be
+            share_cores(max(int(parent.concurrency), int(getattr(parent, "max_concurrency", None) or 0)))
             signals.worker_ready.connect(_log_ready)
             signals.worker_process_shutdown.connect(_close_runtime)
 

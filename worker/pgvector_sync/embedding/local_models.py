@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -74,11 +73,6 @@ def sizes_of(name: str) -> tuple[int, ...]:
     return FIXED_SIZES.get(name) or load_model(name).dimensions
 
 
-def available_threads() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def check_dimensions(dimensions: int, sizes: Sequence[int]) -> None:
     """Raise Misconfigured if the model doesn't support this number of dimensions."""
     if dimensions not in sizes:
@@ -145,8 +139,8 @@ def load_model(name: str, *, threads: int = 1) -> Model:
             return OnnxModel.open(name.removeprefix(ONNX_PREFIX), threads=threads)
     except ModuleNotFoundError as error:
         hint = f"pip install 'pgvector-sync[{EXTRAS.get(name, 'onnx')}]'"
-        if error.name == "onnxruntime" and sys.version_info >= (3, 15):
-            hint = "run workers on Python 3.11 to 3.14: onnxruntime has no wheel for newer versions yet"
+        if error.name == "onnxruntime":
+            hint += "; onnxruntime has wheels for Python 3.11 to 3.14, and none for Macs with an Intel processor"
         raise Misconfigured(
             f"the local model needs the package {error.name}",
             code="missing_extra",

@@ -78,9 +78,7 @@ def process_runtime() -> Runtime:
         if pid not in _runtimes:
             _runtimes.clear()  # inherited from the parent by the fork: must not be closed here
             settings = load_settings()
-            # Celery runs as many processes or threads as there are cores
-            one_thread = settings.model_copy(update={"local_threads": settings.local_threads or 1})
-            embedders = Embedders(one_thread)
+            embedders = Embedders(settings)
             database = open_database(settings, max_connections=PROCESS_CONNECTIONS, working=True)
             _runtimes[pid] = (Runtime(settings, database, embedders), embedders)
         return _runtimes[pid][0]

@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     """The age after which dead letters are discarded, as `dead-letters discard` does; None: never."""
     text_limit_bytes: int = Field(1_000_000, ge=1)
     local_threads: int | None = Field(None, ge=1, le=1_000)
-    """How many threads of this process compute with a local model. None: one in a worker, else one per core."""
+    """How many threads compute with a local model. None: the cores, divided among the processes of a worker."""
 
     @property
     def ca_file_list(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
+from pgvector_sync.embedding.cores import threads_per_caller
 from pgvector_sync.embedding.dialects.dialect import Connection, Dialect, Limits
 from pgvector_sync.errors import Misconfigured
 from pgvector_sync.model import Provider, Spec
@@ -40,9 +41,9 @@ class Local(Dialect):
 
     def connect(self, provider: Provider, settings: Settings, environ: Mapping[str, str]) -> Connection:
         del provider, environ
-        from pgvector_sync.embedding.local_models import LocalModels, available_threads
+        from pgvector_sync.embedding.local_models import LocalModels
 
-        return LocalModels(threads=settings.local_threads or available_threads())
+        return LocalModels(threads=settings.local_threads or threads_per_caller())
 
     def adapts(self, spec: Spec) -> bool:
         """Whether an ONNX folder, if it is on this machine, brings prompts of its own."""
