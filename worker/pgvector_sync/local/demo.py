@@ -16,7 +16,9 @@ from pydantic import SecretStr
 from pgvector_sync.declare.apply import apply_plan
 from pgvector_sync.declare.file import load_config
 from pgvector_sync.declare.planning import make_plan
-from pgvector_sync.errors import Refused
+from pgvector_sync.embedding.cores import threads_per_caller
+from pgvector_sync.embedding.local_models import MINILM, WORDLLAMA, load_model
+from pgvector_sync.errors import Misconfigured, Refused
 from pgvector_sync.local import embedded
 from pgvector_sync.local.demo_corpus import Docstring
 from pgvector_sync.local.embedded import Embedded
@@ -37,6 +39,7 @@ CONFIG = """\
 source = "docstrings"
 text = ["name", "doc"]
 provider = "local"
+model = "{model}"
 """
 TABLE = """\
 CREATE TABLE docstrings (
@@ -174,7 +177,7 @@ def fill_table(database_url: str, docstrings: Sequence[Docstring]) -> None:
         connection.execute(TABLE)
         with connection.cursor().copy("COPY docstrings (module, name, signature, doc) FROM STDIN") as copy:
             for row in docstrings:
-                copy.write_row((row.module, row.name, row.signature, row.text))
+                copy.write_row((row.module, row.name, row.signature, row.first_paragraph))
     with psycopg.connect(database_url, autocommit=True) as connection:
         connection.execute("ANALYZE docstrings")
 
@@ -189,9 +192,25 @@ def versions(database_url: str) -> tuple[str, str | None]:
     return f"{version // 10000}.{version % 10000}", str(vector[0]) if vector else None
 
 
-def declare(runtime: Runtime, file: Path, *, say: Callable[[str], None]) -> str:
+def best_model() -> str:
+    """Return the better local model if it is installed and needs less than a minute: on two cores."""
+    if threads_per_caller() == 1:
+        return WORDLLAMA
+    try:
+        load_model(MINILM)
+    except Misconfigured:
+        return WORDLLAMA
+    return MINILM
+
+
+def config(model: str) -> str:
+    """Return the demo's file."""
+    return CONFIG.format(model=model)
+
+
+def declare(runtime: Runtime, file: Path, model: str, *, say: Callable[[str], None]) -> str:
     """Write the file and apply it; returns the name of the target."""
-    file.write_text(CONFIG)
+    file.write_text(config(model))
     with runtime.database.transaction(force_rollback=True) as connection:
         plan = make_plan(connection, load_config(file))
     apply_plan(runtime.database, plan, say=say)

@@ -33,6 +33,10 @@ class Docstring:
     """The parameters, such as `(self, seq)`; empty unless it is a function."""
     text: str
 
+    @property
+    def first_paragraph(self) -> str:
+        return self.text.split("\n\n", 1)[0]
+
 
 def collect() -> list[Docstring]:
     """Return the docstrings of all public modules, classes, functions and methods.

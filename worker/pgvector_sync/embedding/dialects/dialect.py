@@ -97,7 +97,6 @@ class Dialect(ABC):
     own_parameters: Mapping[str, str] | None = None
     """The parameters that the file can't add to requests, in lower case, each with the reason. None: any."""
     default_model: str | None = None
-    default_dimensions: int | None = None
 
     @abstractmethod
     def limits(self, provider: Provider) -> Limits:
@@ -114,6 +113,11 @@ class Dialect(ABC):
     @abstractmethod
     def connect(self, provider: Provider, settings: Settings, environ: Mapping[str, str]) -> Connection:
         """Open a connection. Never fails: `prepare` or the first `call` reports a wrong host, key or model."""
+
+    def default_dimensions(self, model: str | None) -> int | None:
+        """Return the dimensions of a pipeline that doesn't say. None: they are required."""
+        del model
+        return None
 
     def check_provider(self, provider: Provider, settings: Settings) -> None:
         """Raise Misconfigured if the provider can't work, as far as this environment can tell without a call.

@@ -26,7 +26,6 @@ class Local(Dialect):
     remote = False
     billed = False
     default_model = "wordllama"
-    default_dimensions = 256
 
     def limits(self, provider: Provider) -> Limits:
         return Limits(max_inputs=MAX_INPUTS).overridden(provider)
@@ -56,13 +55,20 @@ class Local(Dialect):
         except Misconfigured:
             return False
 
-    def check_specs(self, specs: Iterable[Spec]) -> Iterator[Misconfigured | None]:
-        from pgvector_sync.embedding.local_models import check_dimensions, sizes_of
+    def default_dimensions(self, model: str | None) -> int:
+        from pgvector_sync.embedding.local_models import FIXED_SIZES
 
-        sizes = cache(sizes_of)
+        return FIXED_SIZES.get(model or self.default_model, FIXED_SIZES[self.default_model])[-1]
+
+    def check_specs(self, specs: Iterable[Spec]) -> Iterator[Misconfigured | None]:
+        from pgvector_sync.embedding.local_models import check_dimensions, load_model, sizes_of
+
+        sizes, load = cache(sizes_of), cache(load_model)
         for spec in specs:
             try:
                 check_dimensions(spec.dimensions, sizes(spec.model))
+                if spec.prefix:
+                    load(spec.model).check_prompt(spec.prefix)
             except Misconfigured as failure:
                 yield failure
             else:
