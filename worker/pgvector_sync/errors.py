@@ -155,6 +155,7 @@ class ProviderError(SyncError):
         status: int | None = None,
         code: str | None = None,
         retry_after: timedelta | None = None,
+        dimensions: int | None = None,
         hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
@@ -162,6 +163,8 @@ class ProviderError(SyncError):
         self.code = code
         self.retry_after = retry_after
         """How long to wait, as the provider or our own budget asks."""
+        self.dimensions = dimensions
+        """The size of the returned vectors, if it is the only thing that is wrong with them."""
         self.positions: tuple[int, ...] = ()
         """The positions, among the texts of the call, of those in the request that failed."""
         self.octets = 0

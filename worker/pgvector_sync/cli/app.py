@@ -20,6 +20,7 @@ from pgvector_sync.cli import (
     demo,
     doctor,
     flags,
+    provider,
     reconcile,
     reembed,
     runs,
@@ -43,7 +44,21 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (apply, celery, sync, state, reembed, reconcile, runs, search, dead_letters, doctor, up, demo):
+for module in (
+    apply,
+    celery,
+    sync,
+    state,
+    reembed,
+    reconcile,
+    runs,
+    search,
+    dead_letters,
+    doctor,
+    provider,
+    up,
+    demo,
+):
     module.register(app)
 
 

@@ -65,8 +65,11 @@ class Config:
     pipelines: dict[str, PipelineConfig]
 
 
-def load_config(path: Path) -> Config:
-    """Read and check the file. Raises ConfigError with all problems, and the key of the first."""
+def load_config(path: Path, *, needs_pipelines: bool = True) -> Config:
+    """Read and check the file. Raises ConfigError with all problems, and the key of the first.
+
+    needs_pipelines: a file without a pipeline is a problem.
+    """
     problems = Problems()
     providers: dict[str, Provider] = {}
     pipelines: dict[str, PipelineConfig] = {}
@@ -74,7 +77,7 @@ def load_config(path: Path) -> Config:
         providers = dict(_providers(file, problems))
         pipelines = dict(_pipelines(file, BUILT_IN | providers, problems))
         _check_targets(pipelines, problems)
-        if not file.pipelines:
+        if needs_pipelines and not file.pipelines:
             problems.append(("pipelines", "expected at least one [pipelines.NAME], got none"))
     if problems:
         (key, message), *others = problems

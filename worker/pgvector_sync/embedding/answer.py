@@ -104,6 +104,7 @@ def check_vectors(rows: Sequence[NDArray[np.float32]], *, dimensions: int) -> ND
             raise BrokenContract(
                 f"expected vectors of {dimensions} dimensions, got {row.size}",
                 code="wrong_dimensions",
+                dimensions=row.size,
                 hint="check the pipeline's `dimensions`; a model with a fixed size accepts only that one",
             )
     vectors = np.array(rows, dtype=np.float32).reshape(len(rows), dimensions)

@@ -17,6 +17,11 @@ from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import Settings, load_settings
 
 
+def surroundings() -> dict[str, str]:
+    """Return the environment, with what `.env` adds to it. Providers' keys are read from it."""
+    return {name: value for name, value in dotenv_values(".env").items() if value is not None} | dict(os.environ)
+
+
 @dataclass
 class Embedders:
     """One client per provider and process, opened when first needed. A changed provider gets a new client."""
@@ -28,8 +33,7 @@ class Embedders:
     def __call__(self, provider: Provider) -> Embedder:
         with self._lock:
             if provider not in self._open:
-                environ = {k: v for k, v in dotenv_values(".env").items() if v is not None} | dict(os.environ)
-                self._open[provider] = open_embedder(provider, self.settings, environ)
+                self._open[provider] = open_embedder(provider, self.settings, surroundings())
             return self._open[provider]
 
     def close(self) -> None:

@@ -1,0 +1,110 @@
+"""What `provider test` tests: a provider of the file or of the database, with one of its models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from pgvector_sync.declare.file import BUILT_IN, Config
+from pgvector_sync.embedding.dialects import dialect_of
+from pgvector_sync.embedding.prices import price_of
+from pgvector_sync.errors import ConfigError
+from pgvector_sync.model import Options, Pipeline, Provider, Spec
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A provider, and the pipelines that use it."""
+
+    provider: Provider
+    options: Mapping[str, Options]
+    """By the pipeline's name."""
+    place: str
+    """Where it is declared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A provider and the model that is tested."""
+
+    provider: Provider
+    spec: Spec
+    query_spec: Spec
+    price: Decimal | None
+    """US dollars per million tokens."""
+    pipeline: str | None
+    """The pipeline whose settings are used."""
+    others: tuple[str, ...]
+    """Pipelines of this provider with another model or other inputs, which aren't tested."""
+
+
+def in_file(config: Config, name: str) -> Known | None:
+    """Return a provider of the file, or a built-in one that it needn't declare; None if it has neither."""
+    provider = config.providers.get(name)
+    if provider is None:
+        return None
+    options = {pipeline.name: pipeline.options for pipeline in config.pipelines.values()}
+    return Known(provider, _of(options, name), str(config.path))
+
+
+def in_database(pipelines: list[Pipeline], providers: Mapping[str, Provider], name: str) -> Known | None:
+    """Return a stored provider; None if there is none of this name."""
+    provider = providers.get(name)
+    if provider is None:
+        return None
+    return Known(provider, _of({pipeline.name: pipeline.options for pipeline in pipelines}, name), "the database")
+
+
+def built_in(name: str) -> Known | None:
+    """Return a provider that needs no section; None if there is none of this name."""
+    provider = BUILT_IN.get(name)
+    return None if provider is None else Known(provider, {}, "built in")
+
+
+def choose(known: Known, *, model: str | None = None, dimensions: int | None = None) -> Choice:
+    """Choose the model to test: the given one, else that of the first pipeline, else the dialect's default.
+
+    Raises ConfigError if there is none, or if its dimensions aren't known.
+    """
+    using = {name: options for name, options in known.options.items() if model in (None, options.model)}
+    pipeline = min(using, default=None)
+    if pipeline is not None:
+        return _of_pipeline(known, pipeline, dimensions)
+    dialect = dialect_of(known.provider)
+    model, dimensions = model or dialect.default_model, dimensions or dialect.default_dimensions
+    if model is None:
+        raise ConfigError(
+            f"no pipeline of {known.place} uses {known.provider.name}",
+            where="provider test",
+            hint="name a model: --model MODEL --dimensions NUMBER",
+        )
+    if dimensions is None:
+        raise ConfigError(
+            f"the dimensions of {model} aren't known, since no pipeline of {known.place} uses it with "
+            f"{known.provider.name}",
+            where="provider test",
+            hint=f"--model {model} --dimensions NUMBER",
+        )
+    spec = Spec(model, dimensions)
+    return Choice(known.provider, spec, spec, _price(known.provider, model), None, ())
+
+
+def _of_pipeline(known: Known, name: str, dimensions: int | None) -> Choice:
+    options = known.options[name]
+    spec, query_spec = (
+        replace(each, dimensions=dimensions or each.dimensions)
+        for each in (Spec.of_documents(options), Spec.of_queries(options))
+    )
+    specs = {other: (Spec.of_documents(its), Spec.of_queries(its)) for other, its in known.options.items()}
+    others = sorted(other for other, pair in specs.items() if pair != specs[name])
+    price = options.price if options.price is not None else _price(known.provider, options.model)
+    return Choice(known.provider, spec, query_spec, price, name, tuple(others))
+
+
+def _of(options: Mapping[str, Options], provider: str) -> dict[str, Options]:
+    return {name: each for name, each in options.items() if each.provider == provider}
+
+
+def _price(provider: Provider, model: str) -> Decimal | None:
+    return price_of(model) if dialect_of(provider).billed else Decimal(0)
