@@ -33,6 +33,7 @@ TYPED = {
     "health": ["health"],
     "doctor": ["doctor", "--offline"],
     "search": ["search", "docs", "text"],
+    "provider test": ["provider", "test", "test", "--yes", "--file", "other.toml"],
     "dead-letters list": ["dead-letters", "list"],
     "runs list": ["runs", "list"],
     "runs show": ["runs", "show", "1"],
@@ -84,6 +85,8 @@ def synced(
         changed = synced.file.read_text("utf-8").replace('text = ["body"]', 'text = ["body", "note"]')
         changed += '[pipelines.docs.query]\nmodel = "text-embedding-e5"\n'  # lacks a prefix
         (tmp_path / "changed.toml").write_text(changed, "utf-8")
+        other = changed.replace("[providers.test]", '[providers.test]\ndimensions_parameter = "none"')
+        (tmp_path / "other.toml").write_text(other, "utf-8")
         monkeypatch.chdir(tmp_path)
         yield synced
 

@@ -12,37 +12,39 @@ from pgvector_sync.telemetry.printable import printable
 
 MARKS = {Level.OK: (" ", ""), Level.WARNING: ("!", "yellow"), Level.ERROR: ("✗", "bold red")}
 
+WIDE = 110
+"""Columns; on a narrower terminal, results would wrap beside an empty column."""
+
 
 def show(report: Report) -> None:
     """Print the findings, and the section to paste into the file."""
     if report.findings:
-        _show_table(report.findings)
-    calls = f"{report.calls} call{'' if report.calls == 1 else 's'} with {report.texts:,} texts"
+        out.print(_table(report.findings))
     if report.stopped_by is not None:
+        calls = f"{report.calls} call{'' if report.calls == 1 else 's'}"
         out.print(f"stopped after {calls}: {report.stopped_by}", style="yellow")
         for line in (report.advice or "").splitlines():
             out.print(f"  → {line}")
+    verdict = f"{report.provider} {'works' if report.works else 'does not work'} with the settings it has"
     out.print()
     if report.settings:
-        out.print(f"{_verdict(report)}. To paste into the file:\n")
+        out.print(f"{verdict}. To paste into the file:")
+        out.print()
         out.print(Text(report.section))
     else:
-        out.print(f"{_verdict(report)}; no setting needs to change" if report.works else _verdict(report))
+        out.print(f"{verdict}; no setting needs to change" if report.works else verdict)
 
 
-def _verdict(report: Report) -> str:
-    doing = "works" if report.works else "does not work"
-    return f"{report.provider} {doing} with the settings it has"
-
-
-def _show_table(findings: tuple[Finding, ...]) -> None:
-    """A terminal gets cells that wrap. Other outputs get one line per finding."""
+def _table(findings: tuple[Finding, ...]) -> Table:
+    """Show one finding per row. On a narrow terminal, its setting is below the result."""
+    wide = out.width >= WIDE
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("")
-    table.add_column("capability", no_wrap=True)
-    table.add_column("result", overflow="fold")
-    table.add_column("setting", overflow="fold")
+    for column in ("", "capability", "result", "setting")[: 4 if wide else 3]:
+        table.add_column(column, overflow="fold", no_wrap=column == "capability")
     for finding in findings:
         mark, style = MARKS[finding.level]
-        table.add_row(mark, finding.capability, Text(printable(finding.result), style), finding.setting or "")
-    out.print(table)
+        result = Text(printable(finding.result), style)
+        if finding.setting is not None and not wide:
+            result.append(f"\n→ {finding.setting}", "bold")
+        table.add_row(mark, finding.capability, result, *([finding.setting or ""] if wide else []))
+    return table

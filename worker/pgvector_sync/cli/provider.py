@@ -96,7 +96,7 @@ def _announce(choice: Choice, settings: Settings) -> None:
     origin = "" if choice.pipeline is None else f", as in pipeline {choice.pipeline}"
     say(f"{choice.provider.name}, {place}: {choice.spec.model}, {choice.spec.dimensions:,} dimensions{origin}")
     if choice.others:
-        say(f"not tested: what {', '.join(choice.others)} need; --model chooses another model")
+        say(f"pipelines with another model or input: {', '.join(choice.others)} (--model tests another model)")
 
 
 def _confirm(choice: Choice, cost: Cost, *, yes: bool) -> None:

@@ -11,13 +11,11 @@ from enum import StrEnum
 import numpy as np
 
 from pgvector_sync.observe.provider_test.reply import Outcome, Reply, likeness
-from pgvector_sync.observe.provider_test.seen import PARAMETERS, Seen
-from pgvector_sync.observe.provider_test.trials import ALONE, lengths
+from pgvector_sync.observe.provider_test.seen import NOISE, PARAMETERS, Seen
+from pgvector_sync.observe.provider_test.trials import PAIRS, lengths
 
 SAME_TEXT = 0.999
 """The least cosine of two vectors of one text. Endpoints that compute with 16 bits reach 0.9999."""
-NOISE = 1e-5
-"""How far from 1 the cosine of a text and the same text with another end may be if the end wasn't read."""
 UNIT = 1e-3
 """How far the length of a normalized vector may be from 1."""
 MEASURABLE = timedelta(milliseconds=50)
@@ -117,7 +115,7 @@ def _order(seen: Seen, reply: Reply) -> tuple[Level, str]:
     places = (len(batch) - 1) // 2, len(batch) - 1
     own = min(likeness(batch[place], alone[0]) for place, alone in zip(places, (first, second), strict=True))
     other = max(likeness(batch[place], alone[0]) for place, alone in zip(places, (second, first), strict=True))
-    if own >= min(SAME_TEXT, 1 - 3 * _noise(seen)):
+    if own >= min(SAME_TEXT, 1 - 3 * seen.noise):
         return Level.OK, "in order"
     if own > other:
         return Level.WARNING, f"in order, but the vectors differ from those of single texts (cosine {own:.3f})"
@@ -125,9 +123,10 @@ def _order(seen: Seen, reply: Reply) -> tuple[Level, str]:
 
 
 def _two_at_once(seen: Seen) -> Iterator[Finding]:
-    both, alone = seen.replies.get("two at once"), seen.replies.get(f"batch {ALONE}")
-    if both is None or alone is None or not alone.answered:
+    size = next((size for size in PAIRS if f"two of {size}" in seen.replies), None)
+    if size is None:
         return
+    both, alone = seen.replies[f"two of {size}"], seen.replies[f"batch {size}"]
     if not both.answered:
         yield Finding("two calls at once", Level.WARNING, both.words)
         return
@@ -152,26 +151,12 @@ def _long_texts(seen: Seen) -> Iterator[Finding]:
             yield Finding(name, level, reply.words)
         elif shorter is None:
             yield Finding(name, Level.OK, "accepted")
-        elif cut(seen, shorter, length):
+        elif seen.same(f"long {shorter}", f"long {length}"):
             yield Finding(
                 name, Level.WARNING, f"cut off silently: what follows {shorter:,} tokens changes nothing"
             )
         else:
             yield Finding(name, Level.OK, f"accepted, and read beyond {shorter:,} tokens")
-
-
-def cut(seen: Seen, shorter: int, longer: int) -> bool:
-    """Whether the longer of two texts with the same beginning has the vector of the shorter one."""
-    one, other = seen.replies[f"long {shorter}"].vectors, seen.replies[f"long {longer}"].vectors
-    if one is None or other is None:
-        return False
-    return likeness(one[0], other[0]) >= 1 - max(NOISE, 2 * _noise(seen))
-
-
-def _noise(seen: Seen) -> float:
-    """By how much the vectors of one text differ if it is sent twice."""
-    first, again = (seen.replies[name].vectors if name in seen.replies else None for name in ("first", "again"))
-    return 0.0 if first is None or again is None else max(0.0, 1 - likeness(first[0], again[0]))
 
 
 def _blank(seen: Seen) -> Iterator[Finding]:
@@ -191,7 +176,7 @@ def _purposes(seen: Seen) -> Iterator[Finding]:
         yield Finding("query and document", Level.WARNING, f"query {query.words}")
     else:
         cosine = likeness(query.vectors[0], document.vectors[0])
-        same = 1 - cosine <= max(NOISE, 2 * _noise(seen))
+        same = seen.same("query", "first")
         words = "the same vector" if same else f"different vectors (cosine {cosine:.3f})"
         differ = seen.subject.query_spec != seen.subject.spec
         yield Finding("query and document", Level.WARNING if same and differ else Level.OK, words)
@@ -205,7 +190,7 @@ def _vectors(seen: Seen) -> Iterator[Finding]:
         lengths_seen = f"no, lengths {min(norms):.3g} and {max(norms):.3g}: use the metric cosine"
         yield Finding("normalized", Level.OK, "yes" if unit else lengths_seen)
     if seen.answered("first") and seen.answered("again"):
-        differ = _noise(seen)
+        differ = seen.noise
         level = Level.OK if differ <= 1 - SAME_TEXT else Level.WARNING
         same = "yes" if differ <= NOISE else f"no: cosine {1 - differ:.5f} if a text is sent twice"
         yield Finding("same text, same vector", level, same)

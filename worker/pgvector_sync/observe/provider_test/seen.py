@@ -6,9 +6,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from pgvector_sync.model import Provider, Spec
-from pgvector_sync.observe.provider_test.reply import Outcome, Reply
+from pgvector_sync.observe.provider_test.reply import Outcome, Reply, likeness
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from pgvector_sync.embedding.dialects.dialect import Limits
 
 Encoding = Literal["base64", "float", "none"]
@@ -16,6 +19,9 @@ Parameter = Literal["dimensions", "output_dimension", "none"]
 ENCODINGS: tuple[Encoding, ...] = ("base64", "float")
 """In the order of preference: base64 is shorter. `none` is what is left."""
 PARAMETERS: tuple[Parameter, ...] = ("dimensions", "output_dimension")
+
+NOISE = 1e-5
+"""How far from 1 the cosine of two equal vectors may be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,3 +134,21 @@ class Seen:
     def largest(self) -> int:
         """The largest batch that was answered."""
         return max((size for size in self.batches if self.answered(f"batch {size}")), default=1)
+
+    @property
+    def noise(self) -> float:
+        """By how much less than 1 the cosine of the vectors of one text is that was sent twice."""
+        first, again = (
+            self.replies[name].vectors if name in self.replies else None for name in ("first", "again")
+        )
+        return 0.0 if first is None or again is None else max(0.0, 1 - likeness(first[0], again[0]))
+
+    def same(self, one: str, other: str) -> bool:
+        """Whether two trials with one text each have the same vector, as far as the endpoint repeats itself."""
+        vectors = self._single(one, other)
+        return len(vectors) == 2 and likeness(*vectors) >= 1 - max(NOISE, 2 * self.noise)
+
+    def _single(self, *names: str) -> list[NDArray[np.float32]]:
+        """Return the vectors of those of these trials, each of one text, that were answered."""
+        vectors = [self.replies[name].vectors for name in names if self.answered(name)]
+        return [each[0] for each in vectors if each is not None]

@@ -9,8 +9,8 @@ from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.observe.provider_test.seen import ENCODINGS, Encoding, Parameter, Seen, Subject
 from pgvector_sync.observe.provider_test.texts import FIRST, SECOND, long_text, sentences
 
-ALONE = 33
-"""The size of the batch that is sent alone and then twice at once."""
+PAIRS = (33, 32, 10)
+"""The sizes of batches of which two may be sent at once: the first that was answered alone."""
 LENGTHS = (600, 2_300)
 """Tokens; just more than the windows of 512 and 2,048 tokens that many open models have."""
 BEYOND = 1.1
@@ -84,8 +84,9 @@ def _batches(subject: Subject) -> Iterator[Trial]:
         if stated > 1_000:
             yield _batch(1_000, _refused(f"batch {stated}"))
     if subject.remote:
-        pair = tuple(sentences(ALONE, first=10_001))
-        yield Trial("two at once", pair, _answered(f"batch {ALONE}"), _settled, copies=2)
+        for size in PAIRS:
+            texts = tuple(sentences(size, first=10_001))
+            yield Trial(f"two of {size}", texts, _first_pair(size), _settled, copies=2)
 
 
 def _batch(size: int, needed: Callable[[Seen], bool]) -> Trial:
@@ -98,10 +99,10 @@ def _batch(size: int, needed: Callable[[Seen], bool]) -> Trial:
 
 def _long(subject: Subject) -> Iterator[Trial]:
     """Each text begins with the one before it, so that equal vectors show what wasn't read."""
-    needed: Callable[[Seen], bool] = _ready
+    before: list[str] = []
     for length in lengths(subject):
-        yield Trial(f"long {length}", (long_text(length),), needed, _settled)
-        needed = _answered(f"long {length}")
+        yield Trial(f"long {length}", (long_text(length),), _read_to_the_end(*before[-2:]), _settled)
+        before.append(f"long {length}")
 
 
 def lengths(subject: Subject) -> list[int]:
@@ -159,6 +160,24 @@ def _ready(seen: Seen) -> bool:
 
 def _answered(name: str) -> Callable[[Seen], bool]:
     return lambda seen: seen.answered(name)
+
+
+def _first_pair(size: int) -> Callable[[Seen], bool]:
+    """Whether a batch of this size was answered, and no pair has been sent."""
+
+    def needed(seen: Seen) -> bool:
+        return seen.answered(f"batch {size}") and not any(f"two of {other}" in seen.replies for other in PAIRS)
+
+    return needed
+
+
+def _read_to_the_end(*names: str) -> Callable[[Seen], bool]:
+    """Whether the last of these texts was answered, and not cut off."""
+
+    def needed(seen: Seen) -> bool:
+        return seen.ready and all(map(seen.answered, names)) and not (len(names) == 2 and seen.same(*names))
+
+    return needed
 
 
 def _refused(name: str) -> Callable[[Seen], bool]:
