@@ -151,12 +151,14 @@ def test_a_limit_below_the_providers_own_is_found(allowed: int, proposed: int) -
     assert pasted(report) == {"max_inputs": proposed}
 
 
-@pytest.mark.parametrize("stated", [32, 100, 257])
+@pytest.mark.parametrize("stated", [10, 20, 32, 96, 100, 257])
 def test_a_limit_that_the_provider_has_already_is_not_proposed(stated: int) -> None:
-    report = judged(
+    seen = seen_of(
         lambda trial, call: REFUSED if len(trial.texts) > stated else vectors(trial, call), max_inputs=stated
     )
+    report = report_of(seen, Settings(_env_file=None))
     assert report.settings == ()
+    assert seen.largest == stated
     assert {finding.level.value for finding in report.findings} == {"ok"}
 
 
@@ -270,3 +272,12 @@ def test_a_slow_answer_to_a_long_text_is_no_limit() -> None:
     slow = Reply(TOOK, failure=TimedOut())
     report = judged(lambda trial, call: slow if trial.name == "long 600" else vectors(trial, call))
     assert report.settings == ()
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [(None, [600, 2_300, 9_010, 9_911]), (128_000, [600, 2_300, 9_010, 9_911]), (512, [563, 619])],
+)
+def test_long_texts_exceed_the_limit_unless_that_would_cost_much(stated: int | None, expected: list[int]) -> None:
+    seen = seen_of(vectors, max_input_tokens=stated)
+    assert [name for name in seen.replies if name.startswith("long ")] == [f"long {length}" for length in expected]

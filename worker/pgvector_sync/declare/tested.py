@@ -86,7 +86,7 @@ def choose(known: Known, *, model: str | None = None, dimensions: int | None = N
             where="provider test",
             hint=f"--model {model} --dimensions NUMBER",
         )
-    spec = Spec(model, dimensions)
+    spec = Spec(model, dimensions, dialect=known.provider.dialect)
     return Choice(known.provider, spec, spec, _price(known.provider, model), None, ())
 
 

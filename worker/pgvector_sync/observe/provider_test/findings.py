@@ -12,7 +12,7 @@ import numpy as np
 
 from pgvector_sync.observe.provider_test.reply import Outcome, Reply, likeness
 from pgvector_sync.observe.provider_test.seen import NOISE, PARAMETERS, Seen
-from pgvector_sync.observe.provider_test.trials import PAIRS, lengths
+from pgvector_sync.observe.provider_test.trials import lengths
 
 SAME_TEXT = 0.999
 """The least cosine of two vectors of one text. Endpoints that compute with 16 bits reach 0.9999."""
@@ -123,10 +123,9 @@ def _order(seen: Seen, reply: Reply) -> tuple[Level, str]:
 
 
 def _two_at_once(seen: Seen) -> Iterator[Finding]:
-    size = next((size for size in PAIRS if f"two of {size}" in seen.replies), None)
-    if size is None:
+    if seen.pair is None:
         return
-    both, alone = seen.replies[f"two of {size}"], seen.replies[f"batch {size}"]
+    both, alone = seen.replies[f"two of {seen.pair}"], seen.replies[f"batch {seen.pair}"]
     if not both.answered:
         yield Finding("two calls at once", Level.WARNING, both.words)
         return

@@ -136,6 +136,12 @@ class Seen:
         return max((size for size in self.batches if self.answered(f"batch {size}")), default=1)
 
     @property
+    def pair(self) -> int | None:
+        """The size of the batch that was sent twice at once."""
+        sizes = (int(name.removeprefix("two of ")) for name in self.replies if name.startswith("two of "))
+        return next(sizes, None)
+
+    @property
     def noise(self) -> float:
         """By how much less than 1 the cosine of the vectors of one text is that was sent twice."""
         first, again = (

@@ -9,13 +9,12 @@ from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.observe.provider_test.seen import ENCODINGS, Encoding, Parameter, Seen, Subject
 from pgvector_sync.observe.provider_test.texts import FIRST, SECOND, long_text, sentences
 
-PAIRS = (33, 32, 10)
-"""The sizes of batches of which two may be sent at once: the first that was answered alone."""
 LENGTHS = (600, 2_300)
 """Tokens; just more than the windows of 512 and 2,048 tokens that many open models have."""
 BEYOND = 1.1
-"""How much longer a text is than the provider's limit. Some words are more than one token, none is less."""
-DEFAULT_WINDOW = 8_191
+"""How much longer a text is than the limit that it exceeds. Some words are more than one token, none is less."""
+LONGEST = 8_191
+"""The largest limit that is exceeded. Beyond larger ones, texts would cost more than the answer is worth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +68,30 @@ def _singles() -> Iterator[Trial]:
 
 
 def _batches(subject: Subject) -> Iterator[Trial]:
-    """Batches of growing size; after a refusal, common limits below it."""
+    """Batches of growing size; after a refusal, the limit that is assumed or common ones."""
     stated = subject.limits.max_inputs
+    small = stated if 2 < stated < 33 else 32
     yield _batch(2, _ready)
     yield _batch(33, _answered("batch 2"))
-    yield _batch(32, _refused("batch 33"))
-    yield _batch(10, _refused("batch 32"))
+    yield _batch(small, _refused("batch 33"))
+    if small > 10:
+        yield _batch(10, _refused(f"batch {small}"))
     yield _batch(257, _answered("batch 33"))
-    yield _batch(100, _refused("batch 257"))
-    yield _batch(250, _answered("batch 100"))
-    yield _batch(64, _refused("batch 100"))
+    middle = stated if 33 < stated < 257 else 100
+    yield _batch(middle, _refused("batch 257"))
+    if middle != stated:
+        yield _batch(250, _answered(f"batch {middle}"))
+    if middle > 64:
+        yield _batch(64, _refused(f"batch {middle}"))
     if stated > 257:
         yield _batch(stated, _answered("batch 257"))
-        if stated > 1_000:
-            yield _batch(1_000, _refused(f"batch {stated}"))
+    if stated > 1_000:
+        yield _batch(1_000, _refused(f"batch {stated}"))
     if subject.remote:
-        for size in PAIRS:
-            texts = tuple(sentences(size, first=10_001))
-            yield Trial(f"two of {size}", texts, _first_pair(size), _settled, copies=2)
+        for size in (33, small, 10):
+            yield Trial(
+                f"two of {size}", tuple(sentences(size, first=10_001)), _no_pair_yet(size), _settled, copies=2
+            )
 
 
 def _batch(size: int, needed: Callable[[Seen], bool]) -> Trial:
@@ -106,8 +111,8 @@ def _long(subject: Subject) -> Iterator[Trial]:
 
 
 def lengths(subject: Subject) -> list[int]:
-    """Return the lengths of the long texts in tokens. The last two are longer than the provider's limit."""
-    limit = round((subject.limits.max_input_tokens or DEFAULT_WINDOW) * BEYOND)
+    """Return the lengths of the long texts in tokens. The last two exceed the provider's limit, up to LONGEST."""
+    limit = round(min(subject.limits.max_input_tokens or LONGEST, LONGEST) * BEYOND)
     return [*(length for length in LENGTHS if length < limit), limit, round(limit * BEYOND)]
 
 
@@ -162,13 +167,9 @@ def _answered(name: str) -> Callable[[Seen], bool]:
     return lambda seen: seen.answered(name)
 
 
-def _first_pair(size: int) -> Callable[[Seen], bool]:
-    """Whether a batch of this size was answered, and no pair has been sent."""
-
-    def needed(seen: Seen) -> bool:
-        return seen.answered(f"batch {size}") and not any(f"two of {other}" in seen.replies for other in PAIRS)
-
-    return needed
+def _no_pair_yet(size: int) -> Callable[[Seen], bool]:
+    """Whether a batch of this size was answered, and no batch was sent twice at once."""
+    return lambda seen: seen.answered(f"batch {size}") and seen.pair is None
 
 
 def _read_to_the_end(*names: str) -> Callable[[Seen], bool]:
