@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pgvector_sync.cli import console
 from support.choosy_endpoint import Choosy, choosy_endpoint
 from support.endpoint import ENVIRONMENT
 from support.processes import Processes
@@ -170,6 +171,19 @@ def test_a_stored_provider_is_tested_if_the_file_lacks_it(synced: Synced, typed:
     assert code == 0
     assert "as in pipeline docs" in err
     assert "dimensions              8 requested and returned" in out
+
+
+def test_a_narrow_terminal_shows_settings_below_results(
+    folder: Path, command_line: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console.out, "width", 80)
+    with choosy_endpoint(max_inputs=10, window=512, truncates=True, encodings=("float", "none")) as endpoint:
+        declare(folder, endpoint)
+        _, out, _ = command_line("provider", "test", "test", "--yes")
+    lines = out.splitlines()
+    assert max(map(len, map(str.rstrip, lines))) <= 80
+    for setting in ("max_inputs = 10", 'encoding = "float"'):
+        assert [line.split() for line in lines].count(["→", *setting.split()]) == 1
 
 
 @pytest.mark.slow

@@ -58,8 +58,9 @@ def try_out(
 
     Exits 0 if it works with the settings it has, 1 if not.
     """
-    choice = choose(_known(name, file), model=model, dimensions=dimensions)
+    known = _known(name, file)
     settings, environ = load_settings(), surroundings()
+    choice = choose(known, settings, model=model, dimensions=dimensions)
     subject = subject_of(choice.provider, choice.spec, choice.query_spec)
     prepare(subject, settings, environ)
     _announce(choice, settings)

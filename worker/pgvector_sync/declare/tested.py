@@ -8,9 +8,11 @@ from decimal import Decimal
 
 from pgvector_sync.declare.file import BUILT_IN, Config
 from pgvector_sync.embedding.dialects import dialect_of
+from pgvector_sync.embedding.hosts import address_of
 from pgvector_sync.embedding.prices import price_of
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Options, Pipeline, Provider, Spec
+from pgvector_sync.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ def built_in(name: str) -> Known | None:
     return None if provider is None else Known(provider, {}, "built in")
 
 
-def choose(known: Known, *, model: str | None = None, dimensions: int | None = None) -> Choice:
+def choose(known: Known, settings: Settings, *, model: str | None = None, dimensions: int | None = None) -> Choice:
     """Choose the model to test: the given one, else that of the first pipeline, else the dialect's default.
 
     Raises ConfigError if there is none, or if its dimensions aren't known.
@@ -70,7 +72,7 @@ def choose(known: Known, *, model: str | None = None, dimensions: int | None = N
     using = {name: options for name, options in known.options.items() if model in (None, options.model)}
     pipeline = min(using, default=None)
     if pipeline is not None:
-        return _of_pipeline(known, pipeline, dimensions)
+        return _of_pipeline(known, settings, pipeline, dimensions)
     dialect = dialect_of(known.provider)
     model, dimensions = model or dialect.default_model, dimensions or dialect.default_dimensions
     if model is None:
@@ -87,10 +89,10 @@ def choose(known: Known, *, model: str | None = None, dimensions: int | None = N
             hint=f"--model {model} --dimensions NUMBER",
         )
     spec = Spec(model, dimensions, dialect=known.provider.dialect)
-    return Choice(known.provider, spec, spec, _price(known.provider, model), None, ())
+    return Choice(known.provider, spec, spec, _price(known.provider, model, settings), None, ())
 
 
-def _of_pipeline(known: Known, name: str, dimensions: int | None) -> Choice:
+def _of_pipeline(known: Known, settings: Settings, name: str, dimensions: int | None) -> Choice:
     options = known.options[name]
     spec, query_spec = (
         replace(each, dimensions=dimensions or each.dimensions)
@@ -98,7 +100,7 @@ def _of_pipeline(known: Known, name: str, dimensions: int | None) -> Choice:
     )
     specs = {other: (Spec.of_documents(its), Spec.of_queries(its)) for other, its in known.options.items()}
     others = sorted(other for other, pair in specs.items() if pair != specs[name])
-    price = options.price if options.price is not None else _price(known.provider, options.model)
+    price = options.price if options.price is not None else _price(known.provider, options.model, settings)
     return Choice(known.provider, spec, query_spec, price, name, tuple(others))
 
 
@@ -106,5 +108,5 @@ def _of(options: Mapping[str, Options], provider: str) -> dict[str, Options]:
     return {name: each for name, each in options.items() if each.provider == provider}
 
 
-def _price(provider: Provider, model: str) -> Decimal | None:
-    return price_of(model) if dialect_of(provider).billed else Decimal(0)
+def _price(provider: Provider, model: str, settings: Settings) -> Decimal | None:
+    return price_of(model, address_of(provider, settings)) if dialect_of(provider).billed else Decimal(0)
