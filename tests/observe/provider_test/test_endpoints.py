@@ -94,6 +94,8 @@ def test_a_size_that_no_parameter_gives_is_an_error_of_the_pipeline() -> None:
     report = of(parameter=None, ignores_unknown=True, dimensions=128)
     assert not report.works
     assert result(report, "dimensions of the pipeline") == "64 isn't available, only 128"
+    assert [finding.setting for finding in report.findings if finding.setting] == ["dimensions = 128"]
+    assert report.settings == ()
     assert result(report, "batch of 257").startswith("accepted, in order")
 
 

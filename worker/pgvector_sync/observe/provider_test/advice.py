@@ -44,7 +44,8 @@ def _form(seen: Seen) -> Iterator[Setting]:
     if now.encoding is not None and found.encoding is not None and found.encoding != now.encoding:
         yield Setting("encoding", found.encoding, f"{now.encoding} isn't accepted", f"encoding {now.encoding}")
     name, other = now.dimensions_parameter, found.dimensions_parameter
-    if name is not None and other is not None and name != other:
+    ignored = name in seen.replies and seen.replies[name].size is not None and other == "none"
+    if name is not None and other is not None and name != other and not ignored:
         why = "no size was requested" if name == "none" else f"{name} isn't honoured"
         yield Setting("dimensions_parameter", other, why, other if name == "none" else name)
 

@@ -91,7 +91,8 @@ def _sizes(seen: Seen) -> Iterator[Finding]:
             yield Finding(parameter, Level.OK, f"{reply.words}, {seen.asked:,} requested")
     returned = seen.settled[1].dimensions
     if returned != wanted:
-        yield Finding("dimensions of the pipeline", Level.ERROR, f"{wanted:,} isn't available, only {returned:,}")
+        result = f"{wanted:,} isn't available, only {returned:,}"
+        yield Finding("dimensions of the pipeline", Level.ERROR, result, f"dimensions = {returned}")
 
 
 def _batches(seen: Seen) -> Iterator[Finding]:

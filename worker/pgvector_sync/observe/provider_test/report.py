@@ -43,7 +43,9 @@ def report_of(seen: Seen, environment: Settings, *, interrupted: bool = False) -
     """Judge the replies so far."""
     follows = settings(seen)
     setting_of = {setting.capability: setting.line for setting in follows}
-    found = [replace(finding, setting=setting_of.get(finding.capability)) for finding in findings(seen)]
+    found = [
+        replace(finding, setting=setting_of.get(finding.capability, finding.setting)) for finding in findings(seen)
+    ]
     stopped_by, advice = _end(seen, environment)
     return Report(
         provider=seen.subject.provider.name,
