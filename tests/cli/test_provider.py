@@ -186,6 +186,26 @@ def test_a_narrow_terminal_shows_settings_below_results(
         assert [line.split() for line in lines].count(["→", *setting.split()]) == 1
 
 
+def test_the_forms_that_a_model_expects_are_part_of_what_is_pasted(folder: Path, command_line: Typed) -> None:
+    with choosy_endpoint(max_inputs=1) as endpoint:
+        declare(folder, endpoint, pipelines={"docs": "nomic-embed-text"})
+        code, out, _ = command_line("provider", "test", "test", "--yes")
+        assert code == 0
+        assert re.search(r"^! +query and document +Nomic .* expects different forms", out, re.MULTILINE)
+        sections, *consequences = out[out.index("[providers.test]") :].split("  → ")
+        pasted = tomllib.loads(sections)
+        assert pasted["providers"] == {"test": {"max_inputs": 1}}
+        forms = pasted["pipelines"]["docs"]
+        assert forms == {"document": {"prefix": "search_document: "}, "query": {"prefix": "search_query: "}}
+        assert "embeds every row again" in consequences[0]
+        written = (folder / "pgvector-sync.toml").read_text("utf-8")
+        lines = 'document.prefix = "search_document: "\nquery.prefix = "search_query: "\n'
+        (folder / "pgvector-sync.toml").write_text(written + lines, "utf-8")
+        _, out, _ = command_line("provider", "test", "test", "--yes")
+        assert re.search(r"^ +query and document +different vectors", out, re.MULTILINE)
+        assert "[pipelines" not in out
+
+
 @pytest.mark.slow
 def test_ctrl_c_prints_what_is_known_so_far(folder: Path, processes: Processes) -> None:
     with choosy_endpoint(seconds_per_text=0.2) as endpoint:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +26,7 @@ def tried(
     *,
     dimensions: int = 64,
     query: dict[str, Any] | None = None,
+    body: dict[str, Any] | None = None,
     seconds: float = 60.0,
     timeout: float = 30.0,
     **fields: Any,
@@ -32,8 +34,8 @@ def tried(
     """The report of a test of this provider."""
     settings = Settings(_env_file=None, allowed_hosts=ALLOWED_HOSTS, provider_timeout=timedelta(seconds=timeout))
     provider = Provider("test", base_url=base_url, api_key_env="TEST_KEY", **fields)
-    spec = Spec(MODEL, dimensions)
-    subject = subject_of(provider, spec, Spec(MODEL, dimensions, **(query or {})))
+    spec = Spec(MODEL, dimensions, body=body or {})
+    subject = subject_of(provider, spec, replace(spec, **(query or {})))
     seen = Seen(subject)
     deadline = Deadline.after(timedelta(seconds=seconds))
     run(seen, settings, {"TEST_KEY": "test-key"}, deadline=deadline, began=lambda _: None)
@@ -156,7 +158,7 @@ def test_habits_without_a_setting_are_shown() -> None:
     assert result(report, "normalized").startswith("no, lengths ")
     assert result(report, "usage") == "not reported: tokens are estimated"
     assert result(report, "empty text") == "answered"
-    assert result(report, "no text at all") == "answered"
+    assert result(report, "no text at all") == "the answer contains no vectors"
     assert result(report, "same text, same vector").startswith("no: cosine 0.99")
     assert report.works
 

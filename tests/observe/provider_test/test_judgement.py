@@ -67,7 +67,8 @@ def judged(make: Make, **fields: Any) -> Report:
 
 def pasted(report: Report) -> dict[str, Any]:
     """The settings as they are read from the file again."""
-    section: dict[str, Any] = tomllib.loads(report.section)["providers"]["test"]
+    written = tomllib.loads(report.sections or "")
+    section: dict[str, Any] = written.get("providers", {}).get("test", {})
     return section
 
 

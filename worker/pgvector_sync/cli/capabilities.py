@@ -6,6 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pgvector_sync.cli.console import out
+from pgvector_sync.embedding.proposal import Proposal
 from pgvector_sync.observe.provider_test.findings import Finding, Level
 from pgvector_sync.observe.provider_test.report import Report
 from pgvector_sync.telemetry.printable import printable
@@ -27,12 +28,21 @@ def show(report: Report) -> None:
             out.print(f"  → {line}")
     verdict = f"{report.provider} {'works' if report.works else 'does not work'} with the settings it has"
     out.print()
-    if report.settings:
+    if report.sections is None:
+        out.print(f"{verdict}; no setting needs to change" if report.works else verdict)
+    else:
         out.print(f"{verdict}. To paste into the file:")
         out.print()
-        out.print(Text(report.section))
-    else:
-        out.print(f"{verdict}; no setting needs to change" if report.works else verdict)
+        out.print(Text(report.sections))
+    if report.proposal is not None:
+        _show_consequences(report.proposal, report.provider)
+
+
+def _show_consequences(proposal: Proposal, provider: str) -> None:
+    if proposal.embeds_again:
+        out.print("  → what the pipeline's documents lack embeds every row again, once it is applied")
+    if proposal.dialect is not None:
+        out.print(f'  → dialect = "{proposal.dialect}" in [providers.{provider}] gives the model what it expects')
 
 
 def _table(findings: tuple[Finding, ...]) -> Table:

@@ -61,7 +61,9 @@ def try_out(
     known = _known(name, file)
     settings, environ = load_settings(), surroundings()
     choice = choose(known, settings, model=model, dimensions=dimensions)
-    subject = subject_of(choice.provider, choice.spec, choice.query_spec)
+    subject = subject_of(
+        choice.provider, choice.spec, choice.query_spec, pipeline=choice.pipeline, proposal=choice.proposal
+    )
     prepare(subject, settings, environ)
     _announce(choice, settings)
     _confirm(choice, cost_of(subject, choice.price), yes=yes)

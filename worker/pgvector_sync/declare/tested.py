@@ -10,6 +10,7 @@ from pgvector_sync.declare.file import BUILT_IN, Config
 from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.embedding.hosts import address_of
 from pgvector_sync.embedding.prices import price_of
+from pgvector_sync.embedding.proposal import Proposal, proposal_of
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Options, Pipeline, Provider, Spec
 from pgvector_sync.settings import Settings
@@ -37,6 +38,8 @@ class Choice:
     """US dollars per million tokens."""
     pipeline: str | None
     """The pipeline whose settings are used."""
+    proposal: Proposal | None
+    """What the pipeline's section lacks for its model."""
     others: tuple[str, ...]
     """Pipelines of this provider with another model or other inputs, which aren't tested."""
 
@@ -89,7 +92,7 @@ def choose(known: Known, settings: Settings, *, model: str | None = None, dimens
             hint=f"--model {model} --dimensions NUMBER",
         )
     spec = Spec(model, dimensions, dialect=known.provider.dialect)
-    return Choice(known.provider, spec, spec, _price(known.provider, model, settings), None, ())
+    return Choice(known.provider, spec, spec, _price(known.provider, model, settings), None, None, ())
 
 
 def _of_pipeline(known: Known, settings: Settings, name: str, dimensions: int | None) -> Choice:
@@ -101,7 +104,8 @@ def _of_pipeline(known: Known, settings: Settings, name: str, dimensions: int | 
     specs = {other: (Spec.of_documents(its), Spec.of_queries(its)) for other, its in known.options.items()}
     others = sorted(other for other, pair in specs.items() if pair != specs[name])
     price = options.price if options.price is not None else _price(known.provider, options.model, settings)
-    return Choice(known.provider, spec, query_spec, price, name, tuple(others))
+    proposal = proposal_of(options, known.provider)
+    return Choice(known.provider, spec, query_spec, price, name, proposal, tuple(others))
 
 
 def _of(options: Mapping[str, Options], provider: str) -> dict[str, Options]:

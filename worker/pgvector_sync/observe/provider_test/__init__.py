@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from pgvector_sync.embedding.dialects import dialect_of
+from pgvector_sync.embedding.proposal import Proposal
 from pgvector_sync.embedding.tokens import count_tokens
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.model.deadline import Deadline
@@ -31,7 +32,14 @@ class Cost:
     """None if the price isn't known."""
 
 
-def subject_of(provider: Provider, spec: Spec, query_spec: Spec) -> Subject:
+def subject_of(
+    provider: Provider,
+    spec: Spec,
+    query_spec: Spec,
+    *,
+    pipeline: str | None = None,
+    proposal: Proposal | None = None,
+) -> Subject:
     """Return what is tested. Calls nothing."""
     dialect = dialect_of(provider)
     return Subject(
@@ -41,6 +49,8 @@ def subject_of(provider: Provider, spec: Spec, query_spec: Spec) -> Subject:
         query_spec=query_spec,
         limits=dialect.limits(provider),
         remote=dialect.remote,
+        pipeline=pipeline,
+        proposal=proposal,
     )
 
 

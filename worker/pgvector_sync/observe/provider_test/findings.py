@@ -170,7 +170,10 @@ def _purposes(seen: Seen) -> Iterator[Finding]:
     query, document = seen.replies.get("query"), seen.replies.get("first")
     if query is None or document is None:
         return
-    if query is document:
+    if seen.subject.proposal is not None:
+        result = f"{seen.subject.proposal.family} expects different forms, and the pipeline gives none"
+        yield Finding("query and document", Level.WARNING, result)
+    elif query is document:
         yield Finding("query and document", Level.OK, "the same request")
     elif query.vectors is None or document.vectors is None:
         yield Finding("query and document", Level.WARNING, f"query {query.words}")

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from pgvector_sync.embedding.dialects import dialect_of
+from pgvector_sync.embedding.proposal import Proposal
 from pgvector_sync.observe.provider_test.advice import Setting, settings
 from pgvector_sync.observe.provider_test.findings import Finding, Level, findings
 from pgvector_sync.observe.provider_test.seen import Seen
@@ -30,13 +31,20 @@ class Report:
     findings: tuple[Finding, ...]
     settings: tuple[Setting, ...]
     """What should differ from the provider's settings."""
+    pipeline: str | None
+    """The pipeline whose settings were used."""
+    proposal: Proposal | None
+    """What the pipeline's section lacks for its model."""
 
     @property
-    def section(self) -> str:
-        """Return the provider's section with the settings that should change, in TOML."""
+    def sections(self) -> str | None:
+        """Return the sections with what should change, in TOML; None if nothing should."""
         width = max((len(setting.line) for setting in self.settings), default=0)
         lines = [f"{setting.line:<{width}}  # {setting.why}" for setting in self.settings]
-        return "\n".join([f"[providers.{self.provider}]", *lines])
+        sections = [[f"[providers.{self.provider}]", *lines]] if lines else []
+        if self.proposal is not None and self.proposal.lines:
+            sections.append([f"[pipelines.{self.pipeline}]  # {self.proposal.source}", *self.proposal.lines])
+        return "\n\n".join("\n".join(section) for section in sections) or None
 
 
 def report_of(seen: Seen, environment: Settings, *, interrupted: bool = False) -> Report:
@@ -58,6 +66,8 @@ def report_of(seen: Seen, environment: Settings, *, interrupted: bool = False) -
         texts=seen.texts,
         findings=tuple(found),
         settings=tuple(follows),
+        pipeline=seen.subject.pipeline,
+        proposal=seen.subject.proposal,
     )
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pgvector_sync.embedding.dialects.dialect import Limits
+    from pgvector_sync.embedding.proposal import Proposal
 
 Encoding = Literal["base64", "float", "none"]
 Parameter = Literal["dimensions", "output_dimension", "none"]
@@ -37,6 +38,10 @@ class Subject:
     """Those that requests to the provider keep now."""
     remote: bool
     """Whether texts leave this process."""
+    pipeline: str | None = None
+    """The pipeline whose settings are used."""
+    proposal: Proposal | None = None
+    """What the pipeline's section lacks for its model."""
 
 
 @dataclass(slots=True)
