@@ -191,7 +191,7 @@ def test_the_forms_that_a_model_expects_are_part_of_what_is_pasted(folder: Path,
         declare(folder, endpoint, pipelines={"docs": "nomic-embed-text"})
         code, out, _ = command_line("provider", "test", "test", "--yes")
         assert code == 0
-        assert re.search(r"^! +query and document +Nomic .* expects different forms", out, re.MULTILINE)
+        assert re.search(r"^! +query and document +the same form, but the model expects", out, re.MULTILINE)
         sections, *consequences = out[out.index("[providers.test]") :].split("  → ")
         pasted = tomllib.loads(sections)
         assert pasted["providers"] == {"test": {"max_inputs": 1}}

@@ -40,7 +40,7 @@ def show(report: Report) -> None:
 
 def _show_consequences(proposal: Proposal, provider: str) -> None:
     if proposal.embeds_again:
-        out.print("  → what the pipeline's documents lack embeds every row again, once it is applied")
+        out.print("  → `apply` embeds every row again if the form of documents changes")
     if proposal.dialect is not None:
         out.print(f'  → dialect = "{proposal.dialect}" in [providers.{provider}] gives the model what it expects')
 
