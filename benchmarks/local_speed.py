@@ -2,8 +2,8 @@
 
     python benchmarks/local_speed.py
 
-The time is that of the processor, so other programs on the machine disturb it little. The figures are why a run holds
-at most RUN_TOKENS tokens: runs of one short text are half as fast, and large ones aren't faster.
+The time is that of the processor, so other programs on the machine disturb it little. The figures are why a run
+holds at most RUN_TOKENS tokens: runs of one short text are half as fast, and large ones aren't faster.
 """
 
 from __future__ import annotations

@@ -77,7 +77,8 @@ def choose(known: Known, settings: Settings, *, model: str | None = None, dimens
     if pipeline is not None:
         return _of_pipeline(known, settings, pipeline, dimensions)
     dialect = dialect_of(known.provider)
-    model, dimensions = model or dialect.default_model, dimensions or dialect.default_dimensions
+    model = model or dialect.default_model
+    dimensions = dimensions or dialect.default_dimensions(model)
     if model is None:
         raise ConfigError(
             f"no pipeline of {known.place} uses {known.provider.name}",
