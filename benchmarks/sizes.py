@@ -107,11 +107,13 @@ def serial(database: Database, seconds: float) -> str:
         SerialEndpoint(seconds_per_text=0.02) as endpoint,
         pipeline(database, endpoint, 20_000, **settings) as runtime,
     ):
-        took = run(runtime, lambda: False, seconds=seconds, loops=4)
+        took = run(runtime, lambda: False, seconds=seconds - 60, loops=4)
         rows = stored(database)
+        last = run(runtime, lambda: False, seconds=60, loops=4)
+        more = stored(database) - rows
         return (
-            f"one processor, 50 rows per second: {rows:,} rows in {took:.0f} s ({rows / took:.1f} per second), "
-            f"{endpoint.computed:,} texts computed, {endpoint.calls.requests} calls"
+            f"one processor, 50 rows per second: {rows:,} rows in {took:.0f} s, {more:,} in the next {last:.0f} "
+            f"({more / last:.1f} per second); {endpoint.computed:,} texts computed, {endpoint.calls.requests} calls"
         )
 
 

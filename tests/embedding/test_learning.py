@@ -145,6 +145,12 @@ def test_after_a_time_out_requests_take_a_fraction_of_the_limit_one_at_a_time() 
     assert known.parallel == 1
 
 
+def test_one_time_out_that_had_another_reason_is_forgotten_with_the_first_answer() -> None:
+    known = learning.timed_out(NOTHING_LEARNED, texts(512), CALL)
+    known = answered(known, 60, timedelta(seconds=0.3))
+    assert (known.bytes_per_second, known.parallel) == (None, None)
+
+
 def test_the_first_answer_tells_how_large_requests_may_be() -> None:
     known = learning.timed_out(NOTHING_LEARNED, texts(512), CALL)
     known = answered(known, 80, timedelta(seconds=16))  # five per second
@@ -162,8 +168,23 @@ def test_a_time_out_that_had_another_reason_is_forgotten_with_the_first_quick_an
     while known.bytes_per_second is not None:
         known = answered(known, max(1, min(512, int(in_time(known)))), timedelta(seconds=0.3))
         steps += 1
-    assert steps <= 4
+    assert steps <= 12
     assert known.parallel is None
+
+
+@pytest.mark.parametrize("hangs_from", [2, 5, 40, 200])
+def test_texts_sent_in_vain_to_a_provider_that_hangs_on_large_requests_are_bounded(hangs_from: int) -> None:
+    known, answered_texts, sent_in_vain = NOTHING_LEARNED, 0, 0
+    for _ in range(500):
+        octets = learning.limits_of(known, LIMITS, CALL).max_request_bytes
+        count = 512 if octets is None else max(1, min(512, octets // BYTES_PER_TEXT))
+        if count >= hangs_from:
+            known = learning.timed_out(known, texts(count), CALL)
+            sent_in_vain += count
+        else:
+            known = answered(known, count, timedelta(seconds=0.2))
+            answered_texts += count
+    assert sent_in_vain <= 2 * 512 + 3 * answered_texts
 
 
 def test_a_single_text_that_gets_no_answer_teaches_nothing() -> None:
@@ -182,7 +203,7 @@ def test_more_requests_at_once_are_tried_after_a_while_and_given_up_if_they_only
     two = learning.more_at_once(replace(known, due=True))
     assert two.parallel == 2
     slower = answered(two, 50, timedelta(seconds=20))
-    assert (slower.parallel, slower.failed_trials) == (1, 1)
+    assert (slower.parallel, slower.failed_trials) == (1, two.failed_trials + 1)
 
 
 @pytest.mark.parametrize(("parallel", "within_a_batch"), [(1, 1), (8, 1), (16, 2)])

@@ -53,7 +53,7 @@ class Sizes:
         self._largest = 0
         """The bytes of the batch's largest answered request."""
         self._most_inputs = 0
-        self._failed = False
+        self._failed = self._timed_out = False
         self._limited: Size | None = None
         """A request that was rate limited, with none of half its size answered before."""
 
@@ -83,7 +83,9 @@ class Sizes:
             return
         size = Size(len(fingerprints), error.octets)
         if error.unanswered:
-            if error.disposition.pipeline is not Next.CARRY_ON:  # it had the time of a whole call
+            # It counts if it had the time of a whole call. The parts of a request that timed out do so for a text.
+            if error.disposition.pipeline is not Next.CARRY_ON and not self._timed_out:
+                self._timed_out = True
                 self.known = learning.timed_out(self.known, size, self._longest_call)
             return
         by_quota = error.disposition.quota

@@ -99,7 +99,7 @@ def timed_out(known: Learned, size: Size, limit: timedelta) -> Learned:
         bytes_per_second=min(speed, known.bytes_per_second or speed),
         slow_bytes=max(size.octets, known.slow_bytes or 0),
         parallel=1,
-        failed_trials=known.failed_trials + (known.parallel is not None),
+        failed_trials=known.failed_trials + 1,
     )
 
 
@@ -218,8 +218,12 @@ def _timed(known: Learned, size: Size, took: timedelta, longest_call: timedelta)
         )
     if known.bytes_per_second is None or speed < known.bytes_per_second * FASTER:
         return known
+    if known.failed_trials > 1 and not known.due:
+        # Small requests were fast before, and larger ones got no answer. Each may be paid for: grow step by step.
+        speed = min(speed, known.bytes_per_second * 2)
     if known.slow_bytes is None or speed * (longest_call * SLOW_SHARE).total_seconds() >= known.slow_bytes:
-        return replace(known, bytes_per_second=None, slow_bytes=None, parallel=None)
+        trials = 0 if known.due else known.failed_trials
+        return replace(known, bytes_per_second=None, slow_bytes=None, parallel=None, failed_trials=trials)
     return replace(known, bytes_per_second=speed)
 
 
