@@ -7,7 +7,7 @@
 --
 -- owner        runs `migrate`, `apply` and `remove`; owns the schema pgvector_sync, the targets and the trigger functions
 -- worker       runs `worker`, `beat` and `sync`, and may pause, reconcile and re-embed
--- application  writes the sources, reads the targets, and may enqueue single rows with pgvector_sync.enqueue
+-- application  writes the sources, reads the targets, searches, and may enqueue single rows with pgvector_sync.enqueue
 -- monitor      runs `status`, `runs`, `dead-letters list`, `health` and `doctor`; dumps the database
 
 \set ON_ERROR_STOP on
@@ -79,6 +79,9 @@ GRANT SELECT, DELETE, INSERT (pipeline_id, kind, options, rows_total), UPDATE (s
     rows_seen, rows_enqueued, counts, samples, lease, visible_at, reason, finished_at) ON pgvector_sync.run TO :"worker";
 
 GRANT EXECUTE ON FUNCTION pgvector_sync.enqueue(text, anyelement) TO :"application";
+-- To search, an application reads how queries are embedded, and what they are compared with.
+GRANT SELECT ON pgvector_sync.applied_migration, pgvector_sync.provider, pgvector_sync.source, pgvector_sync.pipeline
+    TO :"application";
 
 GRANT SELECT ON ALL TABLES IN SCHEMA pgvector_sync TO :"monitor";
 GRANT SELECT ON ALL SEQUENCES IN SCHEMA pgvector_sync TO :"monitor";

@@ -1,16 +1,61 @@
 -- Search: the nearest rows.
 
+-- name: settings
+-- How the rest of the transaction reads. Row-level security applies to an application's searches, as to its other queries: a
+-- hidden row isn't found. A role that may change our tables refuses to search through policies, because they may run code of
+-- the source's owner. An index returns at least as many candidates as are needed.
+SELECT set_config('row_security', CASE WHEN has_table_privilege('pgvector_sync.work', 'INSERT') THEN 'off' ELSE 'on' END, true),
+       set_config('hnsw.ef_search', least(greatest(
+           nullif(current_setting('hnsw.ef_search', true), '')::int, %(candidates)s, 40), 1000)::text, true);
+
 -- name: scan_on
--- Lets index scans in this transaction continue until enough rows meet the pipeline's `where`. Needs pgvector 0.8; with an
--- older version these are unknown custom settings, which have no effect.
-SELECT set_config('hnsw.iterative_scan', 'strict_order', true), set_config('ivfflat.iterative_scan', 'relaxed_order', true);
+-- Lets index scans continue until enough rows meet all conditions. `relaxed_order` finds more of the nearest rows than
+-- `strict_order`, which drops what it finds late; the rows are sorted afterwards. Needs pgvector 0.8.
+SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('ivfflat.iterative_scan', 'relaxed_order', true)
+FROM pg_catalog.pg_extension
+WHERE extname = 'vector' AND (regexp_match(extversion, '^[0-9]+\.[0-9]+'))[1]::numeric >= 0.8;
+
+-- part: distance
+-- The distance between the query and what is stored. An index is used only for exactly this expression.
+pgvector_sync_stored.embedding OPERATOR({operator_schema}.{operator}) %(query_vector)s::{vector}::{column_type}
+
+-- part: after
+-- A condition of `nearest`: the row comes after the last one of the previous page.
+({distance}, {columns_stored}, pgvector_sync_stored.chunk_no)
+    > (%(after_distance)s::float8, {after_key}, %(after_chunk)s::int)
 
 -- name: nearest
--- The nearest rows, joined to the source with the pipeline's `where`, so that deleted rows are never returned.
-SELECT {key_json} AS key, pgvector_sync_stored.chunk_no,
-       pgvector_sync_stored.embedding OPERATOR({operator_schema}.{operator}) %(query_vector)s::{vector}::{column_type} AS distance,
-       coalesce(pgvector_sync_stored.chunk, ({text})::text) AS text
-FROM {stored}
-JOIN LATERAL (SELECT * FROM {source} WHERE {stored_of_row} AND {wanted} OFFSET 0) AS {alias} ON true
-ORDER BY pgvector_sync_stored.embedding OPERATOR({operator_schema}.{operator}) %(query_vector)s::{vector}::{column_type}
-LIMIT %(limit)s;
+-- The nearest rows that exist and meet all conditions. Only vectors of one model are compared, whatever else the target
+-- contains. The planner decides whether the vector index or the conditions come first; an index returns rows in about the
+-- right order, so more are read than wanted, and sorted. `+ 0` keeps PostgreSQL 17 from leaving out that sort. The text is
+-- evaluated only for the rows that are returned. There is always a first row, with the pipeline's version in this snapshot.
+WITH pgvector_sync_near AS MATERIALIZED (
+    SELECT {columns_stored}, pgvector_sync_stored.chunk_no, pgvector_sync_stored.chunk, {distance} AS pgvector_sync_distance
+    FROM {stored}
+    JOIN (SELECT {key_columns} FROM {source} WHERE {wanted} AND {condition}) AS pgvector_sync_row ON {same_key}
+    WHERE pgvector_sync_stored.model = %(model)s AND {after}
+    ORDER BY {order}, {columns_stored}, pgvector_sync_stored.chunk_no LIMIT %(candidates)s
+), pgvector_sync_page AS MATERIALIZED (
+    SELECT *, {similarity} AS pgvector_sync_similarity FROM pgvector_sync_near
+    ORDER BY pgvector_sync_distance + 0, {key_columns}, chunk_no LIMIT %(limit)s
+)
+SELECT pgvector_sync_now.spec_version, (SELECT count(*) FROM pgvector_sync_near) AS candidates, pgvector_sync_hit.*
+FROM (SELECT max(spec_version) AS spec_version FROM pgvector_sync.pipeline WHERE id = %(pipeline_id)s) AS pgvector_sync_now
+LEFT JOIN (
+    SELECT {key_json} AS key, pgvector_sync_page.chunk_no, pgvector_sync_page.chunk, pgvector_sync_distance AS distance,
+           pgvector_sync_similarity AS similarity,
+           row_number() OVER (ORDER BY pgvector_sync_distance + 0, {columns_page}, chunk_no) AS place,
+           pgvector_sync_shown.*
+    FROM pgvector_sync_page
+    JOIN LATERAL (SELECT {shown} FROM {source} WHERE {page_of_row} OFFSET 0) AS pgvector_sync_shown ON true
+    WHERE pgvector_sync_distance < 'NaN'::float8 AND pgvector_sync_similarity >= %(min_similarity)s
+) AS pgvector_sync_hit ON true
+ORDER BY pgvector_sync_hit.place;
+
+-- name: plan
+-- How Postgres would run a search.
+EXPLAIN (FORMAT JSON) {search};
+
+-- name: explain
+-- How Postgres runs a search, which is executed.
+EXPLAIN (ANALYZE, BUFFERS) {search};

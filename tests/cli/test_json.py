@@ -34,6 +34,7 @@ TYPED = {
     "doctor": ["doctor", "--offline"],
     "search": ["search", "docs", "text"],
     "provider test": ["provider", "test", "test", "--yes", "--file", "other.toml"],
+    "search --explain": ["search", "docs", "text", "--explain"],
     "dead-letters list": ["dead-letters", "list"],
     "runs list": ["runs", "list"],
     "runs show": ["runs", "show", "1"],

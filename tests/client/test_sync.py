@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import multiprocessing
 import threading
@@ -173,19 +174,6 @@ def test_dead_letters_are_listed_requeued_and_discarded(synced: Synced, sync: Sy
     synced.sync()
 
 
-def test_search_finds_the_nearest_rows(sync: Sync) -> None:
-    hits = sync.search("docs", "text 7", k=3)
-    assert (hits[0].key, hits[0].text, len(hits)) == ((7,), "text 7", 3)
-    assert hits[0].similarity == pytest.approx(1, abs=1e-5)
-
-
-def test_search_raises_the_errors_of_its_provider(synced: Synced, sync: Sync) -> None:
-    synced.endpoint.fail(status=401)
-    with pytest.raises(pgvector_sync.Misconfigured):
-        sync.search("docs", "text 7")
-    synced.endpoint.heal()
-
-
 # -- keys ----------------------------------------------------------------------------------------------------
 
 
@@ -243,21 +231,29 @@ def test_an_invalid_enqueue_is_refused_and_writes_nothing(synced: Synced, pipeli
 
 # -- privileges --------------------------------------------------------------------------------------------------
 
+DECLARED: dict[str, Callable[[Sync], object]] = {
+    "pipelines": lambda sync: sync.pipelines(),
+    "key_columns": lambda sync: sync.key_columns("docs"),
+    "provider": lambda sync: sync.provider("docs"),
+    "require_unpaused": lambda sync: sync.require_unpaused("docs"),
+    "embed_query": lambda sync: sync.embed_query("docs", "text"),
+    "aembed_query": lambda sync: asyncio.run(sync.aembed_query("docs", "text")),
+}
+SEARCHING: dict[str, Callable[[Sync], object]] = {
+    "search": lambda sync: sync.search("docs", "text"),
+    "asearch": lambda sync: asyncio.run(sync.asearch("docs", "text")),
+    "explain_search": lambda sync: sync.explain_search("docs", "text"),
+}
 READING: dict[str, Callable[[Sync], object]] = {
     "status": lambda sync: sync.status(),
     "runs": lambda sync: sync.runs(),
     "run": lambda sync: sync.run(1),
     "dead_letters": lambda sync: sync.dead_letters(),
     "reconciliations": lambda sync: sync.reconciliations(),
-    "pipelines": lambda sync: sync.pipelines(),
-    "key_columns": lambda sync: sync.key_columns("docs"),
-    "provider": lambda sync: sync.provider("docs"),
-    "require_unpaused": lambda sync: sync.require_unpaused("docs"),
     "wait": lambda sync: sync.wait(1),
 }
 WORKING: dict[str, Callable[[Sync], object]] = {
     "status(exact=True)": lambda sync: sync.status(exact=True),
-    "search": lambda sync: sync.search("docs", "text"),
     "estimate": lambda sync: sync.estimate("docs"),
     "reembed": lambda sync: sync.cancel(sync.reembed("docs").run_id),
     "reconcile": lambda sync: sync.wait(sync.reconcile("docs").run_id, carry_out=True),
@@ -268,15 +264,16 @@ WORKING: dict[str, Callable[[Sync], object]] = {
     "discard_bad_keys": lambda sync: sync.discard_bad_keys("docs"),
 }
 ENQUEUE: dict[str, Callable[[Sync], object]] = {"enqueue": lambda sync: sync.enqueue("docs", [1])}
+EVERY = DECLARED | SEARCHING | READING | WORKING | ENQUEUE
 
 
 @pytest.mark.parametrize(
     ("role", "allowed", "refused"),
     [
-        (APPLICATION, ENQUEUE, READING | WORKING),
-        (MONITOR, READING, WORKING | ENQUEUE),
-        (WORKER, READING | WORKING, ENQUEUE),
-        (OWNER, READING | WORKING | ENQUEUE, {}),
+        (APPLICATION, DECLARED | SEARCHING | ENQUEUE, READING | WORKING),
+        (MONITOR, DECLARED | READING, SEARCHING | WORKING | ENQUEUE),
+        (WORKER, DECLARED | SEARCHING | READING | WORKING, ENQUEUE),
+        (OWNER, DECLARED | SEARCHING | READING | WORKING | ENQUEUE, {}),
     ],
 )
 def test_a_role_may_do_what_the_table_in_docs_says(
@@ -285,6 +282,7 @@ def test_a_role_may_do_what_the_table_in_docs_says(
     allowed: dict[str, Callable[[Sync], object]],
     refused: dict[str, Callable[[Sync], object]],
 ) -> None:
+    synced.run(f"GRANT SELECT ON docs, docs_embedding TO {APPLICATION}")
     with calling(synced, role) as sync:
         for call in allowed.values():
             call(sync)
@@ -297,7 +295,7 @@ def test_a_role_may_do_what_the_table_in_docs_says(
 def test_the_table_in_docs_names_every_method() -> None:
     page = (Path(__file__).parents[2] / "docs" / "python.md").read_text("utf-8")
     methods = {name for name, _ in inspect.getmembers(Sync, inspect.isfunction) if not name.startswith("_")}
-    assert {name.partition("(")[0] for name in READING | WORKING | ENQUEUE} | {"cancel", "close"} == methods
+    assert {name.partition("(")[0] for name in EVERY} | {"cancel", "close"} == methods
     missing = [name for name in methods - {"close", "require_unpaused"} if f"`{name}" not in page]
     assert missing == []
 

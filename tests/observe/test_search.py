@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 from collections.abc import Callable, Sequence
 from datetime import timedelta
@@ -17,7 +19,7 @@ from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.observe.search import nearest
 from support.endpoint import Calls, deaf_address
 from support.steps import another_worker
-from support.synced import DOCS, Synced
+from support.synced import DOCS, MODEL, Synced
 
 
 class Telling(OpenAICompatible):
@@ -96,3 +98,50 @@ def test_a_connection_that_fails_says_what_to_check(
         code, _, complaint = typed("search", "docs", "one")
     assert (code, "the connection to the provider failed" in complaint) == (1, True)
     assert "check base_url of test" in complaint
+
+
+# -- the command ---------------------------------------------------------------------------------------------
+
+
+def test_the_command_selects_rows_and_shows_the_next_page(
+    docs: Synced, typed: Callable[..., tuple[int, str, str]]
+) -> None:
+    docs.run("INSERT INTO docs VALUES (3, 'three'), (4, 'four')")
+    docs.sync()
+    code, printed, said = typed(
+        "search", "docs", "one", "-k", "2", "--where", "id <> 2 AND body LIKE '%o%' OR id = 3"
+    )
+    assert (code, printed.splitlines()[1].split()) == (0, ["1.000", "1", "one"])
+    [after] = re.findall(r"^for more: --after (\S+)$", said, re.MULTILINE)
+    second = printed.splitlines()[2].split()[1]
+    code, printed, said = typed("search", "docs", "one", "--where", "id <> 2", "--after", after, "--json")
+    document = json.loads(printed)
+    assert code == 0
+    assert [hit["key"][0] for hit in document["hits"]] == list({3, 4} - {int(second)})
+    assert (document["next"], document["complete"], document["model"]) == (None, True, MODEL)
+    code, printed, _ = typed("search", "docs", "one", "--min-similarity", "0.999")
+    assert (code, len(printed.splitlines())) == (0, 2)
+
+
+def test_the_command_shows_how_rows_are_found(docs: Synced, typed: Callable[..., tuple[int, str, str]]) -> None:
+    code, printed, _ = typed("search", "docs", "one", "--where", "id = 1", "--explain")
+    assert code == 0
+    assert "docs_embedding" in printed
+    assert "Execution Time" in printed
+    code, printed, _ = typed("search", "docs", "one", "--explain", "--json")
+    assert json.loads(printed)["plan"][-1].startswith("Execution Time")
+
+
+def test_the_command_complains_without_a_stack_trace(
+    docs: Synced, typed: Callable[..., tuple[int, str, str]]
+) -> None:
+    for arguments, words in (
+        (["--where", "nothing = 1"], "the condition is not valid for public.docs"),
+        (["--where", "id = %(id)s"], "`where` needs a value for id"),
+        (["--min-similarity", "2"], "expected min_similarity from -1 to 1"),
+        (["--after", "x"], "`after` isn't a valid page token"),
+    ):
+        code, printed, complaint = typed("search", "docs", "one", *arguments)
+        assert (code, printed) == (1, "")
+        assert complaint.startswith(f"error: {words}")
+        assert "→" in complaint

@@ -125,10 +125,20 @@ def test_a_monitor_reads_everything_and_writes_nothing(docs: Synced):
         assert [status.name for status in read_status(runtime.database, None)] == ["docs"]
 
 
-def test_an_application_can_enqueue_single_rows_and_nothing_else(docs: Synced):
+def test_an_application_can_enqueue_single_rows_read_declarations_and_nothing_else(docs: Synced):
+    tables = [name for (name,) in docs.database.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'pgvector_sync'::regnamespace AND relkind IN ('r', 'p', 'S')"
+    )]  # fmt: skip
+    declarations = {"applied_migration", "provider", "source", "pipeline"}
+    assert declarations < set(tables)
     with docs.database.connect_as(APPLICATION) as application:
         application.execute("SELECT pgvector_sync.enqueue('docs', 1::bigint)")
-        for table in ("outbox", "work", "pipeline", "provider"):
+        for table in declarations:
+            application.execute(f"SELECT * FROM pgvector_sync.{table}")
+            for attack in ("DELETE FROM {}", "SELECT FROM {} FOR UPDATE"):
+                with pytest.raises(DENIED):
+                    application.execute(attack.format(f"pgvector_sync.{table}"))
+        for table in set(tables) - declarations:
             with pytest.raises(DENIED):
                 application.execute(f"SELECT FROM pgvector_sync.{table}")
     assert docs.events() == [[1]]

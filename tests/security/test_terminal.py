@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from pgvector_sync.cli import console, main
 from pgvector_sync.cli.search import table
 from pgvector_sync.errors import ConfigError
-from pgvector_sync.observe.search import Hit
+from pgvector_sync.model.search import Hit
 from pgvector_sync.redis_client import open_client
 from pgvector_sync.settings import load_settings
 from pgvector_sync.telemetry import configure_logging, emit, log
@@ -200,7 +200,7 @@ def test_a_message_of_a_function_is_text_in_an_error(capsys: pytest.CaptureFixtu
 def test_a_table_holds_one_line_per_row() -> None:
     file = io.StringIO()
     shown = console._Console(file=file, width=400, markup=False, emoji=False, highlight=False)
-    shown.print(table([Hit((HOSTILE,), 0, 0.5, 0.5, HOSTILE)]))
+    shown.print(table([Hit((HOSTILE,), 0, 0.5, 0.5, HOSTILE, "m")]))
     assert len(file.getvalue().splitlines()) == 2
     is_text(file.getvalue())
 

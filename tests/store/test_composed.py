@@ -24,6 +24,7 @@ from psycopg import sql
 from pgvector_sync.database import begin, connect, register_vectors
 from pgvector_sync.database import statements as loader
 from pgvector_sync.model import KeyColumn, Passage, VectorType
+from pgvector_sync.model.search import QueryVector
 from pgvector_sync.store import (
     catalog,
     coverage,
@@ -47,6 +48,7 @@ from pgvector_sync.store import (
     watch,
 )
 from pgvector_sync.store.catalog import Table
+from pgvector_sync.store.conditions import Condition
 from pgvector_sync.store.key_change import KeyChange
 from pgvector_sync.store.leases import Lease
 from pgvector_sync.store.probe import Expressions
@@ -157,6 +159,8 @@ def _added(c: psycopg.Connection[Any], one: One) -> None:
 
 
 CONDITIONS = [sql.SQL("(id > 7)")]
+QUERY = QueryVector("docs", "m", 1, VECTOR.tolist())
+WANTED = search.Wanted(10, Condition.without_params("id > 7"), after=search.Place(0.5, (1,), 0))
 CALLS: list[Call] = [
     lambda c, one: coverage.not_covered(c, one.shape, text_limit=1_000),
     _text_limit(coverage.count),
@@ -189,7 +193,12 @@ CALLS: list[Call] = [
     lambda c, one: samples.count(c, one.shape, CONDITIONS, text_limit=1_000),
     lambda c, one: samples.sample(c, one.shape, [*CONDITIONS, source.is_stale(one.shape)], limit=9, text_limit=1_000),
     lambda c, one: samples.sample_blocks(c, one.shape, CONDITIONS, percent=5, limit=9, text_limit=1_000),
-    lambda c, one: search.nearest(c, one.shape, VECTOR, limit=10),
+    lambda c, one: search.prepare(c, WANTED),
+    lambda c, one: search.nearest(c, one.shape, QUERY, WANTED),
+    lambda c, one: search.nearest(c, one.shape, QUERY, WANTED, exact=True),
+    lambda c, one: search.nearest(c, one.shape, QUERY, replace(WANTED, after=None, columns=["id"])),
+    lambda c, one: search.is_approximate(c, one.shape, QUERY, WANTED),
+    lambda c, one: search.explain(c, one.shape, QUERY, WANTED),
     lambda c, one: sizes.count_up_to(c, one.shape.source, wanted=one.shape.wanted, limit=9),
     lambda c, one: sizes.estimate(c, one.shape.source, one.shape.wanted),
     _text_limit(rows.read, KEYS),

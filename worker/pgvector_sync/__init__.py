@@ -21,6 +21,7 @@ from pgvector_sync.errors import (
     InputRejected,
     MigrationRefused,
     Misconfigured,
+    OutOfTime,
     ProviderError,
     RateLimited,
     Refused,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from pgvector_sync.client.sync import Sync
     from pgvector_sync.dispatch.registration import Celery
     from pgvector_sync.model.request import Backfill, Reconcile, Reembed, Unreadable
-    from pgvector_sync.observe.search import Hit
+    from pgvector_sync.model.search import Hit, Hits, QueryVector
     from pgvector_sync.observe.status import PipelineStatus
     from pgvector_sync.runs.estimate import Estimate
     from pgvector_sync.runs.requests import Requested
@@ -57,11 +58,14 @@ __all__ = [
     "Estimate",
     "Figures",
     "Hit",
+    "Hits",
     "InputRejected",
     "MigrationRefused",
     "Misconfigured",
+    "OutOfTime",
     "PipelineStatus",
     "ProviderError",
+    "QueryVector",
     "RateLimited",
     "Reconcile",
     "Reconciliation",
@@ -86,8 +90,10 @@ _LAZY = {
     "DeadLetter": "store.dead_letters",
     "Estimate": "runs.estimate",
     "Figures": "store.drift",
-    "Hit": "observe.search",
+    "Hit": "model.search",
+    "Hits": "model.search",
     "PipelineStatus": "observe.status",
+    "QueryVector": "model.search",
     "Reconcile": "model.request",
     "Reconciliation": "client.results",
     "Reembed": "model.request",

@@ -1,4 +1,4 @@
-"""The methods of `Sync` that enqueue and search rows."""
+"""The methods of `Sync` that enqueue rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import psycopg
 from pgvector_sync.client.keys import AnyKey, iterate_keys, json_parts
 from pgvector_sync.client.opening import Opening
 from pgvector_sync.errors import Refused
-from pgvector_sync.observe.search import Hit, nearest
 from pgvector_sync.store import outbox
 
 ENQUEUE_REFUSALS = (
@@ -41,16 +40,3 @@ class RowMethods(Opening):
             except ENQUEUE_REFUSALS as error:
                 raise Refused(str(error.diag.message_primary), hint=error.diag.message_hint) from None
         return len(parts)
-
-    def search(self, pipeline: str, query: str, *, k: int = 5) -> list[Hit]:
-        """Embed a query and return the nearest rows, nearest first. Deleted rows are never returned.
-
-        pipeline: the pipeline's name.
-        query: the text to search for.
-        k: the maximum number of rows.
-
-        Raises a subclass of ProviderError if the query can't be embedded: RateLimited, Unavailable,
-        BrokenContract, Misconfigured or InputRejected.
-        """
-        with self._runtime() as runtime:
-            return nearest(runtime, pipeline, query, k=k)

@@ -6,9 +6,10 @@ from pgvector_sync.client.dead_letters import DeadLetterMethods
 from pgvector_sync.client.pipelines import PipelineMethods
 from pgvector_sync.client.rows import RowMethods
 from pgvector_sync.client.runs import RunMethods
+from pgvector_sync.client.search import SearchMethods
 
 
-class Sync(PipelineMethods, RunMethods, DeadLetterMethods, RowMethods):
+class Sync(SearchMethods, PipelineMethods, RunMethods, DeadLetterMethods, RowMethods):
     """The pipelines of one database: their state, their runs, their dead letters, and search.
 
         with Sync() as sync:
@@ -18,6 +19,7 @@ class Sync(PipelineMethods, RunMethods, DeadLetterMethods, RowMethods):
     database_url: a libpq connection string for the database that has the schema `pgvector_sync`. Default:
         DATABASE_URL.
     settings: replaces the settings of the environment, see docs/configuration.md.
+    pool: your own pool of connections to that database, which `embed_query` and `search` then use.
 
     No connection is opened before the first call, so an instance can be created before a process forks and kept
     for the life of the process. Threads can share it: it opens at most four connections. `close`, or the end of

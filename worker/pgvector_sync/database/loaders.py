@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
-from psycopg.abc import Buffer
+from psycopg.abc import AdaptContext, Buffer
 from psycopg.types.datetime import TimestamptzLoader
 from psycopg.types.json import set_json_loads
 
@@ -45,7 +45,7 @@ def duration(seconds: float | None) -> timedelta | None:
         return timedelta.max if seconds > 0 else timedelta.min
 
 
-def accept_any_value(connection: psycopg.Connection[Any]) -> None:
-    """Makes `connection` read every value without an error."""
-    connection.adapters.register_loader("timestamptz", ClampingTimestamptzLoader)
-    set_json_loads(load_json, connection)
+def accept_any_value(context: AdaptContext) -> None:
+    """Makes a connection, or a cursor, read every value without an error."""
+    context.adapters.register_loader("timestamptz", ClampingTimestamptzLoader)
+    set_json_loads(load_json, context)

@@ -23,11 +23,11 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.halving import Parts
 from pgvector_sync.model import Key, Lane, Pipeline, Spec
 from pgvector_sync.model.request import EVERY_ROW, Reembed
-from pgvector_sync.runs.requests import check_condition
 from pgvector_sync.runtime import Runtime, page_limit
 from pgvector_sync.runtime.cause import is_of_a_row
 from pgvector_sync.settings import Settings
-from pgvector_sync.store import grants, pipelines, rows, samples, usage
+from pgvector_sync.store import conditions, grants, pipelines, rows, samples, usage
+from pgvector_sync.store.conditions import Condition
 from pgvector_sync.store.rows import Text
 from pgvector_sync.store.shape import Shape, expression
 from pgvector_sync.store.source import is_stale
@@ -119,7 +119,7 @@ def _estimate_of(connection: Connection, runtime: Runtime, pipeline: Pipeline, s
     where = selection.request.where
     require_trusted(connection, pipeline, whole=where is not None)
     if where is not None:
-        check_condition(connection, shape, where)
+        conditions.require_valid(connection, shape, Condition.without_params(where))
     total, sample = _sample(connection, runtime, shape, selection)
     counted: list[Counted] = []
     seen: set[bytes] = set()

@@ -6,23 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-import psycopg
-from psycopg import sql
-
 from pgvector_sync.database import Connection, Database, reading
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Key, Pipeline
 from pgvector_sync.model.request import BY_KEYS_AND_MODEL, EVERY_ROW, Kind, Reconcile, Reembed
-from pgvector_sync.store import catalog, expressions, pipelines, runs, sizes, watch
+from pgvector_sync.store import catalog, conditions, pipelines, runs, sizes, watch
+from pgvector_sync.store.conditions import Condition
 from pgvector_sync.store.runs import Run
-from pgvector_sync.store.shape import Shape, expression, name
+from pgvector_sync.store.shape import Shape, name
 from pgvector_sync.store.trust import require_trusted
 
 COUNT_LIMIT_ROWS = 100_000
 KEYS_AT_ONCE = 5_000
-_UNKNOWN = ("42883", "42704")
-"""SQLSTATEs of an unknown function, operator or type."""
-_QUALIFY = "workers look names up in pg_catalog only: write public.f(x), a OPERATOR(public.=) b, x::public.t"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +51,9 @@ def request_reembed(
     with database.transaction(durable=True) as connection:
         stored = _pipeline(connection, pipeline, whole=request.where is not None)
         if request.where is not None:
-            check_condition(connection, Shape(stored, database.vector_schema), request.where)
+            conditions.require_valid(
+                connection, Shape(stored, database.vector_schema), Condition.without_params(request.where)
+            )
         same = runs.find_identical(connection, stored.id, request, within=not_within) if listed is None else None
         if same is not None:
             return Requested(pipeline, same, None, joined=True)
@@ -105,27 +102,6 @@ def _pipeline(connection: Connection, wanted: str, *, whole: bool = False) -> Pi
         raise Refused(f"{wanted} is being removed", hint=f"finish with: pgvector-sync remove {wanted}")
     require_trusted(connection, pipeline, whole=whole)
     return pipeline
-
-
-def check_condition(connection: Connection, shape: Shape, where: str) -> None:
-    """Raises Refused unless `where` is a boolean expression over the source. It is planned, but not executed."""
-    # With our parentheses it can't continue with another clause, without them it can't close ours: "a) OR (b".
-    forms = (expression(where), sql.SQL(where.replace("%", "%%")))
-    try:
-        with reading(connection):
-            for condition in forms:
-                expressions.explain(connection, shape.source, condition)
-    except psycopg.Error as error:
-        if not (error.sqlstate or "").startswith(("42", "22", "0A")):
-            raise
-        # the message names columns and functions of the user's own condition
-        primary = error.diag.message_primary or "it can't be parsed"
-        raise Refused(
-            f"the condition is not valid for {shape.pipeline.source.label}: {primary}",
-            hint=_QUALIFY
-            if error.sqlstate in _UNKNOWN
-            else """expected an expression over the row's columns, such as "updated_at < '2026-01-01'" """.strip(),
-        ) from None
 
 
 def count_rows(connection: Connection, pipeline: Pipeline) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -134,14 +136,19 @@ def require_same_results(
     return bool(meant)
 
 
-def explain(connection: Connection, relation: sql.Identifier, condition: sql.Composable) -> None:
+def explain(
+    connection: Connection,
+    relation: sql.Identifier,
+    condition: sql.Composable,
+    params: Mapping[str, Any] | None = None,
+) -> None:
     """Plans a condition on rows of a table, and executes nothing. Raises psycopg.Error if it isn't valid.
 
-    Percent signs in both arguments must be doubled.
+    Percent signs in relation and condition must be doubled.
     """
     query = statement("expressions.explain").format(source=relation, condition=condition)
     # binary, for the extended protocol, which accepts only a single statement
-    connection.cursor(binary=True).execute(query, {})
+    connection.cursor(binary=True).execute(query, params or {})
 
 
 def _pinned_by(functions: tuple[str, ...], path: str) -> str:

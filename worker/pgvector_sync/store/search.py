@@ -1,57 +1,186 @@
-"""Search: the rows nearest to a vector."""
+"""Search: the rows nearest to a vector, and how Postgres finds them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from pgvector import Vector
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from pgvector_sync.database import Connection
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key, Metric
+from pgvector_sync.model.search import Hit, QueryVector
 from pgvector_sync.store import stored
-from pgvector_sync.store.rows import Vector32
-from pgvector_sync.store.shape import Shape, key_json, name
+from pgvector_sync.store.conditions import Condition
+from pgvector_sync.store.shape import Shape, key_json, key_value, name
 from pgvector_sync.store.stored import STORED
-from pgvector_sync.store.trust import require_trusted
 
 OPERATORS: Mapping[Metric, str] = {
     Metric.COSINE: "<=>",
     Metric.L2: "<->",
     Metric.INNER_PRODUCT: "<#>",
 }
+_SIMILARITY: Mapping[Metric, str] = {
+    Metric.COSINE: "1 - pgvector_sync_distance",
+    Metric.L2: "1 / (1 + pgvector_sync_distance)",
+    Metric.INNER_PRODUCT: "- pgvector_sync_distance",
+}
+"""From pgvector's distance, so that larger is nearer. Its `<#>` is the negative inner product."""
+CANDIDATES = 2
+"""How many rows are read per row that is wanted, since an index returns them in about the right order."""
+_PAGE = sql.Identifier("pgvector_sync_page")
+_LONG_VECTOR = re.compile(r"'\[[^\]']{80,}\]'")
+_ORDERED_BY = "Order By"
+"""In a plan, what only a scan of a vector index has."""
 
 
 @dataclass(frozen=True, slots=True)
-class Neighbour:
-    """A chunk near the query. `distance` is pgvector's, for the pipeline's metric."""
+class Place:
+    """The place of a row in the order of all rows."""
 
+    distance: float
     key: Key
     chunk_no: int
-    distance: float
-    text: str
 
 
-def nearest(connection: Connection, shape: Shape, vector: Vector32, *, limit: int) -> list[Neighbour]:
-    """Returns the chunks nearest to `vector`, of rows that exist and meet `where`. Raises DatabaseRefuses."""
-    require_trusted(connection, shape.pipeline)
-    # with a filter, pgvector 0.8 then scans its index until enough rows are found
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which rows are wanted, and what of them."""
+
+    limit: int
+    condition: Condition | None = None
+    min_similarity: float = -math.inf
+    after: Place | None = None
+    columns: Sequence[str] | None = None
+    """The columns to return; None: the text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search has found."""
+
+    spec_version: int | None
+    """The version of the pipeline in the search's snapshot; None if the pipeline was removed."""
+    candidates: int
+    """How many rows met all conditions except the similarity; at most CANDIDATES times the limit."""
+    hits: tuple[Hit, ...]
+
+
+def prepare(connection: Connection, wanted: Wanted) -> None:
+    """Makes the settings for a search, until the end of the transaction."""
+    connection.execute(statement("search.settings"), {"candidates": CANDIDATES * wanted.limit})
     connection.execute(statement("search.scan_on"))
-    rows = connection.execute(_nearest(shape), {"query_vector": Vector(vector), "limit": limit})
-    return [
-        Neighbour(tuple(row["key"]), row["chunk_no"], float(row["distance"]), row["text"] or "") for row in rows
-    ]
 
 
-def _nearest(shape: Shape) -> sql.Composed:
-    return statement("search.nearest").format(
-        **stored.fragments(shape),
-        key_json=key_json(shape.pipeline.source, STORED, name),
-        alias=name(shape.pipeline.source.table),
+def nearest(
+    connection: Connection, shape: Shape, query: QueryVector, wanted: Wanted, *, exact: bool = False
+) -> Found:
+    """Returns the rows nearest to the query. Call `prepare` and `trust.require_trusted` before.
+
+    exact: compare every vector that meets the conditions, instead of those that an index returns.
+    """
+    rows = connection.execute(_nearest(shape, wanted, exact=exact), _params(shape, query, wanted)).fetchall()
+    hits = tuple(_hit(row, query.model, wanted.columns) for row in rows if row["key"] is not None)
+    return Found(rows[0]["spec_version"], rows[0]["candidates"], hits)
+
+
+def is_approximate(connection: Connection, shape: Shape, query: QueryVector, wanted: Wanted) -> bool:
+    """Whether the rows are chosen by a vector index, which may miss some."""
+    plan = statement("search.plan").format(search=_nearest(shape, wanted, exact=False))
+    [[[root]]] = [row.values() for row in connection.execute(plan, _params(shape, query, wanted))]
+    return any(_ORDERED_BY in node for node in _nodes(root["Plan"]))
+
+
+def explain(connection: Connection, shape: Shape, query: QueryVector, wanted: Wanted) -> list[str]:
+    """Runs a search; returns the lines of its plan, without the query's numbers."""
+    query_plan = statement("search.explain").format(search=_nearest(shape, wanted, exact=False))
+    rows = connection.execute(query_plan, _params(shape, query, wanted))
+    return [_LONG_VECTOR.sub("'[…]'", str(line)) for row in rows for line in row.values()]
+
+
+def _nodes(plan: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from _nodes(inner)
+
+
+def _hit(row: Mapping[str, Any], model: str, columns: Sequence[str] | None) -> Hit:
+    asked = {} if columns is None else {column: row[_alias(i)] for i, column in enumerate(columns)}
+    text = None if columns is not None else row["text"] if row["chunk"] is None else row["chunk"]
+    return Hit(tuple(row["key"]), row["chunk_no"], row["distance"], row["similarity"], text, model, asked)
+
+
+def _params(shape: Shape, query: QueryVector, wanted: Wanted) -> dict[str, Any]:
+    params: dict[str, Any] = {
+        "query_vector": str(query),  # as text, so that an application's connection needs no adapter
+        "model": query.model,
+        "pipeline_id": shape.pipeline.id,
+        "candidates": CANDIDATES * wanted.limit,
+        "limit": wanted.limit,
+        "min_similarity": wanted.min_similarity,
+    }
+    if wanted.after is not None:
+        params |= {
+            "after_distance": wanted.after.distance,
+            "after": Jsonb(list(wanted.after.key)),
+            "after_chunk": wanted.after.chunk_no,
+        }
+    return params if wanted.condition is None else params | dict(wanted.condition.params)
+
+
+def _nearest(shape: Shape, wanted: Wanted, *, exact: bool) -> sql.Composed:
+    distance = part("search.distance").format(
         operator_schema=name(shape.vector_schema),
         operator=sql.SQL(OPERATORS[shape.pipeline.options.metric]),
         vector=shape.vector,
         column_type=shape.column_type,
     )
+    return statement("search.nearest").format(
+        **stored.fragments(shape),
+        key_columns=shape.columns(),
+        columns_stored=shape.columns(STORED),
+        columns_page=shape.columns(_PAGE),
+        key_json=key_json(shape.pipeline.source, _PAGE, name),
+        same_key=_same_key(shape, sql.Identifier("pgvector_sync_row"), STORED),
+        page_of_row=_same_key(shape, shape.source, _PAGE),
+        distance=distance,
+        # no index has an order by this expression
+        order=sql.SQL("({}) + 0").format(distance) if exact else distance,
+        similarity=sql.SQL(_SIMILARITY[shape.pipeline.options.metric]),
+        condition=sql.SQL("true") if wanted.condition is None else wanted.condition.sql,
+        after=sql.SQL("true") if wanted.after is None else _after(shape, distance),
+        shown=_shown(shape, wanted.columns),
+    )
+
+
+def _after(shape: Shape, distance: sql.Composed) -> sql.Composed:
+    key = sql.SQL("%(after)s::pg_catalog.jsonb")
+    values = [key_value(i, column, key) for i, column in enumerate(shape.pipeline.source.key)]
+    return part("search.after").format(
+        distance=distance, columns_stored=shape.columns(STORED), after_key=sql.SQL(", ").join(values)
+    )
+
+
+def _same_key(shape: Shape, left: sql.Composable, right: sql.Composable) -> sql.Composed:
+    return sql.SQL(" AND ").join(
+        sql.SQL("{}.{} = {}.{}").format(left, name(column.name), right, name(column.name))
+        for column in shape.pipeline.source.key
+    )
+
+
+def _shown(shape: Shape, columns: Sequence[str] | None) -> sql.Composable:
+    if columns is None:
+        return sql.SQL("({})::pg_catalog.text AS text").format(shape.text)
+    return sql.SQL(", ").join(
+        sql.SQL("{}.{} AS {}").format(shape.source, name(column), sql.Identifier(_alias(i)))
+        for i, column in enumerate(columns)
+    )
+
+
+def _alias(index: int) -> str:
+    return f"column_{index}"

@@ -1,0 +1,92 @@
+"""Embeds queries, each once while it is remembered."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pgvector_sync.embedding.embedder import Embedder
+from pgvector_sync.errors import InputRejected, Refused
+from pgvector_sync.model import Pipeline, Provider, Purpose, Spec
+from pgvector_sync.model.deadline import Deadline
+from pgvector_sync.model.search import QueryVector
+from pgvector_sync.settings import Settings
+
+REMEMBERED = 256
+"""The number of queries whose vectors are kept: a next page, or another `where`, needs no call."""
+LONG_CHARACTERS = 8_000
+"""From this length on, a rejected query is probably too long for the model."""
+
+_Question = tuple[Provider, Spec, str]
+
+
+@dataclass(slots=True)
+class QueryMemory:
+    """The vectors of the last queries, by everything that they depend on. Threads may share it."""
+
+    size: int = REMEMBERED
+    _vectors: OrderedDict[_Question, list[float]] = field(default_factory=OrderedDict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def find(self, question: _Question) -> list[float] | None:
+        with self._lock:
+            if question not in self._vectors:
+                return None
+            self._vectors.move_to_end(question)
+            return self._vectors[question]
+
+    def keep(self, question: _Question, vector: list[float]) -> None:
+        with self._lock:
+            self._vectors[question] = vector
+            while len(self._vectors) > self.size:
+                self._vectors.popitem(last=False)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryEmbedder:
+    """Embeds queries as their pipelines say."""
+
+    embedder: Callable[[Provider], Embedder]
+    settings: Settings
+    memory: QueryMemory
+
+    def prepare(self, pipeline: Pipeline) -> None:
+        """Does what a process does once, such as loading a model, which shouldn't count towards a timeout."""
+        self.embedder(pipeline.provider).prepare(pipeline.query_spec)
+
+    def embed(self, pipeline: Pipeline, text: str, deadline: Deadline | None) -> QueryVector:
+        """Returns the vector of a query. Raises Refused for a blank or very long one, and ProviderError.
+
+        deadline: None for the time that a provider usually has.
+        """
+        question = pipeline.provider, pipeline.query_spec, text
+        vector = self.memory.find(question)
+        if vector is None:
+            self._check(text)
+            vector = self._call(pipeline, text, deadline)
+            self.memory.keep(question, vector)
+        return QueryVector(pipeline.name, pipeline.spec.model, pipeline.spec_version, list(vector))
+
+    def _check(self, text: str) -> None:
+        if not text.strip():
+            raise Refused("the query is blank", hint="pass the text to search for")
+        size, limit = len(text.encode("utf-8", "replace")), self.settings.text_limit_bytes
+        if size > limit:
+            raise Refused(f"the query has {size:,} bytes, more than {limit:,}", hint="pass a shorter query")
+
+    def _call(self, pipeline: Pipeline, text: str, deadline: Deadline | None) -> list[float]:
+        embedder, spec = self.embedder(pipeline.provider), pipeline.query_spec
+        embedder.prepare(spec)
+        deadline = deadline or Deadline.after(self.settings.provider_timeout)
+        try:
+            embedded = embedder.embed([text], spec, purpose=Purpose.QUERY, deadline=deadline)
+        except InputRejected as error:
+            if len(text) > LONG_CHARACTERS:
+                error.hint = (
+                    f"the query has {len(text):,} characters, probably more than {spec.model} accepts: pass a "
+                    "shorter one"
+                )
+            raise
+        return [float(number) for number in embedded.vectors[0]]
