@@ -80,8 +80,8 @@ GRANT SELECT, DELETE, INSERT (pipeline_id, kind, options, rows_total), UPDATE (s
 
 GRANT EXECUTE ON FUNCTION pgvector_sync.enqueue(text, anyelement) TO :"application";
 -- To search, an application reads how queries are embedded, and what they are compared with.
-GRANT SELECT ON pgvector_sync.applied_migration, pgvector_sync.provider, pgvector_sync.source, pgvector_sync.pipeline
-    TO :"application";
+GRANT SELECT ON pgvector_sync.applied_migration, pgvector_sync.provider, pgvector_sync.source, pgvector_sync.pipeline,
+    pgvector_sync.learned TO :"application";
 
 GRANT SELECT ON ALL TABLES IN SCHEMA pgvector_sync TO :"monitor";
 GRANT SELECT ON ALL SEQUENCES IN SCHEMA pgvector_sync TO :"monitor";

@@ -4,16 +4,15 @@
 -- How the rest of the transaction reads. Row-level security applies to an application's searches, as to its other queries: a
 -- hidden row isn't found. A role that may change our tables refuses to search through policies, because they may run code of
 -- the source's owner. An index returns at least as many candidates as are needed.
-SELECT set_config('row_security', CASE WHEN has_table_privilege('pgvector_sync.work', 'INSERT') THEN 'off' ELSE 'on' END, true),
+-- An index scan continues until enough rows meet all conditions, in `relaxed_order`, which finds more of the nearest rows than
+-- `strict_order`: that drops what it finds late. The rows are sorted afterwards. Needs pgvector 0.8. Returns pgvector's schema.
+SELECT n.nspname::text AS vector_schema,
+       set_config('row_security', CASE WHEN has_table_privilege('pgvector_sync.work', 'INSERT') THEN 'off' ELSE 'on' END, true),
        set_config('hnsw.ef_search', least(greatest(
-           nullif(current_setting('hnsw.ef_search', true), '')::int, %(candidates)s, 40), 1000)::text, true);
-
--- name: scan_on
--- Lets index scans continue until enough rows meet all conditions. `relaxed_order` finds more of the nearest rows than
--- `strict_order`, which drops what it finds late; the rows are sorted afterwards. Needs pgvector 0.8.
-SELECT set_config('hnsw.iterative_scan', 'relaxed_order', true), set_config('ivfflat.iterative_scan', 'relaxed_order', true)
-FROM pg_catalog.pg_extension
-WHERE extname = 'vector' AND (regexp_match(extversion, '^[0-9]+\.[0-9]+'))[1]::numeric >= 0.8;
+           nullif(current_setting('hnsw.ef_search', true), '')::int, %(candidates)s, 40), 1000)::text, true),
+       CASE WHEN (regexp_match(e.extversion, '^[0-9]+\.[0-9]+'))[1]::numeric >= 0.8 THEN
+           set_config('hnsw.iterative_scan', 'relaxed_order', true) || set_config('ivfflat.iterative_scan', 'relaxed_order', true) END
+FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector';
 
 -- part: distance
 -- The distance between the query and what is stored. An index is used only for exactly this expression.

@@ -184,10 +184,12 @@ def test_a_change_in_the_searchs_own_snapshot_begins_the_search_again(
 ) -> None:
     prepare, changes = stored_search.prepare, iter([OTHER])
 
-    def change_then_prepare(*arguments: Any) -> None:
+    def change_then_prepare(*arguments: Any) -> Any:
         for model in changes:
             docs.pipeline(model=model)
-        prepare(*arguments)
+        return prepare(*arguments)
+
+    sync.embed_query("docs", "text 7")  # so that the first transaction searches
 
     monkeypatch.setattr(stored_search, "prepare", change_then_prepare)
     hits = sync.search("docs", "text 7", 10)
@@ -199,9 +201,9 @@ def test_a_pipeline_that_keeps_changing_ends_the_search(
 ) -> None:
     prepare = stored_search.prepare
 
-    def bump_then_prepare(*arguments: Any) -> None:
+    def bump_then_prepare(*arguments: Any) -> Any:
         docs.run("UPDATE pgvector_sync.pipeline SET spec_version = spec_version + 1")
-        prepare(*arguments)
+        return prepare(*arguments)
 
     monkeypatch.setattr(stored_search, "prepare", bump_then_prepare)
     with pytest.raises(Refused, match="docs was changed several times during the search"):

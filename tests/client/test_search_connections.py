@@ -48,7 +48,7 @@ def test_a_role_searches_with_grants_on_two_tables_and_the_declarations(
     searcher = role(
         "searcher",
         "GRANT USAGE ON SCHEMA pgvector_sync TO {role}",
-        "GRANT SELECT ON pgvector_sync.applied_migration, pgvector_sync.provider, pgvector_sync.source, pgvector_sync.pipeline TO {role}",
+        "GRANT SELECT ON pgvector_sync.applied_migration, pgvector_sync.provider, pgvector_sync.source, pgvector_sync.pipeline, pgvector_sync.learned TO {role}",
         "GRANT SELECT (id, body) ON docs TO {role}",
         "GRANT SELECT ON docs_embedding TO {role}",
     )

@@ -50,6 +50,7 @@ INVALID = {
 
 
 def test_a_condition_that_isnt_one_boolean_expression_is_refused(docs: Synced, sync: Sync) -> None:
+    paid = docs.endpoint.calls.requests
     for where, words in INVALID.items():
         for params in (None, {}):
             with pytest.raises(Refused, match=r"the condition is not valid for public\.docs: ") as refused:
@@ -60,6 +61,7 @@ def test_a_condition_that_isnt_one_boolean_expression_is_refused(docs: Synced, s
         sync.search("docs", "text 1", where="fold(body) = 'x'")
     assert "names are looked up in pg_catalog only: write public.f(x)" in (refused.value.hint or "")
     assert docs.database.value("SELECT count(*) FROM docs") == 4
+    assert docs.endpoint.calls.requests == paid
 
 
 def test_a_condition_that_writes_is_refused_and_writes_nothing(docs: Synced, sync: Sync) -> None:

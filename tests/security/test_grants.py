@@ -129,7 +129,7 @@ def test_an_application_can_enqueue_single_rows_read_declarations_and_nothing_el
     tables = [name for (name,) in docs.database.execute(
         "SELECT relname FROM pg_class WHERE relnamespace = 'pgvector_sync'::regnamespace AND relkind IN ('r', 'p', 'S')"
     )]  # fmt: skip
-    declarations = {"applied_migration", "provider", "source", "pipeline"}
+    declarations = {"applied_migration", "provider", "source", "pipeline", "learned"}
     assert declarations < set(tables)
     with docs.database.connect_as(APPLICATION) as application:
         application.execute("SELECT pgvector_sync.enqueue('docs', 1::bigint)")

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,12 +18,13 @@ from pgvector_sync.client.lent import reading_on
 from pgvector_sync.database import Connection, connect
 from pgvector_sync.database.explain import explain
 from pgvector_sync.errors import Refused
-from pgvector_sync.observe.query import QueryEmbedder, QueryMemory
+from pgvector_sync.observe.query import QueryEmbedder
 from pgvector_sync.observe.search import Reading, Searcher
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import Embedders, open_database
 from pgvector_sync.settings import Settings, load_settings
 from pgvector_sync.store import pipelines
+from pgvector_sync.store.conditions import KnownConditions
 from pgvector_sync.store.migrations import check_schema
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ MAX_THREADS = 8
 """The maximum number of calls of the asynchronous methods that run at the same time; the others wait."""
 _GRANT = (
     "GRANT USAGE ON SCHEMA pgvector_sync TO …; GRANT SELECT ON pgvector_sync.applied_migration, "
-    "pgvector_sync.provider, pgvector_sync.source, pgvector_sync.pipeline TO …; -- or run sql/roles.sql again"
+    "pgvector_sync.provider, pgvector_sync.source, pgvector_sync.pipeline, pgvector_sync.learned TO …; "
+    "-- or run sql/roles.sql again"
 )
 """What a role needs in our schema to search."""
 
@@ -47,6 +49,7 @@ class _Opened:
     settings: Settings
     embedders: Embedders
     queries: QueryEmbedder
+    conditions: KnownConditions = field(default_factory=KnownConditions)
     runtime: Runtime | None = None
     """None until a method needs a connection of our own."""
     schema_checked: bool = False
@@ -136,7 +139,7 @@ class Opening:
                 opened = self._open()
                 reading = self._reading_on_pool if self._pool is not None else _reading_of(opened.open_runtime())
                 opened.check_schema(reading)
-            yield Searcher(self._settings, opened.queries, reading)
+            yield Searcher(self._settings, opened.queries, reading, opened.conditions)
         except psycopg.errors.InsufficientPrivilege as error:
             raise Refused(explain(error)[0], hint=_GRANT) from None
 
@@ -155,7 +158,7 @@ class Opening:
         opened = self._opened
         if opened is None or opened.pid != os.getpid():  # after a fork, these are the parent's
             embedders = Embedders(self._settings)
-            queries = QueryEmbedder(embedders, self._settings, QueryMemory())
+            queries = QueryEmbedder(embedders, self._settings)
             self._opened = opened = _Opened(os.getpid(), self._settings, embedders, queries)
         return opened
 

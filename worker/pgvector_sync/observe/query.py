@@ -19,25 +19,26 @@ REMEMBERED = 256
 LONG_CHARACTERS = 8_000
 """From this length on, a rejected query is probably too long for the model."""
 
-_Question = tuple[Provider, Spec, str]
+Question = tuple[Provider, Spec, str]
+"""Everything that the vector of a query depends on."""
 
 
 @dataclass(slots=True)
 class QueryMemory:
-    """The vectors of the last queries, by everything that they depend on. Threads may share it."""
+    """The vectors of the last queries. Threads may share it."""
 
     size: int = REMEMBERED
-    _vectors: OrderedDict[_Question, list[float]] = field(default_factory=OrderedDict)
+    _vectors: OrderedDict[Question, list[float]] = field(default_factory=OrderedDict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def find(self, question: _Question) -> list[float] | None:
+    def find(self, question: Question) -> list[float] | None:
         with self._lock:
             if question not in self._vectors:
                 return None
             self._vectors.move_to_end(question)
             return self._vectors[question]
 
-    def keep(self, question: _Question, vector: list[float]) -> None:
+    def keep(self, question: Question, vector: list[float]) -> None:
         with self._lock:
             self._vectors[question] = vector
             while len(self._vectors) > self.size:
@@ -50,24 +51,23 @@ class QueryEmbedder:
 
     embedder: Callable[[Provider], Embedder]
     settings: Settings
-    memory: QueryMemory
+    memory: QueryMemory = field(default_factory=QueryMemory)
 
     def prepare(self, pipeline: Pipeline) -> None:
         """Does what a process does once, such as loading a model, which shouldn't count towards a timeout."""
         self.embedder(pipeline.provider).prepare(pipeline.query_spec)
 
-    def embed(self, pipeline: Pipeline, text: str, deadline: Deadline | None) -> QueryVector:
+    def embed(self, question: Question, deadline: Deadline | None) -> list[float]:
         """Returns the vector of a query. Raises Refused for a blank or very long one, and ProviderError.
 
         deadline: None for the time that a provider usually has.
         """
-        question = pipeline.provider, pipeline.query_spec, text
         vector = self.memory.find(question)
         if vector is None:
-            self._check(text)
-            vector = self._call(pipeline, text, deadline)
+            self._check(question[-1])
+            vector = self._call(*question, deadline)
             self.memory.keep(question, vector)
-        return QueryVector(pipeline.name, pipeline.spec.model, pipeline.spec_version, list(vector))
+        return vector
 
     def _check(self, text: str) -> None:
         if not text.strip():
@@ -76,8 +76,8 @@ class QueryEmbedder:
         if size > limit:
             raise Refused(f"the query has {size:,} bytes, more than {limit:,}", hint="pass a shorter query")
 
-    def _call(self, pipeline: Pipeline, text: str, deadline: Deadline | None) -> list[float]:
-        embedder, spec = self.embedder(pipeline.provider), pipeline.query_spec
+    def _call(self, provider: Provider, spec: Spec, text: str, deadline: Deadline | None) -> list[float]:
+        embedder = self.embedder(provider)
         embedder.prepare(spec)
         deadline = deadline or Deadline.after(self.settings.provider_timeout)
         try:
@@ -90,3 +90,13 @@ class QueryEmbedder:
                 )
             raise
         return [float(number) for number in embedded.vectors[0]]
+
+
+def question_of(pipeline: Pipeline, text: str) -> Question:
+    """Returns what the vector of a query depends on."""
+    return pipeline.provider, pipeline.query_spec, text
+
+
+def query_vector(pipeline: Pipeline, vector: list[float]) -> QueryVector:
+    """Returns a vector with what it may be compared with."""
+    return QueryVector(pipeline.name, pipeline.spec.model, pipeline.spec_version, list(vector))

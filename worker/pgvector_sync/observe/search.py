@@ -1,34 +1,33 @@
 """Search: embed the query and read the nearest rows, joined to the source so that deleted rows are never returned.
 
-The query's vector is compared only with vectors of the same model (G16). The pipeline is read before the query is
-embedded, and again in the transaction that searches. If what the vector depends on has changed meanwhile, the
-query is embedded again. The search itself compares the stored vectors' model, and returns the pipeline's version
-in its own snapshot.
+The query's vector is compared only with vectors of the same model (G16). The transaction that searches reads the
+pipeline, and takes the vector that was made as that pipeline says. If there is none yet, it ends, the query is
+embedded, and another transaction begins. The search itself compares the stored vectors' model, and returns the
+pipeline's version in its own snapshot.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TypeVar
 
 import psycopg
 
-from pgvector_sync.database import Connection, limit_statements
-from pgvector_sync.database.session import find_vectors
+from pgvector_sync.database import INSTALL_HINT, Connection, limit_statements
 from pgvector_sync.errors import OutOfTime, Refused
 from pgvector_sync.model import Pipeline, State
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.search import Hits, QueryVector, Request
-from pgvector_sync.observe.query import QueryEmbedder, QueryMemory
+from pgvector_sync.observe.query import QueryEmbedder, Question, query_vector, question_of
 from pgvector_sync.observe.search_errors import explained
 from pgvector_sync.observe.search_request import page_token, require_comparable, wanted_of
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import Settings
-from pgvector_sync.store import conditions, grants, pipelines, search
-from pgvector_sync.store.conditions import Condition
+from pgvector_sync.store import grants, pipelines, search
+from pgvector_sync.store.conditions import Condition, KnownConditions
 from pgvector_sync.store.search import Found, Wanted
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.trust import require_trusted
@@ -60,18 +59,20 @@ class Searcher:
     settings: Settings
     queries: QueryEmbedder
     reading: Reading
+    conditions: KnownConditions = field(default_factory=KnownConditions)
 
     @classmethod
     def of(cls, runtime: Runtime) -> Searcher:
-        """Return a searcher that remembers no query after it."""
-        queries = QueryEmbedder(runtime.embedder, runtime.settings, QueryMemory())
+        """Return a searcher with a memory of its own."""
+        queries = QueryEmbedder(runtime.embedder, runtime.settings)
         return cls(runtime.settings, queries, lambda: runtime.database.transaction(read_only=True))
 
     def embed(self, name: str, text: str, *, timeout: timedelta | None = None) -> QueryVector:
         """Return the vector of a query. Raises Refused, and ProviderError."""
-        pipeline = self._read_pipeline(name)
+        with self.reading() as connection:
+            pipeline = _pipeline(connection, name)
         self.queries.prepare(pipeline)
-        return self.queries.embed(pipeline, text, _deadline(timeout))
+        return query_vector(pipeline, self.queries.embed(question_of(pipeline, text), _deadline(timeout)))
 
     def search(
         self, name: str, query: str | QueryVector, request: Request, *, reading: Reading | None = None
@@ -98,33 +99,50 @@ class Searcher:
     ) -> T:
         """Return the result of `read`, which is None if the pipeline changed meanwhile."""
         condition = None if request.where is None else Condition.with_params(request.where, request.params)
-        pipeline = self._read_pipeline(name)
-        if isinstance(query, str):
-            self.queries.prepare(pipeline)
-        deadline = _deadline(request.timeout)
-        for _ in range(TRIES):
-            vector = query if isinstance(query, QueryVector) else self.queries.embed(pipeline, query, deadline)
-            limit = self._time_limit(deadline)
+        vectors: dict[Question, list[float]] = {}
+        deadline: Deadline | None = None
+        for _ in range(TRIES + 1):
             with (reading or self.reading)() as connection:
-                current = _pipeline(connection, name)
-                if not isinstance(query, QueryVector) and _differs(pipeline, current):
-                    pipeline = current
-                    continue
-                require_comparable(vector, current)
-                with explained(current, limit, condition=condition is not None):
+                pipeline = _pipeline(connection, name)
+                vector = query if isinstance(query, QueryVector) else self._known(pipeline, query, vectors)
+                if vector is not None:
+                    deadline = deadline or _deadline(request.timeout)
+                limit = self._time_limit(deadline)
+                with explained(pipeline, limit, condition):
                     limit_statements(connection, limit)
-                    wanted = wanted_of(connection, current, request, condition)
-                    shape = _shape(connection, current)
-                    ready = _Ready(connection, shape, vector, wanted, Deadline.after(limit))
-                    _prepare(ready)
-                    result = read(ready)
-            if result is not None:
-                return result
+                    shape, wanted = self._checked(connection, pipeline, request, condition)
+                    if vector is not None:
+                        require_comparable(vector, pipeline)
+                        result = read(_Ready(connection, shape, vector, wanted, Deadline.after(limit)))
+                        if result is not None:
+                            return result
+            if vector is None and isinstance(query, str):
+                self.queries.prepare(pipeline)
+                deadline = deadline or _deadline(request.timeout)
+                question = question_of(pipeline, query)
+                vectors[question] = self.queries.embed(question, deadline)
         raise Refused(f"{name} was changed several times during the search", hint="search again")
 
-    def _read_pipeline(self, name: str) -> Pipeline:
-        with self.reading() as connection:
-            return _pipeline(connection, name)
+    def _known(
+        self, pipeline: Pipeline, query: str, vectors: Mapping[Question, list[float]]
+    ) -> QueryVector | None:
+        question = question_of(pipeline, query)
+        vector = vectors.get(question) or self.queries.memory.find(question)
+        return None if vector is None else query_vector(pipeline, vector)
+
+    def _checked(
+        self, connection: Connection, pipeline: Pipeline, request: Request, condition: Condition | None
+    ) -> tuple[Shape, Wanted]:
+        """Check the request, and make the settings for it. Nothing is paid for an invalid one."""
+        wanted = wanted_of(connection, pipeline, request, condition)
+        schema = search.prepare(connection, wanted)
+        if schema is None:
+            raise Refused("the extension vector is not installed in this database", hint=INSTALL_HINT)
+        shape = Shape(pipeline, schema)
+        require_trusted(connection, pipeline, whole=condition is not None)
+        if condition is not None:
+            self.conditions.require_valid(connection, shape, condition)
+        return shape, wanted
 
     def _time_limit(self, deadline: Deadline | None) -> timedelta:
         """Return the time limit of one statement. Raises OutOfTime if the search has no time left."""
@@ -150,33 +168,6 @@ def _pipeline(connection: Connection, name: str) -> Pipeline:
     if pipeline.state is State.REMOVING:
         raise Refused(f"{name} is being removed", hint=f"finish with: pgvector-sync remove {name}")
     return pipeline
-
-
-def _differs(embedded: Pipeline, current: Pipeline) -> bool:
-    """Whether the query has to be embedded again, because what its vector depends on has changed."""
-    return any(
-        before != now
-        for before, now in (
-            (embedded.provider, current.provider),
-            (embedded.query_spec, current.query_spec),
-            (embedded.spec.model, current.spec.model),
-        )
-    )
-
-
-def _shape(connection: Connection, pipeline: Pipeline) -> Shape:
-    vectors = find_vectors(connection)
-    if vectors is None:
-        raise Refused("the extension vector is not installed in this database", hint="run `pgvector-sync migrate`")
-    return Shape(pipeline, vectors.schema)
-
-
-def _prepare(ready: _Ready) -> None:
-    condition = ready.wanted.condition
-    search.prepare(ready.connection, ready.wanted)
-    require_trusted(ready.connection, ready.shape.pipeline, whole=condition is not None)
-    if condition is not None:
-        conditions.require_valid(ready.connection, ready.shape, condition)
 
 
 def _hits(ready: _Ready) -> Hits | None:

@@ -13,6 +13,7 @@ from pgvector_sync.database import LOCK_CONFLICT, OUTAGE
 from pgvector_sync.database.explain import explain
 from pgvector_sync.errors import DatabaseRefuses, Refused, SyncError
 from pgvector_sync.model import Pipeline
+from pgvector_sync.store.conditions import Condition, refused
 
 _TOO_LONG = (
     "build an index on its target (`pgvector-sync doctor` shows the statement); if the text expression or the "
@@ -21,25 +22,27 @@ _TOO_LONG = (
 
 
 @contextmanager
-def explained(pipeline: Pipeline, limit: timedelta, *, condition: bool) -> Iterator[None]:
+def explained(pipeline: Pipeline, limit: timedelta, condition: Condition | None) -> Iterator[None]:
     """Turn an error of psycopg into Refused or DatabaseRefuses, except an outage.
 
     limit: the time limit of a statement.
-    condition: whether the search has a condition, which is then the probable cause.
+    condition: the search's own condition, which is then the probable cause.
     """
     try:
         yield
     except psycopg.errors.ReadOnlySqlTransaction:
-        if not condition:
+        if condition is None:
             raise
         raise Refused("the condition writes to the database", hint="a condition may only read") from None
     except psycopg.Error as error:
-        if (refusal := _refusal(error, pipeline, limit, condition=condition)) is None:
+        if (refusal := _refusal(error, pipeline, limit, condition)) is None:
             raise
         raise refusal from None
 
 
-def _refusal(error: psycopg.Error, pipeline: Pipeline, limit: timedelta, *, condition: bool) -> SyncError | None:
+def _refusal(
+    error: psycopg.Error, pipeline: Pipeline, limit: timedelta, condition: Condition | None
+) -> SyncError | None:
     if isinstance(error, psycopg.errors.QueryCanceled):
         return Refused(f"searching {pipeline.name} took longer than {limit.total_seconds():.3g} s", hint=_TOO_LONG)
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
@@ -51,7 +54,10 @@ def _refusal(error: psycopg.Error, pipeline: Pipeline, limit: timedelta, *, cond
         return Refused(explain(error)[0], hint=f"{grant} -- or on the columns that are read, see docs/search.md")
     if isinstance(error, (*OUTAGE, *LOCK_CONFLICT)):
         return None
-    if condition:
-        return Refused(f"the condition fails ({error.sqlstate})", hint="try it: SELECT … WHERE (the condition)")
+    if condition is not None:
+        # a message of class 22 may quote a row
+        unsound = None if (error.sqlstate or "").startswith("22") else refused(error, pipeline.source)
+        hint = "try it: SELECT … WHERE (the condition)"
+        return unsound or Refused(f"the condition fails ({error.sqlstate})", hint=hint)
     message, hint = explain(error)
     return DatabaseRefuses(message, sqlstate=error.sqlstate, hint=hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -12,6 +13,7 @@ from psycopg import sql
 
 from pgvector_sync.database import Connection, reading
 from pgvector_sync.errors import Refused
+from pgvector_sync.model import Source
 from pgvector_sync.store import expressions
 from pgvector_sync.store.shape import Shape
 
@@ -80,13 +82,42 @@ def require_valid(connection: Connection, shape: Shape, condition: Condition) ->
             for form in forms:
                 expressions.explain(connection, shape.source, form, condition.params)
     except psycopg.Error as error:
-        if error.sqlstate is None:  # psycopg can't send a value; it names the type, not the value
-            raise Refused(f"a parameter of the condition can't be sent: {error}", hint=_EXPECTED) from None
-        if not error.sqlstate.startswith(("42", "22", "0A", "25006")):
+        if (refusal := refused(error, shape.pipeline.source)) is None:
             raise
-        # the message names columns and functions of the user's own condition
-        primary = error.diag.message_primary or "it can't be parsed"
-        raise Refused(
-            f"the condition is not valid for {shape.pipeline.source.label}: {primary}",
-            hint=_QUALIFY if error.sqlstate in _UNKNOWN else _EXPECTED,
-        ) from None
+        raise refusal from None
+
+
+def refused(error: psycopg.Error, source: Source) -> Refused | None:
+    """Returns the error for a condition that can't be planned; None if the error has another cause."""
+    if error.sqlstate is None and isinstance(error, psycopg.ProgrammingError | psycopg.DataError):
+        # psycopg can't send a value; it names the type, not the value
+        return Refused(f"a parameter of the condition can't be sent: {error}", hint="send it as another type")
+    if not (error.sqlstate or "").startswith(("42", "22", "0A")):
+        return None
+    # the message names columns and functions of the user's own condition
+    primary = error.diag.message_primary or "it can't be parsed"
+    return Refused(
+        f"the condition is not valid for {source.label}: {primary}",
+        hint=_QUALIFY if error.sqlstate in _UNKNOWN else _EXPECTED,
+    )
+
+
+@dataclass(slots=True)
+class KnownConditions:
+    """Conditions that were found valid. Each is checked once: whether it is a single expression doesn't change."""
+
+    size: int = 1_000
+    _known: dict[tuple[Source, str], None] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def require_valid(self, connection: Connection, shape: Shape, condition: Condition) -> None:
+        """The same as the function, which is called once per condition."""
+        known = shape.pipeline.source, condition.text
+        with self._lock:
+            if known in self._known:
+                return
+        require_valid(connection, shape, condition)
+        with self._lock:
+            if len(self._known) >= self.size:
+                self._known.clear()
+            self._known[known] = None

@@ -71,10 +71,14 @@ class Found:
     hits: tuple[Hit, ...]
 
 
-def prepare(connection: Connection, wanted: Wanted) -> None:
-    """Makes the settings for a search, until the end of the transaction."""
-    connection.execute(statement("search.settings"), {"candidates": CANDIDATES * wanted.limit})
-    connection.execute(statement("search.scan_on"))
+def prepare(connection: Connection, wanted: Wanted) -> str | None:
+    """Makes the settings for a search, until the end of the transaction.
+
+    Returns the schema of pgvector; None if it isn't installed.
+    """
+    params = {"candidates": CANDIDATES * wanted.limit}
+    row = connection.execute(statement("search.settings"), params).fetchone()
+    return None if row is None else str(row["vector_schema"])
 
 
 def nearest(
