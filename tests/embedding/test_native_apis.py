@@ -19,6 +19,7 @@ from pgvector_sync.errors import (
     BudgetExhausted,
     CallRejected,
     InputRejected,
+    Misconfigured,
     ProviderError,
     RateLimited,
     Unavailable,
@@ -324,6 +325,23 @@ def test_a_budget_counts_what_the_provider_counts(name: str, most: int, request:
                 embedder.embed(["text"], SPECS[name], deadline=within(1))
         else:
             embedder.embed(["text"], SPECS[name], deadline=within(20))
+
+
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("cohere", "https://api.cohere.com/compatibility/v1"),
+        ("gemini", "https://generativelanguage.googleapis.com/v1beta/openai/"),
+    ],
+)
+def test_a_worker_names_the_address_of_another_dialect(name: str, address: str) -> None:
+    provider = Provider(name, base_url=address, api_key_env="TEST_KEY", dialect=name)
+    with (
+        closing(open_embedder(provider, Settings(_env_file=None), {"TEST_KEY": KEY})) as embedder,
+        pytest.raises(Misconfigured, match="the address of an OpenAI-compatible API") as caught,
+    ):
+        embedder.prepare(SPECS[name])
+    assert 'dialect = "openai"' in (caught.value.hint or "")
 
 
 @pytest.mark.parametrize("name", ["cohere", "voyage", "gemini"])

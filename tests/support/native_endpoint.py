@@ -108,17 +108,19 @@ class NativeEndpoint:
     def respond(self, path: str, headers: dict[str, str], content: bytes) -> tuple[int, Any, Mapping[str, str]]:
         """Returns status, body and headers."""
         body = json.loads(content)
-        with self._lock:
-            texts: list[str] = []
-            try:
+        texts: list[str] = []
+        sent: Mapping[str, str] = {}
+        try:
+            with self._lock:
                 texts = self.api.check(path, headers, body)
                 fault = self._fault(texts)
-                if fault is None:
-                    status, answer, sent = 200, self.api.answer(texts, body), {}
-                else:
-                    status, answer, sent = fault.status, fault.body, dict(fault.headers)
-            except RefusedError as refusal:
-                status, answer, sent = refusal.status, refusal.body, {}
+            if fault is None:
+                status, answer = 200, self.api.answer(texts, body)
+            else:
+                status, answer, sent = fault.status, fault.body, fault.headers
+        except RefusedError as refusal:
+            status, answer = refusal.status, refusal.body
+        with self._lock:
             self.exchanges.append(Exchange(path, headers, body, texts, status))
         return status, answer, sent
 

@@ -47,7 +47,7 @@ class NativeDialect(HttpDialect):
         """Whether a request for this model may name the vectors' size."""
         return len(self.sizes.get(model, ())) != 1
 
-    def check_provider(self, provider: Provider, settings: Settings) -> None:
+    def checked_address(self, provider: Provider, settings: Settings) -> str:
         address = address_of(provider, settings).rstrip("/")
         if self.compatible_path is not None and address.endswith(self.compatible_path):
             raise Misconfigured(
@@ -56,7 +56,7 @@ class NativeDialect(HttpDialect):
                 option="base_url",
                 hint=f'set dialect = "openai", or remove base_url: {self.name} is at {self.built_in.base_url}',
             )
-        super().check_provider(provider, settings)
+        return super().checked_address(provider, settings)
 
     def check_specs(self, specs: Iterable[Spec]) -> Iterator[Misconfigured | None]:
         for spec in specs:
