@@ -76,8 +76,11 @@ class Caller:
         tokens = copies * sum(count_tokens(text, model).about for text in texts)
         try:
             timeout = min(self._settings.longest_call, self._time_left())
+            requests = len(texts) if self._seen.subject.limits.counts_inputs else 1
             for _ in range(copies):
-                self._budget.take(model, tokens // copies, lane=Lane.LIVE, deadline=self._deadline)
+                self._budget.take(
+                    model, tokens // copies, lane=Lane.LIVE, deadline=self._deadline, requests=requests
+                )
             connection = self._connection(call.provider)
             connection.prepare(call.spec)
         except ProviderError as failure:

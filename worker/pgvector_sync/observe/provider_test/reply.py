@@ -14,8 +14,8 @@ from pgvector_sync.errors import Next, ProviderError, RowFault
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FOR_EVERY_REQUEST = {401, 402}
-"""The key is wrong, or the quota used up: statuses that say nothing about one request."""
+WRONG_KEY = 401
+"""A status that says nothing about one request."""
 
 
 class Outcome(Enum):
@@ -31,7 +31,7 @@ class Outcome(Enum):
     UNANSWERED = auto()
     """The provider didn't answer in time."""
     ENDS = auto()
-    """The next call would fail as well: rate limited, no connection, no time left."""
+    """The next call would fail as well: rate limited, no quota, no connection, no time left."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,7 +49,7 @@ class Reply:
         if self.failure is None:
             return Outcome.ANSWERED
         what = self.failure.disposition
-        if what.whole_model or what.row is RowFault.NEVER or self.failure.status in FOR_EVERY_REQUEST:
+        if what.row in (RowFault.NEVER, RowFault.IN_A_PROBE) or self.failure.status == WRONG_KEY:
             return Outcome.ENDS
         if what.row is RowFault.PARKS:
             return Outcome.REFUSED
