@@ -68,6 +68,7 @@ def of(**habits: Any) -> Report:
         return report
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_does_everything_needs_no_setting() -> None:
     report = of()
     assert (report.works, report.stopped_by, report.settings) == (True, None, ())
@@ -101,6 +102,7 @@ def test_a_size_that_no_parameter_gives_is_an_error_of_the_pipeline() -> None:
     assert result(report, "batch of 257").startswith("accepted, in order")
 
 
+@pytest.mark.slow
 def test_the_proposed_settings_work() -> None:
     habits = {"encodings": ("none",), "parameter": "output_dimension", "dimensions": 128, "max_inputs": 32}
     with choosy_endpoint(**habits) as endpoint:
@@ -120,6 +122,7 @@ def test_a_limit_that_the_provider_has_already_needs_no_setting() -> None:
     assert level(report, "batch of 257") is Level.OK
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_not_answered_in_time_limits_the_inputs() -> None:
     with choosy_endpoint(seconds_per_text=0.004) as endpoint:
         report = tried(endpoint.base_url, timeout=0.6)
@@ -153,6 +156,7 @@ def test_a_text_that_is_cut_off_silently_is_noticed(noise: float) -> None:
     assert report.works
 
 
+@pytest.mark.slow
 def test_habits_without_a_setting_are_shown() -> None:
     report = of(scale=3.0, usage=False, accepts_blank=True, noise=0.01, ignores_encoding=True)
     assert result(report, "normalized").startswith("no, lengths ")
@@ -214,12 +218,15 @@ def test_nobody_listening_ends_the_test_after_one_call() -> None:
     assert "base_url of test" in (report.advice or "")
 
 
-def test_the_time_limit_ends_the_test() -> None:
-    with choosy_endpoint(seconds_per_text=0.05) as endpoint:
-        report = tried(endpoint.base_url, seconds=1.5)
+def test_the_time_limit_ends_the_test_and_proposes_nothing() -> None:
+    with choosy_endpoint() as endpoint:
+        tried(endpoint.base_url)  # imports what the first call of a process needs
+        endpoint.habits.seconds_per_text = 0.1
+        report = tried(endpoint.base_url, seconds=3.0)
     assert report.stopped_by == "the time limit of the test is over"
+    assert report.advice == "raise it with --time-limit"
     assert report.calls < 15
-    assert report.works
+    assert (report.works, report.settings) == (True, ())
 
 
 def test_a_small_budget_ends_the_test_instead_of_breaking_it() -> None:

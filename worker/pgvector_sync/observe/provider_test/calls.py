@@ -90,12 +90,14 @@ class Caller:
         started = time.monotonic()
         answers = _at_once(lambda: connection.call(texts, call.spec, call.purpose, timeout=timeout), copies)
         reply = _reply(timedelta(seconds=time.monotonic() - started), answers)
+        if reply.outcome is Outcome.UNANSWERED and timeout < self._settings.longest_call:
+            return Reply(reply.took, failure=_out_of_time())  # with the usual time, it may have been answered
         self._settle(model, tokens, reply)
         return reply
 
     def _time_left(self) -> timedelta:
         if self._deadline.left < SHORTEST_CALL:
-            raise OutOfTime("the time limit of the test is over", hint="raise it with --time-limit")
+            raise _out_of_time()
         return self._deadline.left
 
     def _connection(self, provider: Provider) -> Connection:
@@ -110,6 +112,10 @@ class Caller:
             self._budget.settle(model, -reserved)
         elif reply.tokens is not None:
             self._budget.settle(model, reply.tokens - reserved)
+
+
+def _out_of_time() -> OutOfTime:
+    return OutOfTime("the time limit of the test is over", hint="raise it with --time-limit")
 
 
 def request_of(texts: Sequence[str], call: Call) -> object:

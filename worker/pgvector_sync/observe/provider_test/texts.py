@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import cache
 
 FIRST = "The bakery on the corner opens at seven and sells bread, rolls and cake."
 SECOND = "A telescope gathers light from distant stars and galaxies."
@@ -22,6 +23,7 @@ def sentences(count: int, *, first: int = 1) -> list[str]:
     return [f"Sentence number {number}." for number in range(first, first + count)]
 
 
+@cache
 def long_text(words: int) -> str:
     """Return a text of common words, most of which are one token. A longer text begins with the shorter ones.
 
