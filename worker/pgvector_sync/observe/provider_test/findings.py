@@ -215,6 +215,8 @@ def _latency(seen: Seen) -> Iterator[Finding]:
 
 def _time(took: timedelta) -> str:
     seconds = took.total_seconds()
+    if seconds < 0.001:
+        return "under 1 ms"
     return f"{seconds * 1000:,.0f} ms" if seconds < 1 else f"{seconds:,.1f} s"
 
 
