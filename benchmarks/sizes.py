@@ -112,8 +112,8 @@ def serial(database: Database, seconds: float) -> str:
         last = run(runtime, lambda: False, seconds=60, loops=4)
         more = stored(database) - rows
         return (
-            f"one processor, 50 rows per second: {rows:,} rows in {took:.0f} s, {more:,} in the next {last:.0f} "
-            f"({more / last:.1f} per second); {endpoint.computed:,} texts computed, {endpoint.calls.requests} calls"
+            f"one processor, 50 rows per second: {rows:,} rows in {took:.0f} s, then {more:,} in {last:.0f} s "
+            f"({more / last:.1f}/s); {endpoint.computed:,} texts computed, {endpoint.calls.requests} calls"
         )
 
 

@@ -129,6 +129,7 @@ RETURNING w.key;
 -- in cool-down may send one probe, from `retry_at` on.
 SELECT p.name, p.state, p.batch_size, lane.lane,
        (SELECT r.dialect FROM pgvector_sync.provider r WHERE r.name = p.provider) AS dialect,
+       (SELECT k.parallel FROM pgvector_sync.learned k WHERE k.provider = p.provider AND k.model = p.model) AS parallel,
        (SELECT count(*) FROM (
             SELECT FROM pgvector_sync.work w
             WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NULL AND w.parked_at IS NULL

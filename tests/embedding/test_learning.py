@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pgvector_sync.embedding import learning
 from pgvector_sync.embedding.dialects.dialect import Limits
 from pgvector_sync.embedding.learning import Size
-from pgvector_sync.model.learned import LONGEST_WAIT, NOTHING_LEARNED, Learned
+from pgvector_sync.model.learned import LONGEST_WAIT, NOTHING_LEARNED, Learned, batches_at_once
 
 CALL = timedelta(seconds=30)
 LIMITS = Limits(max_inputs=2_048, parallel_requests=4)
@@ -214,6 +214,15 @@ def test_a_provider_that_answers_requests_at_once_gets_as_many_as_before(
     assert learning.limits_of(known, LIMITS, CALL).parallel_requests == within_a_batch
     more = learning.more_at_once(replace(known, due=True))
     assert more.parallel == (parallel * 2 if parallel < 16 else None)
+
+
+@pytest.mark.parametrize(
+    ("parallel", "live", "batches"), [(None, False, 8), (1, False, 1), (1, True, 2), (16, False, 8)]
+)
+def test_a_slow_provider_has_fewer_batches_in_flight_and_one_more_for_live(
+    parallel: int | None, live: bool, batches: int
+) -> None:
+    assert batches_at_once(8, parallel, live=live) == batches
 
 
 # -- rate limits -----------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from pgvector_sync.database import Connection
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key, Lane, Pipeline, State
 from pgvector_sync.model.deadline import Deadline
+from pgvector_sync.model.learned import batches_at_once
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.keeper import new_lease
 from pgvector_sync.store import locks, pipelines, usage, work
@@ -49,9 +50,10 @@ def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) 
         if pipeline is None or pipeline.state in (State.PAUSED, State.REMOVING) or pipeline.problem_stops:
             return None
         locks.lock_claims(connection, pipeline)
-        if not _may_start(
-            lane, work.in_flight(connection, pipeline), share or settings.in_flight_batches, pipeline
-        ):
+        share = batches_at_once(
+            share or settings.in_flight_batches, pipeline.learned.parallel, live=lane is Lane.LIVE
+        )
+        if work.in_flight(connection, pipeline) >= share:
             return None
         probe = pipeline.state in (State.COOLING_DOWN, State.MISCONFIGURED)
         if probe and not pipelines.take_probe(connection, pipeline, hold_for=settings.probe):
@@ -64,13 +66,6 @@ def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) 
     if batch is not None:
         reach(Failpoint.CLAIM_COMMITTED)
     return batch
-
-
-def _may_start(lane: Lane, in_flight: int, share: int, pipeline: Pipeline) -> bool:
-    """Whether another batch may be in flight: fewer for a slow provider, and then one more for the live lane."""
-    if (parallel := pipeline.learned.parallel) is not None:
-        share = min(share, parallel + (lane is Lane.LIVE))
-    return in_flight < share
 
 
 def _daily_tokens_used_up(connection: Connection, pipeline: Pipeline) -> bool:

@@ -7,6 +7,7 @@ from pgvector_sync.embedding.dialects import dialect_named
 from pgvector_sync.engine.turn import Engine, Turn
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Lane
+from pgvector_sync.model.learned import batches_at_once
 
 
 def take_turn(engine: Engine, doorbell: Doorbell) -> int:
@@ -32,6 +33,7 @@ def ring_for(turn: Turn, doorbell: Doorbell) -> None:
         share = fair_share(slots, others if remote else 0, limit=doorbell.settings.in_flight_batches)
         if remote and item.lane is Lane.BULK:
             share = bulk_share(share, slots)
+        share = batches_at_once(share, item.parallel, live=item.lane is Lane.LIVE)
         doorbell.ring(item, pipelines=pipelines, share=share)
     for run_id, kind, _ in turn.runs:
         doorbell.ring_run(run_id, kind)

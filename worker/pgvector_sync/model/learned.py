@@ -74,6 +74,11 @@ class Learned:
         return [f"providers.{provider}.{name} = {value}" for name, value in self.settings().items()]
 
 
+def batches_at_once(share: int, parallel: int | None, *, live: bool) -> int:
+    """Return how many batches of a pipeline may be in flight: fewer if its provider is slow, one more for live."""
+    return share if parallel is None else min(share, parallel + live)
+
+
 NOTHING_LEARNED = Learned()
 
 

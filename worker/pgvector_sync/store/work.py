@@ -47,6 +47,8 @@ class Due:
     """The number of batches in flight, in both lanes."""
     dialect: str
     """The dialect of the provider."""
+    parallel: int | None
+    """How many requests at once the provider is known to answer in time, see `Learned`."""
 
 
 def jsonb_keys(keys: Sequence[Key]) -> list[Jsonb]:
@@ -216,6 +218,7 @@ def due(connection: Connection, *, limit: int) -> list[Due]:
             row["due"],
             row["in_flight"],
             row["dialect"],
+            row["parallel"],
         )
         for row in connection.execute(statement("work.due"), {"limit": limit})
     ]
