@@ -147,7 +147,7 @@ def test_a_limit_that_was_lifted_is_noticed_after_a_while_and_forgotten(calling:
     assert batch(docs) == 1
 
 
-def test_a_provider_without_limits_costs_no_statement_and_leaves_no_row(docs: Steps) -> None:
+def test_a_provider_without_limits_is_called_once_per_batch_and_leaves_no_row(docs: Steps) -> None:
     for round_ in range(3):
         insert(docs, 10 * (round_ + 1), after=100 * round_)
         assert batch(docs) == 1
