@@ -27,13 +27,14 @@ pgvector_sync_stored.embedding OPERATOR({operator_schema}.{operator}) %(query_ve
 -- The nearest rows that exist and meet all conditions. Only vectors of one model are compared, whatever else the target
 -- contains. The planner decides whether the vector index or the conditions come first; an index returns rows in about the
 -- right order, so more are read than wanted, and sorted. `+ 0` keeps PostgreSQL 17 from leaving out that sort. The text is
--- evaluated only for the rows that are returned. There is always a first row, with the pipeline's version in this snapshot.
+-- evaluated only for the rows that are returned. `WITH TIES`, since rows at the same distance are ordered by key, which no
+-- vector index can do, and before PostgreSQL 17 none would be used. There is always a first row, with the pipeline's version in this snapshot.
 WITH pgvector_sync_near AS MATERIALIZED (
     SELECT {columns_stored}, pgvector_sync_stored.chunk_no, pgvector_sync_stored.chunk, {distance} AS pgvector_sync_distance
     FROM {stored}
     JOIN (SELECT {key_columns} FROM {source} WHERE {wanted} AND {condition}) AS pgvector_sync_row ON {same_key}
     WHERE pgvector_sync_stored.model = %(model)s AND {after}
-    ORDER BY {order}, {columns_stored}, pgvector_sync_stored.chunk_no LIMIT %(candidates)s
+    ORDER BY {order} FETCH FIRST (%(candidates)s) ROWS WITH TIES
 ), pgvector_sync_page AS MATERIALIZED (
     SELECT *, {similarity} AS pgvector_sync_similarity FROM pgvector_sync_near
     ORDER BY pgvector_sync_distance + 0, {key_columns}, chunk_no LIMIT %(limit)s
