@@ -8,7 +8,6 @@ holds at most RUN_TOKENS tokens: runs of one short text are half as fast, and la
 
 from __future__ import annotations
 
-import resource
 import time
 
 from pgvector_sync.embedding import onnx_model
@@ -31,7 +30,6 @@ def main() -> None:
             read = model.encode(texts).tokens
             rates.append(read / (time.process_time() - started))
         print(f"{length:>15,}  " + "".join(f"{rate:>8,.0f}" for rate in rates) + "   tokens/s")
-    print(f"memory of this process: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from pgvector_sync.declare.file import load_config
 from pgvector_sync.embedding.embedder import open_embedder
 from pgvector_sync.errors import InputRejected, Misconfigured, OutOfTime
 from pgvector_sync.model import Provider, Spec
@@ -94,6 +95,15 @@ def test_a_missing_package_names_the_extra(embed, monkeypatch, package):
     with pytest.raises(Misconfigured) as caught:
         embed(TEXTS)
     assert "pgvector-sync[local]" in caught.value.hint
+
+
+@pytest.mark.parametrize(("model", "dimensions"), [(None, 256), ("wordllama", 256), ("minilm", 384)])
+def test_without_dimensions_in_the_file_a_model_has_its_full_size(tmp_path, model, dimensions):
+    file = tmp_path / "pgvector-sync.toml"
+    lines = ["[pipelines.docs]", 'source = "docs"', 'text = ["body"]', 'provider = "local"']
+    file.write_text("\n".join([*lines, *([f'model = "{model}"'] if model else [])]))
+    [pipeline] = load_config(file).pipelines.values()
+    assert (pipeline.options.model, pipeline.options.dimensions) == (model or "wordllama", dimensions)
 
 
 def test_a_missing_onnxruntime_names_the_extra_and_where_it_has_wheels(embed, monkeypatch):

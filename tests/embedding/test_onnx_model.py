@@ -8,6 +8,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
+from pgvector_sync.embedding.dialects.local import Local
 from pgvector_sync.embedding.embedder import open_embedder
 from pgvector_sync.embedding.local_models import LocalModels
 from pgvector_sync.errors import InputRejected, Misconfigured, TimedOut
@@ -177,6 +178,9 @@ def test_a_prefix_that_leaves_no_room_for_the_text_is_misconfigured(tmp_path, pr
     write_export(tmp_path, longest=2)
     with pytest.raises(Misconfigured, match="2 tokens that the local model reads"):
         embed(tmp_path, ["blue"], prefix=prefix)
+    [failure] = Local().check_specs([Spec(f"onnx:{tmp_path}", 3, prefix=prefix)])  # as `apply` does
+    assert failure is not None
+    assert failure.code == "prefix_too_long"
     assert np.allclose(embed(tmp_path, ["blue"], prefix="red ").vectors, [unit(1, 0, 1)])
 
 
