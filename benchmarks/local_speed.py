@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import time
 
-from pgvector_sync.embedding import onnx_model
-from pgvector_sync.embedding.minilm import open_minilm
+from pgvector_sync.embedding.local_models import onnx_model
+from pgvector_sync.embedding.local_models.minilm import open_minilm
 
 LENGTHS = (8, 32, 128, 256)
 RUN_TOKENS = (8, 64, 256, 512, 1_024, 4_096)

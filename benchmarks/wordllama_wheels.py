@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import numpy as np
 
-from pgvector_sync.embedding.wordllama_model import TOKENIZER, WEIGHTS, WordLlamaModel
+from pgvector_sync.embedding.local_models.wordllama_model import TOKENIZER, WEIGHTS, WordLlamaModel
 from pgvector_sync.local.demo_corpus import collect
 from support.texts import awkward_texts
 

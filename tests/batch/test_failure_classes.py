@@ -20,7 +20,7 @@ import pytest
 
 import pgvector_sync
 from pgvector_sync.batch.failure import TOO_SLOW
-from pgvector_sync.embedding import http_connection
+from pgvector_sync.embedding.network import http_connection
 from pgvector_sync.errors import BrokenContract, InputRejected, QuotaUsedUp, RateLimited, Unavailable
 from pgvector_sync.model import State
 from pgvector_sync.observe.status import read_status

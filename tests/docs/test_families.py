@@ -10,8 +10,8 @@ import os
 from html import escape
 from pathlib import Path
 
-from pgvector_sync.embedding.families import FAMILIES
-from pgvector_sync.embedding.family import Family, Recommended
+from pgvector_sync.embedding.families.family import Family, Recommended
+from pgvector_sync.embedding.families.table import FAMILIES
 
 PAGE = Path(__file__).parents[2] / "docs" / "documents-and-queries.md"
 REWRITE = "PGVECTOR_SYNC_REWRITE_SNAPSHOT" in os.environ  # read before the fixtures clear the environment

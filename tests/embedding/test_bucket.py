@@ -12,9 +12,9 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgvector_sync.embedding.bucket import Buckets, Draw, LocalBuckets, Verb, draw
 from pgvector_sync.embedding.budget import BURST, _draw, _gauge
-from pgvector_sync.embedding.redis_buckets import RedisBuckets
+from pgvector_sync.embedding.budget.bucket import Buckets, Draw, LocalBuckets, Verb, draw
+from pgvector_sync.embedding.budget.redis_buckets import RedisBuckets
 from pgvector_sync.model import Lane
 from support.servers import Valkey
 

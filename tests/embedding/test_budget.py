@@ -137,7 +137,7 @@ def test_flushall_costs_at_most_one_burst(open_shared: Open, redis_url: str) -> 
 def test_without_redis_each_process_uses_its_own_budget_and_then_returns_to_the_shared_one(
     open_shared: Open, valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pgvector_sync.embedding.redis_buckets.RECONNECT_AFTER", timedelta(seconds=0.2))
+    monkeypatch.setattr("pgvector_sync.embedding.budget.redis_buckets.RECONNECT_AFTER", timedelta(seconds=0.2))
     budget = open_shared(600)
     assert take(budget)
     valkey.kill()

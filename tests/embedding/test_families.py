@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from pgvector_sync.embedding.families import FAMILIES, family_of
-from pgvector_sync.embedding.family import Family
+from pgvector_sync.embedding.families.family import Family
+from pgvector_sync.embedding.families.table import FAMILIES, family_of
 
 E5 = ("passage: ", "query: ")
 NOMIC = ("search_document: ", "search_query: ")

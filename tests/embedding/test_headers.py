@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from pgvector_sync.embedding.embedder import open_embedder
-from pgvector_sync.embedding.headers import LONGEST_VALUE, MOST, problems
+from pgvector_sync.embedding.network.headers import LONGEST_VALUE, MOST, problems
 from pgvector_sync.errors import Misconfigured
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.settings import Settings

@@ -3,7 +3,13 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from pgvector_sync.embedding.hosts import address_of, allowed_hosts, check_provider, is_loopback, takes_sdk_headers
+from pgvector_sync.embedding.network.hosts import (
+    address_of,
+    allowed_hosts,
+    check_provider,
+    is_loopback,
+    takes_sdk_headers,
+)
 from pgvector_sync.errors import Misconfigured
 from pgvector_sync.model import Provider
 from pgvector_sync.settings import Settings

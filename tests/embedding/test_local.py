@@ -88,7 +88,7 @@ def test_an_unknown_model_is_misconfigured(embed):
 
 @pytest.mark.parametrize("package", ["wordllama", "tokenizers", "safetensors.numpy"])
 def test_a_missing_package_names_the_extra(embed, monkeypatch, package):
-    monkeypatch.delitem(sys.modules, "pgvector_sync.embedding.wordllama_model", raising=False)
+    monkeypatch.delitem(sys.modules, "pgvector_sync.embedding.local_models.wordllama_model", raising=False)
     if package == "wordllama":
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, package, None)
@@ -107,7 +107,7 @@ def test_without_dimensions_in_the_file_a_model_has_its_full_size(tmp_path, mode
 
 
 def test_a_missing_onnxruntime_names_the_extra_and_where_it_has_wheels(embed, monkeypatch):
-    monkeypatch.delitem(sys.modules, "pgvector_sync.embedding.onnx_model", raising=False)
+    monkeypatch.delitem(sys.modules, "pgvector_sync.embedding.local_models.onnx_model", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(Misconfigured) as caught:
         embed(TEXTS, Spec("onnx:/a/folder", 8))

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from pgvector_sync.embedding import pinned
 from pgvector_sync.embedding.embedder import open_embedder
+from pgvector_sync.embedding.local_models import pinned
 from pgvector_sync.errors import Misconfigured
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.settings import Settings
@@ -59,7 +59,7 @@ def test_the_vectors_are_those_of_the_original_model(embed):
 
 
 def test_the_token_ids_are_those_of_the_original_tokenizer():
-    from pgvector_sync.embedding.minilm import open_minilm
+    from pgvector_sync.embedding.local_models.minilm import open_minilm
 
     digest = hashlib.sha256()
     for encoding in open_minilm().tokenizer.encode_batch(awkward_texts()):
@@ -74,7 +74,7 @@ def test_a_vector_does_not_depend_on_the_texts_beside_it(embed):
 
 
 def test_other_weights_are_never_used_under_the_same_name(tmp_path):
-    from pgvector_sync.embedding.minilm import PACKAGE, open_minilm
+    from pgvector_sync.embedding.local_models.minilm import PACKAGE, open_minilm
 
     weights = bytearray((pinned.folder_of(PACKAGE) / "model.onnx").read_bytes())
     (tmp_path / "model.onnx").write_bytes(weights)

@@ -267,7 +267,7 @@ def test_a_file_that_cannot_be_read_is_misconfigured(tmp_path, file):
 
 
 def test_a_missing_runtime_names_the_extra(tmp_path, monkeypatch):
-    monkeypatch.delitem(sys.modules, "pgvector_sync.embedding.onnx_model", raising=False)
+    monkeypatch.delitem(sys.modules, "pgvector_sync.embedding.local_models.onnx_model", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(Misconfigured) as caught:
         embed(tmp_path, ["red"])

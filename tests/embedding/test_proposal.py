@@ -10,8 +10,8 @@ import pytest
 
 from pgvector_sync.embedding.dialects import DIALECTS
 from pgvector_sync.embedding.dialects.openai_compatible import OpenAICompatible
-from pgvector_sync.embedding.families import FAMILIES
-from pgvector_sync.embedding.proposal import Proposal, proposal_of
+from pgvector_sync.embedding.families.proposal import Proposal, proposal_of
+from pgvector_sync.embedding.families.table import FAMILIES
 from pgvector_sync.model import DocumentInput, Options, Provider, QueryInput, Spec
 
 OLLAMA = Provider("ollama", "http://ollama:11434/v1")

@@ -24,7 +24,7 @@ VECTORS = "0d3535dbf928c6209a9a51d29b402dc7cabd49b07fb0c44c4054056dff63aca0"
 
 @pytest.fixture(scope="module")
 def model():
-    from pgvector_sync.embedding.wordllama_model import WordLlamaModel
+    from pgvector_sync.embedding.local_models.wordllama_model import WordLlamaModel
 
     return WordLlamaModel()
 
@@ -32,7 +32,7 @@ def model():
 @pytest.fixture
 def files(tmp_path):
     """A copy of the model's two files."""
-    from pgvector_sync.embedding.wordllama_model import TOKENIZER, WEIGHTS
+    from pgvector_sync.embedding.local_models.wordllama_model import TOKENIZER, WEIGHTS
 
     [package] = find_spec("wordllama").submodule_search_locations
     for name in (WEIGHTS, TOKENIZER):
@@ -42,7 +42,7 @@ def files(tmp_path):
 
 
 def load(folder):
-    from pgvector_sync.embedding.wordllama_model import WordLlamaModel
+    from pgvector_sync.embedding.local_models.wordllama_model import WordLlamaModel
 
     return WordLlamaModel(folder)
 

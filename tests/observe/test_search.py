@@ -10,10 +10,10 @@ from datetime import timedelta
 
 import pytest
 
-from pgvector_sync.embedding import http_connection
 from pgvector_sync.embedding.dialects import DIALECTS
 from pgvector_sync.embedding.dialects.http import Request
 from pgvector_sync.embedding.dialects.openai_compatible import OpenAICompatible
+from pgvector_sync.embedding.network import http_connection
 from pgvector_sync.errors import OutOfTime, Unavailable, Unreachable
 from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.observe.search import nearest

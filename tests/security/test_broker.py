@@ -14,9 +14,9 @@ import redis
 from celery import Celery
 
 from pgvector_sync.dispatch.messages import EMBED_BATCH, REEMBED, RUN, TICK
-from pgvector_sync.embedding.bucket import LONGEST_PAUSE, Verb
 from pgvector_sync.embedding.budget import LONGEST_DEBT, Budget, _gauge
-from pgvector_sync.embedding.redis_buckets import RedisBuckets
+from pgvector_sync.embedding.budget.bucket import LONGEST_PAUSE, Verb
+from pgvector_sync.embedding.budget.redis_buckets import RedisBuckets
 from pgvector_sync.errors import RateLimited
 from pgvector_sync.model import Lane, Provider
 from pgvector_sync.settings import Settings

@@ -14,8 +14,8 @@ from datetime import timedelta
 import httpcore2
 import pytest
 
-from pgvector_sync.embedding.bounded_network import BoundedStream
-from pgvector_sync.embedding.bounds import bounded
+from pgvector_sync.embedding.network.bounded_network import BoundedStream
+from pgvector_sync.embedding.network.bounds import bounded
 from support import hostile_endpoint as hostile
 from support import victim
 from support.hostile_endpoint import Hostile, answer, dripping, head, whole

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pgvector_sync.cli.console import out
-from pgvector_sync.embedding.proposal import Proposal
+from pgvector_sync.embedding.families.proposal import Proposal
 from pgvector_sync.observe.provider_test.findings import Finding, Level
 from pgvector_sync.observe.provider_test.report import Report
 from pgvector_sync.telemetry.printable import printable

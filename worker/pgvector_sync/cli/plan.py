@@ -12,7 +12,7 @@ from pgvector_sync.cli.estimates import in_short
 from pgvector_sync.declare.plan import PipelinePlan, Plan
 from pgvector_sync.declare.rekey import Rekey
 from pgvector_sync.embedding.dialects import dialect_of
-from pgvector_sync.embedding.proposal import Proposal
+from pgvector_sync.embedding.families.proposal import Proposal
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Effect
 from pgvector_sync.runs.estimate import Estimate

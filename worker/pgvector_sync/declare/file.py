@@ -17,9 +17,9 @@ from typing import Any
 from pgvector_sync.declare.parameters import misfits_of_pipeline, misfits_of_provider
 from pgvector_sync.declare.problems import Problems
 from pgvector_sync.declare.sections import TABLES, FileSection, PipelineSection, ProviderSection
-from pgvector_sync.embedding import headers
 from pgvector_sync.embedding.dialects import DIALECTS, built_in_providers, dialect_of
 from pgvector_sync.embedding.dialects.dialect import Dialect
+from pgvector_sync.embedding.network import headers
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Options, Provider
 

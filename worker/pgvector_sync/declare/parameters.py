@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pgvector_sync.embedding import parameters
 from pgvector_sync.embedding.dialects.dialect import Dialect
-from pgvector_sync.embedding.family import INPUT_PARAMETERS
+from pgvector_sync.embedding.families.family import INPUT_PARAMETERS
+from pgvector_sync.embedding.network import parameters
 
 OF_PROVIDERS = ("user",)
 """Parameters that don't decide the vectors. As a pipeline's, a change of them would embed every row again."""

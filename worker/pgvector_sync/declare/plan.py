@@ -9,7 +9,7 @@ from pgvector_sync.declare.file import PipelineConfig
 from pgvector_sync.declare.rekey import Rekey
 from pgvector_sync.declare.target import TakeOver
 from pgvector_sync.embedding.dialects import dialect_of
-from pgvector_sync.embedding.proposal import Proposal, proposal_of
+from pgvector_sync.embedding.families.proposal import Proposal, proposal_of
 from pgvector_sync.model import Effect, Options, Pipeline, Provider, Source, Spec
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.probe import Expressions

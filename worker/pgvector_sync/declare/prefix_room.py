@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgvector_sync.embedding.dialects import dialect_of
-from pgvector_sync.embedding.families import family_of
+from pgvector_sync.embedding.families.table import family_of
 from pgvector_sync.embedding.tokens import byte_bound, count_tokens
 from pgvector_sync.model import Options, Provider, Spec
 

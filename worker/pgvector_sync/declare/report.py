@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pgvector_sync.declare.changes import Change
 from pgvector_sync.declare.plan import PipelinePlan, Plan
-from pgvector_sync.embedding.proposal import Proposal
+from pgvector_sync.embedding.families.proposal import Proposal
 from pgvector_sync.runs.estimate import Estimate
 
 

@@ -8,9 +8,9 @@ from decimal import Decimal
 
 from pgvector_sync.declare.file import BUILT_IN, Config
 from pgvector_sync.embedding.dialects import dialect_of
-from pgvector_sync.embedding.hosts import address_of
+from pgvector_sync.embedding.families.proposal import Proposal, proposal_of
+from pgvector_sync.embedding.network.hosts import address_of
 from pgvector_sync.embedding.prices import price_of
-from pgvector_sync.embedding.proposal import Proposal, proposal_of
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Options, Pipeline, Provider, Spec
 from pgvector_sync.settings import Settings

@@ -14,7 +14,7 @@ from pgvector_sync.dispatch.messages import TASKS
 from pgvector_sync.dispatch.queues import Queues, queues_of
 from pgvector_sync.dispatch.relay import Relay
 from pgvector_sync.embedding import dialects
-from pgvector_sync.embedding.cores import share_cores
+from pgvector_sync.embedding.local_models.cores import share_cores
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Lane
 from pgvector_sync.runtime.bootstrap import close_process_runtime

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pgvector_sync.embedding.bounds import FIXED_BYTES
+from pgvector_sync.embedding.network.bounds import FIXED_BYTES
 from pgvector_sync.errors import BrokenContract
 
 if TYPE_CHECKING:

@@ -90,7 +90,7 @@ def open_embedder(provider: Provider, settings: Settings, environ: Mapping[str, 
     `prepare` or the first `embed` reports a wrong key or host, so that it becomes the state of the pipeline.
     """
     from pgvector_sync.embedding.dialects import dialect_of
-    from pgvector_sync.embedding.hosts import address_of
+    from pgvector_sync.embedding.network.hosts import address_of
     from pgvector_sync.embedding.provider_embedder import ProviderEmbedder
 
     dialect = dialect_of(provider)

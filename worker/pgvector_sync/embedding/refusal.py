@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 
 from pgvector_sync.embedding import error_body
-from pgvector_sync.embedding.proxies import HOW_TO_LOG_IN, NO_LOGIN
+from pgvector_sync.embedding.network.proxies import HOW_TO_LOG_IN, NO_LOGIN
 from pgvector_sync.errors import CallRejected, InputRejected, ProviderError, QuotaUsedUp, RateLimited, Unavailable
 from pgvector_sync.model import Provider
 

@@ -16,7 +16,7 @@ from psycopg import sql
 from pgvector_sync.database import Connection, limit_statements
 from pgvector_sync.embedding.budget import BURST
 from pgvector_sync.embedding.dialects import dialect_of
-from pgvector_sync.embedding.hosts import address_of
+from pgvector_sync.embedding.network.hosts import address_of
 from pgvector_sync.embedding.prices import price_of
 from pgvector_sync.embedding.tokens import count_tokens
 from pgvector_sync.errors import Refused

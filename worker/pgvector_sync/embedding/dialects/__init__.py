@@ -40,4 +40,4 @@ def built_in_providers() -> dict[str, Provider]:
 
 def preload() -> None:
     """Import what all remote dialects need. This takes a second, so a worker does it once before it forks."""
-    import pgvector_sync.embedding.http_connection  # noqa: F401
+    import pgvector_sync.embedding.network.http_connection  # noqa: F401

@@ -7,18 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pgvector_sync.embedding import headers, parameters
-from pgvector_sync.embedding.authorities import trust_of
 from pgvector_sync.embedding.dialects.dialect import Connection, Dialect
 from pgvector_sync.embedding.error_body import reports_failure
-from pgvector_sync.embedding.hosts import (
+from pgvector_sync.embedding.network import headers, parameters
+from pgvector_sync.embedding.network.authorities import trust_of
+from pgvector_sync.embedding.network.hosts import (
     OPENAI_BASE_URL,
     Destination,
     address_of,
     check_provider,
     setting_of_address,
 )
-from pgvector_sync.embedding.proxies import check_proxy
+from pgvector_sync.embedding.network.proxies import check_proxy
 from pgvector_sync.embedding.refusal import Refusal, by_body
 from pgvector_sync.errors import Misconfigured, ProviderError
 from pgvector_sync.model import Provider, Purpose, Spec
@@ -114,7 +114,7 @@ class HttpDialect(Dialect):
         _refuse(parameters.problems(body, self), option, owner)
 
     def connect(self, provider: Provider, settings: Settings, environ: Mapping[str, str]) -> Connection:
-        from pgvector_sync.embedding.http_connection import HttpConnection
+        from pgvector_sync.embedding.network.http_connection import HttpConnection
 
         return HttpConnection(self, provider, settings, environ)
 

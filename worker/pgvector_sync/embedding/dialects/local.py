@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from pgvector_sync.embedding.cores import threads_per_caller
 from pgvector_sync.embedding.dialects.dialect import Connection, Dialect, Limits
+from pgvector_sync.embedding.local_models.cores import threads_per_caller
 from pgvector_sync.errors import Misconfigured
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.settings import Settings
@@ -48,7 +48,7 @@ class Local(Dialect):
         """Whether an ONNX folder, if it is on this machine, brings prompts of its own."""
         if not spec.model.startswith(ONNX_PREFIX):
             return False
-        from pgvector_sync.embedding.onnx_folder import prompts_of
+        from pgvector_sync.embedding.local_models.onnx_folder import prompts_of
 
         try:
             return any(prompts_of(Path(spec.model.removeprefix(ONNX_PREFIX))).values())

@@ -12,7 +12,7 @@ from typing import Any
 
 from pgvector_sync.embedding.dialects.dialect import Limits
 from pgvector_sync.embedding.dialects.http import HttpDialect
-from pgvector_sync.embedding.hosts import address_of
+from pgvector_sync.embedding.network.hosts import address_of
 from pgvector_sync.errors import Misconfigured
 from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.settings import Settings

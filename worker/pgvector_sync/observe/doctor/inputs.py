@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgvector_sync.embedding.proposal import proposal_of
+from pgvector_sync.embedding.families.proposal import proposal_of
 from pgvector_sync.model import Pipeline
 from pgvector_sync.observe.doctor.check import Finding, ok, warning
 

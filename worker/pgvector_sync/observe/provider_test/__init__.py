@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from pgvector_sync.embedding.dialects import dialect_of
-from pgvector_sync.embedding.proposal import Proposal
+from pgvector_sync.embedding.families.proposal import Proposal
 from pgvector_sync.embedding.tokens import count_tokens
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.model.deadline import Deadline

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pgvector_sync.embedding.dialects.dialect import Limits
-    from pgvector_sync.embedding.proposal import Proposal
+    from pgvector_sync.embedding.families.proposal import Proposal
 
 Encoding = Literal["base64", "float", "none"]
 Parameter = Literal["dimensions", "output_dimension", "none"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from pgvector_sync.embedding.secrets import is_name_of_secret, looks_like_secret
+from pgvector_sync.embedding.network.secrets import is_name_of_secret, looks_like_secret
 from pgvector_sync.errors import Misconfigured
 from pgvector_sync.settings import is_never_a_key
 

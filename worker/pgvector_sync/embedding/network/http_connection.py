@@ -17,21 +17,21 @@ import httpx2
 import openai
 
 from pgvector_sync.embedding.answer import Answer
-from pgvector_sync.embedding.authorities import trust_of
-from pgvector_sync.embedding.bounds import ERROR_BYTES, bounded, longest_answer, longest_repetition
 from pgvector_sync.embedding.dialects.http import HttpDialect
-from pgvector_sync.embedding.headers import key_in, resolve, secrets_in
-from pgvector_sync.embedding.hosts import (
+from pgvector_sync.embedding.network.authorities import trust_of
+from pgvector_sync.embedding.network.bounds import ERROR_BYTES, bounded, longest_answer, longest_repetition
+from pgvector_sync.embedding.network.headers import key_in, resolve, secrets_in
+from pgvector_sync.embedding.network.hosts import (
     OPENAI_BASE_URL,
     Destination,
     is_loopback,
     setting_of_address,
     takes_sdk_headers,
 )
+from pgvector_sync.embedding.network.proxies import proxy_of, proxy_refusal
+from pgvector_sync.embedding.network.surroundings import open_client
 from pgvector_sync.embedding.per_process import PerProcess
-from pgvector_sync.embedding.proxies import proxy_of, proxy_refusal
 from pgvector_sync.embedding.refusal import Refusal, retry_after
-from pgvector_sync.embedding.surroundings import open_client
 from pgvector_sync.errors import BrokenContract, Misconfigured, ProviderError, TimedOut, Unavailable, Unreachable
 from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.settings import Settings

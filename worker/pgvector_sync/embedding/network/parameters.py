@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from pgvector_sync.embedding.secrets import is_name_of_secret, looks_like_secret
+from pgvector_sync.embedding.network.secrets import is_name_of_secret, looks_like_secret
 
 if TYPE_CHECKING:
     from pgvector_sync.embedding.dialects.dialect import Dialect

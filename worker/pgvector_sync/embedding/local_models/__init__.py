@@ -124,17 +124,17 @@ def load_model(name: str, *, threads: int = 1) -> Model:
     """
     try:
         if name == WORDLLAMA:
-            from pgvector_sync.embedding.wordllama_model import WordLlamaModel
+            from pgvector_sync.embedding.local_models.wordllama_model import WordLlamaModel
 
             return WordLlamaModel()
         # its threads wouldn't survive a fork, and Celery's processes already use every core
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         if name == MINILM:
-            from pgvector_sync.embedding.minilm import open_minilm
+            from pgvector_sync.embedding.local_models.minilm import open_minilm
 
             return open_minilm(threads=threads)
         if name.startswith(ONNX_PREFIX):
-            from pgvector_sync.embedding.onnx_model import OnnxModel
+            from pgvector_sync.embedding.local_models.onnx_model import OnnxModel
 
             return OnnxModel.open(name.removeprefix(ONNX_PREFIX), threads=threads)
     except ModuleNotFoundError as error:

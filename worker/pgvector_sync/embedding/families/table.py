@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from pgvector_sync.embedding.family import Family, parameters, prefixes
+from pgvector_sync.embedding.families.family import Family, parameters, prefixes
 
 
 def family_of(model: str, base_url: str | None) -> Family | None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pgvector_sync.embedding.pooling import OLD_NAMES, POOLINGS
+from pgvector_sync.embedding.local_models.pooling import OLD_NAMES, POOLINGS
 from pgvector_sync.errors import Misconfigured
 from pgvector_sync.model import Purpose
 

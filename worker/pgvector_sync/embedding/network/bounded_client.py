@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from pgvector_sync.embedding.bounded_network import BoundedNetwork, BoundedStream
-from pgvector_sync.embedding.bounds import ERROR_BYTES, FIXED_BYTES, current
+from pgvector_sync.embedding.network.bounded_network import BoundedNetwork, BoundedStream
+from pgvector_sync.embedding.network.bounds import ERROR_BYTES, FIXED_BYTES, current
 from pgvector_sync.errors import BrokenContract
 
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Iterator, Mapping
 
-    from pgvector_sync.embedding.proxies import Proxy
+    from pgvector_sync.embedding.network.proxies import Proxy
 
 _HEADERS = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"}
 """The headers that an endpoint needs. The others that the SDK sends describe this machine, or are for OpenAI."""

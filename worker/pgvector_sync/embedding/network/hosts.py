@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING
 
-from pgvector_sync.embedding.headers import variables
+from pgvector_sync.embedding.network.headers import variables
 from pgvector_sync.errors import Misconfigured
 from pgvector_sync.settings import Settings, is_never_a_key
 from pgvector_sync.settings.host_entries import HOST, VARIABLE, has_port, read_entries

@@ -10,7 +10,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from pgvector_sync.embedding.bucket import LONGEST_PAUSE, Draw, LocalBuckets, Verb
+from pgvector_sync.embedding.budget.bucket import LONGEST_PAUSE, Draw, LocalBuckets, Verb
 from pgvector_sync.redis_client import open_client
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.process import RedisUnavailable

@@ -13,8 +13,7 @@ import numpy as np
 from safetensors.numpy import load
 from tokenizers import Tokenizer
 
-from pgvector_sync.embedding import pinned
-from pgvector_sync.embedding.local_models import FIXED_SIZES, WORDLLAMA, Encoded
+from pgvector_sync.embedding.local_models import FIXED_SIZES, WORDLLAMA, Encoded, pinned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -13,8 +13,15 @@ import onnxruntime
 from tokenizers import Tokenizer
 
 from pgvector_sync.embedding.local_models import Encoded
-from pgvector_sync.embedding.onnx_folder import MAX_TOKENS, Export, load, read_export, root_of, unusable
-from pgvector_sync.embedding.pooling import pool
+from pgvector_sync.embedding.local_models.onnx_folder import (
+    MAX_TOKENS,
+    Export,
+    load,
+    read_export,
+    root_of,
+    unusable,
+)
+from pgvector_sync.embedding.local_models.pooling import pool
 from pgvector_sync.errors import InputRejected, Misconfigured, TimedOut
 
 if TYPE_CHECKING:

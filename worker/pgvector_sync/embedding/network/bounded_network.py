@@ -17,7 +17,7 @@ from typing import Any
 
 import httpcore2
 
-from pgvector_sync.embedding.bounds import time_left
+from pgvector_sync.embedding.network.bounds import time_left
 
 
 class BoundedNetwork(httpcore2.NetworkBackend):

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pgvector_sync.embedding.headers import key_in, variables
-from pgvector_sync.embedding.hosts import Allowed, Destination, allowed_hosts, allowing_line, is_loopback
+from pgvector_sync.embedding.network.headers import key_in, variables
+from pgvector_sync.embedding.network.hosts import Allowed, Destination, allowed_hosts, allowing_line, is_loopback
 from pgvector_sync.errors import Misconfigured, ProviderError, Unavailable
 from pgvector_sync.settings import is_never_a_key
 from pgvector_sync.settings.host_entries import HOST, has_port

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 
-from pgvector_sync.embedding.bounded_client import BoundedClient
+from pgvector_sync.embedding.network.bounded_client import BoundedClient
 from pgvector_sync.errors import Misconfigured
 
 CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from pgvector_sync.embedding.bucket import Buckets, Draw, LocalBuckets, Verb
+from pgvector_sync.embedding.budget.bucket import Buckets, Draw, LocalBuckets, Verb
 from pgvector_sync.errors import BudgetExhausted, BudgetOverdrawn, ConfigError
 from pgvector_sync.model import Lane
 from pgvector_sync.model.deadline import Deadline
@@ -124,7 +124,7 @@ def open_budget(provider: Provider, settings: Settings) -> Budget:
     limited = provider.requests_per_minute is not None or provider.tokens_per_minute is not None
     if not limited or settings.redis_url is None or settings.database_url is None:
         return Budget(provider, LocalBuckets())
-    from pgvector_sync.embedding.redis_buckets import RedisBuckets
+    from pgvector_sync.embedding.budget.redis_buckets import RedisBuckets
 
     try:
         return Budget(provider, RedisBuckets(settings.redis(), prefix=settings.namespace()))

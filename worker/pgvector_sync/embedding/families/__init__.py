@@ -1,0 +1,1 @@
+"""Which prefix or parameters does a model expect? The families of models, known by name."""
