@@ -5,7 +5,7 @@
 FROM python:3.12-slim@sha256:78387bc3881b8273120a12ebe6c1ab22b018ccc2c9adf565ae1ac9b536e184ea AS build
 ARG EXTRAS=""
 WORKDIR /src
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY worker ./worker
 COPY sql ./sql
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist . \

@@ -10,7 +10,7 @@ import pytest
 
 from pgvector_sync.embedding.dialects.local import Local
 from pgvector_sync.embedding.embedder import open_embedder
-from pgvector_sync.embedding.local_models import LocalModels
+from pgvector_sync.embedding.local_models.models import LocalModels
 from pgvector_sync.errors import InputRejected, Misconfigured, TimedOut
 from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.settings import Settings

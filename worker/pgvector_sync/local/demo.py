@@ -16,8 +16,8 @@ from pydantic import SecretStr
 from pgvector_sync.declare.apply import apply_plan
 from pgvector_sync.declare.file import load_config
 from pgvector_sync.declare.planning import make_plan
-from pgvector_sync.embedding.local_models import MINILM, WORDLLAMA, load_model
 from pgvector_sync.embedding.local_models.cores import threads_per_caller
+from pgvector_sync.embedding.local_models.models import MINILM, WORDLLAMA, load_model
 from pgvector_sync.errors import Misconfigured, Refused
 from pgvector_sync.local import embedded
 from pgvector_sync.local.demo_corpus import Docstring

@@ -40,7 +40,7 @@ class Local(Dialect):
 
     def connect(self, provider: Provider, settings: Settings, environ: Mapping[str, str]) -> Connection:
         del provider, environ
-        from pgvector_sync.embedding.local_models import LocalModels
+        from pgvector_sync.embedding.local_models.models import LocalModels
 
         return LocalModels(threads=settings.local_threads or threads_per_caller())
 
@@ -56,12 +56,12 @@ class Local(Dialect):
             return False
 
     def default_dimensions(self, model: str | None) -> int:
-        from pgvector_sync.embedding.local_models import FIXED_SIZES
+        from pgvector_sync.embedding.local_models.models import FIXED_SIZES
 
         return FIXED_SIZES.get(model or self.default_model, FIXED_SIZES[self.default_model])[-1]
 
     def check_specs(self, specs: Iterable[Spec]) -> Iterator[Misconfigured | None]:
-        from pgvector_sync.embedding.local_models import check_dimensions, load_model, sizes_of
+        from pgvector_sync.embedding.local_models.models import check_dimensions, load_model, sizes_of
 
         sizes, load = cache(sizes_of), cache(load_model)
         for spec in specs:

@@ -12,7 +12,7 @@ import numpy as np
 import onnxruntime
 from tokenizers import Tokenizer
 
-from pgvector_sync.embedding.local_models import Encoded
+from pgvector_sync.embedding.local_models.models import Encoded
 from pgvector_sync.embedding.local_models.onnx_folder import (
     MAX_TOKENS,
     Export,

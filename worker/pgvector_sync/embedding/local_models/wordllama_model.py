@@ -13,7 +13,8 @@ import numpy as np
 from safetensors.numpy import load
 from tokenizers import Tokenizer
 
-from pgvector_sync.embedding.local_models import FIXED_SIZES, WORDLLAMA, Encoded, pinned
+from pgvector_sync.embedding.local_models import pinned
+from pgvector_sync.embedding.local_models.models import FIXED_SIZES, WORDLLAMA, Encoded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
