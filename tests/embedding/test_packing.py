@@ -7,6 +7,7 @@ from pgvector_sync.embedding.dialects.dialect import Limits
 from pgvector_sync.embedding.dialects.openai_compatible import LIMITS
 from pgvector_sync.embedding.packing import pack as pack_counted
 from pgvector_sync.embedding.tokens import byte_bound
+from pgvector_sync.model import Spec
 
 
 def pack(texts, limits=LIMITS):
@@ -82,3 +83,12 @@ def test_only_the_first_request_of_several_texts_is_a_trial():
 
 def test_tokens_without_a_limit_cut_nothing():
     assert pack(["a" * 1_000_000] * 3, Limits(max_inputs=2)) == [[0, 1], [2]]
+
+
+def test_texts_within_a_models_window_share_a_request_although_they_have_more_bytes_than_it_has_tokens(
+    open_caller, endpoint
+):
+    embed = open_caller(endpoint.base_url, max_input_tokens=2_048, max_request_tokens=16_384)
+    texts = [f"{number} " + "plain words " * 250 for number in range(12)]  # 3 kB, 750 tokens
+    embed(texts, Spec("text-embedding-without-a-tokenizer", 8))
+    assert endpoint.calls.requests == 2

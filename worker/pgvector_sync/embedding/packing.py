@@ -1,7 +1,7 @@
 """Divides a batch into requests that stay within the provider's limits.
 
-Token counts may be upper bounds. They only decide which texts share a request; no text is rejected because of
-them.
+Token counts may be estimates. They only decide which texts share a request; no text is rejected because of them.
+Where an estimate is too low, the provider rejects the request, its parts are sent, and the size is learned.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ def fit_one_request(tokens: Sequence[int], limits: Limits) -> bool:
 
 
 def pack(
-    bounds: Sequence[int], octets: Sequence[int], limits: Limits, *, first: Limits | None = None
+    counts: Sequence[int], octets: Sequence[int], limits: Limits, *, first: Limits | None = None
 ) -> list[list[int]]:
     """Return the positions of the texts for each request, ascending within a request, each position once.
 
-    `bounds` are upper bounds of the texts' tokens, and `octets` their bytes. A text that may be longer than the
-    provider accepts is sent alone, so that its rejection affects no other text. `first` are the limits of the
+    `counts` are the texts' tokens, as far as known, and `octets` their bytes. A text that is probably longer than
+    the provider accepts is sent alone, so that its rejection affects no other text. `first` are the limits of the
     first request with several texts, if they differ.
     """
     requests: list[list[int]] = []
     current: list[int] = []
     tokens = size = 0
     now = first or limits
-    for position, (bound, octet_count) in enumerate(zip(bounds, octets, strict=True)):
-        if not _within(bound, limits.max_input_tokens):
+    for position, (count, octet_count) in enumerate(zip(counts, octets, strict=True)):
+        if not _within(count, limits.max_input_tokens):
             requests.append([position])
             continue
         if current and (
             len(current) == now.max_inputs
-            or not _within(tokens + bound, now.max_request_tokens)
+            or not _within(tokens + count, now.max_request_tokens)
             or not _within(size + octet_count, now.max_request_bytes)
         ):
             requests.append(current)
             current, tokens, size = [], 0, 0
             now = limits
         current.append(position)
-        tokens += bound
+        tokens += count
         size += octet_count
     if current:
         requests.append(current)

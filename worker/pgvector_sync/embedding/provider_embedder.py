@@ -92,7 +92,7 @@ class ProviderEmbedder:
         within_budget = self._budget.within(self._limits)
         limits = limits_of(learned, within_budget, self._longest_call)
         trial = limits_of_trial(learned, within_budget, self._longest_call)
-        requests = pack([count.at_most for count in counts], octets, limits, first=trial)
+        requests = pack([count.about for count in counts], octets, limits, first=trial)
 
         def send(positions: list[int]) -> _Reply:
             # No accepted text is longer. Otherwise a text of a megabyte, which is rejected, would reserve its full

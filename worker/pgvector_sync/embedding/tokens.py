@@ -1,4 +1,4 @@
-"""Counts the tokens of a text: exactly if a tokenizer of the model is installed, otherwise bounded by its bytes.
+"""Counts the tokens of a text, or estimates them from its bytes if no tokenizer of the model is installed.
 
 Counts decide which texts share a request and what the budget reserves. No text is rejected because of them.
 """
@@ -18,7 +18,7 @@ LOAD_TIMEOUT = timedelta(seconds=5)
 EXACT_BYTES = 65_536
 """Longer texts aren't counted exactly: each is sent alone anyway."""
 BYTES_PER_TOKEN = 2
-"""What the budget assumes without a tokenizer. In cl100k, prose has 2.6 (Chinese) to 4.4 (English) bytes per
+"""What is assumed without a tokenizer. In cl100k, prose has 2.6 (Chinese) to 4.4 (English) bytes per
 token, code and JSON 1.9 to 2.5. What is reserved in excess is given back after the answer; too little would cause
 a 429."""
 

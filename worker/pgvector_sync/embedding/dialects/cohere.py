@@ -37,8 +37,8 @@ class Cohere(NativeDialect):
     endpoint = "/embed"
     compatible_path = "/compatibility/v1"
     repeats_texts = True
-    # Cohere limits only the inputs. As tokens are bounded by bytes, the other two keep a request from growing to
-    # megabytes, and a text that no model can read from being sent with others.
+    # Cohere limits only the inputs. The other two keep a request from growing to megabytes, and a text that no
+    # model can read from being sent with others.
     known_limits = Limits(
         max_inputs=96,
         max_request_tokens=500_000,

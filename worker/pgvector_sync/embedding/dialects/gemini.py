@@ -44,12 +44,12 @@ class Gemini(NativeDialect):
     )
     endpoint = ":batchEmbedContents"
     compatible_path = "/openai"
-    # A request may take about 4 MB. Texts of more than 2,048 tokens (gemini-embedding-001) or 8,192
-    # (gemini-embedding-2) are rejected, and found by halving: bounded by bytes, too many would be sent alone.
+    # A request may take about 4 MB. gemini-embedding-2 rejects texts over 8,192 tokens, gemini-embedding-001 over
+    # 2,048, where halving finds those in between.
     known_limits = Limits(
         max_inputs=100,
         max_request_tokens=500_000,
-        max_input_tokens=32_000,
+        max_input_tokens=8_192,
         parallel_requests=4,
         counts_inputs=True,
     )
