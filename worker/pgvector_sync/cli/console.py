@@ -88,6 +88,19 @@ def print_document(content: Mapping[str, object]) -> None:
 
 
 @contextmanager
+def announcing_requests() -> Iterator[None]:
+    """While requesting runs: on Ctrl-C, say that those already requested continue in the background."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(
+            "\nany run that was requested already continues in the background; show it: pgvector-sync runs list; "
+            "stop it: pgvector-sync runs cancel RUN"
+        )
+        raise
+
+
+@contextmanager
 def announcing_background_run(run_id: int) -> Iterator[None]:
     """While waiting for a run: on Ctrl-C, say that the run continues in the background."""
     try:

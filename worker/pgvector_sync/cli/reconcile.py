@@ -12,6 +12,7 @@ from rich.table import Table
 
 from pgvector_sync.cli.console import (
     announcing_background_run,
+    announcing_requests,
     complain,
     out,
     print_document,
@@ -62,11 +63,12 @@ def reconcile(
             sync.require_unpaused(*names)
         with _own_runs(sync, dry_run=dry_run) as own:
             requested = []
-            for name in names:
-                run = sync.reconcile(name, deep=deep, dry_run=dry_run, accept_orphans=accept_orphans)
-                requested.append(run)
-                if not run.joined:
-                    own.append(run.run_id)
+            with nullcontext() if dry_run else announcing_requests():
+                for name in names:
+                    run = sync.reconcile(name, deep=deep, dry_run=dry_run, accept_orphans=accept_orphans)
+                    requested.append(run)
+                    if not run.joined:
+                        own.append(run.run_id)
             if not (wait or dry_run):
                 _announce(requested, as_json=as_json)
                 return

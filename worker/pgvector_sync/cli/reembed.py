@@ -9,7 +9,15 @@ import typer
 
 from pgvector_sync.cli import environment, estimates
 from pgvector_sync.cli.apply import CONFIG_FILE
-from pgvector_sync.cli.console import announcing_background_run, complain, out, print_document, progress, say
+from pgvector_sync.cli.console import (
+    announcing_background_run,
+    announcing_requests,
+    complain,
+    out,
+    print_document,
+    progress,
+    say,
+)
 from pgvector_sync.cli.environment import open_sync
 from pgvector_sync.cli.keys import read_keys
 from pgvector_sync.cli.plan import ask
@@ -73,9 +81,10 @@ def reembed(
             _confirm(sync, pipeline, request, parsed, yes=yes)
         if wait:
             sync.require_unpaused(pipeline)
-        requested = sync.reembed(
-            pipeline, where=where, keys=parsed, stale_only=stale_only, force=force, rows_per_second=rate
-        )
+        with announcing_requests():
+            requested = sync.reembed(
+                pipeline, where=where, keys=parsed, stale_only=stale_only, force=force, rows_per_second=rate
+            )
         if requested.joined:
             say(f"an identical re-embed is already running: run {requested.run_id}")
         if not wait:
