@@ -84,7 +84,15 @@ CREATE TABLE pgvector_sync.pipeline (
     known_table   oid,                                         -- the table that all vectors are known to come from
     created_at    timestamptz NOT NULL DEFAULT statement_timestamp(),
     UNIQUE (target_schema, target_table),
-    CHECK (problem IS NOT NULL OR NOT problem_stops)
+    CHECK (problem IS NOT NULL OR NOT problem_stops),
+    -- Our programs read both, of all pipelines, in one statement: what they can't read would stop more than one pipeline.
+    CHECK (jsonb_typeof(document) = 'object' AND document - '{prefix,body}'::text[] = '{}'
+           AND jsonb_typeof(coalesce(document -> 'prefix', '""')) = 'string' AND length(document ->> 'prefix') <= 4000
+           AND jsonb_typeof(coalesce(document -> 'body', '{}')) = 'object' AND NOT document @? '$.**{10 to last}'),
+    CHECK (jsonb_typeof(query) = 'object' AND query - '{prefix,body,model}'::text[] = '{}'
+           AND jsonb_typeof(coalesce(query -> 'prefix', '""')) = 'string' AND length(query ->> 'prefix') <= 4000
+           AND jsonb_typeof(coalesce(query -> 'model', '""')) = 'string'
+           AND jsonb_typeof(coalesce(query -> 'body', '{}')) = 'object' AND NOT query @? '$.**{10 to last}')
 );
 
 -- "This key has changed." Append-only, written by the triggers within the application's transaction. It has no constraint

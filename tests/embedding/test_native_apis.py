@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -204,6 +205,13 @@ def test_geminis_vectors_have_unit_length_at_every_size(gemini: NativeEndpoint, 
         (vector,) = embedder.embed(["text"], Spec("gemini-embedding-001", dimensions), deadline=within(20)).vectors
     assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
     assert np.allclose(vector, vector_of("text", dimensions), atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e-45, 1e-30, 1.0, 1e30, 3e38])
+def test_geminis_vectors_have_unit_length_however_small_or_large_they_are(size: float) -> None:
+    body = json.dumps({"embeddings": [{"values": [size, -size]}]}).encode()
+    answer = DIALECTS["gemini"].read(body, texts=["text"], dimensions=2)  # type: ignore[attr-defined]
+    assert np.allclose(answer.vectors, [[0.5**0.5, -(0.5**0.5)]])
 
 
 def test_geminis_tokens_are_estimated_where_it_does_not_count_them(gemini: NativeEndpoint) -> None:

@@ -266,6 +266,44 @@ def test_a_file_that_cannot_be_read_is_misconfigured(tmp_path, file):
     assert file.rsplit("/")[-1] in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        *(
+            ("config_sentence_transformers.json", {"prompts": wrong})
+            for wrong in ([["a"]], "query: ", {"query": 5})
+        ),
+        ("config_sentence_transformers.json", {"prompts": {"a": "b"}, "default_prompt_name": ["a"]}),
+        *(("sentence_bert_config.json", {"max_seq_length": wrong}) for wrong in ("8", [8], 0, -1, 10**30, 2.5)),
+        ("1_Pooling/config.json", {"pooling_mode": [["mean"]]}),
+        ("1_Pooling/config.json", {"pooling_mode": 5}),
+        ("modules.json", {"path": "1_Pooling"}),
+        ("modules.json", 5),
+        ("2_Dense/config.json", {"activation_function": 5}),
+        ("2_Dense/config.json", [1]),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_a_file_with_something_else_in_it_is_misconfigured(tmp_path, file, content):
+    write_export(tmp_path)
+    write_modules(tmp_path, ["Transformer", "Pooling", "Dense"])
+    (tmp_path / "2_Dense").mkdir()
+    write_dense(tmp_path / "2_Dense", [[1, 1, 1]])
+    write(tmp_path / file, content)
+    with pytest.raises(Misconfigured) as caught:
+        embed(tmp_path, ["red"], dimensions=1)
+    assert file.rsplit("/")[-1] in str(caught.value)
+
+
+def test_a_layer_that_does_not_fit_the_pooling_is_misconfigured(tmp_path):
+    write_export(tmp_path)
+    write_modules(tmp_path, ["Transformer", "Pooling", "Dense"])
+    (tmp_path / "2_Dense").mkdir()
+    write_dense(tmp_path / "2_Dense", [[1, 1]])
+    with pytest.raises(Misconfigured, match="don't belong together"):
+        embed(tmp_path, ["red"], dimensions=1)
+
+
 def test_a_missing_runtime_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "pgvector_sync.embedding.local_models.onnx_model", raising=False)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)

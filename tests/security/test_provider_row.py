@@ -139,6 +139,26 @@ def test_malformed_headers_and_parameters_stop_the_pipeline_and_no_program(
     assert not stays_unsent(synced)
 
 
+UNREADABLE_INPUTS = (
+    *("5", "null", "[1]", '"x"', '{"x": 1}', '{"prefix": 5}', '{"prefix": null}', '{"body": 5}', '{"body": null}'),
+    *('{"model": 5}', f'{{"prefix": "{"x" * 4_001}"}}', f'{{"body": {{"x": {DEEP}}}}}'),
+)
+
+
+def test_no_program_meets_documents_or_queries_that_it_cant_read(synced: Synced) -> None:
+    synced.run(DOCS)
+    synced.pipeline()
+    refusals = (
+        psycopg.errors.CheckViolation,
+        psycopg.errors.InvalidParameterValue,
+        psycopg.errors.StatementTooComplex,
+    )
+    for column in ("document", "query"):
+        for value in UNREADABLE_INPUTS:
+            with synced.database.connect() as connection, pytest.raises(refusals):
+                connection.execute(f"UPDATE pgvector_sync.pipeline SET {column} = %s", [value])
+
+
 @pytest.mark.parametrize("path", ["{tmp}/pipe.pem", "/dev/zero", "/etc/passwd"])
 def test_no_file_of_the_worker_becomes_an_authority_or_is_even_opened(
     synced: Synced, write: Write, tmp_path: Path, path: str

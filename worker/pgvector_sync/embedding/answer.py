@@ -115,6 +115,13 @@ def check_vectors(rows: Sequence[NDArray[np.float32]], *, dimensions: int) -> ND
     return vectors
 
 
+def unit_length(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scale checked vectors to unit length, in double precision: single squares may be 0 or infinite."""
+    exact = vectors.astype(np.float64)
+    scaled: NDArray[np.float32] = (exact / np.linalg.norm(exact, axis=1, keepdims=True)).astype(np.float32)
+    return scaled
+
+
 def _malformed() -> BrokenContract:
     return BrokenContract("the answer isn't a JSON embeddings object", code="malformed")
 

@@ -81,9 +81,7 @@ class Gemini(NativeDialect):
         return Request(f"/{_PREFIX}{quote(model, safe='')}{self.endpoint}", {"requests": requests})
 
     def read(self, body: bytes, *, texts: Sequence[str], dimensions: int) -> Answer:
-        import numpy as np
-
-        from pgvector_sync.embedding.answer import Answer, field, parse, read_in_order, whole_number
+        from pgvector_sync.embedding.answer import Answer, field, parse, read_in_order, unit_length, whole_number
 
         count = len(texts)
         answer = parse(body, count=count, dimensions=dimensions)
@@ -91,8 +89,7 @@ class Gemini(NativeDialect):
         values = [field(item, "values") for item in items] if isinstance(items, list) else None
         vectors = read_in_order(values, count=count, dimensions=dimensions)
         # Below 3,072 dimensions gemini-embedding-001 cuts vectors without scaling them to unit length again.
-        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        return Answer(vectors, whole_number(field(answer, "usageMetadata", "promptTokenCount")))
+        return Answer(unit_length(vectors), whole_number(field(answer, "usageMetadata", "promptTokenCount")))
 
     def classify(self, refusal: Refusal) -> ProviderError:
         codes = refusal.codes(error_body.words(refusal.body))

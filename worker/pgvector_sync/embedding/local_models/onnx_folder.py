@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,9 @@ MAX_TOKENS = 512
 """Tokens read per text if no file says how many: the limit of nearly every BERT model."""
 PROMPTS = {Purpose.QUERY: ("query",), Purpose.DOCUMENT: ("document", "passage", "corpus")}
 """The names under which sentence-transformers looks for the prompt of each purpose, in this order."""
+_NO_LIMIT = 10**6
+"""A tokenizer without a limit says so with the number 10 ** 30."""
+_T = TypeVar("_T")
 _HINT = "set `model` to onnx:FOLDER, a sentence-transformers export with model.onnx and tokenizer.json"
 
 
@@ -62,14 +65,14 @@ def read_export(path: Path) -> Export:
     """
     root = root_of(path)
     modules = list(_modules(root))
-    pooling = _options(next((root / at / "config.json" for kind, at in modules if kind == "Pooling"), None))
-    transformer = _options(root / "sentence_bert_config.json")
+    pooling = _Options.of(next((root / at / "config.json" for kind, at in modules if kind == "Pooling"), None))
+    transformer = _Options.of(root / "sentence_bert_config.json")
     return Export(
         weights=_weights(path),
         max_tokens=_max_tokens(root, transformer),
-        lower_case=bool(transformer.get("do_lower_case", False)),
+        lower_case=transformer.get("do_lower_case", bool) or False,
         pooling=_pooling(pooling),
-        include_prompt=bool(pooling.get("include_prompt", True)),
+        include_prompt=pooling.get("include_prompt", bool) is not False,
         layers=tuple(_dense(root / at) for kind, at in modules if kind == "Dense"),
         normalize=any(kind == "Normalize" for kind, _ in modules),
         prompts=prompts_of(path),
@@ -78,7 +81,7 @@ def read_export(path: Path) -> Export:
 
 def prompts_of(path: Path) -> dict[Purpose, str]:
     """Read the prompts, which are empty if the folder has none. Raises Misconfigured like `read_export`."""
-    return _prompts(_options(root_of(path) / "config_sentence_transformers.json"))
+    return _prompts(_Options.of(root_of(path) / "config_sentence_transformers.json"))
 
 
 def root_of(path: Path) -> Path:
@@ -111,12 +114,28 @@ def _weights(path: Path) -> Path:
     return inner if inner.is_file() and not (path / "model.onnx").is_file() else path / "model.onnx"
 
 
-def _options(path: Path | None) -> dict[str, Any]:
-    """Return the options in a JSON file; none if there is no such file."""
-    if path is None or not path.is_file():
-        return {}
-    options: dict[str, Any] = load(path, lambda name: dict(json.loads(Path(name).read_bytes())))
-    return options
+@dataclass(frozen=True, slots=True)
+class _Options:
+    """The options in a JSON file; none if there is no such file."""
+
+    file: str
+    values: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, path: Path | None) -> _Options:
+        if path is None or not path.is_file():
+            return cls("", {})
+        return cls(path.name, load(path, lambda name: dict(json.loads(Path(name).read_bytes()))))
+
+    def get(self, name: str, kind: type[_T]) -> _T | None:
+        """Return an option, None if it isn't set. Raises Misconfigured if it is of another type."""
+        value = self.values.get(name)
+        if value is None or (isinstance(value, kind) and isinstance(value, bool) is (kind is bool)):
+            return value
+        raise self.invalid(name)
+
+    def invalid(self, name: str) -> Misconfigured:
+        return unusable(f"the local model's {self.file} has an invalid {name}")
 
 
 def _modules(root: Path) -> Iterator[tuple[str, str]]:
@@ -138,16 +157,16 @@ def _modules(root: Path) -> Iterator[tuple[str, str]]:
         yield kind, folder
 
 
-def _pooling(options: Mapping[str, Any]) -> tuple[str, ...]:
-    named = options.get("pooling_mode")
+def _pooling(options: _Options) -> tuple[str, ...]:
+    named = options.values.get("pooling_mode")
     if named is None:
-        modes = [mode for key, mode in OLD_NAMES.items() if options.get(key)]
+        modes = [mode for key, mode in OLD_NAMES.items() if options.get(key, bool)]
         # as sentence-transformers reads a file in which every mode is off
-        modes = modes or ["mean"] * bool(OLD_NAMES.keys() & options.keys())
+        modes = modes or ["mean"] * bool(OLD_NAMES.keys() & options.values.keys())
     else:
-        modes = [named] if isinstance(named, str) else list(named)
+        modes = named if isinstance(named, list) else [named]
     for mode in modes:
-        if mode not in POOLINGS:
+        if not isinstance(mode, str) or mode not in POOLINGS:
             raise unusable(
                 "the local model's 1_Pooling/config.json names a pooling that isn't supported",
                 hint=f"supported: {', '.join(POOLINGS)}",
@@ -155,24 +174,26 @@ def _pooling(options: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(modes)
 
 
-def _max_tokens(root: Path, transformer: Mapping[str, Any]) -> int | None:
-    configured = transformer.get("max_seq_length")
+def _max_tokens(root: Path, transformer: _Options) -> int | None:
+    configured = transformer.get("max_seq_length", int)
     if configured is not None:
-        return int(configured)
+        if not 0 < configured < _NO_LIMIT:
+            raise transformer.invalid("max_seq_length")
+        return configured
     limits = (
-        _options(root / "tokenizer_config.json").get("model_max_length"),
-        _options(root / "config.json").get("max_position_embeddings"),
+        _Options.of(root / "tokenizer_config.json").values.get("model_max_length"),  # 1e30 in some files
+        _Options.of(root / "config.json").get("max_position_embeddings", int),
     )
-    # a tokenizer without a limit says so with the number 10 ** 30
-    return min((int(limit) for limit in limits if limit is not None and 0 < limit < 10**6), default=None)
+    numbers = (limit for limit in limits if isinstance(limit, int | float))
+    return min((int(limit) for limit in numbers if 1 <= limit < _NO_LIMIT), default=None)
 
 
-def _prompts(options: Mapping[str, Any]) -> dict[Purpose, str]:
-    prompts: dict[str, str | None] = options.get("prompts") or {}
-    default = prompts.get(options.get("default_prompt_name") or "")
+def _prompts(options: _Options) -> dict[Purpose, str]:
+    prompts = _Options(options.file, options.get("prompts", dict) or {})
+    default = prompts.get(options.get("default_prompt_name", str) or "", str)
 
     def of(names: Sequence[str]) -> str:
-        return next((prompts[name] for name in names if prompts.get(name) is not None), default) or ""
+        return next((prompt for name in names if (prompt := prompts.get(name, str)) is not None), default) or ""
 
     return {purpose: of(names) for purpose, names in PROMPTS.items()}
 
@@ -180,17 +201,17 @@ def _prompts(options: Mapping[str, Any]) -> dict[Purpose, str]:
 def _dense(folder: Path) -> Dense:
     from safetensors.numpy import load_file
 
-    options = _options(folder / "config.json")
-    activation = str(options.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
-    reads = options.get("module_input_name", "sentence_embedding")
-    if activation not in ("Identity", "Tanh") or reads != "sentence_embedding":
+    options = _Options.of(folder / "config.json")
+    activation = (options.get("activation_function", str) or "Tanh").rsplit(".", 1)[-1]
+    reads = options.get("module_input_name", str)
+    if activation not in ("Identity", "Tanh") or reads not in (None, "sentence_embedding"):
         raise unusable(
             f"the local model's {folder.name}/config.json asks for a layer that isn't supported",
             hint="use a model whose Dense layers are linear or tanh, or run it behind an HTTP endpoint",
         )
     tensors = load(folder / "model.safetensors", load_file)
     weight, bias = tensors.get("linear.weight"), tensors.get("linear.bias")
-    if weight is None:
+    if weight is None or weight.ndim != 2:
         raise unusable(f"the local model's {folder.name}/model.safetensors has no linear.weight")
     bias = None if bias is None else bias.astype(np.float32)
     return Dense(weight.astype(np.float32), bias, tanh=activation == "Tanh")

@@ -64,7 +64,7 @@ class OnnxModel:
         self._prompt_tokens = lru_cache(maxsize=8)(self._count_prompt_tokens)
         try:
             probe = self.encode(["one text, to learn the model's size"])
-        except InputRejected:
+        except (InputRejected, ValueError, IndexError):  # numpy's, for vectors and layers of other shapes
             raise unusable("the local model's files don't belong together: it fails on every text") from None
         self.dimensions = (probe.vectors.shape[1],)
 
