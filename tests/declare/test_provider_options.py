@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pgvector_sync.declare.declared import check_declared
+from pgvector_sync.embedding.network import parameters
+from pgvector_sync.embedding.dialects import DIALECTS
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.settings import Settings
 from support.declared import pipeline
@@ -59,6 +61,16 @@ def test_they_are_read(load):
         ),
         ('extra_body = { api_base = "https://hunter2.example" }', "extra_body.api_base", "to another host"),
         ("extra_body = { fallbacks = ['hunter2'] }", "extra_body.fallbacks", "to another host or model"),
+        (
+            'extra_body = { metadata = { langfuse_host = "hunter2" } }',
+            "extra_body.metadata.langfuse_host",
+            "to another host",
+        ),
+        ('extra_body = { a = [{ targetUrl = "hunter2" }] }', "extra_body.a[0].targetUrl", "to another host"),
+        ('extra_body = { a = ["https://hunter2.example/v1"] }', "extra_body.a[0]", "to another host"),
+        ('extra_body = { extra_headers = { Host = "hunter2" } }', "extra_body.extra_headers", "to another host"),
+        ('extra_body = { endianness = "big" }', "extra_body.endianness", "one list of floats per text"),
+        ('extra_body = { messages = "hunter2" }', "extra_body.messages", "it contains the texts"),
         ("extra_body = { a = -9223372036854775809 }", "extra_body.a", "at most 64 bits"),
         ("extra_body = { '' = 1 }", "extra_body", "names of 1 to 100 printable characters"),
         ("extra_body = 5", "extra_body", "expected a valid table"),
@@ -76,6 +88,35 @@ def test_what_cant_be_sent_or_holds_a_secret_is_refused_with_its_place(refusal, 
     assert error.key == f"providers.openai.{key}"
     assert words in str(error)
     assert "hunter2" not in f"{error} {error.hint}"
+
+
+REAL = {
+    # of vLLM, NVIDIA NIM, Jina, OpenRouter, Ollama and LiteLLM
+    "openai": {
+        "user": "550e8400-e29b-41d4-a716-446655440000",
+        "truncate_prompt_tokens": 512,
+        "add_special_tokens": True,
+        "priority": 0,
+        "truncate": "END",
+        "normalized": True,
+        "max_tokens": 512,
+        "provider": {"order": ["openai", "azure"], "allow_fallbacks": False, "max_price": {"prompt": 1}},
+        "keep_alive": "30m",
+        "options": {"num_ctx": 8192, "num_gpu": 99},
+        "num_retries": 2,
+        "metadata": {"tags": ["a"], "trace_id": "b1gvmob95yysaplct532"},
+        "cache": {"no-cache": True},
+        "instruction": "Retrieve relevant passages; see https://x.example",
+    },
+    "cohere": {"max_tokens": 512, "priority": 5, "truncate": "END", "input_type": "clustering"},
+    "voyage": {"truncation": True, "input_type": "document"},
+    "gemini": {"taskType": "SEMANTIC_SIMILARITY", "autoTruncate": True, "title": "a title"},
+}
+
+
+@pytest.mark.parametrize("dialect", REAL)
+def test_parameters_of_real_providers_can_be_sent(dialect: str):
+    assert not list(parameters.problems(REAL[dialect], DIALECTS[dialect]))
 
 
 @pytest.mark.parametrize(

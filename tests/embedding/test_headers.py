@@ -121,6 +121,28 @@ def test_words_numbers_and_addresses_are_no_secrets(value: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OpenAI-Organization", "org-8XjK2aQm4LpR7sT9vW1yZ3bN"),
+        ("OpenAI-Project", "proj_8XjK2aQm4LpR7sT9vW1yZ3bN"),
+        ("x-folder-id", "b1gvmob95yysaplct532"),
+        ("X-Tenant", "550e8400-e29b-41d4-a716-446655440000"),
+        ("HTTP-Referer", "https://shop.example/search?from=2026"),
+        ("cf-aig-metadata", '{"team": "search", "user": 12345}'),
+        ("anthropic-version", "2023-06-01"),
+        ("Authorization", "Api-Key $YANDEX_API_KEY"),
+    ],
+)
+def test_what_services_ask_for_is_accepted(name: str, value: str) -> None:
+    assert not list(problems({name: value}))
+
+
+@pytest.mark.parametrize("name", ["OpenAI-Project", "X-Tenant"])
+def test_a_known_key_is_a_secret_in_place_of_an_identifier_as_well(name: str) -> None:
+    assert "expected no secret" in str(list(problems({name: "sk-8XjK2aQm4LpR7sT9vW1yZ3bN"})))
+
+
+@pytest.mark.parametrize(
     "name",
     [
         *(
@@ -142,12 +164,19 @@ def test_words_numbers_and_addresses_are_no_secrets(value: str) -> None:
             "Forwarded",
             "Via",
         ),
-        *("X-HTTP-Method-Override", "X-Original-URL", "X-Rewrite-URL"),
+        *("X-HTTP-Method-Override", "X-Original-URL", "X-Rewrite-URL", "X-Envoy-Original-Dst-Host", "Destination"),
+        *("x-portkey-custom-host", "Helicone-Target-Url", "Helicone-OpenAI-Api-Base", "X-Target_URL"),
     ],
 )
 def test_headers_that_frame_or_reroute_a_request_are_refused(name: str) -> None:
     [(place, message)] = problems({name: "x"})
     assert place == name
+    assert message.startswith("not supported: ")
+
+
+def test_a_gateways_configuration_names_no_other_host() -> None:
+    assert not list(problems({"x-portkey-config": "pc-prod-3f9a1c"}))
+    [(_, message)] = problems({"x-portkey-config": '{"custom_host": "https://elsewhere.example"}'})
     assert message.startswith("not supported: ")
 
 
@@ -176,6 +205,7 @@ def test_headers_that_frame_or_reroute_a_request_are_refused(name: str) -> None:
         *(
             {"X": "y" * (LONGEST_VALUE + 1)},
             {"X": "$lower"},
+            {"X": "Token token=$MY_KEY"},
             {"X": "$"},
             {"X": "$DATABASE_URL"},
             {"X": "$PGPASSWORD"},

@@ -24,16 +24,14 @@ _PARAMETERS = ("encoding_format", "output_dimensionality", "output_dimension", "
 
 _FORM = "vectors are read as one list of floats per text"
 _OWN_PARAMETERS = {
-    "input": "it contains the texts",
+    **dict.fromkeys(("input", "inputs", "texts", "messages"), "it contains the texts"),
     "model": "set model in the pipeline's section",
     "dimensions": "set dimensions in the pipeline's section",
     "output_dimension": 'set dimensions in the pipeline\'s section, and dimensions_parameter = "output_dimension"',
     "encoding_format": "set encoding in the provider's section",
     "stream": "an answer is read as a whole",
-    "output_dtype": _FORM,
-    "embedding_type": _FORM,
-    "embedding_types": _FORM,
-    "return_multivector": _FORM,
+    **dict.fromkeys(("output_dtype", "embedding_type", "embedding_types", "return_multivector"), _FORM),
+    **dict.fromkeys(("embed_dtype", "endianness"), _FORM),  # vLLM's, for base64
     "late_chunking": "a vector would depend on the other texts of its request",
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from pgvector_sync.embedding.network.rerouting import names_another_place
 from pgvector_sync.embedding.network.secrets import is_name_of_secret, looks_like_secret
 from pgvector_sync.errors import Misconfigured
 from pgvector_sync.settings import is_never_a_key
@@ -21,6 +22,8 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]+", re.ASCII | re.IGNORECASE)
 _VALUE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?", re.ASCII)
 """Printable ASCII without blanks at either end."""
 _VARIABLE = re.compile(r"(?P<scheme>[A-Za-z-]{1,40} )?\$(?P<name>[A-Z_][A-Z0-9_]*)", re.ASCII)
+_WITHIN = re.compile(r"\$(?:[A-Z_]{2}|\{)", re.ASCII)
+"""What looks like a variable, where it would be sent as it is."""
 
 _FIXED = {
     *("host", "connection", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade", "expect", "via"),
@@ -38,11 +41,9 @@ _FIXED = {
 }
 _FIXED_FAMILIES = ("content-", "accept", "proxy-", "if-", "sec-", "x-forwarded-", "access-control-")
 """These frame the message, choose the form of the answer, or state where a request comes from."""
-_REROUTING = {
-    *("x-http-method", "x-http-method-override", "x-method-override", "x-original-url", "x-original-uri"),
-    *("x-rewrite-url", "x-original-host", "x-host", "x-backend-host"),
-}
-"""Some servers call another method, path or host because of these."""
+
+
+_REROUTES = "not supported: it makes some servers and gateways call another host, path or method"
 
 
 def problems(headers: object) -> Iterator[tuple[str, str]]:
@@ -102,15 +103,21 @@ def key_in(environ: Mapping[str, str], name: str) -> str:
 
 
 def _problem(name: str, value: object) -> str | None:
+    return _problem_of_name(name) or (
+        _problem_of_value(name, value) if isinstance(value, str) else "expected a string"
+    )
+
+
+def _problem_of_name(name: str) -> str | None:
     lower = name.lower()
     if not _NAME.fullmatch(name) or len(name) > LONGEST_NAME:
         return f"expected a header's name of at most {LONGEST_NAME} letters, digits and hyphens"
     if lower in _FIXED or lower.startswith(_FIXED_FAMILIES):
         return "not supported: pgvector-sync or the network sets this header"
-    if lower in _REROUTING:
-        return "not supported: it makes some servers call something other than the embeddings API"
-    if not isinstance(value, str):
-        return "expected a string"
+    return _REROUTES if names_another_place(name) else None
+
+
+def _problem_of_value(name: str, value: str) -> str | None:
     if match := _VARIABLE.fullmatch(value):
         if is_never_a_key(match["name"]):
             return f"{match['name']} holds something else than a provider's key and is never sent"
@@ -119,7 +126,11 @@ def _problem(name: str, value: object) -> str | None:
         return "expected the name of an environment variable in upper case after the $"
     if not _VALUE.fullmatch(value) or len(value) > LONGEST_VALUE:
         return f"expected 1 to {LONGEST_VALUE} printable ASCII characters, no blank at either end"
-    if is_name_of_secret(lower) or looks_like_secret(value):
+    if _WITHIN.search(value):
+        return 'expected a variable alone or after a scheme, as in "Bearer $MY_KEY"'
+    if value.startswith(("{", "[")) and "://" in value:  # a gateway's configuration, such as x-portkey-config
+        return _REROUTES
+    if is_name_of_secret(name) or looks_like_secret(value, name=name):
         return (
             "expected no secret: put it into an environment variable and name that, as in "
             f'"{name}" = "$MY_KEY"; the variable must be bound to the host in PGVECTOR_SYNC_ALLOWED_HOSTS'

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from pgvector_sync.embedding.network.rerouting import is_address, names_another_place
 from pgvector_sync.embedding.network.secrets import is_name_of_secret, looks_like_secret
 
 if TYPE_CHECKING:
@@ -20,12 +21,7 @@ LARGEST = 4_096
 DEEPEST = 5
 LONGEST_NAME = 100
 
-_ELSEWHERE = {
-    *("api_base", "base_url", "custom_llm_provider", "user_config"),
-    *("model_list", "models", "fallbacks"),
-}
-"""Gateways such as LiteLLM and OpenRouter take these as the host, the key or the models to use."""
-
+_ELSEWHERE = "not supported: an endpoint could send your texts to another host or model because of it"
 _BELONGS_IN_ENVIRONMENT = "secrets belong in the environment: name the variable in api_key_env"
 
 
@@ -53,8 +49,6 @@ def _problems(name: str, value: object, dialect: Dialect) -> Iterator[tuple[str,
     lower = name.lower()  # some servers don't distinguish upper and lower case
     if reason := (dialect.own_parameters or {}).get(lower):
         yield name, f"not supported: {reason}"
-    elif lower in _ELSEWHERE:
-        yield name, "not supported: an endpoint could send your texts to another host or model because of it"
     else:
         yield from _unfit(name, name, value, depth=1)
 
@@ -64,6 +58,8 @@ def _unfit(path: str, name: str, value: object, *, depth: int) -> Iterator[tuple
         yield "", f"expected names of 1 to {LONGEST_NAME} printable characters"
     elif is_name_of_secret(name):
         yield path, _BELONGS_IN_ENVIRONMENT
+    elif names_another_place(name) or (isinstance(value, str) and is_address(value)):
+        yield path, _ELSEWHERE
     elif depth > DEEPEST:
         yield path, f"expected at most {DEEPEST} levels of tables and arrays"
     elif isinstance(value, Mapping):
@@ -72,15 +68,15 @@ def _unfit(path: str, name: str, value: object, *, depth: int) -> Iterator[tuple
     elif isinstance(value, list | tuple):
         for number, inner in enumerate(value):
             yield from _unfit(f"{path}[{number}]", name, inner, depth=depth + 1)
-    elif message := _unfit_scalar(value):
+    elif message := _unfit_scalar(name, value):
         yield path, message
 
 
-def _unfit_scalar(value: object) -> str | None:
+def _unfit_scalar(name: str, value: object) -> str | None:
     if isinstance(value, str):
         if "\0" in value:
             return "expected text without the character U+0000"
-        if looks_like_secret(value):
+        if looks_like_secret(value, name=name):
             return 'expected no secret: name its variable in api_key_env or, as "$VARIABLE", in headers'
     elif isinstance(value, float) and not math.isfinite(value):
         return "expected a finite number: JSON has neither nan nor inf"

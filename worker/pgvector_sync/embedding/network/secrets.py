@@ -18,14 +18,22 @@ _WORDS = re.compile(r"(?:[a-z]+\d{0,3}|\d{1,6})(?:[+=_-](?:[a-z]+\d{0,3}|\d{1,6}
 _LETTER_AND_DIGIT = re.compile(r"[a-z].*\d|\d.*[a-z]", re.ASCII | re.IGNORECASE)
 
 
+_IDENTIFIER = re.compile(r"(^|[^a-z])(id|org|organi[sz]ation|project|tenant|workspace|account|folder|user)$")
+_CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
 def is_name_of_secret(name: str) -> bool:
     """Whether a header of this name carries a secret: `x-api-key`, `authorization`, `private-token`."""
     return _NAME.search(name.lower()) is not None
 
 
-def looks_like_secret(value: str) -> bool:
-    """Whether a value is probably a key: it begins like one, or contains a long mix of letters and digits."""
-    runs = _RUN.findall(value)
-    return _KNOWN.search(value) is not None or any(
-        _LETTER_AND_DIGIT.search(run) and not _WORDS.fullmatch(run) for run in runs
-    )
+def looks_like_secret(value: str, *, name: str = "") -> bool:
+    """Whether a value is probably a key: it begins like one, or contains a long mix of letters and digits.
+
+    Identifiers are such a mix as well, so after a name such as `OpenAI-Project` only the beginning counts.
+    """
+    if _KNOWN.search(value):
+        return True
+    if _IDENTIFIER.search(_CAPITAL.sub("-", name).lower()):
+        return False
+    return any(_LETTER_AND_DIGIT.search(run) and not _WORDS.fullmatch(run) for run in _RUN.findall(value))
