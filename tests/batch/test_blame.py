@@ -42,6 +42,20 @@ def test_any_rejection_of_one_text_among_good_ones_parks_its_row_and_stops_nothi
 
 
 @pytest.mark.parametrize(
+    "answer", [FIREWALL, BLOCKED, {"status": 401}, {"status": 404}], ids=lambda answer: str(answer["status"])
+)
+def test_a_call_that_is_rejected_once_makes_no_dead_letter_of_the_row_that_it_was_for(
+    docs: Steps, answer: dict[str, object]
+) -> None:
+    docs.synced.run("INSERT INTO docs VALUES (1, 'text')")
+    docs.synced.endpoint.fail(times=1, **answer)
+    outcome = docs.process()
+    assert outcome is not None
+    assert (outcome.stored, outcome.parked, outcome.released) == (1, 0, 0)
+    assert docs.state() == ("active", None)
+
+
+@pytest.mark.parametrize(
     ("answer", "error_class"),
     [
         ({"status": 424, "code": "backend"}, "unavailable"),

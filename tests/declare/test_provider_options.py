@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pgvector_sync.declare.declared import check_declared
-from pgvector_sync.embedding.network import parameters
 from pgvector_sync.embedding.dialects import DIALECTS
+from pgvector_sync.embedding.network import parameters
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.settings import Settings
 from support.declared import pipeline

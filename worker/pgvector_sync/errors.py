@@ -55,6 +55,12 @@ class RowFault(StrEnum):
     IN_A_PROBE = "only in a probe, whose harmless text has just succeeded: costs an attempt"
     COSTS_ATTEMPT = "yes: costs an attempt"
     PARKS = "yes: parked at once"
+    PARKS_IF_REPEATED = "yes: parked at once if a second try fails as well"
+
+    @property
+    def rejects(self) -> bool:
+        """Whether the text was rejected, rather than that something failed on it."""
+        return self in (RowFault.PARKS, RowFault.PARKS_IF_REPEATED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,10 +280,11 @@ class Misconfigured(ProviderError):
 class CallRejected(Misconfigured):
     """The provider rejects the call: 401, 403, an unknown model, a wrong address or parameter.
 
-    If only one text gets this answer, a firewall or gateway has rejected that text.
+    If only one text gets this answer, a firewall or gateway has rejected that text. It is tried twice, since a
+    server that is being replaced may answer 404 or 401 once.
     """
 
-    disposition = Disposition(Next.STOP, RowFault.PARKS)
+    disposition = Disposition(Next.STOP, RowFault.PARKS_IF_REPEATED)
 
     def of_one_input(self) -> ProviderError:
         """Returns a rejection of the input, whatever the status."""

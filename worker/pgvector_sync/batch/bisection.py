@@ -72,6 +72,8 @@ class Bisection:
         self._until = Deadline.after(batch.until.left * (1 - WRITE_SHARE))
         self._answered = False
         """The provider has answered a request of this batch."""
+        self._tried_again: set[bytes] = set()
+        """Texts that are sent a second time, since their rejection may have been a coincidence."""
         self._hung = False
         """A request of this batch got no answer within its time limit. From then on, time is scarce."""
 
@@ -124,11 +126,14 @@ class Bisection:
             raise error
         if alone or not self._answered:
             self._require_healthy(error)
-        if alone:
-            fingerprint, _ = part[0]
-            self._done.failures[fingerprint] = _failure(error, fingerprint)
-        else:
+        fingerprint, _ = part[0]
+        if not alone:
             self._split(parts, part, part, error)
+        elif error.disposition.row is RowFault.PARKS_IF_REPEATED and fingerprint not in self._tried_again:
+            self._tried_again.add(fingerprint)
+            parts.put_back(part)
+        else:
+            self._done.failures[fingerprint] = _failure(error, fingerprint)
 
     def _split(self, parts: Parts[tuple[bytes, str]], part: Wanted, left: Wanted, error: ProviderError) -> None:
         """Try what is `left` of `part` again: the request that failed in parts, or alone if it is one text."""
@@ -218,7 +223,7 @@ class Bisection:
             # A failure that no text can cause is reported, and so is an outage right after a rejected text.
             # Two failures that a text can cause are one outage, and the first of them describes it.
             vague = failed.disposition.row is RowFault.COSTS_ATTEMPT
-            rejected = error.disposition.row is RowFault.PARKS
+            rejected = error.disposition.row.rejects
             raise (error if vague and not rejected else failed) from None
 
 

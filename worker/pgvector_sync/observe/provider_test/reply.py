@@ -51,7 +51,7 @@ class Reply:
         what = self.failure.disposition
         if what.row in (RowFault.NEVER, RowFault.IN_A_PROBE) or self.failure.status == WRONG_KEY:
             return Outcome.ENDS
-        if what.row is RowFault.PARKS:
+        if what.row.rejects:
             return Outcome.REFUSED
         if what.pipeline is Next.STOP:
             return Outcome.INVALID
