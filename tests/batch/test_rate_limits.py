@@ -27,6 +27,14 @@ def test_a_429_cools_down_all_pipelines_of_the_same_provider_and_model(docs: Ste
     docs.synced.sync()
 
 
+def test_a_provider_that_always_asks_for_no_pause_is_not_called_in_a_loop(docs: Steps) -> None:
+    docs.synced.endpoint.fail(status=429, headers={"Retry-After": "0"})
+    docs.insert(_1="one")
+    docs.process()
+    pause = "SELECT retry_at - now() > interval '500 ms' FROM pgvector_sync.pipeline"
+    assert docs.synced.database.value(pause)
+
+
 def test_a_429_leaves_a_pause_alone(docs: Steps) -> None:
     docs.synced.pipeline("notes", text=["note"], target="docs_notes")
     docs.synced.run("UPDATE pgvector_sync.pipeline SET state = 'paused' WHERE name = 'notes'")

@@ -14,6 +14,7 @@ import pytest
 from pgvector_sync.embedding.refusal import retry_after
 from pgvector_sync.errors import (
     BrokenContract,
+    CallRejected,
     InputRejected,
     Misconfigured,
     OutOfTime,
@@ -154,6 +155,23 @@ def test_a_failure_that_is_answered_with_200_is_classified_by_its_body(embed, en
     error = fails(embed, Unavailable)
     assert str(error) == "the provider failed (200 no_provider_available)"
     assert endpoint.calls.requests == 3
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "internal_error", Unavailable),
+        (400, "InternalServerException", Unavailable),
+        (403, "overloaded_error", Unavailable),
+        (400, "model_timeout", Unavailable),
+        (400, "com.amazon.coral.service#ThrottlingException", RateLimited),
+        (400, "auth_error", CallRejected),
+        (400, "invalid_input", InputRejected),
+    ],
+)
+def test_a_code_says_more_than_a_status_that_stands_for_anything(embed, endpoint, status, code, kind):
+    endpoint.fail(status=status, code=code)
+    assert type(fails(embed, kind)) is kind
 
 
 @pytest.mark.parametrize("status", [402, 429, 403, 400])

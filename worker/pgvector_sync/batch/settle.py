@@ -103,6 +103,8 @@ def _stop(
     """Make the pipeline wait, until its probe at the latest, and release `keys` with their attempts refunded."""
     settings = runtime.settings
     state = STATES[disposition.pipeline]
+    if retry_after is not None:  # some always ask for 0 seconds, and must not be called in a loop
+        retry_after = max(retry_after, settings.backoff_first / 2)
 
     def stop(connection: Connection) -> bool:
         if keys:

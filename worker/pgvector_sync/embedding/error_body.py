@@ -33,7 +33,7 @@ def words(body: object) -> Iterator[str]:
     """Yield what may be a short code, the most important first, without those that only repeat an HTTP status."""
     for part in _parts(body):
         for name in _CODES:
-            word = _text(part.get(name))
+            word = _text(part.get(name)).rpartition("#")[2]  # AWS puts a namespace before it
             if word.lower() not in _FILLERS and _http_status(word) is None:
                 yield word
 

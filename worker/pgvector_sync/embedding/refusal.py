@@ -34,9 +34,13 @@ _SAYS_PAY = re.compile(
 )
 _SAYS_RATE = re.compile(r"rate_?limit|throttl|too_many_requests|resource_exhausted")
 _SAYS_QUOTA = re.compile(r"quota")
-_SAYS_KEY = re.compile(r"api_key|authentication|unauthenticated|unauthorized")
+_SAYS_KEY = re.compile(r"api_key|auth(entication|_error)|unauthenticated|unauthorized")
+_SAYS_OUTAGE = re.compile(
+    r"internal_?(server_?)?(error|exception|failure)|unavailable|overload|time_?out|timed_out"
+)
 _SAYS_SIZE = re.compile(r"too_(long|large|many)|above_max|max_tokens|context_length|length_exceed")
 _SAYS_INPUT = re.compile(r"invalid|bad_?request|not_found|unsupported|unprocessable|too_(long|large|many)|exceed")
+_MEANINGS = ((_SAYS_RATE, 429), (_SAYS_QUOTA, 402), (_SAYS_KEY, 401), (_SAYS_OUTAGE, 503))
 _LONGEST_WAIT = timedelta(days=1)
 
 
@@ -130,7 +134,7 @@ def by_body(refusal: Refusal) -> ProviderError:
         means = named or (400 if _say(codes, _SAYS_INPUT) else 503)
         code = code or (str(named) if named else None)
     if refusal.status < 300 or refusal.status in {400, 403}:  # statuses that stand for anything
-        for what, status in ((_SAYS_RATE, 429), (_SAYS_QUOTA, 402), (_SAYS_KEY, 401)):
+        for what, status in _MEANINGS:
             if _say(codes, what):
                 return by_status(refusal, code, means=status)
     return by_status(refusal, code, means=means)
