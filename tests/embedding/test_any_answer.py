@@ -59,8 +59,13 @@ def answers(vectors: list[Any]) -> list[Any]:
     ]
 
 
-BODIES = TREES | st.lists(VECTORS | TREES, min_size=2, max_size=2).flatmap(
-    lambda vectors: st.sampled_from(answers(vectors))
+EXTREME = st.lists(st.sampled_from([0, 1, 1e-45, 1e-30, 1e30, 3e38]), min_size=2, max_size=2)
+BODIES = st.one_of(
+    TREES,
+    *(
+        st.lists(vectors, min_size=2, max_size=2).flatmap(lambda pair: st.sampled_from(answers(pair)))
+        for vectors in (EXTREME, VECTORS | TREES)
+    ),
 )
 
 
