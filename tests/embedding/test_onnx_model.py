@@ -246,6 +246,12 @@ def test_an_unsupported_size_is_misconfigured(tmp_path):
     assert "one of 3" in caught.value.hint
 
 
+@pytest.mark.parametrize("path", ["", "x" * 5_000, "a\0b", "/dev/zero", "x.onnx"], ids=lambda path: path[:9])
+def test_a_path_without_a_model_is_misconfigured(path):
+    with pytest.raises(Misconfigured, match=r"no tokenizer\.json"):
+        embed(path, ["red"])
+
+
 @pytest.mark.parametrize("file", ["model.onnx", "tokenizer.json"])
 def test_a_file_that_is_missing_is_named(tmp_path, file):
     write_export(tmp_path)

@@ -88,19 +88,27 @@ def root_of(path: Path) -> Path:
     """Return the model's folder. An .onnx file is often below it: `onnx/model_qint8_avx512_vnni.onnx`."""
     if path.suffix != ".onnx":
         return path
-    return next((folder for folder in path.parents[:2] if (folder / "tokenizer.json").is_file()), path.parent)
+    return next((folder for folder in path.parents[:2] if _is_file(folder / "tokenizer.json")), path.parent)
 
 
 def load(path: Path, read: Callable[[str], Any]) -> Any:
     """Return `read(path)`. Raises Misconfigured with the file's name if it is missing or can't be read."""
-    if not path.is_file():
-        problem = f"the local model's folder has no {path.name}"
+    if not _is_file(path):
+        problem = f"the local model's folder has no {path.name}, or this user may not read it"
     else:
         try:
             return read(str(path))
         except Exception:  # noqa: BLE001 the libraries' errors have no common base
             problem = f"the local model's {path.name} can't be read"
     raise unusable(problem)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is a file that this user can see. A forbidden folder or an overlong name is no error."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def unusable(problem: str, *, hint: str = _HINT) -> Misconfigured:
@@ -111,7 +119,7 @@ def _weights(path: Path) -> Path:
     if path.suffix == ".onnx":
         return path
     inner = path / "onnx" / "model.onnx"
-    return inner if inner.is_file() and not (path / "model.onnx").is_file() else path / "model.onnx"
+    return inner if _is_file(inner) and not _is_file(path / "model.onnx") else path / "model.onnx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +131,7 @@ class _Options:
 
     @classmethod
     def of(cls, path: Path | None) -> _Options:
-        if path is None or not path.is_file():
+        if path is None or not _is_file(path):
             return cls("", {})
         return cls(path.name, load(path, lambda name: dict(json.loads(Path(name).read_bytes()))))
 
@@ -141,7 +149,7 @@ class _Options:
 def _modules(root: Path) -> Iterator[tuple[str, str]]:
     """Yield kind and folder of each step after the transformer, in order."""
     path = root / "modules.json"
-    if not path.is_file():
+    if not _is_file(path):
         yield from (("Pooling", "1_Pooling"), ("Normalize", ""))
         return
     listed = load(
