@@ -84,6 +84,7 @@ def synced(
         synced.settle()
         synced.endpoint.heal()
         changed = synced.file.read_text("utf-8").replace('text = ["body"]', 'text = ["body", "note"]')
+        changed = changed.replace("[providers.test]", "[providers.test]\nmax_inputs = 100")
         changed += '[pipelines.docs.query]\nmodel = "text-embedding-e5"\n'  # lacks a prefix
         (tmp_path / "changed.toml").write_text(changed, "utf-8")
         other = changed.replace("[providers.test]", '[providers.test]\ndimensions_parameter = "none"')

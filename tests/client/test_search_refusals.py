@@ -219,3 +219,16 @@ def test_a_lock_on_the_source_ends_a_search_soon(docs: Synced, sync: Sync) -> No
         with pytest.raises(psycopg.errors.LockNotAvailable):
             sync.search("docs", query)
     assert len(sync.search("docs", query)) == 4
+
+
+def test_a_text_that_isnt_unicode_is_refused(docs: Synced, sync: Sync) -> None:
+    half = json.loads('"half of a pair: \\ud83d"')  # as an application reads it from a request
+    for search in (
+        lambda: sync.embed_query("docs", half),
+        lambda: sync.search("docs", half),
+        lambda: sync.search("docs", "text 1", where=f"body = '{half}'"),
+        lambda: sync.search("docs", "text 1", where="body = %(body)s", params={"body": half}),
+        lambda: sync.search("docs", "text 1", columns=[half]),
+    ):
+        with pytest.raises(Refused, match=r"can't be sent as utf-8: surrogates not allowed|no column"):
+            search()

@@ -237,3 +237,16 @@ def test_a_reembed_pays_only_for_what_another_prefix_made_stale(docs: Synced, bu
 def test_options_know_the_dialect_of_their_provider(docs: Synced):
     options: Options = docs.shape().pipeline.options
     assert (options.dialect, docs.shape().pipeline.spec.dialect) == ("openai", "openai")
+
+
+def test_the_plan_says_which_settings_of_a_provider_change(docs: Synced, buys: Callable[[], int]):
+    docs.provider |= {"max_inputs": 32, "headers": {"X-Team": "search"}}
+    (planned,) = docs.plan().providers
+    assert [(each.what, each.before, each.after) for each in planned.changes] == [
+        ("max_inputs", "not set", "32"),
+        ("headers", "not set", '{"X-Team": "search"}'),
+    ]
+    docs.apply()
+    del docs.provider["max_inputs"]
+    (planned,) = docs.plan().providers
+    assert [(each.what, each.before, each.after) for each in planned.changes] == [("max_inputs", "32", "not set")]

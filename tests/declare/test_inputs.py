@@ -71,7 +71,7 @@ def test_parameters_that_decide_the_vectors_belong_to_the_pipeline_and_others_to
         ('body = { x = "a\\u0000b" }', "document.body.x", "without the character U+0000"),
         ('body = { "a\\u0000b" = 1 }', "document.body", "printable characters"),
         (f'body = {{ x = "{"x" * 10_000}" }}', "document.body", "at most 4,096 bytes"),
-        ('body = "input_type"', "document.body", "a valid table"),
+        ('body = "input_type"', "document.body", "expected a table"),
         ('prefix = "a\\u0000b"', "document.prefix", "control characters"),
         ('prefix = "\\u001b[2Jpassage: "', "document.prefix", "control characters"),
         ('prefix = "a\\r\\n"', "document.prefix", "control characters"),
@@ -89,7 +89,9 @@ def test_a_wrong_value_is_refused_with_its_key(refusal, lines, key, says):
 
 
 def test_an_empty_model_for_queries_is_refused(refusal):
-    assert refusal(with_input('model = ""', section="query")).key == "pipelines.articles.query.model"
+    error = refusal(with_input('model = ""', section="query"))
+    assert error.key == "pipelines.articles.query.model"
+    assert "expected at least 1 character" in str(error)
 
 
 def test_a_prefix_may_have_lines_and_any_script(load):

@@ -34,7 +34,7 @@ def test_a_schedule_may_be_cron(load):
         ('window = "22-25"', "expected two times of the day in UTC"),
         ('window = "05:00-05:00"', "expected two times of the day in UTC"),
         ("database_share = 0", "greater than 0"),
-        ("orphan_share = 2", "less than or equal to 1"),
+        ("orphan_share = 2", "expected at most 1"),
         ('evry = "6h"', "did you mean every?"),
         ('cron = "0 3 * * *"\nevery = "1d"', "expected every or cron, got both"),
     ],

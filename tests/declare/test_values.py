@@ -37,7 +37,7 @@ def test_an_invalid_table_name_is_refused(refusal, written):
     [
         ("dimensions", '"1536"', ["integer", '"1536"']),
         ("dimensions", "true", ["integer", "true"]),
-        ("dimensions", "0", ["greater than or equal to 1", "0"]),
+        ("dimensions", "0", ["expected at least 1", "0"]),
         ("dimensions", "16001", ["16000", "16001"]),
         ("dimensions", "", ["expected"]),
         ("model", "", ["expected"]),

@@ -11,7 +11,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from pgvector_sync.embedding.refusal import retry_after
+from pgvector_sync.embedding.refusal import Refusal, key_rejected, retry_after
 from pgvector_sync.errors import (
     BrokenContract,
     CallRejected,
@@ -24,6 +24,7 @@ from pgvector_sync.errors import (
     TimedOut,
     Unavailable,
 )
+from pgvector_sync.model import Provider
 from support.endpoint import Endpoint, self_signed
 
 SECRET_TEXT = "the patient's name is Erika Mustermann"
@@ -314,3 +315,18 @@ def test_not_even_debug_logging_shows_texts_keys_or_addresses(embed, endpoint, c
     assert "Mustermann" not in caplog.text
     assert "test-key" not in caplog.text
     assert endpoint.base_url not in caplog.text
+
+
+HOW_TO_SET_A_KEY = {
+    "set LLM_KEY to a valid key, then: pgvector-sync resume": Provider("x", api_key_env="LLM_KEY"),
+    "correct the headers of [providers.x], or the variables that they name": Provider(
+        "x", headers={"api-key": "$LLM_KEY"}
+    ),
+    "name the variable with the key as api_key_env in [providers.x], then: pgvector-sync apply": Provider("x"),
+}
+
+
+@pytest.mark.parametrize("hint", HOW_TO_SET_A_KEY)
+def test_a_rejected_key_says_where_the_key_is_set(hint):
+    refusal = Refusal(401, None, None, HOW_TO_SET_A_KEY[hint], "base_url", ())
+    assert key_rejected(refusal, "invalid_api_key").hint == hint

@@ -9,7 +9,7 @@ import typer
 
 from pgvector_sync.cli.console import indented, out
 from pgvector_sync.cli.estimates import in_short
-from pgvector_sync.declare.plan import PipelinePlan, Plan
+from pgvector_sync.declare.plan import PipelinePlan, Plan, ProviderPlan
 from pgvector_sync.declare.rekey import Rekey
 from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.embedding.families.proposal import Proposal
@@ -24,7 +24,7 @@ Estimates = Mapping[str, Estimate | None]
 def show(plan: Plan, estimates: Estimates, *, prune: bool = False) -> None:
     """Print a plan."""
     for provider in plan.providers:
-        out.print(f"~ provider {provider.name}: {dialect_of(provider).place(provider)}")
+        _show_provider(provider)
     for rekey in plan.rekeys:
         _show_rekey(rekey)
     for pipeline in plan.pipelines:
@@ -38,6 +38,16 @@ def show(plan: Plan, estimates: Estimates, *, prune: bool = False) -> None:
             )
     if plan.empty and not (prune and plan.unlisted):
         out.print("nothing to do: the database matches the file")
+
+
+def _show_provider(planned: ProviderPlan) -> None:
+    place = dialect_of(planned.provider).place(planned.provider)
+    if planned.existing is None:
+        out.print(f"+ provider {planned.name}: {place}", style="green")
+        return
+    out.print(f"~ provider {planned.name}: {place}", style="yellow")
+    for change in planned.changes:
+        out.print(f"    {change.what}: {change.before} → {change.after}")
 
 
 def _show_rekey(rekey: Rekey) -> None:
@@ -90,7 +100,7 @@ def _show_proposal(pipeline: PipelinePlan, proposal: Proposal) -> None:
     out.print(f'  see {proposal.source}; if the endpoint does this by itself, set both prefixes to ""')
     if proposal.dialect:
         out.print(f"  or set {dialect}, with which none of these are needed")
-    if pipeline.existing is not None and proposal.embeds_again:
+    if pipeline.existing is not None and proposal.embeds_again and not pipeline.backfill:
         out.print("  then every row is embedded again: the plan will show the cost")
 
 

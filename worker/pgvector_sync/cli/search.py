@@ -80,6 +80,8 @@ def _print_plan(plan: list[str], *, json: bool) -> None:
 
 
 def _remark(hits: Hits) -> None:
+    if not hits.hits:
+        say("no row was found")
     if not hits.complete:
         say("the time was too short to compare every vector: further rows may meet the condition")
     if hits.next is not None:

@@ -133,7 +133,7 @@ class Opening:
 
     @contextmanager
     def _searcher(self) -> Iterator[Searcher]:
-        """Yield the searcher of this process. Raises Refused for a missing privilege."""
+        """Yield the searcher of this process. Raises Refused for a missing privilege, and for invalid Unicode."""
         try:
             with self._lock:
                 opened = self._open()
@@ -142,6 +142,11 @@ class Opening:
             yield Searcher(self._settings, opened.queries, reading, opened.conditions)
         except psycopg.errors.InsufficientPrivilege as error:
             raise Refused(explain(error)[0], hint=_GRANT) from None
+        except UnicodeEncodeError as error:  # in the query, the condition, a parameter or a column
+            raise Refused(
+                f"a text of the search can't be sent as {error.encoding}: {error.reason}",
+                hint="replace such characters: text.encode('utf-8', 'replace').decode()",
+            ) from None
 
     def _threads(self) -> ThreadPoolExecutor:
         """Return the threads of this process for the asynchronous methods."""

@@ -41,8 +41,8 @@ def apply_plan(database: Database, plan: Plan, *, say: Say) -> list[int]:
     if plan.providers:
         with database.transaction(durable=True) as connection:
             _require_all_of_a_dialect(connection, plan)
-            for provider in plan.providers:
-                pipelines.put_provider(connection, provider)
+            for planned in plan.providers:
+                pipelines.put_provider(connection, planned.provider)
     for key_change in plan.rekeys:
         rekey.carry_out(database, key_change, say=say)
     for pipeline in plan.pending:
@@ -58,7 +58,7 @@ def apply_plan(database: Database, plan: Plan, *, say: Say) -> list[int]:
 
 def _require_all_of_a_dialect(connection: Connection, plan: Plan) -> None:
     """Raises Refused if a provider's dialect changes under a pipeline whose vectors this plan doesn't renew."""
-    dialects = {provider.name: provider.dialect for provider in plan.providers}
+    dialects = {planned.name: planned.provider.dialect for planned in plan.providers}
     planned = {pipeline.name for pipeline in plan.pipelines}
     for stored in pipelines.all_pipelines(connection):
         provider = stored.options.provider

@@ -1,13 +1,15 @@
-"""The differences between a pipeline in the file and in the database, and the changes that are refused."""
+"""The differences between the file and the database, and the changes of a pipeline that are refused."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 from pgvector_sync.database import Connection
 from pgvector_sync.declare.file import PipelineConfig
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import OPTIONS, Effect, Options, Pipeline, Source, Spec
+from pgvector_sync.model import OPTIONS, Effect, Options, Pipeline, Provider, Source, Spec
 from pgvector_sync.store import target_table
 from pgvector_sync.store.expressions import same_meaning
 from pgvector_sync.store.probe import Expressions
@@ -26,8 +28,8 @@ class Change:
         return OPTIONS[self.what].effect
 
 
-class ChangeOfNoVector(Change):
-    """A change that only has to be stored, although the option is part of the spec."""
+class StoredChange(Change):
+    """A change that only has to be stored, since no vector depends on it."""
 
     @property
     def effect(self) -> Effect:
@@ -41,9 +43,21 @@ def differences(before: Options, after: Options) -> list[Change]:
     for name, option in OPTIONS.items():
         old, new = getattr(before, name), getattr(after, name)
         if old != new:
-            kind = ChangeOfNoVector if same_vectors and option.effect is Effect.EMBEDS_AGAIN else Change
+            kind = StoredChange if same_vectors and option.effect is Effect.EMBEDS_AGAIN else Change
             changes.append(kind(name, option.shown(old), option.shown(new)))
     return changes
+
+
+def provider_differences(before: Provider, after: Provider) -> tuple[Change, ...]:
+    """List the settings of a provider whose values differ."""
+    pairs = [(each.name, getattr(before, each.name), getattr(after, each.name)) for each in fields(Provider)]
+    return tuple(StoredChange(name, _setting(old), _setting(new)) for name, old, new in pairs if old != new)
+
+
+def _setting(value: object) -> str:
+    if value is None or value == {}:
+        return "not set"
+    return json.dumps(dict(value), ensure_ascii=False) if isinstance(value, Mapping) else str(value)
 
 
 def changes_of(

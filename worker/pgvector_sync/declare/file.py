@@ -136,7 +136,7 @@ def _misfits(provider: Provider) -> Iterator[tuple[str, str]]:
     for path, message in headers.problems(provider.headers):
         yield f"headers.{path}".rstrip("."), message
     if provider.api_key_env is not None:
-        for name in sorted(dialect.key_headers & set(map(str.lower, provider.headers))):
+        for name in sorted(name for name in provider.headers if name.lower() in dialect.key_headers):
             yield f"headers.{name}", "expected either this header or api_key_env, whose key is sent in it"
     for path, message in misfits_of_provider(provider.extra_body, dialect):
         yield f"extra_body.{path}".rstrip("."), message

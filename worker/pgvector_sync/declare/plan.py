@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pgvector_sync.declare.changes import Change
+from pgvector_sync.declare.changes import Change, provider_differences
 from pgvector_sync.declare.file import PipelineConfig
 from pgvector_sync.declare.rekey import Rekey
 from pgvector_sync.declare.target import TakeOver
@@ -102,11 +102,28 @@ class PipelinePlan:
         return f"reads {count} rows again, and embeds those whose text differs"
 
 
+@dataclass(frozen=True)
+class ProviderPlan:
+    """A provider that is stored, since it is new or its settings differ."""
+
+    provider: Provider
+    existing: Provider | None
+
+    @property
+    def name(self) -> str:
+        return self.provider.name
+
+    @property
+    def changes(self) -> tuple[Change, ...]:
+        """What differs; empty for a new provider."""
+        return () if self.existing is None else provider_differences(self.existing, self.provider)
+
+
 @dataclass
 class Plan:
     pipelines: list[PipelinePlan] = field(default_factory=list)
-    providers: list[Provider] = field(default_factory=list)
-    """Providers whose settings change. No vector depends on these."""
+    providers: list[ProviderPlan] = field(default_factory=list)
+    """Providers that are new or whose settings differ."""
     rekeys: list[Rekey] = field(default_factory=list)
     """Sources whose key columns were renamed or widened."""
     unlisted: list[str] = field(default_factory=list)

@@ -6,7 +6,7 @@ from pgvector_sync.database import Connection
 from pgvector_sync.declare.changes import Change, changes_of
 from pgvector_sync.declare.count import count
 from pgvector_sync.declare.file import Config, PipelineConfig
-from pgvector_sync.declare.plan import PipelinePlan, Plan
+from pgvector_sync.declare.plan import PipelinePlan, Plan, ProviderPlan
 from pgvector_sync.declare.rekey import plan_rekey, require_compatible_key
 from pgvector_sync.declare.target import choose_target, examine_target, with_current_key
 from pgvector_sync.declare.triggers import capture_of, with_capture, with_triggers
@@ -24,7 +24,11 @@ def make_plan(connection: Connection, config: Config) -> Plan:
     existing = {pipeline.name: pipeline for pipeline in pipelines.all_pipelines(connection)}
     stored = pipelines.providers(connection)
     used = {pipeline.options.provider for pipeline in config.pipelines.values()}
-    plan.providers = [config.providers[n] for n in sorted(used) if stored.get(n) != config.providers[n]]
+    plan.providers = [
+        ProviderPlan(config.providers[name], stored.get(name))
+        for name in sorted(used)
+        if stored.get(name) != config.providers[name]
+    ]
     plan.unlisted = sorted(set(existing) - set(config.pipelines))
     taken: dict[Target, str] = {(p.target_schema, p.target_table): p.name for p in existing.values()}
     refusals = []

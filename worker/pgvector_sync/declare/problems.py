@@ -12,6 +12,14 @@ from pydantic import ValidationError
 from pgvector_sync.declare.sections import PipelineSection, Section
 
 _S = TypeVar("_S", bound=Section)
+_WORDS = {
+    "Input should be greater than or equal to": "expected at least",
+    "Input should be less than or equal to": "expected at most",
+    "Input should be a valid dictionary": "expected a table",
+    "Input should be": "expected",
+    "String should have": "expected",
+}
+"""The words of pydantic's messages, and ours."""
 _SECRET = re.compile(r"api_?key|secret|password|authorization|(^|_)token$", re.IGNORECASE)
 
 
@@ -40,7 +48,8 @@ def _message(section: type[Section], name: str, kind: str, message: str, value: 
         close = get_close_matches(name, known, n=1, cutoff=0.5)
         return f"unknown key; did you mean {close[0]}?" if close else f"unknown key; expected {', '.join(known)}"
     expected = message.removeprefix("Value error, ")
-    expected = expected.replace("Input should be", "expected").replace("dictionary", "table")
+    for pydantic, ours in _WORDS.items():
+        expected = expected.replace(pydantic, ours)
     if section is not PipelineSection and not isinstance(value, int):
         return expected  # the value may be a key, or a URL that contains one
     shown = json.dumps(value, default=str, ensure_ascii=False)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pgvector_sync.declare.changes import Change
-from pgvector_sync.declare.plan import PipelinePlan, Plan
+from pgvector_sync.declare.plan import PipelinePlan, Plan, ProviderPlan
 from pgvector_sync.embedding.families.proposal import Proposal
 from pgvector_sync.runs.estimate import Estimate
 
@@ -30,6 +30,16 @@ class PipelineReport:
 
 
 @dataclass(frozen=True, slots=True)
+class ProviderReport:
+    """A provider that is new or whose settings differ."""
+
+    name: str
+    action: str
+    """`create` or `change`."""
+    changes: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PlanReport:
     """The differences between the file and the database."""
 
@@ -37,8 +47,7 @@ class PlanReport:
     """Whether anything differed."""
     applied: bool
     pipelines: tuple[PipelineReport, ...]
-    providers: tuple[str, ...]
-    """Providers whose settings differ."""
+    providers: tuple[ProviderReport, ...]
     sources: tuple[str, ...]
     """Sources whose key has changed."""
     unlisted: tuple[str, ...]
@@ -51,7 +60,7 @@ def report_of(plan: Plan, estimates: Mapping[str, Estimate | None], *, prune: bo
         pending=is_pending(plan, prune=prune),
         applied=applied,
         pipelines=tuple(_report(planned, estimates.get(planned.name)) for planned in plan.pipelines),
-        providers=tuple(provider.name for provider in plan.providers),
+        providers=tuple(_provider_report(planned) for planned in plan.providers),
         sources=tuple(rekey.source.label for rekey in plan.rekeys),
         unlisted=tuple(plan.unlisted),
     )
@@ -60,6 +69,10 @@ def report_of(plan: Plan, estimates: Mapping[str, Estimate | None], *, prune: bo
 def is_pending(plan: Plan, *, prune: bool) -> bool:
     """Whether `apply` has anything to do."""
     return not plan.empty or (prune and bool(plan.unlisted))
+
+
+def _provider_report(planned: ProviderPlan) -> ProviderReport:
+    return ProviderReport(planned.name, "create" if planned.existing is None else "change", planned.changes)
 
 
 def _report(planned: PipelinePlan, estimate: Estimate | None) -> PipelineReport:

@@ -84,12 +84,19 @@ def quota_used_up(refusal: Refusal, code: str | None) -> QuotaUsedUp:
 
 def key_rejected(refusal: Refusal, code: str | None) -> CallRejected:
     """Return the error for a key that the provider doesn't accept."""
-    key = refusal.provider.api_key_env or "api_key_env of the provider"
+    provider = refusal.provider
+    if provider.api_key_env is not None:
+        hint = f"set {provider.api_key_env} to a valid key, then: pgvector-sync resume"
+    elif provider.headers:
+        hint = f"correct the headers of [providers.{provider.name}], or the variables that they name"
+    else:
+        section = f"[providers.{provider.name}]"
+        hint = f"name the variable with the key as api_key_env in {section}, then: pgvector-sync apply"
     return CallRejected(
         f"the provider rejected the API key ({refusal.answer(code)})",
         status=refusal.status,
         code=code,
-        hint=f"set {key} to a valid key, then: pgvector-sync resume",
+        hint=hint,
     )
 
 
@@ -99,7 +106,7 @@ def model_unknown(refusal: Refusal, code: str | None) -> CallRejected:
         f"the provider doesn't know the model ({refusal.answer(code)})",
         status=refusal.status,
         code=code,
-        hint="correct the pipeline's model in pgvector-sync.toml, then: pgvector-sync apply",
+        hint="correct the pipeline's model (or query.model) in pgvector-sync.toml, then: pgvector-sync apply",
     )
 
 
