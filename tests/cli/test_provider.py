@@ -122,6 +122,7 @@ def test_a_file_needs_no_pipeline(folder: Path, command_line: Typed) -> None:
     ("arguments", "says"),
     [
         (["nowhere"], "there is no provider nowhere"),
+        (["openai"], "no pipeline uses openai → name a model: --model MODEL --dimensions NUMBER"),
         (["test", "--file", "missing.toml"], "missing.toml: no such file"),
         (["test", "--dimensions", "0"], "greater than or equal to 1"),
         (["test", "--time-limit", "0"], "greater than or equal to 1"),

@@ -121,6 +121,8 @@ def test_the_command_selects_rows_and_shows_the_next_page(
     assert (document["next"], document["complete"], document["model"]) == (None, True, MODEL)
     code, printed, _ = typed("search", "docs", "one", "--min-similarity", "0.999")
     assert (code, len(printed.splitlines())) == (0, 2)
+    code, printed, said = typed("search", "docs", "one", "--where", "false")
+    assert (code, len(printed.splitlines()), said.strip()) == (0, 1, "no row was found")
 
 
 def test_the_command_shows_how_rows_are_found(docs: Synced, typed: Callable[..., tuple[int, str, str]]) -> None:

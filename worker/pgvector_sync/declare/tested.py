@@ -23,8 +23,8 @@ class Known:
     provider: Provider
     options: Mapping[str, Options]
     """By the pipeline's name."""
-    place: str
-    """Where it is declared."""
+    place: str | None
+    """Where it is declared. None: it is built in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ def in_database(pipelines: list[Pipeline], providers: Mapping[str, Provider], na
 def built_in(name: str) -> Known | None:
     """Return a provider that needs no section; None if there is none of this name."""
     provider = BUILT_IN.get(name)
-    return None if provider is None else Known(provider, {}, "built in")
+    return None if provider is None else Known(provider, {}, None)
 
 
 def choose(known: Known, settings: Settings, *, model: str | None = None, dimensions: int | None = None) -> Choice:
@@ -76,19 +76,19 @@ def choose(known: Known, settings: Settings, *, model: str | None = None, dimens
     pipeline = min(using, default=None)
     if pipeline is not None:
         return _of_pipeline(known, settings, pipeline, dimensions)
+    none = "no pipeline" if known.place is None else f"no pipeline of {known.place}"
     dialect = dialect_of(known.provider)
     model = model or dialect.default_model
     dimensions = dimensions or dialect.default_dimensions(model)
     if model is None:
         raise ConfigError(
-            f"no pipeline of {known.place} uses {known.provider.name}",
+            f"{none} uses {known.provider.name}",
             where="provider test",
             hint="name a model: --model MODEL --dimensions NUMBER",
         )
     if dimensions is None:
         raise ConfigError(
-            f"the dimensions of {model} aren't known, since no pipeline of {known.place} uses it with "
-            f"{known.provider.name}",
+            f"the dimensions of {model} aren't known, since {none} uses it with {known.provider.name}",
             where="provider test",
             hint=f"--model {model} --dimensions NUMBER",
         )
