@@ -52,7 +52,7 @@ def test_a_declared_provider_is_tested_without_a_database(folder: Path, command_
     assert code == 0
     assert re.search(r"^ +settings as they are +accepted, 64 dimensions", out, re.MULTILINE)
     assert re.search(r"^! +batch of 64 +refused \(413 batch_too_large\) +max_inputs = 33", out, re.MULTILINE)
-    assert "test works with the settings it has. To paste into the file:" in out
+    assert "test works with the settings it has. To add to the file:" in out
     assert tomllib.loads(out[out.index("[providers.test]") :]) == {"providers": {"test": {"max_inputs": 33}}}
     assert f"test, {endpoint.base_url}: model-a, 64 dimensions, as in pipeline docs" in err
     calls = re.search(r"at most (\d+) calls with [\d,]+ texts, about [\d,]+ tokens: price unknown", err)
@@ -65,7 +65,7 @@ def test_the_pasted_section_makes_it_work(folder: Path, command_line: Typed) -> 
         declare(folder, endpoint)
         code, out, _ = command_line("provider", "test", "test", "--yes")
         assert code == 1
-        assert "test does not work with the settings it has. To paste into the file:" in out
+        assert "test does not work with the settings it has. To add to the file:" in out
         section = out[out.index("[providers.test]") :].splitlines()[1:]
         declare(folder, endpoint, *section)
         code, out, _ = command_line("provider", "test", "test", "--yes")

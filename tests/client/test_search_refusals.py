@@ -30,7 +30,6 @@ def sync(docs: Synced) -> Iterator[Sync]:
 
 
 INVALID = {
-    "": "syntax error",
     "nothing = 1": 'column "nothing" does not exist',
     "id": "must be type boolean",
     "id = 'x'": "invalid input syntax for type bigint",
@@ -128,7 +127,7 @@ ASKED: dict[str, tuple[dict[str, Any], str]] = {
     "k 0": ({"k": 0}, "expected k from 1 to 1,000, got 0"),
     "k -1": ({"k": -1}, "expected k from 1 to 1,000, got -1"),
     "k 1001": ({"k": 1001}, "expected k from 1 to 1,000, got 1001"),
-    "k '5'": ({"k": "5"}, "expected k from 1 to 1,000, got 5"),
+    "k '5'": ({"k": "5"}, "expected k from 1 to 1,000, got '5'"),
     "similarity": (
         {"min_similarity": 1.01},
         "expected min_similarity from -1 to 1 for the metric cosine, got 1.01",
@@ -232,3 +231,25 @@ def test_a_text_that_isnt_unicode_is_refused(docs: Synced, sync: Sync) -> None:
     ):
         with pytest.raises(Refused, match=r"can't be sent as utf-8: surrogates not allowed|no column"):
             search()
+
+
+def test_an_argument_of_a_wrong_type_is_refused(docs: Synced, sync: Sync) -> None:
+    paid = docs.endpoint.calls.requests
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"pipeline": None}, "expected pipeline of type str, got NoneType"),
+        ({"query": None}, "expected query of type str, got NoneType"),
+        ({"query": [0.1] * 8}, "expected query of type str, got list"),
+        ({"timeout": 5}, "expected timeout of type timedelta, got int"),
+        ({"where": True}, "expected where of type str, got bool"),
+        ({"where": " "}, "the condition is empty"),
+        ({"where": "true\0"}, "the condition is empty, or has a NUL character"),
+        ({"k": "5"}, "expected k from 1 to 1,000, got '5'"),
+    ]
+    for changed, says in wrong:
+        with pytest.raises(Refused) as refused:
+            sync.search(**({"pipeline": "docs", "query": "text 1"} | changed))
+        assert says in str(refused.value), changed
+        assert refused.value.hint
+    with pytest.raises(Refused, match="expected query of type str, got bytes"):
+        sync.embed_query("docs", b"text 1")  # type: ignore[arg-type]
+    assert docs.endpoint.calls.requests == paid

@@ -8,8 +8,8 @@ import pytest
 
 from pgvector_sync.model import Provider, Spec
 from pgvector_sync.model.deadline import Deadline
+from pgvector_sync.observe.level import Level
 from pgvector_sync.observe.provider_test import run, subject_of
-from pgvector_sync.observe.provider_test.findings import Level
 from pgvector_sync.observe.provider_test.report import Report, report_of
 from pgvector_sync.observe.provider_test.seen import Seen
 from pgvector_sync.settings import Settings

@@ -7,7 +7,8 @@ from rich.text import Text
 
 from pgvector_sync.cli.console import out
 from pgvector_sync.embedding.families.proposal import Proposal
-from pgvector_sync.observe.provider_test.findings import Finding, Level
+from pgvector_sync.observe.level import Level
+from pgvector_sync.observe.provider_test.findings import Finding
 from pgvector_sync.observe.provider_test.report import Report
 from pgvector_sync.telemetry.printable import printable
 
@@ -18,7 +19,7 @@ WIDE = 110
 
 
 def show(report: Report) -> None:
-    """Print the findings, and the section to paste into the file."""
+    """Print the findings, and the lines to add to the file."""
     if report.findings:
         out.print(_table(report.findings))
     if report.stopped_by is not None:
@@ -31,7 +32,7 @@ def show(report: Report) -> None:
     if report.sections is None:
         out.print(f"{verdict}; no setting needs to change" if report.works else verdict)
     else:
-        out.print(f"{verdict}. To paste into the file:")
+        out.print(f"{verdict}. To add to the file:")
         out.print()
         out.print(Text(report.sections))
     if report.proposal is not None:

@@ -11,7 +11,8 @@ from rich.text import Text
 
 from pgvector_sync.cli import environment
 from pgvector_sync.cli.console import out, print_document
-from pgvector_sync.observe.doctor import Check, Level, examine
+from pgvector_sync.observe.doctor import Check, examine
+from pgvector_sync.observe.level import Level
 from pgvector_sync.settings import load_settings
 from pgvector_sync.telemetry.printable import printable
 

@@ -23,7 +23,7 @@ from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.search import Hits, QueryVector, Request
 from pgvector_sync.observe.query import QueryEmbedder, Question, query_vector, question_of
 from pgvector_sync.observe.search_errors import explained
-from pgvector_sync.observe.search_request import page_token, require_comparable, wanted_of
+from pgvector_sync.observe.search_request import page_token, require_comparable, require_types, wanted_of
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import grants, pipelines, search
@@ -69,6 +69,7 @@ class Searcher:
 
     def embed(self, name: str, text: str, *, timeout: timedelta | None = None) -> QueryVector:
         """Return the vector of a query. Raises Refused, and ProviderError."""
+        require_types(pipeline=name, query=text, timeout=timeout)
         with self.reading() as connection:
             pipeline = _pipeline(connection, name)
         self.queries.prepare(pipeline)
@@ -98,6 +99,7 @@ class Searcher:
         read: Callable[[_Ready], T | None],
     ) -> T:
         """Return the result of `read`, which is None if the pipeline changed meanwhile."""
+        require_types(pipeline=name, query=query, timeout=request.timeout, where=request.where)
         condition = None if request.where is None else Condition.with_params(request.where, request.params)
         vectors: dict[Question, list[float]] = {}
         deadline: Deadline | None = None

@@ -6,6 +6,7 @@ import base64
 import json
 import math
 from collections.abc import Sequence
+from datetime import timedelta
 
 from pgvector_sync.database import Connection
 from pgvector_sync.errors import Refused
@@ -27,11 +28,25 @@ LARGEST_HALF = 65_504.0
 """The largest number of a halfvec."""
 
 
+def require_types(*, pipeline: object, query: object, timeout: object = None, where: object = None) -> None:
+    """Raises Refused for an argument of a wrong type, such as None from a form that lacks the field."""
+    expected: tuple[tuple[str, object, type | tuple[type, ...], str], ...] = (
+        ("pipeline", pipeline, str, "pass the pipeline's name"),
+        ("query", query, (str, QueryVector), "pass the text to search for, or the result of embed_query"),
+        ("timeout", timeout, (timedelta, type(None)), "timeout=timedelta(seconds=5)"),
+        ("where", where, (str, type(None)), "pass a condition in SQL"),
+    )
+    for name, value, kinds, hint in expected:
+        if not isinstance(value, kinds):
+            kind = kinds if isinstance(kinds, type) else kinds[0]
+            raise Refused(f"expected {name} of type {kind.__name__}, got {type(value).__name__}", hint=hint)
+
+
 def wanted_of(connection: Connection, pipeline: Pipeline, request: Request, condition: Condition | None) -> Wanted:
     """Return what the statement needs. Raises Refused for a value out of range, or an unknown column."""
     if isinstance(request.k, bool) or not isinstance(request.k, int) or not 1 <= request.k <= MAX_HITS:
         raise Refused(
-            f"expected k from 1 to {MAX_HITS:,}, got {request.k}",
+            f"expected k from 1 to {MAX_HITS:,}, got {request.k!r}",
             hint="fetch more rows page by page: after=hits.next",
         )
     return Wanted(
@@ -96,7 +111,7 @@ def _min_similarity(pipeline: Pipeline, least: float | None) -> float:
     if isinstance(least, bool) or not isinstance(least, int | float) or not low <= least <= high:
         expected = f"from {low:g} to {high:g}" if math.isfinite(high) else "as a number"
         raise Refused(
-            f"expected min_similarity {expected} for the metric {pipeline.options.metric}, got {least}",
+            f"expected min_similarity {expected} for the metric {pipeline.options.metric}, got {least!r}",
             hint="look at the similarity of some hits first",
         )
     return float(least)

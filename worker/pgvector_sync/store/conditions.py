@@ -43,8 +43,11 @@ class Condition:
     def with_params(cls, where: str, params: Mapping[str, Any] | None) -> Self:
         """Returns a condition with parameters, named so that they differ from those of our statements.
 
-        If `params` is None, percent signs stand for themselves. Raises Refused for a missing parameter.
+        If `params` is None, percent signs stand for themselves. Raises Refused for a missing parameter, and for
+        an empty condition.
         """
+        if not where.strip() or "\0" in where:
+            raise Refused("the condition is empty, or has a NUL character", hint=_EXPECTED)
         used = dict.fromkeys(match["name"] for match in _PERCENT.finditer(where) if match["name"])
         if missing := [name for name in used if name not in (params or {})]:
             raise Refused(
@@ -70,7 +73,10 @@ def _renamed(match: re.Match[str]) -> str:
         return f"%({_own(match['name'])}){match['format']}"
     if match["other"] == "%":
         return "%%"
-    raise Refused("`where` contains a single percent sign", hint="with params, write %% for a percent sign")
+    raise Refused(
+        "`where` contains a single percent sign",
+        hint="with params, write %% for a percent sign, and %(name)s for a parameter",
+    )
 
 
 def require_valid(connection: Connection, shape: Shape, condition: Condition) -> None:

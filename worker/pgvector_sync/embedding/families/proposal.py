@@ -1,4 +1,4 @@
-"""What the file lacks: the prefix or parameter that a model's family expects, as lines to paste."""
+"""What the file lacks: the prefix or parameter that a model's family expects, as lines to add."""
 
 from __future__ import annotations
 

@@ -25,14 +25,15 @@ from pgvector_sync.observe.doctor import (
     vacuum,
     workers,
 )
-from pgvector_sync.observe.doctor.check import Check, Finding, Level, guarded, ok
+from pgvector_sync.observe.doctor.check import Check, Finding, guarded, ok
 from pgvector_sync.observe.doctor.verdicts import Verdicts
+from pgvector_sync.observe.level import Level
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import open_runtime
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import pipelines
 
-__all__ = ["Check", "Level", "examine"]
+__all__ = ["Check", "examine"]
 
 SERVER_CHECKS = {
     "postgres": server.version,

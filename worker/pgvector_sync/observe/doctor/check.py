@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 
 import psycopg
 from psycopg import sql
@@ -12,15 +11,7 @@ from redis.exceptions import RedisError
 
 from pgvector_sync.database.explain import explain
 from pgvector_sync.errors import SyncError
-
-
-class Level(StrEnum):
-    OK = "ok"
-    """Nothing to do; advice, if any, is a remark."""
-    WARNING = "warning"
-    """It works, but not as well or as long as it could."""
-    ERROR = "error"
-    """Something doesn't work, or will fail."""
+from pgvector_sync.observe.level import Level
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
 import numpy as np
 
+from pgvector_sync.observe.level import Level
 from pgvector_sync.observe.provider_test.reply import Outcome, Reply, likeness
 from pgvector_sync.observe.provider_test.seen import NOISE, PARAMETERS, Seen
 from pgvector_sync.observe.provider_test.trials import lengths
@@ -22,16 +22,6 @@ MEASURABLE = timedelta(milliseconds=50)
 """A shorter call says nothing about parallelism: the network and this machine take as long."""
 SERIAL, PARALLEL = 1.6, 1.4
 """How many times as long as one call two calls at once take if they are answered one by one, or together."""
-
-
-class Level(StrEnum):
-    """What a finding means for the pipelines of the provider."""
-
-    OK = "ok"
-    WARNING = "warning"
-    """It works, but costs calls, or the vectors say less than one expects."""
-    ERROR = "error"
-    """It doesn't work, or would give wrong vectors."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.embedding.families.proposal import Proposal
+from pgvector_sync.observe.level import Level
 from pgvector_sync.observe.provider_test.advice import Setting, settings
-from pgvector_sync.observe.provider_test.findings import Finding, Level, findings
+from pgvector_sync.observe.provider_test.findings import Finding, findings
 from pgvector_sync.observe.provider_test.seen import Seen
 from pgvector_sync.settings import Settings
 
