@@ -95,6 +95,7 @@ def test_a_text_that_costs_more_than_the_credit_that_is_left_is_no_dead_letter(d
     docs.synced.sync()
 
 
+@pytest.mark.slow
 def test_a_text_for_which_the_quota_never_suffices_starves_no_other(
     docs: Steps, worker: Callable[..., Steps]
 ) -> None:

@@ -117,6 +117,7 @@ def test_a_bad_text_among_many_is_found_in_spite_of_a_limit_and_both_are_known_t
     assert 28 <= (learned(docs).max_inputs or 0) <= 32
 
 
+@pytest.mark.slow
 def test_long_texts_are_limited_by_tokens_and_short_ones_by_inputs(calling: OpenLimited) -> None:
     docs = calling(LimitedEndpoint(max_inputs=100, max_request_tokens=20_000, status=400))
     insert(docs, ROWS, octets=100)
@@ -260,6 +261,7 @@ def most_paid(endpoint: Endpoint) -> int:
     return max(counts.values(), default=0)
 
 
+@pytest.mark.slow
 def test_a_slow_provider_gets_requests_that_it_answers_in_time(serial: Steps) -> None:
     insert(serial, 256)  # 2.6 s
     process(serial)

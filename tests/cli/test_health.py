@@ -129,6 +129,7 @@ assert not heavy & set(sys.modules), heavy & set(sys.modules)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_status_names_the_workers(docs: Synced, processes: Processes) -> None:
     add_a_row(docs)
     code, printed = result_of(processes.command("status"))
@@ -146,6 +147,7 @@ def test_status_names_the_workers(docs: Synced, processes: Processes) -> None:
     assert found["workers"]["last_seen_seconds"] < 15
 
 
+@pytest.mark.slow
 def test_a_reason_in_brackets_is_shown_as_it_is(docs: Synced, processes: Processes) -> None:
     docs.run("UPDATE pgvector_sync.pipeline SET state = 'misconfigured', reason = 'pip install ''x[local]'''")
     assert "docs: pip install 'x[local]'" in result_of(processes.command("status"))[1]

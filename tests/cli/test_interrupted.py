@@ -72,7 +72,14 @@ def test_a_repairing_run_continues_after_its_command_was_interrupted(synced: Syn
     assert synced.database.value(RUNS) == 1
 
 
-@pytest.mark.parametrize(("typed", "code"), [(b"\x03", 130), (b"\x04", 1), (b"n\n", 1)])
+@pytest.mark.parametrize(
+    ("typed", "code"),
+    [
+        (b"\x03", 130),
+        pytest.param(b"\x04", 1, marks=pytest.mark.slow),
+        pytest.param(b"n\n", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_the_confirmation_prompt_of_apply_can_be_declined_or_interrupted(
     synced: Synced, typed: bytes, code: int
 ) -> None:

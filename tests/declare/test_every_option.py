@@ -72,6 +72,8 @@ PROVIDER: dict[str, Any] = {
     "dialect": Refused("local", "not supported: the dialect local runs in the worker's process"),
 }
 ONLY_WHILE_EMPTY = {"dimensions", "vector_type"}
+QUICK = {"source", "text", "model", "document", "query", "batch_size"}
+"""Cases of the quick round: one per way in which a pipeline's options are stored and compared."""
 
 
 class Declared:
@@ -148,7 +150,13 @@ def filled(declared: Declared) -> Declared:
     return declared
 
 
-@pytest.mark.parametrize("name", sorted(PipelineSection.model_fields.keys() - ONLY_WHILE_EMPTY))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow)
+        for name in sorted(PipelineSection.model_fields.keys() - ONLY_WHILE_EMPTY)
+    ],
+)
 def test_a_changed_option_of_a_pipeline_is_applied_once(filled: Declared, name: str) -> None:
     before, case = dict(filled.pipeline), PIPELINE[name]
     if not isinstance(case, Refused):
@@ -205,7 +213,15 @@ def test_a_changed_price_is_applied_once(declared: Declared) -> None:
     declared.changes("→ list price")
 
 
-@pytest.mark.parametrize("name", ProviderSection.model_fields)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(
+            name, marks=[] if name in {"base_url", "headers", "max_inputs", "dialect"} else pytest.mark.slow
+        )
+        for name in ProviderSection.model_fields
+    ],
+)
 def test_a_changed_option_of_a_provider_is_applied_once(filled: Declared, name: str) -> None:
     value = PROVIDER[name]
     if isinstance(value, Refused):

@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 # In a process of its own, since a worker changes its process when it is created.
 CODE = """
 import os
@@ -35,6 +37,7 @@ prefork 6,2 2 7
 """
 
 
+@pytest.mark.slow
 def test_a_worker_divides_the_cores_unless_the_setting_says_otherwise() -> None:
     environment = os.environ | {"DATABASE_URL": "postgresql://127.0.0.1/none", "REDIS_URL": "redis://127.0.0.1/0"}
     done = subprocess.run(

@@ -122,7 +122,13 @@ def ends(process: Process) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize("name", ["worker", pytest.param("beat", marks=pytest.mark.slow)])
-@pytest.mark.parametrize(("url", "says"), WRONG, ids=[url for url, _ in WRONG])
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        pytest.param(*case, id=case[0], marks=[] if number < 2 else pytest.mark.slow)
+        for number, case in enumerate(WRONG)
+    ],
+)
 def test_an_invalid_address_is_refused_in_one_line(cluster: Cluster, name: str, url: str, says: str) -> None:
     process = cluster.processes.command(name, REDIS_URL=url)
     assert ends(process) == (2, 2)
@@ -153,7 +159,7 @@ def test_an_unknown_kind_of_broker_is_refused(cluster: Cluster) -> None:
     assert "CELERY_BROKER_URL" in process.printed
 
 
-@pytest.mark.parametrize("name", ["worker", "beat"])
+@pytest.mark.parametrize("name", ["worker", pytest.param("beat", marks=pytest.mark.slow)])
 def test_a_database_that_is_away_at_the_start_ends_it_with_a_line(cluster: Cluster, name: str) -> None:
     process = cluster.processes.command(name, DATABASE_URL="postgresql://127.0.0.1:1/app")
     assert ends(process) == (1, 2)

@@ -89,6 +89,7 @@ def test_one_worker_serves_its_own_tasks_and_ours(shop: Cluster, pool: str) -> N
     assert (worker.terminate(), beat.terminate()) == (0, 0)
 
 
+@pytest.mark.slow
 def test_an_error_of_ours_quotes_no_row_in_the_applications_log(shop: Cluster) -> None:
     shop.synced.run(
         "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS "

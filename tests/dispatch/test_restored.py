@@ -56,6 +56,7 @@ def test_a_dump_restored_into_the_same_database_under_a_running_worker(
     assert cluster.synced.dead() == []
 
 
+@pytest.mark.slow
 def test_the_extension_moved_to_another_schema_under_a_running_worker(cluster: Cluster) -> None:
     cluster.worker()
     cluster.insert(50)

@@ -12,7 +12,7 @@ from support.processes import Process
 from support.waiting import eventually, never
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
 def test_a_change_becomes_a_vector(cluster: Cluster, pool: str) -> None:
     worker = cluster.worker(pool)
     cluster.insert(100)
@@ -27,7 +27,8 @@ def test_a_change_becomes_a_vector(cluster: Cluster, pool: str) -> None:
     assert "Traceback" not in worker.printed
 
 
-@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_celerys_own_command_works_as_well(cluster: Cluster, pool: str) -> None:
     worker = cluster.processes.start(*CELERY, "worker", "--pool", pool, "--concurrency", "2")
     worker.wait_for(READY)
@@ -113,7 +114,7 @@ OURS = (sys.executable, "-m", "pgvector_sync")
         pytest.param((*OURS, "beat"), "REDIS_URL", marks=pytest.mark.slow),
         ((*OURS, "beat"), "DATABASE_URL"),
         pytest.param((*CELERY, "worker"), "REDIS_URL", marks=pytest.mark.slow),
-        ((*CELERY, "worker"), "DATABASE_URL"),
+        pytest.param((*CELERY, "worker"), "DATABASE_URL", marks=pytest.mark.slow),
         pytest.param((*CELERY, "beat"), "REDIS_URL", marks=pytest.mark.slow),
     ],
     ids=lambda value: " ".join(value[2:]) if isinstance(value, tuple) else value,

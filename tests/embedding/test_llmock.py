@@ -97,6 +97,7 @@ def test_a_text_beyond_the_context_is_refused(llmock: LLMock, embed: Callable) -
     llmock.assert_resilient(strict=True)
 
 
+@pytest.mark.slow
 def test_an_answer_that_takes_too_long_is_abandoned(llmock: LLMock, embed_impatiently: Callable) -> None:
     llmock.delay(3.0)
     started = time.monotonic()

@@ -188,7 +188,7 @@ def test_minus_zero_is_zero(synced: Synced) -> None:
     assert canonical_key(["-0.00"], [KeyColumn("n", "numeric")]) == ("0",)
 
 
-@pytest.mark.parametrize("kind", ["reconcile", "stale_only"])
+@pytest.mark.parametrize("kind", ["reconcile", pytest.param("stale_only", marks=pytest.mark.slow)])
 def test_a_page_that_takes_too_long_is_made_smaller(
     docs: Steps, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,7 +143,7 @@ def test_no_message_ends_or_wedges_a_worker(cluster: Cluster, attacker: redis.Re
     assert worker.terminate() == 0
 
 
-@pytest.mark.parametrize("what", ["callbacks", "a chord"])
+@pytest.mark.parametrize("what", ["callbacks", pytest.param("a chord", marks=pytest.mark.slow)])
 def test_a_message_does_not_make_a_worker_send_others(cluster: Cluster, attacker: redis.Redis, what: str) -> None:
     worker = cluster.worker("threads", concurrency=1, PGVECTOR_SYNC_LOG_LEVEL="DEBUG")
     attacker.config_set("slowlog-max-len", 100_000)
@@ -260,6 +260,7 @@ def test_data_left_in_redis_doesnt_stop_a_pipeline(
     assert "Traceback" not in worker.printed
 
 
+@pytest.mark.slow
 def test_a_message_does_not_start_work_that_postgres_does_not_have(
     cluster: Cluster, attacker: redis.Redis
 ) -> None:

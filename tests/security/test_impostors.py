@@ -76,7 +76,7 @@ def impostors(answer: bytes) -> Iterator[Callable[[int], Impostor]]:
             one.listener.close()
 
 
-@pytest.mark.parametrize("kind", ["postgres", "valkey"])
+@pytest.mark.parametrize("kind", ["postgres", pytest.param("valkey", marks=pytest.mark.slow)])
 def test_a_user_who_takes_a_port_during_the_start_gets_no_password(folder: Path, kind: str) -> None:
     """The attacker takes the port between its choice and the start of the server."""
     start(folder)
@@ -116,6 +116,7 @@ def test_a_user_who_takes_the_port_of_a_dead_postgres_gets_no_password(folder: P
         os.environ.update(before)
 
 
+@pytest.mark.slow
 def test_a_user_who_takes_the_port_of_a_dead_valkey_doesnt_get_the_next_password(folder: Path) -> None:
     found = start(folder)
     server = valkey_of(folder)

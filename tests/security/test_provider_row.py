@@ -188,6 +188,7 @@ def test_no_proxy_gets_anything_that_the_environment_does_not_allow(synced: Sync
     assert proxy.heads == []
 
 
+@pytest.mark.slow
 def test_a_login_for_a_proxy_is_sent_to_that_proxy_alone(
     synced: Synced, write: Write, elsewhere: Hostile, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,6 +125,7 @@ def test_a_slow_row_comes_back_when_its_content_changes(naps: Synced, quick_limi
     assert vectors(naps) == set(range(1, ROWS + 1))
 
 
+@pytest.mark.slow
 def test_several_slow_rows_are_found_and_hold_up_no_other_row(naps: Synced, quick_limit: Runtime) -> None:
     naps.run("UPDATE docs SET note = '60' WHERE id IN (1, 2, 30)")
     batches(quick_limit, 30)
@@ -140,6 +141,7 @@ def test_slow_rows_within_the_limit_are_embedded(naps: Synced, quick_limit: Runt
     assert vectors(naps) == set(range(1, 7))
 
 
+@pytest.mark.slow
 def test_a_slow_server_is_not_blamed_on_a_row(naps: Synced, quick_limit: Runtime) -> None:
     naps.run("UPDATE docs SET note = '60'")
     batches(quick_limit, 3)
@@ -207,6 +209,7 @@ def test_a_deep_reconciliation_passes_a_slow_row(
     idle(naps)
 
 
+@pytest.mark.slow
 def test_a_backfill_passes_a_row_whose_condition_is_slow(
     synced: Synced, quick_limit: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -249,6 +252,7 @@ def test_an_exact_status_over_a_slow_row_says_so(naps: Synced, quick_limit: Runt
     idle(naps)
 
 
+@pytest.mark.slow
 def test_a_re_embed_whose_condition_is_slow_ends_with_the_reason(
     naps: Synced, quick_limit: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -218,6 +218,7 @@ def test_nobody_listening_ends_the_test_after_one_call() -> None:
     assert "base_url of test" in (report.advice or "")
 
 
+@pytest.mark.slow
 def test_the_time_limit_ends_the_test_and_proposes_nothing() -> None:
     with choosy_endpoint() as endpoint:
         tried(endpoint.base_url)  # imports what the first call of a process needs
