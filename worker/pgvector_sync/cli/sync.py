@@ -67,7 +67,7 @@ def _once(
             bar.reach(done.done)
 
         loop.run(
-            finished=lambda: nothing_to_wait_for(runtime.database, pipeline),
+            finished=lambda: nothing_to_wait_for(runtime.database, pipeline, loop.tried),
             until=Deadline.after(within),
             on_turn=on_turn,
         )

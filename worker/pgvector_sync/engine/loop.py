@@ -55,6 +55,8 @@ class Loop:
         self.runtime = runtime
         self.only = only
         self.progress = Progress()
+        self.tried: set[str] = set()
+        """The pipelines of which this process has claimed a batch."""
         self._engine = Engine(runtime.database, runtime.settings, jobs.ALL, drain_for=SLICE)
 
     def turn(self) -> bool:
@@ -73,6 +75,7 @@ class Loop:
         outcome = process(self.runtime, pipeline, lane)
         if outcome is None:
             return False
+        self.tried.add(pipeline)
         self.progress.add(outcome)
         return outcome.claimed > outcome.released
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -95,10 +95,17 @@ def settled(database: Database, name: str | None) -> bool:
     return all(status.settled for status in read_status(database, name))
 
 
-def nothing_to_wait_for(database: Database, name: str | None) -> bool:
-    """Like `settled`, but ignores pipelines that are paused or stopped, since waiting doesn't change that."""
-    statuses = read_status(database, name)
-    return all(status.settled or status.stopped or status.state is State.PAUSED for status in statuses)
+def nothing_to_wait_for(database: Database, name: str | None, tried: Collection[str]) -> bool:
+    """Like `settled`, but ignores pipelines that are paused or stopped, since waiting doesn't change that.
+
+    tried: pipelines whose provider was called just now. If one is misconfigured, it isn't worth waiting either.
+    """
+
+    def waits_in_vain(status: PipelineStatus) -> bool:
+        misconfigured = status.state is State.MISCONFIGURED and status.name in tried
+        return misconfigured or status.stopped or status.state is State.PAUSED
+
+    return all(status.settled or waits_in_vain(status) for status in read_status(database, name))
 
 
 def truncated_texts(count: int) -> str:
@@ -110,14 +117,13 @@ def unfinished(status: PipelineStatus) -> list[str]:
     """Describe what isn't done, and why; [] if every row is up to date."""
     remaining = []
     if status.dead:
-        remaining.append(
-            f"{status.name}: {status.dead:,} dead letters, see `pgvector-sync dead-letters list {status.name}`"
-        )
+        letters = "1 dead letter" if status.dead == 1 else f"{status.dead:,} dead letters"
+        remaining.append(f"{status.name}: {letters}, see `pgvector-sync dead-letters list {status.name}`")
     if not status.settled:
         why = f" ({status.state}: {status.reason})" if status.reason else f" ({status.state})"
-        remaining.append(
-            f"{status.name}: {status.waiting + status.in_flight + status.to_backfill:,} rows still wait{why}"
-        )
+        count = status.waiting + status.in_flight + status.to_backfill
+        rows = "1 row still waits" if count == 1 else f"{count:,} rows still wait"
+        remaining.append(f"{status.name}: {rows}{why}")
     return remaining
 
 
