@@ -31,6 +31,7 @@ def only_dead_letters_remain(docs: Steps, keys: list[int]) -> None:
 
 
 @pytest.mark.parametrize("poison", [[1], [256], [101], [77, 78], [10, 200], [1, 86, 171, 256]])
+@pytest.mark.quick_variants(2)
 def test_each_refused_row_costs_twice_the_logarithm_of_the_batch_and_all_others_pass(
     docs: Steps, poison: list[int]
 ) -> None:
@@ -50,6 +51,7 @@ def test_each_refused_row_costs_twice_the_logarithm_of_the_batch_and_all_others_
     [{"kind": "status", "status": 500}, {"kind": "reset"}, {"kind": "reset_mid_body"}, {"kind": "nan"}],
     ids=lambda how: how["kind"],
 )
+@pytest.mark.quick_variants(2)
 def test_a_row_on_which_the_provider_always_fails_is_parked_after_its_attempts_and_holds_up_no_other(
     docs: Steps, worker: Callable[..., Steps], how: dict[str, object]
 ) -> None:
@@ -152,6 +154,7 @@ def test_a_provider_that_hangs_on_everything_is_an_outage_that_the_state_names(
 @pytest.mark.parametrize(
     ("after", "found"), [(0, []), (1, []), (2, [1]), (3, [1]), (5, [1]), (8, [1, 9])], ids=str
 )
+@pytest.mark.quick_variants(3)
 def test_a_provider_that_begins_to_refuse_everything_in_mid_bisection_costs_no_row(
     docs: Steps, after: int, found: list[int]
 ) -> None:

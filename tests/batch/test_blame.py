@@ -28,6 +28,7 @@ def with_one_poisoned(docs: Steps) -> None:
     [FIREWALL, BLOCKED, *({"status": status, "code": "odd"} for status in (401, 404, 405, 406, 410, 451))],
     ids=lambda answer: str(answer["status"]),
 )
+@pytest.mark.quick_variants(4)
 def test_any_rejection_of_one_text_among_good_ones_parks_its_row_and_stops_nothing(
     docs: Steps, answer: dict[str, object]
 ) -> None:

@@ -244,6 +244,7 @@ def goes_on(docs: Steps) -> None:
 
 
 @pytest.mark.parametrize("case", STOPPING.values(), ids=STOPPING)
+@pytest.mark.quick_variants(5)
 def test_a_failure_of_the_provider_stops_the_pipeline_and_costs_no_row_anything(docs: Steps, case: Case) -> None:
     docs.synced.endpoint.fail(**case.how)
     stops(docs, case)

@@ -90,6 +90,7 @@ def ends_well(docs: Steps) -> None:
 
 
 @pytest.mark.parametrize("point", AFTER_THE_ANSWER)
+@pytest.mark.quick_variants(2)
 def test_an_unknown_exception_after_the_answer_uses_up_an_attempt_and_is_bought_only_as_often(
     impatient: Steps, armed: Callable[[Failpoint], None], tmp_path: Path, point: Failpoint
 ) -> None:

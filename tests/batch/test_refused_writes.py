@@ -82,6 +82,7 @@ AS_A_WHOLE = {
 
 @pytest.mark.parametrize("count", [pytest.param(1, marks=pytest.mark.slow), ROWS])
 @pytest.mark.parametrize("case", AS_A_WHOLE.values(), ids=AS_A_WHOLE)
+@pytest.mark.quick_variants(3)
 def test_a_target_that_refuses_every_write_stops_the_pipeline_after_one_batch_and_buys_no_more(
     docs: Steps, case: tuple[tuple[str, ...], str, str], count: int
 ) -> None:

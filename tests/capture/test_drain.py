@@ -239,6 +239,7 @@ def test_an_innocent_event_that_commits_while_the_culprit_is_parked_is_not_parke
 
 
 @pytest.mark.parametrize("shorter_by", range(0, 36, 6))
+@pytest.mark.quick_variants(4)
 def test_a_key_at_the_edge_is_embedded_or_parked_and_holds_up_no_other(named: Steps, shorter_by: int) -> None:
     edge = LONG[: longest_key(named, "named", "VALUES ('{}', '')") - shorter_by]
     named.synced.run("INSERT INTO named VALUES ('short', 'text')", f"INSERT INTO named VALUES ('{edge}', 'text')")

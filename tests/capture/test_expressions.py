@@ -38,6 +38,7 @@ def source(synced: Synced) -> Synced:
         ("docs::text", {"title", "body", "tags", "doc", "hits"}, '(1,One,first,"{a,b}","{""k"": ""v""}",0)'),
     ],
 )
+@pytest.mark.quick_variants(5)
 def test_an_expression_is_embedded_and_exactly_the_columns_it_reads_are_tracked(
     source: Synced, text: str, tracked: set[str], expected: str
 ):

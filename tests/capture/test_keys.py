@@ -89,6 +89,7 @@ SOME_QUICK = [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.sl
 
 
 @pytest.mark.parametrize("kind", KEYS)
+@pytest.mark.quick_variants(6)
 def test_a_key_of_every_allowed_type_finds_its_way(synced: Synced, kind: str):
     values, canonical = KEYS[kind]
     synced.run(f"CREATE TABLE docs (id {kind} PRIMARY KEY, body text)")

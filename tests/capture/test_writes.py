@@ -48,6 +48,7 @@ def docs(synced: Synced) -> Synced:
         ),
     ],
 )  # fmt: skip
+@pytest.mark.quick_variants(10)
 def test_a_write_leaves_the_keys_it_touched_in_the_outbox_and_nothing_else(
     docs: Synced, statement: str, keys: list[list[int] | None]
 ):

@@ -106,6 +106,7 @@ def test_a_discarded_letter_is_listed_but_no_longer_counted_and_can_be_requeued(
         (("requeue", "docs", "--key", "[2, 3]"), 2, "expected a key of (id bigint), got [2, 3]"),
     ],
 )
+@pytest.mark.quick_variants(4)
 def test_invalid_requests_are_refused_and_change_nothing(
     typed: Typed, synced: Synced, arguments: tuple[str, ...], code: int, words: str
 ) -> None:

@@ -105,6 +105,7 @@ def test_keys_come_from_a_file_or_from_standard_input(
         (("runs", "list", "nothing"), 1, "there is no pipeline nothing"),
     ],
 )
+@pytest.mark.quick_variants(4)
 def test_invalid_requests_are_refused_with_a_message(
     synced: Synced, typed: Typed, tmp_path: Path, arguments: tuple[str, ...], code: int, words: str
 ) -> None:

@@ -189,6 +189,7 @@ def test_dead_letters_are_listed_requeued_and_discarded(synced: Synced, sync: Sy
         ("text", "7", "7"),
     ],
 )
+@pytest.mark.quick_variants(4)
 def test_keys_are_python_values(synced: Synced, type_: str, value: Any, stored: Any) -> None:
     """`reembed` and `enqueue` write keys in the same form as the triggers."""
     synced.run(f"CREATE TABLE things (id {type_} PRIMARY KEY, body text)")

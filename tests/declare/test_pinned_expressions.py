@@ -126,6 +126,7 @@ def test_a_function_whose_body_needs_the_default_search_path_is_refused_with_the
         "body || (id BETWEEN 3 AND 5)::text || (status IN ('a', 'published'))::text",
     ],
 )
+@pytest.mark.quick_variants(5)
 def test_a_pinned_expression_gives_the_same_text(articles: Synced, expression: str) -> None:
     articles.declare(text={"sql": expression})
     articles.apply()

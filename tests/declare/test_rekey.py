@@ -180,6 +180,7 @@ def test_a_row_beyond_the_old_type_that_came_before_apply_is_embedded_after_it(d
         ("numeric(6,2)", "numeric", "g + 0.50"),
     ],
 )
+@pytest.mark.quick_variants(3)
 def test_every_widening_keeps_every_vector(synced: Synced, before: str, after: str, values: str):
     synced.run(
         f"CREATE TABLE docs (id {before} PRIMARY KEY, body text)",

@@ -53,6 +53,7 @@ QUICK = {"[[1, 2]]", "[null]", "5", MALFORMED[-1], '["x"]'}
     [key if key in QUICK else pytest.param(key, marks=pytest.mark.slow) for key in (*MALFORMED, *UNUSABLE)],
     ids=lambda key: key[:20],
 )
+@pytest.mark.quick_variants(5)
 def test_a_role_that_may_append_events_cant_stop_sync_with_a_key_of_another_shape(
     docs: Steps, role: Callable[..., str], typed: Typed, key: str
 ) -> None:
@@ -166,6 +167,7 @@ def test_parked_events_are_not_read_again_by_every_drain(docs: Steps, role: Call
         ("('docs', '[[1]]'::jsonb)", "a key can't contain an array"),
     ],
 )
+@pytest.mark.quick_variants(4)
 def test_enqueue_refuses_a_key_that_no_row_can_have_and_says_why(
     docs: Steps, role: Callable[..., str], call: str, words: str
 ) -> None:

@@ -127,6 +127,7 @@ def test_a_parameter_replaces_neither_text_nor_model_nor_host(
 @pytest.mark.parametrize(
     "value", ["5", "null", "[1]", '"x"', '{"a": 1e999}', DEEP, '{"x-a": null}'], ids=lambda v: v[:8]
 )
+@pytest.mark.quick_variants(4)
 def test_malformed_headers_and_parameters_stop_the_pipeline_and_no_program(
     synced: Synced, write: Write, column: str, value: str
 ) -> None:

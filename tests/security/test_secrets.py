@@ -110,6 +110,7 @@ ELSEWHERE = [
 
 
 @pytest.mark.parametrize("path", ELSEWHERE, ids=lambda path: ascii(path[:20]))
+@pytest.mark.quick_variants(5)
 def test_a_role_that_may_update_the_provider_can_only_cause_calls_of_embeddings(
     synced: Synced, point: Point, elsewhere: Hostile, path: str
 ) -> None:

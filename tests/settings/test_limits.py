@@ -172,6 +172,7 @@ def test_what_is_documented_for_a_slow_endpoint_is_not_refused() -> None:
     ],
     ids=" ".join,
 )
+@pytest.mark.quick_variants(2)
 def test_nothing_starts_with_limits_that_cant_work(command: tuple[str, ...]) -> None:
     env = os.environ | {
         "DATABASE_URL": "postgresql://localhost:9/nothing",

@@ -40,13 +40,29 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"PostgreSQL {config.getoption('--postgres')}"
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On an older PostgreSQL, keeps only tests that use it: the results of all others would be the same."""
+    _mark_slow_variants(items)
     if config.getoption("--postgres") == max(PACKAGES):
         return
     kept = [item for item in items if "postgres" in getattr(item, "fixturenames", ())]
     config.hook.pytest_deselected(items=[item for item in items if item not in kept])
     items[:] = kept
+
+
+def _mark_slow_variants(items: list[pytest.Item]) -> None:
+    """Marks the variants of a test as slow, except for the number in its marker `quick_variants`, evenly spread."""
+    variants: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("quick_variants"):
+            variants.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for family in variants.values():
+        [number] = family[0].get_closest_marker("quick_variants").args  # type: ignore[union-attr]
+        quick = {index * len(family) // number for index in range(number)}
+        for index, item in enumerate(family):
+            if index not in quick:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -60,6 +60,7 @@ def test_options_that_this_environment_does_not_allow(docs: Synced, change: str,
         ({"kind": "wrong_dimension"}, "error"),
     ],
 )
+@pytest.mark.quick_variants(4)
 def test_a_provider_that_fails(docs: Synced, fault: dict[str, Any], level: str) -> None:
     before = docs.paid()
     docs.endpoint.fail(**fault)
