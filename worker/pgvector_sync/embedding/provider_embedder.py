@@ -17,7 +17,7 @@ from pgvector_sync.embedding.dialects.dialect import Connection, Dialect
 from pgvector_sync.embedding.embedder import Embeddings, Sent
 from pgvector_sync.embedding.learning import Size, limits_of, limits_of_trial, tests_a_quota
 from pgvector_sync.embedding.packing import fit_one_request, pack
-from pgvector_sync.embedding.tokens import Tokens, byte_bound, count_tokens
+from pgvector_sync.embedding.tokens import byte_bound, count_tokens
 from pgvector_sync.errors import InputRejected, OutOfTime, ProviderError, RateLimited, TimedOut
 from pgvector_sync.model import Lane, Provider, Purpose, Spec
 from pgvector_sync.model.deadline import Deadline
@@ -92,15 +92,13 @@ class ProviderEmbedder:
         within_budget = self._budget.within(self._limits)
         limits = limits_of(learned, within_budget, self._longest_call)
         trial = limits_of_trial(learned, within_budget, self._longest_call)
-        requests = pack([count.about for count in counts], octets, limits, first=trial)
+        requests = pack(counts, octets, limits, first=trial)
 
         def send(positions: list[int]) -> _Reply:
             # No accepted text is longer. Otherwise a text of a megabyte, which is rejected, would reserve its full
             # size.
             longest = limits.max_input_tokens
-            reserved = sum(
-                counts[i].about if longest is None else min(counts[i].about, longest) for i in positions
-            )
+            reserved = sum(counts[i] if longest is None else min(counts[i], longest) for i in positions)
             size = Size(len(positions), sum(octets[i] for i in positions))
             try:
                 answer, tries, took = self._send([texts[i] for i in positions], size, reserved, call)
@@ -117,14 +115,16 @@ class ProviderEmbedder:
         self._connection.close()
         self._budget.close()
 
-    def _count(self, texts: Sequence[str], octets: Sequence[int], model: str) -> list[Tokens]:
-        """Count tokens, or bound them by bytes if that is enough: counting takes about a microsecond per token."""
-        if not self._budget.counts_tokens:
-            if self._limits.max_request_tokens is None:
-                return [Tokens(0, 0)] * len(texts)
-            if fit_one_request(octets, self._limits):
-                return [Tokens(bound, 0) for bound in octets]
-        return [count_tokens(text, model) for text in texts]
+    def _count(self, texts: Sequence[str], octets: Sequence[int], model: str) -> list[int]:
+        """Count each text's tokens, or return zeros where nothing depends on them.
+
+        Counting takes about a microsecond per token. No text has more tokens than bytes.
+        """
+        limits = self._limits
+        unlimited = limits.max_request_tokens is None or fit_one_request(octets, limits)
+        if unlimited and not self._budget.counts_tokens:
+            return [0] * len(texts)
+        return [count_tokens(text, model).about for text in texts]
 
     def _send(self, texts: list[str], size: Size, reserved: int, call: _Call) -> tuple[Answer, int, timedelta]:
         """Send one request, with retries; return its answer, the number of tries, and the time of the last one."""
@@ -148,7 +148,7 @@ class ProviderEmbedder:
         self._budget.take(model, reserved, lane=call.lane, deadline=call.deadline, requests=requests)
         started = time.monotonic()
         try:
-            answer = self._call(texts, call)
+            answer = self._call(texts, size, call)
         except RateLimited as failure:
             if not tests_a_quota(call.learned, size):
                 self._budget.block(model, failure.retry_after)
@@ -160,7 +160,7 @@ class ProviderEmbedder:
             self._budget.settle(model, answer.tokens - reserved)
         return answer, timedelta(seconds=time.monotonic() - started)
 
-    def _call(self, texts: list[str], call: _Call) -> Answer:
+    def _call(self, texts: list[str], size: Size, call: _Call) -> Answer:
         timeout = min(self._longest_call, call.time_left())
         try:
             answer = self._connection.call(texts, call.spec, call.purpose, timeout=timeout)
@@ -169,7 +169,7 @@ class ProviderEmbedder:
             if timeout == self._longest_call:
                 raise
         else:
-            return _with_plausible_tokens(answer, texts)
+            return _with_plausible_tokens(answer, size)
         raise OutOfTime(
             f"the provider did not answer within {round(timeout.total_seconds(), 1):g} s",
             hint="try again; if it persists, the provider is slow or down: see its status page, or raise "
@@ -234,9 +234,9 @@ def _succeeded(future: Future[_Reply]) -> bool:
     return not future.cancelled() and future.exception() is None
 
 
-def _with_plausible_tokens(answer: Answer, texts: Sequence[str]) -> Answer:
-    """Remove a token count that these texts can't have, since an endpoint must not be able to inflate usage."""
-    limit = EXTRA_TOKENS_PER_TEXT * len(texts) + sum(map(byte_bound, texts))
+def _with_plausible_tokens(answer: Answer, size: Size) -> Answer:
+    """Remove a token count that a request can't have, since an endpoint must not be able to inflate usage."""
+    limit = EXTRA_TOKENS_PER_TEXT * size.inputs + size.octets
     return answer if answer.tokens is None or answer.tokens <= limit else replace(answer, tokens=None)
 
 
