@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import socket
-import threading
 from base64 import b64decode
 from contextlib import suppress
-from typing import Self
 from urllib.parse import urlsplit
 
-from support.tls_front import pump
+from support.listener import Listener, pass_on
 
 
-class ConnectProxy:
+class ConnectProxy(Listener):
     """Listens from construction. `heads` holds what it could read of each connection before it passed on bytes."""
 
     def __init__(self, *, login: str | None = None, refuses: str | None = None) -> None:
@@ -22,18 +20,9 @@ class ConnectProxy:
         """All bytes that clients sent through it."""
         self._login = login
         self._refuses = refuses
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.place = f"127.0.0.1:{self._listener.getsockname()[1]}"
+        super().__init__()
+        self.place = f"127.0.0.1:{self.port}"
         self.url = f"http://{self.place}"
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
 
     @property
     def logins(self) -> list[str]:
@@ -43,12 +32,6 @@ class ConnectProxy:
         ]
         lower = [{name.lower(): value for name, value in head.items()} for head in fields]
         return [b64decode(head.get("proxy-authorization", "").removeprefix("Basic ")).decode() for head in lower]
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
         with suppress(OSError), client:
@@ -72,10 +55,7 @@ class ConnectProxy:
                 else:
                     path = f"{parts.path}?{parts.query}".rstrip("?")
                     server.sendall(read.replace(target.encode(), path.encode(), 1))
-                back = threading.Thread(target=pump, args=(server, client), daemon=True)
-                back.start()
-                pump(client, server, self.seen)
-                back.join()
+                pass_on(client, server, self.seen)
 
     def _refusal(self) -> str | None:
         if self._refuses is not None:

@@ -6,18 +6,17 @@ from __future__ import annotations
 
 import socket
 import ssl
-import threading
 from contextlib import suppress
-from typing import Self
 
 from trustme import CA
 
-CHUNK = 1 << 16
+from support.listener import Listener, pass_on
+
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 """A client's request for TLS in Postgres' protocol; the answer is one letter."""
 
 
-class TlsFront:
+class TlsFront(Listener):
     """Uses TLS with clients, and plain TCP with the server at `port`; with `tls=None` it behaves like a server without TLS.
     `address` is the address it listens on.
     """
@@ -30,23 +29,7 @@ class TlsFront:
         self._postgres = postgres
         self.first: list[bytes] = []
         """What each client sent before the TLS handshake."""
-        self._listener = socket.create_server((address, 0))
-        self.port: int = self._listener.getsockname()[1]
-
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+        super().__init__(address)
 
     def _serve(self, client: socket.socket) -> None:
         with suppress(OSError), client, socket.create_connection(("127.0.0.1", self._behind)) as server:
@@ -59,22 +42,7 @@ class TlsFront:
                     server.sendall(first)
             if self._tls is not None:
                 client = self._tls.wrap_socket(client, server_side=True)
-            back = threading.Thread(target=pump, args=(server, client), daemon=True)
-            back.start()
-            pump(client, server)
-            back.join()
-
-
-def pump(source: socket.socket, sink: socket.socket, copy: bytearray | None = None) -> None:
-    """Passes on bytes until one side hangs up, and keeps a copy of them if `copy` is given."""
-    with suppress(OSError):
-        while data := source.recv(CHUNK):
-            if copy is not None:
-                copy += data
-            sink.sendall(data)
-    for end in (source, sink):
-        with suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
+            pass_on(client, server)
 
 
 def server_context(authority: CA, *names: str) -> ssl.SSLContext:
