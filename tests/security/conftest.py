@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from support.attack import WORKERS, Attack
+from support.hostile_endpoint import Hostile, answer, whole
+from support.provider_attack import GRANTS, Write, writer
 from support.shop import LOOT, PARTITIONS, ROWS, Connection, Role, serve
-from support.synced import OURS, Synced
+from support.synced import DIMENSIONS, DOCS, OURS, Synced
 
 
 @pytest.fixture
@@ -24,6 +26,24 @@ def attack(synced: Synced, role: Callable[..., str]) -> Attack:
         "GRANT ALL ON loot.ran TO PUBLIC",
     )
     return attack
+
+
+# -- the table of providers ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Hostile]:
+    """A server of the attacker that answers like an endpoint and keeps what it receives."""
+    with Hostile(whole(answer(1, DIMENSIONS))) as server:
+        yield server
+
+
+@pytest.fixture
+def write(synced: Synced, role: Role) -> Write:
+    """Updates columns of the provider's row, as a role that may do nothing else."""
+    synced.run(DOCS)
+    synced.pipeline()
+    return writer(synced, role("attacker", *GRANTS))
 
 
 # -- the shop ------------------------------------------------------------------------------------------------

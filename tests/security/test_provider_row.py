@@ -4,65 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
-from psycopg import sql
 
-from pgvector_sync.engine.loop import Loop
-from pgvector_sync.runtime import Runtime
-from pgvector_sync.runtime.bootstrap import Embedders
-from pgvector_sync.settings import Settings
 from support.connect_proxy import ConnectProxy
-from support.hostile_endpoint import Hostile, answer, whole
-from support.synced import DIMENSIONS, DOCS, Synced
+from support.hostile_endpoint import Hostile
+from support.provider_attack import Write, works
+from support.synced import DOCS, Synced
 
 SECRET = "hunter2"
-GRANTS = (
-    "GRANT USAGE ON SCHEMA pgvector_sync TO {role}",
-    "GRANT SELECT, UPDATE ON pgvector_sync.provider TO {role}",
-)
 DEEP = "[" * 3_000 + "]" * 3_000
-Write = Callable[..., None]
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[Hostile]:
-    """A server that answers like an endpoint and keeps what it receives."""
-    with Hostile(whole(answer(1, DIMENSIONS))) as server:
-        yield server
-
-
-@pytest.fixture
-def write(synced: Synced, role: Callable[..., str]) -> Write:
-    """Updates a column of the provider's row, as a role that may do nothing else, and gives a worker something to do."""
-    synced.run(DOCS)
-    synced.pipeline()
-    attacker = role("attacker", *GRANTS)
-
-    def update(**columns: str | None) -> None:
-        for column, value in columns.items():
-            with psycopg.connect(synced.database.url_as(attacker)) as connection:
-                query = sql.SQL("UPDATE pgvector_sync.provider SET {} = %s").format(sql.Identifier(column))
-                connection.execute(query, [value])
-        synced.run("INSERT INTO docs VALUES (1, 'text') ON CONFLICT (id) DO UPDATE SET body = docs.body || 'x'")
-
-    return update
-
-
-def works(synced: Synced, *, allowed: str = "http://127.0.0.1=TEST_KEY", ca_files: str = "") -> str:
-    """Runs some turns of a worker in this environment, and returns the pipeline's reason."""
-    settings = Settings(_env_file=None, allowed_hosts=allowed, openai_base_url=None, ca_files=ca_files)
-    embedders = Embedders(settings)
-    loop = Loop(Runtime(synced.runtime.settings, synced.runtime.database, embedders))
-    try:
-        for _ in range(3):
-            loop.turn()
-    finally:
-        embedders.close()
-    return str(synced.database.value("SELECT reason FROM pgvector_sync.pipeline") or "")
 
 
 def stays_unsent(synced: Synced) -> bool:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-import psycopg
 import pytest
 
-from pgvector_sync.engine.loop import Loop
 from pgvector_sync.observe.doctor import examine
-from pgvector_sync.runtime import Runtime
-from pgvector_sync.runtime.bootstrap import Embedders
 from pgvector_sync.settings import Settings
-from support.hostile_endpoint import Hostile, answer, whole
-from support.synced import DIMENSIONS, DOCS, Synced
+from support.hostile_endpoint import Hostile
+from support.provider_attack import Write, works
+from support.synced import Synced
 
 SECRET = "hunter2"
 VARIABLES = {
@@ -34,48 +31,13 @@ AMBIENT = {
     "OPENAI_WEBHOOK_SECRET": SECRET,
     "OPENAI_CUSTOM_HEADERS": f"X-Gateway: {SECRET}\nAuthorization: Bearer {SECRET}",
 }
-GRANTS = (
-    "GRANT USAGE ON SCHEMA pgvector_sync TO {role}",
-    "GRANT SELECT, UPDATE ON pgvector_sync.provider TO {role}",
-)
 Point = Callable[..., None]
 
 
 @pytest.fixture
-def elsewhere() -> Iterator[Hostile]:
-    """A server of the attacker that answers like an endpoint and keeps what it receives."""
-    with Hostile(whole(answer(1, DIMENSIONS))) as server:
-        yield server
-
-
-@pytest.fixture
-def point(synced: Synced, role: Callable[..., str]) -> Point:
+def point(write: Write) -> Point:
     """Points the provider elsewhere, as a role that may only update the provider's row."""
-    synced.run(DOCS)
-    synced.pipeline()
-    attacker = role("attacker", *GRANTS)
-
-    def update(base_url: str, key: str | None) -> None:
-        with psycopg.connect(synced.database.url_as(attacker)) as connection:
-            connection.execute(
-                "UPDATE pgvector_sync.provider SET base_url = %s, api_key_env = %s", (base_url, key)
-            )
-        synced.run("INSERT INTO docs VALUES (1, 'text') ON CONFLICT (id) DO UPDATE SET body = docs.body || 'x'")
-
-    return update
-
-
-def works(synced: Synced, *, allowed: str = "http://127.0.0.1=TEST_KEY", base_url: str | None = None) -> str:
-    """Runs some turns of a worker in this environment, and returns the pipeline's reason."""
-    settings = Settings(_env_file=None, allowed_hosts=allowed, openai_base_url=base_url)
-    embedders = Embedders(settings)
-    loop = Loop(Runtime(synced.runtime.settings, synced.runtime.database, embedders))
-    try:
-        for _ in range(3):
-            loop.turn()
-    finally:
-        embedders.close()
-    return str(synced.database.value("SELECT reason FROM pgvector_sync.pipeline") or "")
+    return lambda base_url, key: write(base_url=base_url, api_key_env=key)
 
 
 @pytest.mark.parametrize("name", VARIABLES)
