@@ -44,7 +44,7 @@ class Case:
     """A failure on everything: the pipeline stops."""
 
     row: str
-    """Of the table in docs/failures.md."""
+    """The row of the table in docs/failures.md that describes it."""
     how: dict[str, Any] = field(default_factory=dict)
     """As the endpoint's `fail` takes it."""
     state: State = State.COOLING_DOWN

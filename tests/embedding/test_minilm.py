@@ -40,7 +40,7 @@ COSINES = [
 FIRST = [0.16257413, -0.07379718, -0.02986375, 0.04015902]
 """The first numbers of the first text's vector, calculated in the same way."""
 TOKEN_IDS = "9e78c15066287a040792378477357d700756b3f57c4c1455348e93cc5f9633c3"
-"""Of the original tokenizer.json, for all awkward texts."""
+"""The SHA-256 of the token ids that the original tokenizer.json gives for all awkward texts."""
 
 
 @pytest.fixture
