@@ -60,6 +60,17 @@ def test_parameters_that_decide_the_vectors_belong_to_the_pipeline_and_others_to
     assert load(right).providers["openai"].extra_body == {"user": "search"}
 
 
+def test_the_problems_of_an_inner_table_are_reported_beside_those_of_its_pipeline(refusal):
+    error = str(refusal(pipeline(dimensions='"8"') + '[pipelines.articles.query]\nprefx = "q"\n'))
+    assert "pipelines.articles.dimensions: expected a valid integer" in error
+    assert "pipelines.articles.query.prefx: unknown key; did you mean prefix?" in error
+
+
+def test_a_misspelled_limit_is_not_taken_for_a_secret(refusal):
+    error = refusal("[providers.openai]\nmax_input_token = 512\n" + pipeline())
+    assert "providers.openai.max_input_token: unknown key; did you mean max_input_tokens?" in str(error)
+
+
 @pytest.mark.parametrize(
     ("lines", "key", "says"),
     [

@@ -173,20 +173,21 @@ def _pipelines(
         if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
             problems.append((place, f"expected a name of a-z, 0-9 and _, {_NAME_RULE}"))
         section = problems.checked(PipelineSection, _dialect_defaults(values, providers) | values, place)
+        tables = {
+            key: problems.checked(inner, values[key], f"{place}.{key}")
+            for key, (inner, _) in TABLES.items()
+            if isinstance(values.get(key), dict)
+        }
         if section is None:
             continue
         options = dict(section)
         if options["provider"] not in known:
             message = f"expected one of {', '.join(known)}; got {options['provider']!r}"
             problems.append((f"{place}.provider", message))
-        tables = {
-            key: problems.checked(section, options[key], f"{place}.{key}") for key, (section, _) in TABLES.items()
-        }
-        for key, table in tables.items():
-            if table is not None:
-                options[key] = TABLES[key][1](**dict(table))
         if None in tables.values():
             continue
+        for key, (_, kind) in TABLES.items():
+            options[key] = kind(**dict(tables.get(key) or {}))
         problems += [(f"{place}.{key}", why) for key, why in _input_misfits(options, providers)]
         if {"every", "cron"} <= values.get("reconcile", {}).keys():
             problems.append((f"{place}.reconcile", "expected every or cron, got both"))

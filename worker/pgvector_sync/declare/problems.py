@@ -42,7 +42,8 @@ def _message(section: type[Section], name: str, kind: str, message: str, value: 
     known = list(section.model_fields)
     if kind == "missing":
         return "expected a value, but the key is missing"
-    if name not in known and _SECRET.search(name):
+    typo = get_close_matches(name, known, n=1, cutoff=0.9)  # max_input_token, but not api_key
+    if not typo and _SECRET.search(name):
         return "secrets belong in the environment: name the variable in api_key_env"
     if kind == "extra_forbidden":
         close = get_close_matches(name, known, n=1, cutoff=0.5)
