@@ -134,7 +134,8 @@ def _carry_out(
                 deadline=Deadline.after(limit),
                 began=lambda trial: bar.reach(trials.index(trial.name)),
             )
-            bar.reach(len(trials))
+            if seen.ended_by is None:
+                bar.reach(len(trials))
     except KeyboardInterrupt:
         _print(report_of(seen, settings, interrupted=True), json=json)
         raise
