@@ -109,6 +109,7 @@ def test_a_key_of_every_allowed_type_finds_its_way(synced: Synced, kind: str):
 
 
 @pytest.mark.parametrize("kind", SOME_QUICK)
+@pytest.mark.quick_variants(3)
 def test_a_backfill_of_many_pages_finds_every_key(synced: Synced, kind: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("pgvector_sync.runs.bulk.PAGE_ROWS", 2)
     values, canonical = KEYS[kind]
@@ -259,6 +260,7 @@ CANONICAL = [
 
 
 @pytest.mark.parametrize(("kind", "typed", "key"), CANONICAL)
+@pytest.mark.quick_variants(6)
 def test_a_key_as_a_person_types_it_becomes_the_one_that_the_triggers_write(
     kind: str, typed: object, key: str | None
 ):
@@ -272,6 +274,7 @@ def test_a_key_as_a_person_types_it_becomes_the_one_that_the_triggers_write(
 
 
 @pytest.mark.parametrize("kind", SOME_QUICK)
+@pytest.mark.quick_variants(3)
 def test_enqueue_writes_the_same_key_as_the_triggers(synced: Synced, kind: str):
     values, canonical = KEYS[kind]
     synced.run(f"CREATE TABLE docs (id {kind} PRIMARY KEY, body text)")
@@ -286,6 +289,7 @@ def test_enqueue_writes_the_same_key_as_the_triggers(synced: Synced, kind: str):
 
 
 @pytest.mark.parametrize("kind", SOME_QUICK)
+@pytest.mark.quick_variants(3)
 def test_a_reconciliation_of_many_pages_finds_every_key_that_has_drifted_and_no_other(
     synced: Synced, kind: str, monkeypatch: pytest.MonkeyPatch
 ):

@@ -45,6 +45,7 @@ def docs(synced: Synced) -> Synced:
         ),
     ],
 )  # fmt: skip
+@pytest.mark.quick_variants(5)
 def test_a_write_is_captured_wherever_it_is_aimed(docs: Synced, statement: str, keys: list[list[int]]):
     docs.run(statement)
     assert sorted(docs.events()) == sorted(keys)

@@ -147,6 +147,7 @@ def test_keys_without_a_dead_letter_are_reported(typed: Typed) -> None:
         ("uuid", "0ae1b7c4", None),
     ],
 )
+@pytest.mark.quick_variants(6)
 def test_a_key_is_typed_as_it_is_shown(columns: str, text: str, key: tuple[object, ...] | None) -> None:
     of = [KeyColumn(f"k{number}", kind) for number, kind in enumerate(columns.split())]
     if key is None:

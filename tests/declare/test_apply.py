@@ -69,6 +69,7 @@ OPENAI = REMOTE.replace("[providers.mine]", '[providers.mine]\napi_key_env = "OP
         ),
     ],
 )
+@pytest.mark.quick_variants(4)
 def test_what_can_work_in_no_environment_is_refused_with_its_key(
     tmp_path: Path, text: str, settings: dict[str, str], words: str
 ) -> None:

@@ -41,6 +41,7 @@ def refusal(synced: Synced, **values: object) -> Refused:
 @pytest.mark.parametrize(
     "expression", [*VOLATILE, *CLOCK, "age(now())", "date_trunc('day', now())", "current_user"]
 )
+@pytest.mark.quick_variants(7)
 def test_a_text_that_depends_on_more_than_the_row_is_refused(docs: Synced, expression: str):
     refused = refusal(docs, text={"sql": f"body || ({expression})::text"})
     assert "depends on more than the row" in str(refused)
@@ -103,6 +104,7 @@ def test_a_text_that_reads_other_rows_of_the_source_is_refused(docs: Synced, exp
         ({"where": "count(*) > 1"}, "aggregate functions are not allowed"),
     ],
 )
+@pytest.mark.quick_variants(8)
 def test_an_invalid_expression_is_refused(docs: Synced, values: dict[str, object], reason: str):
     assert reason in str(refusal(docs, **values))
     assert docs.database.value("SELECT to_regclass('public.other') IS NOT NULL")

@@ -40,6 +40,7 @@ def refusal(synced: Synced) -> Refused:
         ("CREATE TABLE articles (id int)", "there is no table docs"),
     ],
 )  # fmt: skip
+@pytest.mark.quick_variants(7)
 def test_a_table_that_triggers_cannot_serve_is_refused(synced: Synced, statement: str, reason: str):
     synced.run(statement)
     synced.declare()

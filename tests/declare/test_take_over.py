@@ -148,6 +148,7 @@ def test_nullable_columns_of_your_own_are_kept(kept: Synced):
         ),
     ],
 )
+@pytest.mark.quick_variants(4)
 def test_what_does_not_fit_is_refused_with_what_differs(kept: Synced, change: str, reason: str):
     kept.run("TRUNCATE docs_embedding", *change.split("; "))
     kept.declare()

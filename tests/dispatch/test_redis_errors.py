@@ -96,6 +96,7 @@ def test_a_worker_and_a_beat_survive_every_reply_of_redis(
     assert (worker.terminate(), beat.terminate()) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_worker_survives_a_redis_that_is_demoted_for_a_moment(cluster: Cluster, client: redis.Redis) -> None:
     worker = cluster.worker()
     heal = demoted(client)

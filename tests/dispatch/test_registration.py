@@ -118,6 +118,7 @@ def test_a_worker_for_other_queues_has_no_relay_and_needs_no_setting_of_ours(sho
 
 
 @pytest.mark.parametrize("missing", ["DATABASE_URL", pytest.param("REDIS_URL", marks=pytest.mark.slow)])
+@pytest.mark.slow
 def test_a_worker_that_cannot_serve_our_queues_says_why_and_ends(shop: Cluster, missing: str) -> None:
     del shop.processes.env[missing]
     worker = shop.processes.start(*CELERY, "worker", "-l", "INFO", "-c", "1")

@@ -38,6 +38,7 @@ def test_celerys_own_command_works_as_well(cluster: Cluster, pool: str) -> None:
     assert "Traceback" not in worker.printed
 
 
+@pytest.mark.slow
 def test_a_backfill_is_carried_out_by_the_worker(cluster: Cluster) -> None:
     cluster.synced.run("ALTER TABLE docs DISABLE TRIGGER USER")
     cluster.insert(1_500)

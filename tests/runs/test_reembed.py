@@ -252,6 +252,7 @@ def test_a_day_whose_tokens_are_spent_stops_bulk_and_not_live(filled: Steps) -> 
         ("r text, id int", "jsonb_build_array('eu', 7)", ["eu", 7]),
     ],
 )
+@pytest.mark.quick_variants(3)
 def test_a_row_is_enqueued_from_sql_by_its_key(docs: Steps, columns: str, key: str, stored: list[Any]) -> None:
     names = ", ".join(column.split()[0] for column in columns.split(", "))
     docs.synced.run(f"CREATE TABLE keyed ({columns}, body text, PRIMARY KEY ({names}))")

@@ -315,6 +315,7 @@ def budget(redis_url: str) -> Iterator[Budget]:
 
 
 @pytest.mark.parametrize("forged", FORGED)
+@pytest.mark.quick_variants(4)
 def test_a_forged_budget_is_replaced(budget: Budget, attacker: redis.Redis, forged: str) -> None:
     FORGED[forged](attacker)
     budget.take("m", 100, lane=Lane.LIVE, deadline=within(10))

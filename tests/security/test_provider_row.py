@@ -47,6 +47,7 @@ def test_a_header_gets_no_secret_that_isnt_bound_to_the_host(
     ],
     ids=lambda headers: next(iter(headers))[:20],
 )
+@pytest.mark.quick_variants(3)
 def test_a_header_cant_make_the_endpoint_do_anything_else(
     synced: Synced, write: Write, headers: dict[str, str]
 ) -> None:

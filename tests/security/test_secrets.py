@@ -41,6 +41,7 @@ def point(write: Write) -> Point:
 
 
 @pytest.mark.parametrize("name", VARIABLES)
+@pytest.mark.quick_variants(4)
 def test_a_role_that_may_update_the_provider_gets_no_secret_of_the_workers_environment(
     synced: Synced, point: Point, elsewhere: Hostile, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -56,6 +57,7 @@ def test_a_role_that_may_update_the_provider_gets_no_secret_of_the_workers_envir
 @pytest.mark.parametrize(
     "spelling", ["127.0.0.1", "localhost", "0.0.0.0", "127.1", "2130706433", "[::ffff:127.0.0.1]"]
 )
+@pytest.mark.quick_variants(3)
 def test_a_role_that_may_update_the_provider_reaches_no_server_on_the_workers_machine(
     synced: Synced, point: Point, elsewhere: Hostile, spelling: str
 ) -> None:

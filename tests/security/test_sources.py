@@ -15,6 +15,7 @@ NEW = {"an array of such an enum": "'{9}'", "a composite": "'(1,9)'"}
 
 
 @pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.quick_variants(3)
 def test_the_owner_of_a_source_cant_have_a_keys_type_execute_code_for_the_triggers(
     synced: Synced, attacker: Connection, robbed: Callable[[], set[str]], kind: str
 ):
