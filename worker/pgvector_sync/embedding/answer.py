@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import binascii
 import json
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pybase64
 
 from pgvector_sync.embedding.network.bounds import FIXED_BYTES
 from pgvector_sync.errors import BrokenContract
@@ -181,7 +181,7 @@ def _check_parts(body: bytes, *, count: int, dimensions: int, repeated: Sequence
 def _read_vector(embedding: Any) -> NDArray[np.float32]:
     with suppress(ValueError, OverflowError):
         if isinstance(embedding, str):
-            return np.frombuffer(binascii.a2b_base64(embedding, strict_mode=True), dtype="<f4")
+            return np.frombuffer(pybase64.b64decode(embedding, validate=True), dtype="<f4")
         # Checked before numpy sees it, which would reserve the length of the longest string for every element.
         if isinstance(embedding, list) and _NUMBERS.issuperset(map(type, embedding)):
             with np.errstate(over="ignore"):  # numbers too large for float32 become infinity, which is rejected

@@ -8,11 +8,11 @@ from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
-from pgvector import Vector
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pgvector_sync.database import Connection
+from pgvector_sync.database.packing import PackedVectors
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.model import Key, Passage
 from pgvector_sync.store import expressions, source, target
@@ -138,7 +138,7 @@ def write(connection: Connection, shape: Shape, vectors: Sequence[tuple[Passage,
     params = {
         "keys": keys,
         "chunk_nos": [passage.chunk_no for passage, _ in vectors],
-        "embeddings": [Vector(vector) for _, vector in vectors],
+        "embeddings": PackedVectors([vector for _, vector in vectors]),
         "fingerprints": [passage.fingerprint for passage, _ in vectors],
         "model": shape.pipeline.spec.model,
     }

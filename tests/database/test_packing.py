@@ -1,0 +1,34 @@
+"""Vectors packed into one parameter arrive as Postgres would read them one by one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import numpy as np
+import pytest
+
+from pgvector_sync.database import Database
+from pgvector_sync.database.packing import PackedVectors
+from support.servers import Database as Server
+
+EXTREMES = [0.0, -0.0, 1.0, -1.5, float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny), 1e-45]
+
+
+@pytest.mark.parametrize("count", [1, 3, 512])
+def test_every_number_of_every_vector_arrives_unchanged_and_in_order(database: Server, count: int) -> None:
+    random = np.random.default_rng(7)
+    vectors = [np.array([*EXTREMES, *random.normal(size=5)], dtype=np.float32) for _ in range(count)]
+    database.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    with Database(database.url, lock_timeout=timedelta(seconds=1)) as pool, pool.transaction() as connection:
+        query = f"SELECT v FROM unnest(%(vectors)b::{pool.vector_schema}.vector[]) WITH ORDINALITY AS u (v, n) ORDER BY n"
+        rows = connection.cursor(binary=True).execute(query, {"vectors": PackedVectors(vectors)}).fetchall()
+    assert np.array_equal([row["v"].to_numpy() for row in rows], vectors)
+    assert len(rows) == count
+
+
+def test_no_vectors_are_an_empty_array(database: Server) -> None:
+    database.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    with Database(database.url, lock_timeout=timedelta(seconds=1)) as pool, pool.transaction() as connection:
+        query = f"SELECT cardinality(%(vectors)b::{pool.vector_schema}.vector[]) AS count"
+        row = connection.execute(query, {"vectors": PackedVectors([])}).fetchone()
+    assert row == {"count": 0}
