@@ -81,7 +81,7 @@ MUTANTS = (
     ),
     Mutant(
         "id > last: a drain that never looks back",
-        (Edit("capture.drain:Drain._start", "return 0 if stale else self._hint", "return self._hint"),),
+        (Edit("capture.drain:Drain.start", "return 0 if stale else self._hint", "return self._hint"),),
         "an event that becomes visible late",
         "G11",
     ),

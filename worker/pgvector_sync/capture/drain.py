@@ -46,14 +46,15 @@ class Drain:
     """Time of the last full scan (`time.monotonic()`)."""
     _sweeps: dict[int, Sweep] = field(default_factory=dict)
 
-    def __call__(self, *, until: Deadline) -> int:
+    def __call__(self, *, until: Deadline, sweeps: bool = True) -> int:
         """Drain until the outbox is empty, another process drains, or `until` has passed.
 
         Returns the number of events moved or parked. Events whose work rows are locked are skipped once per call.
+        Without `sweeps`, it doesn't look for TRUNCATE events.
         """
         total = 0
         limit = self.limit
-        start, left = self._start(), None
+        start, left = self.start(), None
         while not until.passed:
             requested = limit
             try:
@@ -75,14 +76,15 @@ class Drain:
             self._hint = max(self._hint, start) if left is None else left - 1
             if drained.seen < requested:
                 break
-        self._sweep(until=until)
+        if sweeps:
+            self._sweep(until=until)
         return total
 
     def _slice(self, start: int, limit: int) -> Drained | None:
         """Move up to `limit` events in one transaction. None if there are none, or another process drains."""
         with self.database.transaction(by_key=True) as connection:
             if not outbox.waits(connection, after_id=start):
-                self._note_scan(start)
+                self.note_scan(start)
                 return None
             if not locks.try_lock_drain(connection):
                 return None
@@ -90,18 +92,20 @@ class Drain:
             drained = outbox.move(connection, after_id=start, limit=limit, burst=self.burst)
             reach(Failpoint.DRAIN_MOVED)
         reach(Failpoint.DRAIN_COMMITTED)
-        self._note_scan(start)
+        self.note_scan(start)
         if drained.events:
             emit(OutboxDrained(events=drained.events, rows=drained.rows))
         if drained.parked:
             emit(EventsParked(events=drained.parked, error_class=", ".join(drained.faults)))
         return drained
 
-    def _note_scan(self, start: int) -> None:
+    def note_scan(self, start: int) -> None:
+        """Note that the outbox was searched from `start`."""
         if start == 0:
             self._scanned_at = time.monotonic()
 
-    def _start(self) -> int:
+    def start(self) -> int:
+        """Return the id after which to look for events: 0 now and then, since ids become visible out of order."""
         stale = time.monotonic() - self._scanned_at > FULL_SCAN_EVERY.total_seconds()
         return 0 if stale else self._hint
 

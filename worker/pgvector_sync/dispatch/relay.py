@@ -1,8 +1,8 @@
 """The relay: a thread in the worker's parent process that drains the outbox and rings the doorbells.
 
-One of the workers is elected by a short-lived Redis lock; two at the same time would do no harm. The relay polls
-about every 100 ms instead of using LISTEN: NOTIFY takes a lock at commit, which would slow down the application,
-and it doesn't work through PgBouncer.
+One of the workers is elected by a short-lived Redis lock; two at the same time would do no harm. The relay looks
+for work (`engine.pace` says how often) instead of using LISTEN: NOTIFY takes a lock at commit, which would slow
+down the application, and it doesn't work through PgBouncer.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pgvector_sync.database import INSTALL_HINT, OUTAGE, Database
 from pgvector_sync.dispatch.doorbell import Doorbell
 from pgvector_sync.dispatch.ringing import take_turn
 from pgvector_sync.engine import jobs
+from pgvector_sync.engine.pace import Pace
 from pgvector_sync.engine.presence import Presence
 from pgvector_sync.engine.turn import Engine
 from pgvector_sync.runtime.bootstrap import open_database
@@ -32,6 +33,7 @@ from pgvector_sync.telemetry.events.process import DatabaseUnavailable, RedisUna
 
 ROLE = "relay"
 ELECTED_FOR = timedelta(seconds=2)
+ELECT_EVERY = timedelta(milliseconds=500)
 ANNOUNCE_EVERY = timedelta(seconds=1)
 PAUSE_AFTER_ERROR = timedelta(seconds=1)
 DRAIN_FOR = timedelta(milliseconds=500)
@@ -64,6 +66,7 @@ class Relay(threading.Thread):
         self._me = uuid4().hex
         self._stopping = threading.Event()
         self._elected = False
+        self._elected_at = float("-inf")
 
     def stop(self) -> None:
         """Stop the thread, and wait for its current turn to end."""
@@ -74,6 +77,7 @@ class Relay(threading.Thread):
         settings = self._doorbell.settings
         with open_database(settings, max_connections=1, working=True) as database:
             engine = Engine(database, settings, jobs.URGENT, drain_for=DRAIN_FOR)
+            pace = Pace(settings.poll)
             presence = Presence(database, self._worker, self._slots)
             while not self._stopping.is_set():
                 pause = settings.poll
@@ -82,9 +86,13 @@ class Relay(threading.Thread):
                     self._bury(database)
                     self._announce()
                     if self._is_elected():
-                        moved = take_turn(engine, self._doorbell)
-                        if moved >= settings.drain_rows:
-                            continue
+                        signs = engine.look()
+                        if pace.calls_for_a_turn(signs):
+                            moved = take_turn(engine, self._doorbell, signs)
+                            pace.turned(moved=moved > 0)
+                            if moved >= settings.drain_rows:
+                                continue
+                        pause = pace.pause(waiting=signs.any)
                 except OUTAGE as error:
                     emit(DatabaseUnavailable(sqlstate=error.sqlstate))
                     pause = PAUSE_AFTER_ERROR
@@ -116,7 +124,11 @@ class Relay(threading.Thread):
             self._announced_at = time.monotonic()
 
     def _is_elected(self) -> bool:
+        now = time.monotonic()
+        if self._elected and now - self._elected_at < ELECT_EVERY.total_seconds():
+            return True
         elected = self._doorbell.tokens.take(ROLE, self._me, ELECTED_FOR)
+        self._elected_at = now
         if elected != self._elected:
             emit(RelayElected() if elected else RelayLost())
             self._elected = elected

@@ -8,15 +8,16 @@ from pgvector_sync.engine.turn import Engine, Turn
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Lane
 from pgvector_sync.model.learned import batches_at_once
+from pgvector_sync.store.poll import Signs
 
 
-def take_turn(engine: Engine, doorbell: Doorbell) -> int:
+def take_turn(engine: Engine, doorbell: Doorbell, signs: Signs | None = None) -> int:
     """Run one turn and ring for what is due; return the number of outbox events moved.
 
     Used by the relay and by beat's tick.
     """
     settings = doorbell.settings
-    turn = engine.turn(counted_rows=settings.in_flight_batches * settings.bulk_batch_size)
+    turn = engine.turn(counted_rows=settings.in_flight_batches * settings.bulk_batch_size, signs=signs)
     reach(Failpoint.RELAY_DRAINED)
     ring_for(turn, doorbell)
     return turn.moved

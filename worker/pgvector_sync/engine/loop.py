@@ -10,6 +10,7 @@ from datetime import timedelta
 from pgvector_sync.batch import Outcome, process
 from pgvector_sync.database import OUTAGE
 from pgvector_sync.engine import jobs
+from pgvector_sync.engine.pace import Pace
 from pgvector_sync.engine.turn import Engine
 from pgvector_sync.model import Lane
 from pgvector_sync.model.deadline import Deadline
@@ -87,13 +88,16 @@ class Loop:
         on_turn: Callable[[Progress], None] = lambda _: None,
     ) -> bool:
         """Take turns until nothing moves and `finished()` is true (returns True), or until `until` (False)."""
+        pace = Pace(self.runtime.settings.poll)
         while True:
             try:
-                if not self.turn():
+                moved = self.turn()
+                pace.turned(moved=moved)
+                if not moved:
                     if finished():
                         return True
                     # nothing is due yet: backoffs, cool-downs and others' leases end by the database's clock
-                    time.sleep(self.runtime.settings.poll.total_seconds())
+                    time.sleep(pace.pause(waiting=False).total_seconds())
             except OUTAGE as error:
                 emit(DatabaseUnavailable(sqlstate=error.sqlstate))
                 time.sleep(RETRY_AFTER_OUTAGE.total_seconds())

@@ -13,8 +13,12 @@ from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Kind
 from pgvector_sync.runtime.keeper import Expiry
 from pgvector_sync.settings import Settings
-from pgvector_sync.store import runs, work
+from pgvector_sync.store import poll, runs, work
+from pgvector_sync.store.poll import Signs
 from pgvector_sync.store.work import Due
+
+FULL_TURN_EVERY = timedelta(seconds=30)
+"""How often a turn is taken without regard to what the look has found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Turn:
     runs: list[tuple[int, Kind, str]]
     """(run id, kind, pipeline) of runs that no process is carrying out."""
     due: list[Due]
-    """Number of claimable rows per pipeline and lane, which may be 0."""
+    """Number of claimable rows per pipeline and lane, which may be 0. Empty if the look has found nothing."""
 
 
 class Engine:
@@ -40,18 +44,45 @@ class Engine:
     ) -> None:
         """`drain_for` is the time limit of the drain within a turn."""
         self._database = database
+        self._grace = settings.grace
         self._drain_for = drain_for
         self._run_jobs = Jobs(database, settings, jobs)
         self._drain = Drain(database, settings.drain_rows, settings.burst_rows)
         self._expire_leases = Expiry(database, settings)
+        self._next_full_turn: Deadline | None = None
 
-    def turn(self, *, counted_rows: int) -> Turn:
+    def look(self) -> Signs:
+        """Return what a turn may find, with one statement. Raises OUTAGE.
+
+        At first and from time to time, it returns all signs, so that one that the look misses costs time only.
+        """
+        start, to_check = self._drain.start(), self._run_jobs.to_check()
+        with self._database.connection() as connection:
+            signs = poll.look(connection, after_id=start, grace=self._grace, jobs=to_check)
+        if not signs.events:
+            self._drain.note_scan(start)
+        if to_check and not signs.jobs:
+            self._run_jobs(())  # none of them is due
+        if self._next_full_turn is None or self._next_full_turn.passed:
+            self._next_full_turn = Deadline.after(FULL_TURN_EVERY)
+            return signs.everything
+        return signs
+
+    def turn(self, *, counted_rows: int, signs: Signs | None = None) -> Turn:
         """Run the jobs that are due, drain the outbox, expire leases, then count the claimable rows.
 
-        Rows of a lane are counted up to `counted_rows`. Raises OUTAGE.
+        Only that is done of which `look` has given a sign. Rows of a lane are counted up to `counted_rows`.
+        Raises OUTAGE.
         """
-        self._run_jobs()
-        moved = self._drain(until=Deadline.after(self._drain_for))
-        self._expire_leases()
+        signs = signs or self.look()
+        if signs.jobs and self._run_jobs(signs.jobs):
+            signs = signs.everything  # a job may have added anything
+        moved = 0
+        if signs.events or signs.sweeps:
+            moved = self._drain(until=Deadline.after(self._drain_for), sweeps=signs.sweeps)
+        if signs.leases:
+            self._expire_leases()
+        if not (moved or signs.leases or signs.runs or signs.work):
+            return Turn(moved, [], [])
         with self._database.transaction(read_only=True) as connection:
             return Turn(moved, runs.due_runs(connection), work.due(connection, limit=counted_rows))

@@ -111,7 +111,8 @@ class Settings(BaseSettings):
     attempts: int = Field(5, ge=1, le=50)
     backoff_first: Duration = timedelta(seconds=2)
     backoff_longest: Duration = timedelta(minutes=10)
-    poll: Duration = timedelta(milliseconds=100)
+    poll: Duration = timedelta(milliseconds=250)
+    """The longest pause between two looks for work, while nothing happens (`engine.pace`)."""
     live_batch_size: int = Field(256, ge=1, le=10_000)
     bulk_batch_size: int = Field(512, ge=1, le=10_000)
     in_flight_batches: int = Field(8, ge=1, le=1000)

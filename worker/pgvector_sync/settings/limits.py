@@ -118,7 +118,7 @@ LIMITS = (
     Limit(
         "poll",
         lambda _: LONGEST_POLL,
-        "the relay renews its election, and announces that its worker is alive, once per poll",
+        "the relay renews its election, and announces that its worker is alive, between two polls",
     ),
     Limit(
         "burst_rows",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
@@ -38,15 +38,28 @@ class Jobs:
         self._database, self._settings, self._jobs = database, settings, jobs
         self._next_check: dict[str, Deadline] = {}
 
-    def __call__(self) -> None:
-        """Raises OUTAGE. An unexpected exception in one job stops neither the other jobs nor the caller."""
+    def to_check(self) -> list[str]:
+        """Return the names of the jobs that this process hasn't checked for a while."""
+        return [job.name for job in self._jobs if self._is_unchecked(job)]
+
+    def __call__(self, due: Collection[str] | None = None) -> bool:
+        """Run the jobs of `to_check`, of which those in `due` may be due (None: all); return whether any ran.
+
+        Raises OUTAGE. An unexpected exception in one job stops neither the other jobs nor the caller.
+        """
+        ran = False
         for job in self._jobs:
-            next_check = self._next_check.get(job.name)
-            if next_check is not None and not next_check.passed:
+            if not self._is_unchecked(job):
                 continue
             self._next_check[job.name] = Deadline.after(min(job.every, CHECK_EVERY))
-            if self._take(job):
+            if (due is None or job.name in due) and self._take(job):
+                ran = True
                 self._run(job)
+        return ran
+
+    def _is_unchecked(self, job: Job) -> bool:
+        next_check = self._next_check.get(job.name)
+        return next_check is None or next_check.passed
 
     def _take(self, job: Job) -> bool:
         """Take the job for this interval. False if it isn't due, or another process has taken it."""
