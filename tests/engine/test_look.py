@@ -183,12 +183,15 @@ def test_what_a_look_misses_is_found_by_a_full_turn(docs: Synced) -> None:
 @pytest.mark.parametrize(
     ("change", "most"),
     [
-        pytest.param("SELECT", 2, id="nothing to do"),
-        pytest.param("INSERT INTO docs VALUES (2, 'two')", 15, id="a change"),
+        pytest.param("SELECT", 1, id="nothing to do"),
+        pytest.param("INSERT INTO docs VALUES (2, 'two')", 12, id="a change"),
     ],
 )
 def test_a_turn_sends_few_statements(docs: Synced, change: str, most: int) -> None:
-    """As the server logs them: BEGIN, COMMIT and the pool's check, an empty statement, included."""
+    """As the server logs them: BEGIN, COMMIT and the pool's check, which is an empty statement, included.
+
+    The pool doesn't check a connection that was just used.
+    """
     statements: list[str] = []
     superuser = docs.runtime.settings.model_copy(update={"database_url": SecretStr(docs.database.url)})
     with open_database(superuser, max_connections=1) as database:
@@ -199,8 +202,8 @@ def test_a_turn_sends_few_statements(docs: Synced, change: str, most: int) -> No
             connection.add_notice_handler(lambda logged: statements.append(str(logged.message_primary)))
             connection.execute("SET client_min_messages = log; SET log_statement = 'all'")
         looking.turn(counted_rows=1)
-    assert 2 <= len(statements) <= most, statements
-    assert "pgvector_sync.outbox" in statements[1]
+    assert 1 <= len(statements) <= most, statements
+    assert "pgvector_sync.outbox" in statements[0]
 
 
 def test_nothing_on_the_search_path_runs_with_the_workers_rights(docs: Synced) -> None:

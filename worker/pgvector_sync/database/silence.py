@@ -6,6 +6,7 @@ kernel notices that, because another host still acknowledges our packets.
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from psycopg.rows import Row
 
 CHECK_TIMEOUT = timedelta(seconds=5)
 """The time limit of the check, an empty statement, of a connection taken from the pool."""
+FRESH_FOR = timedelta(seconds=1)
+"""How long after its last answer a connection taken from the pool isn't checked by a statement."""
 CANCEL_TIMEOUT = timedelta(seconds=5)
 """The time limit of a cancel request."""
 CANCEL_WAIT = timedelta(milliseconds=300)
@@ -31,6 +34,8 @@ class ListeningConnection(psycopg.Connection[Row]):
 
     silence: timedelta | None = None
     """How long to wait without receiving a byte; None: no limit."""
+    heard_at: float = float("-inf")
+    """When the server last completed an answer (`time.monotonic()`)."""
     vector_types: object = None
     """The vector types registered with it, see `Database.refresh_vectors`."""
 
@@ -38,7 +43,9 @@ class ListeningConnection(psycopg.Connection[Row]):
         """Closes the connection and raises psycopg.OperationalError if the server is silent for too long."""
         if self.silence is not None:
             gen = self._while_heard(gen, self.silence)
-        return super().wait(gen, *args, **options)
+        result = super().wait(gen, *args, **options)
+        self.heard_at = time.monotonic()
+        return result
 
     def _while_heard(self, gen: PQGen[T], silence: timedelta) -> PQGen[T]:
         """Wraps `gen`, which psycopg resumes ten times per second, without data, while the server is silent."""
@@ -82,6 +89,19 @@ class ListeningConnection(psycopg.Connection[Row]):
 
 
 def check_connection(connection: ListeningConnection[Any]) -> None:
-    """The pool's check: raises psycopg.OperationalError if the connection is broken."""
+    """The pool's check: raises psycopg.OperationalError if the connection is broken.
+
+    A connection that was just used is only asked whether the server has closed it, which costs no round trip.
+    """
+    recent = time.monotonic() - connection.heard_at < FRESH_FOR.total_seconds()
+    if recent and not connection.closed and _is_quiet(connection):
+        return
     with connection.silence_limited_to(CHECK_TIMEOUT):
         connection.execute("")
+
+
+def _is_quiet(connection: ListeningConnection[Any]) -> bool:
+    """Whether nothing has arrived since the last answer. The end of the connection would have."""
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return not waiting.poll(0)
