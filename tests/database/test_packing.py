@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pgvector_sync.database import Database
-from pgvector_sync.database.packing import PackedVectors
+from pgvector_sync.database.packing import PackedKeys, PackedVectors
 from support.servers import Database as Server
 
 EXTREMES = [0.0, -0.0, 1.0, -1.5, float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny), 1e-45]
@@ -32,3 +32,14 @@ def test_no_vectors_are_an_empty_array(database: Server) -> None:
         query = f"SELECT cardinality(%(vectors)b::{pool.vector_schema}.vector[]) AS count"
         row = connection.execute(query, {"vectors": PackedVectors([])}).fetchone()
     assert row == {"count": 0}
+
+
+KEYS = [(1,), (-(2**63), "a"), ("", 'quotes " and \\ and \n and é and 😀'), (10**30, "\u0001")]
+
+
+@pytest.mark.parametrize("keys", [[], KEYS[:1], KEYS, KEYS * 200], ids=["none", "one", "several", "many"])
+def test_keys_arrive_as_json_arrays_in_order(database: Server, keys: list[tuple[int | str, ...]]) -> None:
+    with Database(database.url, lock_timeout=timedelta(seconds=1)) as pool, pool.transaction() as connection:
+        query = "SELECT k AS key FROM unnest(%(keys)s::jsonb[]) WITH ORDINALITY AS u (k, n) ORDER BY n"
+        rows = connection.execute(query, {"keys": PackedKeys(keys)}).fetchall()
+    assert [tuple(row["key"]) for row in rows] == keys

@@ -13,6 +13,7 @@ from psycopg.types.json import set_json_loads
 
 FIRST = datetime(1, 1, 1, tzinfo=UTC)
 LAST = datetime(9999, 12, 31, tzinfo=UTC)
+_DECODER = json.JSONDecoder()
 
 
 class ClampingTimestamptzLoader(TimestamptzLoader):
@@ -30,7 +31,10 @@ class ClampingTimestamptzLoader(TimestamptzLoader):
 def load_json(data: str | bytes) -> Any:
     """Reads JSON. Returns None if it is nested too deeply, or contains a number with too many digits."""
     try:
-        return json.loads(data)
+        text = data if isinstance(data, str) else str(data, "utf-8")
+        # json.loads would first detect the encoding and skip spaces, which takes as long as reading a key
+        value, end = _DECODER.raw_decode(text)
+        return value if end == len(text) else json.loads(text)
     except (ValueError, RecursionError):
         return None
 

@@ -1,16 +1,18 @@
-"""Packs many vectors into one binary parameter of type `vector[]`.
+"""Packs many vectors into one binary parameter of type `vector[]`, and many keys into one of type `jsonb[]`.
 
-psycopg would call a dumper for every vector and join the results, which takes 14 µs per vector of 1,536 numbers.
-numpy writes all of them into one buffer, in 0.5 µs.
+psycopg would call a dumper for every element and join the results: 14 µs per vector of 1,536 numbers, and 5 µs per
+key. numpy writes all vectors into one buffer, in 0.5 µs, and a key takes 0.6 µs.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING
 
+import psycopg
 from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
 
 
 _ARRAY = struct.Struct(">iiIii")
+_LENGTH = struct.Struct(">i")
+_JSONB, _JSONB_ARRAY = 3802, 3807
+_JSONB_VERSION = b"\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,41 @@ class PackedVectors:
     """A parameter `%(…)b::vector[]`. All vectors have the same number of dimensions."""
 
     vectors: Sequence[NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedKeys:
+    """A parameter `%(…)s::jsonb[]`: keys, each a sequence of integers and strings."""
+
+    keys: Sequence[Sequence[int | str]]
+
+
+class PackedKeysDumper(Dumper):
+    """Writes `PackedKeys`. The OIDs of built-in types are the same in every database."""
+
+    format = Format.BINARY
+    oid = _JSONB_ARRAY
+
+    def dump(self, obj: PackedKeys) -> Buffer:
+        return pack_keys(obj.keys)
+
+
+# for every connection opened from now on
+psycopg.adapters.register_dumper(PackedKeys, PackedKeysDumper)
+
+
+def pack_keys(keys: Sequence[Sequence[int | str]]) -> bytes:
+    """Return the keys in the binary formats of Postgres' arrays and of jsonb (a version, then JSON)."""
+    if not keys:
+        return struct.pack(">iiI", 0, 0, _JSONB)
+    elements = [_JSONB_VERSION + _json_of(key).encode() for key in keys]
+    lengths_and_elements = (part for element in elements for part in (_LENGTH.pack(len(element)), element))
+    return b"".join((_ARRAY.pack(1, 0, _JSONB, len(keys), 1), *lengths_and_elements))
+
+
+def _json_of(key: Iterable[int | str]) -> str:
+    parts = [encode_basestring_ascii(part) if isinstance(part, str) else str(part) for part in key]
+    return f"[{', '.join(parts)}]"
 
 
 def pack(vectors: Sequence[NDArray[np.float32]], element_oid: int) -> bytearray:

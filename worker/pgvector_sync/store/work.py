@@ -8,9 +8,8 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from psycopg.types.json import Jsonb
-
 from pgvector_sync.database import Connection, one
+from pgvector_sync.database.packing import PackedKeys
 from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Key, Lane, Pipeline
 from pgvector_sync.store import leases
@@ -51,9 +50,9 @@ class Due:
     """How many requests at once the provider is known to answer in time, see `Learned`."""
 
 
-def jsonb_keys(keys: Sequence[Key]) -> list[Jsonb]:
-    """Converts keys to values of `%(keys)s`."""
-    return [Jsonb(list(key)) for key in keys]
+def jsonb_keys(keys: Sequence[Key]) -> PackedKeys:
+    """Converts keys to the value of `%(keys)s`."""
+    return PackedKeys(keys)
 
 
 def in_flight(connection: Connection, pipeline: Pipeline) -> int:
