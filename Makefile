@@ -51,8 +51,9 @@ MINUTES := 30
 soak: .venv/dev.stamp ## run random writers and faults, and check the guarantees continuously: make soak MINUTES=5
 	$(BIN)/python tests/soak/run.py --minutes $(MINUTES)
 
-bench: .venv/dev.stamp ## measure what capture costs, and how fast drain, sync and status are
+bench: .venv/dev.stamp ## measure what capture costs, how fast drain, sync and status are, and a backfill beside COPY
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/backfill.py
 
 # One after another: each measures time on all cores.
 figures: .venv/dev.stamp ## measure the figures of docs/guarantees.md: fairness, recovery, impact, budget; about 20 minutes
