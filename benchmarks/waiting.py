@@ -1,0 +1,192 @@
+"""How the statements of a batch slow down with many rows waiting, after many rows, and with an old transaction open.
+
+    python benchmarks/waiting.py                                         about two minutes
+    python benchmarks/waiting.py --waiting 1000000 --through 1000000     about six
+
+Every figure is the median time of a statement on 256 rows: what the relay and a worker run for one batch. Each is
+compared with the first situation, in which 10,000 rows wait. Autovacuum runs as configured.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TypeVar
+
+import psycopg
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from pgvector_sync.model import Lane
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.bootstrap import Embedders, open_database
+from pgvector_sync.runtime.keeper import new_lease
+from pgvector_sync.settings import Settings
+from pgvector_sync.store import locks, outbox, pipelines, work
+from pgvector_sync.store.migrations import migrate
+from pgvector_sync.store.work import Holding
+from support.endpoint import ALLOWED_HOSTS, ENVIRONMENT, Endpoint
+from support.servers import Database, new_database, running_postgres
+from support.synced import DOCS, Synced
+
+BATCH_ROWS = 256
+PASSING_ROWS = 5_000
+"""The rows per step while many rows pass through, which aren't measured."""
+FEW = 10_000
+Times = dict[str, list[float]]
+T = TypeVar("T")
+
+
+class Queue:
+    """The work of one pipeline, moved with the statements of the relay and the workers."""
+
+    def __init__(self, database: Database, runtime: Runtime) -> None:
+        self.database = database
+        self.runtime = runtime
+        with runtime.database.transaction() as connection:
+            self.pipeline = pipelines.require_pipeline(connection, "docs")
+        self.next_key = 1
+        self.after_id = 0
+
+    def add(self, rows: int) -> None:
+        """Write the events of changes, as the triggers do."""
+        self.database.execute(
+            "INSERT INTO pgvector_sync.outbox (source_id, key) "
+            "SELECT %s, jsonb_build_array(i) FROM generate_series(%s::int, %s::int) AS i",
+            self.pipeline.source.id,
+            self.next_key,
+            self.next_key + rows - 1,
+        )
+        self.next_key += rows
+
+    def drain(self, rows: int, times: Times) -> int:
+        with self.runtime.database.transaction(by_key=True) as connection:
+            locks.try_lock_drain(connection)
+            timed(times, "waits", lambda: outbox.waits(connection, after_id=self.after_id))
+            moved = timed(
+                times, "drain", lambda: outbox.move(connection, after_id=self.after_id, limit=rows, burst=10**9)
+            )
+        self.after_id = moved.last_id
+        return moved.events
+
+    def due(self, times: Times) -> None:
+        with self.runtime.database.transaction(by_key=True) as connection:
+            timed(times, "due", lambda: work.due(connection, limit=BATCH_ROWS * 8))
+
+    def process(self, rows: int, times: Times) -> None:
+        """Claim and acknowledge a batch without its call."""
+        database, lease = self.runtime.database, new_lease(self.runtime.settings, ends_after=timedelta(minutes=1))
+        with database.transaction(by_key=True) as connection:
+            locks.lock_claims(connection, self.pipeline)
+            timed(times, "in flight", lambda: work.in_flight(connection, self.pipeline))
+            claimed = timed(
+                times,
+                "claim",
+                lambda: work.claim(connection, self.pipeline, Lane.LIVE, lease, limit=rows, max_attempts=5),
+            )
+        holding = Holding(self.pipeline, lease.id)
+        keys = [row.key for row in claimed]
+        with database.transaction(by_key=True) as connection:
+            timed(times, "lock", lambda: holding.lock(connection, claimed))
+            timed(times, "acknowledge", lambda: holding.ack(connection, keys))
+            timed(times, "end", lambda: holding.end(connection))
+
+    def fill(self, rows: int) -> None:
+        """Let so many rows wait."""
+        self.add(rows)
+        while self.drain(PASSING_ROWS, defaultdict(list)):
+            pass
+
+    def pass_through(self, rows: int) -> None:
+        for _ in range(0, rows, PASSING_ROWS):
+            self.fill(PASSING_ROWS)
+            self.process(PASSING_ROWS, defaultdict(list))
+
+    def measure(self, batches: int) -> dict[str, float]:
+        times: Times = defaultdict(list)
+        for _ in range(batches):
+            self.add(BATCH_ROWS)
+            self.drain(BATCH_ROWS, times)
+            self.due(times)
+            self.process(BATCH_ROWS, times)
+        medians = {name: statistics.median(values) for name, values in times.items()}
+        return {**medians, "batch": sum(medians.values())}
+
+
+def timed(times: Times, name: str, action: Callable[[], T]) -> T:
+    begun = time.perf_counter()
+    result = action()
+    times[name].append(time.perf_counter() - begun)
+    return result
+
+
+@contextmanager
+def queue(database: Database, endpoint: Endpoint, folder: Path) -> Iterator[Queue]:
+    migrate(database.url)
+    settings = Settings(DATABASE_URL=database.url, _env_file=None, allowed_hosts=ALLOWED_HOSTS)
+    with open_database(settings, max_connections=4) as opened, closing(Embedders(settings)) as embedders:
+        runtime = Runtime(settings, opened, embedders)
+        synced = Synced(database, endpoint, runtime, runtime, folder / "pgvector-sync.toml")
+        synced.run(DOCS)
+        synced.declare()
+        synced.apply()
+        yield Queue(database, runtime)
+
+
+@contextmanager
+def old_snapshot(database: Database) -> Iterator[None]:
+    """Hold a snapshot open, as a long report or a forgotten session does."""
+    with database.connect() as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        with connection.transaction():
+            connection.execute("SELECT count(*) FROM pgvector_sync.work")
+            yield
+
+
+def show(title: str, figures: dict[str, float], base: dict[str, float]) -> None:
+    parts = (f"{name} {value * 1000:.2f} ({value / base[name]:.1f})" for name, value in figures.items())
+    print(f"{title:34}{', '.join(parts)}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--waiting", type=int, default=500_000, help="rows that wait in the second situation")
+    parser.add_argument("--through", type=int, default=300_000, help="rows that pass through in the third")
+    parser.add_argument("--held", type=int, default=200_000, help="rows that pass while a snapshot is held")
+    parser.add_argument("--batches", type=int, default=40, help="batches per situation")
+    parser.add_argument("--postgres", type=int, choices=(16, 18), default=18)
+    options = parser.parse_args()
+    print("milliseconds per statement of 256 rows (ratio to the first line)")
+    with (
+        pytest.MonkeyPatch.context() as environment,
+        running_postgres(options.postgres) as server,
+        Endpoint() as endpoint,
+        TemporaryDirectory() as folder,
+    ):
+        for name, value in ENVIRONMENT.items():
+            environment.setenv(name, value)
+        with new_database(server) as database, queue(database, endpoint, Path(folder)) as passing:
+            passing.fill(FEW)
+            base = passing.measure(options.batches)
+            show(f"{FEW:,} waiting", base, base)
+            passing.pass_through(options.through)
+            show(f"after {options.through:,} rows", passing.measure(options.batches), base)
+            with old_snapshot(database):
+                passing.pass_through(options.held)
+                show(f"snapshot held over {options.held:,} rows", passing.measure(options.batches), base)
+        with new_database(server) as database, queue(database, endpoint, Path(folder)) as waiting:
+            waiting.fill(options.waiting)
+            show(f"{options.waiting:,} waiting", waiting.measure(options.batches), base)
+
+
+if __name__ == "__main__":
+    main()
