@@ -1,4 +1,4 @@
-"""How the statements of a batch slow down with many rows waiting, after many rows, and with an old transaction open.
+"""How a batch slows down with many rows waiting, after many rows have passed, and with a snapshot held.
 
     python benchmarks/waiting.py                                         about two minutes
     python benchmarks/waiting.py --waiting 1000000 --through 1000000     about six
