@@ -20,14 +20,7 @@ CROSS JOIN LATERAL (
     LIMIT 1) AS stored;
 
 -- name: write
--- Writes the vectors of rows whose fingerprint has just been compared, and removes chunks beyond the new count. Those are looked up
--- key by key: for a join, the planner would read the whole table. {key_values} reads the key's columns from v.key.
-WITH trimmed AS (
-    DELETE FROM {target} WHERE ctid = ANY (ARRAY(
-        SELECT beyond.ctid FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key) CROSS JOIN LATERAL (
-            SELECT pgvector_sync_target.ctid FROM {target} AS pgvector_sync_target
-            WHERE {match_target} AND pgvector_sync_target.chunk_no >= %(chunks)s OFFSET 0) AS beyond))
-)
+-- Writes the vectors of rows whose fingerprint has just been compared. {key_values} reads the key's columns from v.key.
 INSERT INTO {target} AS t ({key_columns}, chunk_no, chunk, embedding, fingerprint, model, embedded_at)
 SELECT {key_values}, v.chunk_no, NULL, v.embedding::{column_type}, v.fingerprint, %(model)s, statement_timestamp()
 FROM unnest(%(keys)s::jsonb[], %(chunk_nos)s::int[], %(embeddings)b::{vector}[], %(fingerprints)s::bytea[])
@@ -35,6 +28,14 @@ FROM unnest(%(keys)s::jsonb[], %(chunk_nos)s::int[], %(embeddings)b::{vector}[],
 ON CONFLICT ({key_columns}, chunk_no) DO UPDATE SET
     chunk = excluded.chunk, embedding = excluded.embedding, fingerprint = excluded.fingerprint,
     model = excluded.model, embedded_at = excluded.embedded_at;
+
+-- name: trim
+-- Removes chunks beyond the new count of rows just written. It looks them up key by key: for a join, the planner would read
+-- the whole table.
+DELETE FROM {target} WHERE ctid = ANY (ARRAY(
+    SELECT beyond.ctid FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key) CROSS JOIN LATERAL (
+        SELECT pgvector_sync_target.ctid FROM {target} AS pgvector_sync_target
+        WHERE {match_target} AND pgvector_sync_target.chunk_no >= %(chunks)s OFFSET 0) AS beyond));
 
 -- name: remove
 -- Removes all chunks of rows that are deleted, not wanted or blank.

@@ -128,15 +128,15 @@ def known(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]) -
     }
 
 
-WRITE_STATEMENTS = 2
+WRITE_STATEMENTS = 4
 """The number of round trips of `write`."""
 
 
 def write(connection: Connection, shape: Shape, vectors: Sequence[tuple[Passage, Vector32]]) -> None:
     """Replaces the vectors of rows by those of their passages, one per row. Raises DatabaseRefuses."""
+    keys = jsonb_keys([passage.key for passage, _ in vectors])
     params = {
-        "keys": jsonb_keys([passage.key for passage, _ in vectors]),
-        "chunks": 1,
+        "keys": keys,
         "chunk_nos": [passage.chunk_no for passage, _ in vectors],
         "embeddings": PackedVectors([vector for _, vector in vectors]),
         "fingerprints": [passage.fingerprint for passage, _ in vectors],
@@ -150,6 +150,8 @@ def write(connection: Connection, shape: Shape, vectors: Sequence[tuple[Passage,
             f"{label}: expected {len(vectors)} written rows, got {written}",
             hint="check the triggers and rules of the target",
         )
+    require_own_target(connection, shape.pipeline)
+    connection.execute(target.trim(shape), {"keys": keys, "chunks": 1})
 
 
 def remove(connection: Connection, shape: Shape, keys: Sequence[Key]) -> set[Key]:

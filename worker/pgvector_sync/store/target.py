@@ -30,12 +30,16 @@ def write(shape: Shape) -> sql.Composed:
     values = (key_value(i, column, sql.SQL("v.key")) for i, column in enumerate(shape.pipeline.source.key))
     return statement("target.write").format(
         target=shape.target,
-        match_target=shape.fragments["match_target"],
         key_columns=shape.columns(),
         key_values=sql.SQL(", ").join(values),
         vector=shape.vector,
         column_type=shape.column_type,
     )
+
+
+@composed_once
+def trim(shape: Shape) -> sql.Composed:
+    return statement("target.trim").format(**shape.fragments)
 
 
 @composed_once
