@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import numpy as np
 import pytest
 
 from pgvector_sync.database import Database
+from pgvector_sync.database.loaders import load_json
 from pgvector_sync.database.packing import PackedKeys, PackedVectors
 from support.servers import Database as Server
 
@@ -43,3 +45,8 @@ def test_keys_arrive_as_json_arrays_in_order(database: Server, keys: list[tuple[
         query = "SELECT k AS key FROM unnest(%(keys)s::jsonb[]) WITH ORDINALITY AS u (k, n) ORDER BY n"
         rows = connection.execute(query, {"keys": PackedKeys(keys)}).fetchall()
     assert [tuple(row["key"]) for row in rows] == keys
+
+
+@pytest.mark.parametrize("text", ['[1, "a"]', ' {"a": 1}', '{"a": 1}\n', "null", "12", '"a"'])
+def test_json_is_read_with_and_without_spaces_around_it(text: str) -> None:
+    assert load_json(text) == load_json(text.encode()) == json.loads(text)

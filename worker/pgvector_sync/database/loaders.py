@@ -33,8 +33,11 @@ def load_json(data: str | bytes) -> Any:
     try:
         text = data if isinstance(data, str) else str(data, "utf-8")
         # json.loads would first detect the encoding and skip spaces, which takes as long as reading a key
-        value, end = _DECODER.raw_decode(text)
-        return value if end == len(text) else json.loads(text)
+        if text[:1] in ("[", "{"):
+            value, end = _DECODER.raw_decode(text)
+            if end == len(text):
+                return value
+        return json.loads(text)
     except (ValueError, RecursionError):
         return None
 
