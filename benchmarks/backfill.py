@@ -12,44 +12,24 @@ import argparse
 import os
 import statistics
 import struct
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import numpy as np
+from declared import pipeline
+from fast_endpoint import FastEndpoint, running_fast_endpoint
 
-from pgvector_sync.declare.apply import apply_plan
-from pgvector_sync.declare.file import load_config
-from pgvector_sync.declare.planning import make_plan
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.observe.status import settled
-from pgvector_sync.runtime.bootstrap import open_runtime
-from pgvector_sync.settings import Settings
-from pgvector_sync.store.migrations import migrate
-from support.endpoint import ENVIRONMENT
 from support.servers import Database, Server, new_database, running_postgres
 
 DIMENSIONS = 1536
 COPY_ROWS = 512
-FILE = """
-[providers.test]
-base_url = "http://127.0.0.1:{port}/v1"
-api_key_env = "TEST_KEY"
-
-[pipelines.docs]
-source = "docs"
-text = ["body"]
-provider = "test"
-model = "text-embedding-3-small"
-dimensions = {dimensions}
-"""
 
 
 @dataclass(frozen=True)
@@ -105,40 +85,19 @@ def copy(database: Database, rows: int) -> None:
                 writing.write(b"\xff\xff")
 
 
-def one_round(server: Server, port: str, rows: int) -> tuple[Cost, Cost]:
+def one_round(server: Server, endpoint: FastEndpoint, rows: int) -> tuple[Cost, Cost]:
     """Return what COPY and what `sync` cost."""
-    with new_database(server) as database, open_runtime(Settings(DATABASE_URL=database.url)) as runtime:
-        migrate(database.url)
+    with (
+        new_database(server) as database,
+        pipeline(database, endpoint, existing=rows, dimensions=DIMENSIONS) as runtime,
+    ):
         database.execute(f"CREATE TABLE copied (id bigint PRIMARY KEY, embedding vector({DIMENSIONS}))")
-        database.execute("CREATE TABLE docs (id bigint PRIMARY KEY, body text)")
-        database.execute(
-            "INSERT INTO docs SELECT n, 'row ' || n || repeat(' some words', 36) "
-            f"FROM generate_series(1, {rows}) n; ANALYZE docs"
-        )
         copied = measure(database, lambda: copy(database, rows))
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "pgvector-sync.toml"
-            file.write_text(FILE.format(port=port, dimensions=DIMENSIONS))
-            with runtime.database.transaction(force_rollback=True) as connection:
-                plan = make_plan(connection, load_config(file))
-        apply_plan(runtime.database, plan, say=lambda _: None)
         loop = Loop(runtime)
         synced = measure(database, lambda: loop.run(finished=lambda: settled(runtime.database, None)))
         if loop.progress.stored != rows:
             raise SystemExit(f"expected {rows} stored vectors, got {loop.progress.stored}")
         return copied, synced
-
-
-@contextmanager
-def endpoint() -> Iterator[str]:
-    """Run the endpoint; yield its port."""
-    script = Path(__file__).with_name("fast_endpoint.py")
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            yield process.stdout.readline().strip()
-        finally:
-            process.kill()
 
 
 def show(name: str, costs: list[Cost], rows: int) -> None:
@@ -158,9 +117,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--postgres", type=int, choices=(16, 18), default=18)
     options = parser.parse_args()
-    os.environ.update(ENVIRONMENT)
-    with running_postgres(options.postgres) as server, endpoint() as port:
-        rounds = [one_round(server, port, options.rows) for _ in range(options.rounds)]
+    with running_postgres(options.postgres) as server, running_fast_endpoint() as endpoint:
+        rounds = [one_round(server, endpoint, options.rows) for _ in range(options.rounds)]
     copied, synced = [copy for copy, _ in rounds], [sync for _, sync in rounds]
     show("COPY", copied, options.rows)
     show("sync", synced, options.rows)

@@ -8,7 +8,12 @@ from __future__ import annotations
 import argparse
 import base64
 import json
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -54,6 +59,23 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         """Requests aren't logged."""
+
+
+@dataclass(frozen=True)
+class FastEndpoint:
+    """An endpoint that runs as a process."""
+
+    base_url: str
+
+
+@contextmanager
+def running_fast_endpoint(*options: str) -> Iterator[FastEndpoint]:
+    """Run the endpoint as a process with these options."""
+    with subprocess.Popen([sys.executable, __file__, *options], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield FastEndpoint(f"http://127.0.0.1:{process.stdout.readline().strip()}/v1")
+        finally:
+            process.kill()
 
 
 def main() -> None:

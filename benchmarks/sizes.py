@@ -10,49 +10,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
-
-import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+from declared import pipeline
+
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.runtime import Runtime
-from pgvector_sync.runtime.bootstrap import Embedders, open_database
-from pgvector_sync.settings import Settings
-from pgvector_sync.store.migrations import migrate
-from support.endpoint import ALLOWED_HOSTS, ENVIRONMENT, Endpoint
 from support.limited_endpoint import LimitedEndpoint, SerialEndpoint
 from support.servers import Database, new_database, running_postgres
-from support.synced import DOCS, Synced
 from support.waiting import within
 
-INSERT = "INSERT INTO docs SELECT i, i || repeat(' word', 80) FROM generate_series(1, {rows}) AS i"
 TOKENS_PER_ROW = 101
-
-
-@contextmanager
-def pipeline(database: Database, endpoint: Endpoint, rows: int, **settings: object) -> Iterator[Runtime]:
-    """A pipeline over so many rows that wait, and the runtime of a worker."""
-    migrate(database.url)
-    own = Settings(DATABASE_URL=database.url, _env_file=None, poll=0.02, allowed_hosts=ALLOWED_HOSTS, **settings)
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        open_database(own, max_connections=16) as opened,
-        closing(Embedders(own)) as embedders,
-    ):
-        runtime = Runtime(own, opened, embedders)
-        synced = Synced(database, endpoint, runtime, runtime, Path(folder) / "pgvector-sync.toml")
-        synced.run(DOCS)
-        synced.declare()
-        synced.apply()
-        synced.run(INSERT.format(rows=rows))
-        yield runtime
+POLL = timedelta(milliseconds=20)
 
 
 def stored(database: Database) -> int:
@@ -78,7 +53,7 @@ def run(runtime: Runtime, finished: Callable[[], bool], *, seconds: float, loops
 def limited(database: Database, max_inputs: int) -> str:
     with (
         LimitedEndpoint(max_inputs=max_inputs) as endpoint,
-        pipeline(database, endpoint, 6_000, bulk_batch_size=512, live_batch_size=512) as runtime,
+        pipeline(database, endpoint, added=6_000, poll=POLL, bulk_batch_size=512, live_batch_size=512) as runtime,
     ):
         loop, batches = Loop(runtime), []
         while len(batches) < 10:
@@ -92,7 +67,7 @@ def limited(database: Database, max_inputs: int) -> str:
 def quota(database: Database, seconds: float) -> str:
     with (
         LimitedEndpoint(max_request_tokens=100 * TOKENS_PER_ROW, status=429) as endpoint,
-        pipeline(database, endpoint, 5_000) as runtime,
+        pipeline(database, endpoint, added=5_000, poll=POLL) as runtime,
     ):
         took = run(runtime, lambda: stored(database) == 5_000, seconds=seconds)
         return (
@@ -105,7 +80,7 @@ def serial(database: Database, seconds: float) -> str:
     settings = {"provider_timeout": 3, "deadline": 9, "lease": 5}
     with (
         SerialEndpoint(seconds_per_text=0.02) as endpoint,
-        pipeline(database, endpoint, 20_000, **settings) as runtime,
+        pipeline(database, endpoint, added=20_000, poll=POLL, **settings) as runtime,
     ):
         took = run(runtime, lambda: False, seconds=seconds - 60, loops=4)
         rows = stored(database)
@@ -130,9 +105,7 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", default=list(CASES), choices=[*CASES, []], help="default: all")
     parser.add_argument("--seconds", type=float, default=180, help="the longest time of quota and serial")
     options = parser.parse_args()
-    with pytest.MonkeyPatch.context() as environment, running_postgres(18) as server:
-        for name, value in ENVIRONMENT.items():
-            environment.setenv(name, value)
+    with running_postgres(18) as server:
         for case in options.cases:
             with new_database(server) as database:
                 print(CASES[case](database, options.seconds), flush=True)

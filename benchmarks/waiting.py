@@ -15,28 +15,24 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 import psycopg
-import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from declared import pipeline
+
 from pgvector_sync.model import Lane
 from pgvector_sync.runtime import Runtime
-from pgvector_sync.runtime.bootstrap import Embedders, open_database
 from pgvector_sync.runtime.keeper import new_lease
-from pgvector_sync.settings import Settings
 from pgvector_sync.store import locks, outbox, pipelines, work
-from pgvector_sync.store.migrations import migrate
 from pgvector_sync.store.work import Holding
-from support.endpoint import ALLOWED_HOSTS, ENVIRONMENT, Endpoint
+from support.endpoint import Endpoint
 from support.servers import Database, new_database, running_postgres
-from support.synced import DOCS, Synced
 
 BATCH_ROWS = 256
 PASSING_ROWS = 5_000
@@ -130,19 +126,6 @@ def timed(times: Times, name: str, action: Callable[[], T]) -> T:
 
 
 @contextmanager
-def queue(database: Database, endpoint: Endpoint, folder: Path) -> Iterator[Queue]:
-    migrate(database.url)
-    settings = Settings(DATABASE_URL=database.url, _env_file=None, allowed_hosts=ALLOWED_HOSTS)
-    with open_database(settings, max_connections=4) as opened, closing(Embedders(settings)) as embedders:
-        runtime = Runtime(settings, opened, embedders)
-        synced = Synced(database, endpoint, runtime, runtime, folder / "pgvector-sync.toml")
-        synced.run(DOCS)
-        synced.declare()
-        synced.apply()
-        yield Queue(database, runtime)
-
-
-@contextmanager
 def old_snapshot(database: Database) -> Iterator[None]:
     """Hold a snapshot open, as a long report or a forgotten session does."""
     with database.connect() as connection:
@@ -166,15 +149,9 @@ def main() -> None:
     parser.add_argument("--postgres", type=int, choices=(16, 18), default=18)
     options = parser.parse_args()
     print("milliseconds per statement of 256 rows (ratio to the first line)")
-    with (
-        pytest.MonkeyPatch.context() as environment,
-        running_postgres(options.postgres) as server,
-        Endpoint() as endpoint,
-        TemporaryDirectory() as folder,
-    ):
-        for name, value in ENVIRONMENT.items():
-            environment.setenv(name, value)
-        with new_database(server) as database, queue(database, endpoint, Path(folder)) as passing:
+    with running_postgres(options.postgres) as server, Endpoint() as endpoint:
+        with new_database(server) as database, pipeline(database, endpoint) as runtime:
+            passing = Queue(database, runtime)
             passing.fill(FEW)
             base = passing.measure(options.batches)
             show(f"{FEW:,} waiting", base, base)
@@ -183,7 +160,8 @@ def main() -> None:
             with old_snapshot(database):
                 passing.pass_through(options.held)
                 show(f"snapshot held over {options.held:,} rows", passing.measure(options.batches), base)
-        with new_database(server) as database, queue(database, endpoint, Path(folder)) as waiting:
+        with new_database(server) as database, pipeline(database, endpoint) as runtime:
+            waiting = Queue(database, runtime)
             waiting.fill(options.waiting)
             show(f"{options.waiting:,} waiting", waiting.measure(options.batches), base)
 
