@@ -7,12 +7,6 @@ SET expires_at = least(statement_timestamp() + %(expires_after)s, ends_at), susp
 WHERE id = ANY (%(leases)s::uuid[]) AND lost_at IS NULL AND ends_at > statement_timestamp()
 RETURNING id;
 
--- name: silent
--- Whether `expire` has anything to do.
-SELECT EXISTS (SELECT FROM pgvector_sync.lease
-               WHERE lost_at IS NULL AND expires_at <= statement_timestamp()
-                 AND (suspected_at IS NULL OR suspected_at <= statement_timestamp() - %(grace)s)) AS silent;
-
 -- name: expire
 -- Suspects leases that weren't renewed, and loses those that still aren't renewed `grace` later. So live workers keep their
 -- rows after an outage of the database, during which they couldn't renew.

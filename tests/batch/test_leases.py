@@ -16,7 +16,7 @@ from pgvector_sync import database
 from pgvector_sync.batch import process
 from pgvector_sync.model import Lane
 from pgvector_sync.runtime import keeper
-from pgvector_sync.runtime.keeper import Expiry, Keeper, lose_leases_of_child
+from pgvector_sync.runtime.keeper import Keeper, expire_leases, lose_leases_of_child
 from pgvector_sync.store import leases
 from pgvector_sync.telemetry.events.batch import LeasesNotRenewed
 from support.events import collected
@@ -35,7 +35,7 @@ def states(docs: Steps) -> list[tuple[Any, ...]]:
 
 def watch(docs: Steps) -> None:
     """Look once for leases that are no longer renewed."""
-    Expiry(docs.runtime.database, docs.runtime.settings)()
+    expire_leases(docs.runtime.database, docs.runtime.settings)
 
 
 def run_out(docs: Steps, *, suspected: bool = False) -> None:

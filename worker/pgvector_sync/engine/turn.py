@@ -11,7 +11,7 @@ from pgvector_sync.database import Database
 from pgvector_sync.engine.jobs import Job, Jobs
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Kind
-from pgvector_sync.runtime.keeper import Expiry
+from pgvector_sync.runtime.keeper import expire_leases
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import poll, runs, work
 from pgvector_sync.store.poll import Signs
@@ -43,12 +43,10 @@ class Engine:
         self, database: Database, settings: Settings, jobs: Sequence[Job], *, drain_for: timedelta
     ) -> None:
         """`drain_for` is the time limit of the drain within a turn."""
-        self._database = database
-        self._grace = settings.grace
+        self._database, self._settings = database, settings
         self._drain_for = drain_for
         self._run_jobs = Jobs(database, settings, jobs)
         self._drain = Drain(database, settings.drain_rows, settings.burst_rows)
-        self._expire_leases = Expiry(database, settings)
         self._next_full_turn: Deadline | None = None
 
     def look(self) -> Signs:
@@ -58,7 +56,7 @@ class Engine:
         """
         start, to_check = self._drain.start(), self._run_jobs.to_check()
         with self._database.connection() as connection:
-            signs = poll.look(connection, after_id=start, grace=self._grace, jobs=to_check)
+            signs = poll.look(connection, after_id=start, grace=self._settings.grace, jobs=to_check)
         if not signs.events:
             self._drain.note_scan(start)
         if to_check and not signs.jobs:
@@ -81,7 +79,7 @@ class Engine:
         if signs.events or signs.sweeps:
             moved = self._drain(until=Deadline.after(self._drain_for), sweeps=signs.sweeps)
         if signs.leases:
-            self._expire_leases()
+            expire_leases(self._database, self._settings)
         if not (moved or signs.leases or signs.runs or signs.work):
             return Turn(moved, [], [])
         with self._database.transaction(read_only=True) as connection:

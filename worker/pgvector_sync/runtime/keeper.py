@@ -26,7 +26,6 @@ from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.batch import ChildLeasesLost, KeeperFailed, LeasesLost, LeasesNotRenewed
 
 RETRY_AFTER = timedelta(seconds=1)
-EXPIRE_EVERY = timedelta(seconds=1)
 
 _FAMILY = f"{platform.node()}:{uuid4().hex[:8]}"
 """Names a worker and its children, which inherit it, so that the parent knows its children's leases."""
@@ -138,26 +137,11 @@ class Keeper:
             self._postponed.clear()
 
 
-@dataclass
-class Expiry:
-    """Expires leases that are no longer renewed, once per second. Used by the relay, the tick and `sync`."""
-
-    database: Database
-    settings: Settings
-    _checked_at: float = 0.0
-
-    def __call__(self) -> None:
-        now = time.monotonic()
-        if now - self._checked_at < EXPIRE_EVERY.total_seconds():
-            return
-        self._checked_at = now
-        grace = self.settings.grace
-        with self.database.transaction(read_only=True) as connection:
-            if not leases.silent(connection, grace=grace):
-                return
-        lost = self.database.retry_on_lock_conflict(lambda connection: leases.expire(connection, grace=grace))
-        if lost:
-            emit(LeasesLost(leases=lost))
+def expire_leases(database: Database, settings: Settings) -> None:
+    """Suspect leases that are no longer renewed, and lose those that were suspected before."""
+    lost = database.retry_on_lock_conflict(lambda connection: leases.expire(connection, grace=settings.grace))
+    if lost:
+        emit(LeasesLost(leases=lost))
 
 
 def lose_leases_of_child(database: Database, pid: int) -> None:

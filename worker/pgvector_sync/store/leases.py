@@ -39,11 +39,6 @@ def renew(connection: Connection, ids: Collection[UUID], *, expires_after: timed
     return {row["id"] for row in connection.execute(statement("leases.renew"), params)}
 
 
-def silent(connection: Connection, *, grace: timedelta) -> bool:
-    """Whether `expire` has anything to do. Only reads."""
-    return bool(one(connection, statement("leases.silent"), {"grace": grace})["silent"])
-
-
 def expire(connection: Connection, *, grace: timedelta) -> int:
     """Suspects leases that weren't renewed, loses those suspected for `grace`, and deletes lost ones without rows.
 
