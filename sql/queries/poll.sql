@@ -21,12 +21,8 @@ SELECT pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=
                  AND p.state OPERATOR(pg_catalog.<>) ALL (ARRAY['paused', 'removing'])
                  AND NOT EXISTS (SELECT FROM pgvector_sync.lease l
                                  WHERE l.id OPERATOR(pg_catalog.=) r.lease AND l.lost_at IS NULL)) AS runs,
-       -- the conditions of `work.due`
        EXISTS (SELECT FROM pgvector_sync.pipeline p CROSS JOIN (VALUES ('live'), ('bulk')) AS lane (lane)
-               WHERE (p.state OPERATOR(pg_catalog.=) 'active'
-                      OR (p.state OPERATOR(pg_catalog.=) ANY (ARRAY['cooling_down', 'misconfigured'])
-                          AND p.retry_at OPERATOR(pg_catalog.<=) pg_catalog.statement_timestamp()))
-                 AND NOT p.problem_stops
+               WHERE {may_call}
                  AND ((SELECT w.visible_at FROM pgvector_sync.work w
                        WHERE w.pipeline_id OPERATOR(pg_catalog.=) p.id AND w.lane OPERATOR(pg_catalog.=) lane.lane
                          AND w.lease IS NULL AND w.parked_at IS NULL
@@ -37,13 +33,7 @@ SELECT pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=
                                    AND EXISTS (SELECT FROM pgvector_sync.work w
                                                WHERE w.pipeline_id OPERATOR(pg_catalog.=) p.id
                                                  AND w.lane OPERATOR(pg_catalog.=) lane.lane
-                                                 AND w.lease OPERATOR(pg_catalog.=) l.id OFFSET 0)))
-                 -- the bulk lane has spent today's tokens
-                 AND (lane.lane OPERATOR(pg_catalog.=) 'bulk' AND p.tokens_per_day OPERATOR(pg_catalog.<=) (
-                     SELECT coalesce(pg_catalog.sum(u.tokens), 0) FROM pgvector_sync.usage u
-                     WHERE u.pipeline_id OPERATOR(pg_catalog.=) p.id
-                       AND u.day OPERATOR(pg_catalog.=)
-                           (pg_catalog.statement_timestamp() AT TIME ZONE 'UTC')::pg_catalog.date)) IS NOT TRUE) AS work,
+                                                 AND w.lease OPERATOR(pg_catalog.=) l.id OFFSET 0)))) AS work,
        ARRAY(SELECT j.name FROM pg_catalog.unnest(%(jobs)s::pg_catalog.text[]) AS j (name)
              WHERE NOT EXISTS (SELECT FROM pgvector_sync.tick t
                                WHERE t.name OPERATOR(pg_catalog.=) j.name

@@ -124,6 +124,20 @@ FROM unnest(%(keys)s::jsonb[], %(generations)s::bigint[], %(fingerprints)s::byte
 WHERE w.pipeline_id = %(pipeline_id)s AND w.key = p.key AND w.lease = %(lease)s AND w.generation = p.generation
 RETURNING w.key;
 
+-- part: may_call
+-- A condition of `due` and of `poll.look`: pipeline p may call its provider for rows of lane.lane. All names and operators are
+-- qualified, because a look runs with the search_path of the database's owner.
+(p.state OPERATOR(pg_catalog.=) 'active'
+ OR (p.state OPERATOR(pg_catalog.=) ANY (ARRAY['cooling_down', 'misconfigured'])
+     AND p.retry_at OPERATOR(pg_catalog.<=) pg_catalog.statement_timestamp()))
+  AND NOT p.problem_stops
+  -- the bulk lane has spent today's tokens
+  AND (lane.lane OPERATOR(pg_catalog.=) 'bulk' AND p.tokens_per_day OPERATOR(pg_catalog.<=) (
+      SELECT coalesce(pg_catalog.sum(u.tokens), 0) FROM pgvector_sync.usage u
+      WHERE u.pipeline_id OPERATOR(pg_catalog.=) p.id
+        AND u.day OPERATOR(pg_catalog.=)
+            (pg_catalog.statement_timestamp() AT TIME ZONE 'UTC')::pg_catalog.date)) IS NOT TRUE
+
 -- name: due
 -- For each pipeline that may call its provider: the rows due in each lane, up to `limit`, and the batches in flight. A pipeline
 -- in cool-down may send one probe, from `retry_at` on.
@@ -143,10 +157,5 @@ SELECT p.name, p.state, p.batch_size, lane.lane,
             SELECT FROM pgvector_sync.work w
             WHERE w.pipeline_id = p.id AND w.lane IN ('live', 'bulk') AND w.lease = l.id OFFSET 0)) AS in_flight
 FROM pgvector_sync.pipeline p CROSS JOIN (VALUES (1, 'live'), (2, 'bulk')) AS lane (rank, lane)
-WHERE (p.state = 'active' OR (p.state IN ('cooling_down', 'misconfigured') AND p.retry_at <= statement_timestamp()))
-  AND NOT p.problem_stops
-  -- the bulk lane has spent today's tokens
-  AND (lane.lane = 'bulk' AND p.tokens_per_day <= (
-      SELECT coalesce(sum(u.tokens), 0) FROM pgvector_sync.usage u
-      WHERE u.pipeline_id = p.id AND u.day = (statement_timestamp() AT TIME ZONE 'UTC')::date)) IS NOT TRUE
+WHERE {may_call}
 ORDER BY lane.rank, p.id;

@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import statement
+from pgvector_sync.store import work
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,5 +40,6 @@ class Signs:
 
 def look(connection: Connection, *, after_id: int, grace: timedelta, jobs: Sequence[str]) -> Signs:
     """Looks for events after `after_id`, and for everything else. Needs no transaction, and only reads."""
-    row = one(connection, statement("poll.look"), {"after_id": after_id, "grace": grace, "jobs": list(jobs)})
+    query = statement("poll.look").format(may_call=work.may_call())
+    row = one(connection, query, {"after_id": after_id, "grace": grace, "jobs": list(jobs)})
     return Signs(row["events"], row["sweeps"], row["leases"], row["runs"], row["work"], frozenset(row["jobs"]))

@@ -8,9 +8,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from psycopg import sql
+
 from pgvector_sync.database import Connection, one
 from pgvector_sync.database.packing import PackedKeys
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key, Lane, Pipeline
 from pgvector_sync.store import leases
 from pgvector_sync.store.leases import Lease
@@ -206,8 +208,14 @@ class Holding:
         return {tuple(row["key"]) for row in connection.execute(statement("work.park"), params)}
 
 
+def may_call() -> sql.SQL:
+    """Returns the condition that pipeline `p` may call its provider for rows of `lane.lane`."""
+    return part("work.may_call")
+
+
 def due(connection: Connection, *, limit: int) -> list[Due]:
     """Returns what is due in every pipeline that may call its provider now, the live lane first."""
+    query = statement("work.due").format(may_call=may_call())
     return [
         Due(
             row["name"],
@@ -219,5 +227,5 @@ def due(connection: Connection, *, limit: int) -> list[Due]:
             row["dialect"],
             row["parallel"],
         )
-        for row in connection.execute(statement("work.due"), {"limit": limit})
+        for row in connection.execute(query, {"limit": limit})
     ]
