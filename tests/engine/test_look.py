@@ -16,7 +16,7 @@ from pgvector_sync.engine.turn import Engine
 from pgvector_sync.runtime.bootstrap import open_database
 from pgvector_sync.store import poll
 from pgvector_sync.store.poll import Signs
-from support.synced import DOCS, Synced
+from support.synced import Synced
 
 NOTHING = Signs(events=False, sweeps=False, leases=False, runs=False, work=False, jobs=frozenset())
 LEASE = (
@@ -39,13 +39,6 @@ SPENT = (
     "ON CONFLICT (pipeline_id, day) DO UPDATE SET tokens = 5"
 )
 STATE = "UPDATE pgvector_sync.pipeline SET state = '{state}', retry_at = now() + interval '{retry}'"
-
-
-@pytest.fixture
-def docs(synced: Synced) -> Synced:
-    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
-    synced.pipeline()
-    return synced
 
 
 def engine(synced: Synced, *jobs: Job) -> Engine:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import pytest
-
 from pgvector_sync.database import Database
 from pgvector_sync.engine.jobs import Job
 from pgvector_sync.engine.turn import Engine
@@ -15,14 +13,7 @@ from pgvector_sync.store.runs import Kind
 from pgvector_sync.telemetry.events.batch import LeasesLost
 from pgvector_sync.telemetry.events.capture import OutboxDrained
 from support.events import collected
-from support.synced import DOCS, Synced
-
-
-@pytest.fixture
-def docs(synced: Synced) -> Synced:
-    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
-    synced.pipeline()
-    return synced
+from support.synced import Synced
 
 
 def engine(synced: Synced, *jobs: Job) -> Engine:

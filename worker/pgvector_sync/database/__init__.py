@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from pgvector_sync.database.loaders import accept_any_value
+from pgvector_sync.database.packing import register_packed_keys
 from pgvector_sync.database.session import (
     Connection,
     VectorTypes,
@@ -89,6 +90,7 @@ def connect(conninfo: str) -> Connection:
     )
     connection.isolation_level = IsolationLevel.READ_COMMITTED
     accept_any_value(connection)
+    register_packed_keys(connection)
     return connection
 
 
@@ -138,6 +140,7 @@ class Database:
     def _configure(self, connection: Connection) -> None:
         connection.isolation_level = IsolationLevel.READ_COMMITTED
         accept_any_value(connection)
+        register_packed_keys(connection)
         connection.vector_types = self._vectors = register_vectors(connection)
 
     @property

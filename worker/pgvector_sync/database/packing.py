@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from json.encoder import encode_basestring_ascii
 from typing import TYPE_CHECKING
 
-import psycopg
 from psycopg.abc import AdaptContext, Buffer
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
@@ -43,17 +42,13 @@ class PackedKeys:
 
 
 class PackedKeysDumper(Dumper):
-    """Writes `PackedKeys`. The OIDs of built-in types are the same in every database."""
+    """Its OID is that of a built-in type, which is the same in every database."""
 
     format = Format.BINARY
     oid = _JSONB_ARRAY
 
     def dump(self, obj: PackedKeys) -> Buffer:
         return pack_keys(obj.keys)
-
-
-# for every connection opened from now on
-psycopg.adapters.register_dumper(PackedKeys, PackedKeysDumper)
 
 
 def pack_keys(keys: Sequence[Sequence[int | str]]) -> bytes:
@@ -70,7 +65,7 @@ def _json_of(key: Iterable[int | str]) -> str:
     return f"[{', '.join(parts)}]"
 
 
-def pack(vectors: Sequence[NDArray[np.float32]], element_oid: int) -> bytearray:
+def pack_vectors(vectors: Sequence[NDArray[np.float32]], element_oid: int) -> bytearray:
     """Return the vectors in the binary formats of Postgres' arrays (array_recv) and of pgvector (vector_recv)."""
     import numpy as np
 
@@ -89,14 +84,19 @@ def pack(vectors: Sequence[NDArray[np.float32]], element_oid: int) -> bytearray:
     return packed
 
 
-def register_packed(context: AdaptContext, *, oid: int, array_oid: int) -> None:
+def register_packed_keys(context: AdaptContext) -> None:
+    """Make a connection write `PackedKeys`."""
+    context.adapters.register_dumper(PackedKeys, PackedKeysDumper)
+
+
+def register_packed_vectors(context: AdaptContext, *, oid: int, array_oid: int) -> None:
     """Make a connection write `PackedVectors`. The OIDs of `vector` and `vector[]` differ between databases."""
 
     class PackedVectorsDumper(Dumper):
         format = Format.BINARY
 
         def dump(self, obj: PackedVectors) -> Buffer:
-            return pack(obj.vectors, oid)
+            return pack_vectors(obj.vectors, oid)
 
     PackedVectorsDumper.oid = array_oid
     context.adapters.register_dumper(PackedVectors, PackedVectorsDumper)

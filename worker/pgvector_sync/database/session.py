@@ -14,7 +14,7 @@ from psycopg import sql
 from psycopg.rows import DictRow
 from psycopg.types import TypeInfo
 
-from pgvector_sync.database.packing import register_packed
+from pgvector_sync.database.packing import register_packed_vectors
 from pgvector_sync.database.silence import ListeningConnection
 from pgvector_sync.database.statements import statement
 
@@ -89,7 +89,7 @@ class VectorTypes:
             register = register_vector_info if name == "vector" else register_halfvec_info
             register(connection, TypeInfo(name, oid, array_oid))
             if name == "vector":
-                register_packed(connection, oid=oid, array_oid=array_oid)
+                register_packed_vectors(connection, oid=oid, array_oid=array_oid)
 
 
 def find_vectors(connection: Connection) -> VectorTypes | None:

@@ -9,9 +9,9 @@ from typing import Any
 
 from pgvector_sync.database import Connection
 from pgvector_sync.database.loaders import duration
+from pgvector_sync.database.packing import PackedKeys
 from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Key
-from pgvector_sync.store.work import jsonb_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,4 +82,4 @@ def discard_old(connection: Connection, *, older_than: timedelta) -> int:
 
 
 def _params(pipeline: str, keys: Sequence[Key] | None) -> dict[str, Any]:
-    return {"pipeline": pipeline, "keys": None if keys is None else jsonb_keys(keys)}
+    return {"pipeline": pipeline, "keys": None if keys is None else PackedKeys(keys)}

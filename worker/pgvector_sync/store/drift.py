@@ -12,6 +12,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pgvector_sync.database import Connection, one
+from pgvector_sync.database.packing import PackedKeys
 from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key
 from pgvector_sync.store import stored
@@ -20,7 +21,6 @@ from pgvector_sync.store.shape import Shape, key_json, name
 from pgvector_sync.store.source import now
 from pgvector_sync.store.stored import STORED
 from pgvector_sync.store.trust import require_trusted
-from pgvector_sync.store.work import jsonb_keys
 
 CHUNKS = 1
 """The number of chunks per row, as long as there is no chunking."""
@@ -137,7 +137,7 @@ def free(
     """Makes stuck work due; returns how many rows. Those no longer stuck aren't changed."""
     params = {
         "pipeline_id": shape.pipeline.id,
-        "keys": jsonb_keys(keys),
+        "keys": PackedKeys(keys),
         "lease": lease,
         "longest": longest,
     }

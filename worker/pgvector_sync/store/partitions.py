@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from psycopg import sql
 
 from pgvector_sync.database import Connection
+from pgvector_sync.database.packing import PackedKeys
 from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Key
 from pgvector_sync.store import stored
 from pgvector_sync.store.shape import Shape, name
-from pgvector_sync.store.work import jsonb_keys
 
 
 def unplaced(connection: Connection, shape: Shape, keys: Sequence[Key]) -> set[Key]:
@@ -30,7 +30,7 @@ def unplaced(connection: Connection, shape: Shape, keys: Sequence[Key]) -> set[K
         return set()
     placed = sql.SQL(" OR ").join(_accepts(bound) for bound in row["bounds"])
     query = statement("partitions.unplaced").format(**stored.fragments(shape), placed=placed)
-    return {tuple(row["key"]) for row in connection.execute(query, {"keys": jsonb_keys(keys)})}
+    return {tuple(row["key"]) for row in connection.execute(query, {"keys": PackedKeys(keys)})}
 
 
 def _accepts(bound: str) -> sql.Composed:

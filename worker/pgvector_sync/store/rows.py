@@ -12,13 +12,12 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pgvector_sync.database import Connection
-from pgvector_sync.database.packing import PackedVectors
+from pgvector_sync.database.packing import PackedKeys, PackedVectors
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.model import Key, Passage
 from pgvector_sync.store import expressions, source, target
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.trust import require_own_target, require_trusted
-from pgvector_sync.store.work import jsonb_keys
 
 Vector32 = NDArray[np.float32]
 """A vector, of shape (dimensions,)."""
@@ -69,7 +68,7 @@ def read(
     """
     require_trusted(connection, shape.pipeline)
     params = {
-        "keys": jsonb_keys(keys),
+        "keys": PackedKeys(keys),
         "spec": shape.pipeline.spec.digest,
         "text_limit": text_limit,
         "bytes": min(BATCH_BYTES, batch_bytes or BATCH_BYTES),
@@ -86,14 +85,14 @@ def texts(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_lim
     Raises psycopg.DataError or similar if an expression fails on a row, and DatabaseRefuses.
     """
     require_trusted(connection, shape.pipeline)
-    params = {"keys": jsonb_keys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
+    params = {"keys": PackedKeys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
     return [Text(row["fingerprint"], row["text"]) for row in connection.execute(source.texts(shape), params)]
 
 
 def look(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limit: int) -> dict[Key, Look]:
     """Reads the current fingerprints. Raises DatabaseRefuses."""
     require_trusted(connection, shape.pipeline)
-    params = {"keys": jsonb_keys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
+    params = {"keys": PackedKeys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
     return {
         tuple(row["key"]): Look(row["fingerprint"], row["stored_fingerprint"])
         for row in connection.execute(source.look(shape), params)
@@ -134,7 +133,7 @@ WRITE_STATEMENTS = 4
 
 def write(connection: Connection, shape: Shape, vectors: Sequence[tuple[Passage, Vector32]]) -> None:
     """Replaces the vectors of rows by those of their passages, one per row. Raises DatabaseRefuses."""
-    keys = jsonb_keys([passage.key for passage, _ in vectors])
+    keys = PackedKeys([passage.key for passage, _ in vectors])
     params = {
         "keys": keys,
         "chunk_nos": [passage.chunk_no for passage, _ in vectors],
@@ -157,7 +156,7 @@ def write(connection: Connection, shape: Shape, vectors: Sequence[tuple[Passage,
 def remove(connection: Connection, shape: Shape, keys: Sequence[Key]) -> set[Key]:
     """Removes all chunks of these rows; returns the keys of those that had any."""
     require_own_target(connection, shape.pipeline)
-    return {tuple(row["key"]) for row in connection.execute(target.remove(shape), {"keys": jsonb_keys(keys)})}
+    return {tuple(row["key"]) for row in connection.execute(target.remove(shape), {"keys": PackedKeys(keys)})}
 
 
 def page(
@@ -196,7 +195,7 @@ def matching(
     """Returns those of the keys whose row meets all conditions, or is deleted."""
     require_trusted(connection, shape.pipeline, whole=True)
     params = {
-        "keys": jsonb_keys(keys),
+        "keys": PackedKeys(keys),
         "since": since,
         "pipeline_id": shape.pipeline.id,
         "spec": shape.pipeline.spec.digest,
@@ -216,4 +215,4 @@ def lock_page(connection: Connection, shape: Shape, after: Key | None, *, limit:
 def remove_orphans(connection: Connection, shape: Shape, keys: Sequence[Key]) -> int:
     """Removes the vectors of those locked keys that have no source row; returns how many."""
     require_own_target(connection, shape.pipeline)
-    return connection.execute(target.remove_orphans(shape), {"keys": jsonb_keys(keys)}).rowcount
+    return connection.execute(target.remove_orphans(shape), {"keys": PackedKeys(keys)}).rowcount

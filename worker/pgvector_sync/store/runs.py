@@ -11,11 +11,11 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from pgvector_sync.database import Connection, one
+from pgvector_sync.database.packing import PackedKeys
 from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key, Pipeline
 from pgvector_sync.model.request import Backfill, Kind, Request, Unreadable, options_of, read_request
 from pgvector_sync.store.leases import Lease
-from pgvector_sync.store.work import jsonb_keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ def enqueue(
     connection: Connection, pipeline: Pipeline, run_id: int, keys: Sequence[Key], *, force: bool = False
 ) -> int:
     """Enqueues rows in the bulk lane; returns how many weren't waiting already. `force`: pay for them again."""
-    params = {"pipeline_id": pipeline.id, "run_id": run_id, "keys": jsonb_keys(keys), "force": force}
+    params = {"pipeline_id": pipeline.id, "run_id": run_id, "keys": PackedKeys(keys), "force": force}
     return connection.execute(statement("runs.enqueue"), params).rowcount
 
 
@@ -221,7 +221,7 @@ def cancel(connection: Connection, run_id: int) -> bool:
 
 def add_keys(connection: Connection, run_id: int, keys: Sequence[Key]) -> None:
     """Adds keys to the list of a run."""
-    connection.execute(statement("runs.add_keys"), {"run_id": run_id, "keys": jsonb_keys(keys)})
+    connection.execute(statement("runs.add_keys"), {"run_id": run_id, "keys": PackedKeys(keys)})
 
 
 def count_keys(connection: Connection, run_id: int) -> int:

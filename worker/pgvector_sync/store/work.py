@@ -52,11 +52,6 @@ class Due:
     """How many requests at once the provider is known to answer in time, see `Learned`."""
 
 
-def jsonb_keys(keys: Sequence[Key]) -> PackedKeys:
-    """Converts keys to the value of `%(keys)s`."""
-    return PackedKeys(keys)
-
-
 def in_flight(connection: Connection, pipeline: Pipeline) -> int:
     """Returns the number of a pipeline's batches in flight, in both lanes."""
     return int(one(connection, statement("work.in_flight"), {"pipeline_id": pipeline.id})["batches"])
@@ -114,7 +109,7 @@ class Holding:
     lease: UUID
 
     def _params(self, keys: Sequence[Key], **more: Any) -> dict[str, Any]:
-        return {"pipeline_id": self.pipeline.id, "lease": self.lease, "keys": jsonb_keys(keys), **more}
+        return {"pipeline_id": self.pipeline.id, "lease": self.lease, "keys": PackedKeys(keys), **more}
 
     def note_attempt(self, connection: Connection, tried: dict[Key, bytes]) -> dict[Key, int]:
         """Stores which content is about to be embedded; returns how many attempts this content has had, by key."""

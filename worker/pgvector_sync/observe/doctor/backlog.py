@@ -11,7 +11,7 @@ from pgvector_sync.store import leases as stored_leases
 from pgvector_sync.store.outbox import age as age_of_outbox
 
 OLD = timedelta(minutes=1)
-"""The relay usually drains an event within 0.1 s."""
+"""The relay usually drains an event within a quarter of a second."""
 START = "start a worker: pgvector-sync worker (or, without Redis: pgvector-sync sync)"
 
 
