@@ -57,7 +57,7 @@ def test_a_job_runs_once_per_interval_however_many_processes_ask(synced: Synced)
 
 
 def test_a_process_asks_the_database_only_now_and_then(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
-    counted = Counted(every=timedelta(milliseconds=1))
+    counted = Counted(every=timedelta(microseconds=1))
     run = started(synced.runtime, counted.job)
     run()
     del run._next_check["counted"]
