@@ -5,16 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
 import redis
 
 from pgvector_sync.dispatch.messages import EMBED_BATCH, RUN, TICK
+from pgvector_sync.dispatch.relay import ELECTED_FOR
 from support.cluster import READY, Cluster
 from support.processes import Process
 from support.waiting import eventually, never
 
+IDLE_RELAY = b"a relay that does nothing"
 BEAT = """
 from pgvector_sync.celery_app import app
 
@@ -148,15 +152,34 @@ def test_two_beats_have_the_effect_of_one(cluster: Cluster) -> None:
     assert [beat.terminate() for beat in beats] == [0, 0]
 
 
+@contextmanager
+def idle_relay(client: redis.Redis, lock: str) -> Iterator[None]:
+    """Another process is the relay and does nothing. A lock that would live longer than a relay's is ignored."""
+    ended = threading.Event()
+
+    def renew() -> None:
+        while not ended.is_set():
+            client.set(lock, IDLE_RELAY, px=int(ELECTED_FOR.total_seconds() * 900))
+            ended.wait(0.1)
+
+    renewing = threading.Thread(target=renew)
+    renewing.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        renewing.join()
+
+
 @pytest.mark.slow
 def test_without_a_relay_the_beat_still_rings(cluster: Cluster) -> None:
     with redis.Redis.from_url(cluster.valkey.url) as client:
         worker = cluster.worker()
         worker.wait_for("relay_elected")
         [lock] = client.keys("*:relay")
-        client.set(lock, "a relay that does nothing", ex=300)
-        worker.wait_for("relay_lost")
-        cluster.processes.python(BEAT)
-        cluster.insert(10)
-        cluster.settles(60)
-        assert client.get(lock) == b"a relay that does nothing"
+        with idle_relay(client, lock):
+            worker.wait_for("relay_lost")
+            cluster.processes.python(BEAT)
+            cluster.insert(10)
+            cluster.settles(60)
+            assert client.get(lock) == IDLE_RELAY
