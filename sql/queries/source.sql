@@ -27,10 +27,11 @@ WHERE rendered.octets > %(text_limit)s OR rendered.text ~ '\S'
 SELECT pgvector_sync_key.key, now_.octets, now_.fingerprint,
        CASE WHEN coalesce(sum(octet_length(now_.text)) OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)
                  < %(bytes)s THEN now_.text END AS text,
-       pgvector_sync_stored.fingerprint AS stored_fingerprint
+       stored_.fingerprint AS stored_fingerprint
 FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
 LEFT JOIN LATERAL ({now}) AS now_ ON true
-LEFT JOIN {stored} ON {stored_of_key} AND pgvector_sync_stored.chunk_no = 0;
+LEFT JOIN LATERAL (SELECT pgvector_sync_stored.fingerprint FROM {stored}
+                   WHERE {stored_of_key} AND pgvector_sync_stored.chunk_no = 0 OFFSET 0) AS stored_ ON true;
 
 -- name: texts
 -- The text and fingerprint of the rows that should have a vector. Doesn't read the target, which may not exist yet.
@@ -39,10 +40,11 @@ CROSS JOIN LATERAL ({now}) AS now_;
 
 -- name: look
 -- The current fingerprints, without texts, read again after the work rows are locked.
-SELECT pgvector_sync_key.key, now_.fingerprint, pgvector_sync_stored.fingerprint AS stored_fingerprint
+SELECT pgvector_sync_key.key, now_.fingerprint, stored_.fingerprint AS stored_fingerprint
 FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
 LEFT JOIN LATERAL ({now}) AS now_ ON true
-LEFT JOIN {stored} ON {stored_of_key} AND pgvector_sync_stored.chunk_no = 0;
+LEFT JOIN LATERAL (SELECT pgvector_sync_stored.fingerprint FROM {stored}
+                   WHERE {stored_of_key} AND pgvector_sync_stored.chunk_no = 0 OFFSET 0) AS stored_ ON true;
 
 -- name: page
 -- The next page of keys after the watermark, in key order, each with whether its row meets all conditions. It returns the
