@@ -23,6 +23,9 @@ _NUMBERS = {int, float, type(None)}
 """Types of the elements of a list. JSON has no NaN: many servers write null for it."""
 _BRACKETS, _QUOTES, _COMMAS = 4, 40, 20
 """Allowed per vector, besides the commas between its numbers; honest answers have 2, 10 and 3."""
+_PIECE_BYTES = 2**18
+_WITHOUT_CASE = np.uint8(0xDF)
+"""The bit that differs between upper and lower case also differs between `[` and `{`."""
 
 _ONE_BY_ONE = "if the endpoint handles a single text per request only, set max_inputs = 1 for the provider"
 
@@ -66,7 +69,8 @@ def parse(body: bytes, *, count: int, dimensions: int, repeated: Sequence[str] =
     """
     _check_parts(body, count=count, dimensions=dimensions, repeated=repeated)
     try:
-        return json.loads(body)
+        # as a string: json.loads decodes bytes with an error handler that takes longer than all of the parsing
+        return json.loads(body.decode(json.detect_encoding(body)))
     except (ValueError, RecursionError):
         raise _malformed() from None
 
@@ -162,20 +166,29 @@ def _check_parts(body: bytes, *, count: int, dimensions: int, repeated: Sequence
     if len(body) <= FIXED_BYTES:
         return
     parts = count + 100
-    brackets, quotes, commas = (
-        sum(text.count(character) for text in repeated for character in characters)
-        for characters in ("{[", '"', ",")
-    )
-    if (
-        body.count(b"{") + body.count(b"[") > _BRACKETS * parts + brackets
-        or body.count(b'"') > _QUOTES * parts + quotes
-        or body.count(b",") > _COMMAS * parts + count * dimensions + commas
-    ):
+    allowed = [_BRACKETS * parts, _QUOTES * parts, _COMMAS * parts + count * dimensions]
+    for text in repeated:
+        allowed = [most + more for most, more in zip(allowed, _count_parts(text.encode()), strict=True)]
+    if any(found > most for found, most in zip(_count_parts(body), allowed, strict=True)):
         raise BrokenContract(
             f"the answer contains more than {count} vectors of {dimensions} dimensions",
             code="oversized",
             hint="check the pipeline's `dimensions`; a model with a fixed size accepts only that one",
         )
+
+
+def _count_parts(text: bytes) -> tuple[int, int, int]:
+    """Return how many opening brackets, quotes and commas a text has.
+
+    numpy takes a fifth of the time of `bytes.count`, in pieces that fit into the processor's cache.
+    """
+    brackets = quotes = commas = 0
+    for first in range(0, len(text), _PIECE_BYTES):
+        piece = np.frombuffer(text, np.uint8, min(_PIECE_BYTES, len(text) - first), first)
+        brackets += int(np.count_nonzero((piece & _WITHOUT_CASE) == ord("[")))
+        quotes += int(np.count_nonzero(piece == ord('"')))
+        commas += int(np.count_nonzero(piece == ord(",")))
+    return brackets, quotes, commas
 
 
 def _read_vector(embedding: Any) -> NDArray[np.float32]:
