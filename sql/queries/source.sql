@@ -23,12 +23,12 @@ WHERE rendered.octets > %(text_limit)s OR rendered.text ~ '\S'
 
 -- name: read
 -- The text and fingerprint of claimed rows, and the stored fingerprint. They are NULL for a deleted, unwanted or blank row. Once
--- the texts exceed `bytes`, further rows have no text, and are left to another batch.
-SELECT pgvector_sync_key.key, now_.octets, now_.fingerprint,
+-- the texts exceed `bytes`, further rows have no text, and are left to another batch. `number` is the key's place in the list.
+SELECT pgvector_sync_key.number, now_.octets, now_.fingerprint,
        CASE WHEN coalesce(sum(octet_length(now_.text)) OVER (ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0)
                  < %(bytes)s THEN now_.text END AS text,
        stored_.fingerprint AS stored_fingerprint
-FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
+FROM unnest(%(keys)s::jsonb[]) WITH ORDINALITY AS pgvector_sync_key (key, number)
 LEFT JOIN LATERAL ({now}) AS now_ ON true
 LEFT JOIN LATERAL (SELECT pgvector_sync_stored.fingerprint FROM {stored}
                    WHERE {stored_of_key} AND pgvector_sync_stored.chunk_no = 0 OFFSET 0) AS stored_ ON true;
@@ -39,9 +39,9 @@ SELECT now_.text, now_.fingerprint FROM unnest(%(keys)s::jsonb[]) AS pgvector_sy
 CROSS JOIN LATERAL ({now}) AS now_;
 
 -- name: look
--- The current fingerprints, without texts, read again after the work rows are locked.
-SELECT pgvector_sync_key.key, now_.fingerprint, stored_.fingerprint AS stored_fingerprint
-FROM unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)
+-- The current fingerprints, without texts, read again after the work rows are locked. `number` is the key's place in the list.
+SELECT pgvector_sync_key.number, now_.fingerprint, stored_.fingerprint AS stored_fingerprint
+FROM unnest(%(keys)s::jsonb[]) WITH ORDINALITY AS pgvector_sync_key (key, number)
 LEFT JOIN LATERAL ({now}) AS now_ ON true
 LEFT JOIN LATERAL (SELECT pgvector_sync_stored.fingerprint FROM {stored}
                    WHERE {stored_of_key} AND pgvector_sync_stored.chunk_no = 0 OFFSET 0) AS stored_ ON true;

@@ -10,7 +10,7 @@ import pytest
 
 from pgvector_sync.database import Database
 from pgvector_sync.database.loaders import load_json
-from pgvector_sync.database.packing import PackedKeys, PackedVectors
+from pgvector_sync.database.packing import PackedBytes, PackedKeys, PackedVectors
 from support.servers import Database as Server
 
 EXTREMES = [0.0, -0.0, 1.0, -1.5, float(np.finfo(np.float32).max), float(np.finfo(np.float32).tiny), 1e-45]
@@ -45,6 +45,16 @@ def test_keys_arrive_as_json_arrays_in_order(database: Server, keys: list[tuple[
         query = "SELECT k AS key FROM unnest(%(keys)s::jsonb[]) WITH ORDINALITY AS u (k, n) ORDER BY n"
         rows = connection.execute(query, {"keys": PackedKeys(keys)}).fetchall()
     assert [tuple(row["key"]) for row in rows] == keys
+
+
+@pytest.mark.parametrize(
+    "values", [[], [b""], [b"\x00\xff'\\", None, b"a" * 300], [None]], ids=["none", "empty", "several", "null"]
+)
+def test_byte_strings_arrive_unchanged_and_in_order(database: Server, values: list[bytes | None]) -> None:
+    with Database(database.url, lock_timeout=timedelta(seconds=1)) as pool, pool.transaction() as connection:
+        query = "SELECT b FROM unnest(%(values)s::bytea[]) WITH ORDINALITY AS u (b, n) ORDER BY n"
+        rows = connection.execute(query, {"values": PackedBytes(values)}).fetchall()
+    assert [row["b"] for row in rows] == values
 
 
 @pytest.mark.parametrize("text", ['[1, "a"]', ' {"a": 1}', '{"a": 1}\n', "null", "12", '"a"'])

@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random
 
 from pgvector_sync.database.loaders import accept_any_value
-from pgvector_sync.database.packing import register_packed_keys
+from pgvector_sync.database.packing import register_packed
 from pgvector_sync.database.session import (
     Connection,
     VectorTypes,
@@ -24,6 +24,7 @@ from pgvector_sync.database.session import (
     one,
     reading,
     register_vectors,
+    tuples,
 )
 from pgvector_sync.database.silence import check_connection
 from pgvector_sync.errors import Refused
@@ -42,6 +43,7 @@ __all__ = [
     "one",
     "reading",
     "register_vectors",
+    "tuples",
 ]
 
 CONNECT_TIMEOUT = timedelta(seconds=10)
@@ -90,7 +92,7 @@ def connect(conninfo: str) -> Connection:
     )
     connection.isolation_level = IsolationLevel.READ_COMMITTED
     accept_any_value(connection)
-    register_packed_keys(connection)
+    register_packed(connection)
     return connection
 
 
@@ -140,7 +142,7 @@ class Database:
     def _configure(self, connection: Connection) -> None:
         connection.isolation_level = IsolationLevel.READ_COMMITTED
         accept_any_value(connection)
-        register_packed_keys(connection)
+        register_packed(connection)
         connection.vector_types = self._vectors = register_vectors(connection)
 
     @property

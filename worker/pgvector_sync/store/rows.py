@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from pgvector_sync.database import Connection
-from pgvector_sync.database.packing import PackedKeys, PackedVectors
+from pgvector_sync.database import Connection, tuples
+from pgvector_sync.database.packing import PackedBytes, PackedKeys, PackedVectors
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.model import Key, Passage
 from pgvector_sync.store import expressions, source, target
@@ -74,8 +74,8 @@ def read(
         "bytes": min(BATCH_BYTES, batch_bytes or BATCH_BYTES),
     }
     return [
-        SourceRow(tuple(row["key"]), row["fingerprint"], row["text"], row["octets"], row["stored_fingerprint"])
-        for row in connection.execute(source.read(shape), params)
+        SourceRow(keys[number - 1], fingerprint, text, octets, stored)
+        for number, octets, fingerprint, text, stored in tuples(connection, source.read(shape), params)
     ]
 
 
@@ -94,8 +94,8 @@ def look(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limi
     require_trusted(connection, shape.pipeline)
     params = {"keys": PackedKeys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
     return {
-        tuple(row["key"]): Look(row["fingerprint"], row["stored_fingerprint"])
-        for row in connection.execute(source.look(shape), params)
+        keys[number - 1]: Look(fingerprint, stored)
+        for number, fingerprint, stored in tuples(connection, source.look(shape), params)
     }
 
 
@@ -115,7 +115,7 @@ def reusable(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]
     if not fingerprints:
         return {}
     require_trusted(connection, shape.pipeline)
-    params = {"fingerprints": list(fingerprints), "pipeline_id": shape.pipeline.id}
+    params = {"fingerprints": PackedBytes(fingerprints), "pipeline_id": shape.pipeline.id}
     rows = connection.cursor(binary=True).execute(target.reusable(shape), params)
     return {row["fingerprint"]: row["embedding"].to_numpy() for row in rows}
 
@@ -123,7 +123,8 @@ def reusable(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]
 def known(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]) -> set[bytes]:
     """Returns those of the fingerprints that are stored."""
     return {
-        row["fingerprint"] for row in connection.execute(target.known(shape), {"fingerprints": list(fingerprints)})
+        row["fingerprint"]
+        for row in connection.execute(target.known(shape), {"fingerprints": PackedBytes(fingerprints)})
     }
 
 
@@ -138,7 +139,7 @@ def write(connection: Connection, shape: Shape, vectors: Sequence[tuple[Passage,
         "keys": keys,
         "chunk_nos": [passage.chunk_no for passage, _ in vectors],
         "embeddings": PackedVectors([vector for _, vector in vectors]),
-        "fingerprints": [passage.fingerprint for passage, _ in vectors],
+        "fingerprints": PackedBytes([passage.fingerprint for passage, _ in vectors]),
         "model": shape.pipeline.spec.model,
     }
     require_own_target(connection, shape.pipeline)
@@ -180,7 +181,7 @@ def page(
         "spec": shape.pipeline.spec.digest,
         "text_limit": text_limit,
     }
-    return [(tuple(row["key"]), row["matches"]) for row in connection.execute(query, params)]
+    return [(tuple(key), matches) for key, matches in tuples(connection, query, params)]
 
 
 def matching(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, wraps
+from functools import cache, cached_property, wraps
 
 from psycopg import sql
 
@@ -47,6 +47,7 @@ TARGET = sql.Identifier("pgvector_sync_target")
 """The alias of the target, in statements that lock or write it."""
 
 
+@cache
 def base_type(type_name: str) -> str:
     """Removes modifiers: `numeric(10,2)` → `numeric`, `timestamp(3) without time zone` → the same without (3)."""
     return _MODIFIER.sub("", type_name)
@@ -200,12 +201,13 @@ class Shape:
 
 
 def composed_once(compose: Callable[[Shape], sql.Composed]) -> Callable[[Shape], sql.Composed]:
-    """Caches a composed statement in its shape, since a batch uses it repeatedly."""
+    """Caches a composed statement as one piece in its shape, since a batch uses it repeatedly."""
 
     @wraps(compose)
     def composed(shape: Shape) -> sql.Composed:
         if compose not in shape.composed:
-            shape.composed[compose] = compose(shape)
+            text = compose(shape).as_string(None)
+            shape.composed[compose] = sql.Composed([sql.SQL(text)])
         return shape.composed[compose]
 
     return composed

@@ -10,8 +10,8 @@ from uuid import UUID
 
 from psycopg import sql
 
-from pgvector_sync.database import Connection, one
-from pgvector_sync.database.packing import PackedKeys
+from pgvector_sync.database import Connection, one, tuples
+from pgvector_sync.database.packing import PackedBytes, PackedKeys
 from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key, Lane, Pipeline
 from pgvector_sync.store import leases
@@ -20,7 +20,10 @@ from pgvector_sync.store.leases import Lease
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRow:
-    """One row of work as it was claimed. Its lease and generation fence off other workers and newer changes."""
+    """One row of work as it was claimed. Its lease and generation fence off other workers and newer changes.
+
+    In the order in which `work.claim` returns them.
+    """
 
     key: Key
     generation: int
@@ -77,22 +80,10 @@ def claim(
         "limit": limit,
         "max_attempts": max_attempts,
     }
-    rows = connection.execute(statement("work.claim_expired"), params).fetchall()
+    rows = tuples(connection, statement("work.claim_expired"), params)
     if not rows:
-        rows = connection.execute(statement("work.claim"), params).fetchall()
-    return [
-        ClaimedRow(
-            tuple(row["key"]),
-            row["generation"],
-            row["attempts"],
-            row["force"],
-            row["verdict"],
-            row["failed_fingerprint"],
-            row["error_class"],
-            row["error_message"],
-        )
-        for row in rows
-    ]
+        rows = tuples(connection, statement("work.claim"), params)
+    return [ClaimedRow(tuple(key), *fields) for key, *fields in rows]
 
 
 def park_crashed(connection: Connection, pipeline: Pipeline, lane: Lane, *, max_attempts: int) -> int:
@@ -113,15 +104,15 @@ class Holding:
 
     def note_attempt(self, connection: Connection, tried: dict[Key, bytes]) -> dict[Key, int]:
         """Stores which content is about to be embedded; returns how many attempts this content has had, by key."""
-        params = self._params(list(tried), fingerprints=list(tried.values()))
+        params = self._params(list(tried), fingerprints=PackedBytes(list(tried.values())))
         rows = connection.execute(statement("work.note_attempt"), params)
         return {tuple(row["key"]): row["attempts"] for row in rows}
 
     def lock(self, connection: Connection, rows: Sequence[ClaimedRow]) -> set[Key]:
         """Locks rows that we still hold in the claimed generation; returns their keys. Others were superseded."""
         claimed = {row.key: row.generation for row in rows}
-        held = connection.execute(statement("work.lock_claimed"), self._params(list(claimed)))
-        locked = ((tuple(row["key"]), row["generation"]) for row in held)
+        held = tuples(connection, statement("work.lock_claimed"), self._params(list(claimed)))
+        locked = ((tuple(key), generation) for key, generation in held)
         return {key for key, generation in locked if claimed[key] == generation}
 
     def ack(self, connection: Connection, keys: Sequence[Key]) -> int:
@@ -195,7 +186,7 @@ class Holding:
         params = self._params(
             [row.key for row, _ in rows],
             generations=[row.generation for row, _ in rows],
-            fingerprints=[fingerprint for _, fingerprint in rows],
+            fingerprints=PackedBytes([fingerprint for _, fingerprint in rows]),
             error_class=error_class,
             error_message=error_message,
             verdict=verdict,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -123,10 +124,10 @@ def _error_body(response: httpx2.Response) -> bytes:
 
 def _body(response: httpx2.Response, limit: int) -> bytes:
     """Return the decompressed body. Raises BrokenContract as soon as it exceeds `limit` bytes."""
-    body = bytearray()  # not a list: a piece may be a single byte
+    body = BytesIO()  # not a list: a piece may be a single byte
     for piece in _decompressed(response, limit):
-        body += piece
-    return bytes(body)
+        body.write(piece)
+    return body.getvalue()  # doesn't copy, unlike bytes() of a bytearray
 
 
 def _decompressed(response: httpx2.Response, limit: int) -> Iterator[bytes]:
