@@ -39,12 +39,14 @@ SELECT now_.text, now_.fingerprint FROM unnest(%(keys)s::jsonb[]) AS pgvector_sy
 CROSS JOIN LATERAL ({now}) AS now_;
 
 -- name: look
--- The current fingerprints, without texts, read again after the work rows are locked. `number` is the key's place in the list.
-SELECT pgvector_sync_key.number, now_.fingerprint, stored_.fingerprint AS stored_fingerprint
+-- The current fingerprints, without texts, and the last chunk that is stored, read again after the work rows are locked. `number`
+-- is the key's place in the list.
+SELECT pgvector_sync_key.number, now_.fingerprint, stored_.fingerprint AS stored_fingerprint, stored_.last_chunk
 FROM unnest(%(keys)s::jsonb[]) WITH ORDINALITY AS pgvector_sync_key (key, number)
 LEFT JOIN LATERAL ({now}) AS now_ ON true
-LEFT JOIN LATERAL (SELECT pgvector_sync_stored.fingerprint FROM {stored}
-                   WHERE {stored_of_key} AND pgvector_sync_stored.chunk_no = 0 OFFSET 0) AS stored_ ON true;
+LEFT JOIN LATERAL (SELECT (array_agg(pgvector_sync_stored.fingerprint) FILTER (WHERE pgvector_sync_stored.chunk_no = 0))[1] AS fingerprint,
+                          max(pgvector_sync_stored.chunk_no) AS last_chunk
+                   FROM {stored} WHERE {stored_of_key}) AS stored_ ON true;
 
 -- name: page
 -- The next page of keys after the watermark, in key order, each with whether its row meets all conditions. It returns the

@@ -195,11 +195,12 @@ HOT: dict[str, Run] = {
     "source.look": lambda c, crowd: rows.look(c, crowd.shape, KEYS, text_limit=1_000),
     "source.page": lambda c, crowd: rows.page(c, crowd.shape, (50_000,), limit=1_000, text_limit=1_000),
     "target.reusable": lambda c, crowd: rows.reusable(c, crowd.shape, PRINTS),
-    "target.write and trim": lambda c, crowd: rows.write(
+    "target.write": lambda c, crowd: rows.write(
         c,
         crowd.shape,
         [(Passage(key, 0, "", fingerprint), VECTOR) for key, fingerprint in zip(KEYS, PRINTS, strict=True)],
     ),
+    "target.trim": lambda c, crowd: rows.trim(c, crowd.shape, KEYS),
     "target.remove": lambda c, crowd: rows.remove(c, crowd.shape, KEYS),
     "target.lock_page": lambda c, crowd: rows.lock_page(c, crowd.shape, (50_000,), limit=500),
     "target.remove_orphans": lambda c, crowd: rows.remove_orphans(c, crowd.shape, KEYS),

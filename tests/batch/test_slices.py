@@ -1,8 +1,9 @@
-"""The number of rows per write transaction."""
+"""The number of rows per write transaction, and what it removes."""
 
 from datetime import timedelta
 
 from pgvector_sync.runtime.slice_size import LARGEST_SLICE_ROWS, SLICE_TIME, SliceSize
+from support.steps import Steps
 
 
 def settled(per_row: timedelta, *, rounds: int = 40) -> int:
@@ -51,3 +52,18 @@ def test_a_cancelled_rest_of_a_batch_tells_of_its_own_size():
     size = SliceSize(rows=512)
     size.cancelled(16)
     assert size.rows == 2
+
+
+def test_a_write_removes_the_chunks_that_its_rows_no_longer_have(docs: Steps) -> None:
+    docs.insert(_1="one", _2="two", _3="three")
+    docs.synced.sync()
+    docs.synced.run(
+        "INSERT INTO docs_embedding SELECT id, further, chunk, embedding, fingerprint, model, embedded_at"
+        " FROM docs_embedding CROSS JOIN generate_series(1, 2) AS further WHERE id < 3"
+    )
+    docs.change(1, "one again")
+    docs.drain()
+    docs.process()
+    with docs.synced.database.connect() as connection:
+        chunks = connection.execute("SELECT id, count(*) FROM docs_embedding GROUP BY id ORDER BY id").fetchall()
+    assert chunks == [(1, 1), (2, 3), (3, 1)]

@@ -217,6 +217,7 @@ CALLS: list[Call] = [
     lambda c, one: rows.reusable(c, one.shape, [b"1"]),
     lambda c, one: rows.known(c, one.shape, [b"1"]),
     lambda c, one: rows.write(c, one.shape, [(Passage(key, 0, "", b"1"), VECTOR) for key in KEYS]),
+    lambda c, one: rows.trim(c, one.shape, KEYS),
     lambda c, one: rows.remove(c, one.shape, KEYS),
     lambda c, one: rows.lock_page(c, one.shape, (1,), limit=9),
     lambda c, one: rows.remove_orphans(c, one.shape, KEYS),

@@ -136,7 +136,7 @@ MUTANTS = (
     ),
     Mutant(
         "no trim of further chunks",
-        (Edit("store.rows:write", 'connection.execute(target.trim(shape), {"keys": keys, "chunks": 1})', "pass"),),
+        (Edit(SLICE, "rows.trim(connection, batch.shape, with_chunks)", "pass"),),
         "changed during the call",
         covered_by="there is one chunk per row so far",
     ),

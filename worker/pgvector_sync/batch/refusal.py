@@ -100,6 +100,7 @@ def _can_be_written(runtime: Runtime, batch: Batch, key: Key, name: str) -> bool
             require_trusted(connection, batch.pipeline)
             rows.remove(connection, batch.shape, [key])  # a new row: what refuses inserts may allow updates
             rows.write(connection, batch.shape, written)
+            rows.trim(connection, batch.shape, [key])
     except (*LOCK_CONFLICT, psycopg.errors.QueryCanceled):
         return None
     except Exception as error:  # noqa: BLE001 - any error is compared

@@ -78,6 +78,10 @@ def write_slice(
             # end its transaction and not ours.
             limit_statements(connection, runtime.settings.lock_timeout)
         stored = _store(batch, decision, connection, round_trip)
+        # looked at under the lock, so no other worker has written chunks since
+        with_chunks = [key for key in decision.stored if (seen[key].last_chunk or 0) > 0]
+        if with_chunks:
+            rows.trim(connection, batch.shape, with_chunks)
         if rehearsal:
             done.stored |= set(decision.stored)
             return stored

@@ -53,6 +53,8 @@ class Look:
 
     fingerprint: bytes | None
     stored_fingerprint: bytes | None
+    last_chunk: int | None = None
+    """The number of the last stored chunk. None if there is no vector."""
 
 
 BATCH_BYTES = 16 * 2**20
@@ -94,8 +96,8 @@ def look(connection: Connection, shape: Shape, keys: Sequence[Key], *, text_limi
     require_trusted(connection, shape.pipeline)
     params = {"keys": PackedKeys(keys), "spec": shape.pipeline.spec.digest, "text_limit": text_limit}
     return {
-        keys[number - 1]: Look(fingerprint, stored)
-        for number, fingerprint, stored in tuples(connection, source.look(shape), params)
+        keys[number - 1]: Look(fingerprint, stored, last_chunk)
+        for number, fingerprint, stored, last_chunk in tuples(connection, source.look(shape), params)
     }
 
 
@@ -128,15 +130,14 @@ def known(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]) -
     }
 
 
-WRITE_STATEMENTS = 4
+WRITE_STATEMENTS = 2
 """The number of round trips of `write`."""
 
 
 def write(connection: Connection, shape: Shape, vectors: Sequence[tuple[Passage, Vector32]]) -> None:
     """Replaces the vectors of rows by those of their passages, one per row. Raises DatabaseRefuses."""
-    keys = PackedKeys([passage.key for passage, _ in vectors])
     params = {
-        "keys": keys,
+        "keys": PackedKeys([passage.key for passage, _ in vectors]),
         "chunk_nos": [passage.chunk_no for passage, _ in vectors],
         "embeddings": PackedVectors([vector for _, vector in vectors]),
         "fingerprints": PackedBytes([passage.fingerprint for passage, _ in vectors]),
@@ -150,8 +151,12 @@ def write(connection: Connection, shape: Shape, vectors: Sequence[tuple[Passage,
             f"{label}: expected {len(vectors)} written rows, got {written}",
             hint="check the triggers and rules of the target",
         )
+
+
+def trim(connection: Connection, shape: Shape, keys: Sequence[Key]) -> None:
+    """Removes the chunks of these rows beyond the first. Raises DatabaseRefuses."""
     require_own_target(connection, shape.pipeline)
-    connection.execute(target.trim(shape), {"keys": keys, "chunks": 1})
+    connection.execute(target.trim(shape), {"keys": PackedKeys(keys), "chunks": 1})
 
 
 def remove(connection: Connection, shape: Shape, keys: Sequence[Key]) -> set[Key]:
