@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from pgvector_sync.batch.claim import claim
-from pgvector_sync.dispatch.ringing import fair_share
+from pgvector_sync.engine.shares import fair_share
 from pgvector_sync.model import Lane
 from support.steps import Steps
 from support.synced import Synced

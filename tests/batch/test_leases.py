@@ -16,7 +16,7 @@ from pgvector_sync import database
 from pgvector_sync.batch import process
 from pgvector_sync.model import Lane
 from pgvector_sync.runtime import keeper
-from pgvector_sync.runtime.keeper import Keeper, expire_leases, lose_leases_of_child
+from pgvector_sync.runtime.keeper import Keeper, expire_leases, lose_leases_of_process
 from pgvector_sync.store import leases
 from pgvector_sync.telemetry.events.batch import LeasesNotRenewed
 from support.events import collected
@@ -208,7 +208,7 @@ def test_leases_of_a_dead_child_are_lost_at_once_and_no_others(docs: Steps) -> N
     docs.claim()
     docs.synced.run(f"UPDATE pgvector_sync.lease SET holder = '{keeper.holder(4711)}'")
     docs.try_claim()
-    lose_leases_of_child(docs.runtime.database, 4711)
+    lose_leases_of_process(docs.runtime.database, 4711)
     query = "SELECT holder, lost_at IS NOT NULL FROM pgvector_sync.lease ORDER BY taken_at"
     assert docs.synced.database.execute(query) == [(keeper.holder(4711), True), (keeper.holder(), False)]
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -104,6 +105,48 @@ def test_the_confirmation_prompt_of_apply_can_be_declined_or_interrupted(
     assert command.wait(timeout=60) == code
     assert synced.names() == []
     os.close(controller)
+
+
+@contextmanager
+def interrupted_sync(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
+    """A `sync` that was interrupted while two batches of five rows wait for the provider, and has said so."""
+    synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 20) n")
+    synced.declare()
+    synced.apply()
+    synced.endpoint.fail("hang")
+    monkeypatch.setenv("PGVECTOR_SYNC_BULK_BATCH_SIZE", "5")
+    with started("sync", "--concurrency", "2") as command:
+        eventually(lambda: synced.endpoint.calls.requests == 2)
+        command.send_signal(signal.SIGTERM)
+        assert command.stderr is not None
+        said = b""
+        while b"finishing 2 batches in flight" not in said:
+            line = command.stderr.readline()
+            assert line, said.decode()
+            said += line
+        yield command
+
+
+def test_an_interrupted_sync_stores_what_its_batches_in_flight_have_bought(
+    synced: Synced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with interrupted_sync(synced, monkeypatch) as command:
+        synced.endpoint.heal()
+        assert command.wait(timeout=60) == 130
+    assert len(synced.vectors()) == 10
+    assert synced.endpoint.calls.answered == 2
+
+
+def test_an_interrupted_sync_ends_at_once_when_it_is_interrupted_again(
+    synced: Synced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with interrupted_sync(synced, monkeypatch) as command:
+        command.send_signal(signal.SIGINT)
+        assert command.wait(timeout=20) == 130
+    assert synced.database.value("SELECT count(*) FROM pgvector_sync.lease WHERE lost_at IS NULL") == 0
+    synced.endpoint.heal()
+    synced.settle()
+    synced.exact()
 
 
 def _take_terminal() -> None:

@@ -14,6 +14,7 @@ import os
 os.sched_getaffinity = lambda pid: range(12)
 from pgvector_sync.celery_app import app
 from pgvector_sync.embedding.dialects import built_in_providers, dialect_of
+from pgvector_sync.runtime.bootstrap import process_runtime
 from pgvector_sync.settings import Settings
 
 local = built_in_providers()["local"]
@@ -27,6 +28,7 @@ for options in (
 ):
     app.Worker(**options)
     print(*options.values(), threads(), threads(local_threads=7))
+print("connections", process_runtime().database._pool.max_size)
 """
 THREADS = """\
 command 12 7
@@ -34,11 +36,12 @@ prefork 4 3 7
 threads 5 2 7
 prefork 50 1 7
 prefork 6,2 2 7
+connections 8
 """
 
 
 @pytest.mark.slow
-def test_a_worker_divides_the_cores_unless_the_setting_says_otherwise() -> None:
+def test_a_worker_divides_the_cores_and_has_a_connection_for_each_of_its_batches() -> None:
     environment = os.environ | {"DATABASE_URL": "postgresql://127.0.0.1/none", "REDIS_URL": "redis://127.0.0.1/0"}
     done = subprocess.run(
         [sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, timeout=100, check=True

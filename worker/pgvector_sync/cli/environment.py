@@ -32,7 +32,7 @@ def open_sync() -> Iterator[Sync]:
 
 
 @contextmanager
-def runtime(*, working: bool = False) -> Iterator[Runtime]:
+def runtime(*, working: bool = False, max_connections: int = 4) -> Iterator[Runtime]:
     """Open a runtime. With `working`, also check that the limits in the settings are consistent.
 
     Raises ConfigError, and MigrationRefused if the schema is missing or has another version.
@@ -50,5 +50,5 @@ def runtime(*, working: bool = False) -> Iterator[Runtime]:
         check_schema(connection)
         if working:
             require_sole_author(connection)
-    with open_runtime(settings, working=working) as opened:
+    with open_runtime(settings, max_connections=max_connections, working=working) as opened:
         yield opened

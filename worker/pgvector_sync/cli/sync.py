@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Annotated
 
+import psycopg
 import typer
 
 from pgvector_sync.cli import environment
 from pgvector_sync.cli.console import complain, out, progress, say
+from pgvector_sync.cli.interrupts import Interrupts
 from pgvector_sync.engine import watch
 from pgvector_sync.engine.loop import Loop, Progress
 from pgvector_sync.engine.presence import present
@@ -18,7 +23,11 @@ from pgvector_sync.errors import ConfigError
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.observe.status import PipelineStatus, nothing_to_wait_for, read_status, unfinished
 from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.keeper import lose_leases_of_process
 from pgvector_sync.telemetry import configure_logging
+
+OTHER_CONNECTIONS = 4
+"""Connections besides one per batch: for a live batch, the turns, the leases and the presence of this process."""
 
 
 def register(app: typer.Typer) -> None:
@@ -32,23 +41,50 @@ def sync(
         float,
         typer.Option("--timeout", min=0, help="With --once: the maximum number of seconds to run."),
     ] = 600.0,
+    concurrency: Annotated[
+        int,
+        typer.Option(
+            "--concurrency",
+            "-c",
+            min=1,
+            max=64,
+            help="The number of batches in flight at once. A local model computes one at a time.",
+        ),
+    ] = 4,
 ) -> None:
     """Drain, backfill and embed in this process, without Celery or Redis."""
-    with environment.runtime(working=True) as runtime:
+    with environment.runtime(working=True, max_connections=concurrency + OTHER_CONNECTIONS) as runtime:
         statuses = read_status(runtime.database, pipeline)
         if not statuses:
             raise ConfigError(
                 "no pipeline is declared", hint="write pgvector-sync.toml, then run `pgvector-sync apply`"
             )
         watch.look_now(runtime.database)  # regardless of when it last ran
-        loop = Loop(runtime, pipeline)
-        with present(runtime.database, f"sync@{socket.gethostname()}", 1):
+        loop = Loop(runtime, pipeline, concurrency=concurrency)
+        with present(runtime.database, f"sync@{socket.gethostname()}", concurrency), _finishing(loop):
             if not once:
                 configure_logging(runtime.settings)  # the log is the output of a continuous sync
                 say("syncing until Ctrl-C")
                 loop.run(finished=lambda: False)
                 return
             _once(runtime, loop, pipeline, statuses, within=timedelta(seconds=timeout))
+
+
+@contextmanager
+def _finishing(loop: Loop) -> Iterator[None]:
+    """At the end, wait for the batches in flight, which may have been paid for. A second Ctrl-C ends at once."""
+    with Interrupts() as interrupts:
+        try:
+            yield
+        finally:
+            interrupts.ending()
+            if count := len(loop.in_flight):
+                batches = "1 batch" if count == 1 else f"{count} batches"
+                say(f"\nfinishing {batches} in flight; press Ctrl-C to stop at once")
+                loop.finish(hurried=lambda: interrupts.hurried)
+            if interrupts.hurried:
+                with suppress(psycopg.Error):  # else the leases expire
+                    lose_leases_of_process(loop.runtime.database, os.getpid())
 
 
 def _once(
@@ -71,6 +107,7 @@ def _once(
             until=Deadline.after(within),
             on_turn=on_turn,
         )
+        loop.finish()  # what is in flight when the time is over
     done, seconds = loop.progress, time.monotonic() - started
     out.print(
         f"{done.stored:,} embedded, {done.unchanged:,} unchanged, {done.removed:,} removed in {seconds:.1f} s"

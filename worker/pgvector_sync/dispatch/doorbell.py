@@ -18,6 +18,7 @@ from pgvector_sync.dispatch.messages import EMBED_BATCH, RUN
 from pgvector_sync.dispatch.queues import Queues, queue_depth, queues_of
 from pgvector_sync.dispatch.slots import Slots
 from pgvector_sync.dispatch.tokens import Tokens
+from pgvector_sync.engine.shares import batches_wanted
 from pgvector_sync.model import Lane
 from pgvector_sync.model.request import Kind
 from pgvector_sync.redis_client import open_client
@@ -44,10 +45,8 @@ class Doorbell:
         `pipelines` is the number of pipelines that share the queue. The limit on its length grows with it, so that
         each pipeline gets its turn.
         """
-        default = self.settings.live_batch_size if due.lane is Lane.LIVE else self.settings.bulk_batch_size
-        batches = -(-due.rows // (due.batch_size or default))
-        wanted = 1 if due.state != "active" else min(batches, share - due.in_flight)
-        if wanted <= 0 or (due.state != "active" and due.rows == 0):
+        wanted = batches_wanted(due, share=share, settings=self.settings)
+        if wanted == 0:
             return 0
         wanted = min(wanted, share * pipelines - queue_depth(self.app, self.queues.of(due.lane)))
         rung = 0

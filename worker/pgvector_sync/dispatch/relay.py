@@ -25,7 +25,7 @@ from pgvector_sync.engine.pace import Pace
 from pgvector_sync.engine.presence import Presence
 from pgvector_sync.engine.turn import Engine
 from pgvector_sync.runtime.bootstrap import open_database
-from pgvector_sync.runtime.keeper import lose_leases_of_child
+from pgvector_sync.runtime.keeper import lose_leases_of_process
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.event import Words
 from pgvector_sync.telemetry.events.dispatch import RelayElected, RelayFailed, RelayLost
@@ -115,7 +115,7 @@ class Relay(threading.Thread):
         self._dead |= self._living - living
         self._living = living
         for pid in tuple(self._dead):
-            lose_leases_of_child(database, pid)
+            lose_leases_of_process(database, pid)
             self._dead.discard(pid)
 
     def _announce(self) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from pgvector_sync.dispatch.doorbell import Doorbell
-from pgvector_sync.embedding.dialects import dialect_named
+from pgvector_sync.engine.shares import share_of
 from pgvector_sync.engine.turn import Engine, Turn
 from pgvector_sync.failpoint import Failpoint, reach
-from pgvector_sync.model import Lane
-from pgvector_sync.model.learned import batches_at_once
 from pgvector_sync.store.poll import Signs
 
 
@@ -30,26 +28,7 @@ def ring_for(turn: Turn, doorbell: Doorbell) -> None:
     pipelines = len({item.pipeline for item in due})
     slots = doorbell.slots.total() if due else 0
     for item in due:
-        remote = dialect_named(item.dialect).remote  # a remote provider may hang
-        share = fair_share(slots, others if remote else 0, limit=doorbell.settings.in_flight_batches)
-        if remote and item.lane is Lane.BULK:
-            share = bulk_share(share, slots)
-        share = batches_at_once(share, item.parallel, live=item.lane is Lane.LIVE)
+        share = share_of(item, slots=slots, others=others, settings=doorbell.settings)
         doorbell.ring(item, pipelines=pipelines, share=share)
     for run_id, kind, _ in turn.runs:
         doorbell.ring_run(run_id, kind)
-
-
-def fair_share(slots: int, others: int, *, limit: int) -> int:
-    """Return how many batches a pipeline may have in flight, if `others` must not wait for its provider.
-
-    One of the `slots` is kept free for each of the others, up to half of all slots. Without others the result is
-    `limit` whatever the slots, so that batches of a dead worker needn't be waited for. With 0 slots no worker has
-    announced any yet.
-    """
-    return max(1, min(limit, slots - min(others, slots // 2))) if slots and others else limit
-
-
-def bulk_share(share: int, slots: int) -> int:
-    """Return how many of `share` batches may be of the bulk lane. One of three or more slots is kept for live."""
-    return max(1, min(share, slots - 1)) if slots > 2 else share

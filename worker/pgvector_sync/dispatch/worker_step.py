@@ -17,7 +17,7 @@ from pgvector_sync.embedding import dialects
 from pgvector_sync.embedding.local_models.cores import share_cores
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Lane
-from pgvector_sync.runtime.bootstrap import close_process_runtime
+from pgvector_sync.runtime.bootstrap import close_process_runtime, expect_batches
 from pgvector_sync.settings import Settings, limits, load_settings
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.event import Words
@@ -49,7 +49,9 @@ class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
             # importing the SDK takes a second: once in the parent, not in the first batch of each child
             dialects.preload()
             # once before the fork, and with autoscaling for the most children that there may be
-            share_cores(max(int(parent.concurrency), int(getattr(parent, "max_concurrency", None) or 0)))
+            most = max(int(parent.concurrency), int(getattr(parent, "max_concurrency", None) or 0))
+            share_cores(most)
+            expect_batches(most)
             signals.worker_ready.connect(_log_ready)
             signals.worker_process_shutdown.connect(_close_runtime)
 

@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
 from pgvector_sync.batch import Outcome, process
 from pgvector_sync.database import OUTAGE
+from pgvector_sync.embedding.dialects import dialect_named
 from pgvector_sync.engine import jobs
+from pgvector_sync.engine.in_flight import InFlight
 from pgvector_sync.engine.pace import Pace
+from pgvector_sync.engine.shares import batches_wanted, share_of
 from pgvector_sync.engine.turn import Engine
 from pgvector_sync.model import Lane
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.runs.run import carry_out
 from pgvector_sync.runtime import Runtime
+from pgvector_sync.store.work import Due
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.process import DatabaseUnavailable
 
 RETRY_AFTER_OUTAGE = timedelta(seconds=1)
 SLICE = timedelta(seconds=2)
 """Time limit of a drain or a run within one turn."""
+SLICE_BETWEEN_BATCHES = timedelta(milliseconds=250)
+"""The same while batches are in flight: as soon as one has ended, the next should start."""
 
 
 @dataclass
@@ -50,35 +58,80 @@ class Progress:
 
 
 class Loop:
-    """Drains, carries out runs, then processes one batch per pipeline and lane, in turn and live lanes first."""
+    """Drains, carries out runs, and processes batches, live lanes first."""
 
-    def __init__(self, runtime: Runtime, only: str | None = None) -> None:
+    def __init__(self, runtime: Runtime, only: str | None = None, *, concurrency: int = 1) -> None:
+        """`concurrency` is the number of batches in flight at once.
+
+        With 1, a turn processes them itself, one per pipeline and lane. With more, they are processed in threads,
+        and there may be one more for live changes; call `finish` at the end. The pool needs a connection for
+        each.
+        """
         self.runtime = runtime
         self.only = only
         self.progress = Progress()
         self.tried: set[str] = set()
         """The pipelines of which this process has claimed a batch."""
-        self._engine = Engine(runtime.database, runtime.settings, jobs.ALL, drain_for=SLICE)
+        self.in_flight = InFlight(runtime)
+        several = concurrency > 1
+        self._slots = concurrency + 1 if several else 1
+        self._counted_rows = concurrency * runtime.settings.bulk_batch_size if several else 1
+        self._slice = SLICE_BETWEEN_BATCHES if several else SLICE
+        self._engine = Engine(runtime.database, runtime.settings, jobs.ALL, drain_for=self._slice)
 
     def turn(self) -> bool:
-        """Run one turn. Returns whether anything was processed."""
-        turn = self._engine.turn(counted_rows=1)
-        moved = turn.moved > 0
+        """Run one turn. Returns whether anything was processed.
+
+        Raises OUTAGE, and what ended a batch in flight.
+        """
+        moved = False
+        for pipeline, outcome in self.in_flight.ended():
+            moved |= self._count(pipeline, outcome)
+        turn = self._engine.turn(counted_rows=self._counted_rows)
+        moved |= turn.moved > 0
         for run_id, _, pipeline in turn.runs:
             if self.only in (None, pipeline):
-                moved |= carry_out(self.runtime, run_id, until=Deadline.after(SLICE))
-        for item in turn.due:
-            if self.only in (None, item.pipeline) and item.rows:
-                moved |= self._batch(item.pipeline, item.lane)
+                moved |= carry_out(self.runtime, run_id, until=Deadline.after(self._slice))
+        due = [item for item in turn.due if self.only in (None, item.pipeline) and item.rows]
+        if self._slots > 1:
+            self._start(due, others=len({item.pipeline for item in turn.due}) - 1)
+            return moved
+        for item in due:
+            moved |= self._count(item.pipeline, process(self.runtime, item.pipeline, item.lane))
         return moved
 
-    def _batch(self, pipeline: str, lane: Lane) -> bool:
-        outcome = process(self.runtime, pipeline, lane)
+    def _start(self, due: Sequence[Due], *, others: int) -> None:
+        """Start batches while there is room, for one lane after the other."""
+        waiting = deque((item, self._share(item, others)) for item in due)
+        started: Counter[tuple[str, Lane]] = Counter()
+        while waiting and len(self.in_flight) < self._slots:
+            item, share = waiting.popleft()
+            own = self.in_flight.of(item.pipeline)  # some of them may not have claimed their rows yet
+            wanted = batches_wanted(item, share=share, settings=self.runtime.settings)
+            if started[item.pipeline, item.lane] < wanted and own < (share if item.state == "active" else 1):
+                self.in_flight.start(item.pipeline, item.lane, share=share)
+                started[item.pipeline, item.lane] += 1
+                waiting.append((item, share))
+
+    def _share(self, item: Due, others: int) -> int:
+        if not dialect_named(item.dialect).remote:
+            return 1  # a local model uses all cores for one batch
+        return share_of(item, slots=self._slots, others=others, settings=self.runtime.settings)
+
+    def _count(self, pipeline: str, outcome: Outcome | None) -> bool:
+        """Add what a batch has done to the progress. Returns whether it did anything."""
         if outcome is None:
             return False
         self.tried.add(pipeline)
         self.progress.add(outcome)
         return outcome.claimed > outcome.released
+
+    def finish(self, *, hurried: Callable[[], bool] = lambda: False) -> None:
+        """Wait for the batches in flight, and start no further ones. Gives up once `hurried` returns True."""
+        self.in_flight.finish(hurried=hurried)
+        with suppress(Exception):  # nobody waits for their outcome any more, except for the count
+            for pipeline, outcome in self.in_flight.ended():
+                self._count(pipeline, outcome)
 
     def run(
         self,
@@ -87,17 +140,22 @@ class Loop:
         until: Deadline | None = None,
         on_turn: Callable[[Progress], None] = lambda _: None,
     ) -> bool:
-        """Take turns until nothing moves and `finished()` is true (returns True), or until `until` (False)."""
+        """Take turns until nothing moves and `finished()` is true (returns True), or until `until` (False).
+
+        Raises what ended a batch, unless it was an outage of the database.
+        """
         pace = Pace(self.runtime.settings.poll)
         while True:
             try:
                 moved = self.turn()
                 pace.turned(moved=moved)
-                if not moved:
+                if not moved and len(self.in_flight) == 0:
                     if finished():
                         return True
                     # nothing is due yet: backoffs, cool-downs and others' leases end by the database's clock
                     time.sleep(pace.pause(waiting=False).total_seconds())
+                elif not moved:
+                    self.in_flight.wait(pace.pause(waiting=True))
             except OUTAGE as error:
                 emit(DatabaseUnavailable(sqlstate=error.sqlstate))
                 time.sleep(RETRY_AFTER_OUTAGE.total_seconds())

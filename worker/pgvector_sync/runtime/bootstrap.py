@@ -71,8 +71,16 @@ def open_runtime(
 
 _runtimes: dict[int, tuple[Runtime, Embedders]] = {}
 _runtimes_lock = threading.Lock()
-PROCESS_CONNECTIONS = 8
-"""Maximum number of connections of a worker process: one per busy thread. They are opened when needed."""
+_batches = 1
+OTHER_CONNECTIONS = 2
+"""Connections of a worker process besides one per batch: for its leases, and to spare. The pool opens them when
+needed."""
+
+
+def expect_batches(count: int) -> None:
+    """Make room in the pools of this process and its children for as many batches at once."""
+    global _batches  # noqa: PLW0603 one number per process
+    _batches = count
 
 
 def process_runtime() -> Runtime:
@@ -83,7 +91,7 @@ def process_runtime() -> Runtime:
             _runtimes.clear()  # inherited from the parent by the fork: must not be closed here
             settings = load_settings()
             embedders = Embedders(settings)
-            database = open_database(settings, max_connections=PROCESS_CONNECTIONS, working=True)
+            database = open_database(settings, max_connections=_batches + OTHER_CONNECTIONS, working=True)
             _runtimes[pid] = (Runtime(settings, database, embedders), embedders)
         return _runtimes[pid][0]
 

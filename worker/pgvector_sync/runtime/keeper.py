@@ -144,8 +144,8 @@ def expire_leases(database: Database, settings: Settings) -> None:
         emit(LeasesLost(leases=lost))
 
 
-def lose_leases_of_child(database: Database, pid: int) -> None:
-    """Release the rows of a dead child process to other workers at once."""
+def lose_leases_of_process(database: Database, pid: int) -> None:
+    """Release the rows of a process that is dead, or about to end, to other workers at once."""
     lost = database.retry_on_lock_conflict(lambda connection: leases.lose(connection, holder(pid)))
     if lost:
         emit(ChildLeasesLost(leases=lost, pid=pid))

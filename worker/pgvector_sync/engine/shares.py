@@ -1,0 +1,47 @@
+"""How many batches of each pipeline to process at once, so that pipelines share the slots fairly. Pure.
+
+A slot is room for one batch in flight: a process or thread of a worker, or a thread of `sync`.
+"""
+
+from __future__ import annotations
+
+from pgvector_sync.embedding.dialects import dialect_named
+from pgvector_sync.model import Lane
+from pgvector_sync.model.learned import batches_at_once
+from pgvector_sync.settings import Settings
+from pgvector_sync.store.work import Due
+
+
+def share_of(due: Due, *, slots: int, others: int, settings: Settings) -> int:
+    """Return how many batches of the pipeline may be in flight for this lane, over all processes.
+
+    slots: the number of slots of all workers; 0: not known yet. others: the number of other pipelines.
+    """
+    remote = dialect_named(due.dialect).remote  # a remote provider may hang
+    share = fair_share(slots, others if remote else 0, limit=settings.in_flight_batches)
+    if remote and due.lane is Lane.BULK:
+        share = bulk_share(share, slots)
+    return batches_at_once(share, due.parallel, live=due.lane is Lane.LIVE)
+
+
+def batches_wanted(due: Due, *, share: int, settings: Settings) -> int:
+    """Return how many more batches of a lane to begin: one, the probe, if the pipeline isn't active."""
+    if due.state != "active":
+        return min(due.rows, 1)
+    default = settings.live_batch_size if due.lane is Lane.LIVE else settings.bulk_batch_size
+    return max(0, min(-(-due.rows // (due.batch_size or default)), share - due.in_flight))
+
+
+def fair_share(slots: int, others: int, *, limit: int) -> int:
+    """Return how many batches a pipeline may have in flight, if `others` must not wait for its provider.
+
+    One of the `slots` is kept free for each of the others, up to half of all slots. Without others the result is
+    `limit` whatever the slots, so that batches of a dead worker needn't be waited for. With 0 slots no worker has
+    announced any yet.
+    """
+    return max(1, min(limit, slots - min(others, slots // 2))) if slots and others else limit
+
+
+def bulk_share(share: int, slots: int) -> int:
+    """Return how many of `share` batches may be of the bulk lane. One of three or more slots is kept for live."""
+    return max(1, min(share, slots - 1)) if slots > 2 else share
