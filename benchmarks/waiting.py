@@ -30,6 +30,7 @@ from pgvector_sync.model import Lane
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.keeper import new_lease
 from pgvector_sync.store import locks, outbox, pipelines, work
+from pgvector_sync.store.due_hints import DueHints
 from pgvector_sync.store.work import Holding
 from support.endpoint import Endpoint
 from support.servers import Database, new_database, running_postgres
@@ -52,6 +53,7 @@ class Queue:
             self.pipeline = pipelines.require_pipeline(connection, "docs")
         self.next_key = 1
         self.after_id = 0
+        self.counting, self.claiming = DueHints(), DueHints()
 
     def add(self, rows: int) -> None:
         """Write the events of changes, as the triggers do."""
@@ -76,7 +78,7 @@ class Queue:
 
     def due(self, times: Times) -> None:
         with self.runtime.database.transaction(by_key=True) as connection:
-            timed(times, "due", lambda: work.due(connection, limit=BATCH_ROWS * 8))
+            timed(times, "due", lambda: work.due(connection, limit=BATCH_ROWS * 8, hints=self.counting))
 
     def process(self, rows: int, times: Times) -> None:
         """Claim and acknowledge a batch without its call."""
@@ -87,7 +89,9 @@ class Queue:
             claimed = timed(
                 times,
                 "claim",
-                lambda: work.claim(connection, self.pipeline, Lane.LIVE, lease, limit=rows, max_attempts=5),
+                lambda: work.claim(
+                    connection, self.pipeline, Lane.LIVE, lease, limit=rows, max_attempts=5, hints=self.claiming
+                ),
             )
         holding = Holding(self.pipeline, lease.id)
         keys = [row.key for row in claimed]

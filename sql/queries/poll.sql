@@ -22,10 +22,11 @@ SELECT pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=
                  AND NOT EXISTS (SELECT FROM pgvector_sync.lease l
                                  WHERE l.id OPERATOR(pg_catalog.=) r.lease AND l.lost_at IS NULL)) AS runs,
        EXISTS (SELECT FROM pgvector_sync.pipeline p CROSS JOIN (VALUES ('live'), ('bulk')) AS lane (lane)
+               LEFT JOIN {hints}
                WHERE {may_call}
                  AND ((SELECT w.visible_at FROM pgvector_sync.work w
                        WHERE w.pipeline_id OPERATOR(pg_catalog.=) p.id AND w.lane OPERATOR(pg_catalog.=) lane.lane
-                         AND w.lease IS NULL AND w.parked_at IS NULL
+                         AND w.lease IS NULL AND w.parked_at IS NULL AND {from_hint}
                          AND w.visible_at OPERATOR(pg_catalog.<=) pg_catalog.statement_timestamp()
                        ORDER BY w.visible_at LIMIT 1) IS NOT NULL
                       OR EXISTS (SELECT FROM pgvector_sync.lease l

@@ -9,20 +9,28 @@ WHERE l.pipeline_id = %(pipeline_id)s AND l.lost_at IS NULL
               WHERE w.pipeline_id = %(pipeline_id)s AND w.lane IN ('live', 'bulk') AND w.lease = l.id OFFSET 0);
 
 -- name: claim
--- Takes due rows without a lease. The attempt counts from here, and is refunded if the row wasn't at fault.
+-- Takes due rows without a lease, of those that are due since `due_since` or later. The attempt counts from here, and is refunded
+-- if the row wasn't at fault. `due_from` is since when the first of them is due. If there are none, it is now, in a row without
+-- a key.
 WITH due AS MATERIALIZED (
     SELECT pipeline_id, key FROM pgvector_sync.work
     WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND parked_at IS NULL AND lease IS NULL
-      AND visible_at <= statement_timestamp()
+      AND visible_at >= to_timestamp(%(due_since)s) AND visible_at <= statement_timestamp()
     ORDER BY visible_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), held AS (
     INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at)
     SELECT %(lease)s, %(pipeline_id)s, %(lane)s, %(holder)s, statement_timestamp() + %(expires_after)s,
            statement_timestamp() + %(ends_after)s
-    WHERE EXISTS (SELECT FROM due))
-UPDATE pgvector_sync.work w SET lease = %(lease)s, attempts = w.attempts + 1
-FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
-RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.error_class, w.error_message;
+    WHERE EXISTS (SELECT FROM due)
+), taken AS (
+    UPDATE pgvector_sync.work w SET lease = %(lease)s, attempts = w.attempts + 1
+    FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
+    RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.error_class, w.error_message,
+              w.visible_at
+)
+SELECT key, generation, attempts, force, verdict, failed_fingerprint, error_class, error_message,
+       date_part('epoch', coalesce(min(visible_at) OVER (), statement_timestamp())) AS due_from
+FROM (SELECT) AS always LEFT JOIN taken ON true;
 
 -- name: claim_expired
 -- Takes rows whose lease is lost, fewer with every attempt (256, 64, 16, 4, 1 for five): one of them may have killed the
@@ -138,17 +146,24 @@ RETURNING w.key;
         AND u.day OPERATOR(pg_catalog.=)
             (pg_catalog.statement_timestamp() AT TIME ZONE 'UTC')::pg_catalog.date)) IS NOT TRUE
 
+-- part: hints
+-- A part of the FROM of `due` and `poll.look`: for lane.lane of pipeline p, where the search for due rows starts.
+unnest(%(hint_pipelines)s::pg_catalog.int4[], %(hint_lanes)s::pg_catalog.text[], %(hint_since)s::pg_catalog.float8[])
+    AS hint (pipeline_id, lane, since)
+    ON hint.pipeline_id OPERATOR(pg_catalog.=) p.id AND hint.lane OPERATOR(pg_catalog.=) lane.lane
+
+-- part: from_hint
+-- A condition of both: row w of work isn't due since before the hint.
+w.visible_at OPERATOR(pg_catalog.>=) pg_catalog.to_timestamp(coalesce(hint.since, '-infinity'))
+
 -- name: due
--- For each pipeline that may call its provider: the rows due in each lane, up to `limit`, and the batches in flight. A pipeline
--- in cool-down may send one probe, from `retry_at` on.
-SELECT p.name, p.state, p.batch_size, lane.lane,
+-- For each pipeline that may call its provider: the rows due in each lane, up to `limit`, since when the first of them is due
+-- (now, if there are none), and the batches in flight. A pipeline in cool-down may send one probe, from `retry_at` on.
+SELECT p.id, p.name, p.state, p.batch_size, lane.lane,
        (SELECT r.dialect FROM pgvector_sync.provider r WHERE r.name = p.provider) AS dialect,
        (SELECT k.parallel FROM pgvector_sync.learned k WHERE k.provider = p.provider AND k.model = p.model) AS parallel,
-       (SELECT count(*) FROM (
-            SELECT FROM pgvector_sync.work w
-            WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NULL AND w.parked_at IS NULL
-              AND w.visible_at <= statement_timestamp()
-            ORDER BY w.visible_at LIMIT %(limit)s) AS fresh)
+       date_part('epoch', coalesce(fresh.first, statement_timestamp())) AS due_from,
+       fresh.rows
        + (SELECT count(*) FROM pgvector_sync.work w
           WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease = ANY (ARRAY(
               SELECT l.id FROM pgvector_sync.lease l WHERE l.pipeline_id = p.id AND l.lost_at IS NOT NULL))) AS due,
@@ -157,5 +172,12 @@ SELECT p.name, p.state, p.batch_size, lane.lane,
             SELECT FROM pgvector_sync.work w
             WHERE w.pipeline_id = p.id AND w.lane IN ('live', 'bulk') AND w.lease = l.id OFFSET 0)) AS in_flight
 FROM pgvector_sync.pipeline p CROSS JOIN (VALUES (1, 'live'), (2, 'bulk')) AS lane (rank, lane)
+LEFT JOIN {hints}
+CROSS JOIN LATERAL (
+    SELECT count(*) AS rows, min(each.visible_at) AS first FROM (
+        SELECT w.visible_at FROM pgvector_sync.work w
+        WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NULL AND w.parked_at IS NULL
+          AND {from_hint} AND w.visible_at <= statement_timestamp()
+        ORDER BY w.visible_at LIMIT %(limit)s) AS each) AS fresh
 WHERE {may_call}
 ORDER BY lane.rank, p.id;

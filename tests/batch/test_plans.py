@@ -17,6 +17,7 @@ import pytest
 from pgvector_sync.database import begin
 from pgvector_sync.model import Key, Lane, Passage, Pipeline
 from pgvector_sync.store import drift, leases, locks, outbox, rows, runs, work
+from pgvector_sync.store.due_hints import DueHints
 from pgvector_sync.store.leases import Lease
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.work import ClaimedRow, Holding
@@ -93,12 +94,13 @@ class Crowd:
     """The id of the last event that is gone."""
 
 
-DEAD = ("dead tuples", "dead tuples, analyzed")
-
-
 @pytest.fixture(
     scope="module",
-    params=["never analyzed", "analyzed", *(pytest.param(dead, marks=pytest.mark.slow) for dead in DEAD)],
+    params=[
+        "never analyzed",
+        "analyzed",
+        *(pytest.param(crowd, marks=pytest.mark.slow) for crowd in ("dead tuples", "dead tuples, analyzed")),
+    ],
 )
 def crowd(
     request: pytest.FixtureRequest,
@@ -153,7 +155,13 @@ def drain(connection: psycopg.Connection[Any], after: int) -> object:
 
 def claim(lane: Lane) -> Run:
     return lambda c, crowd: work.claim(
-        c, crowd.pipeline, lane, Lease(UUID(int=1), "host:family:3", MINUTE, MINUTE), limit=BATCH, max_attempts=5
+        c,
+        crowd.pipeline,
+        lane,
+        Lease(UUID(int=1), "host:family:3", MINUTE, MINUTE),
+        limit=BATCH,
+        max_attempts=5,
+        hints=DueHints(),
     )
 
 
@@ -188,7 +196,7 @@ HOT: dict[str, Run] = {
     "leases.end": held(lambda h, c: h.end(c)),
     "leases.expire": lambda c, _: leases.expire(c, grace=MINUTE),
     "leases.renew": lambda c, _: leases.renew(c, [LEASE], expires_after=MINUTE),
-    "work.due": lambda c, _: work.due(c, limit=4_096),
+    "work.due": lambda c, _: work.due(c, limit=4_096, hints=DueHints()),
     "runs.enqueue": lambda c, crowd: runs.enqueue(c, crowd.pipeline, 1, [(key,) for key in range(89_500, 90_500)]),
     "runs.bulk_depth": lambda c, crowd: runs.bulk_depth(c, crowd.pipeline, limit=20_000),
     "source.read": lambda c, crowd: rows.read(c, crowd.shape, KEYS, text_limit=1_000),

@@ -15,6 +15,7 @@ from pgvector_sync.engine.pace import Pace
 from pgvector_sync.engine.turn import Engine
 from pgvector_sync.runtime.bootstrap import open_database
 from pgvector_sync.store import poll
+from pgvector_sync.store.due_hints import DueHints
 from pgvector_sync.store.poll import Signs
 from support.synced import Synced
 
@@ -216,7 +217,7 @@ def test_nothing_on_the_search_path_runs_with_the_workers_rights(docs: Synced) -
         connection.execute("SET search_path = trap, pg_catalog")
         with pytest.raises(psycopg.errors.RaiseException, match="trapped"):
             connection.execute("SELECT statement_timestamp() <= statement_timestamp()")
-        signs = poll.look(connection, after_id=0, grace=timedelta(seconds=1), jobs=["a"])
+        signs = poll.look(connection, after_id=0, grace=timedelta(seconds=1), jobs=["a"], hints=DueHints())
         connection.execute("RESET search_path")
     assert signs == replace(NOTHING, events=True, work=True, runs=True, jobs=frozenset({"a"}))
 

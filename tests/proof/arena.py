@@ -161,7 +161,9 @@ class Arena(Steps):
         raise Violation("G11", f"not at rest after {TURNS} turns")
 
     def let_time_pass(self) -> None:
-        """Ends leases, back-offs, cool-downs and the pauses of runs, as if their time had passed."""
+        """Ends leases, back-offs, cool-downs, hints and the pauses of runs, as if their time had passed."""
+        for hints in (self.runtime.due_hints, self.loop._engine._hints):
+            hints._known = {lane: (hint, Deadline(0)) for lane, (hint, _) in hints._known.items()}
         self.application.execute(
             """
             BEGIN;

@@ -51,6 +51,7 @@ from pgvector_sync.store import (
 )
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.conditions import Condition
+from pgvector_sync.store.due_hints import DueHints
 from pgvector_sync.store.key_change import KeyChange
 from pgvector_sync.store.leases import Lease
 from pgvector_sync.store.probe import Expressions
@@ -190,9 +191,9 @@ CALLS: list[Call] = [
     ),
     _unplaced,
     lambda c, one: partitions.remember_if_empty(c, one.shape.pipeline.id, one.target, one.table.oid),
-    lambda c, _: poll.look(c, after_id=0, grace=MINUTE, jobs=["a"]),
+    lambda c, _: poll.look(c, after_id=0, grace=MINUTE, jobs=["a"], hints=DueHints()),
     lambda c, _: runs.due_runs(c),
-    lambda c, _: work.due(c, limit=1),
+    lambda c, _: work.due(c, limit=1, hints=DueHints()),
     lambda c, _: runs.claim(c, 1, Lease(UUID(int=1), "host:family:1", MINUTE, MINUTE)),
     lambda c, one: samples.count(c, one.shape, CONDITIONS, text_limit=1_000),
     lambda c, one: samples.sample(c, one.shape, [*CONDITIONS, source.is_stale(one.shape)], limit=9, text_limit=1_000),

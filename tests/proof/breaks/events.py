@@ -86,6 +86,12 @@ MUTANTS = (
         "G11",
     ),
     Mutant(
+        "a search for due rows that never starts from the beginning",
+        (Edit("store.due_hints:DueHints.all", " if not until.passed", ""),),
+        "a row that is due since before the last search",
+        "G11",
+    ),
+    Mutant(
         "events of a pipeline in cool-down are dropped",
         (Edit("outbox.drain", "= e.source_id AND p.state <> 'removing'", "= e.source_id AND p.state = 'active'"),),
         "drained while the provider is down",

@@ -23,6 +23,18 @@ def an_event_that_becomes_visible_late(arena: Arena) -> None:
 
 
 @scenario
+def a_row_that_is_due_since_before_the_last_search(arena: Arena) -> None:
+    """As after a transaction that took long, or after the database's clock was set back."""
+    arena.insert(_1="one")
+    arena.process()
+    arena.insert(_2="two")
+    arena.drain()
+    arena.application.execute("UPDATE pgvector_sync.work SET visible_at = visible_at - interval '1 minute'")
+    assert arena.try_claim() is None, "the search didn't start where the last one had found a row"
+    arena.at_rest()
+
+
+@scenario
 def drained_while_a_frozen_worker_holds_a_row(arena: Arena) -> None:
     arena.insert(_1="one", _2="two")
     arena.drain()

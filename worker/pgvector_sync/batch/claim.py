@@ -90,6 +90,7 @@ def _take(
         lease,
         limit=size,
         max_attempts=settings.attempts,
+        hints=runtime.due_hints,
     )
     if not rows:
         return None

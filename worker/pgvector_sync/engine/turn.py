@@ -14,6 +14,7 @@ from pgvector_sync.model.request import Kind
 from pgvector_sync.runtime.keeper import expire_leases
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import poll, runs, work
+from pgvector_sync.store.due_hints import DueHints
 from pgvector_sync.store.poll import Signs
 from pgvector_sync.store.work import Due
 
@@ -34,7 +35,7 @@ class Turn:
 
 
 class Engine:
-    """Remembers between turns how far the drain has come and when each job was last checked.
+    """Remembers between turns how far the drain is, where due rows begin, and when each job was last checked.
 
     For work that is due, the relay and the tick ring doorbells; `sync` embeds it.
     """
@@ -47,6 +48,7 @@ class Engine:
         self._drain_for = drain_for
         self._run_jobs = Jobs(database, settings, jobs)
         self._drain = Drain(database, settings.drain_rows, settings.burst_rows)
+        self._hints = DueHints()
         self._next_full_turn: Deadline | None = None
 
     def look(self) -> Signs:
@@ -56,7 +58,9 @@ class Engine:
         """
         start, to_check = self._drain.start(), self._run_jobs.to_check()
         with self._database.connection() as connection:
-            signs = poll.look(connection, after_id=start, grace=self._settings.grace, jobs=to_check)
+            signs = poll.look(
+                connection, after_id=start, grace=self._settings.grace, jobs=to_check, hints=self._hints
+            )
         if not signs.events:
             self._drain.note_scan(start)
         if to_check and not signs.jobs:
@@ -83,4 +87,6 @@ class Engine:
         if not (moved or signs.leases or signs.runs or signs.work):
             return Turn(moved, [], [])
         with self._database.transaction(read_only=True) as connection:
-            return Turn(moved, runs.due_runs(connection), work.due(connection, limit=counted_rows))
+            return Turn(
+                moved, runs.due_runs(connection), work.due(connection, limit=counted_rows, hints=self._hints)
+            )

@@ -12,6 +12,7 @@ from pgvector_sync.model import Lane, Pipeline, Provider
 from pgvector_sync.runtime.keeper import Keeper
 from pgvector_sync.runtime.slice_size import SliceSize
 from pgvector_sync.settings import Settings
+from pgvector_sync.store.due_hints import DueHints
 
 MAX_BATCH_ROWS = 10_000
 """The maximum number of rows per batch."""
@@ -29,6 +30,8 @@ class Runtime:
     """Per pipeline, how many rows' texts fit into one batch, if that was fewer than were claimed."""
     request_rows: dict[int, int] = field(default_factory=dict)
     """Per pipeline, how many texts one request has, if what was learned limits it. Batches are multiples of it."""
+    due_hints: DueHints = field(default_factory=DueHints)
+    """Where this process's claims start to search."""
     slice_sizes: dict[str, SliceSize] = field(default_factory=dict)
     """The measured slice size per target. Losing or sharing it does no harm."""
 

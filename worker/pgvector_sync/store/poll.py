@@ -9,6 +9,7 @@ from datetime import timedelta
 from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import statement
 from pgvector_sync.store import work
+from pgvector_sync.store.due_hints import DueHints
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,14 @@ class Signs:
         return replace(self, events=True, sweeps=True, leases=True, runs=True, work=True)
 
 
-def look(connection: Connection, *, after_id: int, grace: timedelta, jobs: Sequence[str]) -> Signs:
+def look(
+    connection: Connection, *, after_id: int, grace: timedelta, jobs: Sequence[str], hints: DueHints
+) -> Signs:
     """Looks for events after `after_id`, and for everything else. Needs no transaction, and only reads."""
-    query = statement("poll.look").format(may_call=work.may_call())
-    row = one(connection, query, {"after_id": after_id, "grace": grace, "jobs": list(jobs)})
+    query = statement("poll.look").format(may_call=work.may_call(), **work.hinted())
+    known = hints.all()
+    params = {"after_id": after_id, "grace": grace, "jobs": list(jobs), **work.params_of(known)}
+    row = one(connection, query, params)
+    if not known and not row["work"]:
+        hints.found_nothing()
     return Signs(row["events"], row["sweeps"], row["leases"], row["runs"], row["work"], frozenset(row["jobs"]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from pgvector_sync.database.packing import PackedBytes, PackedKeys
 from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key, Lane, Pipeline
 from pgvector_sync.store import leases
+from pgvector_sync.store.due_hints import BEGINNING, DueHints
 from pgvector_sync.store.leases import Lease
 
 
@@ -68,21 +69,26 @@ def claim(
     *,
     limit: int,
     max_attempts: int,
+    hints: DueHints,
 ) -> list[ClaimedRow]:
     """Claims up to `limit` due rows: those whose lease is lost, alone or a few at a time, or else fresh ones.
 
     The lease is inserted together with the claim, unless there are no rows.
     """
+    since = hints.since(pipeline.id, lane)
     params = {
         **lease.params,
         "pipeline_id": pipeline.id,
         "lane": lane,
         "limit": limit,
         "max_attempts": max_attempts,
+        "due_since": since,
     }
     rows = tuples(connection, statement("work.claim_expired"), params)
     if not rows:
-        rows = tuples(connection, statement("work.claim"), params)
+        taken = tuples(connection, statement("work.claim"), params)
+        hints.learn(pipeline.id, lane, since=since, due_from=taken[0][-1])
+        rows = [row[:-1] for row in taken if row[0] is not None]
     return [ClaimedRow(tuple(key), *fields) for key, *fields in rows]
 
 
@@ -199,19 +205,39 @@ def may_call() -> sql.SQL:
     return part("work.may_call")
 
 
-def due(connection: Connection, *, limit: int) -> list[Due]:
+def hinted() -> dict[str, sql.SQL]:
+    """Returns the fragments of a statement that searches all lanes from their hints on, see `params_of`."""
+    return {"hints": part("work.hints"), "from_hint": part("work.from_hint")}
+
+
+def params_of(hints: Mapping[tuple[int, Lane], float]) -> dict[str, Any]:
+    """Returns the parameters of such a statement."""
+    return {
+        "hint_pipelines": [pipeline_id for pipeline_id, _ in hints],
+        "hint_lanes": [lane for _, lane in hints],
+        "hint_since": list(hints.values()),
+    }
+
+
+def due(connection: Connection, *, limit: int, hints: DueHints) -> list[Due]:
     """Returns what is due in every pipeline that may call its provider now, the live lane first."""
-    query = statement("work.due").format(may_call=may_call())
-    return [
-        Due(
-            row["name"],
-            Lane(row["lane"]),
-            row["state"],
-            row["batch_size"],
-            row["due"],
-            row["in_flight"],
-            row["dialect"],
-            row["parallel"],
+    query = statement("work.due").format(may_call=may_call(), **hinted())
+    known = hints.all()
+    counted = []
+    for row in connection.execute(query, {"limit": limit, **params_of(known)}):
+        lane = Lane(row["lane"])
+        since = known.get((row["id"], lane), BEGINNING)
+        hints.learn(row["id"], lane, since=since, due_from=row["due_from"])
+        counted.append(
+            Due(
+                row["name"],
+                lane,
+                row["state"],
+                row["batch_size"],
+                row["due"],
+                row["in_flight"],
+                row["dialect"],
+                row["parallel"],
+            )
         )
-        for row in connection.execute(query, {"limit": limit})
-    ]
+    return counted
