@@ -53,9 +53,11 @@ WITH seen AS MATERIALIZED (
         lane = CASE WHEN excluded.lane = 'live' THEN 'live' ELSE w.lane END,
         waiting_since = CASE WHEN w.parked_at IS NULL THEN least(w.waiting_since, excluded.waiting_since)
                              ELSE excluded.waiting_since END,
-        -- a leased row keeps its lease, and one superseded repeatedly keeps its back-off
-        visible_at = CASE WHEN w.lease IS NULL AND (w.superseded < 2 OR w.parked_at IS NOT NULL)
-                          THEN least(w.visible_at, excluded.visible_at) ELSE w.visible_at END,
+        -- A leased row keeps its lease, and one superseded repeatedly keeps its back-off. One that begins to wait in this lane is
+        -- due from now on: a search of the lane may start after its former time.
+        visible_at = CASE WHEN w.lease IS NOT NULL OR (w.superseded >= 2 AND w.parked_at IS NULL) THEN w.visible_at
+                          WHEN w.parked_at IS NOT NULL OR (w.lane = 'bulk' AND excluded.lane = 'live') THEN excluded.visible_at
+                          ELSE least(w.visible_at, excluded.visible_at) END,
         -- attempts belong to content; failed content is recognized by its fingerprint
         attempts = CASE WHEN w.parked_at IS NOT NULL AND w.failed_fingerprint IS NOT NULL THEN 0 ELSE w.attempts END,
         parked_at = NULL,

@@ -34,17 +34,18 @@ FROM (SELECT) AS always LEFT JOIN taken ON true;
 
 -- name: claim_expired
 -- Takes rows whose lease is lost, fewer with every attempt (256, 64, 16, 4, 1 for five): one of them may have killed the
--- worker, and on its last attempt it is alone.
+-- worker, and on its last attempt it is alone. The comparison with '{}' spares Postgres 16 reading all rows in flight while no
+-- lease is lost, until the table is analyzed for the first time.
 WITH lost AS MATERIALIZED (
     SELECT ARRAY(SELECT id FROM pgvector_sync.lease WHERE pipeline_id = %(pipeline_id)s AND lost_at IS NOT NULL) AS ids
 ), tried AS MATERIALIZED (
     SELECT max(attempts) AS attempts FROM pgvector_sync.work
     WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND lease = ANY ((SELECT ids FROM lost)::uuid[])
-      AND attempts < %(max_attempts)s
+      AND attempts < %(max_attempts)s AND (SELECT ids <> '{}' FROM lost)
 ), due AS MATERIALIZED (
     SELECT w.pipeline_id, w.key FROM pgvector_sync.work w
     WHERE w.pipeline_id = %(pipeline_id)s AND w.lane = %(lane)s AND w.lease = ANY ((SELECT ids FROM lost)::uuid[])
-      AND w.attempts = (SELECT attempts FROM tried)
+      AND w.attempts = (SELECT attempts FROM tried) AND (SELECT ids <> '{}' FROM lost)
     ORDER BY w.visible_at
     LIMIT (SELECT ceil(power(%(limit)s::float8,
                              greatest(%(max_attempts)s - attempts - 1, 0)::float8 / greatest(%(max_attempts)s - 1, 1)))
@@ -60,12 +61,13 @@ FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
 RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.error_class, w.error_message;
 
 -- name: park_crashed
--- Parks rows whose lease was lost on their last attempt, when each was alone in its batch.
+-- Parks rows whose lease was lost on their last attempt, when each was alone in its batch. EXISTS: see `claim_expired`.
 UPDATE pgvector_sync.work
 SET parked_at = statement_timestamp(), verdict = 'dead', lease = NULL,
     failed_fingerprint = attempted_fingerprint, error_class = 'worker_crashed',
     error_message = 'the worker died or ran out of time on this row, on every attempt'
 WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND attempts >= %(max_attempts)s
+  AND EXISTS (SELECT FROM pgvector_sync.lease WHERE pipeline_id = %(pipeline_id)s AND lost_at IS NOT NULL)
   AND lease = ANY (ARRAY(SELECT id FROM pgvector_sync.lease WHERE pipeline_id = %(pipeline_id)s AND lost_at IS NOT NULL));
 
 -- name: note_attempt
@@ -165,7 +167,8 @@ SELECT p.id, p.name, p.state, p.batch_size, lane.lane,
        date_part('epoch', coalesce(fresh.first, statement_timestamp())) AS due_from,
        fresh.rows
        + (SELECT count(*) FROM pgvector_sync.work w
-          WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease = ANY (ARRAY(
+          WHERE EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.pipeline_id = p.id AND l.lost_at IS NOT NULL)
+            AND w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease = ANY (ARRAY(
               SELECT l.id FROM pgvector_sync.lease l WHERE l.pipeline_id = p.id AND l.lost_at IS NOT NULL))) AS due,
        (SELECT count(*) FROM pgvector_sync.lease l
         WHERE l.pipeline_id = p.id AND l.lost_at IS NULL AND EXISTS (

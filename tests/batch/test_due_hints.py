@@ -136,6 +136,22 @@ def test_a_row_whose_transaction_takes_a_moment_is_claimed_at_once(docs: Steps) 
         assert claim(connection, hints) == [1]
 
 
+@pytest.mark.parametrize(
+    "waits_as",
+    ["lane = 'bulk'", "parked_at = now(), verdict = 'dead'"],
+    ids=["in the bulk lane", "as a dead letter"],
+)
+def test_a_change_of_a_row_that_has_waited_elsewhere_is_claimed_at_once(docs: Steps, waits_as: str) -> None:
+    docs.insert(_1="one", _2="two")
+    docs.drain()
+    docs.synced.run(
+        f"UPDATE pgvector_sync.work SET {waits_as}, visible_at = now() - interval '1 hour' WHERE key = '[1]'"
+    )
+    assert [key for (key,) in docs.claim().rows] == [2]
+    docs.change(1, "changed")
+    assert [key for (key,) in docs.claim().rows] == [1]
+
+
 def test_a_lane_is_searched_from_the_beginning_once_per_second(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(due_hints, "FULL_SEARCH_EVERY", MINUTE)
     hints = DueHints()

@@ -13,10 +13,11 @@ from uuid import UUID
 import numpy as np
 import psycopg
 import pytest
+from psycopg import sql
 
 from pgvector_sync.database import begin
 from pgvector_sync.model import Key, Lane, Passage, Pipeline
-from pgvector_sync.store import drift, leases, locks, outbox, rows, runs, work
+from pgvector_sync.store import drift, leases, locks, outbox, poll, rows, runs, work
 from pgvector_sync.store.due_hints import DueHints
 from pgvector_sync.store.leases import Lease
 from pgvector_sync.store.shape import Shape
@@ -197,6 +198,7 @@ HOT: dict[str, Run] = {
     "leases.expire": lambda c, _: leases.expire(c, grace=MINUTE),
     "leases.renew": lambda c, _: leases.renew(c, [LEASE], expires_after=MINUTE),
     "work.due": lambda c, _: work.due(c, limit=4_096, hints=DueHints()),
+    "poll.look": lambda c, crowd: poll.look(c, after_id=crowd.after, grace=MINUTE, jobs=[], hints=DueHints()),
     "runs.enqueue": lambda c, crowd: runs.enqueue(c, crowd.pipeline, 1, [(key,) for key in range(89_500, 90_500)]),
     "runs.bulk_depth": lambda c, crowd: runs.bulk_depth(c, crowd.pipeline, limit=20_000),
     "source.read": lambda c, crowd: rows.read(c, crowd.shape, KEYS, text_limit=1_000),
@@ -232,6 +234,20 @@ def test_a_hot_statement_uses_an_index(crowd: Crowd, name: str) -> None:
         assert plan.pairs_thrown_away <= PAIRS
         touched = {relation: plan.touched(relation) for relation in OURS}
         assert max(touched.values()) <= TOUCHES.get(name, 7_000), touched
+
+
+@pytest.mark.parametrize("name", ["work.park_crashed", "work.claim_expired", "work.due"])
+def test_rows_in_flight_are_not_read_while_no_lease_is_lost(crowd: Crowd, name: str) -> None:
+    def run(connection: psycopg.Connection[Any], crowd: Crowd) -> None:
+        connection.execute(sql.SQL("UPDATE pgvector_sync.lease SET lost_at = NULL"))
+        if name == "work.due":
+            work.due(connection, limit=100, hints=DueHints())
+        else:
+            HOT[name](connection, crowd)
+
+    for plan in explain(crowd, run, by_key=True):
+        print(plan)
+        assert plan.touched("work") < 1_000
 
 
 @pytest.mark.parametrize("deep", [False, True])
