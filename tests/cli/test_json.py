@@ -16,6 +16,7 @@ import pytest
 import typer
 
 from pgvector_sync.cli.app import app
+from pgvector_sync.cli.commands import Listed
 from pgvector_sync.client.documents import fields_of, write_document
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.runtime.bootstrap import Embedders
@@ -51,6 +52,7 @@ Typed = Callable[..., tuple[int, str, str]]
 
 def commands(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
     """Every command of the app with its full name."""
+    command = command.load() if isinstance(command, Listed) else command
     inner = getattr(command, "commands", None)
     if inner is None:
         yield " ".join(path), command

@@ -16,7 +16,7 @@ import pytest
 import pgvector_sync
 from pgvector_sync.telemetry import add_sink, emit, remove_sink
 from pgvector_sync.telemetry.event import Event, Words
-from pgvector_sync.telemetry.events import EVENTS
+from pgvector_sync.telemetry.events.catalogue import EVENTS
 from pgvector_sync.telemetry.events.process import RedisUnavailable, SinkFailed, WorkerReady
 from pgvector_sync.telemetry.events.runs import Reconciled
 from support.events import collected

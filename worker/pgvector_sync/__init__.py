@@ -11,7 +11,6 @@ docs/python.md describes the names exported here. All others may change without 
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from pgvector_sync.errors import (
@@ -29,12 +28,8 @@ from pgvector_sync.errors import (
     Unavailable,
 )
 
-try:
-    __version__ = version("pgvector-sync")
-except PackageNotFoundError:  # run from a source tree without an installation
-    __version__ = "0.0.0"
-
 if TYPE_CHECKING:
+    __version__: str
     from pgvector_sync.client.results import Reconciliation, Resumed, Status
     from pgvector_sync.client.sync import Sync
     from pgvector_sync.dispatch.registration import Celery
@@ -110,9 +105,20 @@ _LAZY = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _installed_version()
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+
+
+def _installed_version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("pgvector-sync")
+    except PackageNotFoundError:  # run from a source tree without an installation
+        return "0.0.0"
 
 
 def register(app: Celery, *, prefix: str = "pgvector_sync.") -> None:

@@ -5,65 +5,30 @@ Exit codes: 0 success; 1 failed, refused, or found a problem; 2 wrong usage or c
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Annotated, NoReturn
 
-import psycopg
 import typer
-from redis.exceptions import RedisError
 
-from pgvector_sync import __version__
-from pgvector_sync.cli import (
-    apply,
-    celery,
-    dead_letters,
-    demo,
-    doctor,
-    flags,
-    provider,
-    reconcile,
-    reembed,
-    runs,
-    search,
-    state,
-    sync,
-    up,
-)
-from pgvector_sync.cli.console import complain
-from pgvector_sync.database.explain import explain
+from pgvector_sync.cli.commands import Group
 from pgvector_sync.errors import SyncError
-from pgvector_sync.settings import load_settings
-from pgvector_sync.telemetry import configure_logging
 
 app = typer.Typer(
     name="pgvector-sync",
-    cls=flags.Group,
+    cls=Group,
     help="Keep pgvector embeddings in step with the rows they describe.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (
-    apply,
-    celery,
-    sync,
-    state,
-    reembed,
-    reconcile,
-    runs,
-    search,
-    dead_letters,
-    doctor,
-    provider,
-    up,
-    demo,
-):
-    module.register(app)
 
 
 def _version(value: bool) -> None:
     if value:
+        from pgvector_sync import __version__
+
         typer.echo(f"pgvector-sync {__version__}")
         raise typer.Exit
 
@@ -80,7 +45,13 @@ def _set_up_logging(
     ] = False,
 ) -> None:
     """Keep pgvector embeddings in step with the rows they describe."""
+    from pgvector_sync.settings import load_settings
+    from pgvector_sync.telemetry import configure_logging
+
     del version
+    if not gc.isenabled():  # the command is imported now, and may run for long
+        gc.freeze()
+        gc.enable()
     settings = load_settings()
     if context.invoked_subcommand not in LOGGING_COMMANDS and "log_level" not in settings.model_fields_set:
         settings = settings.model_copy(update={"log_level": "WARNING"})
@@ -92,14 +63,35 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     try:
         app(arguments)  # exits with 0, with 2 for wrong usage, with 130 for Ctrl-C
     except SyncError as error:
-        complain(str(error), error.hint)
+        _complain(str(error), error.hint)
         sys.exit(error.exit_code)
-    except psycopg.Error as error:
-        complain(*explain(error))
-        sys.exit(1)
-    except RedisError as error:
-        complain(
-            f"Redis is out of reach ({type(error).__name__})", "check REDIS_URL and that the server is running"
-        )
+    except Exception as error:
+        outage = _outage(error)
+        if outage is None:
+            raise
+        _complain(*outage)
         sys.exit(1)
     sys.exit(0)
+
+
+def _complain(message: str, hint: str | None) -> None:
+    from pgvector_sync.cli.console import complain
+
+    complain(message, hint)
+
+
+def _outage(error: Exception) -> tuple[str, str] | None:
+    """Return what an error of Postgres or Redis means, and what to do. None for any other error."""
+    import psycopg
+    from redis.exceptions import RedisError
+
+    from pgvector_sync.database.explain import explain
+
+    if isinstance(error, psycopg.Error):
+        return explain(error)
+    if isinstance(error, RedisError):
+        return (
+            f"Redis is out of reach ({type(error).__name__})",
+            "check REDIS_URL and that the server is running",
+        )
+    return None

@@ -9,11 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, ConsoleOptions
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.segment import Segment
 from rich.style import Style
 from rich.table import Table
@@ -21,6 +20,9 @@ from rich.text import Text
 
 from pgvector_sync.client.documents import write_document
 from pgvector_sync.telemetry.printable import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 WIDTH_WITHOUT_TERMINAL = 160
 """Columns; wide enough that tables in log files aren't truncated."""
@@ -117,6 +119,8 @@ def announcing_background_run(run_id: int) -> Iterator[None]:
 def progress(what: str, total: int | None) -> Iterator[_Bar]:
     """Show progress: a bar on a terminal, otherwise one line per tenth of the total."""
     if err.is_terminal:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=err, transient=False) as rich_bar:
             yield _Bar(rich_bar, what, total)

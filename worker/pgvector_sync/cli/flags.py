@@ -16,14 +16,15 @@ class Group(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         command = super().get_command(ctx, cmd_name)
         if command is not None:
-            _show_as_flags(command, ctx)
+            show_as_flags(command, ctx)
         return command
 
 
-def _show_as_flags(command: Any, ctx: Any) -> None:
+def show_as_flags(command: Any, ctx: Any) -> None:
+    """Remove the type from the flags of a command and of the commands below it."""
     _without_types(command.get_params(ctx))
     for inner in getattr(command, "commands", {}).values():
-        _show_as_flags(inner, ctx)
+        show_as_flags(inner, ctx)
 
 
 def _without_types(params: list[Any]) -> list[Any]:

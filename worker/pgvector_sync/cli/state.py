@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 from rich.console import Group
-from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -47,6 +46,8 @@ def status(
     """Show one line per pipeline: how many rows are fresh, waiting, in flight or dead, and why rows wait."""
     with open_sync() as sync:
         if watch and out.is_terminal and not json:
+            from rich.live import Live
+
             with Live(console=out, auto_refresh=False) as live:
                 while True:
                     live.update(render(sync.status(pipeline, exact=exact)), refresh=True)

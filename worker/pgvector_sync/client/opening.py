@@ -19,7 +19,6 @@ from pgvector_sync.database import Connection, connect
 from pgvector_sync.database.explain import explain
 from pgvector_sync.errors import Refused
 from pgvector_sync.observe.query import QueryEmbedder
-from pgvector_sync.observe.search import Reading, Searcher
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import Embedders, open_database
 from pgvector_sync.settings import Settings, load_settings
@@ -29,6 +28,8 @@ from pgvector_sync.store.migrations import check_schema
 
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
+
+    from pgvector_sync.observe.search import Reading, Searcher
 
 MAX_CONNECTIONS = 4
 MAX_THREADS = 8
@@ -134,6 +135,8 @@ class Opening:
     @contextmanager
     def _searcher(self) -> Iterator[Searcher]:
         """Yield the searcher of this process. Raises Refused for a missing privilege, and for invalid Unicode."""
+        from pgvector_sync.observe.search import Searcher
+
         try:
             with self._lock:
                 opened = self._open()

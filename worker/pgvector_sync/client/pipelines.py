@@ -5,7 +5,6 @@ from __future__ import annotations
 from pgvector_sync.client.keys import key_columns_of
 from pgvector_sync.client.opening import Opening
 from pgvector_sync.client.results import Resumed, Status
-from pgvector_sync.engine import watch
 from pgvector_sync.model import KeyColumn, Provider, State
 from pgvector_sync.observe.status import read_status, read_workers
 from pgvector_sync.store import pipelines
@@ -63,6 +62,8 @@ class PipelineMethods(Opening):
 
         pipeline: the pipeline's name.
         """
+        from pgvector_sync.engine import watch
+
         with self._runtime(pipeline) as runtime:
             changed = runtime.database.retry_on_lock_conflict(
                 lambda connection: pipelines.resume(connection, pipeline)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from pgvector_sync.client.keys import AnyKey, keys_of
 from pgvector_sync.client.opening import Opening
 from pgvector_sync.model.request import Reconcile, Reembed
 from pgvector_sync.observe import waiting
 from pgvector_sync.runs import requests
-from pgvector_sync.runs.estimate import Estimate, estimate
 from pgvector_sync.runs.requests import Requested
 from pgvector_sync.store import drift, runs
 from pgvector_sync.store.drift import Figures
 from pgvector_sync.store.runs import Run
+
+if TYPE_CHECKING:
+    from pgvector_sync.runs.estimate import Estimate
 
 
 class RunMethods(Opening):
@@ -61,6 +64,8 @@ class RunMethods(Opening):
 
         pipeline, where, keys, stale_only, force: as for `reembed`.
         """
+        from pgvector_sync.runs.estimate import estimate
+
         request = Reembed(where, keys is not None, stale_only, force)
         with self._runtime() as runtime:
             canonical = None if keys is None else keys_of(runtime.database, pipeline, keys)

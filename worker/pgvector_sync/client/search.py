@@ -7,14 +7,16 @@ import contextvars
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 
 from pgvector_sync.client.lent import reading_on
 from pgvector_sync.client.opening import Opening
 from pgvector_sync.model.search import Hits, QueryVector, Request
-from pgvector_sync.observe.search import Reading
+
+if TYPE_CHECKING:
+    from pgvector_sync.observe.search import Reading
 
 T = TypeVar("T")
 

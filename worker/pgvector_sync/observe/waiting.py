@@ -11,7 +11,6 @@ from pgvector_sync.model import State
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Kind
 from pgvector_sync.observe.status import START_A_WORKER, read_status, read_workers, why_no_worker
-from pgvector_sync.runs.run import carry_out
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import pipelines, runs
 from pgvector_sync.store.runs import Run
@@ -53,6 +52,8 @@ def wait_for(
     last_counts, stalled = None, False
     while True:
         if walk:
+            from pgvector_sync.runs.run import carry_out
+
             carry_out(runtime, run_id, until=Deadline.after(ENQUEUE_FOR))
         run = find_run(runtime, run_id)
         on_progress(run)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
@@ -19,7 +18,11 @@ from pgvector_sync.store import expressions, source, target
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.trust import require_own_target, require_trusted
 
-Vector32 = NDArray[np.float32]
+if TYPE_CHECKING:  # numpy takes longer to import than most commands to run
+    import numpy as np
+    from numpy.typing import NDArray
+
+Vector32: TypeAlias = "NDArray[np.float32]"
 """A vector, of shape (dimensions,)."""
 
 

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, Protocol, TextIO, cast
-
-import structlog
-from structlog.stdlib import BoundLogger, ProcessorFormatter
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from pgvector_sync.telemetry.event import Event
-from pgvector_sync.telemetry.leaks import describe_errors, guard
 
 if TYPE_CHECKING:
-    from structlog.typing import EventDict, Processor, WrappedLogger
+    from structlog.stdlib import BoundLogger
 
 
 class LogSettings(Protocol):
@@ -31,15 +28,6 @@ class LogSettings(Protocol):
         """`DEBUG`, `INFO`, `WARNING` or `ERROR`."""
 
 
-# The order matters: the guard is last, so that it sees everything that the others have added.
-_SHARED: list[Processor] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    describe_errors,
-    guard,
-]
-
 # At DEBUG these log whole requests, including texts.
 _VERBOSE = ("openai", "httpx", "httpx2", "httpcore", "httpcore2", "urllib3", "huggingface_hub", "asyncio")
 # These log a line per message. Our own events report the same per batch.
@@ -52,6 +40,23 @@ class _Stderr(logging.StreamHandler[TextIO]):
         super().emit(record)
 
 
+class _Formatter(logging.Formatter):
+    """Imports what forms lines when the first line is written."""
+
+    def __init__(self, log_format: str) -> None:
+        super().__init__()
+        self._log_format = log_format
+
+    @cached_property
+    def _lines(self) -> logging.Formatter:
+        from pgvector_sync.telemetry import lines
+
+        return lines.formatter(self._log_format)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._lines.format(record)
+
+
 _handlers: list[logging.Handler] = []
 """The handlers that `configure_logging` has created. All others belong to an application."""
 
@@ -61,18 +66,8 @@ def configure_logging(settings: LogSettings) -> None:
 
     Replaces the handlers of the root logger. May be called again. With Celery, call it in `setup_logging`.
     """
-    renderer: Processor
-    if settings.log_format == "json":
-        renderer = structlog.processors.JSONRenderer(default=str, ensure_ascii=False)
-    else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     handler = _Stderr()
-    handler.setFormatter(
-        ProcessorFormatter(
-            foreign_pre_chain=[structlog.stdlib.add_logger_name, *_SHARED],
-            processors=[ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
+    handler.setFormatter(_Formatter(settings.log_format))
     root = logging.getLogger()
     root.handlers[:] = _handlers[:] = [handler]
     root.setLevel(settings.log_level)
@@ -83,24 +78,11 @@ def configure_logging(settings: LogSettings) -> None:
         logging.getLogger(name).setLevel(quiet)
 
 
-def _hand_over(logger: WrappedLogger, method: str, fields: EventDict) -> Any:
-    """Pass an event to our own handler as it is, or to an application's handlers as a line of text."""
-    if _handlers:
-        return ProcessorFormatter.wrap_for_formatter(logger, method, fields)
-    added = ("event", "level", "timestamp")
-    pairs = [f"{name}={value}" for name, value in fields.items() if name not in added and value is not None]
-    return " ".join([str(fields["event"]), *pairs])
+@cache
+def _logger() -> BoundLogger:
+    from pgvector_sync.telemetry import lines
 
-
-_logger = cast(
-    "BoundLogger",
-    structlog.wrap_logger(
-        logging.getLogger("pgvector_sync"),
-        processors=[structlog.stdlib.filter_by_level, *_SHARED, _hand_over],
-        wrapper_class=BoundLogger,
-    ),
-)
-"""Guarded even if nothing is configured. structlog's global settings belong to the application."""
+    return lines.logger(is_ours=lambda: bool(_handlers))
 
 
 def write_line(event: Event) -> None:
@@ -108,4 +90,4 @@ def write_line(event: Event) -> None:
     fields = event.fields()
     if isinstance(fields.get("error"), BaseException):
         fields["exc_info"] = fields.pop("error")
-    _logger.log(event.level, event.name, **fields)
+    _logger().log(event.level, event.name, **fields)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-import redis
-
 from pgvector_sync.errors import Refused
 from pgvector_sync.local.embedded.account import locate
 from pgvector_sync.local.embedded.server import Server
@@ -32,6 +30,8 @@ class ValkeyServer(Server):
         return b"Ready to accept connections" in self._logged_since(since)
 
     def _accepts_connections(self) -> bool:
+        import redis  # here, since every command looks for embedded servers
+
         try:
             with redis.Redis.from_url(self.url, socket_connect_timeout=5, socket_timeout=5) as client:
                 return bool(client.ping())
