@@ -172,7 +172,7 @@ def test_doctor_fails_if_rows_wait_without_a_worker(docs: Synced, processes: Pro
 @pytest.mark.slow
 def test_waiting_soon_reports_that_no_worker_is_running(docs: Synced, processes: Processes) -> None:
     waiting = processes.command("reembed", "docs", "--force", "--yes", "--wait")
-    waiting.wait_for("no worker is running; start one", timeout=15)
+    waiting.wait_for("no worker is running; start a worker", timeout=15)
     waiting.interrupt()
 
 
