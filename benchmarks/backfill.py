@@ -1,9 +1,11 @@
-"""The speed of a first backfill beside that of COPY: rows per second, and CPU per row of `sync` and of Postgres.
+"""The speed of a first backfill beside that of COPY: rows per second, and CPU per row of ours and of Postgres.
 
-    python benchmarks/backfill.py                 20,000 rows of 400 characters, three rounds; about a minute
+    python benchmarks/backfill.py                 20,000 rows of 400 characters, three rounds; about two minutes
 
-The endpoint is a process on the same cores and answers at once. COPY writes the same number of vectors of the same
-size in batches of 512 rows, in binary, in the same round. The figures are medians.
+A round writes the same number of vectors of the same size with COPY (in binary, 512 rows at a time), with `sync`,
+and with workers of two prefork processes and of four threads, beat included. The endpoint is a process on the same
+cores and answers at once. The workers have embedded other rows before, so that start-up isn't measured. The
+figures are medians.
 """
 
 from __future__ import annotations
@@ -22,14 +24,18 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import numpy as np
 from declared import pipeline
+from deployed import cpu, deployment, make_source
 from fast_endpoint import FastEndpoint, running_fast_endpoint
 
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.observe.status import settled
 from support.servers import Database, Server, new_database, running_postgres
+from support.waiting import eventually
 
 DIMENSIONS = 1536
 COPY_ROWS = 512
+WARM_UP_ROWS = 2_000
+WORKERS = {"worker, prefork, 2": ("prefork", 2), "worker, threads, 4": ("threads", 4)}
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ def copy(database: Database, rows: int) -> None:
                 writing.write(b"\xff\xff")
 
 
-def one_round(server: Server, endpoint: FastEndpoint, rows: int) -> tuple[Cost, Cost]:
+def copied_and_synced(server: Server, endpoint: FastEndpoint, rows: int) -> dict[str, Cost]:
     """Return what COPY and what `sync` cost."""
     with (
         new_database(server) as database,
@@ -97,18 +103,64 @@ def one_round(server: Server, endpoint: FastEndpoint, rows: int) -> tuple[Cost, 
         synced = measure(database, lambda: loop.run(finished=lambda: settled(runtime.database, None)))
         if loop.progress.stored != rows:
             raise SystemExit(f"expected {rows} stored vectors, got {loop.progress.stored}")
-        return copied, synced
+        return {"COPY": copied, "sync": synced}
 
 
-def show(name: str, costs: list[Cost], rows: int) -> None:
-    elapsed, ours, theirs = (
-        statistics.median(getattr(cost, field) for cost in costs)
-        for field in ("elapsed", "our_cpu", "postgres_cpu")
-    )
-    print(
-        f"{name:6}{rows / elapsed:10,.0f} rows/s   {ours / rows * 1e6:6.0f} µs of our CPU per row   "
-        f"{theirs / rows * 1e6:6.0f} µs of Postgres' CPU per row"
-    )
+def worked(server: Server, pool: str, concurrency: int, rows: int) -> Cost:
+    """Return what a worker that is already running costs, beat included."""
+    with deployment(
+        server, existing=WARM_UP_ROWS, dimensions=DIMENSIONS, pool=pool, concurrency=concurrency
+    ) as running:
+        database = running.database
+
+        def ours() -> float:
+            return cpu(running.worker) + cpu(running.beat)
+
+        make_source(database, "measured", rows)
+        before, postgres_before = ours(), postgres_cpu(database)
+        running.declare("measured")
+        eventually(running.is_done, 120, what="the backfill is done")
+        elapsed = "SELECT extract(epoch FROM clock_timestamp() - max(started_at))::float8 FROM pgvector_sync.run"
+        cost = Cost(database.value(elapsed), ours() - before, postgres_cpu(database) - postgres_before)
+        if (stored := database.value("SELECT count(*) FROM measured_embedding")) != rows:
+            raise SystemExit(f"expected {rows} stored vectors, got {stored}")
+        return cost
+
+
+def one_round(server: Server, endpoint: FastEndpoint, rows: int) -> dict[str, Cost]:
+    """Return what each way of writing the rows cost."""
+    costs = copied_and_synced(server, endpoint, rows)
+    return costs | {name: worked(server, *worker, rows) for name, worker in WORKERS.items()}
+
+
+@dataclass(frozen=True)
+class Median:
+    """The medians over all rounds."""
+
+    rows_per_second: float
+    our_cpu: float
+    """In µs per row."""
+    postgres_cpu: float
+    of_copy: float
+    """The speed, as a share of COPY's in the same round."""
+    postgres_over_copy: float
+    """The CPU of Postgres, as a multiple of COPY's in the same round."""
+
+
+def medians(rounds: list[dict[str, Cost]], rows: int) -> dict[str, Median]:
+    def median(value: Callable[[Cost, Cost], float], name: str) -> float:
+        return statistics.median(value(costs[name], costs["COPY"]) for costs in rounds)
+
+    return {
+        name: Median(
+            median(lambda cost, _: rows / cost.elapsed, name),
+            median(lambda cost, _: cost.our_cpu / rows * 1e6, name),
+            median(lambda cost, _: cost.postgres_cpu / rows * 1e6, name),
+            median(lambda cost, copied: copied.elapsed / cost.elapsed, name),
+            median(lambda cost, copied: cost.postgres_cpu / copied.postgres_cpu, name),
+        )
+        for name in rounds[0]
+    }
 
 
 def main() -> None:
@@ -119,12 +171,12 @@ def main() -> None:
     options = parser.parse_args()
     with running_postgres(options.postgres) as server, running_fast_endpoint() as endpoint:
         rounds = [one_round(server, endpoint, options.rows) for _ in range(options.rounds)]
-    copied, synced = [copy for copy, _ in rounds], [sync for _, sync in rounds]
-    show("COPY", copied, options.rows)
-    show("sync", synced, options.rows)
-    speed = statistics.median(one.elapsed / other.elapsed for one, other in rounds)
-    cpu = statistics.median(other.postgres_cpu / one.postgres_cpu for one, other in rounds)
-    print(f"sync reaches {speed:.2f} of COPY's speed, with {cpu:.1f} times its CPU in Postgres")
+    print(f"{'':20}{'rows/s':>9}{'of COPY':>9}{'our CPU':>11}{'CPU of Postgres':>17}{'over COPY':>11}")
+    for name, median in medians(rounds, options.rows).items():
+        print(
+            f"{name:20}{median.rows_per_second:9,.0f}{median.of_copy:9.2f}{median.our_cpu:8.0f} µs"
+            f"{median.postgres_cpu:14.0f} µs{median.postgres_over_copy:11.1f}"
+        )
 
 
 if __name__ == "__main__":

@@ -16,11 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-import psutil
 from backfill import postgres_cpu
-from deployed import deployment
+from deployed import cpu, deployment
 
-from support.processes import Process
 from support.servers import Database, Server, running_postgres
 
 SECONDS = 30.0
@@ -43,13 +41,6 @@ class Idle:
     @property
     def ours(self) -> float:
         return self.worker + self.beat
-
-
-def cpu(process: Process) -> float:
-    """Return the CPU seconds of a process and its children."""
-    root = psutil.Process(process.pid)
-    times = [each.cpu_times() for each in (root, *root.children(recursive=True))]
-    return sum(each.user + each.system for each in times)
 
 
 def statements(database: Database) -> int:
