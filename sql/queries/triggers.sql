@@ -10,36 +10,34 @@
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $capture$
 DECLARE
-    readable boolean := false;
     new_key  jsonb;
     old_key  jsonb;
     plain    boolean;
 BEGIN
     BEGIN
+        -- each comparison of types is a statement of its own: the planner would evaluate all of an expression
         IF TG_OP = 'DELETE' THEN
-            readable := {old_readable};
-        ELSE
-            readable := {new_readable};
-        END IF;
-        IF readable AND TG_OP <> 'DELETE' THEN
+            IF {old_readable} THEN
+                old_key := {old_key};
+            END IF;
+        ELSIF {new_readable} THEN
             new_key := {new_key};
-        END IF;
-        IF readable AND (TG_OP = 'DELETE' OR TG_OP = 'UPDATE' AND {key_changed}) THEN
-            old_key := {old_key};
+            IF TG_OP = 'UPDATE' AND {key_changed} THEN
+                old_key := {old_key};
+            END IF;
         END IF;
     EXCEPTION WHEN OTHERS THEN
-        readable := false;
+        new_key := NULL;
+        old_key := NULL;
     END;
-    IF NOT readable THEN
-        INSERT INTO pgvector_sync.outbox (source_id, error_class) VALUES ({source_id}, 'key_unreadable');
+    IF new_key IS NOT NULL OR old_key IS NULL THEN
+        INSERT INTO pgvector_sync.outbox (source_id, key, error_class)
+        VALUES ({source_id}, new_key, CASE WHEN new_key IS NULL THEN 'key_unreadable' END);
+    END IF;
+    IF old_key IS NULL THEN
         RETURN NULL;
     END IF;
-    IF new_key IS NOT NULL THEN
-        INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, new_key);
-    END IF;
-    IF old_key IS NOT NULL THEN
-        INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, old_key);
-    END IF;
+    INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, old_key);
     IF TG_OP = 'DELETE' AND current_setting('transaction_isolation') = 'read committed' THEN
         {delete};
     END IF;

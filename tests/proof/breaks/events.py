@@ -106,7 +106,7 @@ MUTANTS = (
     # -- capture
     Mutant(
         "a trigger that ignores key changes",
-        (Edit("triggers.create_function", " OR TG_OP = 'UPDATE' AND {key_changed}", ""),),
+        (Edit("triggers.create_function", "TG_OP = 'UPDATE' AND {key_changed}", "false"),),
         "a changed key",
         "G1",
     ),
@@ -150,9 +150,9 @@ MUTANTS = (
         "WHEN with IS DISTINCT FROM",
         (
             Edit(
-                "store.triggers:Capture.changed",
-                "pg_catalog.record_image_ne(ROW(old.{c}), ROW(new.{c}))",
-                "old.{c} IS DISTINCT FROM new.{c}",
+                "store.triggers:_image_differs",
+                "pg_catalog.record_image_ne(ROW({}), ROW({}))",
+                "ROW({}) IS DISTINCT FROM ROW({})",
             ),
         ),
         "a number that is only written differently",

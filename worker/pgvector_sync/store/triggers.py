@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,19 +98,20 @@ class Capture:
         """Composes the WHEN of the update trigger: the binary image of any tracked column differs.
 
         IS DISTINCT FROM would miss citext abc → ABC and numeric 1.0 → 1.00, and fail on json. From PostgreSQL 17
-        on, an unchanged out-of-line value is recognized by its TOAST pointer, without reading it.
+        on, an unchanged out-of-line value is recognized by its TOAST pointer, without reading it. All other
+        columns are compared at once: each call adds 4 µs to a statement, for its preparation.
         """
-        conditions = []
+        apart = self.toastable if self.server_version >= TOAST_CHUNK_ID_SINCE else frozenset()
+        together = [name for name in self.tracked if name not in apart]
+        conditions = [_image_differs(together)] if together else []
         for name in self.tracked:
-            parts = {"c": sql.Identifier(name)}
-            # A function, since a dump would print the operator *<> without the casts that it needs to be restored.
-            image = sql.SQL("pg_catalog.record_image_ne(ROW(old.{c}), ROW(new.{c}))").format(**parts)
-            if name in self.toastable and self.server_version >= TOAST_CHUNK_ID_SINCE:
-                image = sql.SQL(
+            if name in apart:
+                condition = (
                     "({toast}(old.{c}) IS NULL OR {toast}(old.{c}) IS DISTINCT FROM {toast}(new.{c})) AND {image}"
-                ).format(image=image, toast=_TOAST_CHUNK_ID, **parts)
-            conditions.append(sql.SQL("({})").format(image))
-        return sql.SQL(" OR ").join(conditions)
+                )
+                parts = {"toast": _TOAST_CHUNK_ID, "c": sql.Identifier(name), "image": _image_differs([name])}
+                conditions.append(sql.SQL(condition).format(**parts))
+        return sql.SQL(" OR ").join(sql.SQL("({})").format(condition) for condition in conditions)
 
     def _functions(self) -> list[sql.Composed]:
         old_row = sql.SQL(", ").join(sql.SQL("old.{}").format(sql.Identifier(c.name)) for c in self.source.key)
@@ -186,6 +187,18 @@ class Capture:
     def enabled(self) -> str:
         """The expected `pg_trigger.tgenabled`."""
         return "A" if self.replicated else "O"
+
+
+def _image_differs(columns: Sequence[str]) -> sql.Composed:
+    """Composes the condition that the binary image of a column differs.
+
+    A function, since a dump would print the operator *<> without the casts that it needs to be restored.
+    """
+    old, new = (
+        sql.SQL(", ").join(sql.SQL("{}.{}").format(row, sql.Identifier(name)) for name in columns)
+        for row in (_OLD, _NEW)
+    )
+    return sql.SQL("pg_catalog.record_image_ne(ROW({}), ROW({}))").format(old, new)
 
 
 def _function_name(kind: str, source: Source) -> str:
