@@ -10,7 +10,7 @@ SELECT c.oid, n.nspname AS schema, c.relname AS table, current_user AS role,
        (SELECT i.inhparent::regclass::text FROM pg_catalog.pg_inherits i WHERE i.inhrelid = c.oid LIMIT 1) AS parent,
        has_schema_privilege(n.oid, 'USAGE') AS may_use, has_table_privilege(c.oid, 'SELECT') AS may_select,
        has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
-       row_security_active(c.oid) AS filtered,
+       row_security_active(c.oid) AS filtered, current_setting('temp_file_limit') <> '-1' AS spill_limited,
        pg_get_userbyid(c.relowner)::text AS owner,
        (SELECT coalesce(sum(greatest(leaf.reltuples, 0)), 0)::bigint FROM pg_catalog.pg_class leaf
         WHERE leaf.oid = c.oid OR leaf.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)) AS estimated_rows

@@ -9,6 +9,7 @@ SELECT p.id, p.name, p.state, p.problem, p.problem_stops, p.recheck, p.read_colu
        coalesce(source_.partitions, '[]') AS partitions, coalesce(installed.triggers, '[]') AS triggers,
        target_.stranger, target_.oid AS target_oid, coalesce(target_.columns, '{{}}') AS target_columns,
        EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extname = 'vector') AS vector_installed,
+       current_setting('temp_file_limit') <> '-1' AS spill_limited,
        -- writes whose key couldn't be read, if no deep reconciliation has begun since
        EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = s.id AND o.error_class = 'key_unreadable'
                AND NOT EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND {covers})) AS unread

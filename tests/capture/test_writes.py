@@ -151,5 +151,5 @@ def test_two_pipelines_on_one_source_share_the_event_and_have_a_work_row_each(sy
     synced.run("DELETE FROM docs WHERE id = 2")
     assert set(synced.vectors("bodies")) == {(1,), (200,)}  # both at once, by one trigger
     assert set(synced.vectors("notes")) == {(1,)}
-    assert synced.database.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == 4
+    assert synced.database.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == 5
     synced.sync()

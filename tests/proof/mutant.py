@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from proof.edits import Edit
 
-FRESH_PLACES = ("triggers.", "declare.apply:", "store.triggers:", "database:")
+FRESH_PLACES = ("capture.", "declare.apply:", "store.capture:", "database:")
 """Edits in these places must be applied before the pipeline is applied or its connections are opened."""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from support.shop import TYPES, Connection, problem, unreadable
+from support.shop import TYPES, Connection, apply, problem, superuser, unreadable
 from support.synced import Synced
 
 # -- the type of a key ---------------------------------------------------------------------------------------
@@ -40,6 +40,26 @@ def test_a_null_in_a_key_becomes_an_event_without_a_key(synced: Synced, attacker
     assert synced.events() == [None] * 3
     assert unreadable(synced) == 3
     assert "no longer a unique NOT NULL key" in problem(synced)
+
+
+def test_a_keys_type_executes_no_code_where_the_triggers_delete_vectors_at_once(
+    synced: Synced, attacker: Connection, owner: str, robbed: Callable[[], set[str]]
+):
+    """The owner of the source doesn't own the schema of the target, so nothing else keeps the triggers from deleting."""
+    synced.run("CREATE SCHEMA vault")
+    synced.declare("other", source="shop.docs", target="vault.docs_embedding")
+    apply(synced)
+    with superuser(synced) as runtime:
+        synced.settle(runtime=runtime)
+    attacker.execute("DELETE FROM shop.docs WHERE id = 1")
+    assert set(synced.vectors("other")) == {(2,), (3,), (4,)}
+    for statement in TYPES["an enum with an implicit cast to bigint"]:
+        attacker.execute(statement)
+    attacker.execute("ALTER TABLE shop.docs RENAME id TO was; ALTER TABLE shop.docs DROP CONSTRAINT docs_pkey")
+    attacker.execute("ALTER TABLE shop.docs ALTER was DROP NOT NULL, ADD id shop.k DEFAULT '9'")
+    attacker.execute("DELETE FROM shop.docs")
+    assert robbed() == set()
+    assert set(synced.vectors("other")) == {(2,), (3,), (4,)}
 
 
 # -- the source ----------------------------------------------------------------------------------------------

@@ -132,7 +132,7 @@ def borrow(connection: Connection, function: str = "capture_1") -> None:
     )
 
 
-@pytest.mark.parametrize("function", ["capture_1", "sweep_1"])
+@pytest.mark.parametrize("function", ["capture_1", "remove_1", "sweep_1"])
 def test_the_owner_of_a_plain_source_cant_put_the_functions_on_another_table(
     synced: Synced, attacker: Connection, owner: str, function: str
 ):
@@ -177,7 +177,7 @@ def test_a_former_owner_of_a_source_may_no_longer_use_the_functions(synced: Sync
 def test_default_privileges_let_no_other_role_use_the_functions(synced: Synced, owner: str):
     synced.run(f"ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO {owner}")
     serve(synced, owner)
-    query = "SELECT bool_or(has_function_privilege(%s, oid, 'EXECUTE')) FROM pg_proc WHERE proname IN ('capture_1', 'sweep_1')"
+    query = "SELECT bool_or(has_function_privilege(%s, oid, 'EXECUTE')) FROM pg_proc WHERE proname IN ('capture_1', 'remove_1', 'sweep_1')"
     assert not synced.database.value(query, owner)
 
 

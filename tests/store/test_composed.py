@@ -49,6 +49,7 @@ from pgvector_sync.store import (
     watch,
     work,
 )
+from pgvector_sync.store.capture import Capture
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.conditions import Condition
 from pgvector_sync.store.due_hints import DueHints
@@ -92,9 +93,9 @@ class One:
         return self.shape.pipeline.target_schema, self.shape.pipeline.target_table
 
     @property
-    def capture(self) -> triggers.Capture:
+    def capture(self) -> Capture:
         """The version of PostgreSQL 18, whatever version runs the test."""
-        return triggers.Capture(
+        return Capture(
             source=self.shape.pipeline.source,
             owner="owner",
             tracked=("id", "body"),
@@ -104,6 +105,7 @@ class One:
             partitioned=False,
             partitions=(),
             server_version=180000,
+            spill_limited=False,
         )
 
 
@@ -288,7 +290,7 @@ def composed(synced: Synced) -> dict[str, list[str]]:
         for call in CALLS:
             with begin(connection, lock_timeout=MINUTE, force_rollback=True):
                 call(connection, one)
-    for capture in (one.capture, replace(one.capture, partitioned=True)):
+    for capture in (one.capture, replace(one.capture, replicated=False), replace(one.capture, partitioned=True)):
         texts += [each.as_string() for each in capture.statements()]
     found: dict[str, list[str]] = {}
     for text in texts:

@@ -12,7 +12,7 @@ LOST_COMMIT = 'connection.execute("COMMIT"); connection.execute("BEGIN")'
 WAITS_FOR_LOCKED = Edit("outbox.drain", "WHERE locked.ours IS NULL", "WHERE false")
 AS_OPERATIONS = (
     Edit(
-        "triggers.create_function",
+        "capture.create_function",
         OLD_KEY_EVENT,
         "INSERT INTO pgvector_sync.outbox (source_id, key, at) VALUES ({source_id}, old_key, '-infinity')",
     ),
@@ -106,19 +106,19 @@ MUTANTS = (
     # -- capture
     Mutant(
         "a trigger that ignores key changes",
-        (Edit("triggers.create_function", "TG_OP = 'UPDATE' AND {key_changed}", "false"),),
+        (Edit("capture.create_function", "TG_OP = 'UPDATE' AND {key_changed}", "false"),),
         "a changed key",
         "G1",
     ),
     Mutant(
         "no event of a delete",
-        (Edit("triggers.create_function", OLD_KEY_EVENT, "NULL"),),
+        (Edit("capture.create_function", OLD_KEY_EVENT, "NULL"),),
         "deleted and drained between look and write",
         "G1",
     ),
     Mutant(
         "no delete in the trigger",
-        (Edit("triggers.create_function", "{delete};", "NULL;"),),
+        (Edit("capture.create_remove_function", "{delete};", "NULL;"),),
         "a delete removes its vector",
         "scenario",
     ),
@@ -126,9 +126,10 @@ MUTANTS = (
         "a key change removes vectors as a delete does",
         (
             Edit(
-                "triggers.create_function",
-                "TG_OP = 'DELETE' AND current_setting",
-                "old_key IS NOT NULL AND current_setting",
+                "capture.create_remove_trigger",
+                "CREATE OR REPLACE TRIGGER",
+                "CREATE OR REPLACE TRIGGER moved AFTER UPDATE ON {source} REFERENCING OLD TABLE AS pgvector_sync_deleted "
+                "FOR EACH STATEMENT EXECUTE FUNCTION {function}(); CREATE OR REPLACE TRIGGER",
             ),
         ),
         "keys that move up by one",
@@ -138,10 +139,12 @@ MUTANTS = (
         "a delete trigger that acts under REPEATABLE READ",
         (
             Edit(
-                "triggers.create_function", "current_setting('transaction_isolation') = 'read committed'", "true"
+                "capture.create_remove_function",
+                "current_setting('transaction_isolation') <> 'read committed'",
+                "false",
             ),
             # the witness is a trigger on the target, and a DELETE from such a target can't fail the application
-            Edit("triggers.trust", "SELECT NOT c.relhastriggers", "SELECT true"),
+            Edit("capture.trust", "SELECT NOT c.relhastriggers", "SELECT true"),
         ),
         "a delete under repeatable read",
         "scenario",
@@ -150,7 +153,7 @@ MUTANTS = (
         "WHEN with IS DISTINCT FROM",
         (
             Edit(
-                "store.triggers:_image_differs",
+                "store.capture:_image_differs",
                 "pg_catalog.record_image_ne(ROW({}), ROW({}))",
                 "ROW({}) IS DISTINCT FROM ROW({})",
             ),
@@ -162,7 +165,7 @@ MUTANTS = (
         "no event of a TRUNCATE",
         (
             Edit(
-                "triggers.create_sweep_function",
+                "capture.create_sweep_function",
                 "INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, NULL)",
                 "NULL",
             ),

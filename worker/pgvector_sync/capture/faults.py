@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pgvector_sync.store.triggers import ROW_TRIGGERS, Capture, Installed
+from pgvector_sync.store.capture import REMOVE, ROW_TRIGGERS, Capture
+from pgvector_sync.store.triggers import Installed
 
-UPDATE, TRUNCATE = "pgvector_sync_update", "pgvector_sync_truncate"
+UPDATE, TRUNCATE, DELETE_VECTORS = "pgvector_sync_update", "pgvector_sync_truncate", f"pgvector_sync_{REMOVE}"
 
 
 class FaultKind(StrEnum):
@@ -24,6 +25,8 @@ class FaultKind(StrEnum):
     """A partition that was attached later has no trigger for TRUNCATE."""
     OUTDATED = "outdated"
     """It captures changes, but was made by another version of the program or for another form of the table."""
+    DELAYED = "delayed"
+    """The trigger that deletes vectors is missing or disabled: the drain deletes them, and no change is lost."""
     STRAY = "stray"
     """It is on another table, which used to have the source's name."""
 
@@ -53,29 +56,36 @@ def faults(capture: Capture, installed: Iterable[Installed]) -> list[Fault]:
     unchecked = {(t.schema, t.table, t.trigger): t for t in installed}
     expected = [(*capture.home, f"pgvector_sync_{event}") for event in (*ROW_TRIGGERS, "truncate")]
     expected += [(*partition, TRUNCATE) for partition in capture.partitions]
+    if capture.removes_by_statement:
+        expected.append((*capture.home, DELETE_VECTORS))
     signature = capture.signature()
-    differences = []
-    for place in expected:
-        trigger = unchecked.pop(place, None)
-        if trigger is None:
-            differences.append(Fault(FaultKind.ABSENT if place[:2] == capture.home else FaultKind.UNSWEPT, *place))
-        elif not _fires(capture, trigger):
-            differences.append(Fault(FaultKind.SILENT, *place))
-        elif trigger.trigger == UPDATE and not set(capture.tracked) <= set(trigger.watched):
-            differences.append(Fault(FaultKind.REBOUND, *place, trigger.watched))
-        elif (
-            trigger.signature != signature
-            or trigger.enabled != capture.enabled
-            or (trigger.trigger == UPDATE and set(capture.tracked) != set(trigger.watched))
-        ):
-            differences.append(Fault(FaultKind.OUTDATED, *place))
+    differences = [_fault(capture, signature, place, unchecked.pop(place, None)) for place in expected]
     places = {capture.home, *capture.partitions}
     for place, trigger in unchecked.items():
         if place[:2] in places and not _fires(capture, trigger):
             differences.append(Fault(FaultKind.SILENT, *place))
         elif place[:2] not in places and not trigger.inherited:
             differences.append(Fault(FaultKind.STRAY, *place))
-    return differences
+    return [fault for fault in differences if fault is not None]
+
+
+def _fault(
+    capture: Capture, signature: str, place: tuple[str, str, str], trigger: Installed | None
+) -> Fault | None:
+    """Return how a trigger that is needed at `place` differs, if it does."""
+    if trigger is None or not _fires(capture, trigger):
+        if place[2] == DELETE_VECTORS:
+            return Fault(FaultKind.DELAYED, *place)
+        if trigger is not None:
+            return Fault(FaultKind.SILENT, *place)
+        return Fault(FaultKind.ABSENT if place[:2] == capture.home else FaultKind.UNSWEPT, *place)
+    watched, tracked = set(trigger.watched), set(capture.tracked)
+    if trigger.trigger == UPDATE and not tracked <= watched:
+        return Fault(FaultKind.REBOUND, *place, trigger.watched)
+    outdated = trigger.signature != signature or trigger.enabled != capture.enabled
+    if outdated or (trigger.trigger == UPDATE and tracked != watched):
+        return Fault(FaultKind.OUTDATED, *place)
+    return None
 
 
 def _fires(capture: Capture, trigger: Installed) -> bool:

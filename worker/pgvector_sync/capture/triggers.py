@@ -14,7 +14,7 @@ from pgvector_sync.database import Connection
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Source, State
 from pgvector_sync.store import triggers
-from pgvector_sync.store.triggers import Capture
+from pgvector_sync.store.capture import Capture
 from pgvector_sync.store.watch import Facts
 
 
@@ -38,6 +38,7 @@ def expected_capture(facts: Sequence[Facts], server_version: int) -> Capture | N
         partitioned=table.kind == "p",
         partitions=table.partitions,
         server_version=server_version,
+        spill_limited=living[0].spill_limited,
     )
 
 

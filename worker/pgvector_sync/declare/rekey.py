@@ -13,10 +13,10 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.model import KeyColumn, Pipeline, Source, State
 from pgvector_sync.model.request import Kind
 from pgvector_sync.store import dead_letters, locks, pipelines, runs, sources, target_ddl, target_table
+from pgvector_sync.store.capture import Capture
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.key_change import KeyChange, key_changes
 from pgvector_sync.store.target_ddl import Target
-from pgvector_sync.store.triggers import Capture
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from pgvector_sync.declare.plan import PipelinePlan, Plan
 from pgvector_sync.declare.rekey import Rekey
 from pgvector_sync.model import Pipeline, Source
 from pgvector_sync.store import catalog, sources
+from pgvector_sync.store.capture import Capture
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.target_ddl import Target
-from pgvector_sync.store.triggers import Capture, installed
+from pgvector_sync.store.triggers import installed
 
 
 def with_triggers(connection: Connection, rekey: Rekey, plan: Plan) -> Rekey:
@@ -73,4 +74,5 @@ def capture_of(
         partitioned=table.partitioned,
         partitions=catalog.partitions(connection, table),
         server_version=connection.info.server_version,
+        spill_limited=table.spill_limited,
     )

@@ -53,6 +53,8 @@ class Table:
     columns: tuple[Column, ...]
     estimated_rows: int
     owner: str
+    spill_limited: bool
+    """Whether temporary files have a limit."""
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)
@@ -155,6 +157,7 @@ def _table(connection: Connection, row: DictRow) -> Table:
         columns,
         row["estimated_rows"],
         row["owner"],
+        row["spill_limited"],
     )
 
 

@@ -57,6 +57,8 @@ class Facts:
     vector_type: str
     """The type that the target's column should have, such as `vector(1536)`."""
     vector_installed: bool
+    spill_limited: bool
+    """Whether temporary files have a limit."""
 
 
 def read_facts(connection: Connection, name: str | None = None) -> list[Facts]:
@@ -124,6 +126,7 @@ def _facts(row: Mapping[str, Any]) -> Facts:
         target_stranger=None if row["stranger"] is None else tuple(row["stranger"]),
         vector_type=f"{row['vector_type']}({row['dimensions']})",
         vector_installed=row["vector_installed"],
+        spill_limited=row["spill_limited"],
     )
 
 

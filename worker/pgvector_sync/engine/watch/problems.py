@@ -11,9 +11,9 @@ from psycopg import sql
 from pgvector_sync.capture.faults import MISSING, Fault, FaultKind, faults
 from pgvector_sync.capture.triggers import expected_capture
 from pgvector_sync.model import State
+from pgvector_sync.store.capture import Capture
 from pgvector_sync.store.shape import same_keys
 from pgvector_sync.store.target_table import Demand
-from pgvector_sync.store.triggers import Capture
 from pgvector_sync.store.trust import Stranger
 from pgvector_sync.store.watch import Facts
 

@@ -39,6 +39,11 @@ def _harmless_faults(verdict: Verdict) -> Iterator[Finding]:
     if unswept := _of_kind(verdict, FaultKind.UNSWEPT):
         places = ", ".join(fault.place for fault in unswept)
         yield warning(f"no TRUNCATE trigger on {places}, attached since the last apply", APPLY)
+    if delayed := _of_kind(verdict, FaultKind.DELAYED):
+        yield warning(
+            f"{delayed[0]} is missing or disabled: vectors of deleted rows are removed by the drain, not at once",
+            APPLY,
+        )
     if stray := _of_kind(verdict, FaultKind.STRAY):
         places = ", ".join(sorted({fault.place for fault in stray}))
         yield warning(f"triggers of {verdict.facts.source.label} are also on {places}", APPLY)

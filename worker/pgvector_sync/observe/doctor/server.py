@@ -11,8 +11,8 @@ from pgvector_sync.observe.doctor.check import Finding, error, ok, quoted, warni
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import limits
 from pgvector_sync.store import server
+from pgvector_sync.store.capture import TOAST_CHUNK_ID_SINCE
 from pgvector_sync.store.migrations import MINIMUM_PGVECTOR, MINIMUM_POSTGRES, check_schema, newest
-from pgvector_sync.store.triggers import TOAST_CHUNK_ID_SINCE
 
 CLOCK_TOLERANCE = timedelta(seconds=1)
 ITERATIVE_SCANS_SINCE = (0, 8)
