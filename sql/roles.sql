@@ -69,7 +69,10 @@ GRANT SELECT ON pgvector_sync.applied_migration, pgvector_sync.provider, pgvecto
     TO :"worker";
 GRANT UPDATE (state, reason, retry_at, failures, problem, problem_stops, recheck, known_table) ON pgvector_sync.pipeline
     TO :"worker";
-GRANT SELECT, DELETE, INSERT (source_id, key, error_class), UPDATE (error_class) ON pgvector_sync.outbox TO :"worker";
+-- The drain locks events, which requires UPDATE on any column.
+GRANT SELECT, DELETE, INSERT (source_id, key), UPDATE (key) ON pgvector_sync.outbox TO :"worker";
+GRANT SELECT, DELETE, INSERT (source_id) ON pgvector_sync.sweep TO :"worker";
+GRANT SELECT, DELETE, INSERT (source_id, key, error_class) ON pgvector_sync.parked TO :"worker";
 GRANT SELECT, INSERT, UPDATE, DELETE ON pgvector_sync.work, pgvector_sync.lease, pgvector_sync.throughput,
     pgvector_sync.worker TO :"worker";
 GRANT SELECT, INSERT, UPDATE ON pgvector_sync.usage, pgvector_sync.tick, pgvector_sync.lock, pgvector_sync.learned TO :"worker";

@@ -95,29 +95,43 @@ CREATE TABLE pgvector_sync.pipeline (
            AND jsonb_typeof(coalesce(query -> 'body', '{}')) = 'object' AND NOT query @? '$.**{10 to last}')
 );
 
--- "This key has changed." Append-only, written by the triggers within the application's transaction. It has no constraint
--- that the application's statement could violate: after an upgrade by logical replication the sequence restarts, and ids repeat.
+-- "This key has changed." Append-only, written by the triggers within the application's transaction, so it has one index, and
+-- what is rare has tables of its own. No constraint that the application's statement could violate: after an upgrade by
+-- logical replication the sequence restarts, and ids repeat.
 CREATE TABLE pgvector_sync.outbox (
     id          bigint GENERATED ALWAYS AS IDENTITY,
     source_id   int NOT NULL,
-    key         jsonb,                                         -- NULL: the table was truncated, so sweep the targets;
-                                                               -- or, with an error_class, the key couldn't be read
+    key         jsonb NOT NULL,
     xid         xid8 NOT NULL DEFAULT pg_current_xact_id(),
-    at          timestamptz NOT NULL DEFAULT clock_timestamp(),
-    error_class text                                           -- set: parked, because it can't become work
+    at          timestamptz NOT NULL DEFAULT clock_timestamp()
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
         autovacuum_vacuum_insert_scale_factor = 0.2, autovacuum_vacuum_cost_delay = 0);
 
--- The table has no primary key: without this it couldn't be drained while it is published.
+-- The drain reads events in this order.
+CREATE INDEX outbox_id ON pgvector_sync.outbox (id);
+
+-- "The table was truncated": the drain sweeps the targets. Every look for work reads this table, which has few rows or none.
+CREATE TABLE pgvector_sync.sweep (
+    source_id   int NOT NULL,
+    xid         xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    at          timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+-- Events that can't become work.
+CREATE TABLE pgvector_sync.parked (
+    source_id   int NOT NULL,
+    key         jsonb,                                         -- NULL: it couldn't be read
+    error_class text NOT NULL,
+    xid         xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    at          timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+CREATE INDEX parked_source ON pgvector_sync.parked (source_id);
+
+-- The tables have no primary key: without this no row could be deleted while they are published.
 ALTER TABLE pgvector_sync.outbox REPLICA IDENTITY FULL;
-
--- The drain reads events in this order, and skips parked ones.
-CREATE INDEX outbox_id ON pgvector_sync.outbox (id) WHERE error_class IS NULL;
-
--- Sweeps: there are few or none, and every drain looks for them.
-CREATE INDEX outbox_sweep ON pgvector_sync.outbox (id) WHERE key IS NULL AND error_class IS NULL;
-
-CREATE INDEX outbox_parked ON pgvector_sync.outbox (source_id) WHERE error_class IS NOT NULL;
+ALTER TABLE pgvector_sync.sweep REPLICA IDENTITY FULL;
+ALTER TABLE pgvector_sync.parked REPLICA IDENTITY FULL;
 
 -- Whether a value is a key: an array of integers and strings. Every table from which a key is read has this CHECK, so that
 -- our programs never read anything else.

@@ -31,9 +31,10 @@ BEGIN
         new_key := NULL;
         old_key := NULL;
     END;
-    IF new_key IS NOT NULL OR old_key IS NULL THEN
-        INSERT INTO pgvector_sync.outbox (source_id, key, error_class)
-        VALUES ({source_id}, new_key, CASE WHEN new_key IS NULL THEN 'key_unreadable' END);
+    IF new_key IS NOT NULL THEN
+        INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, new_key);
+    ELSIF old_key IS NULL THEN
+        INSERT INTO pgvector_sync.parked (source_id, error_class) VALUES ({source_id}, 'key_unreadable');
     END IF;
     IF old_key IS NULL THEN
         RETURN NULL;
@@ -66,10 +67,8 @@ BEGIN
         RETURN NULL;
     END IF;
     BEGIN
-        SELECT {old_typed} INTO readable FROM pgvector_sync_deleted AS pgvector_sync_old LIMIT 1;
-        IF readable THEN
-            SELECT NOT c.relhassubclass INTO readable FROM pg_class c WHERE c.oid = TG_RELID;
-        END IF;
+        SELECT {old_typed} AND NOT (SELECT c.relhassubclass FROM pg_class c WHERE c.oid = TG_RELID)
+        INTO readable FROM pgvector_sync_deleted AS pgvector_sync_old LIMIT 1;
     EXCEPTION WHEN OTHERS THEN
         readable := false;
     END;
@@ -165,7 +164,7 @@ DELETE FROM ONLY {target} AS pgvector_sync_target USING {deleted} WHERE {matches
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $sweep$
 BEGIN
-    INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, NULL);
+    INSERT INTO pgvector_sync.sweep (source_id) VALUES ({source_id});
     RETURN NULL;
 END
 $sweep$;

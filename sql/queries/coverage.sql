@@ -33,5 +33,7 @@ WITH state_ AS MATERIALIZED (
       AND NOT coalesce(state_.to_backfill, false)
 )
 SELECT d.key FROM differing d
-WHERE NOT EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = %(source_id)s AND (o.key = d.key OR o.key IS NULL))
+WHERE NOT EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = %(source_id)s AND o.key = d.key)
+  AND NOT EXISTS (SELECT FROM pgvector_sync.sweep o WHERE o.source_id = %(source_id)s)
+  AND NOT EXISTS (SELECT FROM pgvector_sync.parked o WHERE o.source_id = %(source_id)s AND (o.key = d.key OR o.key IS NULL))
   AND NOT EXISTS (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = %(pipeline_id)s AND w.key = d.key);

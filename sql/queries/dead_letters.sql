@@ -12,9 +12,9 @@ SELECT p.name, CASE WHEN pgvector_sync.key_fault(o.key, cardinality(s.key_column
                     ELSE to_jsonb(left(o.key::text, 200) || CASE WHEN length(o.key::text) > 200 THEN ' …' ELSE '' END) END,
        'dead', o.error_class, 'this key can''t become work', 0, o.at,
        CASE WHEN isfinite(o.at) THEN extract(epoch FROM statement_timestamp() - o.at)::float8 ELSE 0 END
-FROM pgvector_sync.outbox o JOIN pgvector_sync.pipeline p ON p.source_id = o.source_id
+FROM pgvector_sync.parked o JOIN pgvector_sync.pipeline p ON p.source_id = o.source_id
 JOIN pgvector_sync.source s ON s.id = o.source_id
-WHERE o.error_class IS NOT NULL AND o.key IS NOT NULL AND (%(pipeline)s::text IS NULL OR p.name = %(pipeline)s)
+WHERE o.key IS NOT NULL AND (%(pipeline)s::text IS NULL OR p.name = %(pipeline)s)
 ORDER BY parked_at, pipeline
 LIMIT %(limit)s;
 
@@ -37,10 +37,13 @@ WHERE pipeline_id = %(pipeline_id)s AND parked_at IS NOT NULL AND verdict = 'dea
 
 -- name: requeue_events
 -- Lets events that couldn't become work be drained again.
-UPDATE pgvector_sync.outbox o SET error_class = NULL
-FROM pgvector_sync.pipeline p
-WHERE p.source_id = o.source_id AND p.name = %(pipeline)s AND o.error_class IS NOT NULL AND o.key IS NOT NULL
-  AND (%(keys)s::jsonb[] IS NULL OR o.key = ANY (%(keys)s::jsonb[]));
+WITH event AS (
+    DELETE FROM pgvector_sync.parked o USING pgvector_sync.pipeline p
+    WHERE p.source_id = o.source_id AND p.name = %(pipeline)s AND o.key IS NOT NULL
+      AND (%(keys)s::jsonb[] IS NULL OR o.key = ANY (%(keys)s::jsonb[]))
+    RETURNING o.source_id, o.key
+)
+INSERT INTO pgvector_sync.outbox (source_id, key) SELECT source_id, key FROM event;
 
 -- name: discard
 -- Excludes dead letters from the counts until their content changes.
@@ -51,9 +54,9 @@ WHERE p.id = w.pipeline_id AND p.name = %(pipeline)s AND w.parked_at IS NOT NULL
 
 -- name: discard_events
 -- Deletes events that couldn't become work, for all pipelines of their source.
-DELETE FROM pgvector_sync.outbox o
+DELETE FROM pgvector_sync.parked o
 USING pgvector_sync.pipeline p
-WHERE p.source_id = o.source_id AND p.name = %(pipeline)s AND o.error_class IS NOT NULL AND o.key IS NOT NULL
+WHERE p.source_id = o.source_id AND p.name = %(pipeline)s AND o.key IS NOT NULL
   AND (%(keys)s::jsonb[] IS NULL OR o.key = ANY (%(keys)s::jsonb[]));
 
 -- name: discard_old

@@ -65,16 +65,17 @@ CROSS JOIN LATERAL (SELECT CASE
 WHERE judged.kind IS NOT NULL
   AND NOT EXISTS (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = %(pipeline_id)s AND w.key = pgvector_sync_key.key)
   AND NOT EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = %(source_id)s AND o.key = pgvector_sync_key.key)
-  AND NOT EXISTS (SELECT FROM pgvector_sync.outbox o
-                  WHERE o.source_id = %(source_id)s AND o.key IS NULL AND o.error_class IS NULL)
+  AND NOT EXISTS (SELECT FROM pgvector_sync.parked o WHERE o.source_id = %(source_id)s AND o.key = pgvector_sync_key.key)
+  AND NOT EXISTS (SELECT FROM pgvector_sync.sweep o WHERE o.source_id = %(source_id)s)
   AND NOT EXISTS (SELECT FROM {source} WHERE {match_source} AND {to_backfill} OFFSET 0)
 ORDER BY pgvector_sync_key.key;
 
 -- name: waits
--- Whether a key is in outbox or work.
+-- Whether a key is in outbox or work, or parked.
 SELECT EXISTS (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = %(pipeline_id)s AND w.key = %(key)s)
-    OR EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = %(source_id)s
-               AND (o.key = %(key)s OR o.key IS NULL AND o.error_class IS NULL)) AS waits;
+    OR EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = %(source_id)s AND o.key = %(key)s)
+    OR EXISTS (SELECT FROM pgvector_sync.parked o WHERE o.source_id = %(source_id)s AND o.key = %(key)s)
+    OR EXISTS (SELECT FROM pgvector_sync.sweep o WHERE o.source_id = %(source_id)s) AS waits;
 
 -- name: stuck
 -- Work that no worker will ever take: its lease is gone or long expired, or it is due later than the longest back-off.

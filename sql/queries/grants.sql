@@ -10,7 +10,10 @@ SELECT * FROM (VALUES
     ('source', '{SELECT}', NULL, NULL),
     ('learned', '{SELECT,INSERT,UPDATE}', NULL, NULL),
     ('pipeline', '{SELECT}', NULL, '{state,reason,retry_at,failures,problem,problem_stops,recheck,known_table}'),
-    ('outbox', '{SELECT,DELETE}', '{source_id,key,error_class}', '{error_class}'),
+    -- the drain locks events, which requires UPDATE on any column
+    ('outbox', '{SELECT,DELETE}', '{source_id,key}', '{key}'),
+    ('sweep', '{SELECT,DELETE}', '{source_id}', NULL),
+    ('parked', '{SELECT,DELETE}', '{source_id,key,error_class}', NULL),
     ('work', '{SELECT,INSERT,UPDATE,DELETE}', NULL, NULL),
     ('lease', '{SELECT,INSERT,UPDATE,DELETE}', NULL, NULL),
     ('run', '{SELECT,DELETE}', '{pipeline_id,kind,options,rows_total}',
@@ -142,12 +145,12 @@ SELECT current_user AS role, has_schema_privilege(oid, 'USAGE') AS usable
 FROM pg_catalog.pg_namespace WHERE nspname = 'pgvector_sync';
 
 -- name: closed_to_triggers
--- Owners of our trigger functions that may not insert into the outbox: every write to the source fails.
+-- Owners of our trigger functions that may not insert into a table that these write to: writes to the source fail.
 SELECT DISTINCT r.rolname AS owner
 FROM pg_catalog.pg_proc p
 JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN pg_catalog.pg_roles r ON r.oid = p.proowner
-JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = 'outbox'
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = ANY (%(tables)s)
 WHERE n.nspname = 'pgvector_sync' AND p.prorettype = 'trigger'::regtype
   AND NOT (has_schema_privilege(r.oid, n.oid, 'USAGE') AND has_table_privilege(r.oid, c.oid, 'INSERT'))
 ORDER BY 1;

@@ -5,8 +5,7 @@
 -- machine. On a read-only server it returns true, so that the lock raises the error. It also disables two plans for the
 -- statements that follow: before the outbox is first analyzed, the planner would read and sort all of it for every slice.
 SELECT current_setting('transaction_read_only')::boolean OR (
-           SELECT id FROM pgvector_sync.outbox WHERE id > %(after_id)s AND key IS NOT NULL AND error_class IS NULL
-           ORDER BY id LIMIT 1) IS NOT NULL AS waits,
+           SELECT id FROM pgvector_sync.outbox WHERE id > %(after_id)s ORDER BY id LIMIT 1) IS NOT NULL AS waits,
        set_config('enable_seqscan', 'off', true), set_config('enable_sort', 'off', true);
 
 -- name: drain
@@ -16,17 +15,18 @@ SELECT current_setting('transaction_read_only')::boolean OR (
 -- changes don't wait behind them. A live change moves a bulk row to the live lane, never the reverse. Events of a key whose
 -- work row is locked, by a frozen worker for example, stay in the outbox, so that the drain doesn't wait for the lock. Rows are
 -- locked before any event is deleted (OFFSET 0 and FOR UPDATE make the planner look up key by key). Events are identified by
--- ctid, since ids may repeat. Events whose key can't become work stay as dead letters, all of them in one statement.
+-- ctid, since ids may repeat. Events whose key can't become work are parked as dead letters, all of them in one statement.
 WITH seen AS MATERIALIZED (
     SELECT ctid AS place, id, source_id, key FROM pgvector_sync.outbox
-    WHERE id > %(after_id)s AND key IS NOT NULL AND error_class IS NULL
-    ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
+    WHERE id > %(after_id)s ORDER BY id LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), judged AS MATERIALIZED (
     SELECT seen.*, pgvector_sync.key_fault(seen.key, cardinality(s.key_columns)) AS fault
     FROM seen LEFT JOIN pgvector_sync.source s ON s.id = seen.source_id
 ), parked AS (
-    UPDATE pgvector_sync.outbox o SET error_class = j.fault FROM judged j WHERE o.ctid = j.place AND j.fault IS NOT NULL
-    RETURNING o.error_class
+    INSERT INTO pgvector_sync.parked (source_id, key, error_class)
+    SELECT source_id, key, fault FROM judged WHERE fault IS NOT NULL RETURNING error_class
+), refused AS (
+    DELETE FROM pgvector_sync.outbox WHERE ctid = ANY (ARRAY(SELECT place FROM judged WHERE fault IS NOT NULL))
 ), blocked AS MATERIALIZED (
     SELECT DISTINCT k.source_id, k.key
     FROM (SELECT DISTINCT source_id, key FROM judged WHERE fault IS NULL) AS k
@@ -74,37 +74,37 @@ SELECT (SELECT count(*) FROM event) AS events, (SELECT count(*) FROM moved) AS r
 -- name: lock_first
 -- Locks the event that a drain with `limit` 1 would move, until commit.
 SELECT id FROM pgvector_sync.outbox
-WHERE id > %(after_id)s AND key IS NOT NULL AND error_class IS NULL
-ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED;
+WHERE id > %(after_id)s ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED;
 
 -- name: park_event
 -- Parks a single event that can't become work although its key looks valid. It is shown as a dead letter.
-UPDATE pgvector_sync.outbox SET error_class = %(error_class)s WHERE id = %(id)s;
+WITH event AS (DELETE FROM pgvector_sync.outbox WHERE id = %(id)s RETURNING source_id, key)
+INSERT INTO pgvector_sync.parked (source_id, key, error_class) SELECT source_id, key, %(error_class)s FROM event;
 
 -- name: add_parked
 -- Adds a parked event for a key that a backfill has read, unless there is one.
-INSERT INTO pgvector_sync.outbox (source_id, key, error_class)
+INSERT INTO pgvector_sync.parked (source_id, key, error_class)
 SELECT %(source_id)s, %(key)s, %(error_class)s
-WHERE NOT EXISTS (SELECT FROM pgvector_sync.outbox o
-                  WHERE o.source_id = %(source_id)s AND o.key = %(key)s AND o.error_class IS NOT NULL);
+WHERE NOT EXISTS (SELECT FROM pgvector_sync.parked o WHERE o.source_id = %(source_id)s AND o.key = %(key)s);
 
 -- name: sweeps
 -- TRUNCATE events. Each requires a sweep of the targets of its source.
-SELECT o.id, o.xid::text AS xid, o.source_id FROM pgvector_sync.outbox o
-WHERE o.key IS NULL AND o.error_class IS NULL ORDER BY o.id LIMIT 100;
+SELECT s.source_id, s.xid::text AS xid, s.at FROM pgvector_sync.sweep s ORDER BY s.at LIMIT 100;
 
 -- name: add_sweep
 -- Requests a sweep: the next drain removes vectors without a row.
-INSERT INTO pgvector_sync.outbox (source_id, key) VALUES (%(source_id)s, NULL);
+INSERT INTO pgvector_sync.sweep (source_id) VALUES (%(source_id)s);
 
 -- name: finish_sweep
--- Deletes the events of a sweep that has reached the end of every target. An id alone may not be unique.
-DELETE FROM pgvector_sync.outbox o USING unnest(%(ids)s::bigint[], %(xids)s::xid8[]) AS done (id, xid)
-WHERE o.id = done.id AND o.xid = done.xid AND o.key IS NULL AND o.error_class IS NULL;
+-- Deletes the events of a sweep that has reached the end of every target. Events restored from another cluster may have the
+-- transaction id of one that came since.
+DELETE FROM pgvector_sync.sweep s USING unnest(%(xids)s::xid8[], %(ats)s::timestamptz[]) AS done (xid, at)
+WHERE s.source_id = %(source_id)s AND s.xid = done.xid AND s.at = done.at;
 
 -- name: oldest
 -- How long the oldest event has waited for the drain; NULL if there is none.
-SELECT (SELECT clock_timestamp() - at FROM pgvector_sync.outbox WHERE error_class IS NULL ORDER BY id LIMIT 1) AS age;
+SELECT greatest((SELECT clock_timestamp() - at FROM pgvector_sync.outbox ORDER BY id LIMIT 1),
+                (SELECT clock_timestamp() - min(at) FROM pgvector_sync.sweep)) AS age;
 
 -- name: enqueue
 -- Enqueues rows with the function that applications may call. Each key is an array of its parts.

@@ -6,10 +6,8 @@
 -- its own. `events` is true on a read-only server, so that the turn raises the error. Of `jobs`, it returns those that are due.
 SELECT pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'on' OR (
            SELECT o.id FROM pgvector_sync.outbox o
-           WHERE o.id OPERATOR(pg_catalog.>) %(after_id)s AND o.key IS NOT NULL AND o.error_class IS NULL
-           ORDER BY o.id LIMIT 1) IS NOT NULL AS events,
-       (SELECT o.id FROM pgvector_sync.outbox o WHERE o.key IS NULL AND o.error_class IS NULL
-        ORDER BY o.id LIMIT 1) IS NOT NULL AS sweeps,
+           WHERE o.id OPERATOR(pg_catalog.>) %(after_id)s ORDER BY o.id LIMIT 1) IS NOT NULL AS events,
+       EXISTS (SELECT FROM pgvector_sync.sweep) AS sweeps,
        EXISTS (SELECT FROM pgvector_sync.lease l
                WHERE l.lost_at IS NULL AND l.expires_at OPERATOR(pg_catalog.<=) pg_catalog.statement_timestamp()
                  AND (l.suspected_at IS NULL OR l.suspected_at OPERATOR(pg_catalog.<=)

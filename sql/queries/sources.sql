@@ -28,5 +28,7 @@ WHERE id = %(id)s AND key_columns = %(columns_before)s AND key_types = %(types_b
 -- Deletes a source that no pipeline reads any more, and its events.
 WITH gone AS (DELETE FROM pgvector_sync.source s WHERE s.id = %(source_id)s
               AND NOT EXISTS (SELECT FROM pgvector_sync.pipeline p WHERE p.source_id = s.id) RETURNING id),
-     events AS (DELETE FROM pgvector_sync.outbox WHERE source_id IN (SELECT id FROM gone))
+     events AS (DELETE FROM pgvector_sync.outbox WHERE source_id IN (SELECT id FROM gone)),
+     sweeps AS (DELETE FROM pgvector_sync.sweep WHERE source_id IN (SELECT id FROM gone)),
+     parked AS (DELETE FROM pgvector_sync.parked WHERE source_id IN (SELECT id FROM gone))
 SELECT count(*) AS gone FROM gone;

@@ -25,11 +25,9 @@ SELECT p.name, p.provider, to_jsonb(learned_) AS learned, s.schema_name || '.' |
             SELECT l.id FROM pgvector_sync.lease l WHERE l.pipeline_id = p.id AND l.lost_at IS NULL))) AS in_flight,
        (SELECT count(*) FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.parked_at IS NOT NULL
         AND w.verdict = 'dead')
-         + (SELECT count(*) FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id AND o.error_class IS NOT NULL
-            AND o.key IS NOT NULL)
-           AS dead,
-       (SELECT count(*) FROM (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id
-                              AND o.error_class IS NULL LIMIT %(limit)s) AS counted) AS events,
+         + (SELECT count(*) FROM pgvector_sync.parked o WHERE o.source_id = p.source_id AND o.key IS NOT NULL) AS dead,
+       (SELECT count(*) FROM (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id LIMIT %(limit)s) AS counted)
+         + (SELECT count(*) FROM pgvector_sync.sweep o WHERE o.source_id = p.source_id) AS events,
        extract(epoch FROM statement_timestamp() - least(
            -- in a deep backlog it looks only at the rows due longest, since an exact answer would read all of it
            CASE WHEN depth.alive < %(limit)s THEN
@@ -39,8 +37,8 @@ SELECT p.name, p.provider, to_jsonb(learned_) AS learned, s.schema_name || '.' |
                      SELECT o.waiting_since FROM pgvector_sync.work o
                      WHERE o.pipeline_id = p.id AND o.lane = lane.lane AND o.lease IS NULL AND o.parked_at IS NULL
                      ORDER BY o.visible_at LIMIT 1000) AS w) END,
-           (SELECT o.at FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id AND o.error_class IS NULL
-            AND isfinite(o.at) ORDER BY o.id LIMIT 1)))::float8 AS lag_seconds,
+           (SELECT o.at FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id AND isfinite(o.at) ORDER BY o.id LIMIT 1),
+           (SELECT min(o.at) FROM pgvector_sync.sweep o WHERE o.source_id = p.source_id AND isfinite(o.at))))::float8 AS lag_seconds,
        (SELECT coalesce(sum(CASE WHEN t.minute = date_trunc('minute', statement_timestamp()) THEN t.rows
                                  ELSE t.rows * (1 - extract(second FROM statement_timestamp()) / 60) END), 0)::float8 / 60
         FROM pgvector_sync.throughput t WHERE t.pipeline_id = p.id

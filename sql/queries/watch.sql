@@ -11,7 +11,7 @@ SELECT p.id, p.name, p.state, p.problem, p.problem_stops, p.recheck, p.read_colu
        EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE e.extname = 'vector') AS vector_installed,
        current_setting('temp_file_limit') <> '-1' AS spill_limited,
        -- writes whose key couldn't be read, if no deep reconciliation has begun since
-       EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.source_id = s.id AND o.error_class = 'key_unreadable'
+       EXISTS (SELECT FROM pgvector_sync.parked o WHERE o.source_id = s.id AND o.error_class = 'key_unreadable'
                AND NOT EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND {covers})) AS unread
 FROM pgvector_sync.pipeline p JOIN pgvector_sync.source s ON s.id = p.source_id
 LEFT JOIN LATERAL (
@@ -70,7 +70,7 @@ UPDATE pgvector_sync.pipeline SET recheck = false WHERE id = %(id)s AND recheck 
 
 -- name: forget_unread
 -- Deletes events without a readable key after a deep reconciliation of every pipeline of their source.
-DELETE FROM pgvector_sync.outbox o
+DELETE FROM pgvector_sync.parked o
 WHERE o.error_class = 'key_unreadable' AND NOT EXISTS (
     SELECT FROM pgvector_sync.pipeline p WHERE p.source_id = o.source_id AND p.state <> 'removing' AND NOT EXISTS (
         SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.state = 'finished' AND {covers}));

@@ -204,14 +204,14 @@ def docs(pipeline: Steps) -> Iterator[Steps]:
     pipeline.synced.endpoint.heal()
     pipeline.synced.run(
         "DELETE FROM docs",
-        "TRUNCATE docs_embedding, pgvector_sync.outbox, pgvector_sync.work",
+        "TRUNCATE docs_embedding, pgvector_sync.outbox, pgvector_sync.parked, pgvector_sync.work",
         "UPDATE pgvector_sync.pipeline SET state = 'active', reason = NULL, retry_at = NULL, failures = 0",
     )
 
 
 def nothing_leaks(docs: Steps) -> None:
     """Neither text nor key in any table of ours (`outbox` and `work` hold keys of rows, not texts)."""
-    for table in ("pipeline", "work", "outbox", "run", "usage"):
+    for table in ("pipeline", "work", "outbox", "parked", "run", "usage"):
         shown = str(docs.synced.database.execute(f"SELECT t::text FROM pgvector_sync.{table} AS t"))
         assert "Mustermann" not in shown
         assert KEY not in shown

@@ -204,7 +204,7 @@ def test_an_event_whose_key_is_too_long_for_work_is_parked_and_all_others_pass(
     drain = Drain(named.runtime.database, 1_000)
     eventually(lambda: drain(until=within(5)) == 0, what="nothing is left to drain")
     named.covered()
-    assert named.synced.database.execute("SELECT key ->> 0, error_class FROM pgvector_sync.outbox") == [
+    assert named.synced.database.execute("SELECT key ->> 0, error_class FROM pgvector_sync.parked") == [
         (too_long, "key_refused_54000")
     ]
     assert len(named.in_work()) == 60
@@ -232,7 +232,7 @@ def test_an_innocent_event_that_commits_while_the_culprit_is_parked_is_not_parke
         monkeypatch.setattr(drain, "_move_first", after_the_commit)
         drain(until=within(5))
     eventually(lambda: drain(until=within(5)) == 0, what="nothing is left to drain")
-    parked = "SELECT key ->> 0, error_class FROM pgvector_sync.outbox WHERE error_class IS NOT NULL"
+    parked = "SELECT key ->> 0, error_class FROM pgvector_sync.parked"
     assert named.synced.database.execute(parked) == [("culprit", "key_refused_22P02")]
     named.synced.settle()
     assert set(named.synced.vectors()) == {("7",)}
@@ -250,7 +250,7 @@ def test_a_key_at_the_edge_is_embedded_or_parked_and_holds_up_no_other(named: St
     named.covered()
     vectors = {key for (key,) in named.synced.vectors()}
     parked = "SELECT key ->> 0 FROM pgvector_sync.{} WHERE {}"
-    in_outbox = named.synced.database.execute(parked.format("outbox", "error_class IS NOT NULL"))
+    in_outbox = named.synced.database.execute(parked.format("parked", "true"))
     in_work = named.synced.database.execute(parked.format("work", "verdict = 'dead'"))
     dead = {key for (key,) in [*in_outbox, *in_work]}
     assert "short" in vectors

@@ -178,7 +178,8 @@ class Arena(Steps):
 
     def _settled(self) -> bool:
         query = """
-            SELECT NOT EXISTS (SELECT FROM pgvector_sync.outbox)
+            SELECT NOT EXISTS (SELECT FROM pgvector_sync.outbox) AND NOT EXISTS (SELECT FROM pgvector_sync.sweep)
+               AND NOT EXISTS (SELECT FROM pgvector_sync.parked)
                AND NOT EXISTS (SELECT FROM pgvector_sync.work WHERE parked_at IS NULL)
                AND NOT EXISTS (SELECT FROM pgvector_sync.run WHERE state = 'running')
         """
@@ -248,7 +249,8 @@ class Arena(Steps):
             BEGIN;
             SET LOCAL session_replication_role = replica;
             DELETE FROM docs; DELETE FROM docs_embedding; DELETE FROM witnessed;
-            DELETE FROM pgvector_sync.outbox; DELETE FROM pgvector_sync.work; DELETE FROM pgvector_sync.run;
+            DELETE FROM pgvector_sync.outbox; DELETE FROM pgvector_sync.sweep; DELETE FROM pgvector_sync.parked;
+            DELETE FROM pgvector_sync.work; DELETE FROM pgvector_sync.run;
             DELETE FROM pgvector_sync.lease;
             DELETE FROM pgvector_sync.usage; DELETE FROM pgvector_sync.throughput;
             UPDATE pgvector_sync.pipeline SET state = 'active', reason = NULL, retry_at = NULL, failures = 0;

@@ -90,7 +90,7 @@ def test_a_role_that_may_only_read_can_take_none_of_our_locks(
         ]
         attempts += [
             f"LOCK TABLE pgvector_sync.{table} IN {mode} MODE"
-            for table in ("lock", "applied_migration", "outbox", "work", "pipeline", "lease")
+            for table in ("lock", "applied_migration", "outbox", "sweep", "parked", "work", "pipeline", "lease")
             for mode in MODES
         ]
         for attempt in attempts:

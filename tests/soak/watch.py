@@ -22,7 +22,8 @@ BEGIN
     -- deferred to the commit: the row still has the text that was embedded, or its change is in outbox or work
     IF NOT EXISTS (SELECT FROM docs d WHERE d.id = NEW.id
                    AND sha256('\\x{spec}'::bytea || convert_to(d.body, 'UTF8')) = NEW.fingerprint)
-       AND NOT EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.key = jsonb_build_array(NEW.id) OR o.key IS NULL)
+       AND NOT EXISTS (SELECT FROM pgvector_sync.outbox o WHERE o.key = jsonb_build_array(NEW.id))
+       AND NOT EXISTS (SELECT FROM pgvector_sync.sweep)
        AND NOT EXISTS (SELECT FROM pgvector_sync.work w WHERE w.key = jsonb_build_array(NEW.id))
     THEN
         INSERT INTO witnessed (id) VALUES (NEW.id);

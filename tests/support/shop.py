@@ -104,5 +104,5 @@ def problem(synced: Synced) -> str:
 
 
 def unreadable(synced: Synced) -> int:
-    query = "SELECT count(*) FROM pgvector_sync.outbox WHERE error_class = 'key_unreadable'"
+    query = "SELECT count(*) FROM pgvector_sync.parked WHERE error_class = 'key_unreadable'"
     return int(synced.database.value(query))

@@ -42,6 +42,10 @@ TEXT_LIMIT = 2_000
 DOCS = "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text)"
 """The default source: `body` is tracked, `note` isn't."""
 
+EVENTS = """
+SELECT key, at FROM pgvector_sync.outbox UNION ALL SELECT key, at FROM pgvector_sync.parked
+UNION ALL SELECT NULL, at FROM pgvector_sync.sweep ORDER BY at
+"""
 OURS = (
     "GRANT USAGE, CREATE ON SCHEMA pgvector_sync TO {role}",
     "GRANT ALL ON ALL TABLES IN SCHEMA pgvector_sync TO {role}",
@@ -139,7 +143,10 @@ class Synced:
     def settle_capture(self) -> None:
         """Runs the loop of `sync` until outbox and work are empty, in any state of the pipelines."""
         loop = Loop(self.runtime)
-        waiting = "SELECT (SELECT count(*) FROM pgvector_sync.outbox) + (SELECT count(*) FROM pgvector_sync.work)"
+        waiting = (
+            "SELECT (SELECT count(*) FROM pgvector_sync.outbox) + (SELECT count(*) FROM pgvector_sync.work)"
+            " + (SELECT count(*) FROM pgvector_sync.sweep)"
+        )
         assert loop.run(finished=lambda: self.database.value(waiting) == 0, until=within(20))
 
     def covered_by_events(self) -> None:
@@ -212,8 +219,8 @@ class Synced:
             assert wrong == []
 
     def events(self) -> list[list[Any] | None]:
-        """The keys in the outbox, in order; None stands for a sweep."""
-        return [key for (key,) in self.database.execute("SELECT key FROM pgvector_sync.outbox ORDER BY id")]
+        """The keys of all events, in order; None stands for a sweep, or a key that couldn't be read."""
+        return [key for key, _ in self.database.execute(EVENTS)]
 
     def dead(self) -> list[tuple[list[Any], str]]:
         """Key and error class of each dead letter."""

@@ -21,10 +21,10 @@ def test_the_application_never_fails_and_no_event_is_lost_where_ids_repeat(docs:
     docs.sync()
 
 
-def test_a_sweep_that_ends_takes_no_other_event_of_the_same_id_along(docs: Synced, monkeypatch):
+def test_a_sweep_that_ends_takes_no_event_of_the_same_transaction_but_another_source_along(docs: Synced):
     docs.run("CREATE TABLE others (id int PRIMARY KEY, body text)", "INSERT INTO others VALUES (1, 'one')")
     docs.pipeline("others", source="others")
-    docs.run(RESTART.format("outbox"), "TRUNCATE docs", RESTART.format("outbox"), "TRUNCATE others")
+    docs.run("TRUNCATE docs, others")
     docs.sync()
     assert docs.vectors() == docs.vectors("others") == {}
 

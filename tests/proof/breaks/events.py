@@ -166,7 +166,7 @@ MUTANTS = (
         (
             Edit(
                 "capture.create_sweep_function",
-                "INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, NULL)",
+                "INSERT INTO pgvector_sync.sweep (source_id) VALUES ({source_id})",
                 "NULL",
             ),
         ),

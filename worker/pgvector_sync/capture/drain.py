@@ -15,7 +15,7 @@ from pgvector_sync.halving import fewer
 from pgvector_sync.model import Key, Pipeline
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.store import locks, outbox, pipelines, rows
-from pgvector_sync.store.outbox import Drained, EventId
+from pgvector_sync.store.outbox import Drained, Truncation
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.capture import EventParked, EventsParked, OrphansSwept, OutboxDrained
@@ -28,7 +28,7 @@ SWEEP_PAGE_ROWS = 500
 class Sweep:
     """The TRUNCATE events that this sweep began after, and per pipeline the last target key that was checked."""
 
-    events: list[EventId]
+    events: list[Truncation]
     reached: dict[int, Key] = field(default_factory=dict)
 
 
@@ -140,7 +140,7 @@ class Drain:
             if done:
                 reach(Failpoint.SWEEP_WALKED)
                 with self.database.transaction() as connection:
-                    outbox.finish_sweep(connection, sweep.events)
+                    outbox.finish_sweep(connection, source_id, sweep.events)
                 del self._sweeps[source_id]
 
     def _walk(self, pipeline: Pipeline, sweep: Sweep, *, until: Deadline) -> bool:

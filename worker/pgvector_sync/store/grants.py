@@ -12,6 +12,7 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline
 
 SCHEMA = "pgvector_sync"
+WRITTEN_BY_TRIGGERS = ("outbox", "sweep", "parked")
 
 _SPELLED = part("grants.spelled").format(needed=part("grants.needed"))
 _WORKERS = part("grants.workers")
@@ -135,8 +136,9 @@ def own_schema(connection: Connection) -> OwnSchema | None:
 
 
 def closed_to_triggers(connection: Connection) -> list[str]:
-    """Returns owners of trigger functions that may not insert into the outbox: every write to the source fails."""
-    return [row["owner"] for row in connection.execute(statement("grants.closed_to_triggers"))]
+    """Returns owners of trigger functions that may not insert into the tables that these write to: writes fail."""
+    query = statement("grants.closed_to_triggers")
+    return [row["owner"] for row in connection.execute(query, {"tables": list(WRITTEN_BY_TRIGGERS)})]
 
 
 def trigger_superusers(connection: Connection) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from psycopg.types.json import Jsonb
 
@@ -78,15 +78,15 @@ def add_parked(connection: Connection, source_id: int, key: Key, error_class: st
     connection.execute(statement("outbox.add_parked"), params)
 
 
-EventId = tuple[int, str]
-"""The ids of an event and its transaction, since event ids repeat after an upgrade by logical replication."""
+Truncation = tuple[str, datetime]
+"""The transaction id and the time of a TRUNCATE event."""
 
 
-def sweeps(connection: Connection) -> dict[int, list[EventId]]:
+def sweeps(connection: Connection) -> dict[int, list[Truncation]]:
     """Returns pending TRUNCATE events, by source id."""
-    events: dict[int, list[EventId]] = {}
+    events: dict[int, list[Truncation]] = {}
     for row in connection.execute(statement("outbox.sweeps")):
-        events.setdefault(row["source_id"], []).append((row["id"], row["xid"]))
+        events.setdefault(row["source_id"], []).append((row["xid"], row["at"]))
     return events
 
 
@@ -95,9 +95,9 @@ def add_sweep(connection: Connection, source_id: int) -> None:
     connection.execute(statement("outbox.add_sweep"), {"source_id": source_id})
 
 
-def finish_sweep(connection: Connection, events: list[EventId]) -> None:
+def finish_sweep(connection: Connection, source_id: int, events: list[Truncation]) -> None:
     """Deletes the events of a sweep that has reached the end of every target."""
-    params = {"ids": [event_id for event_id, _ in events], "xids": [xid for _, xid in events]}
+    params = {"source_id": source_id, "xids": [xid for xid, _ in events], "ats": [at for _, at in events]}
     connection.execute(statement("outbox.finish_sweep"), params)
 
 

@@ -9,7 +9,7 @@ from pgvector_sync.observe.doctor.check import Finding, error, ok, quoted, warni
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import EMBEDDED_CLUSTER
 from pgvector_sync.store import grants
-from pgvector_sync.store.grants import Access, Role
+from pgvector_sync.store.grants import WRITTEN_BY_TRIGGERS, Access, Role
 
 SCHEMA = "pgvector_sync"
 
@@ -58,9 +58,10 @@ def own(runtime: Runtime) -> Iterator[Finding]:
         )
     for owner in owners:
         yield error(
-            f"the triggers run as {owner}, which can't write to the outbox: writes to the sources fail",
-            f"GRANT USAGE ON SCHEMA {SCHEMA} TO {quoted(owner)}; "
-            f"GRANT INSERT ON {quoted(SCHEMA, 'outbox')} TO {quoted(owner)};",
+            f"the triggers run as {owner}, which can't write to {', '.join(WRITTEN_BY_TRIGGERS)}: writes to the "
+            "sources fail",
+            f"GRANT USAGE ON SCHEMA {SCHEMA} TO {quoted(owner)}; GRANT INSERT ON "
+            f"{', '.join(quoted(SCHEMA, table) for table in WRITTEN_BY_TRIGGERS)} TO {quoted(owner)};",
         )
     if reader:
         yield ok(
