@@ -3,13 +3,13 @@
     python benchmarks/reconcile.py                 1,000,000 rows, about six minutes
 
 The table has short texts and a vector of 256 numbers per row, written by SQL. Speeds are medians of rounds that
-alternate with a bare scan that computes the same sha256, on one connection.
+alternate with a bare scan that computes the same sha256, on one connection. The endpoint costs little CPU, since
+live changes would wait for a busy core otherwise.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import statistics
 import sys
@@ -22,6 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from fast_endpoint import running_fast_endpoint
 from lag import lags, percentile
 
 from pgvector_sync.model.deadline import Deadline
@@ -161,7 +162,7 @@ def noticed(database: Database, processes: Processes, rows: int, changes: int, p
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--changes", type=int, default=100, help="single changes whose lag is measured")
+    parser.add_argument("--changes", type=int, default=200, help="single changes whose lag is measured")
     parser.add_argument("--pool", choices=("threads", "prefork"), default="prefork")
     options = parser.parse_args()
     with ExitStack() as stack:
@@ -171,15 +172,9 @@ def main() -> None:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         processes = Processes(folder, {"DATABASE_URL": database.url, "REDIS_URL": valkey.url, **ENVIRONMENT})
         stack.callback(lambda: [process.kill() for process in processes.started])
-        endpoint = processes.start(
-            sys.executable,
-            str(Path(__file__).parents[1] / "tests" / "support" / "endpoint.py"),
-            "--latency-ms",
-            str(LATENCY_MS),
-        )
-        endpoint.wait_for("base_url")
-        base_url = json.loads(endpoint.printed.splitlines()[0])["base_url"]
-        make(database, processes, base_url, options.rows)
+        latency = ("--latency-ms", str(LATENCY_MS), "--dimensions", str(DIMENSIONS))
+        endpoint = stack.enter_context(running_fast_endpoint(*latency))
+        make(database, processes, endpoint.base_url, options.rows)
         with open_runtime(Settings(DATABASE_URL=database.url)) as runtime:
             speed(database, runtime, options.rows)
             seeded(database, runtime, options.rows)
