@@ -1,6 +1,6 @@
 # Only Python 3.11 to 3.15 and make have to be installed; everything else goes into .venv.
 
-.PHONY: help demo test test-slow proof lint docs soak bench figures pins release audit
+.PHONY: help demo test test-slow proof lint docs soak bench bench-check figures pins release audit
 .DEFAULT_GOAL := help
 
 # The newest supported Python. One that is installed but doesn't work (a shim of pyenv, a Debian without
@@ -51,9 +51,12 @@ MINUTES := 30
 soak: .venv/dev.stamp ## run random writers and faults, and check the guarantees continuously: make soak MINUTES=5
 	$(BIN)/python tests/soak/run.py --minutes $(MINUTES)
 
-bench: .venv/dev.stamp ## measure what capture costs, how fast drain, sync and status are, and a backfill beside COPY
-	$(BIN)/python benchmarks/run.py
-	$(BIN)/python benchmarks/backfill.py
+# ARGUMENTS="--only lag idle", "--quick", "--write" (into docs/performance.md)
+bench: .venv/dev.stamp ## measure speed beside COPY and beside what it is meant to reach, in less than ten minutes
+	$(BIN)/python benchmarks/run.py $(ARGUMENTS)
+
+bench-check: .venv/dev.stamp ## fail if a row or an idle second costs 15 % more than is recorded; about a minute
+	$(BIN)/python benchmarks/check.py $(ARGUMENTS)
 
 # One after another: each measures time on all cores.
 figures: .venv/dev.stamp ## measure the figures of docs/guarantees.md: fairness, recovery, impact, budget; about 20 minutes

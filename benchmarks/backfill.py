@@ -57,17 +57,23 @@ def postgres_cpu(database: Database) -> float:
     with database.connect() as connection:
         backend = connection.info.backend_pid
         postmaster = fields_of(Path(f"/proc/{backend}"))[1]
+        while True:
+            before = fields_of(Path(f"/proc/{postmaster}"))[11:15]
+            ticks = sum(map(int, before)) + _children_ticks(postmaster)
+            if fields_of(Path(f"/proc/{postmaster}"))[13:15] == before[2:]:  # no process has ended meanwhile
+                return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _children_ticks(parent: str) -> int:
     ticks = 0
     for process in Path("/proc").glob("[0-9]*"):
         try:
             fields = fields_of(process)
         except OSError:
             continue  # it has just ended
-        if process.name == postmaster:
-            ticks += sum(map(int, fields[11:15]))  # with those of its children that have ended
-        elif fields[1] == postmaster:
+        if fields[1] == parent:
             ticks += sum(map(int, fields[11:13]))
-    return ticks / os.sysconf("SC_CLK_TCK")
+    return ticks
 
 
 def measure(database: Database, action: Callable[[], object]) -> Cost:

@@ -15,8 +15,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
@@ -98,7 +99,19 @@ def reconciled(runtime: Runtime, *, deep: bool, dry_run: bool) -> Run:
     return find_run(runtime, requested.run_id)
 
 
-def speed(database: Database, runtime: Runtime, rows: int) -> None:
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of a bare scan and of both kinds of reconciliation: medians of rounds."""
+
+    seconds: dict[str, float]
+    memory: tuple[float, float]
+    """In MB, after the first round and after the last."""
+
+    def of_bare_scan(self, mode: str) -> float:
+        return self.seconds["bare scan"] / self.seconds[mode]
+
+
+def speed(database: Database, runtime: Runtime) -> Speed:
     with runtime.database.transaction() as connection:
         spec = pipelines.require_pipeline(connection, "docs").spec.digest.hex()
     taken: dict[str, list[float]] = {"bare scan": [], "cheap": [], "deep": []}
@@ -112,11 +125,16 @@ def speed(database: Database, runtime: Runtime, rows: int) -> None:
                     seconds(lambda mode=mode: reconciled(runtime, deep=mode == "deep", dry_run=True))
                 )
             memory.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
-    median = {name: statistics.median(values) for name, values in taken.items()}
-    for name, value in median.items():
-        share = "" if name == "bare scan" else f"   {median['bare scan'] / value:.0%} of the bare scan's speed"
+    medians = {name: statistics.median(values) for name, values in taken.items()}
+    return Speed(medians, (memory[0], memory[-1]))
+
+
+def show_speed(measured: Speed, rows: int) -> None:
+    for name, value in measured.seconds.items():
+        share = "" if name == "bare scan" else f"   {measured.of_bare_scan(name):.0%} of the bare scan's speed"
         print(f"{name:12}{value:8.2f} s {rows / value:12,.0f} rows/s{share}")
-    print(f"memory      {memory[0]:.0f} MB at most after the first round, {memory[-1]:.0f} MB after the last")
+    first, last = measured.memory
+    print(f"memory      {first:.0f} MB at most after the first round, {last:.0f} MB after the last")
 
 
 def seeded(database: Database, runtime: Runtime, rows: int) -> None:
@@ -140,7 +158,22 @@ def seeded(database: Database, runtime: Runtime, rows: int) -> None:
     database.execute("TRUNCATE pgvector_sync.work, pgvector_sync.run, pgvector_sync.outbox")
 
 
-def noticed(database: Database, processes: Processes, rows: int, changes: int, pool: str) -> None:
+@dataclass(frozen=True)
+class Lags:
+    """The seconds that single changes waited for their vectors."""
+
+    idle: list[float]
+    busy: list[float]
+    """During a full re-embed."""
+    done: int
+    """How many rows were re-embedded meanwhile."""
+
+    @property
+    def p99_ratio(self) -> float:
+        return percentile(self.busy, 0.99) / percentile(self.idle, 0.99)
+
+
+def noticed(database: Database, processes: Processes, rows: int, changes: int, pool: str) -> Lags:
     """Measure the lag of single changes while idle and during a full re-embed."""
     worker = processes.command("worker", "--pool", pool, "--concurrency", "4")
     worker.wait_for("relay_elected")
@@ -152,19 +185,18 @@ def noticed(database: Database, processes: Processes, rows: int, changes: int, p
             time.sleep(0.1)
         busy = lags(database, "docs", rows + 100_000, changes)
         run = find_run(runtime, requested.run_id)
-    for name, values in (("idle", idle), ("re-embedding", busy)):
+    return Lags(idle, busy, run.rows_enqueued - run.waiting)
+
+
+def show_lags(measured: Lags) -> None:
+    for name, values in (("idle", measured.idle), ("re-embedding", measured.busy)):
         print(f"lag, {name:14}median {statistics.median(values):.3f} s, p99 {percentile(values, 0.99):.3f} s")
-    done = run.rows_enqueued - run.waiting
-    ratio = percentile(busy, 0.99) / percentile(idle, 0.99)
-    print(f"            {ratio:.1f} times the p99, while {done:,} rows were re-embedded")
+    print(f"            {measured.p99_ratio:.1f} times the p99, while {measured.done:,} rows were re-embedded")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=1_000_000)
-    parser.add_argument("--changes", type=int, default=200, help="single changes whose lag is measured")
-    parser.add_argument("--pool", choices=("threads", "prefork"), default="prefork")
-    options = parser.parse_args()
+@contextmanager
+def table(rows: int) -> Iterator[tuple[Database, Processes]]:
+    """Make a table of so many rows with a vector each, and what a worker needs."""
     with ExitStack() as stack:
         postgres = stack.enter_context(running_postgres(18))
         valkey = stack.enter_context(running_valkey())
@@ -174,11 +206,21 @@ def main() -> None:
         stack.callback(lambda: [process.kill() for process in processes.started])
         latency = ("--latency-ms", str(LATENCY_MS), "--dimensions", str(DIMENSIONS))
         endpoint = stack.enter_context(running_fast_endpoint(*latency))
-        make(database, processes, endpoint.base_url, options.rows)
+        make(database, processes, endpoint.base_url, rows)
+        yield database, processes
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--changes", type=int, default=200, help="single changes whose lag is measured")
+    parser.add_argument("--pool", choices=("threads", "prefork"), default="prefork")
+    options = parser.parse_args()
+    with table(options.rows) as (database, processes):
         with open_runtime(Settings(DATABASE_URL=database.url)) as runtime:
-            speed(database, runtime, options.rows)
+            show_speed(speed(database, runtime), options.rows)
             seeded(database, runtime, options.rows)
-        noticed(database, processes, options.rows, options.changes, options.pool)
+        show_lags(noticed(database, processes, options.rows, options.changes, options.pool))
 
 
 if __name__ == "__main__":

@@ -14,8 +14,9 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
@@ -33,7 +34,7 @@ from pgvector_sync.store import locks, outbox, pipelines, work
 from pgvector_sync.store.due_hints import DueHints
 from pgvector_sync.store.work import Holding
 from support.endpoint import Endpoint
-from support.servers import Database, new_database, running_postgres
+from support.servers import Database, Postgres, new_database, running_postgres
 
 BATCH_ROWS = 256
 PASSING_ROWS = 5_000
@@ -139,35 +140,61 @@ def old_snapshot(database: Database) -> Iterator[None]:
             yield
 
 
-def show(title: str, figures: dict[str, float], base: dict[str, float]) -> None:
-    parts = (f"{name} {value * 1000:.2f} ({value / base[name]:.1f})" for name, value in figures.items())
-    print(f"{title:34}{', '.join(parts)}", flush=True)
+@dataclass(frozen=True)
+class Situation:
+    """The seconds per statement of a batch, by name; `batch` is their sum."""
+
+    name: str
+    waiting: int
+    """The number of rows that wait meanwhile."""
+    seconds: dict[str, float]
+
+
+def situations(
+    server: Postgres, endpoint: Endpoint, *, waiting: Sequence[int], through: int, held: int, batches: int
+) -> Iterator[Situation]:
+    """Measure 10,000 rows waiting; after `through` rows; a snapshot held over `held` rows; each of `waiting`."""
+    with new_database(server) as database, pipeline(database, endpoint) as runtime:
+        passing = Queue(database, runtime)
+        passing.fill(FEW)
+        yield Situation(f"{FEW:,} waiting", FEW, passing.measure(batches))
+        passing.pass_through(through)
+        yield Situation(f"after {through:,} rows", FEW, passing.measure(batches))
+        with old_snapshot(database):
+            passing.pass_through(held)
+            yield Situation(f"snapshot held over {held:,} rows", FEW, passing.measure(batches))
+    with new_database(server) as database, pipeline(database, endpoint) as runtime:
+        queue, filled = Queue(database, runtime), 0
+        for rows in waiting:
+            queue.fill(rows - filled)
+            filled = rows
+            yield Situation(f"{rows:,} waiting", rows, queue.measure(batches))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--waiting", type=int, default=500_000, help="rows that wait in the second situation")
-    parser.add_argument("--through", type=int, default=300_000, help="rows that pass through in the third")
+    parser.add_argument("--waiting", type=int, nargs="+", default=[500_000], help="rows that wait, rising")
+    parser.add_argument(
+        "--through", type=int, default=300_000, help="rows that pass through in the second situation"
+    )
     parser.add_argument("--held", type=int, default=200_000, help="rows that pass while a snapshot is held")
     parser.add_argument("--batches", type=int, default=40, help="batches per situation")
     parser.add_argument("--postgres", type=int, choices=(16, 18), default=18)
     options = parser.parse_args()
     print("milliseconds per statement of 256 rows (ratio to the first line)")
+    base: dict[str, float] = {}
     with running_postgres(options.postgres) as server, Endpoint() as endpoint:
-        with new_database(server) as database, pipeline(database, endpoint) as runtime:
-            passing = Queue(database, runtime)
-            passing.fill(FEW)
-            base = passing.measure(options.batches)
-            show(f"{FEW:,} waiting", base, base)
-            passing.pass_through(options.through)
-            show(f"after {options.through:,} rows", passing.measure(options.batches), base)
-            with old_snapshot(database):
-                passing.pass_through(options.held)
-                show(f"snapshot held over {options.held:,} rows", passing.measure(options.batches), base)
-        with new_database(server) as database, pipeline(database, endpoint) as runtime:
-            waiting = Queue(database, runtime)
-            waiting.fill(options.waiting)
-            show(f"{options.waiting:,} waiting", waiting.measure(options.batches), base)
+        for situation in situations(
+            server,
+            endpoint,
+            waiting=options.waiting,
+            through=options.through,
+            held=options.held,
+            batches=options.batches,
+        ):
+            base = base or situation.seconds
+            parts = (f"{name} {it * 1000:.2f} ({it / base[name]:.1f})" for name, it in situation.seconds.items())
+            print(f"{situation.name:34}{', '.join(parts)}", flush=True)
 
 
 if __name__ == "__main__":
