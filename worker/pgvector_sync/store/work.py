@@ -210,12 +210,12 @@ def hinted() -> dict[str, sql.SQL]:
     return {"hints": part("work.hints"), "from_hint": part("work.from_hint")}
 
 
-def params_of(hints: Mapping[tuple[int, Lane], float]) -> dict[str, Any]:
-    """Returns the parameters of such a statement."""
+def params_of(hints: Mapping[tuple[int, Lane], float]) -> dict[str, str]:
+    """Returns the parameters of such a statement: arrays as text, since psycopg would look at each element."""
     return {
-        "hint_pipelines": [pipeline_id for pipeline_id, _ in hints],
-        "hint_lanes": [lane for _, lane in hints],
-        "hint_since": list(hints.values()),
+        "hint_pipelines": f"{{{','.join(str(pipeline_id) for pipeline_id, _ in hints)}}}",
+        "hint_lanes": f"{{{','.join(lane for _, lane in hints)}}}",
+        "hint_since": f"{{{','.join(map(str, hints.values()))}}}",
     }
 
 
