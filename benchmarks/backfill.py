@@ -34,8 +34,6 @@ from support.waiting import eventually
 
 DIMENSIONS = 1536
 COPY_ROWS = 512
-IN_FLIGHT = 4
-"""The default of `sync --concurrency`."""
 WARM_UP_ROWS = 2_000
 WORKERS = {"worker, prefork, 2": ("prefork", 2), "worker, threads, 4": ("threads", 4)}
 
@@ -107,9 +105,8 @@ def copied_and_synced(server: Server, endpoint: FastEndpoint, rows: int) -> dict
     ):
         database.execute(f"CREATE TABLE copied (id bigint PRIMARY KEY, embedding vector({DIMENSIONS}))")
         copied = measure(database, lambda: copy(database, rows))
-        loop = Loop(runtime, concurrency=IN_FLIGHT)
+        loop = Loop(runtime)
         synced = measure(database, lambda: loop.run(finished=lambda: settled(runtime.database, None)))
-        loop.finish()
         if loop.progress.stored != rows:
             raise SystemExit(f"expected {rows} stored vectors, got {loop.progress.stored}")
         return {"COPY": copied, "sync": synced}
