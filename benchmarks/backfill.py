@@ -29,11 +29,13 @@ from fast_endpoint import FastEndpoint, running_fast_endpoint
 
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.observe.status import settled
+from pgvector_sync.runtime import Runtime
 from support.servers import Database, Server, new_database, running_postgres
 from support.waiting import eventually
 
 DIMENSIONS = 1536
 COPY_ROWS = 512
+SYNC_BATCHES = 4
 WARM_UP_ROWS = 2_000
 WORKERS = {"worker, prefork, 2": ("prefork", 2), "worker, threads, 4": ("threads", 4)}
 
@@ -97,6 +99,15 @@ def copy(database: Database, rows: int) -> None:
                 writing.write(b"\xff\xff")
 
 
+def sync(runtime: Runtime, rows: int) -> None:
+    """Store all rows, with as many batches in flight as the command has by default."""
+    loop = Loop(runtime, concurrency=SYNC_BATCHES)
+    loop.run(finished=lambda: settled(runtime.database, None))
+    loop.finish()
+    if loop.progress.stored != rows:
+        raise SystemExit(f"expected {rows} stored vectors, got {loop.progress.stored}")
+
+
 def copied_and_synced(server: Server, endpoint: FastEndpoint, rows: int) -> dict[str, Cost]:
     """Return what COPY and what `sync` cost."""
     with (
@@ -105,10 +116,7 @@ def copied_and_synced(server: Server, endpoint: FastEndpoint, rows: int) -> dict
     ):
         database.execute(f"CREATE TABLE copied (id bigint PRIMARY KEY, embedding vector({DIMENSIONS}))")
         copied = measure(database, lambda: copy(database, rows))
-        loop = Loop(runtime)
-        synced = measure(database, lambda: loop.run(finished=lambda: settled(runtime.database, None)))
-        if loop.progress.stored != rows:
-            raise SystemExit(f"expected {rows} stored vectors, got {loop.progress.stored}")
+        synced = measure(database, lambda: sync(runtime, rows))
         return {"COPY": copied, "sync": synced}
 
 

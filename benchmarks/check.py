@@ -29,8 +29,6 @@ from calls import counted_calls
 from declared import pipeline
 from fast_endpoint import FastEndpoint, running_fast_endpoint
 
-from pgvector_sync.engine.loop import Loop
-from pgvector_sync.observe.status import settled
 from support.servers import Server, new_database, running_postgres
 
 RECORDED = Path(__file__).with_name("recorded.json")
@@ -86,11 +84,8 @@ def one_round(server: Server, endpoint: FastEndpoint, rows: int) -> Round:
             database.execute("DROP TABLE IF EXISTS copied")
             database.execute(f"CREATE TABLE copied (id bigint PRIMARY KEY, embedding vector({DIMENSIONS}))")
             copied.append(backfill.measure(database, lambda: backfill.copy(database, rows)).postgres_cpu)
-        loop = Loop(runtime)
         with counted_calls() as calls:
-            synced = backfill.measure(database, lambda: loop.run(finished=lambda: settled(runtime.database, None)))
-        if loop.progress.stored != rows:
-            raise SystemExit(f"expected {rows} stored vectors, got {loop.progress.stored}")
+            synced = backfill.measure(database, lambda: backfill.sync(runtime, rows))
         batches = database.value("SELECT sum(requests) FROM pgvector_sync.usage")
         fixed = min(cpu_seconds(fixed_loop) for _ in range(REPEATED))
         return Round(fixed, min(copied), synced.our_cpu, synced.postgres_cpu, calls.made / float(batches))
