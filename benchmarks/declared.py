@@ -40,7 +40,7 @@ def pipeline(
     with (
         pytest.MonkeyPatch.context() as environment,
         TemporaryDirectory() as folder,
-        open_database(own, max_connections=16) as opened,
+        open_database(own, max_connections=32) as opened,
         closing(Embedders(own)) as embedders,
     ):
         for name, value in ENVIRONMENT.items():

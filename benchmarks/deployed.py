@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 from fast_endpoint import running_fast_endpoint
@@ -77,6 +78,7 @@ def deployment(
     pool: str = "prefork",
     concurrency: int = 2,
     latency_ms: float = 0,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Deployment]:
     """Declare pipelines over `existing` rows each, start a worker and beat, and wait for the vectors."""
     tables = tuple(f"docs{number}" for number in range(1, pipelines + 1))
@@ -93,7 +95,10 @@ def deployment(
             file.append(PIPELINE.format(table=table, dimensions=dimensions))
         folder = Path(name)
         (folder / FILE).write_text("\n".join(file))
-        processes = Processes(folder, {"DATABASE_URL": database.url, "REDIS_URL": valkey.url, **ENVIRONMENT})
+        processes = Processes(
+            folder,
+            {"DATABASE_URL": database.url, "REDIS_URL": valkey.url, **ENVIRONMENT, **environment},
+        )
         try:
             _apply(processes)
             worker = processes.command("worker", "--pool", pool, "--concurrency", str(concurrency))
