@@ -69,22 +69,25 @@ def measure_backfill(*, quick: bool) -> Measured:
 
 
 def measure_in_flight(*, quick: bool) -> Measured:
+    calls = (8,) if quick else (1, 2, 4, 8)
     with running_postgres(18) as server:
-        speeds = in_flight.speeds(server, batches=3 if quick else 10)
-    most = speeds[-1]
+        points = list(in_flight.measured(server, processes=("worker",), calls=calls))
+        (sync,) = in_flight.measured(server, processes=("sync",), calls=(8,))
+
+    def share(what: str, of: in_flight.Point, before: str) -> Figure:
+        return Figure(
+            f"{what}, 8 calls in flight at {in_flight.LATENCY_MS:.0f} ms: share of what is possible",
+            of.of_bound,
+            "",
+            before,
+            0.85,
+            True,
+            f"{of.rows_per_second:,.0f} rows/s; at 0 ms {of.at_once:,.0f}",
+        )
+
     return Measured(
-        [
-            Figure(
-                f"{most.calls} calls in flight at {in_flight.LATENCY_MS} ms, share of the limit",
-                most.share,
-                "",
-                "0.6",
-                0.85,
-                True,
-                f"{most.reached:,.0f} rows/s; provider {most.provider:,.0f}, at 0 ms {most.machine:,.0f}",
-            )
-        ],
-        [(speed.calls, speed.reached) for speed in speeds],
+        [share("Worker, threads", points[-1], "0.6"), share("`sync`", sync, "")],
+        [(point.calls, point.rows_per_second) for point in points],
     )
 
 
