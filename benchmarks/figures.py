@@ -51,7 +51,7 @@ def shown(number: float | None, unit: str) -> str:
         return ""
     size = abs(number)
     text = f"{number:,.0f}" if size >= 100 else f"{number:.1f}" if size >= 10 else f"{number:.2f}"
-    return f"{text}{unit}" if unit == "%" else f"{text} {unit}".rstrip()
+    return f"{text} {unit}".rstrip()
 
 
 def as_text(figures: Iterable[Figure]) -> str:

@@ -110,7 +110,7 @@ def measure_writers(*, quick: bool) -> Measured:
     ]
     for write, before in zip(single, ("1.0 to 1.1", "1.1 to 1.4"), strict=True):
         noise = write.noise / write.bare
-        beside = f"without capture {write.bare:.0f} µs, noise {noise:.0%}"
+        beside = f"without capture {write.bare:.0f} µs, noise {noise * 100:.0f} %"
         figures.append(
             Figure(
                 f"{write.name}, over the bare table",
@@ -138,12 +138,12 @@ def measure_lag(*, quick: bool) -> Measured:
 
 def measure_idle(*, quick: bool) -> Measured:
     figures = []
-    known = {1: ("134", "2.7%", 10, 0.5), 10: ("", "", 15, 0.8)}
+    known = {1: ("134", "2.7 %", 10, 0.5), 10: ("", "", 15, 0.8)}
     with running_postgres(18, **idle.COUNTING) as server:
         for pipelines, (statements, cpu, reach, reach_cpu) in known.items():
             cost = idle.idle(server, pipelines=pipelines, seconds=5 if quick else 20)
             name = f"Idle, {pipelines} pipeline{'s' if pipelines > 1 else ''}"
-            beside = f"Postgres {cost.postgres:.2%}"
+            beside = f"Postgres {cost.postgres * 100:.2f} %"
             figures += [
                 Figure(f"{name}: statements per second", cost.statements, "", statements, reach),
                 Figure(f"{name}: worker and beat, of a core", cost.ours * 100, "%", cpu, reach_cpu, beside=beside),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -21,6 +23,15 @@ PLOTS = {
 """By the measure whose points are shown."""
 
 
+def machine() -> str:
+    """Describe this machine in words."""
+    about = Path("/proc/cpuinfo")
+    lines = about.read_text().splitlines() if about.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    processor = models[0] if models else platform.machine()
+    return f"{os.cpu_count()} cores of {processor}, {platform.system()}, Python {platform.python_version()}"
+
+
 def write(measured: dict[str, Measured], order: Iterable[str]) -> None:
     """Replace the figures of these measures, and keep those of others. `order` names all measures."""
     kept = json.loads(KEPT.read_text("utf-8")) if KEPT.exists() else {}
@@ -29,7 +40,8 @@ def write(measured: dict[str, Measured], order: Iterable[str]) -> None:
     KEPT.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", "utf-8")
     figures = [Figure(**figure) for result in kept.values() for figure in result["figures"]]
     before, _, rest = PAGE.read_text("utf-8").partition(BEGIN)
-    PAGE.write_text(before + BEGIN + "\n" + as_markdown(figures) + "\n\n" + END + rest.partition(END)[2], "utf-8")
+    written = f"{BEGIN}\n{as_markdown(figures)}\n\nMeasured on {machine()}.\n\n{END}"
+    PAGE.write_text(before + written + rest.partition(END)[2], "utf-8")
     for name, plot in PLOTS.items():
         if name in kept:
             file = PAGE.with_name("performance") / f"{name}.svg"
