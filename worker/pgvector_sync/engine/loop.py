@@ -78,16 +78,20 @@ class Loop:
         self._counted_rows = concurrency * runtime.settings.bulk_batch_size if several else 1
         self._slice = SLICE_BETWEEN_BATCHES if several else SLICE
         self._engine = Engine(runtime.database, runtime.settings, jobs.ALL, drain_for=self._slice)
+        self._pace = Pace(runtime.settings.poll)
 
     def turn(self) -> bool:
         """Run one turn. Returns whether anything was processed.
 
         Raises OUTAGE, and what ended a batch in flight.
         """
-        moved = False
+        moved, had = False, len(self.in_flight)
         for pipeline, outcome in self.in_flight.ended():
             moved |= self._count(pipeline, outcome)
-        turn = self._engine.turn(counted_rows=self._counted_rows)
+        signs = self._engine.look()
+        if had and had == len(self.in_flight) and not self._pace.calls_for_a_turn(signs):
+            return False  # what waits was counted a moment ago, and no batch has made room for it
+        turn = self._engine.turn(counted_rows=self._counted_rows, signs=signs)
         moved |= turn.moved > 0
         for run_id, _, pipeline in turn.runs:
             if self.only in (None, pipeline):
@@ -95,9 +99,10 @@ class Loop:
         due = [item for item in turn.due if self.only in (None, item.pipeline) and item.rows]
         if self._slots > 1:
             self._start(due, others=len({item.pipeline for item in turn.due}) - 1)
-            return moved
-        for item in due:
-            moved |= self._count(item.pipeline, process(self.runtime, item.pipeline, item.lane))
+        else:
+            for item in due:
+                moved |= self._count(item.pipeline, process(self.runtime, item.pipeline, item.lane))
+        self._pace.turned(moved=moved)
         return moved
 
     def _start(self, due: Sequence[Due], *, others: int) -> None:
@@ -144,18 +149,16 @@ class Loop:
 
         Raises what ended a batch, unless it was an outage of the database.
         """
-        pace = Pace(self.runtime.settings.poll)
         while True:
             try:
                 moved = self.turn()
-                pace.turned(moved=moved)
                 if not moved and len(self.in_flight) == 0:
                     if finished():
                         return True
                     # nothing is due yet: backoffs, cool-downs and others' leases end by the database's clock
-                    time.sleep(pace.pause(waiting=False).total_seconds())
+                    time.sleep(self._pace.pause(waiting=False).total_seconds())
                 elif not moved:
-                    self.in_flight.wait(pace.pause(waiting=True))
+                    self.in_flight.wait(self._pace.pause(waiting=True))
             except OUTAGE as error:
                 emit(DatabaseUnavailable(sqlstate=error.sqlstate))
                 time.sleep(RETRY_AFTER_OUTAGE.total_seconds())
