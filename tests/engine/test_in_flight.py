@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from pgvector_sync.embedding.embedder import Embedder
+from pgvector_sync.engine import loop as loop_module
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.model import Provider
 from pgvector_sync.observe.status import settled
@@ -144,6 +145,36 @@ def test_a_batch_that_ends_makes_room_for_the_next_while_another_still_waits(syn
         released.set()
         eventually(lambda: settled(synced.runtime.database, None))
     synced.exact()
+
+
+def test_changes_are_embedded_while_a_run_reads_its_page(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+    backfill(synced, rows=BATCH)
+    begun, released, walk = threading.Event(), threading.Event(), loop_module.carry_out
+
+    def walk_when_released(*arguments: Any, **more: Any) -> bool:
+        begun.set()
+        assert released.wait(PATIENCE)
+        return walk(*arguments, **more)
+
+    monkeypatch.setattr(loop_module, "carry_out", walk_when_released)
+    with loop_of(synced, Calls(), concurrency=2) as loop, running(loop):
+        assert begun.wait(PATIENCE)
+        synced.run("INSERT INTO docs VALUES (0, 'live')")
+        eventually(lambda: set(synced.vectors()) == {(0,)})
+        released.set()
+        eventually(lambda: settled(synced.runtime.database, None))
+    synced.exact()
+
+
+def test_what_ends_a_run_s_walk_ends_the_loop(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
+    backfill(synced, rows=BATCH)
+
+    def fail(*_: object, **__: object) -> bool:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(loop_module, "carry_out", fail)
+    with loop_of(synced, Calls(), concurrency=2) as loop, pytest.raises(RuntimeError, match="a bug"):
+        run(synced, loop)
 
 
 def test_what_ends_a_batch_ends_the_loop_and_the_other_batches_are_finished(synced: Synced) -> None:

@@ -26,8 +26,8 @@ from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.keeper import lose_leases_of_process
 from pgvector_sync.telemetry import configure_logging
 
-OTHER_CONNECTIONS = 4
-"""Connections besides one per batch: for a live batch, the turns, the leases and the presence of this process."""
+OTHER_CONNECTIONS = 5
+"""Connections besides one per batch: for a live batch, the turns, a run, the leases and the presence."""
 
 
 def register(app: typer.Typer) -> None:
@@ -81,7 +81,7 @@ def _finishing(loop: Loop) -> Iterator[None]:
             if count := len(loop.in_flight):
                 batches = "1 batch" if count == 1 else f"{count} batches"
                 say(f"\nfinishing {batches} in flight; press Ctrl-C to stop at once")
-                loop.finish(hurried=lambda: interrupts.hurried)
+            loop.finish(hurried=lambda: interrupts.hurried)
             if interrupts.hurried:
                 with suppress(psycopg.Error):  # else the leases expire
                     lose_leases_of_process(loop.runtime.database, os.getpid())

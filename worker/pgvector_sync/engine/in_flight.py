@@ -1,4 +1,4 @@
-"""Batches in flight, each in a thread of its own, for a process that goes on taking turns meanwhile."""
+"""What is in flight, each in a thread of its own, for a process that goes on taking turns meanwhile."""
 
 from __future__ import annotations
 
@@ -6,59 +6,65 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from datetime import timedelta
 from threading import Thread
+from typing import Any, Generic, TypeVar
 
-from pgvector_sync.batch import Outcome, process
-from pgvector_sync.model import Lane
-from pgvector_sync.runtime import Runtime
-
+T = TypeVar("T")
 HURRY_EVERY = timedelta(milliseconds=100)
-"""How often to ask whether to wait for batches any longer."""
+"""How often to ask whether to wait any longer."""
 
 
-class InFlight:
-    """The batches of one process. Only the thread that created it uses it."""
+class InFlight(Generic[T]):
+    """The batches, or the walks of runs, of one process. Only the thread that created it uses it."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._batches: dict[Future[Outcome | None], str] = {}
+    def __init__(self, kind: str) -> None:
+        """`kind` is part of the threads' names."""
+        self._kind = kind
+        self._names: dict[Future[T], str] = {}
 
     def __len__(self) -> int:
-        return len(self._batches)
+        return len(self._names)
 
-    def of(self, pipeline: str) -> int:
-        """Return the number of a pipeline's batches."""
-        return sum(name == pipeline for name in self._batches.values())
+    def of(self, name: str) -> int:
+        """Return how many were started with this name and are in flight."""
+        return sum(each == name for each in self._names.values())
 
-    def start(self, pipeline: str, lane: Lane, *, share: int) -> None:
-        """Process a batch. The parameters are those of `process`.
+    def start(self, name: str, action: Callable[[], T]) -> None:
+        """Call `action` in a thread.
 
-        The thread is a daemon: a process that must end at once doesn't wait for a provider. The leases of its
-        batches end by themselves.
+        The thread is a daemon: a process that must end at once doesn't wait for a provider. Leases that are still
+        held end by themselves.
         """
-        batch: Future[Outcome | None] = Future()
+        future: Future[T] = Future()
 
         def run() -> None:
             try:
-                batch.set_result(process(self._runtime, pipeline, lane, share=share))
+                future.set_result(action())
             except BaseException as error:  # noqa: BLE001 - `ended` raises it
-                batch.set_exception(error)
+                future.set_exception(error)
 
-        self._batches[batch] = pipeline
-        Thread(target=run, name=f"pgvector-sync-batch-{pipeline}", daemon=True).start()
+        self._names[future] = name
+        Thread(target=run, name=f"pgvector-sync-{self._kind}-{name}", daemon=True).start()
 
-    def ended(self) -> Iterator[tuple[str, Outcome | None]]:
-        """Yield pipeline and outcome of batches that have ended. Raises what a batch raised.
+    def ended(self) -> Iterator[tuple[str, T]]:
+        """Yield name and result of what has ended. Raises what an action raised.
 
-        The batches that are left are yielded by the next call.
+        What is left then is yielded by the next call.
         """
-        for batch in [batch for batch in self._batches if batch.done()]:
-            yield self._batches.pop(batch), batch.result()
+        for future in [future for future in self._names if future.done()]:
+            yield self._names.pop(future), future.result()
 
-    def wait(self, limit: timedelta) -> None:
-        """Wait until a batch has ended, or until the time limit."""
-        wait(self._batches, limit.total_seconds(), FIRST_COMPLETED)
+    @property
+    def futures(self) -> list[Future[T]]:
+        return list(self._names)
 
-    def finish(self, *, hurried: Callable[[], bool] = lambda: False) -> None:
-        """Wait until all batches have ended or `hurried` returns True."""
-        while not hurried() and not all(batch.done() for batch in self._batches):
-            wait(self._batches, HURRY_EVERY.total_seconds())
+
+def wait_for_any(*groups: InFlight[Any], limit: timedelta) -> None:
+    """Wait until anything in flight has ended, or until the time limit."""
+    wait([future for group in groups for future in group.futures], limit.total_seconds(), FIRST_COMPLETED)
+
+
+def wait_for_all(*groups: InFlight[Any], hurried: Callable[[], bool] = lambda: False) -> None:
+    """Wait until everything in flight has ended or `hurried` returns True."""
+    futures = [future for group in groups for future in group.futures]
+    while not hurried() and not all(future.done() for future in futures):
+        wait(futures, HURRY_EVERY.total_seconds())

@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from pgvector_sync.batch import Outcome, process
 from pgvector_sync.database import OUTAGE
 from pgvector_sync.embedding.dialects import dialect_named
 from pgvector_sync.engine import jobs
-from pgvector_sync.engine.in_flight import InFlight
-from pgvector_sync.engine.pace import Pace
+from pgvector_sync.engine.in_flight import InFlight, wait_for_all, wait_for_any
+from pgvector_sync.engine.pace import FLOWING, Pace
 from pgvector_sync.engine.shares import batches_wanted, share_of
 from pgvector_sync.engine.turn import Engine
 from pgvector_sync.model import Lane
@@ -28,8 +29,8 @@ from pgvector_sync.telemetry.events.process import DatabaseUnavailable
 RETRY_AFTER_OUTAGE = timedelta(seconds=1)
 SLICE = timedelta(seconds=2)
 """Time limit of a drain or a run within one turn."""
-SLICE_BETWEEN_BATCHES = timedelta(milliseconds=250)
-"""The same while batches are in flight: as soon as one has ended, the next should start."""
+SLICE_BETWEEN_BATCHES = timedelta(milliseconds=100)
+"""Time limit of a drain while batches are in flight: as soon as one has ended, the next should start."""
 
 
 @dataclass
@@ -64,20 +65,21 @@ class Loop:
         """`concurrency` is the number of batches in flight at once.
 
         With 1, a turn processes them itself, one per pipeline and lane. With more, they are processed in threads,
-        and there may be one more for live changes; call `finish` at the end. The pool needs a connection for
-        each.
+        there may be one more for live changes, and each run is walked in a thread as well; call `finish` at the
+        end. The pool needs a connection for each.
         """
         self.runtime = runtime
         self.only = only
         self.progress = Progress()
         self.tried: set[str] = set()
         """The pipelines of which this process has claimed a batch."""
-        self.in_flight = InFlight(runtime)
+        self.in_flight = InFlight[Outcome | None]("batch")
+        self._walks = InFlight[bool]("run")
         several = concurrency > 1
         self._slots = concurrency + 1 if several else 1
         self._counted_rows = concurrency * runtime.settings.bulk_batch_size if several else 1
-        self._slice = SLICE_BETWEEN_BATCHES if several else SLICE
-        self._engine = Engine(runtime.database, runtime.settings, jobs.ALL, drain_for=self._slice)
+        drain_for = SLICE_BETWEEN_BATCHES if several else SLICE
+        self._engine = Engine(runtime.database, runtime.settings, jobs.ALL, drain_for=drain_for)
         self._pace = Pace(runtime.settings.poll)
 
     def turn(self) -> bool:
@@ -88,14 +90,16 @@ class Loop:
         moved, had = False, len(self.in_flight)
         for pipeline, outcome in self.in_flight.ended():
             moved |= self._count(pipeline, outcome)
+        for _, run_ended in self._walks.ended():
+            moved |= run_ended
         signs = self._engine.look()
         if had and had == len(self.in_flight) and not self._pace.calls_for_a_turn(signs):
-            return False  # what waits was counted a moment ago, and no batch has made room for it
+            return moved  # what waits was counted a moment ago, and no batch has made room for it
         turn = self._engine.turn(counted_rows=self._counted_rows, signs=signs)
         moved |= turn.moved > 0
         for run_id, _, pipeline in turn.runs:
             if self.only in (None, pipeline):
-                moved |= carry_out(self.runtime, run_id, until=Deadline.after(self._slice))
+                moved |= self._walk(run_id)
         due = [item for item in turn.due if self.only in (None, item.pipeline) and item.rows]
         if self._slots > 1:
             self._start(due, others=len({item.pipeline for item in turn.due}) - 1)
@@ -104,6 +108,14 @@ class Loop:
                 moved |= self._count(item.pipeline, process(self.runtime, item.pipeline, item.lane))
         self._pace.turned(moved=moved)
         return moved
+
+    def _walk(self, run_id: int) -> bool:
+        """Walk a run, in a thread if batches are: a page may take a second. Returns whether the run has ended."""
+        if self._slots == 1:
+            return carry_out(self.runtime, run_id, until=Deadline.after(SLICE))
+        if self._walks.of(str(run_id)) == 0:  # else it hasn't claimed the run yet, or has just released it
+            self._walks.start(str(run_id), lambda: carry_out(self.runtime, run_id, until=Deadline.after(SLICE)))
+        return False
 
     def _start(self, due: Sequence[Due], *, others: int) -> None:
         """Start batches while there is room, for one lane after the other."""
@@ -114,7 +126,8 @@ class Loop:
             own = self.in_flight.of(item.pipeline)  # some of them may not have claimed their rows yet
             wanted = batches_wanted(item, share=share, settings=self.runtime.settings)
             if started[item.pipeline, item.lane] < wanted and own < (share if item.state == "active" else 1):
-                self.in_flight.start(item.pipeline, item.lane, share=share)
+                batch = partial(process, self.runtime, item.pipeline, item.lane, share=share)
+                self.in_flight.start(item.pipeline, batch)
                 started[item.pipeline, item.lane] += 1
                 waiting.append((item, share))
 
@@ -132,8 +145,8 @@ class Loop:
         return outcome.claimed > outcome.released
 
     def finish(self, *, hurried: Callable[[], bool] = lambda: False) -> None:
-        """Wait for the batches in flight, and start no further ones. Gives up once `hurried` returns True."""
-        self.in_flight.finish(hurried=hurried)
+        """Wait for batches and walks in flight, and start no others. Gives up once `hurried` returns True."""
+        wait_for_all(self.in_flight, self._walks, hurried=hurried)
         with suppress(Exception):  # nobody waits for their outcome any more, except for the count
             for pipeline, outcome in self.in_flight.ended():
                 self._count(pipeline, outcome)
@@ -152,13 +165,15 @@ class Loop:
         while True:
             try:
                 moved = self.turn()
-                if not moved and len(self.in_flight) == 0:
+                if not moved and not self.in_flight and not self._walks:
                     if finished():
                         return True
                     # nothing is due yet: backoffs, cool-downs and others' leases end by the database's clock
                     time.sleep(self._pace.pause(waiting=False).total_seconds())
                 elif not moved:
-                    self.in_flight.wait(self._pace.pause(waiting=True))
+                    # a run that is walked adds rows at any moment
+                    pause = FLOWING if self._walks else self._pace.pause(waiting=True)
+                    wait_for_any(self.in_flight, self._walks, limit=pause)
             except OUTAGE as error:
                 emit(DatabaseUnavailable(sqlstate=error.sqlstate))
                 time.sleep(RETRY_AFTER_OUTAGE.total_seconds())
