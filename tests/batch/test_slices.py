@@ -32,6 +32,14 @@ def test_one_slow_write_at_most_halves_the_slice():
     assert size.rows == 100
 
 
+def test_the_rest_of_a_batch_shrinks_the_slice_only_if_it_took_too_long():
+    size = SliceSize(rows=200)
+    size.learn(6, SLICE_TIME / 5)
+    assert size.rows == 200
+    size.learn(6, SLICE_TIME * 2)
+    assert size.rows == 100
+
+
 def test_a_large_slice_after_a_small_one_is_reached_by_doubling():
     size = SliceSize(rows=4)
     size.learn(4, timedelta(0))

@@ -87,14 +87,15 @@ class Loop:
 
         Raises OUTAGE, and what ended a batch in flight.
         """
-        moved, had = False, len(self.in_flight)
+        moved = False
         for pipeline, outcome in self.in_flight.ended():
             moved |= self._count(pipeline, outcome)
         for _, run_ended in self._walks.ended():
             moved |= run_ended
         signs = self._engine.look()
-        if had and had == len(self.in_flight) and not self._pace.calls_for_a_turn(signs):
-            return moved  # what waits was counted a moment ago, and no batch has made room for it
+        full = 0 < self._slots - 1 <= len(self.in_flight)  # one slot is kept for live changes
+        if full and not self._pace.calls_for_a_turn(signs):
+            return moved
         turn = self._engine.turn(counted_rows=self._counted_rows, signs=signs)
         moved |= turn.moved > 0
         for run_id, _, pipeline in turn.runs:

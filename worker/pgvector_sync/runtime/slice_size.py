@@ -23,8 +23,11 @@ class SliceSize:
         """Adapt to a slice of `count` rows. A single outlier halves the size at most.
 
         `took` excludes round trips, which don't depend on the size: otherwise a distant database would be written
-        to row by row.
+        to row by row. A slice of less than half the size, such as the rest of a batch, doesn't shrink it unless it
+        took too long: most of its time doesn't depend on its size.
         """
+        if count < self.rows / 2 and took <= SLICE_TIME:
+            return
         fitting = count * (SLICE_TIME / max(took, timedelta(microseconds=100)))
         self.rows = max(1, self.rows // 2, min(LARGEST_SLICE_ROWS, int(fitting), self.rows * 2))
 
