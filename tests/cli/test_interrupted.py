@@ -116,15 +116,23 @@ def interrupted_sync(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> Iterato
     synced.endpoint.fail("hang")
     monkeypatch.setenv("PGVECTOR_SYNC_BULK_BATCH_SIZE", "5")
     with started("sync", "--concurrency", "2") as command:
-        eventually(lambda: synced.endpoint.calls.requests == 2)
-        command.send_signal(signal.SIGTERM)
-        assert command.stderr is not None
-        said = b""
-        while b"finishing 2 batches in flight" not in said:
-            line = command.stderr.readline()
-            assert line, said.decode()
-            said += line
-        yield command
+        try:
+            eventually(
+                lambda: (
+                    synced.database.value("SELECT count(*) FROM pgvector_sync.work WHERE lease IS NOT NULL") == 10
+                )
+            )
+            eventually(lambda: synced.endpoint.calls.requests >= 2)
+            command.send_signal(signal.SIGTERM)
+            assert command.stderr is not None
+            said = b""
+            while b"finishing 2 batches in flight" not in said:
+                line = command.stderr.readline()
+                assert line, said.decode()
+                said += line
+            yield command
+        finally:
+            command.kill()
 
 
 def test_an_interrupted_sync_stores_what_its_batches_in_flight_have_bought(
