@@ -37,10 +37,6 @@ DELETE FROM {target} WHERE ctid = ANY (ARRAY(
         SELECT pgvector_sync_target.ctid FROM {target} AS pgvector_sync_target
         WHERE {match_target} AND pgvector_sync_target.chunk_no >= %(chunks)s OFFSET 0) AS beyond));
 
--- name: remove_by_index
--- Makes `remove` look keys up one by one: while a new target has no statistics, the planner would join it as a whole.
-SELECT pg_catalog.set_config('enable_hashjoin', 'off', true), pg_catalog.set_config('enable_mergejoin', 'off', true);
-
 -- name: remove
 -- Removes all chunks of rows that are deleted, not wanted or blank.
 DELETE FROM {target} AS pgvector_sync_target USING unnest(%(keys)s::jsonb[]) AS pgvector_sync_key (key)

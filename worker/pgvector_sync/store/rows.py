@@ -12,7 +12,6 @@ from psycopg.types.json import Jsonb
 
 from pgvector_sync.database import Connection, tuples
 from pgvector_sync.database.packing import PackedBytes, PackedKeys, PackedVectors
-from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.model import Key, Passage
 from pgvector_sync.store import expressions, source, target
@@ -165,7 +164,6 @@ def trim(connection: Connection, shape: Shape, keys: Sequence[Key]) -> None:
 
 def remove(connection: Connection, shape: Shape, keys: Sequence[Key]) -> set[Key]:
     """Removes all chunks of these rows; returns the keys of those that had any."""
-    connection.execute(statement("target.remove_by_index"))
     require_own_target(connection, shape.pipeline)
     return {tuple(row["key"]) for row in connection.execute(target.remove(shape), {"keys": PackedKeys(keys)})}
 
