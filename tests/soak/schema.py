@@ -101,7 +101,7 @@ class SchemaChanges(threading.Thread):
             restore(file, copy)
             assert self.covered(copy), "the restored database is not covered"
             triggers = "SELECT count(*) FROM pg_trigger WHERE starts_with(tgname, 'pgvector_sync_')"
-            assert copy.value(triggers) == 4, "the restored database lacks triggers"
+            assert copy.value(triggers) == 5, "the restored database lacks triggers"
 
     def covered(self, database: Database) -> bool:
         with database.connect() as connection:

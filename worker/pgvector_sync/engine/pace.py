@@ -9,7 +9,9 @@ from datetime import timedelta
 from pgvector_sync.store.poll import Signs
 
 FLOWING = timedelta(milliseconds=25)
-"""The pause between two looks while changes flow."""
+"""The time from one look to the next while changes flow."""
+LEAST = timedelta(milliseconds=5)
+"""The pause if a turn took longer than that."""
 FLOWS_FOR = timedelta(seconds=2)
 """How long after the last change they are expected to flow."""
 WAITING = timedelta(milliseconds=100)
@@ -36,11 +38,14 @@ class Pace:
         if moved:
             self._moved_at = self._turned_at
 
-    def pause(self, *, waiting: bool) -> timedelta:
-        """Return how long to wait before the next look. `waiting` says that something is left to do."""
+    def pause(self, *, waiting: bool, spent: timedelta = timedelta(0)) -> timedelta:
+        """Return how long to wait before the next look. `waiting` says that something is left to do.
+
+        spent: how much time has passed since the last look.
+        """
         if time.monotonic() - self._moved_at < FLOWS_FOR.total_seconds():
-            pause = FLOWING
-        else:
-            pause = WAITING if waiting else self._last * 2
+            self._last = min(FLOWING, self.longest)
+            return max(self._last - spent, min(LEAST, self._last))
+        pause = WAITING if waiting else self._last * 2
         self._last = min(pause, self.longest)
         return self._last
