@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 
+from pgvector_sync.batch import Outcome, process
 from pgvector_sync.embedding.embedder import Embedder
+from pgvector_sync.engine import loop as engine_loop
 from pgvector_sync.engine import loop as loop_module
+from pgvector_sync.engine import pace
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.model import Provider
 from pgvector_sync.observe.status import settled
@@ -72,7 +75,9 @@ def loop_of(synced: Synced, before: Callable[[Sequence[str]], object], *, concur
     def embedder(provider: Provider) -> Embedder:
         return Gated(runtime.embedder(provider), before)  # type: ignore[return-value]
 
-    settings = runtime.settings.model_copy(update={"live_batch_size": BATCH, "bulk_batch_size": BATCH})
+    settings = runtime.settings.model_copy(
+        update={"live_batch_size": BATCH, "bulk_batch_size": BATCH, "poll": pace.FLOWING}
+    )
     loop = Loop(Runtime(settings, runtime.database, embedder), concurrency=concurrency)
     yield loop
     loop.finish()
@@ -206,3 +211,24 @@ def test_an_outage_of_the_provider_costs_two_calls_per_batch_in_flight(synced: S
         synced.run("UPDATE pgvector_sync.pipeline SET retry_at = now()")
         assert run(synced, loop)
     synced.exact()
+
+
+def test_a_batch_that_finds_nothing_is_followed_by_a_pause(
+    synced: Synced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backfill(synced, rows=BATCH)
+    Loop(synced.runtime).turn()
+    begun = 0
+
+    def counted(*arguments: Any, **more: Any) -> Outcome | None:
+        nonlocal begun
+        begun += 1
+        return process(*arguments, **more)
+
+    monkeypatch.setattr(engine_loop, "process", counted)
+    with synced.database.connect() as connection, loop_of(synced, Calls(), concurrency=2) as loop:
+        connection.execute("BEGIN")
+        connection.execute("SELECT FROM pgvector_sync.work FOR UPDATE")
+        loop.run(finished=lambda: False, until=within(1))
+        connection.execute("ROLLBACK")
+    assert 0 < begun <= 1 / pace.FLOWING.total_seconds()

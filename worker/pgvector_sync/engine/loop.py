@@ -81,15 +81,18 @@ class Loop:
         drain_for = SLICE_BETWEEN_BATCHES if several else SLICE
         self._engine = Engine(runtime.database, runtime.settings, jobs.ALL, drain_for=drain_for)
         self._pace = Pace(runtime.settings.poll)
+        self._in_vain = False
+        """Whether a batch has just found nothing: another process holds what is due."""
 
     def turn(self) -> bool:
         """Run one turn. Returns whether anything was processed.
 
         Raises OUTAGE, and what ended a batch in flight.
         """
-        moved = False
+        moved = self._in_vain = False
         for pipeline, outcome in self.in_flight.ended():
             moved |= self._count(pipeline, outcome)
+            self._in_vain |= outcome is None
         for _, run_ended in self._walks.ended():
             moved |= run_ended
         signs = self._engine.look()
@@ -171,6 +174,8 @@ class Loop:
                         return True
                     # nothing is due yet: backoffs, cool-downs and others' leases end by the database's clock
                     time.sleep(self._pace.pause(waiting=False).total_seconds())
+                elif not moved and self._in_vain:
+                    time.sleep(self._pace.pause(waiting=True).total_seconds())
                 elif not moved:
                     # a run that is walked adds rows at any moment
                     pause = FLOWING if self._walks else self._pace.pause(waiting=True)
