@@ -104,9 +104,10 @@ class Loop:
         for run_id, _, pipeline in turn.runs:
             if self.only in (None, pipeline):
                 moved |= self._walk(run_id)
-        due = [item for item in turn.due if self.only in (None, item.pipeline) and item.rows]
+        lanes = [item for item in turn.due if self.only in (None, item.pipeline)]
+        due = [item for item in lanes if item.rows]
         if self._slots > 1:
-            self._start(due, others=len({item.pipeline for item in turn.due}) - 1)
+            self._start(due, others=len({item.pipeline for item in lanes}) - 1)
         else:
             for item in due:
                 moved |= self._count(item.pipeline, process(self.runtime, item.pipeline, item.lane))
