@@ -227,8 +227,6 @@ def test_the_pause_grows_while_nothing_happens_and_is_short_while_changes_flow()
     assert [idle.pause(waiting=False) / timedelta(milliseconds=1) for _ in range(5)] == [50, 100, 200, 250, 250]
     idle.turned(moved=True)
     assert idle.pause(waiting=False) == pace.FLOWING
-    assert idle.pause(waiting=False, spent=timedelta(milliseconds=10)) == pace.FLOWING - timedelta(milliseconds=10)
-    assert idle.pause(waiting=False, spent=timedelta(seconds=1)) == pace.LEAST
 
 
 def test_work_that_waits_for_a_worker_is_counted_less_often_than_a_change_is_looked_for() -> None:

@@ -86,15 +86,13 @@ class Relay(threading.Thread):
                     self._bury(database)
                     self._announce()
                     if self._is_elected():
-                        looked_at = time.monotonic()
                         signs = engine.look()
                         if pace.calls_for_a_turn(signs):
                             moved = take_turn(engine, self._doorbell, signs)
                             pace.turned(moved=moved > 0)
                             if moved >= settings.drain_rows:
                                 continue
-                        spent = timedelta(seconds=time.monotonic() - looked_at)
-                        pause = pace.pause(waiting=signs.any, spent=spent)
+                        pause = pace.pause(waiting=signs.any)
                 except OUTAGE as error:
                     emit(DatabaseUnavailable(sqlstate=error.sqlstate))
                     pause = PAUSE_AFTER_ERROR

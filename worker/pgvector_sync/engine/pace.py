@@ -9,9 +9,7 @@ from datetime import timedelta
 from pgvector_sync.store.poll import Signs
 
 FLOWING = timedelta(milliseconds=25)
-"""The time from one look to the next while changes flow."""
-LEAST = timedelta(milliseconds=5)
-"""The pause if a turn took longer than that."""
+"""The pause between two looks while changes flow."""
 FLOWS_FOR = timedelta(seconds=2)
 """How long after the last change they are expected to flow."""
 WAITING = timedelta(milliseconds=100)
@@ -38,14 +36,11 @@ class Pace:
         if moved:
             self._moved_at = self._turned_at
 
-    def pause(self, *, waiting: bool, spent: timedelta = timedelta(0)) -> timedelta:
-        """Return how long to wait before the next look. `waiting` says that something is left to do.
-
-        spent: how much time has passed since the last look.
-        """
+    def pause(self, *, waiting: bool) -> timedelta:
+        """Return how long to wait before the next look. `waiting` says that something is left to do."""
         if time.monotonic() - self._moved_at < FLOWS_FOR.total_seconds():
-            self._last = min(FLOWING, self.longest)
-            return max(self._last - spent, min(LEAST, self._last))
-        pause = WAITING if waiting else self._last * 2
+            pause = FLOWING
+        else:
+            pause = WAITING if waiting else self._last * 2
         self._last = min(pause, self.longest)
         return self._last
