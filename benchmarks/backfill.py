@@ -99,9 +99,9 @@ def copy(database: Database, rows: int) -> None:
                 writing.write(b"\xff\xff")
 
 
-def sync(runtime: Runtime, rows: int) -> None:
+def sync(runtime: Runtime, rows: int, *, batches: int = SYNC_BATCHES) -> None:
     """Store all rows, with as many batches in flight as the command has by default."""
-    loop = Loop(runtime, concurrency=SYNC_BATCHES)
+    loop = Loop(runtime, concurrency=batches)
     loop.run(finished=lambda: settled(runtime.database, None))
     loop.finish()
     if loop.progress.stored != rows:
