@@ -51,7 +51,7 @@ class Deployment:
         """Declare a further pipeline. Its backfill begins shortly before this returns."""
         with (self.processes.folder / FILE).open("a") as file:
             file.write(PIPELINE.format(table=table, dimensions=self.dimensions))
-        _apply(self.processes)
+        apply(self.processes)
 
     def is_done(self) -> bool:
         """Whether no run and no row is left."""
@@ -100,7 +100,7 @@ def deployment(
             {"DATABASE_URL": database.url, "REDIS_URL": valkey.url, **ENVIRONMENT, **environment},
         )
         try:
-            _apply(processes)
+            apply(processes)
             worker = processes.command("worker", "--pool", pool, "--concurrency", str(concurrency))
             beat = processes.command("beat")
             worker.wait_for("relay_elected")
@@ -130,7 +130,8 @@ def insert(database: Database, table: str, first: int, rows: int) -> None:
     )
 
 
-def _apply(processes: Processes) -> None:
+def apply(processes: Processes) -> None:
+    """Apply the file in the folder of the processes."""
     if processes.command("apply", "--yes").wait(120) != 0:
         raise SystemExit(processes.started[-1].printed)
 

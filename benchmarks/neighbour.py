@@ -38,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import numpy as np
 import psycopg
+from deployed import FILE, PIPELINE, PROVIDER, apply
 
 from pgvector_sync.observe.status import settled
 from pgvector_sync.runtime.bootstrap import open_database
@@ -60,14 +61,6 @@ ROUND = 5.0
 LATENCY_MS = 50
 CASES = {"no pipeline": "plain", "paused": "docs", "elsewhere": "docs", "draining": "docs"}
 """The table that is written, by case."""
-PIPELINE = """
-[pipelines.{name}]
-source = "{name}"
-text = ["body"]
-provider = "test"
-model = "text-embedding-3-small"
-dimensions = {dimensions}
-"""
 SAMPLE = """
 SELECT a.pid, a.application_name = 'pgvector-sync' AS ours, a.xact_start,
        extract(epoch FROM clock_timestamp() - a.xact_start)::float8 * 1000 AS age,
@@ -309,11 +302,9 @@ def bench(rows: int, pool: str, major: int) -> Iterator[tuple[Bench, float]]:
         for table in ("plain", "docs", "other"):
             database.execute(f"CREATE TABLE {table} (id bigint PRIMARY KEY, body text)")
             database.execute(f"INSERT INTO {table} SELECT n, 'row ' || n FROM generate_series(0, {rows - 1}) n")
-        (folder / "pgvector-sync.toml").write_text(
-            f'[providers.test]\nbase_url = "{base_url}"\napi_key_env = "TEST_KEY"\n'
-            + "".join(PIPELINE.format(name=name, dimensions=DIMENSIONS) for name in ("docs", "other"))
-        )
-        assert processes.command("apply", "--yes").wait() == 0
+        declared = (PIPELINE.format(table=name, dimensions=DIMENSIONS) for name in ("docs", "other"))
+        (folder / FILE).write_text(PROVIDER.format(base_url=base_url) + "".join(declared))
+        apply(processes)
         for command in (["worker", "--pool", pool, "--concurrency", "2"], ["beat"]):
             processes.command(*command)
         with open_database(Settings(DATABASE_URL=database.url)) as own:

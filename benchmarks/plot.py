@@ -14,7 +14,6 @@ STYLE = (
     ".grid{stroke:#888;stroke-opacity:.3}"
     ".line{fill:none;stroke:#2a78c8;stroke-width:2}"
     ".point{fill:#2a78c8}"
-    ".limit{fill:none;stroke:#888;stroke-width:1.5;stroke-dasharray:5 4}"
     "@media (prefers-color-scheme:dark){text{fill:#bbb}}"
 )
 

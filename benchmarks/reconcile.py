@@ -23,6 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
+from deployed import FILE, PIPELINE, PROVIDER, apply
 from fast_endpoint import running_fast_endpoint
 from lag import lags, percentile
 
@@ -44,18 +45,6 @@ from support.servers import Database, new_database, running_postgres, running_va
 DIMENSIONS = 256
 ROUNDS = 3
 LATENCY_MS = 300
-PIPELINE = """
-[providers.test]
-base_url = "{base_url}"
-api_key_env = "TEST_KEY"
-
-[pipelines.docs]
-source = "docs"
-text = ["body"]
-provider = "test"
-model = "text-embedding-3-small"
-dimensions = {dimensions}
-"""
 BARE_SCAN = """
 SELECT count(sha256('\\x{spec}'::bytea || convert_to(concat_ws(E'\\n\\n', nullif(body, '')), 'UTF8'))) FROM docs
 """
@@ -76,9 +65,9 @@ def make(database: Database, processes: Processes, base_url: str, rows: int) -> 
         f"FROM generate_series(1, {rows}) n"
     )
     database.execute("VACUUM ANALYZE docs")
-    (processes.folder / "pgvector-sync.toml").write_text(PIPELINE.format(base_url=base_url, dimensions=DIMENSIONS))
-    if processes.command("apply", "--yes").wait(120) != 0:
-        raise SystemExit(processes.started[-1].printed)
+    file = PROVIDER.format(base_url=base_url) + PIPELINE.format(table="docs", dimensions=DIMENSIONS)
+    (processes.folder / FILE).write_text(file)
+    apply(processes)
     with (
         open_runtime(Settings(DATABASE_URL=database.url)) as runtime,
         runtime.database.transaction() as connection,

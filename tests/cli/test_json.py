@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +20,7 @@ from pgvector_sync.client.documents import fields_of, write_document
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.runtime.bootstrap import Embedders
 from support.endpoint import Endpoint
+from support.looping import running
 from support.servers import Database
 from support.synced import DOCS, Synced, open_synced
 
@@ -98,12 +98,8 @@ def synced(
 @pytest.fixture
 def working(synced: Synced) -> Iterator[None]:
     """Rows are embedded in a background thread."""
-    over = threading.Event()
-    thread = threading.Thread(target=lambda: Loop(synced.runtime).run(finished=over.is_set))
-    thread.start()
-    yield
-    over.set()
-    thread.join()
+    with running(Loop(synced.runtime)):
+        yield
 
 
 def test_every_command_with_json_is_documented() -> None:

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from pgvector_sync import Settings, Sync
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.runtime.bootstrap import Embedders
 from support.endpoint import Endpoint
+from support.looping import running
 from support.roles import APPLICATION, WORKER
 from support.servers import Database
 from support.synced import Synced, open_synced
@@ -41,12 +41,8 @@ def synced(
             "FROM generate_series(1, 20) n",
         )
         synced.pipeline("articles", source="articles", where="published")
-        over = threading.Event()
-        thread = threading.Thread(target=lambda: Loop(synced.runtime).run(finished=over.is_set))
-        thread.start()
-        yield synced
-        over.set()
-        thread.join()
+        with running(Loop(synced.runtime)):
+            yield synced
 
 
 def printed(synced: Synced, example: str, folder: Path, role: str = WORKER) -> str:

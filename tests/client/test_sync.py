@@ -23,6 +23,7 @@ from pgvector_sync.model import State
 from pgvector_sync.runtime.bootstrap import Embedders
 from pgvector_sync.settings import load_settings
 from support.endpoint import Endpoint
+from support.looping import running
 from support.roles import APPLICATION, MONITOR, OWNER, WORKER
 from support.servers import Database
 from support.synced import DOCS, Synced, open_synced
@@ -55,12 +56,8 @@ def calling(synced: Synced, role: str) -> Sync:
 @pytest.fixture
 def working(synced: Synced) -> Iterator[None]:
     """Runs are carried out and rows embedded in a background thread."""
-    over = threading.Event()
-    thread = threading.Thread(target=lambda: Loop(synced.runtime).run(finished=over.is_set))
-    thread.start()
-    yield
-    over.set()
-    thread.join()
+    with running(Loop(synced.runtime)):
+        yield
 
 
 # -- verbs ---------------------------------------------------------------------------------------------------

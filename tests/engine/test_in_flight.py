@@ -19,6 +19,7 @@ from pgvector_sync.engine.loop import Loop
 from pgvector_sync.model import Provider
 from pgvector_sync.observe.status import settled
 from pgvector_sync.runtime import Runtime
+from support.looping import running
 from support.synced import DOCS, Synced
 from support.waiting import eventually, within
 
@@ -81,19 +82,6 @@ def loop_of(synced: Synced, before: Callable[[Sequence[str]], object], *, concur
     loop = Loop(Runtime(settings, runtime.database, embedder), concurrency=concurrency)
     yield loop
     loop.finish()
-
-
-@contextmanager
-def running(loop: Loop) -> Iterator[None]:
-    """The loop runs in a thread until the block ends."""
-    over = threading.Event()
-    thread = threading.Thread(target=lambda: loop.run(finished=over.is_set))
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join(PATIENCE)
 
 
 def backfill(synced: Synced, rows: int) -> None:

@@ -90,10 +90,15 @@ def connect(conninfo: str) -> Connection:
         application_name="pgvector-sync",
         **KEEPALIVE,
     )
+    _prepare(connection)
+    return connection
+
+
+def _prepare(connection: Connection) -> None:
+    """Sets up what all connections have in common, whether they are pooled or not."""
     connection.isolation_level = IsolationLevel.READ_COMMITTED
     accept_any_value(connection)
     register_packed(connection)
-    return connection
 
 
 class Database:
@@ -140,9 +145,7 @@ class Database:
         )
 
     def _configure(self, connection: Connection) -> None:
-        connection.isolation_level = IsolationLevel.READ_COMMITTED
-        accept_any_value(connection)
-        register_packed(connection)
+        _prepare(connection)
         connection.vector_types = self._vectors = register_vectors(connection)
 
     @property

@@ -95,7 +95,7 @@ def pack_vectors(vectors: Sequence[NDArray[np.float32]], element_oid: int) -> by
     import numpy as np
 
     if not vectors:
-        return bytearray(struct.pack(">iiI", 0, 0, element_oid))
+        return bytearray(_pack(element_oid, ()))
     count, dimensions = len(vectors), len(vectors[0])
     packed = bytearray(_ARRAY.size + count * (8 + 4 * dimensions))
     # one dimension, no NULL, the elements' type, then their number and the first index

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pgvector_sync.embedding.dialects import dialect_named
 from pgvector_sync.model import Lane
 from pgvector_sync.model.learned import batches_at_once
+from pgvector_sync.runtime import default_batch_rows
 from pgvector_sync.settings import Settings
 from pgvector_sync.store.work import Due
 
@@ -28,8 +29,8 @@ def batches_wanted(due: Due, *, share: int, settings: Settings) -> int:
     """Return how many more batches of a lane to begin: one, the probe, if the pipeline isn't active."""
     if due.state != "active":
         return min(due.rows, 1)
-    default = settings.live_batch_size if due.lane is Lane.LIVE else settings.bulk_batch_size
-    return max(0, min(-(-due.rows // (due.batch_size or default)), share - due.in_flight))
+    batches = -(-due.rows // (due.batch_size or default_batch_rows(settings, due.lane)))
+    return max(0, min(batches, share - due.in_flight))
 
 
 def fair_share(slots: int, others: int, *, limit: int) -> int:

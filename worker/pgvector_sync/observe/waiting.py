@@ -49,11 +49,11 @@ def wait_for(
     Raises TimeoutError after `timeout`, and Refused for an unknown run.
     """
     started = last_progress = time.monotonic()
+    from pgvector_sync.runs.run import carry_out
+
     last_counts, stalled = None, False
     while True:
         if walk:
-            from pgvector_sync.runs.run import carry_out
-
             carry_out(runtime, run_id, until=Deadline.after(ENQUEUE_FOR))
         run = find_run(runtime, run_id)
         on_progress(run)

@@ -18,6 +18,11 @@ MAX_BATCH_ROWS = 10_000
 """The maximum number of rows per batch."""
 
 
+def default_batch_rows(settings: Settings, lane: Lane) -> int:
+    """Return the maximum number of rows per batch of a lane, unless the pipeline has its own."""
+    return settings.live_batch_size if lane is Lane.LIVE else settings.bulk_batch_size
+
+
 @dataclass(frozen=True)
 class Runtime:
     """The shared objects of a process, created by `bootstrap` after the fork."""
@@ -40,7 +45,7 @@ class Runtime:
 
     def batch_size(self, pipeline: Pipeline, lane: Lane) -> int:
         """Return the maximum number of rows per batch: the pipeline's own size, or the lane's default."""
-        default = self.settings.live_batch_size if lane is Lane.LIVE else self.settings.bulk_batch_size
+        default = default_batch_rows(self.settings, lane)
         size = min(pipeline.options.batch_size or default, self.fitting.get(pipeline.id, MAX_BATCH_ROWS))
         request = min(self.request_rows.get(pipeline.id, 1), size)
         return size - size % request

@@ -23,7 +23,7 @@ from pgvector_sync.settings import Settings
 from pgvector_sync.store import leases
 from pgvector_sync.store.leases import Lease
 from pgvector_sync.telemetry import emit
-from pgvector_sync.telemetry.events.batch import ChildLeasesLost, KeeperFailed, LeasesLost, LeasesNotRenewed
+from pgvector_sync.telemetry.events.batch import KeeperFailed, LeasesLost, LeasesNotRenewed, ProcessLeasesLost
 
 RETRY_AFTER = timedelta(seconds=1)
 
@@ -148,4 +148,4 @@ def lose_leases_of_process(database: Database, pid: int) -> None:
     """Release the rows of a process that is dead, or about to end, to other workers at once."""
     lost = database.retry_on_lock_conflict(lambda connection: leases.lose(connection, holder(pid)))
     if lost:
-        emit(ChildLeasesLost(leases=lost, pid=pid))
+        emit(ProcessLeasesLost(leases=lost, pid=pid))

@@ -71,8 +71,8 @@ class LeasesLost(Event):
 
 
 @event("leases_lost", Level.WARNING)
-class ChildLeasesLost(Event):
-    """A child process of this worker has died. Other processes take over its rows."""
+class ProcessLeasesLost(Event):
+    """A child process has died, or `sync` was stopped at once. Other processes take over its rows."""
 
     leases: int
     pid: int
