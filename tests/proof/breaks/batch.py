@@ -142,7 +142,7 @@ MUTANTS = (
     ),
     Mutant(
         "writes under REPEATABLE READ",
-        (Edit("database:Database._configure", "READ_COMMITTED", "REPEATABLE_READ"),),
+        (Edit("database:_prepare", "READ_COMMITTED", "REPEATABLE_READ"),),
         "changed and drained before the lock",
         covered_by="40001 at the lock, where a drain has changed the row since the snapshot",
     ),
