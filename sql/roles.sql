@@ -75,7 +75,9 @@ GRANT SELECT, DELETE, INSERT (source_id) ON pgvector_sync.sweep TO :"worker";
 GRANT SELECT, DELETE, INSERT (source_id, key, error_class) ON pgvector_sync.parked TO :"worker";
 GRANT SELECT, INSERT, UPDATE, DELETE ON pgvector_sync.work, pgvector_sync.lease, pgvector_sync.throughput,
     pgvector_sync.worker TO :"worker";
-GRANT SELECT, INSERT, UPDATE ON pgvector_sync.usage, pgvector_sync.tick, pgvector_sync.lock, pgvector_sync.learned TO :"worker";
+GRANT SELECT, INSERT, UPDATE ON pgvector_sync.usage, pgvector_sync.tick, pgvector_sync.lock, pgvector_sync.learned,
+    pgvector_sync.batch_totals, pgvector_sync.call_totals TO :"worker";
+GRANT SELECT, INSERT, DELETE ON pgvector_sync.history TO :"worker";
 GRANT SELECT, INSERT, DELETE ON pgvector_sync.run_key, pgvector_sync.drift TO :"worker";
 -- Not `requested_by`, and not `options` of an existing run: no role may request a run in the name of another.
 GRANT SELECT, DELETE, INSERT (pipeline_id, kind, options, rows_total), UPDATE (state, watermark, walked, rows_total,

@@ -187,7 +187,20 @@ CREATE TABLE pgvector_sync.lease (
     expires_at   timestamptz NOT NULL,
     ends_at      timestamptz NOT NULL,
     suspected_at timestamptz,
-    lost_at      timestamptz
+    lost_at      timestamptz,
+    -- What its batch has done so far, counted by the transactions that do it. When the lease goes, it is added to the totals
+    -- (0003_metrics.sql). So these counts are exact even if a worker is killed, and batches don't wait for each other's.
+    stored       int NOT NULL DEFAULT 0,
+    removed      int NOT NULL DEFAULT 0,
+    absent       int NOT NULL DEFAULT 0,
+    unchanged    int NOT NULL DEFAULT 0,
+    superseded   int NOT NULL DEFAULT 0,
+    parked       int NOT NULL DEFAULT 0,
+    released     int NOT NULL DEFAULT 0,
+    backed_off   int NOT NULL DEFAULT 0,
+    wait_seconds float8 NOT NULL DEFAULT 0,                    -- from the changes to their acknowledgement, in total
+    wait_buckets bigint[],                                     -- how many took at most so long, see store/totals.py
+    claim_seconds float8                                       -- from the start of the claim until its rows were found
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
 
@@ -222,9 +235,12 @@ CREATE TABLE pgvector_sync.usage (
     day          date NOT NULL,
     requests     bigint NOT NULL DEFAULT 0,
     tokens       bigint NOT NULL DEFAULT 0,
+    usd          numeric NOT NULL DEFAULT 0,                   -- at the price of the time; 0 if it isn't known
     inputs       bigint NOT NULL DEFAULT 0,
-    saved_inputs bigint NOT NULL DEFAULT 0,
-    truncated_inputs bigint NOT NULL DEFAULT 0,  -- longer than what the model reads
+    saved_unchanged  bigint NOT NULL DEFAULT 0,                -- inputs that needed no call: the row's vector is current,
+    saved_equal      bigint NOT NULL DEFAULT 0,                -- another row of the batch has the same text,
+    saved_stored     bigint NOT NULL DEFAULT 0,                -- or another row's vector of the same text is stored
+    truncated_inputs bigint NOT NULL DEFAULT 0,                -- longer than what the model reads
     PRIMARY KEY (pipeline_id, day)
 );
 
@@ -248,7 +264,8 @@ CREATE TABLE pgvector_sync.worker (
     id      uuid PRIMARY KEY,
     name    text NOT NULL,
     slots   int NOT NULL,                                      -- batches it can process at once
-    seen_at timestamptz NOT NULL
+    seen_at timestamptz NOT NULL,
+    relayed_at timestamptz                                     -- when it last looked for work, as the elected relay
 ) WITH (fillfactor = 50);
 
 -- Rows that serve as locks: row 0 for the drain, and for `apply` and `remove`, which exclude it; the id of a pipeline for its

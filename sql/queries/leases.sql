@@ -22,19 +22,25 @@ RETURNING lost_at IS NOT NULL AS lost;
 UPDATE pgvector_sync.lease SET lost_at = statement_timestamp() WHERE holder = %(holder)s AND lost_at IS NULL;
 
 -- name: end
--- Deletes the lease of a batch that has ended, unless a row of work still refers to it.
-DELETE FROM pgvector_sync.lease
-WHERE id = %(lease)s AND NOT EXISTS (
-    SELECT FROM pgvector_sync.work
-    WHERE pipeline_id = %(pipeline_id)s AND lane IN ('live', 'bulk') AND lease = %(lease)s);
+-- Deletes the lease of a batch that has ended, unless a row of work still refers to it, and adds its counts to the totals.
+WITH ended AS (
+    DELETE FROM pgvector_sync.lease
+    WHERE id = %(lease)s AND NOT EXISTS (
+        SELECT FROM pgvector_sync.work
+        WHERE pipeline_id = %(pipeline_id)s AND lane IN ('live', 'bulk') AND lease = %(lease)s)
+    RETURNING *)
+{add_to_totals};
 
 -- name: forget
--- Deletes lost leases to which nothing refers any more.
-DELETE FROM pgvector_sync.lease l
-WHERE l.lost_at IS NOT NULL
-  AND NOT EXISTS (SELECT FROM pgvector_sync.work w
-                  WHERE w.pipeline_id = l.pipeline_id AND w.lane IN ('live', 'bulk') AND w.lease = l.id OFFSET 0)
-  AND NOT EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = l.pipeline_id AND r.lease = l.id);
+-- Deletes lost leases to which nothing refers any more, and adds their counts to the totals.
+WITH ended AS (
+    DELETE FROM pgvector_sync.lease l
+    WHERE l.lost_at IS NOT NULL
+      AND NOT EXISTS (SELECT FROM pgvector_sync.work w
+                      WHERE w.pipeline_id = l.pipeline_id AND w.lane IN ('live', 'bulk') AND w.lease = l.id OFFSET 0)
+      AND NOT EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = l.pipeline_id AND r.lease = l.id)
+    RETURNING *)
+{add_to_totals};
 
 -- name: held
 -- The number of rows that are held, and of rows whose lease expired long ago.

@@ -125,6 +125,9 @@ WITH gone AS (DELETE FROM pgvector_sync.pipeline WHERE id = %(id)s RETURNING id)
      run_ AS (DELETE FROM pgvector_sync.run WHERE pipeline_id IN (SELECT id FROM gone)),
      usage_ AS (DELETE FROM pgvector_sync.usage WHERE pipeline_id IN (SELECT id FROM gone)),
      rate_ AS (DELETE FROM pgvector_sync.throughput WHERE pipeline_id IN (SELECT id FROM gone)),
+     batches_ AS (DELETE FROM pgvector_sync.batch_totals WHERE pipeline_id IN (SELECT id FROM gone)),
+     calls_ AS (DELETE FROM pgvector_sync.call_totals WHERE pipeline_id IN (SELECT id FROM gone)),
+     history_ AS (DELETE FROM pgvector_sync.history WHERE pipeline_id IN (SELECT id FROM gone)),
      drift_ AS (DELETE FROM pgvector_sync.drift WHERE pipeline_id IN (SELECT id FROM gone)),
      lock_ AS (DELETE FROM pgvector_sync.lock WHERE id IN (SELECT id FROM gone)),
      keys_ AS (DELETE FROM pgvector_sync.run_key WHERE run_id IN (

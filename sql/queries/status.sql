@@ -43,7 +43,7 @@ SELECT p.name, p.provider, to_jsonb(learned_) AS learned, s.schema_name || '.' |
                                  ELSE t.rows * (1 - extract(second FROM statement_timestamp()) / 60) END), 0)::float8 / 60
         FROM pgvector_sync.throughput t WHERE t.pipeline_id = p.id
         AND t.minute >= date_trunc('minute', statement_timestamp()) - interval '1 minute') AS rows_per_second,
-       (SELECT coalesce(sum(u.saved_inputs), 0)::bigint FROM pgvector_sync.usage u WHERE u.pipeline_id = p.id)
+       (SELECT coalesce(sum(u.saved_unchanged + u.saved_equal + u.saved_stored), 0)::bigint FROM pgvector_sync.usage u WHERE u.pipeline_id = p.id)
            AS saved_inputs,
        (SELECT coalesce(sum(u.truncated_inputs), 0)::bigint FROM pgvector_sync.usage u WHERE u.pipeline_id = p.id
         AND u.day > (statement_timestamp() AT TIME ZONE 'UTC')::date - 7) AS truncated_inputs

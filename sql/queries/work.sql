@@ -18,10 +18,10 @@ WITH due AS MATERIALIZED (
       AND visible_at >= to_timestamp(%(due_since)s) AND visible_at <= statement_timestamp()
     ORDER BY visible_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
 ), held AS (
-    INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at)
+    INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at, claim_seconds)
     SELECT %(lease)s, %(pipeline_id)s, %(lane)s, %(holder)s, statement_timestamp() + %(expires_after)s,
-           statement_timestamp() + %(ends_after)s
-    WHERE EXISTS (SELECT FROM due)
+           statement_timestamp() + %(ends_after)s, extract(epoch FROM clock_timestamp() - transaction_timestamp())
+    WHERE (SELECT count(*) FROM due) > 0  -- not EXISTS, so that all rows were found when the time is taken
 ), taken AS (
     UPDATE pgvector_sync.work w SET lease = %(lease)s, attempts = w.attempts + 1
     FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
@@ -52,23 +52,31 @@ WITH lost AS MATERIALIZED (
            FROM tried)
     FOR UPDATE SKIP LOCKED
 ), held AS (
-    INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at)
+    INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at, claim_seconds)
     SELECT %(lease)s, %(pipeline_id)s, %(lane)s, %(holder)s, statement_timestamp() + %(expires_after)s,
-           statement_timestamp() + %(ends_after)s
-    WHERE EXISTS (SELECT FROM due))
+           statement_timestamp() + %(ends_after)s, extract(epoch FROM clock_timestamp() - transaction_timestamp())
+    WHERE (SELECT count(*) FROM due) > 0)
 UPDATE pgvector_sync.work w SET lease = %(lease)s, attempts = w.attempts + 1
 FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
 RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.error_class, w.error_message;
 
 -- name: park_crashed
--- Parks rows whose lease was lost on their last attempt, when each was alone in its batch. EXISTS: see `claim_expired`.
-UPDATE pgvector_sync.work
-SET parked_at = statement_timestamp(), verdict = 'dead', lease = NULL,
-    failed_fingerprint = attempted_fingerprint, error_class = 'worker_crashed',
-    error_message = 'the worker died or ran out of time on this row, on every attempt'
-WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND attempts >= %(max_attempts)s
-  AND EXISTS (SELECT FROM pgvector_sync.lease WHERE pipeline_id = %(pipeline_id)s AND lost_at IS NOT NULL)
-  AND lease = ANY (ARRAY(SELECT id FROM pgvector_sync.lease WHERE pipeline_id = %(pipeline_id)s AND lost_at IS NOT NULL));
+-- Parks rows whose lease was lost on their last attempt, when each was alone in its batch. EXISTS: see `claim_expired`. They
+-- are counted in the totals, since they have no lease any more.
+WITH parked AS (
+    UPDATE pgvector_sync.work
+    SET parked_at = statement_timestamp(), verdict = 'dead', lease = NULL,
+        failed_fingerprint = attempted_fingerprint, error_class = 'worker_crashed',
+        error_message = 'the worker died or ran out of time on this row, on every attempt'
+    WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND attempts >= %(max_attempts)s
+      AND EXISTS (SELECT FROM pgvector_sync.lease WHERE pipeline_id = %(pipeline_id)s AND lost_at IS NOT NULL)
+      AND lease = ANY (ARRAY(SELECT id FROM pgvector_sync.lease WHERE pipeline_id = %(pipeline_id)s AND lost_at IS NOT NULL))
+    RETURNING key
+), counted AS (
+    INSERT INTO pgvector_sync.batch_totals AS t (pipeline_id, lane, parked)
+    SELECT %(pipeline_id)s, %(lane)s, count(*) FROM parked HAVING count(*) > 0
+    ON CONFLICT (pipeline_id, lane) DO UPDATE SET parked = t.parked + excluded.parked)
+SELECT count(*) AS rows FROM parked;
 
 -- name: note_attempt
 -- Stores, from the second attempt on, which content is about to be embedded. Attempts belong to content, so new content starts
@@ -91,48 +99,84 @@ WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease 
 FOR UPDATE SKIP LOCKED;
 
 -- name: ack
--- Acknowledges rows. This transaction has locked them, so the count must match.
-DELETE FROM pgvector_sync.work
-WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s;
+-- Acknowledges rows, and counts them in the lease, with the time that they waited. This transaction has locked them, so the
+-- number of rows must match.
+WITH acknowledged AS (
+    DELETE FROM pgvector_sync.work
+    WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s
+    RETURNING greatest(0, extract(epoch FROM statement_timestamp() - waiting_since)::float8) AS seconds
+), waited AS (
+    SELECT count(*) AS rows, coalesce(sum(seconds), 0) AS seconds, ARRAY[{wait_buckets}] AS buckets FROM acknowledged
+), counted AS (
+    UPDATE pgvector_sync.lease l
+    SET stored = l.stored + %(stored)s, removed = l.removed + %(removed)s, absent = l.absent + %(absent)s,
+        unchanged = l.unchanged + %(unchanged)s, wait_seconds = l.wait_seconds + waited.seconds,
+        wait_buckets = pgvector_sync.add_each(l.wait_buckets, waited.buckets)
+    FROM waited WHERE l.id = %(lease)s)
+SELECT rows FROM waited;
 
 -- name: release
 -- Releases rows, with the attempt refunded or not. They are due at once, or after `delay`.
-UPDATE pgvector_sync.work
-SET lease = NULL, attempts = CASE WHEN %(refund)s THEN greatest(attempts - 1, 0) ELSE attempts END, visible_at = statement_timestamp() + %(delay)s
-WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s;
+WITH released AS (
+    UPDATE pgvector_sync.work
+    SET lease = NULL, attempts = CASE WHEN %(refund)s THEN greatest(attempts - 1, 0) ELSE attempts END,
+        visible_at = statement_timestamp() + %(delay)s
+    WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s
+    RETURNING key
+), counted AS (
+    UPDATE pgvector_sync.lease SET released = released + (SELECT count(*) FROM released)
+    WHERE id = %(lease)s AND EXISTS (SELECT FROM released))
+SELECT count(*) AS rows FROM released;
 
 -- name: release_superseded
 -- Releases rows whose content changed while it was being embedded. The first time they are due at once, then after
 -- `backoff_first`, doubling up to `backoff_longest`: otherwise a row that changes faster than the provider answers would cost
 -- money forever. The attempt isn't refunded if the event of the change hasn't arrived: if none does, the expression is unsteady.
 -- If the lease is lost, the rows are left to the next claim, which counts the attempt, since it may have been paid for.
-UPDATE pgvector_sync.work
-SET lease = NULL, attempts = CASE WHEN %(refund)s THEN greatest(attempts - 1, 0) ELSE attempts END,
-    attempted_fingerprint = CASE WHEN %(refund)s THEN attempted_fingerprint ELSE '' END,
-    attempted_generation = CASE WHEN %(refund)s THEN attempted_generation ELSE generation END,
-    superseded = least(superseded + 1, 30000),
-    visible_at = statement_timestamp() + CASE WHEN superseded = 0 THEN interval '0'
-        ELSE least(%(backoff_first)s * power(2, least(superseded - 1, 20)), %(backoff_longest)s) END
-WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s
-  AND EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = %(lease)s AND l.lost_at IS NULL);
+WITH released AS (
+    UPDATE pgvector_sync.work
+    SET lease = NULL, attempts = CASE WHEN %(refund)s THEN greatest(attempts - 1, 0) ELSE attempts END,
+        attempted_fingerprint = CASE WHEN %(refund)s THEN attempted_fingerprint ELSE '' END,
+        attempted_generation = CASE WHEN %(refund)s THEN attempted_generation ELSE generation END,
+        superseded = least(superseded + 1, 30000),
+        visible_at = statement_timestamp() + CASE WHEN superseded = 0 THEN interval '0'
+            ELSE least(%(backoff_first)s * power(2, least(superseded - 1, 20)), %(backoff_longest)s) END
+    WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s
+      AND EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = %(lease)s AND l.lost_at IS NULL)
+    RETURNING key
+), counted AS (
+    UPDATE pgvector_sync.lease SET superseded = superseded + (SELECT count(*) FROM released)
+    WHERE id = %(lease)s AND EXISTS (SELECT FROM released))
+SELECT count(*) AS rows FROM released;
 
 -- name: back_off
 -- Releases rows after a failed attempt, which is used up. The back-off doubles up to `backoff_longest`, with a jitter of 50 %.
-UPDATE pgvector_sync.work
-SET lease = NULL, error_class = %(error_class)s, error_message = %(error_message)s,
-    visible_at = statement_timestamp() + (0.5 + random())
-        * least(%(backoff_first)s * power(2, least(attempts - 1, 20)), %(backoff_longest)s)
-WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s
-  AND attempts < %(max_attempts)s;
+WITH released AS (
+    UPDATE pgvector_sync.work
+    SET lease = NULL, error_class = %(error_class)s, error_message = %(error_message)s,
+        visible_at = statement_timestamp() + (0.5 + random())
+            * least(%(backoff_first)s * power(2, least(attempts - 1, 20)), %(backoff_longest)s)
+    WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s
+      AND attempts < %(max_attempts)s
+    RETURNING key
+), counted AS (
+    UPDATE pgvector_sync.lease SET backed_off = backed_off + (SELECT count(*) FROM released)
+    WHERE id = %(lease)s AND EXISTS (SELECT FROM released))
+SELECT count(*) AS rows FROM released;
 
 -- name: park
 -- Parks dead letters, if their generation is the claimed one. A fingerprint that differs from `failed_fingerprint` revives one.
-UPDATE pgvector_sync.work w
-SET parked_at = statement_timestamp(), verdict = coalesce(%(verdict)s, 'dead'), lease = NULL,
-    failed_fingerprint = p.fingerprint, error_class = %(error_class)s, error_message = %(error_message)s
-FROM unnest(%(keys)s::jsonb[], %(generations)s::bigint[], %(fingerprints)s::bytea[]) AS p (key, generation, fingerprint)
-WHERE w.pipeline_id = %(pipeline_id)s AND w.key = p.key AND w.lease = %(lease)s AND w.generation = p.generation
-RETURNING w.key;
+WITH parked AS (
+    UPDATE pgvector_sync.work w
+    SET parked_at = statement_timestamp(), verdict = coalesce(%(verdict)s, 'dead'), lease = NULL,
+        failed_fingerprint = p.fingerprint, error_class = %(error_class)s, error_message = %(error_message)s
+    FROM unnest(%(keys)s::jsonb[], %(generations)s::bigint[], %(fingerprints)s::bytea[]) AS p (key, generation, fingerprint)
+    WHERE w.pipeline_id = %(pipeline_id)s AND w.key = p.key AND w.lease = %(lease)s AND w.generation = p.generation
+    RETURNING w.key
+), counted AS (
+    UPDATE pgvector_sync.lease SET parked = parked + (SELECT count(*) FROM parked)
+    WHERE id = %(lease)s AND EXISTS (SELECT FROM parked))
+SELECT key FROM parked;
 
 -- part: may_call
 -- A condition of `due` and of `poll.look`: pipeline p may call its provider for rows of lane.lane. All names and operators are

@@ -1,15 +1,16 @@
 -- Live workers: one row per worker and `sync`, renewed every few seconds.
 
 -- name: note_alive
--- Renews the row of a worker, and deletes rows of workers that died long ago.
+-- Renews the row of a worker, and deletes rows of workers that died long ago. `relayed`: it has looked for work since the last time.
 WITH gone AS (
     DELETE FROM pgvector_sync.worker w USING (
         SELECT id FROM pgvector_sync.worker
         WHERE seen_at < statement_timestamp() - interval '1 hour' FOR UPDATE SKIP LOCKED) AS old
     WHERE w.id = old.id)
-INSERT INTO pgvector_sync.worker AS w (id, name, slots, seen_at)
-VALUES (%(worker)s, %(name)s, %(slots)s, statement_timestamp())
-ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, slots = excluded.slots;
+INSERT INTO pgvector_sync.worker AS w (id, name, slots, seen_at, relayed_at)
+VALUES (%(worker)s, %(name)s, %(slots)s, statement_timestamp(), CASE WHEN %(relayed)s THEN statement_timestamp() END)
+ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at, slots = excluded.slots,
+    relayed_at = coalesce(excluded.relayed_at, w.relayed_at);
 
 -- name: note_gone
 -- Deletes the row of a worker that has ended in an orderly way.

@@ -188,7 +188,7 @@ HOT: dict[str, Run] = {
     "work.claim": claim(Lane.BULK),
     "work.note_attempt": held(lambda h, c: h.note_attempt(c, dict(zip(KEYS, PRINTS, strict=True)))),
     "work.lock_claimed": held(lambda h, c: h.lock(c, CLAIMED)),
-    "work.ack": held(lambda h, c: h.ack(c, KEYS)),
+    "work.ack": held(lambda h, c: h.ack(c, KEYS, stored=2, removed=0, absent=0, unchanged=0)),
     "work.release": held(lambda h, c: h.release(c, KEYS)),
     "work.release_superseded": held(lambda h, c: h.release_superseded(c, KEYS, first=MINUTE, longest=MINUTE)),
     "work.back_off": held(lambda h, c: h.back_off(c, KEYS, first=MINUTE, longest=MINUTE, max_attempts=5, **WORDS)),

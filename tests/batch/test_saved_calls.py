@@ -53,7 +53,9 @@ def test_a_text_that_is_stored_for_another_row_is_not_bought_again(docs: Steps) 
     assert outcome.stored == 2
     assert docs.synced.paid() == 2
     docs.synced.sync()
-    saved = docs.synced.database.value("SELECT sum(saved_inputs)::int FROM pgvector_sync.usage")
+    saved = docs.synced.database.value(
+        "SELECT sum(saved_unchanged + saved_equal + saved_stored)::int FROM pgvector_sync.usage"
+    )
     assert saved == 1
 
 

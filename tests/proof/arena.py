@@ -17,6 +17,7 @@ import numpy as np
 import psycopg
 
 from pgvector_sync.capture.drain import Drain
+from pgvector_sync.embedding.calls import Calls
 from pgvector_sync.embedding.embedder import Embeddings
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.errors import InputRejected
@@ -72,6 +73,7 @@ class Model:
         purpose: Purpose = Purpose.DOCUMENT,
         lane: Lane = Lane.LIVE,
         learned: Learned = NOTHING_LEARNED,
+        calls: Calls | None = None,
     ) -> Embeddings:
         if any(REFUSED in text for text in texts):
             raise InputRejected("the provider refuses this input", status=400)

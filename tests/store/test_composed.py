@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -31,6 +32,7 @@ from pgvector_sync.store import (
     drift,
     expressions,
     grants,
+    leases,
     partitions,
     pipelines,
     poll,
@@ -46,6 +48,7 @@ from pgvector_sync.store import (
     target_table,
     triggers,
     trust,
+    usage,
     watch,
     work,
 )
@@ -57,6 +60,8 @@ from pgvector_sync.store.key_change import KeyChange
 from pgvector_sync.store.leases import Lease
 from pgvector_sync.store.probe import Expressions
 from pgvector_sync.store.shape import Shape
+from pgvector_sync.store.usage import Spent
+from pgvector_sync.store.work import Holding
 from support.synced import DOCS, Synced
 
 SNAPSHOT = Path(__file__).with_name("statements.txt")
@@ -196,6 +201,10 @@ CALLS: list[Call] = [
     lambda c, _: poll.look(c, after_id=0, grace=MINUTE, jobs=["a"], hints=DueHints()),
     lambda c, _: runs.due_runs(c),
     lambda c, _: work.due(c, limit=1, hints=DueHints()),
+    lambda c, one: Holding(one.shape.pipeline, UUID(int=1)).ack(c, KEYS, stored=1, removed=1, absent=0, unchanged=0),
+    lambda c, one: leases.end(c, one.shape.pipeline.id, UUID(int=1)),
+    lambda c, _: leases.expire(c, grace=MINUTE),
+    lambda c, one: usage.note(c, one.shape.pipeline, Spent(1, 2, Decimal(3), 4, 5, 6, 7, 8, 9, [("ok", 0.1)])),
     lambda c, _: runs.claim(c, 1, Lease(UUID(int=1), "host:family:1", MINUTE, MINUTE)),
     lambda c, one: samples.count(c, one.shape, CONDITIONS, text_limit=1_000),
     lambda c, one: samples.sample(c, one.shape, [*CONDITIONS, source.is_stale(one.shape)], limit=9, text_limit=1_000),
@@ -266,7 +275,18 @@ def marked() -> Iterator[None]:
         return {name: f"/* {file}.{name} */ {text}" for name, text in original(file).items()}
 
     def forget() -> None:
-        for kept in (loader.statement, trust._query, drift._bound, drift._page, drift._judge, pipelines._all):
+        for kept in (
+            loader.statement,
+            trust._query,
+            drift._bound,
+            drift._page,
+            drift._judge,
+            pipelines._all,
+            leases._end,
+            leases._forget,
+            work._ack,
+            usage._note,
+        ):
             kept.cache_clear()
 
     with pytest.MonkeyPatch.context() as patch:

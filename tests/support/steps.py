@@ -19,6 +19,7 @@ from pgvector_sync.batch.read import read
 from pgvector_sync.batch.slice import Written
 from pgvector_sync.batch.write import write
 from pgvector_sync.capture.drain import Drain
+from pgvector_sync.embedding.calls import Calls
 from pgvector_sync.embedding.embedder import Embedder, Embeddings
 from pgvector_sync.model import Lane, Provider, Purpose, Spec
 from pgvector_sync.model.deadline import Deadline
@@ -50,10 +51,13 @@ class Interrupted:
         purpose: Purpose = Purpose.DOCUMENT,
         lane: Lane = Lane.LIVE,
         learned: Learned = NOTHING_LEARNED,
+        calls: Calls | None = None,
     ) -> Embeddings:
         action, self.action = self.action, lambda: None
         action()
-        return self.inner.embed(texts, spec, deadline=deadline, purpose=purpose, lane=lane, learned=learned)
+        return self.inner.embed(
+            texts, spec, deadline=deadline, purpose=purpose, lane=lane, learned=learned, calls=calls
+        )
 
     def close(self) -> None:
         """Does nothing: the inner embedder belongs to its runtime."""

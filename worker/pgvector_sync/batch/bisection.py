@@ -15,6 +15,7 @@ from datetime import timedelta
 from pgvector_sync.batch.claim import Batch
 from pgvector_sync.batch.failure import Failure
 from pgvector_sync.batch.sizes import Sizes
+from pgvector_sync.embedding.calls import Calls
 from pgvector_sync.embedding.embedder import Embedder, Embeddings
 from pgvector_sync.errors import CallRejected, InputRejected, Next, OutOfTime, ProviderError, RowFault, TimedOut
 from pgvector_sync.failpoint import Failpoint, reach
@@ -53,10 +54,16 @@ class Embedded:
     requests: int = 0
     tokens: int = 0
     inputs: int = 0
-    saved_inputs: int = 0
+    saved_equal: int = 0
+    """Texts that another row of the batch has as well."""
+    saved_stored: int = 0
+    """Texts whose vector is stored."""
     truncated_inputs: int = 0
     learned: Learned | None = None
     """What is known about the size of requests after the batch; None if none was sent."""
+    calls: Calls = field(default_factory=Calls)
+    noted: bool = False
+    """Whether the database has counted what this batch has spent."""
 
 
 class Bisection:
@@ -179,6 +186,7 @@ class Bisection:
                 deadline=until,
                 lane=self._batch.lane,
                 learned=self._sizes.known,
+                calls=self._done.calls,
             )
         except ProviderError as error:
             self._done.requests += 1

@@ -21,7 +21,7 @@ def embed(runtime: Runtime, batch: Batch, reading: Reading, done: Embedded | Non
         with runtime.database.transaction(read_only=True, by_key=True) as connection:
             done.vectors |= rows.reusable(connection, batch.shape, known)
     wanted = [(fingerprint, text) for fingerprint, text in texts.items() if fingerprint not in done.vectors]
-    done.saved_inputs = len(passages) - len(wanted)
+    done.saved_equal, done.saved_stored = len(passages) - len(texts), len(texts) - len(wanted)
     if wanted or batch.probe:
         embedder = runtime.embedder(batch.pipeline.provider)
         bisection = Bisection(embedder, batch, done, longest_call=runtime.settings.longest_call)

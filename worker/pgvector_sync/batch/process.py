@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import psycopg
 
@@ -17,12 +18,13 @@ from pgvector_sync.batch.read import Reading, read
 from pgvector_sync.batch.refusal import safe_name
 from pgvector_sync.batch.rehearse import rehearse
 from pgvector_sync.batch.slice import Written
+from pgvector_sync.batch.spending import note_spending
 from pgvector_sync.batch.write import write
 from pgvector_sync.database import LOCK_CONFLICT, OUTAGE, Connection
 from pgvector_sync.errors import DatabaseRefuses, Next
 from pgvector_sync.model import Key, Lane
 from pgvector_sync.runtime import Runtime
-from pgvector_sync.store import learned, pipelines, usage
+from pgvector_sync.store import learned, pipelines
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.batch import BatchWritten, PipelineRecovered
 
@@ -81,25 +83,37 @@ def _process_or_release(runtime: Runtime, batch: Batch, progress: BatchProgress)
         )
     except LOCK_CONFLICT:
         # Source or target is locked as a whole, by DDL for example: no row is at fault.
-        settle.release_after_error(runtime, batch, progress.paid(), LOCKED, delay=runtime.settings.backoff_first)
+        settle.release_after_error(
+            runtime, batch, progress.embedded, progress.paid(), LOCKED, delay=runtime.settings.backoff_first
+        )
         return Outcome(claimed=len(batch.rows), released=len(batch.rows))
     except OUTAGE:
-        settle.release_after_error(runtime, batch, progress.paid(), DISCONNECTED)
+        _end_after_error(runtime, batch, progress, DISCONNECTED)
         raise
     except Exception as error:
         # A bug or a time limit: the pipeline cools down, says why, and tries single rows.
         words = f"the worker failed after this row had been paid for ({safe_name(error)})"
         failure = Failure("worker_failed", words, final=False)
-        settle.release_after_error(runtime, batch, progress.paid(), failure, delay=runtime.settings.backoff_first)
+        settle.release_after_error(
+            runtime, batch, progress.embedded, progress.paid(), failure, delay=runtime.settings.backoff_first
+        )
         settle.worker_failed(runtime, batch, error)
         raise
     except BaseException:
         # Ctrl-C or a shutdown: release the rows now rather than when their lease ends.
-        settle.release_after_error(runtime, batch, progress.paid(), INTERRUPTED)
+        _end_after_error(runtime, batch, progress, INTERRUPTED)
         raise
-    settle.release_after_error(runtime, batch, progress.paid(), Failure("write_failed", str(reason), final=False))
+    settle.release_after_error(
+        runtime, batch, progress.embedded, progress.paid(), Failure("write_failed", str(reason), final=False)
+    )
     settle.stop(runtime, batch, reason)
     return Outcome(claimed=len(batch.rows), released=len(batch.rows))
+
+
+def _end_after_error(
+    runtime: Runtime, batch: Batch, progress: BatchProgress, failure: Failure, *, delay: timedelta = timedelta(0)
+) -> None:
+    settle.release_after_error(runtime, batch, progress.embedded, progress.paid(), failure, delay=delay)
 
 
 @dataclass
@@ -198,22 +212,14 @@ def _count_usage(runtime: Runtime, batch: Batch, embedded: Embedded, written: Wr
     """
 
     def count(connection: Connection) -> None:
-        usage.note(
-            connection,
-            batch.pipeline,
-            requests=embedded.requests,
-            tokens=embedded.tokens,
-            inputs=embedded.inputs,
-            saved_inputs=embedded.saved_inputs + len(written.unchanged),
-            truncated_inputs=embedded.truncated_inputs,
-            rows=written.acknowledged,
-        )
+        note_spending(runtime, connection, batch, embedded, written)
         if embedded.learned is not None and embedded.learned != batch.pipeline.learned:
             # if another batch has learned something meanwhile, this one's knowledge is outdated
             learned.note(connection, batch.pipeline, embedded.learned)
         batch.holding.end(connection)
 
     runtime.database.retry_on_lock_conflict(count)
+    embedded.noted = True
     if not batch.probe or embedded.stopped_by is not None:
         return
     if embedded.requests > 0:

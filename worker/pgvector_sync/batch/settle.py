@@ -7,9 +7,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 
+from pgvector_sync.batch.bisection import Embedded
 from pgvector_sync.batch.claim import Batch
 from pgvector_sync.batch.failure import Failure
 from pgvector_sync.batch.refusal import safe_name
+from pgvector_sync.batch.spending import note_spending
 from pgvector_sync.database import OUTAGE, Connection
 from pgvector_sync.errors import UNEXPECTED, DatabaseRefuses, Disposition, Next, ProviderError, SyncError
 from pgvector_sync.failpoint import Failpoint, reach
@@ -155,6 +157,7 @@ def release(runtime: Runtime, batch: Batch, keys: Iterable[Key], *, delay: timed
 def release_after_error(
     runtime: Runtime,
     batch: Batch,
+    embedded: Embedded,
     paid: dict[Key, bytes],
     failure: Failure,
     *,
@@ -170,6 +173,8 @@ def release_after_error(
 
     def end(connection: Connection) -> None:
         batch.holding.release(connection, others, delay=delay)
+        if not embedded.noted:
+            note_spending(runtime, connection, batch, embedded)
         batch.holding.end(connection)
         if batch.probe:
             pipelines.release_probe(connection, batch.pipeline)

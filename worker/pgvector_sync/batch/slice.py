@@ -87,9 +87,7 @@ def write_slice(
             return stored
         removed = rows.remove(connection, batch.shape, decision.removed) if decision.removed else set()
         reach(Failpoint.WRITE_WRITTEN)
-        acknowledged = decision.acknowledged
-        if acknowledged and batch.holding.ack(connection, acknowledged) != len(acknowledged):
-            raise AssertionError("a locked work row disappeared")  # pragma: no cover - we hold the lock
+        _acknowledge(batch, decision, removed, connection)
         unsteady = _release_superseded(runtime, batch, decision, connection)
         reach(Failpoint.WRITE_ACKED)
     reach(Failpoint.WRITE_COMMITTED)
@@ -135,6 +133,22 @@ def _store(
     rows.write(connection, batch.shape, list(decision.stored.values()))
     seconds = max(0.0, time.monotonic() - started - rows.WRITE_STATEMENTS * round_trip)
     return len(decision.stored), timedelta(seconds=seconds)
+
+
+def _acknowledge(batch: Batch, decision: Decision, removed: set[Key], connection: Connection) -> None:
+    """Acknowledge the rows that are as they should be. `removed` are those that had vectors."""
+    if not (keys := decision.acknowledged):
+        return
+    acknowledged = batch.holding.ack(
+        connection,
+        keys,
+        stored=len(decision.stored),
+        removed=len(removed),
+        absent=len(decision.removed) - len(removed),
+        unchanged=len(decision.unchanged),
+    )
+    if acknowledged != len(keys):
+        raise AssertionError("a locked work row disappeared")  # pragma: no cover - we hold the lock
 
 
 def _release_superseded(runtime: Runtime, batch: Batch, decision: Decision, connection: Connection) -> set[Key]:

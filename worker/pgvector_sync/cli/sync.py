@@ -60,14 +60,15 @@ def sync(
                 "no pipeline is declared", hint="write pgvector-sync.toml, then run `pgvector-sync apply`"
             )
         watch.look_now(runtime.database)  # regardless of when it last ran
-        loop = Loop(runtime, pipeline, concurrency=concurrency)
-        with present(runtime.database, f"sync@{socket.gethostname()}", concurrency), _finishing(loop):
-            if not once:
-                configure_logging(runtime.settings)  # the log is the output of a continuous sync
-                say("syncing until Ctrl-C")
-                loop.run(finished=lambda: False)
-                return
-            _once(runtime, loop, pipeline, statuses, within=timedelta(seconds=timeout))
+        with present(runtime.database, f"sync@{socket.gethostname()}", concurrency) as presence:
+            loop = Loop(runtime, pipeline, concurrency=concurrency, on_look=presence.note_look)
+            with _finishing(loop):
+                if not once:
+                    configure_logging(runtime.settings)  # the log is the output of a continuous sync
+                    say("syncing until Ctrl-C")
+                    loop.run(finished=lambda: False)
+                    return
+                _once(runtime, loop, pipeline, statuses, within=timedelta(seconds=timeout))
 
 
 @contextmanager

@@ -87,6 +87,7 @@ class Relay(threading.Thread):
                     self._announce()
                     if self._is_elected():
                         signs = engine.look()
+                        presence.note_look()
                         if pace.calls_for_a_turn(signs):
                             moved = take_turn(engine, self._doorbell, signs)
                             pace.turned(moved=moved > 0)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from pgvector_sync.embedding.calls import Calls
     from pgvector_sync.errors import ProviderError
     from pgvector_sync.model import Provider, Spec
     from pgvector_sync.model.deadline import Deadline
@@ -69,10 +70,12 @@ class Embedder(Protocol):
         purpose: Purpose = Purpose.DOCUMENT,
         lane: Lane = Lane.LIVE,
         learned: Learned = NOTHING_LEARNED,
+        calls: Calls | None = None,
     ) -> Embeddings:
         """Embed texts until the deadline. When the provider's limits make callers wait, live goes before bulk.
 
-        Requests are as large as `learned` allows, besides the known limits.
+        Requests are as large as `learned` allows, besides the known limits. Each call of a remote provider is
+        noted in `calls`.
 
         Raises ProviderError if no text was embedded: RateLimited (or its subclasses, for our own budget),
         Unavailable, OutOfTime at the deadline, BrokenContract, Misconfigured or InputRejected. If some texts were

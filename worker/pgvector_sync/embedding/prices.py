@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from urllib.parse import urlsplit
 
+from pgvector_sync.embedding.dialects import dialect_of
+from pgvector_sync.embedding.network.hosts import address_of
+from pgvector_sync.model import Pipeline
+from pgvector_sync.settings import Settings
+
 
 @dataclass(frozen=True, slots=True)
 class Vendor:
@@ -111,6 +116,15 @@ def table() -> str:
 
 def _dollars(usd: Decimal) -> str:
     return f"{usd.quantize(Decimal('0.0001')).normalize():f}"
+
+
+def price_for(pipeline: Pipeline, settings: Settings) -> Decimal | None:
+    """Return US dollars per million tokens: from the file, else the list price if it applies, else None."""
+    if pipeline.options.price is not None:
+        return pipeline.options.price
+    if not dialect_of(pipeline.provider).billed:
+        return Decimal(0)
+    return price_of(pipeline.spec.model, address_of(pipeline.provider, settings))
 
 
 def price_of(model: str, address: str) -> Decimal | None:

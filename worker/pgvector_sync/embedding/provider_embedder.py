@@ -13,6 +13,7 @@ import tenacity
 
 from pgvector_sync.embedding.answer import Answer
 from pgvector_sync.embedding.budget import open_budget
+from pgvector_sync.embedding.calls import OK, Calls
 from pgvector_sync.embedding.dialects.dialect import Connection, Dialect
 from pgvector_sync.embedding.embedder import Embeddings, Sent
 from pgvector_sync.embedding.learning import Size, limits_of, limits_of_trial, tests_a_quota
@@ -52,6 +53,7 @@ class _Call:
     lane: Lane
     deadline: Deadline
     learned: Learned
+    calls: Calls
 
     def time_left(self) -> timedelta:
         """Return the time until the deadline. Raises OutOfTime if it is too short for a call."""
@@ -83,8 +85,9 @@ class ProviderEmbedder:
         purpose: Purpose = Purpose.DOCUMENT,
         lane: Lane = Lane.LIVE,
         learned: Learned = NOTHING_LEARNED,
+        calls: Calls | None = None,
     ) -> Embeddings:
-        call = _Call(spec, purpose, lane, deadline, learned)
+        call = _Call(spec, purpose, lane, deadline, learned, Calls() if calls is None else calls)
         if spec.prefix:
             texts = [spec.prefix + text for text in texts]
         octets = [byte_bound(text) for text in texts]
@@ -147,18 +150,29 @@ class ProviderEmbedder:
         requests = len(texts) if self._limits.counts_inputs else 1
         self._budget.take(model, reserved, lane=call.lane, deadline=call.deadline, requests=requests)
         started = time.monotonic()
+        outcome = OK
         try:
             answer = self._call(texts, size, call)
-        except RateLimited as failure:
-            if not tests_a_quota(call.learned, size):
-                self._budget.block(model, failure.retry_after)
+        except ProviderError as failure:
+            outcome = failure.name
+            self._settle_failure(failure, reserved, size, call)
             raise
-        except InputRejected:
-            self._budget.settle(model, -reserved)
-            raise
+        finally:
+            took = timedelta(seconds=time.monotonic() - started)
+            if self._remote:
+                call.calls.note(outcome, took)
         if answer.tokens is not None:
             self._budget.settle(model, answer.tokens - reserved)
-        return answer, timedelta(seconds=time.monotonic() - started)
+        return answer, took
+
+    def _settle_failure(self, failure: ProviderError, reserved: int, size: Size, call: _Call) -> None:
+        """Tell the budget what a failed call means for it."""
+        model = call.spec.model
+        if isinstance(failure, RateLimited):
+            if not tests_a_quota(call.learned, size):
+                self._budget.block(model, failure.retry_after)
+        elif isinstance(failure, InputRejected):
+            self._budget.settle(model, -reserved)
 
     def _call(self, texts: list[str], size: Size, call: _Call) -> Answer:
         timeout = min(self._longest_call, call.time_left())

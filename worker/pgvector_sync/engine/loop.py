@@ -61,12 +61,19 @@ class Progress:
 class Loop:
     """Drains, carries out runs, and processes batches, live lanes first."""
 
-    def __init__(self, runtime: Runtime, only: str | None = None, *, concurrency: int = 1) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        only: str | None = None,
+        *,
+        concurrency: int = 1,
+        on_look: Callable[[], None] = lambda: None,
+    ) -> None:
         """`concurrency` is the number of batches in flight at once.
 
         With 1, a turn processes them itself, one per pipeline and lane. With more, they are processed in threads,
         there may be one more for live changes, and each run is walked in a thread as well; call `finish` at the
-        end. The pool needs a connection for each.
+        end. The pool needs a connection for each. `on_look` is called after each look for work.
         """
         self.runtime = runtime
         self.only = only
@@ -80,6 +87,7 @@ class Loop:
         self._counted_rows = concurrency * runtime.settings.bulk_batch_size if several else 1
         drain_for = SLICE_BETWEEN_BATCHES if several else SLICE
         self._engine = Engine(runtime.database, runtime.settings, jobs.ALL, drain_for=drain_for)
+        self._on_look = on_look
         self._pace = Pace(runtime.settings.poll)
         self._in_vain = False
         """Whether a batch has just found nothing: another process holds what is due."""
@@ -96,6 +104,7 @@ class Loop:
         for _, run_ended in self._walks.ended():
             moved |= run_ended
         signs = self._engine.look()
+        self._on_look()
         full = 0 < self._slots - 1 <= len(self.in_flight)  # one slot is kept for live changes
         if full and not self._pace.calls_for_a_turn(signs):
             return moved

@@ -27,6 +27,11 @@ class Presence:
         self._database = database
         self._id, self._name, self._slots = uuid4(), name, slots
         self._next: Deadline | None = None
+        self._relayed = False
+
+    def note_look(self) -> None:
+        """Note, with the next sign of life, that this process has looked for work."""
+        self._relayed = True
 
     def note(self) -> None:
         """Note that the worker is alive, unless it was noted within the last interval."""
@@ -35,7 +40,8 @@ class Presence:
         self._next = Deadline.after(EVERY)
         try:
             with self._database.transaction() as connection:
-                workers.note_alive(connection, self._id, self._name, self._slots)
+                workers.note_alive(connection, self._id, self._name, self._slots, relayed=self._relayed)
+            self._relayed = False
         except LOCK_CONFLICT:
             return
         except psycopg.Error as error:
@@ -48,7 +54,7 @@ class Presence:
 
 
 @contextmanager
-def present(database: Database, name: str, slots: int) -> Iterator[None]:
+def present(database: Database, name: str, slots: int) -> Iterator[Presence]:
     """Note presence in a thread while the block runs, for a process whose batches block its main thread."""
     presence, ended = Presence(database, name, slots), threading.Event()
 
@@ -60,7 +66,7 @@ def present(database: Database, name: str, slots: int) -> Iterator[None]:
     thread = threading.Thread(target=note_repeatedly, name="pgvector-sync-presence", daemon=True)
     thread.start()
     try:
-        yield
+        yield presence
     finally:
         ended.set()
         thread.join(timeout=EVERY.total_seconds())

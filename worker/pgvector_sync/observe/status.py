@@ -15,12 +15,10 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.model import State
 from pgvector_sync.store import coverage, grants, learned, pipelines, status, workers
 from pgvector_sync.store.shape import Shape
+from pgvector_sync.store.status import COUNT_LIMIT_ROWS
 from pgvector_sync.store.workers import Workers
 
 START_A_WORKER = "start a worker: pgvector-sync worker (or, without Redis: pgvector-sync sync)"
-
-COUNT_LIMIT_ROWS = 100_000
-"""Waiting rows are counted up to this limit; beyond it the number is a lower bound, marked as an estimate."""
 
 
 @dataclass(frozen=True)
@@ -128,33 +126,29 @@ def unfinished(status: PipelineStatus) -> list[str]:
 
 
 def _estimated(row: dict[str, Any]) -> PipelineStatus:
-    waiting = row["events"] + max(0, row["alive"] - row["in_flight"])
-    to_backfill = 0 if row["backfill_walked"] else max(0, (row["backfill_total"] or 0) - row["backfill_seen"])
-    rows = max(row["estimated_rows"] or 0, 0)
-    fresh = max(0, rows - waiting - row["in_flight"] - row["dead"] - to_backfill)
+    counts = status.counts(row)
     estimated = ["rows", "fresh"]
-    if to_backfill:
+    if counts.to_backfill:
         estimated.append("to_backfill")
     if row["alive"] >= COUNT_LIMIT_ROWS or row["events"] >= COUNT_LIMIT_ROWS:
         estimated.append("waiting")
     if row["alive"] >= COUNT_LIMIT_ROWS:
         estimated.append("lag_seconds")
-    state = State(row["state"])
     known = learned.read(row["learned"])
     return PipelineStatus(
         name=row["name"],
         source=row["source"],
         target=row["target"],
-        state=State.BACKFILLING if state is State.ACTIVE and row["backfilling"] else state,
+        state=status.state_of(row),
         reason=row["reason"],
-        rows=rows,
-        fresh=fresh,
-        to_backfill=to_backfill,
-        waiting=waiting,
-        in_flight=row["in_flight"],
-        dead=row["dead"],
-        lag=duration(row["lag_seconds"]),
-        rows_per_second=round(row["rows_per_second"], 1),
+        rows=counts.rows,
+        fresh=counts.fresh,
+        to_backfill=counts.to_backfill,
+        waiting=counts.waiting,
+        in_flight=counts.in_flight,
+        dead=counts.dead,
+        lag=duration(counts.lag_seconds),
+        rows_per_second=round(counts.rows_per_second, 1),
         saved_inputs=row["saved_inputs"],
         truncated_inputs=row["truncated_inputs"],
         stopped=row["problem_stops"],

@@ -15,9 +15,7 @@ from psycopg import sql
 
 from pgvector_sync.database import Connection, limit_statements
 from pgvector_sync.embedding.budget import BURST
-from pgvector_sync.embedding.dialects import dialect_of
-from pgvector_sync.embedding.network.hosts import address_of
-from pgvector_sync.embedding.prices import price_of
+from pgvector_sync.embedding.prices import price_for
 from pgvector_sync.embedding.tokens import count_tokens
 from pgvector_sync.errors import Refused
 from pgvector_sync.halving import Parts
@@ -25,7 +23,6 @@ from pgvector_sync.model import Key, Lane, Pipeline, Spec
 from pgvector_sync.model.request import EVERY_ROW, Reembed
 from pgvector_sync.runtime import Runtime, page_limit
 from pgvector_sync.runtime.cause import is_of_a_row
-from pgvector_sync.settings import Settings
 from pgvector_sync.store import conditions, grants, pipelines, rows, samples, usage
 from pgvector_sync.store.conditions import Condition
 from pgvector_sync.store.rows import Text
@@ -195,15 +192,6 @@ def _counted(row: Text, spec: Spec, known: set[bytes], seen: set[bytes]) -> Coun
     seen.add(row.fingerprint)
     tokens = count_tokens((spec.prefix or "") + (row.text or ""), spec.model)
     return Counted(0 if saved else tokens.about, tokens.about == tokens.at_most, saved)
-
-
-def price_for(pipeline: Pipeline, settings: Settings) -> Decimal | None:
-    """Return US dollars per million tokens: from the file, else the list price if it applies, else None."""
-    if pipeline.options.price is not None:
-        return pipeline.options.price
-    if not dialect_of(pipeline.provider).billed:
-        return Decimal(0)
-    return price_of(pipeline.spec.model, address_of(pipeline.provider, settings))
 
 
 def project(

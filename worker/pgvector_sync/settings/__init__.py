@@ -130,6 +130,8 @@ class Settings(BaseSettings):
     """How long finished, failed and cancelled runs are kept."""
     keep_drift: Duration = timedelta(days=400)
     """How long the figures of reconciliations are kept."""
+    keep_history: Duration = timedelta(days=7)
+    """How long the state of each pipeline is kept minute by minute, for charts."""
     discard_dead_letters_after: Duration | None = None
     """The age after which dead letters are discarded, as `dead-letters discard` does; None: never."""
     text_limit_bytes: int = Field(1_000_000, ge=1)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from uuid import UUID
+
+from psycopg import sql
 
 from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import statement
+from pgvector_sync.store import totals
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,7 @@ def expire(connection: Connection, *, grace: timedelta) -> int:
     Returns how many were lost.
     """
     lost = sum(row["lost"] for row in connection.execute(statement("leases.expire"), {"grace": grace}))
-    connection.execute(statement("leases.forget"))
+    connection.execute(_forget())
     return int(lost)
 
 
@@ -55,8 +59,21 @@ def lose(connection: Connection, holder: str) -> int:
 
 
 def end(connection: Connection, pipeline_id: int, lease: UUID) -> None:
-    """Deletes a lease after its last row was acknowledged or released. Does nothing before."""
-    connection.execute(statement("leases.end"), {"lease": lease, "pipeline_id": pipeline_id})
+    """Deletes a lease after its last row was acknowledged or released, and adds what it has counted to the totals.
+
+    Does nothing before.
+    """
+    connection.execute(_end(), {"lease": lease, "pipeline_id": pipeline_id})
+
+
+@cache
+def _end() -> sql.Composed:
+    return statement("leases.end").format(add_to_totals=totals.adding_ended())
+
+
+@cache
+def _forget() -> sql.Composed:
+    return statement("leases.forget").format(add_to_totals=totals.adding_ended())
 
 
 @dataclass(frozen=True, slots=True)

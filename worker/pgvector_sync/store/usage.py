@@ -2,36 +2,61 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
+from functools import cache
 from uuid import UUID
+
+from psycopg import sql
 
 from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Pipeline
+from pgvector_sync.store import totals
 
 
-def note(
-    connection: Connection,
-    pipeline: Pipeline,
-    *,
-    requests: int,
-    tokens: int,
-    inputs: int,
-    saved_inputs: int,
-    truncated_inputs: int,
-    rows: int,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What one batch has sent, bought and saved."""
+
+    requests: int
+    tokens: int
+    usd: Decimal
+    inputs: int
+    saved_unchanged: int
+    saved_equal: int
+    saved_stored: int
+    truncated_inputs: int
+    rows: int
+    """Acknowledged rows."""
+    calls: Sequence[tuple[str, float]]
+    """Outcome and seconds of each call."""
+
+
+def note(connection: Connection, pipeline: Pipeline, spent: Spent) -> None:
     """Adds one batch to the counters."""
     params = {
         "pipeline_id": pipeline.id,
-        "requests": requests,
-        "tokens": tokens,
-        "inputs": inputs,
-        "saved_inputs": saved_inputs,
-        "truncated_inputs": truncated_inputs,
-        "rows": rows,
+        "requests": spent.requests,
+        "tokens": spent.tokens,
+        "usd": spent.usd,
+        "inputs": spent.inputs,
+        "saved_unchanged": spent.saved_unchanged,
+        "saved_equal": spent.saved_equal,
+        "saved_stored": spent.saved_stored,
+        "truncated_inputs": spent.truncated_inputs,
+        "rows": spent.rows,
+        "outcomes": [outcome for outcome, _ in spent.calls],
+        "seconds": [seconds for _, seconds in spent.calls],
     }
-    connection.execute(statement("usage.note"), params)
+    connection.execute(_note(), params)
+
+
+@cache
+def _note() -> sql.Composed:
+    return statement("usage.note").format(call_buckets=totals.buckets_of("c.seconds", totals.CALL_BOUNDS_SECONDS))
 
 
 def tokens_today(connection: Connection, pipeline: Pipeline) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from pgvector_sync.database import Connection, one, tuples
 from pgvector_sync.database.packing import PackedBytes, PackedKeys
 from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key, Lane, Pipeline
-from pgvector_sync.store import leases
+from pgvector_sync.store import leases, totals
 from pgvector_sync.store.due_hints import BEGINNING, DueHints
 from pgvector_sync.store.leases import Lease
 
@@ -95,7 +96,7 @@ def claim(
 def park_crashed(connection: Connection, pipeline: Pipeline, lane: Lane, *, max_attempts: int) -> int:
     """Parks rows whose lease was lost on their last attempt; returns how many."""
     params = {"pipeline_id": pipeline.id, "lane": lane, "max_attempts": max_attempts}
-    return connection.execute(statement("work.park_crashed"), params).rowcount
+    return _rows(connection, statement("work.park_crashed"), params)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +122,19 @@ class Holding:
         locked = ((tuple(key), generation) for key, generation in held)
         return {key for key, generation in locked if claimed[key] == generation}
 
-    def ack(self, connection: Connection, keys: Sequence[Key]) -> int:
-        """Deletes processed rows; returns how many."""
-        return connection.execute(statement("work.ack"), self._params(keys)).rowcount
+    def ack(
+        self,
+        connection: Connection,
+        keys: Sequence[Key],
+        *,
+        stored: int,
+        removed: int,
+        absent: int,
+        unchanged: int,
+    ) -> int:
+        """Deletes processed rows; returns how many. Counts them in the lease, by what was done with them."""
+        params = self._params(keys, stored=stored, removed=removed, absent=absent, unchanged=unchanged)
+        return _rows(connection, _ack(), params)
 
     def end(self, connection: Connection) -> None:
         """Ends the lease of a batch that holds no rows any more."""
@@ -139,7 +150,7 @@ class Holding:
     ) -> int:
         """Releases rows that we still hold; returns how many. Without `refund`, the attempt is used up."""
         params = self._params(keys, refund=refund, delay=delay)
-        return connection.execute(statement("work.release"), params).rowcount
+        return _rows(connection, statement("work.release"), params)
 
     def release_superseded(
         self,
@@ -152,7 +163,7 @@ class Holding:
     ) -> int:
         """Releases rows whose content has changed; returns how many. Without `refund`, the attempt is used up."""
         params = self._params(keys, refund=refund, backoff_first=first, backoff_longest=longest)
-        return connection.execute(statement("work.release_superseded"), params).rowcount
+        return _rows(connection, statement("work.release_superseded"), params)
 
     def back_off(
         self,
@@ -174,7 +185,7 @@ class Holding:
             backoff_longest=longest,
             max_attempts=max_attempts,
         )
-        return connection.execute(statement("work.back_off"), params).rowcount
+        return _rows(connection, statement("work.back_off"), params)
 
     def park(
         self,
@@ -198,6 +209,16 @@ class Holding:
             verdict=verdict,
         )
         return {tuple(row["key"]) for row in connection.execute(statement("work.park"), params)}
+
+
+@cache
+def _ack() -> sql.Composed:
+    return statement("work.ack").format(wait_buckets=totals.buckets_of("seconds", totals.WAIT_BOUNDS_SECONDS))
+
+
+def _rows(connection: Connection, query: sql.SQL | sql.Composed, params: dict[str, Any]) -> int:
+    """Runs a statement that returns how many rows it has changed."""
+    return int(one(connection, query, params)["rows"])
 
 
 def may_call() -> sql.SQL:

@@ -29,9 +29,10 @@ class Workers:
     """The age of beat's last tick; None if there was none."""
 
 
-def note_alive(connection: psycopg.Connection[Any], worker: UUID, name: str, slots: int) -> None:
-    """Renews the row of a worker."""
-    connection.execute(statement("workers.note_alive"), {"worker": worker, "name": name, "slots": slots})
+def note_alive(connection: psycopg.Connection[Any], worker: UUID, name: str, slots: int, *, relayed: bool) -> None:
+    """Renews the row of a worker. `relayed`: it has looked for work, as the elected relay, since the last time."""
+    params = {"worker": worker, "name": name, "slots": slots, "relayed": relayed}
+    connection.execute(statement("workers.note_alive"), params)
 
 
 def note_gone(connection: psycopg.Connection[Any], worker: UUID) -> None:

@@ -10,6 +10,7 @@ from pgvector_sync.engine.jobs import (
     discard_dead_letters,
     forget_history,
     forget_rates,
+    record_history,
     schema_watch,
     start_reconciles,
 )
@@ -19,5 +20,12 @@ __all__ = ["ALL", "URGENT", "Job", "Jobs"]
 
 URGENT = (schema_watch.JOB,)
 """Jobs that can't wait while beat is down (G15). The elected relay runs them as well."""
-ALL = (*URGENT, start_reconciles.JOB, forget_history.JOB, discard_dead_letters.JOB, forget_rates.JOB)
+ALL = (
+    *URGENT,
+    start_reconciles.JOB,
+    forget_history.JOB,
+    discard_dead_letters.JOB,
+    forget_rates.JOB,
+    record_history.JOB,
+)
 """Jobs that run in beat's tick and in `sync`."""

@@ -1,0 +1,118 @@
+-- The gauges of /metrics. A column is a label, or the metric of its name (observe/metrics/catalogue.py); NULL: no sample.
+
+-- name: lanes
+-- What waits and is in flight, and the age of the oldest change that isn't stored yet, by pipeline and lane. Counted up to `limit`.
+-- Events that aren't drained yet count as live.
+SELECT p.name AS pipeline, lane.lane, waiting.rows AS waiting_rows, held.rows AS in_flight_rows,
+       greatest(0, coalesce(extract(epoch FROM statement_timestamp() - least(
+           -- in a deep backlog it looks only at the rows due longest, since an exact answer would read all of it
+           CASE WHEN waiting.rows < %(limit)s THEN
+               (SELECT min(w.waiting_since) FROM pgvector_sync.work w
+                WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NULL AND w.parked_at IS NULL)
+           ELSE (SELECT min(o.waiting_since) FROM (
+                     SELECT w.waiting_since FROM pgvector_sync.work w
+                     WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NULL AND w.parked_at IS NULL
+                     ORDER BY w.visible_at LIMIT 1000) AS o) END,
+           held.since,
+           CASE WHEN lane.lane = 'live' THEN
+               least((SELECT o.at FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id AND isfinite(o.at)
+                      ORDER BY o.id LIMIT 1),
+                     (SELECT min(o.at) FROM pgvector_sync.sweep o WHERE o.source_id = p.source_id AND isfinite(o.at)))
+           END))::float8, 0)) AS lag_seconds
+FROM pgvector_sync.pipeline p CROSS JOIN (VALUES ('live'), ('bulk')) AS lane (lane)
+CROSS JOIN LATERAL (
+    SELECT count(*) AS rows FROM (
+        SELECT FROM pgvector_sync.work w
+        WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NULL AND w.parked_at IS NULL
+        LIMIT %(limit)s) AS counted) AS waiting
+CROSS JOIN LATERAL (
+    SELECT count(*) AS rows, min(w.waiting_since) AS since FROM (
+        SELECT w.waiting_since FROM pgvector_sync.work w
+        WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NOT NULL LIMIT %(limit)s) AS w) AS held
+ORDER BY p.name, lane.lane;
+
+-- name: dead_letters
+-- Dead letters by the class of their failure, counted up to `limit` per pipeline.
+SELECT p.name AS pipeline, dead.error_class, count(*) AS dead_letters
+FROM pgvector_sync.pipeline p
+CROSS JOIN LATERAL (
+    (SELECT w.error_class FROM pgvector_sync.work w
+     WHERE w.pipeline_id = p.id AND w.parked_at IS NOT NULL AND w.verdict = 'dead' LIMIT %(limit)s)
+    UNION ALL
+    (SELECT o.error_class FROM pgvector_sync.parked o WHERE o.source_id = p.source_id AND o.key IS NOT NULL LIMIT %(limit)s)
+) AS dead
+GROUP BY p.name, dead.error_class ORDER BY p.name, dead.error_class;
+
+-- name: drift
+-- What each pipeline's last reconciliation has found.
+SELECT p.name AS pipeline, kind.kind, kind.drift_rows
+FROM pgvector_sync.pipeline p
+CROSS JOIN LATERAL (SELECT * FROM pgvector_sync.drift d WHERE d.pipeline_id = p.id ORDER BY d.at DESC LIMIT 1) AS d
+CROSS JOIN LATERAL (VALUES ('missing', d.missing), ('stale', d.stale), ('orphaned', d.orphaned),
+                           ('wrong_model', d.wrong_model), ('broken', d.broken), ('incomplete', d.incomplete),
+                           ('stuck', d.stuck)) AS kind (kind, drift_rows)
+ORDER BY p.name, kind.kind;
+
+-- name: runs
+-- Runs that are running, by kind: the least advanced one, and the time until the last one ends at the pace it has had.
+SELECT p.name AS pipeline, r.kind, count(*) AS running_runs,
+       min(CASE WHEN r.rows_total > 0 THEN least(1, r.rows_seen::float8 / r.rows_total) END) AS run_progress_ratio,
+       max(CASE WHEN r.rows_seen > 0 AND r.rows_total >= r.rows_seen
+           THEN extract(epoch FROM statement_timestamp() - r.started_at)::float8 * (r.rows_total - r.rows_seen) / r.rows_seen
+           END) AS run_left_seconds
+FROM pgvector_sync.run r JOIN pgvector_sync.pipeline p ON p.id = r.pipeline_id
+WHERE r.state = 'running' GROUP BY p.name, r.kind ORDER BY p.name, r.kind;
+
+-- name: usage
+-- What each pipeline has sent and bought, in total and today, and when it was last reconciled.
+SELECT p.name AS pipeline, coalesce(sum(u.inputs), 0)::bigint AS inputs_total, coalesce(sum(u.tokens), 0)::bigint AS tokens_total,
+       coalesce(sum(u.usd), 0)::float8 AS cost_usd_total, coalesce(sum(u.truncated_inputs), 0)::bigint AS truncated_inputs_total,
+       coalesce(sum(u.tokens) FILTER (WHERE u.day = (statement_timestamp() AT TIME ZONE 'UTC')::date), 0)::bigint AS day_tokens,
+       p.tokens_per_day AS day_tokens_limit,
+       (SELECT extract(epoch FROM max(d.at))::float8 FROM pgvector_sync.drift d WHERE d.pipeline_id = p.id)
+           AS last_reconciliation_timestamp_seconds
+FROM pgvector_sync.pipeline p LEFT JOIN pgvector_sync.usage u ON u.pipeline_id = p.id
+GROUP BY p.id ORDER BY p.name;
+
+-- name: saved
+-- Inputs that needed no call, by reason.
+SELECT p.name AS pipeline, saved.reason, sum(saved.inputs)::bigint AS saved_inputs_total
+FROM pgvector_sync.usage u JOIN pgvector_sync.pipeline p ON p.id = u.pipeline_id
+CROSS JOIN LATERAL (VALUES ('unchanged', u.saved_unchanged), ('equal', u.saved_equal), ('stored', u.saved_stored))
+    AS saved (reason, inputs)
+GROUP BY p.name, saved.reason ORDER BY p.name, saved.reason;
+
+-- name: indexes
+-- Whether the indexes of each target are valid.
+SELECT p.name AS pipeline, i.relname AS index, (x.indisvalid AND x.indisready)::int AS index_valid
+FROM pgvector_sync.pipeline p
+JOIN pg_catalog.pg_namespace n ON n.nspname = p.target_schema
+JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = p.target_table
+JOIN pg_catalog.pg_index x ON x.indrelid = t.oid JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+ORDER BY p.name, i.relname;
+
+-- name: ticks
+-- When the relay last looked for work, and beat last ticked.
+SELECT component.component, extract(epoch FROM statement_timestamp() - component.at)::float8 AS tick_age_seconds
+FROM (VALUES ('relay', (SELECT max(w.relayed_at) FROM pgvector_sync.worker w)),
+             ('beat', (SELECT t.last_at FROM pgvector_sync.tick t WHERE t.name = 'tick'))) AS component (component, at);
+
+-- name: hot_tables
+-- The rows of the tables that are written all the time, as the statistics count them.
+SELECT t.relname AS table, t.n_live_tup AS live_tuples, t.n_dead_tup AS dead_tuples
+FROM pg_catalog.pg_stat_user_tables t WHERE t.schemaname = 'pgvector_sync' AND t.relname IN ('outbox', 'work')
+ORDER BY t.relname;
+
+-- name: server
+-- The version of the schema, live workers, and what holds back vacuum. A role without pg_read_all_stats sees only its own
+-- transactions.
+SELECT (SELECT max(m.number) FROM pgvector_sync.applied_migration m) AS schema_version,
+       (SELECT count(*) FROM pgvector_sync.worker w WHERE w.seen_at > statement_timestamp() - %(silence)s) AS workers,
+       (SELECT coalesce(sum(w.slots), 0)::int FROM pgvector_sync.worker w
+        WHERE w.seen_at > statement_timestamp() - %(silence)s) AS worker_slots,
+       coalesce((SELECT extract(epoch FROM max(clock_timestamp() - a.xact_start))::float8 FROM pg_catalog.pg_stat_activity a
+                 WHERE a.pid <> pg_backend_pid() AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL)
+                   AND a.backend_type = 'client backend'), 0) AS oldest_transaction_seconds,
+       greatest((SELECT max(age(a.backend_xmin)) FROM pg_catalog.pg_stat_activity a),
+                (SELECT max(age(s.xmin)) FROM pg_catalog.pg_replication_slots s),
+                (SELECT max(age(x.transaction)) FROM pg_catalog.pg_prepared_xacts x), 0) AS oldest_xmin_transactions;
