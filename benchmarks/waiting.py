@@ -98,7 +98,11 @@ class Queue:
         keys = [row.key for row in claimed]
         with database.transaction(by_key=True) as connection:
             timed(times, "lock", lambda: holding.lock(connection, claimed))
-            timed(times, "acknowledge", lambda: holding.ack(connection, keys))
+            timed(
+                times,
+                "acknowledge",
+                lambda: holding.ack(connection, keys, stored=len(keys), removed=0, absent=0, unchanged=0),
+            )
             timed(times, "end", lambda: holding.end(connection))
 
     def fill(self, rows: int) -> None:

@@ -172,7 +172,8 @@ CREATE TABLE pgvector_sync.work (
 
 CREATE INDEX work_due ON pgvector_sync.work (pipeline_id, lane, visible_at) WHERE lease IS NULL AND parked_at IS NULL;
 CREATE INDEX work_leased ON pgvector_sync.work (pipeline_id, lane, lease) WHERE lease IS NOT NULL;
-CREATE INDEX work_parked ON pgvector_sync.work (pipeline_id) WHERE parked_at IS NOT NULL;
+-- With the class, so that dead letters are counted without reading them.
+CREATE INDEX work_parked ON pgvector_sync.work (pipeline_id, verdict, error_class) WHERE parked_at IS NOT NULL;
 CREATE INDEX work_run ON pgvector_sync.work (run_id) WHERE run_id IS NOT NULL AND parked_at IS NULL;
 
 -- One row per batch, and per run that a worker carries out: which process holds the rows, and for how long. A lease is

@@ -31,8 +31,10 @@ SELECT p.name, p.provider, to_jsonb(learned_) AS learned, s.schema_name || '.' |
        extract(epoch FROM statement_timestamp() - least(
            -- in a deep backlog it looks only at the rows due longest, since an exact answer would read all of it
            CASE WHEN depth.alive < %(limit)s THEN
-               (SELECT min(w.waiting_since) FROM pgvector_sync.work w
-                WHERE w.pipeline_id = p.id AND w.parked_at IS NULL)
+               least((SELECT min(w.waiting_since) FROM pgvector_sync.work w
+                      WHERE w.pipeline_id = p.id AND w.lane IN ('live', 'bulk') AND w.lease IS NULL AND w.parked_at IS NULL),
+                     (SELECT min(w.waiting_since) FROM pgvector_sync.work w
+                      WHERE w.pipeline_id = p.id AND w.lane IN ('live', 'bulk') AND w.lease IS NOT NULL))
            ELSE (SELECT min(w.waiting_since) FROM (VALUES ('live'), ('bulk')) AS lane (lane) CROSS JOIN LATERAL (
                      SELECT o.waiting_since FROM pgvector_sync.work o
                      WHERE o.pipeline_id = p.id AND o.lane = lane.lane AND o.lease IS NULL AND o.parked_at IS NULL
@@ -51,8 +53,13 @@ FROM pgvector_sync.pipeline p
 JOIN pgvector_sync.source s ON s.id = p.source_id
 LEFT JOIN pgvector_sync.learned learned_ ON learned_.provider = p.provider AND learned_.model = p.model
 CROSS JOIN LATERAL (
-    SELECT count(*) AS alive FROM (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.parked_at IS NULL
-                                   LIMIT %(limit)s) AS counted) AS depth
+    -- in two parts, whose indexes spare it reading dead letters
+    SELECT count(*) AS alive FROM (
+        (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.lane IN ('live', 'bulk') AND w.lease IS NULL
+           AND w.parked_at IS NULL LIMIT %(limit)s)
+        UNION ALL
+        (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.lane IN ('live', 'bulk') AND w.lease IS NOT NULL
+         LIMIT %(limit)s)) AS counted) AS depth
 LEFT JOIN LATERAL (
     SELECT r.rows_total, r.rows_seen, r.walked FROM pgvector_sync.run r
     WHERE r.pipeline_id = p.id AND r.kind = 'backfill' AND r.state = 'running' ORDER BY r.id DESC LIMIT 1) AS backfill ON true
