@@ -3,7 +3,8 @@
     SyncError
     ├── ConfigError              the file or the environment is wrong (exit 2)
     ├── Refused                  the request can't or must not be carried out (exit 1)
-    │   └── MigrationRefused     the database's schema doesn't match this program
+    │   ├── MigrationRefused     the database's schema doesn't match this program
+    │   └── UnknownPipeline      no pipeline has this name
     ├── MessageRefused           a message in a queue isn't valid; it is dropped
     ├── TaskFailed               a Celery task met an unexpected error
     ├── LeaseLost                another worker holds the rows now; nothing was written
@@ -110,6 +111,10 @@ class Refused(SyncError):
 
 class MigrationRefused(Refused):
     """The database's schema is older or newer than the program, or an applied migration was edited."""
+
+
+class UnknownPipeline(Refused):
+    """No pipeline has this name: it is misspelt, isn't applied yet, or has been removed."""
 
 
 class MessageRefused(SyncError):

@@ -33,7 +33,7 @@ def _version(value: bool) -> None:
         raise typer.Exit
 
 
-LOGGING_COMMANDS = ("worker", "beat", "up")
+LOGGING_COMMANDS = ("worker", "beat", "serve", "up")
 """Commands whose log is their output. The others log only warnings, unless PGVECTOR_SYNC_LOG_LEVEL is set."""
 
 

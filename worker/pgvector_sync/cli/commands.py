@@ -58,6 +58,11 @@ COMMANDS = (
         "doctor",
         "Check the server, grants, triggers, providers and workers, and say what to do. Exits 1 on an error.",
     ),
+    (
+        "serve",
+        "serve",
+        "Serve metrics, probes and the status page over HTTP, read-only. PGVECTOR_SYNC_SERVE_TOKEN sets a token.",
+    ),
     ("up", "up", "Run Postgres, Valkey, a worker and a beat in this terminal, until Ctrl-C."),
     (
         "demo",

@@ -75,7 +75,7 @@ LOCK_CONFLICT_TRIES = 40
 INSTALL_HINT = "run `pgvector-sync migrate`"
 
 
-def connect(conninfo: str) -> Connection:
+def connect(conninfo: str, *, timeout: timedelta = CONNECT_TIMEOUT) -> Connection:
     """Opens a connection: autocommit outside `transaction`, READ COMMITTED inside. It prepares no statements:
     those don't work with PgBouncer's transaction mode.
 
@@ -86,7 +86,7 @@ def connect(conninfo: str) -> Connection:
         autocommit=True,
         prepare_threshold=None,
         row_factory=dict_row,
-        connect_timeout=int(CONNECT_TIMEOUT.total_seconds()),
+        connect_timeout=int(timeout.total_seconds()),
         application_name="pgvector-sync",
         **KEEPALIVE,
     )
@@ -115,6 +115,7 @@ class Database:
         lock_timeout: timedelta,
         max_connections: int = 4,
         silence: timedelta | None = None,
+        connect_timeout: timedelta = CONNECT_TIMEOUT,
     ) -> None:
         self.conninfo = conninfo
         self.lock_timeout = lock_timeout
@@ -127,15 +128,15 @@ class Database:
             connection_class=Connection,
             min_size=0,
             max_size=max_connections,
-            timeout=CONNECT_TIMEOUT.total_seconds(),
+            timeout=connect_timeout.total_seconds(),
             # the waits between attempts double, so after a long outage the pool would wait for minutes
-            reconnect_timeout=CONNECT_TIMEOUT.total_seconds(),
+            reconnect_timeout=connect_timeout.total_seconds(),
             max_idle=300,
             kwargs={
                 "autocommit": True,
                 "prepare_threshold": None,
                 "row_factory": dict_row,
-                "connect_timeout": int(CONNECT_TIMEOUT.total_seconds()),
+                "connect_timeout": int(connect_timeout.total_seconds()),
                 "application_name": "pgvector-sync",
                 **KEEPALIVE,
             },

@@ -29,6 +29,8 @@ EMBEDDED_CLUSTER = "pgvector_sync_embedded"
 """The `cluster_name` of an embedded Postgres."""
 SHORTEST_SILENCE, LONGEST_SILENCE = timedelta(seconds=5), timedelta(seconds=30)
 """The bounds of `Settings.silence`."""
+SHORTEST_TOKEN = 16
+"""The minimum length of `serve_token`, in characters."""
 LONGEST_PAGE = timedelta(seconds=10)
 """The upper bound of `Settings.page_limit`."""
 
@@ -65,6 +67,16 @@ def _absolute_paths(value: str) -> str:
     for place, path in enumerate(value.split(","), start=1):
         if path.strip() and not Path(path.strip()).is_absolute():
             raise ValueError(f"expected absolute paths separated by commas; entry {place} isn't one")
+    return value
+
+
+def _long_token(value: SecretStr) -> SecretStr:
+    token = value.get_secret_value()
+    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError(
+            f"expected at least {SHORTEST_TOKEN} printable ASCII characters without spaces, "
+            "such as the output of `openssl rand -hex 24`"
+        )
     return value
 
 
@@ -135,6 +147,8 @@ class Settings(BaseSettings):
     discard_dead_letters_after: Duration | None = None
     """The age after which dead letters are discarded, as `dead-letters discard` does; None: never."""
     text_limit_bytes: int = Field(1_000_000, ge=1)
+    serve_token: Annotated[SecretStr, AfterValidator(_long_token)] | None = None
+    """The token that `pgvector-sync serve` requires. None: everybody who reaches it can read it."""
     local_threads: int | None = Field(None, ge=1, le=1_000)
     """How many threads compute with a local model. None: the cores, divided among the processes of a worker."""
 

@@ -13,7 +13,7 @@ from psycopg.types.json import Jsonb
 
 from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import statement
-from pgvector_sync.errors import Refused
+from pgvector_sync.errors import Refused, UnknownPipeline
 from pgvector_sync.model import (
     OPTIONS,
     KeyColumn,
@@ -63,11 +63,11 @@ def find_pipeline(connection: Connection, name: str) -> Pipeline | None:
 
 
 def require_pipeline(connection: Connection, name: str) -> Pipeline:
-    """Returns the pipeline with this name. Raises Refused if there is none."""
+    """Returns the pipeline with this name. Raises UnknownPipeline."""
     pipeline = find_pipeline(connection, name)
     if pipeline is None:
         names = [each.name for each in all_pipelines(connection)]
-        raise Refused(
+        raise UnknownPipeline(
             f"there is no pipeline {name}",
             hint=f"known pipelines: {', '.join(names)}" if names else "declare one and run `pgvector-sync apply`",
         )
