@@ -1,7 +1,7 @@
 """How is a command typed, and what does it print? Each module registers its commands on `app.app`; `main` turns
 errors into exit codes.
 
-`health` runs before anything else is imported, because probes call it every few seconds.
+`health` and `probe` run before anything else is imported, because orchestrators call them every few seconds.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         from pgvector_sync.cli import health
 
         health.run(typed[1:])
+    if typed[:1] == ["probe"] and not {"-h", "--help"} & set(typed):
+        from pgvector_sync.cli import probe
+
+        probe.run(typed[1:])
     if arguments is None:
         gc.disable()  # during imports, which leave little garbage: a fifth of the CPU time of a short command
     from pgvector_sync.cli.app import main as run

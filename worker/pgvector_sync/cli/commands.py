@@ -40,6 +40,11 @@ COMMANDS = (
         "state",
         "Check that changes are being embedded. Exits 0 if so, 1 if not, and 2 for an invalid configuration.",
     ),
+    (
+        "probe",
+        "state",
+        "Ask a worker, beat or sync on this machine whether it is ready. Exits 0 if so, and 1 if not.",
+    ),
     ("pause", "state", "Stop embedding a pipeline. Changes are still captured and wait."),
     ("resume", "state", "End a pause, a cool-down or `misconfigured`."),
     (

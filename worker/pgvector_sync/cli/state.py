@@ -11,7 +11,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from pgvector_sync.cli import health
+from pgvector_sync.cli import health, probe
 from pgvector_sync.cli.console import complain, out, print_document
 from pgvector_sync.cli.environment import open_sync
 from pgvector_sync.client.documents import fields_of
@@ -31,6 +31,7 @@ PipelineName = Annotated[str, typer.Argument(help="The pipeline's name.")]
 def register(app: typer.Typer) -> None:
     app.command()(status)
     app.command("health", help=health.HELP)(check_health)
+    app.command("probe", help=probe.HELP)(ask_process)
     app.command()(pause)
     app.command()(resume)
 
@@ -112,6 +113,15 @@ def check_health(
 ) -> None:
     """Shown by `--help` only: `main` runs the command without importing this module."""
     health.run([*([] if max_lag is None else ["--max-lag", str(max_lag)]), *(["--json"] if json else [])])
+
+
+def ask_process(
+    role: Annotated[str, typer.Argument(help="worker, beat or sync.")],
+    live: Annotated[bool, typer.Option("--live", help=probe.LIVE_HELP)] = False,
+    name: Annotated[str | None, typer.Option("--name", help=probe.NAME_HELP)] = None,
+) -> None:
+    """Shown by `--help` only: `main` runs the command without importing this module."""
+    probe.run([role, *(["--live"] if live else []), *([] if name is None else ["--name", name])])
 
 
 def pause(

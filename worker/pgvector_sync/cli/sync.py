@@ -19,6 +19,7 @@ from pgvector_sync.cli.interrupts import Interrupts
 from pgvector_sync.engine import watch
 from pgvector_sync.engine.loop import Loop, Progress
 from pgvector_sync.engine.presence import present
+from pgvector_sync.engine.pulse import Listener, Pulse, turn_limit
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.observe.status import PipelineStatus, nothing_to_wait_for, read_status, unfinished
@@ -60,13 +61,16 @@ def sync(
                 "no pipeline is declared", hint="write pgvector-sync.toml, then run `pgvector-sync apply`"
             )
         watch.look_now(runtime.database)  # regardless of when it last ran
-        with present(runtime.database, f"sync@{socket.gethostname()}", concurrency) as presence:
+        name = f"sync@{socket.gethostname()}"
+        pulse = Pulse("sync", name, limit=turn_limit(runtime.settings), needs=("Postgres",))
+        with present(runtime.database, name, concurrency, pulse=pulse) as presence:
             loop = Loop(runtime, pipeline, concurrency=concurrency, on_look=presence.note_look)
             with _finishing(loop):
                 if not once:
                     configure_logging(runtime.settings)  # the log is the output of a continuous sync
                     say("syncing until Ctrl-C")
-                    loop.run(finished=lambda: False)
+                    with Listener(pulse):
+                        loop.run(finished=lambda: False, on_turn=lambda _: pulse.beat())
                     return
                 _once(runtime, loop, pipeline, statuses, within=timedelta(seconds=timeout))
 

@@ -63,7 +63,7 @@ def celery_settings(settings: Settings) -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_channel_error_retry": True,
-        "beat_scheduler": "celery.beat:Scheduler",  # the one that writes no file
+        "beat_scheduler": "pgvector_sync.dispatch.beat:Scheduler",
     }
 
 

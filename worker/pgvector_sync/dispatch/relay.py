@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from datetime import timedelta
 from uuid import uuid4
 
@@ -18,11 +19,13 @@ from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
 from pgvector_sync.database import INSTALL_HINT, OUTAGE, Database
+from pgvector_sync.database.explain import explain
 from pgvector_sync.dispatch.doorbell import Doorbell
 from pgvector_sync.dispatch.ringing import take_turn
 from pgvector_sync.engine import jobs
 from pgvector_sync.engine.pace import Pace
 from pgvector_sync.engine.presence import Presence
+from pgvector_sync.engine.pulse import Listener, Pulse, turn_limit
 from pgvector_sync.engine.turn import Engine
 from pgvector_sync.runtime.bootstrap import open_database
 from pgvector_sync.runtime.keeper import lose_leases_of_process
@@ -75,16 +78,21 @@ class Relay(threading.Thread):
 
     def run(self) -> None:
         settings = self._doorbell.settings
-        with open_database(settings, max_connections=1, working=True) as database:
+        with open_database(settings, max_connections=1, working=True) as database, ExitStack() as stack:
             engine = Engine(database, settings, jobs.URGENT, drain_for=DRAIN_FOR)
             pace = Pace(settings.poll)
             presence = Presence(database, self._worker, self._slots)
+            pulse = Pulse("worker", self._worker, limit=turn_limit(settings), needs=("Postgres", "Redis"))
+            stack.enter_context(Listener(pulse))
             while not self._stopping.is_set():
                 pause = settings.poll
+                pulse.beat()
                 presence.note()
+                pulse.judge("Postgres", presence.problem)
                 try:
                     self._bury(database)
                     self._announce()
+                    pulse.judge("Redis", None)
                     if self._is_elected():
                         signs = engine.look()
                         presence.note_look()
@@ -95,12 +103,14 @@ class Relay(threading.Thread):
                                 continue
                         pause = pace.pause(waiting=signs.any)
                 except OUTAGE as error:
+                    pulse.judge("Postgres", explain(error)[0])
                     emit(DatabaseUnavailable(sqlstate=error.sqlstate))
                     pause = PAUSE_AFTER_ERROR
                 except psycopg.errors.UndefinedTable:
                     emit(SchemaMissing(hint=Words(INSTALL_HINT)))
                     pause = PAUSE_AFTER_ERROR * 5
                 except (RedisError, BrokerError, OSError) as error:
+                    pulse.judge("Redis", f"out of reach ({type(error).__name__})")
                     emit(RedisUnavailable(error=type(error)))
                     pause = PAUSE_AFTER_ERROR
                 except Exception as error:  # noqa: BLE001

@@ -131,15 +131,20 @@ class BoundedTask(Task):  # type: ignore[misc]  # Celery has no types
     """A task that is sent only while its queue is empty, so that a day without workers leaves a single tick."""
 
     abstract = True
+    failed_with: type[BaseException] | None = None
+    """The error of Redis that prevented the last call."""
 
     def apply_async(self, *args: Any, **options: Any) -> Any:
         """Send the task; return None if it wasn't sent. Requires the option `queue`."""
         try:
             if queue_depth(self.app, options["queue"]) > 0:
+                self.failed_with = None
                 return None
         except (BrokerError, RedisError, OSError) as error:
+            self.failed_with = type(error)
             emit(RedisUnavailable(error=type(error)))
             return None
+        self.failed_with = None
         return super().apply_async(*args, **options)
 
 

@@ -11,6 +11,8 @@ from uuid import uuid4
 import psycopg
 
 from pgvector_sync.database import LOCK_CONFLICT, Database
+from pgvector_sync.database.explain import explain
+from pgvector_sync.engine.pulse import Pulse
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.store import workers
 from pgvector_sync.telemetry import emit
@@ -27,6 +29,8 @@ class Presence:
         self._database = database
         self._id, self._name, self._slots = uuid4(), name, slots
         self._next: Deadline | None = None
+        self.problem: str | None = "not reached yet"
+        """Why the last note failed. None: it didn't."""
         self._relayed = False
 
     def note_look(self) -> None:
@@ -42,9 +46,11 @@ class Presence:
             with self._database.transaction() as connection:
                 workers.note_alive(connection, self._id, self._name, self._slots, relayed=self._relayed)
             self._relayed = False
+            self.problem = None
         except LOCK_CONFLICT:
-            return
+            self.problem = None
         except psycopg.Error as error:
+            self.problem = explain(error)[0]
             emit(PresenceFailed(sqlstate=error.sqlstate))
 
     def leave(self) -> None:
@@ -54,13 +60,18 @@ class Presence:
 
 
 @contextmanager
-def present(database: Database, name: str, slots: int) -> Iterator[Presence]:
-    """Note presence in a thread while the block runs, for a process whose batches block its main thread."""
+def present(database: Database, name: str, slots: int, *, pulse: Pulse | None = None) -> Iterator[Presence]:
+    """Note presence in a thread while the block runs, for a process whose batches block its main thread.
+
+    `pulse` is told whether the database can be reached.
+    """
     presence, ended = Presence(database, name, slots), threading.Event()
 
     def note_repeatedly() -> None:
         while not ended.is_set():
             presence.note()
+            if pulse is not None:
+                pulse.judge("Postgres", presence.problem)
             ended.wait(EVERY.total_seconds())
 
     thread = threading.Thread(target=note_repeatedly, name="pgvector-sync-presence", daemon=True)

@@ -41,6 +41,13 @@ class PresenceFailed(Event):
     sqlstate: str | None
 
 
+@event("probe_unavailable", Level.WARNING)
+class ProbeUnavailable(Event):
+    """`pgvector-sync probe` can't ask this process: no socket can be created in its temporary folder."""
+
+    error: type[BaseException]
+
+
 @event("redis_unavailable", Level.WARNING)
 class RedisUnavailable(Event):
     """Redis can't be reached. This costs latency and loses nothing (G7)."""
