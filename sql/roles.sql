@@ -2,13 +2,17 @@
 --
 --   psql "$ADMIN_DATABASE_URL" -v owner=sync_owner -v worker=sync_worker -v application=shop -v monitor=grafana -f roles.sql
 --
--- Run it before the first `pgvector-sync migrate`, and again after it (the second time, the owner may run it). Existing roles
--- aren't changed. Later migrations and new pipelines repeat these grants automatically.
+-- Run it before the first `pgvector-sync migrate`, and again after it: as the owner, or as a superuser. Running it any number of
+-- times changes nothing more. Existing roles keep their attributes. Later migrations and new pipelines repeat these grants
+-- automatically. A superuser isn't needed: a role with CREATEROLE that owns the database suffices, as managed services have it.
 --
 -- owner        runs `migrate`, `apply` and `remove`; owns the schema pgvector_sync, the targets and the trigger functions
 -- worker       runs `worker`, `beat` and `sync`, and may pause, reconcile and re-embed
 -- application  writes the sources, reads the targets, searches, and may enqueue single rows with pgvector_sync.enqueue
--- monitor      runs `status`, `runs`, `dead-letters list`, `health` and `doctor`; dumps the database
+-- monitor      runs `status`, `runs`, `dead-letters list`, `health`, `doctor` and `serve`; sees keys of rows, but no text and no vector
+--
+-- Add `-v statistics=on` to grant pg_read_all_stats to the monitor, which then sees how old the transactions of all other roles
+-- are. With it, the monitor also sees the statements of all other roles, which may contain texts.
 
 \set ON_ERROR_STOP on
 \if :{?owner}
@@ -33,7 +37,11 @@ FROM unnest(ARRAY[:'owner', :'worker', :'application', :'monitor']) AS wanted (n
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = wanted.name)
 \gexec
 
+SELECT rolsuper OR rolcreaterole AS administrator, current_setting('server_version_num')::int < 160000 AS all_grantable
+FROM pg_catalog.pg_roles WHERE rolname = current_user \gset
+
 -- Sets the passwords that the environment contains: OWNER_PASSWORD, WORKER_PASSWORD, APPLICATION_PASSWORD, MONITOR_PASSWORD.
+\if :administrator
 \getenv owner_password OWNER_PASSWORD
 \getenv worker_password WORKER_PASSWORD
 \getenv application_password APPLICATION_PASSWORD
@@ -50,17 +58,39 @@ WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = wanted.nam
 \if :{?monitor_password}
   ALTER ROLE :"monitor" PASSWORD :'monitor_password';
 \endif
+\endif
+
+\if :{?statistics}
+\else
+  \set statistics off
+\endif
+\if :statistics
+  SELECT pg_has_role(:'monitor', 'pg_read_all_stats', 'MEMBER') AS granted,
+         :'administrator'::boolean AND :'all_grantable'::boolean
+         OR pg_has_role('pg_read_all_stats', 'MEMBER WITH ADMIN OPTION') AS grantable,
+         format('GRANT pg_read_all_stats TO %I;', :'monitor') AS statement \gset
+  \if :granted
+  \elif :grantable
+    :statement
+  \else
+    \warn 'not granted: pg_read_all_stats. Run this as an administrator:' :statement
+  \endif
+\endif
 
 -- Installing pgvector needs a superuser, or the administrator role of the hosting provider, once per database.
-CREATE EXTENSION IF NOT EXISTS vector;
+SELECT 'CREATE EXTENSION vector' WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'vector')
+\gexec
 
 -- Needed once, to create the schema pgvector_sync. It can be revoked after `migrate`.
 SELECT format('GRANT CREATE ON DATABASE %I TO %I', current_database(), :'owner')
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'pgvector_sync')
 \gexec
 
-SELECT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'pgvector_sync') AS migrated \gset
+SELECT count(*) > 0 AS migrated, coalesce(bool_and(pg_has_role(nspowner, 'USAGE')), false) AS owned,
+       min(nspowner::regrole::text) AS schema_owner
+FROM pg_catalog.pg_namespace WHERE nspname = 'pgvector_sync' \gset
 \if :migrated
+\if :owned
 
 GRANT USAGE ON SCHEMA pgvector_sync TO :"worker", :"application", :"monitor";
 
@@ -98,6 +128,12 @@ JOIN pg_catalog.pg_class c ON c.oid = to_regclass(format('%I.%I', p.target_schem
 CROSS JOIN (VALUES ('SELECT, INSERT, UPDATE, DELETE', :'worker'), ('SELECT', :'application')) AS g (privileges, grantee)
 \gexec
 
+\else
+SELECT format('DO %L', format('BEGIN RAISE EXCEPTION USING MESSAGE = %L, HINT = %L; END',
+    'nothing granted: the schema pgvector_sync belongs to ' || :'schema_owner',
+    'run this file again as that role, or with its rights: GRANT ' || :'schema_owner' || ' TO CURRENT_USER'))
+\gexec
+\endif
 \endif
 
 -- The owner of each source must run this (and grant USAGE on its schema):

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from support.attack import WORKERS, Attack
+from support.deployment import Deployment, new_deployment
 from support.hostile_endpoint import Hostile, answer, whole
 from support.provider_attack import GRANTS, Write, writer
+from support.servers import Database
 from support.shop import LOOT, PARTITIONS, ROWS, Connection, Role, serve
 from support.synced import DIMENSIONS, DOCS, OURS, Synced
 
@@ -26,6 +28,13 @@ def attack(synced: Synced, role: Callable[..., str]) -> Attack:
         "GRANT ALL ON loot.ran TO PUBLIC",
     )
     return attack
+
+
+@pytest.fixture
+def deployment(bare_database: Database) -> Iterator[Deployment]:
+    """A database before the first run of `sql/roles.sql`, and its administrator, who isn't a superuser."""
+    with new_deployment(bare_database) as deployment:
+        yield deployment
 
 
 # -- the table of providers ----------------------------------------------------------------------------------

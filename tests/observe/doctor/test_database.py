@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -15,6 +13,7 @@ from pgvector_sync.settings import Settings
 from pgvector_sync.store.migrations import migrate
 from support import synced as with_endpoint
 from support.examined import errors, follow_advice, look, the
+from support.pgbouncer import installed, start_pgbouncer
 from support.processes import Processes
 from support.servers import Database, Postgres
 from support.synced import Synced
@@ -144,7 +143,7 @@ def test_events_that_are_not_drained(docs: Synced) -> None:
     assert the("outbox", look(docs.database.url)).level == "ok"
 
 
-@pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="pgbouncer is not installed")
+@installed
 @pytest.mark.parametrize(
     ("mode", "seen"),
     [("transaction", "transaction mode, such"), ("session", "session mode"), ("statement", "statement mode")],
@@ -166,22 +165,10 @@ def pgbouncer(
 ) -> Callable[[str], str]:
     """Starts PgBouncer in the mode, and returns the database's URL through it."""
     given = conninfo_to_dict(database.url)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    passwords = {str(given["user"]): str(given["password"])}
 
     def start(mode: str) -> str:
-        folder = tmp_path_factory.mktemp("pgbouncer")
-        users, config = folder / "users.txt", folder / "pgbouncer.ini"
-        users.write_text(f'"{given["user"]}" "{given["password"]}"\n')
-        config.write_text(
-            f"[databases]\n{given['dbname']} = host={given['host']} port={given['port']} user={given['user']}\n"
-            f"[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nauth_type = plain\nauth_file = {users}\n"
-            f"pool_mode = {mode}\nunix_socket_dir =\n"
-        )
-        for path in (users, config, *list(config.parents)[:3]):
-            path.chmod(0o755)  # it doesn't run as root
-        started = processes.start("pgbouncer", "--user=nobody", config)
-        started.wait_for("process up")
-        return f"postgresql://{given['user']}:{given['password']}@127.0.0.1:{port}/{given['dbname']}"
+        pooler = start_pgbouncer(processes, database, passwords, tmp_path_factory.mktemp("pgbouncer"), mode=mode)
+        return pooler.url(str(given["user"]))
 
     return start
