@@ -7,6 +7,8 @@ from __future__ import annotations
 import socket
 import ssl
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from trustme import CA
 
@@ -45,8 +47,35 @@ class TlsFront(Listener):
             pass_on(client, server)
 
 
-def server_context(authority: CA, *names: str) -> ssl.SSLContext:
-    """A server's TLS context with a certificate for these names or addresses."""
+def server_context(
+    authority: CA, *names: str, clients: CA | None = None, not_after: datetime | None = None
+) -> ssl.SSLContext:
+    """A server's TLS context with a certificate for these names or addresses.
+
+    clients: the authority of the certificates that clients must have. not_after: when the server's certificate expires.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(*names).configure_cert(context)
+    authority.issue_cert(*names, **_until(not_after)).configure_cert(context)
+    if clients is not None:
+        clients.configure_trust(context)
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def client_files(
+    authority: CA, name: str, folder: Path, *, not_after: datetime | None = None
+) -> tuple[Path, Path]:
+    """Writes the certificate of a client with this common name, and its key, which only its owner may read."""
+    issued = authority.issue_cert(f"{name}@clients.example", common_name=name, **_until(not_after))
+    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
+    certificate.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+    key.touch(0o600)
+    key.write_bytes(issued.private_key_pem.bytes())
+    return certificate, key
+
+
+YESTERDAY = datetime.now(UTC) - timedelta(days=1)
+
+
+def _until(moment: datetime | None) -> dict[str, datetime]:
+    return {} if moment is None else {"not_before": moment - timedelta(days=30), "not_after": moment}

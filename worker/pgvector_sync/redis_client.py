@@ -6,8 +6,9 @@ sentinel://user:password@host:26379,host:26379/0?master_name=mymaster
 
 from __future__ import annotations
 
+import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from ipaddress import ip_address
 from typing import Any
@@ -19,6 +20,7 @@ from redis.exceptions import InvalidResponse
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
+from pgvector_sync import tls
 from pgvector_sync.errors import ConfigError
 
 SCHEMES = {"redis": "redis", "rediss": "rediss", "valkey": "redis", "valkeys": "rediss"}
@@ -34,6 +36,8 @@ MALFORMED_REPLY = (ValueError, TypeError, LookupError, AttributeError, OverflowE
 a number, endless nesting, a number instead of a list."""
 _FALSE = {"0", "f", "false", "n", "no"}
 """The values that redis-py parses as false."""
+_ENDED = ("EOF occurred", "Broken pipe", "reset by peer")
+"""What an error says if the server has closed the connection."""
 _ADDRESS_WITHOUT_SCHEME = re.compile(r"^[\w.\[\]-]+:\d+(/\d+)?$")
 
 
@@ -201,6 +205,27 @@ def exposed(url: str) -> tuple[str, str] | None:
             "remove ssl_cert_reqs and ssl_check_hostname from",
         )
     return None
+
+
+def tls_failure(url: str, variable: str, error: Exception) -> tuple[str, str] | None:
+    """Return why a TLS connection to a single server fails, and what to do; None if TLS isn't the reason.
+
+    A server that rejects a client's certificate may close the connection before the client has read why. Then this
+    makes a second connection, which only reads.
+    """
+    if SCHEMES.get(scheme_of(url)) != "rediss":
+        return None
+    terms = replace(tls.REDIS, variable=variable)
+    kwargs = Redis.from_url(plain_url(url, variable)).connection_pool.connection_kwargs
+    names = (terms.authority, terms.certificate, terms.key)
+    for name in names:
+        if kwargs.get(name) and not os.access(kwargs[name], os.R_OK):
+            return f"the file that {name} in {variable} names can't be read", "correct its path and permissions"
+    message = tls.messages_of(error)
+    if any(words in message for words in _ENDED) and exposed(url) is None:
+        files = tls.Files(*(kwargs.get(name) or "" for name in names))
+        message = tls.handshake(kwargs.get("host", "localhost"), kwargs.get("port", 6379), files)
+    return tls.explain(message, terms)
 
 
 def _is_local(host: str) -> bool:

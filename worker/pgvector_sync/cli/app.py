@@ -85,11 +85,14 @@ def _outage(error: Exception) -> tuple[str, str] | None:
     import psycopg
     from redis.exceptions import RedisError
 
+    from pgvector_sync import tls
     from pgvector_sync.database.explain import explain
 
     if isinstance(error, psycopg.Error):
         return explain(error)
     if isinstance(error, RedisError):
+        if failure := tls.explain(tls.messages_of(error), tls.REDIS):
+            return f"can't connect to Redis: {failure[0]}", failure[1]
         return (
             f"Redis is out of reach ({type(error).__name__})",
             "check REDIS_URL and that the server is running",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import psycopg
 
+from pgvector_sync import tls
 from pgvector_sync.database import LOCK_CONFLICT
 
 DOCTOR = "run `pgvector-sync doctor`: it shows what is missing, and how to fix it"
@@ -33,6 +34,8 @@ def explain(error: psycopg.Error) -> tuple[str, str]:
     if explained := _by_state(error, state) or _by_class(error, state):
         return explained
     if isinstance(error, psycopg.OperationalError) and state[:2] in _CONNECTION:
+        if failure := tls.explain(str(error), tls.POSTGRES):
+            return f"can't connect to the database: {failure[0]}", failure[1]
         return (
             f"the database is out of reach: {_reason(error)}",
             "check DATABASE_URL, and whether the server is running",

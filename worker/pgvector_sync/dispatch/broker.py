@@ -26,6 +26,7 @@ from pgvector_sync.redis_client import (
     require_whole_account,
     scheme_of,
     sentinels,
+    tls_failure,
 )
 from pgvector_sync.settings import Settings
 
@@ -116,8 +117,13 @@ def check_redis(settings: Settings) -> None:
                 where="REDIS_URL",
                 hint="correct the user and password in REDIS_URL",
             ) from None
-        except (RedisError, OSError):
-            return
+        except (RedisError, OSError) as failure:
+            reason = tls_failure(url, "REDIS_URL", failure)
+            if reason is None:
+                return
+            raise ConfigError(
+                f"can't connect to {place}: {reason[0]}", where="REDIS_URL", hint=reason[1]
+            ) from None
     if mode == "cluster":
         raise ConfigError(
             f"{place} is a Redis Cluster, which Celery can't use as a broker",

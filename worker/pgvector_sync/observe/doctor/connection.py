@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -9,9 +10,13 @@ from ipaddress import ip_address
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+from pgvector_sync import tls
 from pgvector_sync.database import begin, connect
 from pgvector_sync.observe.doctor.check import Finding, error, ok, quoted, warning
 from pgvector_sync.settings import Settings
+
+SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
+"""What a client of Postgres sends to begin TLS."""
 
 
 def reach(settings: Settings) -> Iterator[Finding]:
@@ -98,7 +103,19 @@ def _why(message: str, parameters: dict[str, str]) -> Finding:
     for phrase, (seen, advice) in reasons.items():
         if phrase in message:
             return error(seen, advice)
+    if unverified := _why_not_over_tls(message, parameters):
+        return error(f"can't connect to {place}: {unverified[0]}", unverified[1])
     line = (message.strip().splitlines() or ["no reason given"])[0]
     if parameters.get("password"):
         line = line.replace(parameters["password"], "…")
     return error(f"can't connect to the database: {line}", "check DATABASE_URL, and that the server is running")
+
+
+def _why_not_over_tls(message: str, parameters: dict[str, str]) -> tuple[str, str] | None:
+    """Explain a failure of TLS. libpq doesn't say why a certificate isn't valid, so this asks OpenSSL."""
+    host, port = parameters.get("hostaddr") or parameters.get("host", ""), parameters.get("port", "5432")
+    if "certificate verify failed" in message and port.isdigit() and not host.startswith("/") and "," not in host:
+        authority = parameters.get("sslrootcert", os.environ.get("PGSSLROOTCERT", ""))
+        files = tls.Files("" if authority == "system" else authority)
+        message = tls.handshake(host, int(port), files, greeting=SSL_REQUEST, check_name=False) or message
+    return tls.explain(message, tls.POSTGRES)

@@ -27,6 +27,7 @@ from pgvector_sync.redis_client import (
     open_client,
     place_of,
     require_whole_account,
+    tls_failure,
 )
 from pgvector_sync.settings import Settings
 
@@ -151,6 +152,8 @@ def opened(url: str, variable: str) -> Iterator[tuple[Redis, str]]:
             hint=f"check the host in {variable}, and that firewalls and security groups allow this machine",
         ) from None
     except RedisError as failure:
+        if reason := tls_failure(url, variable, failure):
+            raise Refused(f"can't connect to {place}: {reason[0]}", hint=reason[1]) from None
         raise Refused(
             f"can't connect to {place} ({type(failure).__name__})",
             hint=f"start Redis or Valkey, or correct {variable}",
