@@ -11,6 +11,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from trustme import CA
 
+from support.cluster import Cluster
 from support.endpoint import ENVIRONMENT
 from support.examined import look, the
 from support.pgbouncer import installed, start_pgbouncer
@@ -217,3 +218,28 @@ def test_a_worker_works_through_pgbouncer_over_tls_with_a_client_certificate_in_
     refused = the("database", look(pooler.url(WORKER, **verified)))
     assert refused.level == "error"
     assert "client certificate" in refused.seen
+
+
+@pytest.mark.slow
+def test_a_running_worker_waits_for_a_servers_certificate_to_be_renewed_and_says_so(
+    cluster: Cluster, trusted: Path
+):
+    """The certificates of the database and of Redis expire while it runs."""
+    valid, expired = (server_context(OURS, "localhost", not_after=until) for until in (None, YESTERDAY))
+    database, valkey = cluster.synced.database, cluster.valkey
+    with (
+        TlsFront(database.server.port, valid, postgres=True) as postgres,
+        TlsFront(valkey.port, valid, postgres=False) as redis,
+    ):
+        url = make_conninfo(over_tls(database, postgres.port, trusted, {}), options=f"-c role={WORKER}")
+        worker = cluster.worker(DATABASE_URL=url, REDIS_URL=rediss(valkey.url, redis.port, trusted, {}))
+        for front in (postgres, redis):
+            front.tls = expired
+            front.hang_up()
+        worker.wait_for("certificate has expired", 60)  # in Celery's words
+        worker.wait_for("SSL error: certificate verify failed", 60)  # in libpq's
+        cluster.insert(3)
+        for front in (postgres, redis):
+            front.tls = valid
+        cluster.settles(60)
+        assert "Traceback" not in worker.printed

@@ -27,11 +27,18 @@ class TlsFront(Listener):
         self, port: int, tls: ssl.SSLContext | None, *, postgres: bool, address: str = "127.0.0.1"
     ) -> None:
         self._behind = port
-        self._tls = tls
+        self.tls = tls
         self._postgres = postgres
+        self._clients: list[socket.socket] = []
         self.first: list[bytes] = []
         """What each client sent before the TLS handshake."""
         super().__init__(address)
+
+    def hang_up(self) -> None:
+        """Ends all connections."""
+        for client in self._clients:
+            with suppress(OSError):
+                client.shutdown(socket.SHUT_RDWR)
 
     def _serve(self, client: socket.socket) -> None:
         with suppress(OSError), client, socket.create_connection(("127.0.0.1", self._behind)) as server:
@@ -39,11 +46,12 @@ class TlsFront(Listener):
                 first = client.recv(len(SSL_REQUEST), socket.MSG_WAITALL)
                 self.first.append(first)
                 if first == SSL_REQUEST:
-                    client.sendall(b"S" if self._tls else b"N")
+                    client.sendall(b"S" if self.tls else b"N")
                 else:
                     server.sendall(first)
-            if self._tls is not None:
-                client = self._tls.wrap_socket(client, server_side=True)
+            if self.tls is not None:
+                client = self.tls.wrap_socket(client, server_side=True)
+            self._clients.append(client)
             pass_on(client, server)
 
 
