@@ -136,8 +136,22 @@ ORDER BY 1;
 
 -- name: role
 -- The current role, whether row-level security applies to it, and whether this is the embedded server, which has one role.
-SELECT rolname AS role, rolsuper AS superuser, rolbypassrls AS bypasses, current_setting('cluster_name') = %(cluster)s AS embedded
+-- `attributes` and `memberships` give rights on the whole server or database, which no role of ours needs.
+SELECT rolname AS role, rolsuper AS superuser, rolbypassrls AS bypasses, current_setting('cluster_name') = %(cluster)s AS embedded,
+       ARRAY(SELECT a.name FROM (VALUES ('CREATEROLE', rolcreaterole), ('CREATEDB', rolcreatedb), ('REPLICATION', rolreplication))
+             AS a (name, set) WHERE a.set) AS attributes,
+       ARRAY(SELECT m.name FROM unnest('{pg_read_all_data,pg_write_all_data,pg_read_server_files,pg_write_server_files,
+             pg_execute_server_program}'::text[]) AS m (name) WHERE pg_has_role(m.name, 'USAGE')) AS memberships
 FROM pg_catalog.pg_roles WHERE rolname = current_user;
+
+-- name: writable_sources
+-- The sources whose rows this role may change, and whether it owns them. A worker only reads them.
+SELECT s.schema_name AS schema, s.table_name AS table, pg_has_role(c.relowner, 'USAGE') AS owned
+FROM pgvector_sync.source s JOIN pg_catalog.pg_namespace n ON n.nspname = s.schema_name
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = s.table_name
+WHERE pg_has_role(c.relowner, 'USAGE') OR has_table_privilege(c.oid, 'INSERT, UPDATE, DELETE, TRUNCATE')
+   OR has_any_column_privilege(c.oid, 'INSERT, UPDATE')
+ORDER BY 1, 2;
 
 -- name: own_schema
 -- Whether this role may use our schema; no row if it doesn't exist.

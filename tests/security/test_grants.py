@@ -221,6 +221,29 @@ def test_doctor_warns_of_a_superuser(docs: Synced):
     assert "superuser" in the("excess_grants", look(docs.database.url_as(OWNER))).seen
 
 
+def test_doctor_warns_of_rights_on_the_whole_server(docs: Synced, role: Callable[..., str]) -> None:
+    name = role("strong", f"GRANT {WORKER} TO {{role}}")
+    docs.run(f"ALTER ROLE {name} CREATEROLE REPLICATION", f"GRANT pg_write_all_data TO {name}")
+    found = the("role", look(docs.database.url_as(name)))
+    assert found.level == "warning"
+    assert "CREATEROLE, REPLICATION, pg_write_all_data" in found.seen
+    docs.run(found.advice or "")
+    assert the("role", look(docs.database.url_as(name))).level == "ok"
+    assert the("excess_grants", look(docs.database.url_as(name))).level == "ok"
+
+
+def test_doctor_warns_of_a_worker_that_may_change_its_sources(docs: Synced) -> None:
+    assert the("excess_grants", look(docs.database.url_as(WORKER))).level == "ok"
+    docs.run(f"GRANT UPDATE (note) ON docs TO {WORKER}")
+    found = the("excess_grants", look(docs.database.url_as(WORKER)))
+    assert (found.level, found.seen) == (
+        "warning",
+        f"{WORKER} may change the rows of public.docs; a worker only reads it",
+    )
+    docs.run(f"ALTER TABLE docs OWNER TO {WORKER}")
+    assert f"{WORKER} owns public.docs" in the("excess_grants", look(docs.database.url_as(WORKER))).seen
+
+
 def test_a_workers_role_cant_stop_a_pipeline_by_trying_to_remove_it(docs: Synced) -> None:
     with docs.acting_as(WORKER) as worker, pytest.raises(Refused, match=f"belongs to role {OWNER}") as refused:
         remove(worker.database, "docs", keep_vectors=False, say=print)

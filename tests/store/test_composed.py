@@ -184,6 +184,7 @@ CALLS: list[Call] = [
     lambda c, _: grants.lacking(c),
     lambda c, _: grants.only_reads(c),
     lambda c, _: grants.excess(c),
+    lambda c, _: grants.writable_sources(c),
     lambda c, _: grants.require_sole_author(c),
     lambda c, _: grants.repeat(c),
     lambda c, one: grants.grant_target(c, one.target),

@@ -115,10 +115,29 @@ class Role:
     """Whether row-level security doesn't apply to it."""
     embedded: bool
     """Whether this is an embedded server, which has only one role."""
+    attributes: tuple[str, ...]
+    """Those of CREATEROLE, CREATEDB and REPLICATION that it has."""
+    memberships: tuple[str, ...]
+    """Predefined roles that it belongs to and that give rights on all data, or on the server's files."""
 
 
 def current_role(connection: Connection, *, embedded_cluster: str) -> Role:
-    return Role(**one(connection, statement("grants.role"), {"cluster": embedded_cluster}))
+    row = one(connection, statement("grants.role"), {"cluster": embedded_cluster})
+    return Role(**{**row, "attributes": tuple(row["attributes"]), "memberships": tuple(row["memberships"])})
+
+
+@dataclass(frozen=True, slots=True)
+class WritableSource:
+    """A source whose rows the current role may change."""
+
+    schema: str
+    table: str
+    owned: bool
+
+
+def writable_sources(connection: Connection) -> list[WritableSource]:
+    """Returns the sources whose rows the current role may change, which no worker needs."""
+    return [WritableSource(**row) for row in connection.execute(statement("grants.writable_sources"))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,10 +25,22 @@ def role(runtime: Runtime) -> Iterator[Finding]:
             f"{name} is a superuser: a pipeline's expressions run with all privileges on the server",
             "create roles with only the privileges they need: psql -f sql/roles.sql, see docs/operations.md",
         )
+    elif current.attributes or current.memberships:
+        yield _powerful(current)
     elif current.bypasses:
         yield ok(f"{name}, which bypasses row-level security (BYPASSRLS)")
     else:
         yield ok(f"{name}")
+
+
+def _powerful(current: Role) -> Finding:
+    grantee, fixes = quoted(current.role), []
+    if current.attributes:
+        fixes.append(f"ALTER ROLE {grantee} {' '.join('NO' + name for name in current.attributes)};")
+    if current.memberships:
+        fixes.append(f"REVOKE {', '.join(current.memberships)} FROM {grantee};")
+    names = ", ".join((*current.attributes, *current.memberships))
+    return warning(f"{current.role} has rights that no worker needs: {names}", " ".join(fixes))
 
 
 def _role(connection: Connection) -> Role:
@@ -73,10 +85,12 @@ def own(runtime: Runtime) -> Iterator[Finding]:
 
 
 def excess(runtime: Runtime) -> Iterator[Finding]:
-    """Check for privileges of other roles beyond a worker's needs, and for triggers that run as a superuser."""
+    """Check for privileges beyond a worker's needs, and for triggers that run as a superuser."""
     with runtime.database.transaction(read_only=True) as connection:
         beyond = grants.excess(connection)
-        superusers = [] if _role(connection).embedded else grants.trigger_superusers(connection)
+        current = _role(connection)
+        superusers = [] if current.embedded else grants.trigger_superusers(connection)
+        writable = [] if current.superuser else grants.writable_sources(connection)
     for grant in beyond:
         yield warning(
             f"{grant.role} has more privileges than a worker needs on {grant.schema}.{grant.table}: "
@@ -88,7 +102,13 @@ def excess(runtime: Runtime) -> Iterator[Finding]:
             f"the trigger functions, which every write to a source calls, run as the superuser {owner}",
             "change the owner of the schema pgvector_sync, its functions and the targets: see docs/operations.md",
         )
-    if not beyond and not superusers:
+    for source in writable:
+        what = "owns" if source.owned else "may change the rows of"
+        yield warning(
+            f"{current.role} {what} {source.schema}.{source.table}; a worker only reads it",
+            "run workers as a role that may only read the sources: psql -f sql/roles.sql, see docs/operations.md",
+        )
+    if not beyond and not superusers and not writable:
         yield ok("no role has more privileges than it needs")
 
 
