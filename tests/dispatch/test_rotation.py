@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import psycopg
 import pytest
+import redis
 
 from pgvector_sync.observe.status import read_status
 from support.cluster import Cluster
+from support.examined import look, the
+from support.servers import Database, Valkey
 from support.synced import role
 from support.waiting import eventually
 
@@ -49,3 +54,19 @@ def test_a_database_password_that_was_replaced_is_waited_out_and_given_to_the_ne
         cluster.worker(concurrency=1, DATABASE_URL=f"postgresql://{name}:new@{address}")
         cluster.settles()
         assert worker.terminate() == 0
+
+
+def test_a_second_password_of_redis_is_valid_beside_the_first_one(
+    database: Database, valkey: Valkey, redis_url: str
+) -> None:
+    """The procedure of docs/security.md: add a password, restart the processes with it, remove the old one."""
+    old = str(urlsplit(redis_url).password)
+    urls = {password: redis_url.replace(f":{old}@", f":{password}@") for password in (old, "the-next-one")}
+    with redis.Redis.from_url(redis_url) as client:
+        client.execute_command("ACL", "SETUSER", "default", ">the-next-one")
+        try:
+            found = [the("redis", look(database.url, REDIS_URL=url)).level for url in urls.values()]
+        finally:
+            client.execute_command("ACL", "SETUSER", "default", "<the-next-one")
+    assert found == ["ok", "ok"]
+    assert "rejected the password" in the("redis", look(database.url, REDIS_URL=urls["the-next-one"])).seen

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
+import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from redis.exceptions import RedisError
 from trustme import CA
 
+from pgvector_sync.redis_client import open_client
+from pgvector_sync.runtime.bootstrap import open_database
+from pgvector_sync.settings import Settings
 from support.cluster import Cluster
 from support.endpoint import ENVIRONMENT
 from support.examined import look, the
@@ -19,6 +26,7 @@ from support.processes import Processes
 from support.roles import WORKER
 from support.servers import Database, Valkey
 from support.tls_front import YESTERDAY, TlsFront, client_files, server_context
+from support.waiting import eventually
 
 OURS, OTHERS = CA(), CA()
 Context = Callable[[], ssl.SSLContext | None]
@@ -243,3 +251,31 @@ def test_a_running_worker_waits_for_a_servers_certificate_to_be_renewed_and_says
             front.tls = valid
         cluster.settles(60)
         assert "Traceback" not in worker.printed
+
+
+def test_a_client_certificate_that_was_replaced_is_used_for_the_next_connection(
+    database: Database, valkey: Valkey, redis_url: str, trusted: Path, tmp_path: Path
+):
+    """Both servers change the authority of their clients, and the files are replaced under a running process."""
+    before, after = (server_context(OURS, "localhost", clients=clients) for clients in (OURS, OTHERS))
+    with (
+        TlsFront(database.server.port, before, postgres=True) as postgres,
+        TlsFront(valkey.port, before, postgres=False) as redis,
+    ):
+        files = certificate(OURS)(tmp_path)
+        settings = Settings(DATABASE_URL=over_tls(database, postgres.port, trusted, files), _env_file=None)
+        client = open_client(rediss(redis_url, redis.port, trusted, files), timeout=timedelta(seconds=5))
+        with open_database(settings) as pool, client:
+
+            def both_answer() -> bool:
+                with suppress(psycopg.OperationalError, RedisError), pool.connection() as connection:
+                    connection.execute("SELECT 1")
+                    return bool(client.ping())
+                return False
+
+            assert both_answer()
+            for front in (postgres, redis):
+                front.tls = after
+                front.hang_up()
+            certificate(OTHERS)(tmp_path)
+            eventually(both_answer, 20)
