@@ -59,6 +59,13 @@ SELECT bool_and(has_table_privilege(s.oid, 'SELECT'))
        AND NOT bool_or(has_any_column_privilege(s.oid, 'INSERT, UPDATE') OR has_table_privilege(s.oid, 'DELETE')) AS only_reads
 FROM ({spelled}) AS s;
 
+-- name: only_searches
+-- Whether this role may read the declarations, which an application needs to search, and none of the other tables.
+SELECT bool_and(has_table_privilege(c.oid, 'SELECT')
+                = (c.relname IN ('applied_migration', 'provider', 'source', 'pipeline', 'learned'))) AS only_searches
+FROM pg_catalog.pg_class c
+WHERE c.relnamespace = (SELECT oid FROM pg_catalog.pg_namespace WHERE nspname = 'pgvector_sync') AND c.relkind IN ('r', 'p');
+
 -- part: granted
 -- What was granted on some tables to roles other than their owner, one row per privilege on a table or column.
 SELECT c.oid, n.nspname::text AS schema, c.relname::text AS name, c.relowner AS owner, a.grantee, a.privilege, a.column,

@@ -260,6 +260,33 @@ def test_doctor_doesnt_advise_a_monitor_to_get_a_workers_rights(docs: Synced) ->
     assert {"source", "target", "capture"} <= {check.name for check in found if check.level == "ok"}
 
 
+def test_doctor_doesnt_advise_an_application_to_get_a_workers_rights(docs: Synced) -> None:
+    [found] = errors(look(docs.database.url_as(APPLICATION)))
+    assert (found.name, "like an application" in found.seen) == ("grants", True)
+    assert "GRANT" not in (found.advice or "")
+
+
+@pytest.mark.parametrize(
+    ("role", "words"),
+    [
+        (MONITOR, "pause docs"),
+        (MONITOR, "reembed docs"),
+        (MONITOR, "reconcile docs"),
+        (MONITOR, "dead-letters requeue docs --all"),
+        (MONITOR, "status --exact"),
+        (APPLICATION, "status"),
+    ],
+)
+def test_a_command_that_a_role_may_not_run_says_so_and_which_roles_there_are(
+    docs: Synced, command_line: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, role: str, words: str
+) -> None:  # fmt: skip
+    monkeypatch.setenv("DATABASE_URL", docs.database.url_as(role))
+    code, _, said = command_line(*words.split())
+    assert code == 1
+    assert said.startswith("error: permission denied for table ")
+    assert "connect as the role that is meant for it" in said
+
+
 def test_apply_names_the_grants_that_a_worker_lacks_on_a_source(docs: Synced) -> None:
     config = load_config(docs.file)
     with docs.acting_as(OWNER) as owner, owner.database.transaction(force_rollback=True) as connection:

@@ -8,9 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgvector_sync.database.explain import explain
 from pgvector_sync.model.request import Reconcile, Reembed
-from pgvector_sync.observe.status import read_status
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
 from support.examined import look, the
 from support.roles import MONITOR
@@ -78,15 +76,6 @@ def test_a_monitor_reads_no_row_of_a_source_and_no_vector(notes: Synced):
     for table in ("docs", "docs_embedding"):
         with notes.database.connect_as(MONITOR) as monitor, pytest.raises(psycopg.errors.InsufficientPrivilege):
             monitor.execute(f"SELECT * FROM {table}")
-
-
-def test_a_monitor_is_told_the_grant_for_an_exact_status(notes: Synced):
-    """Exact figures are counted in the source, which a monitor may not read."""
-    with notes.acting_as(MONITOR) as runtime:
-        assert [status.name for status in read_status(runtime.database, None)] == ["docs"]
-        with pytest.raises(psycopg.errors.InsufficientPrivilege) as refused:
-            read_status(runtime.database, exact_text_limit=TEXT_LIMIT)
-    assert "permission denied for table docs" in explain(refused.value)[0]
 
 
 def test_doctor_tells_a_monitor_which_grant_shows_the_transactions_of_other_roles(notes: Synced):

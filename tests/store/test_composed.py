@@ -183,6 +183,7 @@ CALLS: list[Call] = [
     lambda c, one: probe.understand(c, one.shape.pipeline.source, one.table, "body", "id > 7"),
     lambda c, _: grants.lacking(c),
     lambda c, _: grants.only_reads(c),
+    lambda c, _: grants.only_searches(c),
     lambda c, _: grants.excess(c),
     lambda c, _: grants.writable_sources(c),
     lambda c, _: grants.require_sole_author(c),

@@ -11,6 +11,10 @@ from pgvector_sync import tls
 from pgvector_sync.database import LOCK_CONFLICT
 
 DOCTOR = "run `pgvector-sync doctor`: it shows what is missing, and how to fix it"
+ROLES = (
+    "connect as the role that is meant for it: docs/operations.md lists them; "
+    "as the workers' role, `pgvector-sync doctor` shows which grants are missing"
+)
 _CONNECTION = ("", "08", "28", "3D", "57")
 """SQLSTATE classes of a failed connection; "" if no server answered."""
 _OUT_OF = {
@@ -57,7 +61,7 @@ def _by_state(error: psycopg.Error, state: str) -> tuple[str, str] | None:
     if state == "25006":
         return "the database is read-only (25006)", "point DATABASE_URL to the primary instead of a standby"
     if state == "42501":
-        return f"{error.diag.message_primary or 'permission denied'} (42501)", DOCTOR
+        return f"{error.diag.message_primary or 'permission denied'} (42501)", ROLES
     if state == "42P01":
         return (
             f"{error.diag.message_primary or 'a table is missing'} (42P01)",

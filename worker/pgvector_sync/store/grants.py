@@ -62,6 +62,11 @@ def only_reads(connection: Connection) -> bool:
     return bool(one(connection, statement("grants.only_reads").format(spelled=_SPELLED))["only_reads"])
 
 
+def only_searches(connection: Connection) -> bool:
+    """Whether the current role may read the declarations and no other table of ours, as an application does."""
+    return bool(one(connection, statement("grants.only_searches"))["only_searches"])
+
+
 def excess(connection: Connection) -> list[Grant]:
     """Returns privileges beyond what a worker needs, of other roles than the owner, in our schema and targets."""
     query = statement("grants.excess").format(

@@ -52,7 +52,8 @@ def own(runtime: Runtime) -> Iterator[Finding]:
     with runtime.database.transaction(read_only=True) as connection:
         schema = grants.own_schema(connection)
         reader = schema is not None and schema.usable and grants.only_reads(connection)
-        lacking = [] if reader else grants.lacking(connection)
+        searcher = schema is not None and schema.usable and grants.only_searches(connection)
+        lacking = [] if reader or searcher else grants.lacking(connection)
         owners = grants.closed_to_triggers(connection)
     if schema is None:
         return  # reported by the check `schema`
@@ -75,7 +76,12 @@ def own(runtime: Runtime) -> Iterator[Finding]:
             f"GRANT USAGE ON SCHEMA {SCHEMA} TO {quoted(owner)}; GRANT INSERT ON "
             f"{', '.join(quoted(SCHEMA, table) for table in WRITTEN_BY_TRIGGERS)} TO {quoted(owner)};",
         )
-    if reader:
+    if searcher:
+        yield error(
+            f"{schema.role} can only search with schema {SCHEMA}, like an application: it can't check more",
+            "run doctor as the role of the workers, or as a monitor",
+        )
+    elif reader:
         yield ok(
             f"{schema.role} can only read the tables in schema {SCHEMA}, like a monitor",
             "to check the workers' privileges on sources and targets, run doctor as their role",
