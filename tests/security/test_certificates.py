@@ -200,8 +200,13 @@ def test_a_worker_doesnt_start_with_a_wrong_certificate_and_says_why(
 
 @pytest.mark.slow
 @installed
-def test_a_worker_works_through_pgbouncer_over_tls_with_a_client_certificate_in_place_of_a_password(
-    database: Database, redis_url: str, processes: Processes, tmp_path_factory: pytest.TempPathFactory
+def test_a_worker_works_with_client_certificates_for_redis_and_through_pgbouncer_in_place_of_a_password(
+    database: Database,
+    valkey: Valkey,
+    redis_url: str,
+    trusted: Path,
+    processes: Processes,
+    tmp_path_factory: pytest.TempPathFactory,
 ):
     folder = tmp_path_factory.mktemp("pgbouncer")
     OURS.cert_pem.write_to_path(folder / "ca.pem")
@@ -214,15 +219,17 @@ def test_a_worker_works_through_pgbouncer_over_tls_with_a_client_certificate_in_
         client_tls_ca_file=folder / "ca.pem", client_tls_key_file=folder / "server.key",
         client_tls_cert_file=folder / "server.pem",
     )  # fmt: skip
-    own = tmp_path_factory.mktemp("client")
-    certificate, key = client_files(OURS, WORKER, own)
-    verified = {"host": "localhost", "sslmode": "verify-full", "sslrootcert": folder / "ca.pem", "password": None}
+    certificate, key = client_files(OURS, WORKER, tmp_path_factory.mktemp("client"))
+    verified = {"host": "localhost", "sslmode": "verify-full", "sslrootcert": trusted, "password": None}
     url = pooler.url(WORKER, **verified, sslcert=certificate, sslkey=key)
-    found = the("database", look(url))
-    assert found.level == "ok"
-    worker = processes.command("worker", DATABASE_URL=url, REDIS_URL=redis_url, **ENVIRONMENT)
-    worker.wait_for("worker_ready")
-    assert worker.terminate() == 0
+    with TlsFront(valkey.port, server_context(OURS, "localhost", clients=OURS), postgres=False) as redis:
+        to_redis = rediss(redis_url, redis.port, trusted, {"certificate": certificate, "key": key})
+        found = look(url, REDIS_URL=to_redis)
+        assert {the(name, found).level for name in ("database", "redis", "broker")} == {"ok"}
+        worker = processes.command("worker", DATABASE_URL=url, REDIS_URL=to_redis, **ENVIRONMENT)
+        for seen in ("Connected to", "relay_elected", "worker_ready"):
+            worker.wait_for(seen)
+        assert worker.terminate() == 0
     refused = the("database", look(pooler.url(WORKER, **verified)))
     assert refused.level == "error"
     assert "client certificate" in refused.seen
