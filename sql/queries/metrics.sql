@@ -104,15 +104,16 @@ FROM pg_catalog.pg_stat_user_tables t WHERE t.schemaname = 'pgvector_sync' AND t
 ORDER BY t.relname;
 
 -- name: server
--- The version of the schema, live workers, and what holds back vacuum. A role without pg_read_all_stats sees only its own
--- transactions.
+-- The version of the schema, live workers, and what holds back vacuum. A role without pg_read_all_stats doesn't see how old the
+-- transactions of others are: then the age is unknown rather than zero. It does see their snapshots.
 SELECT (SELECT max(m.number) FROM pgvector_sync.applied_migration m) AS schema_version,
        (SELECT count(*) FROM pgvector_sync.worker w WHERE w.seen_at > statement_timestamp() - %(silence)s) AS workers,
        (SELECT coalesce(sum(w.slots), 0)::int FROM pgvector_sync.worker w
         WHERE w.seen_at > statement_timestamp() - %(silence)s) AS worker_slots,
-       coalesce((SELECT extract(epoch FROM max(clock_timestamp() - a.xact_start))::float8 FROM pg_catalog.pg_stat_activity a
-                 WHERE a.pid <> pg_backend_pid() AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL)
-                   AND a.backend_type = 'client backend'), 0) AS oldest_transaction_seconds,
+       CASE WHEN pg_has_role('pg_read_all_stats', 'USAGE') THEN coalesce((
+           SELECT extract(epoch FROM max(clock_timestamp() - a.xact_start))::float8 FROM pg_catalog.pg_stat_activity a
+           WHERE a.pid <> pg_backend_pid() AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL)
+             AND a.backend_type = 'client backend'), 0) END AS oldest_transaction_seconds,
        greatest((SELECT max(age(a.backend_xmin)) FROM pg_catalog.pg_stat_activity a),
                 (SELECT max(age(s.xmin)) FROM pg_catalog.pg_replication_slots s),
                 (SELECT max(age(x.transaction)) FROM pg_catalog.pg_prepared_xacts x), 0) AS oldest_xmin_transactions;

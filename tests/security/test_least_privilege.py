@@ -13,11 +13,14 @@ from typing import Any
 import psycopg
 import pytest
 
+from pgvector_sync.runtime.bootstrap import open_database
+from pgvector_sync.settings import Settings
 from support.cluster import READY
 from support.deployment import ADMINISTRATOR, Deployment
 from support.endpoint import ENVIRONMENT, Endpoint
 from support.pgbouncer import installed, start_pgbouncer
 from support.processes import Processes
+from support.scraped import scrape
 from support.synced import DIMENSIONS, MODEL, TEXT_LIMIT
 from support.waiting import eventually
 
@@ -117,6 +120,7 @@ def test_every_role_can_do_all_that_it_is_meant_for(installation: Installation):
     dead_letters_are_listed_retried_and_discarded(installation)
     application_searches_and_enqueues(installation)
     monitor_sees_everything_but_text(installation)
+    monitor_scrapes_the_metrics(installation)
     for process in (worker, beat):
         assert process.terminate() == 0
         assert "permission denied" not in process.printed
@@ -205,6 +209,15 @@ def monitor_sees_everything_but_text(installation: Installation) -> None:
     assert [check for check in checks if check["level"] == "error"] == []
     checks = installation.document("worker", "doctor")["checks"]
     assert {check["name"] for check in checks if check["level"] != "ok"} == {"drift"}  # which the test made
+
+
+def monitor_scrapes_the_metrics(installation: Installation) -> None:
+    settings = Settings(DATABASE_URL=installation.url("monitor"), _env_file=None)
+    with open_database(settings) as database:
+        seen = scrape(database)
+    assert seen.value("up") == 1
+    assert (seen.value("rows_total", pipeline="articles", lane="live", outcome="stored") or 0) > 0
+    assert (seen.value("provider_calls_total", pipeline="articles", outcome="ok") or 0) > 0
 
 
 def owner_removes(installation: Installation) -> None:

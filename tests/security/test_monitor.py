@@ -7,11 +7,15 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from pgvector_sync.model.request import Reconcile, Reembed
+from pgvector_sync.observe.metrics.collector import exposition
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
 from support.examined import look, the
 from support.roles import MONITOR
+from support.scraped import scrape
+from support.shop import Role
 from support.synced import TEXT_LIMIT, Synced
 
 PAGE = Path(__file__).parents[2] / "docs" / "security.md"
@@ -82,3 +86,38 @@ def test_doctor_tells_a_monitor_which_grant_shows_the_transactions_of_other_role
     found = the("transactions", look(notes.database.url_as(MONITOR)))
     assert found.level == "ok"
     assert f'GRANT pg_read_all_stats TO "{MONITOR}";' in (found.advice or "")
+
+
+def test_the_age_of_transactions_that_a_monitor_may_not_see_is_missing_rather_than_zero(notes: Synced, role: Role):
+    """Every role sees how old snapshots are, counted in transactions."""
+    sees_more = role("monitor", f"GRANT {MONITOR} TO {{role}}", "GRANT pg_read_all_stats TO {role}")
+    with notes.database.connect() as other:
+        other.execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1")
+        for _ in range(3):
+            notes.database.execute("SELECT pg_current_xact_id()")
+        with notes.acting_as(MONITOR) as runtime:
+            seen = scrape(runtime.database)
+        with notes.acting_as(sees_more) as runtime:
+            seen_by_more = scrape(runtime.database)
+    assert seen.value("up") == seen_by_more.value("up") == 1
+    assert seen.value("oldest_transaction_seconds") is None
+    assert (seen_by_more.value("oldest_transaction_seconds") or 0) > 0
+    assert (seen.value("oldest_xmin_transactions") or 0) >= 3
+
+
+def test_a_monitor_scrapes_every_other_metric_and_no_key_or_text_is_among_them(notes: Synced):
+    notes.run(f"INSERT INTO docs VALUES ('{KEY}', '{TEXT}'), ('{KEY}-2', '{TEXT * TEXT_LIMIT}')")
+    notes.settle()
+    request_reconcile(notes.runtime.database, "docs", Reconcile(deep=True))
+    notes.settle()
+    with notes.acting_as(MONITOR) as runtime:
+        shown = exposition(runtime.database).decode()
+    with notes.acting_as("postgres") as runtime:
+        everything = exposition(runtime.database).decode()
+    assert names_in(everything) - names_in(shown) == {"pgvector_sync_oldest_transaction_seconds"}
+    assert KEY not in shown
+    assert TEXT not in shown
+
+
+def names_in(shown: str) -> set[str]:
+    return {family.name for family in text_string_to_metric_families(shown)}

@@ -57,7 +57,7 @@ METRICS = (
     Metric(
         "oldest_transaction_seconds",
         Kind.GAUGE,
-        "Age of the oldest transaction of another session that holds back vacuum.",
+        "Age of another session's oldest transaction that holds back vacuum; missing without pg_read_all_stats.",
     ),
     Metric(
         "oldest_xmin_transactions",
