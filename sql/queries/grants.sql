@@ -24,6 +24,9 @@ SELECT * FROM (VALUES
     ('tick', '{SELECT,INSERT,UPDATE}', NULL, NULL),
     ('worker', '{SELECT,INSERT,UPDATE,DELETE}', NULL, NULL),
     ('drift', '{SELECT,INSERT,DELETE}', NULL, NULL),
+    ('batch_totals', '{SELECT,INSERT,UPDATE}', NULL, NULL),
+    ('call_totals', '{SELECT,INSERT,UPDATE}', NULL, NULL),
+    ('history', '{SELECT,INSERT,DELETE}', NULL, NULL),
     ('lock', '{SELECT,INSERT,UPDATE}', NULL, NULL)
 ) AS needed_ (name, privileges, inserted, updated)
 
