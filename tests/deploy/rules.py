@@ -82,6 +82,19 @@ def run(cases: Sequence[Case], folder: Path) -> subprocess.CompletedProcess[str]
     )
 
 
+def firing(series: Mapping[str, Sequence[float | None]], minutes: int, folder: Path) -> set[str]:
+    """What fires after so many minutes, in the form of `Case.firing`."""
+    ran = run(
+        [Case("", minutes, series, frozenset({"none expected"}))], folder
+    )  # which promtool answers with what it got
+    got = re.search(r"got: (.+)", ran.stdout + ran.stderr)
+    assert got, ran.stdout + ran.stderr
+    alerts = re.findall(r"\{([^}]+)\}", got[1])
+    labels = [dict(re.findall(r'(\w+)="([^"]*)"', alert)) for alert in alerts]
+    names = ("alertname", "severity", "state", "component")
+    return {" ".join(alert[name] for name in names if name in alert) for alert in labels}
+
+
 def written(value: float | None) -> str:
     return "_" if value is None else f"{value:.10g}"
 
@@ -108,4 +121,4 @@ def metrics_in(expression: str) -> Iterable[tuple[str, set[str]]]:
 
 def grouped_by(expression: str) -> set[str]:
     """The labels that an expression groups or joins by."""
-    return {label.strip() for labels in GROUPED.findall(expression) for label in labels.split(",")}
+    return {label for labels in GROUPED.findall(expression) for label in re.findall(r"\w+", labels)}

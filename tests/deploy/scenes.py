@@ -34,6 +34,8 @@ class Scene:
     happens: dict[str, Callable[[], object]] = field(default_factory=dict)
     """What a mark in the runbook says that happens before a command."""
     env: dict[str, str] = field(default_factory=dict)
+    solved: Callable[[], object] = lambda: None
+    """Waits until what the runbook says has solved it, or fails."""
 
     @property
     def synced(self) -> Synced:
@@ -53,6 +55,13 @@ class Scene:
             "ANALYZE articles",
         )
 
+    def ages(self) -> None:
+        """Makes everything that waits ten minutes older."""
+        self.synced.run(
+            "UPDATE pgvector_sync.work SET waiting_since = waiting_since - interval '10 minutes'",
+            "UPDATE pgvector_sync.outbox SET at = at - interval '10 minutes'",
+        )
+
     def value(self, query: str) -> Any:
         return self.synced.database.value(query)
 
@@ -61,6 +70,9 @@ class Scene:
 
     def waits_for(self, state: str) -> None:
         eventually(lambda: self.state() == state, 30, what=f"articles is {state}")
+
+    def holds(self, condition: str) -> None:
+        eventually(lambda: self.value(f"SELECT {condition}"), 30, what=condition)
 
     def settled(self) -> None:
         """Waits until every article has its vector."""
@@ -103,6 +115,7 @@ def too_slow(scene: Scene) -> Iterator[None]:
     scene.worker(concurrency=1, PGVECTOR_SYNC_LIVE_BATCH_SIZE="5")
     scene.write(400)
     eventually(lambda: scene.value("SELECT count(*) FROM articles_embedding") > 0, 30)
+    scene.ages()
     yield
 
 
@@ -116,9 +129,11 @@ def locked_vectors(scene: Scene) -> Iterator[None]:
     holder.execute("SELECT FROM articles_embedding WHERE id = 2 FOR UPDATE")
     scene.synced.run("UPDATE articles SET body = 'changed' WHERE id = 2")
     eventually(lambda: scene.value("SELECT coalesce(sum(attempts), 0) FROM pgvector_sync.work") > 0, 30)
+    scene.ages()
     scene.env["PID"] = str(holder.info.backend_pid)
+    scene.solved = scene.settled
     yield
-    scene.settled()
+    holder.close()
 
 
 # -- states --------------------------------------------------------------------------------------------------
@@ -131,8 +146,8 @@ def key_rejected(scene: Scene) -> Iterator[None]:
     scene.write(20)
     scene.waits_for("misconfigured")
     scene.happens["the workers have the new key"] = lambda: setattr(scene.synced.endpoint, "api_key", "test-key")
+    scene.solved = scene.settled
     yield
-    scene.settled()
 
 
 @contextmanager
@@ -141,9 +156,13 @@ def provider_down(scene: Scene) -> Iterator[None]:
     scene.synced.endpoint.fail("status", status=503)
     scene.write(20)
     scene.waits_for("cooling_down")
+
+    def recovers() -> None:
+        scene.synced.endpoint.heal()
+        scene.settled()
+
+    scene.solved = recovers
     yield
-    scene.synced.endpoint.heal()
-    scene.settled()
 
 
 @contextmanager
@@ -153,8 +172,10 @@ def trigger_disabled(scene: Scene) -> Iterator[None]:
     eventually(
         lambda: scene.value("SELECT problem FROM pgvector_sync.pipeline"), 60, what="the watch has noticed it"
     )
+    scene.solved = lambda: scene.holds(
+        "NOT EXISTS (SELECT FROM pg_trigger WHERE tgname LIKE 'pgvector_sync_%' AND tgenabled = 'D')"
+    )
     yield
-    assert scene.value("SELECT tgenabled FROM pg_trigger WHERE tgname = 'pgvector_sync_update'") in {"O", b"O"}
 
 
 @contextmanager
@@ -162,15 +183,15 @@ def paused(scene: Scene) -> Iterator[None]:
     scene.worker()
     scene.run("pgvector-sync pause articles --reason 'import until Friday'")
     scene.write(20)
+    scene.solved = scene.settled
     yield
-    scene.settled()
 
 
 @contextmanager
 def removal_interrupted(scene: Scene) -> Iterator[None]:
     scene.synced.run("UPDATE pgvector_sync.pipeline SET state = 'removing' WHERE name = 'articles'")
+    scene.solved = lambda: scene.holds("NOT EXISTS (SELECT FROM pgvector_sync.pipeline)")
     yield
-    assert scene.value("SELECT count(*) FROM pgvector_sync.pipeline") == 0
 
 
 # -- rows ----------------------------------------------------------------------------------------------------
@@ -184,8 +205,8 @@ def poison_row(scene: Scene) -> Iterator[None]:
     eventually(lambda: scene.value("SELECT count(*) FROM pgvector_sync.work WHERE verdict = 'dead'") == 1, 30)
     eventually(lambda: scene.value("SELECT count(*) FROM articles_embedding") == 8, 30)
     scene.happens["the provider accepts the text now"] = scene.synced.endpoint.heal
+    scene.solved = scene.settled
     yield
-    scene.settled()
 
 
 @contextmanager
@@ -195,8 +216,8 @@ def drifted(scene: Scene) -> Iterator[None]:
     scene.settled()
     scene.synced.run("SET session_replication_role = replica; DELETE FROM articles_embedding WHERE id < 4")
     scene.run("pgvector-sync reconcile articles --dry-run")
+    scene.solved = scene.settled
     yield
-    scene.settled()
 
 
 # -- workers -------------------------------------------------------------------------------------------------
@@ -208,9 +229,10 @@ def no_worker(scene: Scene) -> Iterator[None]:
     worker.kill()
     scene.synced.run("UPDATE pgvector_sync.worker SET seen_at = seen_at - interval '3 minutes'")
     scene.write(20)
+    scene.ages()
     scene.happens["a worker is started"] = scene.worker
+    scene.solved = scene.settled
     yield
-    scene.settled()
 
 
 @contextmanager
@@ -219,10 +241,11 @@ def redis_away(scene: Scene) -> Iterator[None]:
     scene.beat()
     scene.cluster.valkey.stop()
     scene.write(20)
+    scene.synced.run("UPDATE pgvector_sync.worker SET relayed_at = relayed_at - interval '1 minute'")
     scene.happens["Redis is back"] = scene.cluster.valkey.start
+    scene.solved = scene.settled
     yield
     scene.cluster.valkey.start()
-    scene.settled()
 
 
 @contextmanager
@@ -243,8 +266,8 @@ def killed_children(scene: Scene) -> Iterator[None]:
     kill_children(worker)
     eventually(lambda: scene.value("SELECT count(*) FROM pgvector_sync.lease WHERE lost_at IS NOT NULL") > 0, 30)
     scene.synced.endpoint.latency = 0
+    scene.solved = scene.settled
     yield
-    scene.settled()
 
 
 # -- provider and budget -------------------------------------------------------------------------------------
@@ -255,9 +278,15 @@ def rate_limited(scene: Scene) -> Iterator[None]:
     scene.worker()
     scene.synced.endpoint.fail("status", status=429, code="rate_limit_exceeded", headers={"Retry-After": "30"})
     scene.write(20)
+    refused = scene.cluster.calls() + 15
+
+    def refused_again() -> bool:
+        scene.run("pgvector-sync resume articles")
+        return scene.cluster.calls() >= refused
+
+    eventually(refused_again, 60, what="15 calls are refused")
     scene.waits_for("cooling_down")
     yield
-    scene.synced.endpoint.heal()
 
 
 @contextmanager
@@ -288,8 +317,10 @@ def invalid_index(scene: Scene) -> Iterator[None]:
         with pytest.raises(psycopg.errors.QueryCanceled):
             owner.execute(build)
     writer.close()
+    scene.solved = lambda: scene.holds(
+        "(SELECT indisvalid FROM pg_index WHERE indexrelid = 'articles_embedding_hnsw'::regclass)"
+    )
     yield
-    assert scene.value("SELECT indisvalid FROM pg_index WHERE indexrelid = 'articles_embedding_hnsw'::regclass")
 
 
 @contextmanager
@@ -301,11 +332,13 @@ def old_transaction(scene: Scene) -> Iterator[None]:
     scene.settled()
     report = session(scene.synced.database, application_name="nightly report")
     report.execute("SELECT pg_current_xact_id()")
+    pid = report.info.backend_pid
+    scene.env["PID"] = str(pid)
+    scene.solved = lambda: scene.holds(f"NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = {pid})")
     with pytest.MonkeyPatch.context() as patch:  # in production it takes five minutes until doctor reports it
         patch.setattr(vacuum, "MAX_TRANSACTION_AGE", vacuum.MAX_TRANSACTION_AGE * 0)
-        scene.env["PID"] = str(report.info.backend_pid)
         yield
-    assert scene.value(f"SELECT count(*) FROM pg_stat_activity WHERE pid = {scene.env['PID']}") == 0
+    report.close()
 
 
 @contextmanager

@@ -42,14 +42,10 @@ def latency(in_time: Values, all_: Values) -> dict[str, Values]:
     }
 
 
-def claims(fast: Values, slow: Values) -> dict[str, Values]:
-    """The histogram of claims: up to 10 ms, and up to 2.5 s."""
-    return {
-        of_docs("claim_seconds_bucket", le="0.01"): fast,
-        of_docs("claim_seconds_bucket", le="0.5"): fast,
-        of_docs("claim_seconds_bucket", le="2.5"): slow,
-        of_docs("claim_seconds_bucket", le="+Inf"): slow,
-    }
+def claims(fast: Values, slow: Values, all_: Values) -> dict[str, Values]:
+    """The histogram of claims: those of at most 10 ms, those of at most 0.25 s, and all."""
+    counts = {"0.01": fast, "0.1": fast, "0.25": slow, "1": slow, "+Inf": all_}
+    return {of_docs("claim_seconds_bucket", le=bound): values for bound, values in counts.items()}
 
 
 SLOTS = name_of("pgvector_sync_worker_slots")
@@ -86,7 +82,7 @@ HEALTHY: Mapping[str, Values] = {
     LOST: growth((LONG, 0)),
     **state((LONG, "active")),
     **latency(growth((LONG, 10)), growth((LONG, 10))),
-    **claims(growth((LONG, 10)), growth((LONG, 10))),
+    **claims(*[growth((LONG, 10))] * 3),
 }
 """A pipeline with ten changes per minute, and everything in order."""
 
@@ -175,7 +171,7 @@ CASES = [
         after=45,
         fires=f"{NOT_ACTIVE} warning cooling_down",
     ),
-    when("it is backfilling", {**state((LONG, "backfilling"))}, after=30),
+    when("it is backfilling", state((LONG, "backfilling")), after=30),
     when(
         "a removal was interrupted",
         {**state((30, "active"), (LONG, "removing"))},
@@ -287,14 +283,14 @@ CASES = [
     # claims
     when(
         "claims take a fifth of a second instead of milliseconds",
-        claims(growth((DAY, 10), (LONG, 9)), growth((LONG, 10))),
+        claims(growth((DAY, 10), (LONG, 9)), *[growth((LONG, 10))] * 2),
         after=DAY + 60,
         fires="PgvectorSyncClaimTimeRising warning",
     ),
-    when("claims are as slow as ever", claims(growth((LONG, 9.4)), growth((LONG, 10))), after=DAY),
+    when("claims are as slow as ever", claims(growth((LONG, 9.4)), *[growth((LONG, 10))] * 2), after=DAY),
     when(
         "claims take longer than a second",
-        claims(growth((LONG, 1)), growth((LONG, 10))),
+        claims(*[growth((LONG, 1))] * 2, growth((LONG, 10))),
         after=50,
         fires="PgvectorSyncClaimTimeRising warning",
     ),

@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
 
 import pytest
 from typer.main import get_command
 
 from deploy.rules import alerts
 from deploy.runbook import PAGE, commands, missing, sections
-from deploy.scenes import SCENES, SOURCE, Scene
+from deploy.scenes import SCENES
 from pgvector_sync.cli.app import app
-from support.cluster import Cluster
-from support.endpoint import ENVIRONMENT
-from support.roles import OWNER, WORKER
-from support.synced import TEXT_LIMIT, open_synced
 
 SECTIONS = sections(PAGE.read_text("utf-8"))
 NOT_RUN = "runs until Ctrl-C"
-
-
-@pytest.fixture
-def scene(database, valkey, redis_url, processes, shared, monkeypatch, tmp_path) -> Iterator[Scene]:
-    """The pipeline `articles` with its source and target, both empty, and no worker yet."""
-    processes.env |= {
-        "DATABASE_URL": database.url_as(WORKER),
-        "REDIS_URL": redis_url,
-        **ENVIRONMENT,
-        "PGVECTOR_SYNC_TEXT_LIMIT_BYTES": str(TEXT_LIMIT),
-    }
-    with open_synced(database, shared, tmp_path, monkeypatch) as synced:
-        synced.run(SOURCE)
-        synced.pipeline("articles", source="articles", text=["title", "body"])
-        urls = {"OWNER_DATABASE_URL": database.url_as(OWNER), "ADMIN_DATABASE_URL": database.url}
-        yield Scene(Cluster(synced, valkey, processes), tmp_path, env=processes.env | urls)
-        valkey.start()
-        synced.endpoint.heal()
 
 
 @pytest.mark.slow
@@ -53,6 +30,7 @@ def test_the_commands_print_what_the_runbook_shows(heading, scene):
             line = missing(command.output, printed)
             assert line is None, f"$ {command.body}\n{printed}\nlacks: {line}"
             assert "Traceback" not in printed
+        scene.solved()
 
 
 def test_every_alert_has_a_section_and_every_section_an_alert():
