@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from deploy.scenes import SOURCE, Scene
+from deploy.scene import SOURCE, Scene
 from support.cluster import Cluster
 from support.endpoint import ENVIRONMENT
 from support.roles import OWNER, WORKER

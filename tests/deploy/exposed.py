@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from prometheus_client.parser import text_string_to_metric_families
 
-TARGET = {"job": "pgvector-sync", "instance": "serve-1:9187", "database": "shop"}
+TARGET = {"job": "pgvector-sync", "instance": "serve-1:8187", "database": "shop"}
 GROWS = 20
 """Minutes over which a counter grows from its value before to that during the situation."""
 

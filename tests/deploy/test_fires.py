@@ -6,7 +6,8 @@ import pytest
 
 from deploy.exposed import series
 from deploy.rules import firing, needs_promtool
-from deploy.scenes import SCENES, Scene
+from deploy.scene import Scene
+from deploy.scenes import SCENES
 from pgvector_sync.observe.metrics.collector import exposition
 from pgvector_sync.runtime.bootstrap import open_database
 from pgvector_sync.settings import Settings
@@ -48,5 +49,5 @@ def test_the_alert_of_a_section_fires_in_its_situation_and_no_other(heading, sce
     before = scraped(scene)
     with SCENES[heading](scene):
         during = scraped(scene)
-        fired = firing(series(before, during, minutes=150), 150 if "Index" in heading else 30, tmp_path)
+        fired = firing(series(before, during, minutes=150), 150 if "Index" in heading else 26, tmp_path)
         assert fired == FIRES[heading]
