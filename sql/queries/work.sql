@@ -26,9 +26,9 @@ WITH due AS MATERIALIZED (
     UPDATE pgvector_sync.work w SET lease = %(lease)s, attempts = w.attempts + 1
     FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
     RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.error_class, w.error_message,
-              w.visible_at
+              w.run_id, w.visible_at
 )
-SELECT key, generation, attempts, force, verdict, failed_fingerprint, error_class, error_message,
+SELECT key, generation, attempts, force, verdict, failed_fingerprint, error_class, error_message, run_id,
        date_part('epoch', coalesce(min(visible_at) OVER (), statement_timestamp())) AS due_from
 FROM (SELECT) AS always LEFT JOIN taken ON true;
 
@@ -58,7 +58,7 @@ WITH lost AS MATERIALIZED (
     WHERE (SELECT count(*) FROM due) > 0)
 UPDATE pgvector_sync.work w SET lease = %(lease)s, attempts = w.attempts + 1
 FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
-RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.error_class, w.error_message;
+RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.error_class, w.error_message, w.run_id;
 
 -- name: park_crashed
 -- Parks rows whose lease was lost on their last attempt, when each was alone in its batch. EXISTS: see `claim_expired`. They

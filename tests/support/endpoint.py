@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self
+from uuid import uuid4
 
 if __name__ == "__main__":  # run as a script, whose folder is on the path instead of tests/
     sys.path[0] = str(Path(__file__).parents[1])
@@ -55,6 +56,8 @@ class Calls:
     """The hexadecimal SHA-256 of every input."""
     bought: list[str] = field(default_factory=list)
     """The SHA-256 of every input that a provider would bill: those of requests that weren't rejected at once."""
+    request_ids: list[str] = field(default_factory=list)
+    """The id in the header of every answer."""
 
     @property
     def most_per_text(self) -> int:
@@ -333,6 +336,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(payload)
 
     def _send_head(self, status: int, length: int, headers: dict[str, str]) -> None:
+        headers = {"x-request-id": f"req_{uuid4().hex}", **headers}
+        with self.server.endpoint.lock:
+            self.server.endpoint.calls.request_ids.append(headers["x-request-id"])
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)

@@ -34,8 +34,13 @@ NAMES = {
     "sqlstate",
     "error_class",
     "error_classes",
+    "provider",
+    "model",
+    "code",
+    "request_id",
 }
-"""Fields that are plain strings: names of objects, and SQLSTATEs. All other text is `Words`."""
+"""Fields that are plain strings: names of objects, SQLSTATEs, and a provider's short words that were checked. All other
+text is `Words`."""
 SAFE = (bool, int, float, type(None))
 READY = WorkerReady(hostname="celery@host")
 

@@ -180,6 +180,8 @@ class ProviderError(SyncError):
         """The positions, among the texts of the call, of those in the request that failed."""
         self.octets = 0
         """The bytes of these texts."""
+        self.request_id: str | None = None
+        """The provider's id of the request, if its answer had one."""
 
     @property
     def answer(self) -> str:

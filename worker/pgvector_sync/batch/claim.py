@@ -36,6 +36,21 @@ class Batch:
     until: Deadline
     """When the batch has to end, before its lease does."""
 
+    @property
+    def runs(self) -> list[int]:
+        """The runs that have enqueued any of its rows."""
+        return sorted({row.run_id for row in self.rows.values() if row.run_id is not None})
+
+    @property
+    def names(self) -> dict[str, str | int]:
+        """The fields that all of its lines have: lane and batch, and the run if it has rows of a single one."""
+        runs = self.runs
+        return {
+            "lane": self.lane.value,
+            "batch": str(self.holding.lease),
+            **({"run": runs[0]} if len(runs) == 1 else {}),
+        }
+
 
 def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) -> Batch | None:
     """Claim due rows of a lane. A claim of the bulk lane takes live rows first if any are due.

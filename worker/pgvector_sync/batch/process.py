@@ -25,7 +25,7 @@ from pgvector_sync.errors import DatabaseRefuses, Next
 from pgvector_sync.model import Key, Lane
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import learned, pipelines
-from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry import bound, emit
 from pgvector_sync.telemetry.events.batch import BatchWritten, PipelineRecovered
 
 LONG_TEXTS_BYTES = 2**20
@@ -57,9 +57,15 @@ class Outcome:
 
 def process(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) -> Outcome | None:
     """Process one batch of a pipeline's lane. Parameters and None are those of `claim`."""
-    batch = _claim(runtime, name, lane, share)
-    if batch is None:
-        return None
+    with bound(pipeline=name):
+        batch = _claim(runtime, name, lane, share)
+        if batch is None:
+            return None
+        with bound(**batch.names):
+            return _process_claimed(runtime, batch)
+
+
+def _process_claimed(runtime: Runtime, batch: Batch) -> Outcome:
     progress = BatchProgress()
     with runtime.keeper.keeping(batch.holding.lease):
         try:

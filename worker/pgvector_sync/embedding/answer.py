@@ -40,6 +40,8 @@ class Answer:
     """None where the provider doesn't say."""
     truncated: int = 0
     """How many texts were cut because they are longer than what the model reads, as far as the provider says."""
+    request_id: str | None = None
+    """The provider's id of the request."""
 
 
 def read_answer(body: bytes, *, count: int, dimensions: int) -> Answer:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import count
 
 import numpy as np
 import tenacity
@@ -18,6 +20,7 @@ from pgvector_sync.embedding.dialects.dialect import Connection, Dialect
 from pgvector_sync.embedding.embedder import Embeddings, Sent
 from pgvector_sync.embedding.learning import Size, limits_of, limits_of_trial, tests_a_quota
 from pgvector_sync.embedding.packing import fit_one_request, pack
+from pgvector_sync.embedding.reported_call import reported_call
 from pgvector_sync.embedding.tokens import byte_bound, count_tokens
 from pgvector_sync.errors import InputRejected, OutOfTime, ProviderError, RateLimited, TimedOut
 from pgvector_sync.model import Lane, Provider, Purpose, Spec
@@ -68,6 +71,7 @@ class ProviderEmbedder:
 
     def __init__(self, dialect: Dialect, connection: Connection, provider: Provider, settings: Settings) -> None:
         self._connection = connection
+        self._provider = provider
         self._limits = dialect.limits(provider)
         self._remote = dialect.remote
         self._budget = open_budget(provider, settings)
@@ -139,12 +143,15 @@ class ProviderEmbedder:
             wait=tenacity.wait_random_exponential(multiplier=0.5, max=8),
             reraise=True,
         )
-        answer, took = retrying(self._try, texts, size, reserved, call)
+        attempts = count(1)
+        answer, took = retrying(lambda: self._try(texts, size, reserved, call, next(attempts)))
         if answer.tokens is None:
             answer = replace(answer, tokens=size.octets // 4)
         return answer, int(retrying.statistics["attempt_number"]), took
 
-    def _try(self, texts: list[str], size: Size, reserved: int, call: _Call) -> tuple[Answer, timedelta]:
+    def _try(
+        self, texts: list[str], size: Size, reserved: int, call: _Call, attempt: int
+    ) -> tuple[Answer, timedelta]:
         model = call.spec.model
         call.time_left()
         requests = len(texts) if self._limits.counts_inputs else 1
@@ -152,7 +159,7 @@ class ProviderEmbedder:
         started = time.monotonic()
         outcome = OK
         try:
-            answer = self._call(texts, size, call)
+            answer = self._call(texts, size, call, attempt)
         except ProviderError as failure:
             outcome = failure.name
             self._settle_failure(failure, reserved, size, call)
@@ -174,10 +181,18 @@ class ProviderEmbedder:
         elif isinstance(failure, InputRejected):
             self._budget.settle(model, -reserved)
 
-    def _call(self, texts: list[str], size: Size, call: _Call) -> Answer:
+    def _call(self, texts: list[str], size: Size, call: _Call, attempt: int) -> Answer:
         timeout = min(self._longest_call, call.time_left())
         try:
-            answer = self._connection.call(texts, call.spec, call.purpose, timeout=timeout)
+            answer = reported_call(
+                self._connection,
+                self._provider,
+                texts,
+                call.spec,
+                call.purpose,
+                timeout=timeout,
+                attempt=attempt,
+            )
         except TimedOut:
             # a call with less time than usual says nothing about the provider
             if timeout == self._longest_call:
@@ -231,7 +246,8 @@ def _in_parallel(
 ) -> tuple[list[_Reply], ProviderError | None]:
     """Like `_in_turn`, with `parallel` requests at once."""
     with ThreadPoolExecutor(parallel, thread_name_prefix="embed") as pool:
-        sent = [pool.submit(send, positions) for positions in requests]
+        # in a copy of this context each, so that their log lines are those of the batch
+        sent = [pool.submit(copy_context().run, send, positions) for positions in requests]
         _, running = wait(sent, return_when=FIRST_EXCEPTION)
         for future in running:
             future.cancel()  # requests that have started are paid for, so their answers are kept

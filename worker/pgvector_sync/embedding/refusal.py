@@ -14,13 +14,12 @@ from email.utils import parsedate_to_datetime
 
 from pgvector_sync.embedding import error_body
 from pgvector_sync.embedding.network.proxies import HOW_TO_LOG_IN, NO_LOGIN
+from pgvector_sync.embedding.secret_parts import shows_part_of
 from pgvector_sync.errors import CallRejected, InputRejected, ProviderError, QuotaUsedUp, RateLimited, Unavailable
 from pgvector_sync.model import Provider
 
 _CODE = re.compile(r"(?=.{1,64}$)(?:[a-z]{1,30}\d{0,3}|\d{1,6})(?:[_.-](?:[a-z]{1,30}\d{0,3}|\d{1,6}))*", re.ASCII)
 """Words and short numbers. Any other mix of letters and digits may be a key."""
-_SHARED_CHARACTERS = 8
-"""A code with this many consecutive characters of the key is dropped."""
 _CAPITAL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _INPUT = {400, 413, 422}
 _OUTAGE = {408, 409, 421, 423, 424, 425, 498, 499}
@@ -65,7 +64,7 @@ class Refusal:
         return [code for code in codes if not self._shows_secret(code)]
 
     def _shows_secret(self, code: str) -> bool:
-        return any(_shares(code, secret) for secret in self.secrets)
+        return any(shows_part_of(code, secret) for secret in self.secrets)
 
     def answer(self, code: str | None) -> str:
         """Return status and code as messages show them."""
@@ -210,10 +209,3 @@ def _misconfigured(refusal: Refusal) -> tuple[str, str]:
 
 def _say(codes: Iterable[str], what: re.Pattern[str]) -> bool:
     return any(what.search(code) for code in codes)
-
-
-def _shares(code: str, key: str) -> bool:
-    """Whether a code shows a part of the key, ignoring case and everything except letters and digits."""
-    code, key = (re.sub(r"[^a-z0-9]", "", word.lower()) for word in (code, key))
-    length = min(_SHARED_CHARACTERS, len(key))
-    return length > 0 and any(key[i : i + length] in code for i in range(len(key) - length + 1))

@@ -22,7 +22,7 @@ from pgvector_sync.store import leases, pipelines, runs
 from pgvector_sync.store.canonical import is_usable
 from pgvector_sync.store.runs import ClaimedRun
 from pgvector_sync.store.shape import Shape
-from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry import bound, emit
 from pgvector_sync.telemetry.events.runs import RunBusy, RunEnded, RunFailed, RunRefused
 
 RECHECK_EVERY = timedelta(milliseconds=500)
@@ -42,7 +42,7 @@ def carry_out(runtime: Runtime, run_id: int, *, until: Deadline) -> bool:
         return False
     if run.watermark is not None and not is_usable(run.watermark, pipeline.source.key):
         run = replace(run, watermark=None)  # written by something else: start again, which is only slower
-    with runtime.keeper.keeping(run.lease):
+    with bound(pipeline=pipeline.name, run=run.id), runtime.keeper.keeping(run.lease):
         return _carry_out(runtime, run, pipeline, until=until)
 
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID, uuid4
@@ -70,15 +71,19 @@ class Keeper:
 
     def do_later(self, lease: UUID, action: Callable[[Connection], object]) -> None:
         """Call `action` in a transaction as soon as the database is back, and keep the lease until then."""
+        context = copy_context()  # its lines are those of the batch
         with self._lock:
-            self._postponed[lease] = action
+            self._postponed[lease] = lambda connection: context.run(action, connection)
             self._kept.setdefault(lease, 0.0)
             self._start()
         self._wake.set()
 
     def _start(self) -> None:
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="pgvector-sync-keeper", daemon=True)
+            # In an empty context: some builds of Python copy that of the batch which happens to start the thread.
+            self._thread = threading.Thread(
+                target=Context().run, args=(self._run,), name="pgvector-sync-keeper", daemon=True
+            )
             self._thread.start()
 
     def _run(self) -> None:

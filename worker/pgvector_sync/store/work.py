@@ -37,6 +37,8 @@ class ClaimedRow:
     error_class: str | None
     """The class of the last failure."""
     error_message: str | None
+    run_id: int | None = None
+    """The run that has enqueued it."""
 
 
 @dataclass(frozen=True, slots=True)

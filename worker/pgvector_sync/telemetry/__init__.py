@@ -8,7 +8,8 @@ The log (`log.py`) is the first sink. It must never contain source text or a sec
 
 from __future__ import annotations
 
+from pgvector_sync.telemetry.context import bound
 from pgvector_sync.telemetry.log import configure_logging
 from pgvector_sync.telemetry.sinks import add_sink, emit, remove_sink
 
-__all__ = ["add_sink", "configure_logging", "emit", "remove_sink"]
+__all__ = ["add_sink", "bound", "configure_logging", "emit", "remove_sink"]

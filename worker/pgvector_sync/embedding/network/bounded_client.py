@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
+from pgvector_sync.embedding import request_id
 from pgvector_sync.embedding.network.bounded_network import BoundedNetwork, BoundedStream
 from pgvector_sync.embedding.network.bounds import ERROR_BYTES, FIXED_BYTES, current
 from pgvector_sync.errors import BrokenContract
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _HEADERS = {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"}
 """The headers that an endpoint needs. The others that the SDK sends describe this machine, or are for OpenAI."""
-_KEPT = ("retry-after", "retry-after-ms")
+_KEPT = ("retry-after", "retry-after-ms", *request_id.HEADERS)
 """The headers kept of an answer. Others would be interpreted: a charset can name any codec, even a
 decompressor."""
 _ZLIB = {"gzip", "x-gzip", "deflate"}

@@ -10,6 +10,7 @@ import json
 import logging
 import ssl
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple, TypeVar
 
@@ -32,6 +33,7 @@ from pgvector_sync.embedding.network.proxies import proxy_of, proxy_refusal
 from pgvector_sync.embedding.network.surroundings import open_client
 from pgvector_sync.embedding.per_process import PerProcess
 from pgvector_sync.embedding.refusal import Refusal, retry_after
+from pgvector_sync.embedding.request_id import request_id
 from pgvector_sync.errors import BrokenContract, Misconfigured, ProviderError, TimedOut, Unavailable, Unreachable
 from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.settings import Settings
@@ -83,6 +85,7 @@ class HttpConnection:
                 )
         except openai.APIStatusError as error:
             failure = self._dialect.classify(self._refusal(error.response, secrets))
+            failure.request_id = request_id(error.response.headers, secrets)
         except openai.OpenAIError as error:
             failure = self._failure(error, timeout)
         else:
@@ -121,13 +124,16 @@ class HttpConnection:
     def _read(
         self, response: httpx2.Response, secrets: tuple[str, ...], *, texts: Sequence[str], dimensions: int
     ) -> Answer:
+        id_ = request_id(response.headers, secrets)
         try:
-            return self._dialect.read(response.content, texts=texts, dimensions=dimensions)
-        except BrokenContract:
+            answer = self._dialect.read(response.content, texts=texts, dimensions=dimensions)
+        except BrokenContract as error:
             refusal = self._refusal(response, secrets)
-            if not self._dialect.reports_failure(refusal.body):
-                raise
-        raise self._dialect.classify(refusal)
+            failure = self._dialect.classify(refusal) if self._dialect.reports_failure(refusal.body) else error
+        else:
+            return replace(answer, request_id=id_)
+        failure.request_id = id_
+        raise failure
 
     def _refusal(self, response: httpx2.Response, secrets: tuple[str, ...]) -> Refusal:
         content = response.content
