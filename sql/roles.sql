@@ -110,8 +110,8 @@ GRANT SELECT, INSERT, UPDATE ON pgvector_sync.usage, pgvector_sync.tick, pgvecto
 GRANT SELECT, INSERT, DELETE ON pgvector_sync.history TO :"worker";
 GRANT SELECT, INSERT, DELETE ON pgvector_sync.run_key, pgvector_sync.drift TO :"worker";
 -- Not `requested_by`, and not `options` of an existing run: no role may request a run in the name of another.
-GRANT SELECT, DELETE, INSERT (pipeline_id, kind, options, rows_total), UPDATE (state, watermark, walked, rows_total,
-    rows_seen, rows_enqueued, counts, samples, lease, visible_at, reason, finished_at) ON pgvector_sync.run TO :"worker";
+GRANT SELECT, DELETE, INSERT (pipeline_id, kind, options, rows_total, traceparent), UPDATE (state, watermark, walked,
+    rows_total, rows_seen, rows_enqueued, counts, samples, lease, visible_at, reason, traceparent, finished_at) ON pgvector_sync.run TO :"worker";
 
 GRANT EXECUTE ON FUNCTION pgvector_sync.enqueue(text, anyelement) TO :"application";
 -- To search, an application reads how queries are embedded, and what they are compared with.

@@ -224,6 +224,7 @@ CREATE TABLE pgvector_sync.run (
     lease         uuid,
     visible_at    timestamptz NOT NULL DEFAULT statement_timestamp(),
     reason        text,
+    traceparent   text,                                        -- the span that has caused it, as in W3C Trace Context
     horizon       xid8 NOT NULL DEFAULT pg_snapshot_xmin(pg_current_snapshot()),  -- it sees all transactions before this one
     started_at    timestamptz NOT NULL DEFAULT statement_timestamp(),
     finished_at   timestamptz

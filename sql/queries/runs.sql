@@ -3,8 +3,8 @@
 -- name: start
 -- Inserts a run. The row is the request, which any worker can carry out. Returns no row if a reconciliation of the pipeline
 -- is already running.
-INSERT INTO pgvector_sync.run (pipeline_id, kind, options, rows_total)
-VALUES (%(pipeline_id)s, %(kind)s, %(options)s, %(rows_total)s)
+INSERT INTO pgvector_sync.run (pipeline_id, kind, options, rows_total, traceparent)
+VALUES (%(pipeline_id)s, %(kind)s, %(options)s, %(rows_total)s, %(traceparent)s)
 ON CONFLICT (pipeline_id) WHERE kind = 'reconcile' AND state = 'running' DO NOTHING
 RETURNING id;
 
@@ -74,13 +74,21 @@ WITH taken AS (
           SELECT FROM pgvector_sync.run o WHERE o.pipeline_id = r.pipeline_id AND o.kind = 'reembed'
           AND o.state = 'running' AND o.id < r.id))
     RETURNING r.id, r.pipeline_id, r.kind, r.options, r.watermark, r.walked, r.counts, r.samples, r.started_at,
-              p.name AS pipeline, p.spec_version, statement_timestamp() AS claimed_at
+              r.traceparent, p.name AS pipeline, p.spec_version, statement_timestamp() AS claimed_at
 ), held AS (
     INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at)
     SELECT %(lease)s, pipeline_id, kind, %(holder)s, statement_timestamp() + %(expires_after)s,
            statement_timestamp() + %(ends_after)s
     FROM taken)
 SELECT * FROM taken;
+
+-- name: note_trace
+-- Stores the span in which a run is first carried out, if none has requested it.
+UPDATE pgvector_sync.run SET traceparent = %(traceparent)s WHERE id = %(id)s AND lease = %(lease)s AND traceparent IS NULL;
+
+-- name: traceparents
+-- The spans that have caused these runs.
+SELECT traceparent FROM pgvector_sync.run WHERE id = ANY (%(run_ids)s) AND traceparent IS NOT NULL ORDER BY id;
 
 -- name: bulk_depth
 -- How many rows of the bulk lane are waiting or in flight, each counted up to `limit`. ORDER BY makes the planner use the

@@ -28,6 +28,7 @@ from pgvector_sync.settings import load_settings
 from pgvector_sync.telemetry import configure_logging, emit, log
 from pgvector_sync.telemetry.event import Event, event
 from pgvector_sync.telemetry.printable import printable, printable_json
+from support import canaries
 from support.endpoint import ENVIRONMENT
 from support.processes import COMMAND
 from support.synced import Synced
@@ -135,6 +136,7 @@ def test_a_title_is_text_in_what_search_shows(synced: Synced, command: Callable[
 def test_keys_and_reasons_are_text_in_lists(synced: Synced, command: Callable[..., str]) -> None:
     synced.run("CREATE TABLE docs (id text PRIMARY KEY, body text, note text)")
     synced.pipeline()
+    canaries.witness().planted.add(HOSTILE)
     with synced.database.connect() as connection:
         connection.execute("INSERT INTO docs VALUES (%s, repeat('x', 10000))", [HOSTILE])
         synced.settle()

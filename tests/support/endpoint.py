@@ -34,6 +34,7 @@ from uuid import uuid4
 if __name__ == "__main__":  # run as a script, whose folder is on the path instead of tests/
     sys.path[0] = str(Path(__file__).parents[1])
 
+from support import canaries
 from support.endpoint_contract import Fault, Limit, check_request, make_answer, tokens_of, vector_of
 from support.endpoint_quirks import RefusalError, check_quirks, distort
 
@@ -58,6 +59,8 @@ class Calls:
     """The SHA-256 of every input that a provider would bill: those of requests that weren't rejected at once."""
     request_ids: list[str] = field(default_factory=list)
     """The id in the header of every answer."""
+    texts: list[str] = field(default_factory=list)
+    """The beginning of every input."""
 
     @property
     def most_per_text(self) -> int:
@@ -259,10 +262,11 @@ class _Handler(BaseHTTPRequestHandler):
         with endpoint.lock:
             endpoint.calls.bodies.append(request)
             endpoint.calls.inputs += len(texts)
+            endpoint.calls.texts += [text[: canaries.LONGEST] for text in texts]
             endpoint.calls.tokens += sum(map(tokens_of, texts))
             endpoint.calls.sha256 += [hashlib.sha256(text.encode()).hexdigest() for text in texts]
         fault = endpoint.take_fault(texts)
-        if fault is not None and self._fails_at_once(fault):
+        if fault is not None and self._fails_at_once(fault, texts):
             return
         with endpoint.lock:
             endpoint.calls.bought += [hashlib.sha256(text.encode()).hexdigest() for text in texts]
@@ -270,9 +274,12 @@ class _Handler(BaseHTTPRequestHandler):
         time.sleep(max(0.0, endpoint.latency - (time.monotonic() - started)))
         self._send_answer(payload, fault, {"Content-Type": "application/json", **headers})
 
-    def _fails_at_once(self, fault: Fault) -> bool:
+    def _fails_at_once(self, fault: Fault, texts: list[str]) -> bool:
         if fault.kind == "status":
-            self._send_error(fault.status, fault.code, "no good", headers=fault.headers, body=fault.body)
+            words = (
+                f"{canaries.ECHO}: {texts[:20]} with {self.headers.get('Authorization')}"  # some quote all of it
+            )
+            self._send_error(fault.status, fault.code, words, headers=fault.headers, body=fault.body)
         elif fault.kind == "redirect":
             self._send(307, b"", {"Location": "/v1/embeddings"})
         elif fault.kind == "html":

@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from pgvector_sync.engine import jobs
 from pgvector_sync.telemetry.events.dispatch import JobFailed
+from support import canaries, traces
 from support.events import collected
 from support.processes import Processes
 from support.roles import GRANTS_OF_SOURCES, OWNER, set_up_roles
@@ -34,6 +35,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=int(os.environ.get("PGVECTOR_SYNC_TEST_POSTGRES", "18")),
         help="the major version of PostgreSQL to test on",
     )
+
+
+def pytest_configure() -> None:
+    traces.install()
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -72,6 +77,13 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         if name.startswith(("PGVECTOR_SYNC_", "CELERY_", "OPENAI_")) or name in {"DATABASE_URL", "REDIS_URL"}:
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_leaks() -> Iterator[None]:
+    """Fails a test that has logged, or written to our tables, a text of a row, a key of type text, or a secret (G13)."""
+    with canaries.watched():
+        yield
 
 
 @pytest.fixture(autouse=True)

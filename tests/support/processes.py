@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from support import canaries
 from support.waiting import eventually
 
 COMMAND = (sys.executable, "-m", "pgvector_sync")
@@ -138,3 +139,4 @@ class Processes:
             process.kill()
             print(f"----- {' '.join(map(str, process.command))[:300]} (exit {process.exit_code})")
             print(process.printed[-20_000:])
+            canaries.witness().ran(process.command, process.printed)

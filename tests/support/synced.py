@@ -30,6 +30,7 @@ from pgvector_sync.settings import Settings
 from pgvector_sync.store.coverage import not_covered
 from pgvector_sync.store.pipelines import all_pipelines, require_pipeline
 from pgvector_sync.store.shape import Shape, key_json
+from support import canaries
 from support.endpoint import ALLOWED_HOSTS, ENVIRONMENT, Endpoint, vector_of
 from support.roles import OWNER, WORKER
 from support.servers import Database
@@ -39,7 +40,7 @@ DIMENSIONS = 8
 MODEL = "text-embedding-3-small"
 TEXT_LIMIT = 2_000
 """Bytes; low, so that tests of the limit need only short texts."""
-DOCS = "CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text)"
+DOCS = f"CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text, unread text DEFAULT '{canaries.UNREAD}')"
 """The default source: `body` is tracked, `note` isn't."""
 
 EVENTS = """
@@ -284,6 +285,17 @@ def open_synced(
         runtime_of(database.url_as(OWNER), embedders) as owner,
     ):
         yield Synced(database, endpoint, runtime, owner, folder / "pgvector-sync.toml")
+        _is_witnessed(database, endpoint)
+
+
+def _is_witnessed(database: Database, endpoint: Endpoint) -> None:
+    """Tells the test's witness what was private, and what our tables say at the end."""
+    witness = canaries.witness()
+    witness.secrets |= {ENVIRONMENT["TEST_KEY"], database.server.password}
+    witness.private(endpoint.calls.texts)
+    database.server.start()  # a test may have left it dead
+    with database.connect() as connection:
+        witness.looks_at(connection)
 
 
 @contextmanager

@@ -19,13 +19,14 @@ from pgvector_sync.batch.refusal import safe_name
 from pgvector_sync.batch.rehearse import rehearse
 from pgvector_sync.batch.slice import Written
 from pgvector_sync.batch.spending import note_spending
+from pgvector_sync.batch.trace import traced
 from pgvector_sync.batch.write import write
 from pgvector_sync.database import LOCK_CONFLICT, OUTAGE, Connection
 from pgvector_sync.errors import DatabaseRefuses, Next
 from pgvector_sync.model import Key, Lane
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import learned, pipelines
-from pgvector_sync.telemetry import bound, emit
+from pgvector_sync.telemetry import bound, emit, spans
 from pgvector_sync.telemetry.events.batch import BatchWritten, PipelineRecovered
 
 LONG_TEXTS_BYTES = 2**20
@@ -57,19 +58,23 @@ class Outcome:
 
 def process(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) -> Outcome | None:
     """Process one batch of a pipeline's lane. Parameters and None are those of `claim`."""
+    started = spans.now()
     with bound(pipeline=name):
         batch = _claim(runtime, name, lane, share)
         if batch is None:
             return None
         with bound(**batch.names):
-            return _process_claimed(runtime, batch)
+            return _process_claimed(runtime, batch, started)
 
 
-def _process_claimed(runtime: Runtime, batch: Batch) -> Outcome:
+def _process_claimed(runtime: Runtime, batch: Batch, started: int) -> Outcome:
     progress = BatchProgress()
     with runtime.keeper.keeping(batch.holding.lease):
         try:
-            return _process_or_release(runtime, batch, progress)
+            with traced(runtime, batch, started=started) as span:
+                outcome = _process_or_release(runtime, batch, progress)
+                span.set({"pgvector_sync.stored": outcome.stored, "pgvector_sync.parked": outcome.parked})
+                return outcome
         finally:
             if progress.reading.octets > LONG_TEXTS_BYTES:
                 del progress
@@ -153,7 +158,7 @@ def _process(runtime: Runtime, batch: Batch, progress: BatchProgress) -> Outcome
         settle.release(runtime, batch, locked, delay=runtime.settings.backoff_first)
     embedded = embed(runtime, batch, reading, progress.embedded)
     prepared = _prepare(batch, reading, embedded)
-    written = write(runtime, batch, prepared) if prepared else Written()
+    written = _write(runtime, batch, prepared) if prepared else Written()
     failures = _failures(reading, embedded) | written.failed
     parked = settle.fail(runtime, batch, failures)
     unreached = set(batch.rows) - {row.key for row in prepared} - set(failures) - locked
@@ -200,6 +205,19 @@ def _prepare(batch: Batch, reading: Reading, embedded: Embedded) -> list[Prepare
             bought = passage.fingerprint in embedded.bought
             prepared.append(Prepared(key, passage, vector, batch.rows[key].force, bought))
     return prepared
+
+
+def _write(runtime: Runtime, batch: Batch, prepared: list[Prepared]) -> Written:
+    with spans.span("write", {"pgvector_sync.rows": len(prepared)}) as span:
+        written = write(runtime, batch, prepared)
+        span.set(
+            {
+                "pgvector_sync.stored": len(written.stored),
+                "pgvector_sync.superseded": len(written.superseded),
+                "pgvector_sync.failed": len(written.failed),
+            }
+        )
+        return written
 
 
 def _failures(reading: Reading, embedded: Embedded) -> dict[Key, Failure]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
@@ -22,8 +24,9 @@ from pgvector_sync.store import leases, pipelines, runs
 from pgvector_sync.store.canonical import is_usable
 from pgvector_sync.store.runs import ClaimedRun
 from pgvector_sync.store.shape import Shape
-from pgvector_sync.telemetry import bound, emit
+from pgvector_sync.telemetry import bound, emit, spans
 from pgvector_sync.telemetry.events.runs import RunBusy, RunEnded, RunFailed, RunRefused
+from pgvector_sync.telemetry.spans import Attributes
 
 RECHECK_EVERY = timedelta(milliseconds=500)
 """How long a run that waits for the workers is left alone."""
@@ -35,6 +38,7 @@ def carry_out(runtime: Runtime, run_id: int, *, until: Deadline) -> bool:
 
     Returns whether it has ended. A kill at any point costs one page at most.
     """
+    started = spans.now()
     with runtime.database.transaction() as connection:
         run = runs.claim(connection, run_id, new_lease(runtime.settings, ends_after=LONGEST_RUN))
         pipeline = None if run is None else pipelines.find_pipeline(connection, run.pipeline)
@@ -42,8 +46,34 @@ def carry_out(runtime: Runtime, run_id: int, *, until: Deadline) -> bool:
         return False
     if run.watermark is not None and not is_usable(run.watermark, pipeline.source.key):
         run = replace(run, watermark=None)  # written by something else: start again, which is only slower
-    with bound(pipeline=pipeline.name, run=run.id), runtime.keeper.keeping(run.lease):
+    with (
+        bound(pipeline=pipeline.name, run=run.id),
+        runtime.keeper.keeping(run.lease),
+        _traced(runtime, run, started=started),
+    ):
         return _carry_out(runtime, run, pipeline, until=until)
+
+
+@contextmanager
+def _traced(runtime: Runtime, run: ClaimedRun, *, started: int) -> Iterator[None]:
+    """Record that the run is carried out for a while, unless it only waits for its last rows.
+
+    Batches link to the span that has requested the run. If none has, they link to the first of these.
+    """
+    if run.walked or not spans.tracing():
+        yield
+        return
+    attributes: Attributes = {
+        "pgvector_sync.pipeline": run.pipeline,
+        "pgvector_sync.run": run.id,
+        "pgvector_sync.kind": run.kind.value,
+    }
+    links = [run.traceparent] if run.traceparent else []
+    with spans.span(f"{run.kind.value} {run.pipeline}", attributes, links=links, started=started) as span:
+        if run.traceparent is None and (traceparent := span.traceparent) is not None:
+            with suppress(psycopg.Error), runtime.database.transaction() as connection:
+                runs.note_trace(connection, run, traceparent)
+        yield
 
 
 def _carry_out(runtime: Runtime, run: ClaimedRun, pipeline: Pipeline, *, until: Deadline) -> bool:

@@ -16,6 +16,7 @@ from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key, Pipeline
 from pgvector_sync.model.request import Backfill, Kind, Request, Unreadable, options_of, read_request
 from pgvector_sync.store.leases import Lease
+from pgvector_sync.telemetry import spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class ClaimedRun:
     claimed_at: datetime
     """The database's time of the claim."""
     lease: UUID
+    traceparent: str | None = None
+    """The span that has caused it."""
     spec_version: int = 1
     counts: dict[str, int] = field(default_factory=dict)
     samples: dict[str, list[Any]] = field(default_factory=dict)
@@ -71,7 +74,8 @@ class Run:
 
 def start(connection: Connection, pipeline_id: int, request: Request, *, rows_total: int | None) -> int | None:
     """Inserts a run; returns its id, None if another reconciliation of the pipeline is running."""
-    params = {**_params(pipeline_id, request), "rows_total": rows_total}
+    traceparent = spans.current_traceparent()
+    params = {**_params(pipeline_id, request), "rows_total": rows_total, "traceparent": traceparent}
     row = connection.execute(statement("runs.start"), params).fetchone()
     return None if row is None else int(row["id"])
 
@@ -125,6 +129,7 @@ def claim(connection: Connection, run_id: int, lease: Lease) -> ClaimedRun | Non
         started_at=row["started_at"],
         claimed_at=row["claimed_at"],
         lease=lease.id,
+        traceparent=row["traceparent"],
         spec_version=row["spec_version"],
         counts=_counts(row["counts"]),
         samples=_samples(row["samples"]),
@@ -151,6 +156,18 @@ def _samples(value: Any) -> dict[str, list[Any]]:
 
 def _is_key(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(type(part) in (int, str) for part in value)
+
+
+def note_trace(connection: Connection, run: ClaimedRun, traceparent: str) -> None:
+    """Stores the span in which a run is first carried out, if none has requested it."""
+    params = {"id": run.id, "lease": run.lease, "traceparent": traceparent}
+    connection.execute(statement("runs.note_trace"), params)
+
+
+def traceparents(connection: Connection, run_ids: Sequence[int]) -> list[str]:
+    """Returns the spans that have caused these runs, as far as they are known."""
+    rows = connection.execute(statement("runs.traceparents"), {"run_ids": list(run_ids)})
+    return [row["traceparent"] for row in rows]
 
 
 def bulk_depth(connection: Connection, pipeline: Pipeline, *, limit: int) -> int:

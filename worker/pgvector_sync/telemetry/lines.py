@@ -11,6 +11,7 @@ import structlog
 from structlog.stdlib import BoundLogger, ProcessorFormatter
 
 from pgvector_sync.telemetry.leaks import describe_errors, guard
+from pgvector_sync.telemetry.spans import add_ids
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 # The order matters: the guard is last, so that it sees everything that the others have added.
 _SHARED: list[Processor] = [
     structlog.contextvars.merge_contextvars,
+    add_ids,
     structlog.stdlib.add_log_level,
     structlog.processors.TimeStamper(fmt="iso", utc=True),
     describe_errors,
