@@ -25,8 +25,8 @@ UNREAD = "canary of a column that no pipeline reads"
 """In every row of the default source."""
 ECHO = "canary of a provider's own words"
 """In every refusal of the endpoint, beside the texts and the key."""
-SHORTEST = 5
-"""Texts with fewer characters aren't searched for: they are words that occur anywhere."""
+ORDINARY = re.compile(r".{0,4}|\d+|[a-z_]{1,11}", re.DOTALL)
+"""Texts that aren't searched for, since they occur anywhere: short ones, numbers, and words such as `missing`."""
 LONGEST = 300
 LOGGING_COMMANDS = ("worker", "beat", "sync")
 """Commands whose whole output is a log. Others may show a text or a key, since that is what they are asked for."""
@@ -94,7 +94,7 @@ class Witness:
     def leaks(self) -> list[str]:
         """What was written where it must not be, each with its place."""
         texts = {text.strip() for text in self.texts - self.planted}
-        texts = {text for text in texts if len(text) >= SHORTEST and not text.isdecimal()}
+        texts = {text for text in texts if not ORDINARY.fullmatch(text)}
         return [
             f"{word!r} in {where}: {_around(what, word)!r}"
             for where, what, may_show_texts in self._written
@@ -131,20 +131,20 @@ class _Handler(logging.Handler):
         self._witness.wrote(f"a line of {record.name}", self.format(record))
 
 
-_witness = Witness()
+_witness: Witness | None = None
 
 
 def witness() -> Witness:
-    """The witness of the current test."""
-    return _witness
+    """The witness of the current test. Outside a test, such as in the soak test, one that forgets everything."""
+    return _witness or Witness()
 
 
 @contextmanager
 def watched() -> Iterator[Witness]:
     """A new witness, which sees all events and lines of this process. Checks at the end."""
     global _witness  # noqa: PLW0603  one test at a time
-    before, _witness = _witness, Witness()
-    new, handler, root = _witness, _Handler(_witness), logging.getLogger()
+    before, new = _witness, Witness()
+    _witness, handler, root = new, _Handler(new), logging.getLogger()
 
     def sink(event: Event) -> None:
         new.wrote(f"the event {event.name}", _fields(event.fields()))

@@ -3,7 +3,8 @@
     emit(BatchWritten(pipeline="articles", stored=256, …))
 
 The log (`log.py`) is the first sink. It must never contain source text or a secret (G13): fields are typed
-(`event.py`), and every line passes a guard (`leaks.py`).
+(`event.py`), and every line passes a guard (`leaks.py`). Lines have the fields of the block around them
+(`context.py`). What takes time and contains other things is a span (`spans.py`).
 """
 
 from __future__ import annotations

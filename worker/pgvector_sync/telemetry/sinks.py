@@ -1,4 +1,4 @@
-"""Sends each event to every sink in turn. The log is the first; metrics and traces can be added."""
+"""Sends each event to every sink in turn. The log is the first; others, such as a metric, can be added."""
 
 from __future__ import annotations
 
