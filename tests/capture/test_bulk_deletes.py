@@ -132,7 +132,7 @@ def test_rows_of_a_table_that_inherits_from_the_source_take_no_vector_of_the_sou
 
 def test_a_source_attached_to_a_partitioned_table_leaves_its_vectors_to_the_drain(docs: Synced):
     docs.run(
-        "CREATE TABLE every (id bigint NOT NULL, body text, note text) PARTITION BY RANGE (id)",
+        "CREATE TABLE every (id bigint NOT NULL, body text, note text, unread text) PARTITION BY RANGE (id)",
         "ALTER TABLE every ATTACH PARTITION docs FOR VALUES FROM (0) TO (100)",
         "DELETE FROM every WHERE id = 1",
         "DELETE FROM docs WHERE id = 2",
