@@ -112,4 +112,4 @@ def test_an_invalid_expression_is_refused(docs: Synced, values: dict[str, object
 
 
 def test_a_refusal_names_the_columns_that_exist(docs: Synced):
-    assert refusal(docs, text={"sql": "boddy"}).hint == "its columns are id, body, note"
+    assert refusal(docs, text={"sql": "boddy"}).hint == "its columns are id, body, note, unread"
