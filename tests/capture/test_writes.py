@@ -59,7 +59,10 @@ def test_a_write_leaves_the_keys_it_touched_in_the_outbox_and_nothing_else(
 
 
 def test_copied_rows_are_embedded(docs: Synced):
-    with docs.database.connect() as connection, connection.cursor().copy("COPY docs (id, body, note) FROM STDIN") as copy:
+    with (
+        docs.database.connect() as connection,
+        connection.cursor().copy("COPY docs (id, body, note) FROM STDIN") as copy,
+    ):
         for row in [(3, "three", None), (4, "a\ttab and a\nline", "n"), (5, None, None)]:
             copy.write_row(row)
     assert docs.events() == [[3], [4], [5]]
