@@ -28,7 +28,7 @@ ECHO = "canary of a provider's own words"
 ORDINARY = re.compile(r".{0,4}|\d+|[a-z_]{1,11}", re.DOTALL)
 """Texts that aren't searched for, since they occur anywhere: short ones, numbers, and words such as `missing`."""
 LONGEST = 300
-LOGGING_COMMANDS = ("worker", "beat", "sync")
+LOGGING_COMMANDS = ("worker", "beat", "sync", "serve")
 """Commands whose whole output is a log. Others may show a text or a key, since that is what they are asked for."""
 
 _COLUMNS = """
@@ -45,7 +45,7 @@ _MESSAGES = """
 SELECT string_agg(format('SELECT to_jsonb(t)::text FROM (SELECT DISTINCT %s FROM pgvector_sync.%I) AS t', columns, relname), ' UNION ALL ')
 FROM (SELECT c.relname, string_agg(quote_ident(a.attname), ', ') AS columns
       FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-      WHERE c.relkind = 'r' AND c.relnamespace = 'pgvector_sync'::regnamespace
+      WHERE c.relkind = 'r' AND c.relnamespace = to_regnamespace('pgvector_sync')
         AND a.attname IN ('reason', 'problem', 'error_class', 'error_message', 'verdict', 'holder', 'name', 'state')
       GROUP BY c.relname) AS ours
 """
