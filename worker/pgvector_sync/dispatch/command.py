@@ -1,18 +1,26 @@
-"""The commands `worker` and `beat`: Celery's own, started after the configuration has been checked."""
+"""The commands `worker` and `beat`: Celery's own, started once settings and database are usable."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from datetime import timedelta
 
-from pgvector_sync.database import begin, connect
+from pgvector_sync.database import OUTAGE, begin, connect
+from pgvector_sync.database.explain import explain
 from pgvector_sync.dispatch.app import QUEUES, app
 from pgvector_sync.dispatch.broker import broker_settings, check_redis
-from pgvector_sync.errors import ConfigError
-from pgvector_sync.settings import limits, load_settings
+from pgvector_sync.errors import ConfigError, Refused
+from pgvector_sync.settings import Settings, limits, load_settings
 from pgvector_sync.store.grants import require_sole_author
 from pgvector_sync.store.migrations import check_schema
+from pgvector_sync.telemetry import emit
+from pgvector_sync.telemetry.event import Words
+from pgvector_sync.telemetry.events.process import WaitingForDatabase
 
 POOLS = ("prefork", "threads", "solo")
+LOOK_AGAIN = timedelta(seconds=2)
+"""The pause between two looks at a database that isn't usable yet."""
 
 
 def require_options(pool: str, queues: str) -> None:
@@ -26,6 +34,41 @@ def require_options(pool: str, queues: str) -> None:
             where="--queues",
             hint=f"known queues: {', '.join(QUEUES.all)}",
         )
+
+
+def require_usable(*, wait: bool) -> None:
+    """Check the settings and the database. Raises ConfigError for settings that can't work.
+
+    With `wait`, returns once the database can be reached and has the schema and grants that this program needs;
+    otherwise raises Refused or psycopg.OperationalError if it doesn't.
+    """
+    settings = load_settings()
+    limits.require(settings)
+    settings.database()
+    settings.redis()
+    broker_settings(settings)
+    check_redis(settings)
+    logged = None
+    while True:
+        try:
+            return _require_database(settings)
+        except (Refused, *OUTAGE) as error:
+            if not wait:
+                raise
+            reason, hint = (str(error), error.hint) if isinstance(error, Refused) else explain(error)
+        if reason != logged:
+            emit(WaitingForDatabase(reason=Words(reason), hint=Words(hint) if hint else None))
+            logged = reason
+        time.sleep(LOOK_AGAIN.total_seconds())
+
+
+def _require_database(settings: Settings) -> None:
+    with (
+        connect(settings.database()) as connection,
+        begin(connection, lock_timeout=settings.lock_timeout, read_only=True),
+    ):
+        check_schema(connection)
+        require_sole_author(connection)
 
 
 def run_worker(concurrency: int, pool: str, queues: str, celery_options: Sequence[str]) -> int:
@@ -43,20 +86,4 @@ def run_beat(celery_options: Sequence[str]) -> int:
 
 
 def _run(command: str, options: Sequence[str]) -> int:
-    _check()
     return int(app.start(["--quiet", command, *options]) or 0)
-
-
-def _check() -> None:
-    """Check the configuration before Celery starts. Raises ConfigError or Refused."""
-    settings = load_settings()
-    limits.require(settings)
-    settings.redis()
-    broker_settings(settings)
-    check_redis(settings)
-    with (
-        connect(settings.database()) as connection,
-        begin(connection, lock_timeout=settings.lock_timeout, read_only=True),
-    ):
-        check_schema(connection)
-        require_sole_author(connection)

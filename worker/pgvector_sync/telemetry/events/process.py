@@ -34,6 +34,14 @@ class SchemaMissing(Event):
     hint: Words
 
 
+@event("waiting_for_database", Level.WARNING)
+class WaitingForDatabase(Event):
+    """The database isn't usable yet. A worker or beat with `--wait` starts once it is; logged once per reason."""
+
+    reason: Words
+    hint: Words | None
+
+
 @event("presence_failed", Level.WARNING)
 class PresenceFailed(Event):
     """The database refused to record that this worker is alive; `status` may count one worker too few."""
