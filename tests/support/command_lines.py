@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 import typer
+from celery.bin.beat import beat
+from celery.bin.worker import worker
 
 from pgvector_sync.cli.app import app
 from pgvector_sync.settings import Settings, variable
 
+CELERYS = {"worker": worker, "beat": beat}
 COMING = {"serve", "probe"}
 
 
 def require_known(line: list[str]) -> None:
-    """Fails unless `pgvector-sync …` has the command and its options. Words that Celery would get count as unknown."""
+    """Fails unless `pgvector-sync …` has the command and its options; `worker` and `beat` have Celery's as well."""
     if line[0] in COMING:
         return
     command: Any = typer.main.get_command(app)
@@ -21,7 +24,8 @@ def require_known(line: list[str]) -> None:
     while hasattr(command, "resolve_command"):
         name, command, words = command.resolve_command(context, words)
         context = typer.Context(command, info_name=name, parent=context)
-    options = {word for p in command.params for word in (*p.opts, *p.secondary_opts)}
+    parameters = [*command.params, *getattr(CELERYS.get(line[0]), "params", [])]
+    options = {word for parameter in parameters for word in (*parameter.opts, *parameter.secondary_opts)}
     unknown = {word for word in words if word.startswith("-")} - options
     assert not unknown, f"{line[0]} has no {', '.join(sorted(unknown))}"
     command.make_context(context.info_name, list(words), parent=context.parent)  # checks values
