@@ -1,9 +1,9 @@
-# One image for migrate, apply, worker and beat: the command selects which.
+# One image for migrate, apply, worker, beat and serve: the command selects which.
 #   docker build -t pgvector-sync .
-#   docker build -t pgvector-sync --build-arg EXTRAS=[local] .      with the in-process model
+#   docker build -t pgvector-sync --build-arg EXTRAS=[web,local] .      with the in-process model
 
 FROM python:3.12-slim@sha256:78387bc3881b8273120a12ebe6c1ab22b018ccc2c9adf565ae1ac9b536e184ea AS build
-ARG EXTRAS=""
+ARG EXTRAS="[web]"
 WORKDIR /src
 COPY pyproject.toml constraints.txt README.md LICENSE NOTICE ./
 COPY worker ./worker
@@ -19,7 +19,7 @@ COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
-# Writable, since beat keeps its schedule file in the working directory.
+# No program writes a file, so the file system may be read-only.
 WORKDIR /var/lib/pgvector-sync
 USER 10001:10001
 STOPSIGNAL SIGTERM

@@ -13,19 +13,18 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 import redis
-import typer
 import yaml
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-from pgvector_sync.cli.app import app
 from pgvector_sync.local.embedded.account import Account, locate
 from pgvector_sync.settings import load_settings
+from support.command_lines import require_known
 from support.programs import folder
 from support.waiting import eventually
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
-PROGRAM = ("migrate", "apply", "worker", "beat")
+PROGRAM = ("migrate", "apply", "worker", "beat", "serve")
 SOFT_SHUTDOWN_SECONDS = 45
 
 
@@ -69,7 +68,11 @@ def test_every_dependency_can_be_satisfied(services):
 
 
 def test_the_worker_does_not_start_before_the_schema_exists(services):
-    order = {"migrate": "roles", "grants": "migrate", "apply": "grants", "worker": "grants", "beat": "grants"}
+    order = {
+        "migrate": "roles",
+        "grants": "migrate",
+        **dict.fromkeys(("apply", "worker", "beat", "serve"), "grants"),
+    }
     for name, before in order.items():
         assert services[name]["depends_on"][before]["condition"] == "service_completed_successfully"
 
@@ -97,10 +100,24 @@ def test_the_soft_shutdown_is_the_one_in_celerys_settings(monkeypatch):
     load_settings.cache_clear()
 
 
-def test_the_commands_exist(services):
-    known = typer.main.get_command(app).commands
+def test_every_command_and_option_exists(services):
     for name in PROGRAM:
-        assert services[name]["command"][0] in known, name
+        require_known(services[name]["command"])
+        program, *words = services[name].get("healthcheck", {}).get("test", ["CMD"])[1:] or [None]
+        if program == "pgvector-sync":
+            require_known(words)
+
+
+def test_every_running_service_is_checked(services):
+    for name in ("worker", "beat"):
+        assert services[name]["healthcheck"]["test"] == ["CMD", "pgvector-sync", "probe", name]
+        assert "--wait" in services[name]["command"], "after a restart of the machine, nothing keeps the order"
+    assert f"127.0.0.1:{serve_port(services)}/readyz" in services["serve"]["healthcheck"]["test"][-1]
+
+
+def serve_port(services) -> str:
+    words = services["serve"]["command"]
+    return words[words.index("--port") + 1]
 
 
 def test_postgres_keeps_its_data(services, compose):
@@ -120,12 +137,14 @@ def test_the_file_is_mounted_read_only_where_apply_reads_it(services):
 def test_the_program_runs_without_privileges(services):
     for name in PROGRAM:
         assert services[name]["cap_drop"] == ["ALL"]
+        assert services[name]["read_only"] is True
         assert "privileged" not in services[name]
-        assert "ports" not in services[name]
 
 
-def test_no_port_is_published(services):
-    assert not any("ports" in service for service in services.values())
+def test_only_serve_is_published_and_only_to_this_machine(services):
+    published = {name: service["ports"] for name, service in services.items() if "ports" in service}
+    port = serve_port(services)
+    assert published == {"serve": [f"127.0.0.1:{port}:{port}"]}
 
 
 def test_the_compose_file_is_valid(tmp_path):
@@ -135,8 +154,10 @@ def test_the_compose_file_is_valid(tmp_path):
     if subprocess.run([docker, "compose", "version"], capture_output=True, check=False).returncode:
         pytest.skip("the docker client has no compose plugin")
     command = [docker, "compose", "-f", str(COMPOSE), "config", "--quiet"]
-    secrets = {f"{name}_PASSWORD": "p" for name in ("POSTGRES", "SYNC_OWNER", "SYNC_WORKER", "VALKEY")}
-    secrets["OPENAI_API_KEY"] = "k"
+    secrets = {
+        f"{name}_PASSWORD": "p" for name in ("POSTGRES", "SYNC_OWNER", "SYNC_WORKER", "SYNC_MONITOR", "VALKEY")
+    }
+    secrets |= {"OPENAI_API_KEY": "k", "PGVECTOR_SYNC_SERVE_TOKEN": "t"}
     bare = {name: value for name, value in os.environ.items() if name not in secrets}
     subprocess.run(command, env=bare | secrets, cwd=tmp_path, check=True)
     without = subprocess.run(command, env=bare, cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -187,6 +208,8 @@ def test_each_service_has_only_the_secrets_that_it_uses(services):
         assert ("OPENAI_API_KEY" in variables) == (name == "worker"), name
         assert ("VALKEY_PASSWORD" in variables) == (name in {"worker", "beat", "valkey"}), name
         assert ("SYNC_WORKER_PASSWORD" in variables) == (name in {"worker", "beat", "roles", "grants"}), name
+        assert ("SYNC_MONITOR_PASSWORD" in variables) == (name in {"serve", "roles", "grants"}), name
+        assert ("PGVECTOR_SYNC_SERVE_TOKEN" in variables) == (name == "serve"), name
 
 
 def test_no_command_line_contains_a_secret(services):
@@ -230,7 +253,7 @@ def answers(client):
 @pytest.mark.slow
 def test_the_roles_of_the_services_are_sufficient(services, bare_database, processes):
     """Runs the services' commands in order, with their own roles, on a real server."""
-    passwords = {"OWNER_PASSWORD": "owner-secret", "WORKER_PASSWORD": "worker-secret"}
+    passwords = {f"{name.upper()}_PASSWORD": f"{name}-secret" for name in ("owner", "worker", "monitor")}
     parts = conninfo_to_dict(bare_database.url)
 
     def administrate(name):
@@ -259,6 +282,7 @@ def test_the_roles_of_the_services_are_sufficient(services, bare_database, proce
     synced = processes.command("sync", "--once")
     assert synced.wait() == 0, synced.printed
     assert bare_database.value("SELECT count(*) FROM docs_embedding") == 1
+    log_in("serve", "monitor-secret")
     doctor = processes.command("doctor", "--all")
     doctor.wait()
     assert "no role has more privileges than it needs" in doctor.printed
@@ -271,6 +295,16 @@ def test_the_program_runs_as_an_ordinary_user_and_receives_signals(instructions)
     # A list, because a shell in between would receive SIGTERM instead.
     assert json.loads(final["ENTRYPOINT"]) == ["pgvector-sync"]
     assert f"--uid {final['USER'].split(':')[0]}" in " ".join(rest for what, rest in instructions if what == "RUN")
+
+
+def test_the_image_has_the_extra_of_serve(instructions):
+    import tomllib
+
+    extras = next(rest for what, rest in instructions if what == "ARG" and rest.startswith("EXTRAS"))
+    names = set(re.findall(r"\w+", extras.partition("=")[2]))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "web" in names
+    assert names - {"web"} <= project["project"]["optional-dependencies"].keys()
 
 
 def test_the_image_has_no_pip_cache(instructions):
