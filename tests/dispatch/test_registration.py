@@ -6,11 +6,15 @@ import subprocess
 import sys
 
 import pytest
+import redis
 from celery import Celery
 
 import pgvector_sync
+from pgvector_sync.dispatch.doorbell import open_doorbell
 from pgvector_sync.dispatch.messages import EMBED_BATCH, REEMBED, RUN, TICK
 from pgvector_sync.errors import Refused
+from pgvector_sync.model import Lane
+from pgvector_sync.settings import load_settings
 from support.cluster import Cluster
 from support.processes import Process
 from support.waiting import eventually
@@ -183,6 +187,27 @@ def test_only_the_beat_schedule_and_the_queues_of_the_app_grow() -> None:
     assert {EMBED_BATCH, RUN, REEMBED, TICK} <= set(app.tasks)
     assert app.conf.beat_schedule[TICK]["options"]["queue"] == "embed.maintenance"
     assert TICK not in Celery("another", set_as_current=False).tasks
+
+
+@pytest.mark.parametrize("routes", [{"*": {"exchange": "shop", "routing_key": "orders"}}, "raises"])
+def test_the_apps_routes_dont_apply_to_our_messages(
+    redis_url: str, routes: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(name: str, *_: object, **__: object) -> None:
+        raise KeyError(name)
+
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/app")
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    load_settings.cache_clear()
+    app = Celery("shop", broker=redis_url, set_as_current=False)
+    app.conf.task_routes = unknown if routes == "raises" else routes
+    pgvector_sync.register(app, prefix="embed.")
+    app.finalize()
+    assert open_doorbell(app).ring_slot("docs", Lane.LIVE, 0, 8)
+    app.tasks[TICK].apply_async(queue="embed.maintenance")
+    with redis.Redis.from_url(redis_url) as client:
+        assert (client.llen("embed.live"), client.llen("embed.maintenance")) == (1, 1)
+    load_settings.cache_clear()
 
 
 def test_registering_twice_has_no_effect_and_another_prefix_is_refused() -> None:

@@ -15,7 +15,7 @@ from celery import Celery
 from redis import Redis
 
 from pgvector_sync.dispatch.messages import EMBED_BATCH, RUN
-from pgvector_sync.dispatch.queues import Queues, queue_depth, queues_of
+from pgvector_sync.dispatch.queues import Queues, queue_depth, queues_of, router_of
 from pgvector_sync.dispatch.slots import Slots
 from pgvector_sync.dispatch.tokens import Tokens
 from pgvector_sync.engine.shares import batches_wanted
@@ -74,7 +74,14 @@ class Doorbell:
     def _send(self, bell: str, task: str, args: list[object], queue: str) -> bool:
         if not self.tokens.ring(bell, BELL_LIFE):
             return False
-        self.app.send_task(task, args=args, queue=queue, expires=BELL_LIFE.total_seconds(), ignore_result=True)
+        self.app.send_task(
+            task,
+            args=args,
+            queue=queue,
+            router=router_of(self.app),
+            expires=BELL_LIFE.total_seconds(),
+            ignore_result=True,
+        )
         return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from celery import Celery
+from celery.app.routes import Router
 from kombu.exceptions import ChannelError
 from kombu.exceptions import OperationalError as BrokerError
 
@@ -43,6 +44,11 @@ def queues_of(app: Celery) -> Queues | None:
     """Return our queues in an app, None if it hasn't registered our tasks."""
     queues: Queues | None = getattr(app, "pgvector_sync_queues", None)
     return queues
+
+
+def router_of(app: Celery) -> Router:
+    """Return the router for our messages. The app's routes may send them elsewhere, or fail for unknown tasks."""
+    return Router(routes=(), queues=app.amqp.queues, app=app)
 
 
 def queue_depth(app: Celery, queue: str) -> int:

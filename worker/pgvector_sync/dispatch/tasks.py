@@ -23,7 +23,7 @@ from pgvector_sync.batch.process import process
 from pgvector_sync.database import OUTAGE
 from pgvector_sync.dispatch.doorbell import open_doorbell
 from pgvector_sync.dispatch.messages import EMBED_BATCH, REEMBED, RUN, TICK, body_of, call, headers_of
-from pgvector_sync.dispatch.queues import queue_depth
+from pgvector_sync.dispatch.queues import queue_depth, router_of
 from pgvector_sync.dispatch.relay import DRAIN_FOR
 from pgvector_sync.dispatch.ringing import take_turn
 from pgvector_sync.engine import jobs
@@ -145,7 +145,7 @@ class BoundedTask(Task):  # type: ignore[misc]  # Celery has no types
             emit(RedisUnavailable(error=type(error)))
             return None
         self.failed_with = None
-        return super().apply_async(*args, **options)
+        return super().apply_async(*args, router=router_of(self.app), **options)
 
 
 def strategy(task: Any, app: Any, consumer: Any, **options: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from celery import bootsteps, signals
 from celery.exceptions import WorkerShutdown
+from kombu.serialization import prepare_accept_content
 
 from pgvector_sync.dispatch.broker import check_redis
 from pgvector_sync.dispatch.doorbell import open_doorbell
@@ -30,6 +31,16 @@ def _log_ready(sender: Any, **_: Any) -> None:
 
 def _close_runtime(**_: Any) -> None:
     close_process_runtime()
+
+
+def _require_json(app: Any) -> None:
+    """Raise ConfigError if an application's app would discard our messages."""
+    if "application/json" not in prepare_accept_content(app.conf.accept_content):
+        raise ConfigError(
+            "this Celery app doesn't accept JSON, in which pgvector-sync's messages are written",
+            where="accept_content",
+            hint="add 'json' to the app's accept_content",
+        )
 
 
 class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no types
@@ -59,6 +70,7 @@ class RelayStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no
         if not self._is_ours:
             return
         try:
+            _require_json(parent.app)
             settings = load_settings()
             settings.database()
             limits.require(settings)
