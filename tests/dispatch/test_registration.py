@@ -12,6 +12,7 @@ from celery import Celery
 import pgvector_sync
 from pgvector_sync.dispatch.doorbell import open_doorbell
 from pgvector_sync.dispatch.messages import EMBED_BATCH, REEMBED, RUN, TICK
+from pgvector_sync.dispatch.queues import queue_depth
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Lane
 from pgvector_sync.settings import load_settings
@@ -207,6 +208,23 @@ def test_the_apps_routes_dont_apply_to_our_messages(
     app.tasks[TICK].apply_async(queue="embed.maintenance")
     with redis.Redis.from_url(redis_url) as client:
         assert (client.llen("embed.live"), client.llen("embed.maintenance")) == (1, 1)
+    load_settings.cache_clear()
+
+
+def test_the_apps_prefix_of_keys_separates_its_environments(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://127.0.0.1:1/app")
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    load_settings.cache_clear()
+    app = Celery("shop", broker=redis_url, set_as_current=False)
+    app.conf.broker_transport_options = {"global_keyprefix": "staging:"}
+    pgvector_sync.register(app, prefix="embed.")
+    app.finalize()
+    assert open_doorbell(app).ring_slot("docs", Lane.LIVE, 0, 8)
+    assert queue_depth(app, "embed.live") == 1
+    with redis.Redis.from_url(redis_url) as client:
+        assert (client.llen("staging:embed.live"), client.llen("embed.live")) == (1, 0)
     load_settings.cache_clear()
 
 

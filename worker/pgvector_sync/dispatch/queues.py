@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from celery import Celery
 from celery.app.routes import Router
-from kombu.exceptions import ChannelError
 from kombu.exceptions import OperationalError as BrokerError
 
 from pgvector_sync.model import Lane
@@ -52,11 +51,13 @@ def router_of(app: Celery) -> Router:
 
 
 def queue_depth(app: Celery, queue: str) -> int:
-    """Return the number of messages in a queue. Raises errors of kombu and redis-py if the broker is down."""
+    """Return the number of messages in a queue. Raises errors of kombu and redis-py if the broker is down.
+
+    Declares the queue, as sending to it does. To ask only whether it exists (`passive`) would ignore an app's
+    `global_keyprefix`: kombu doesn't prefix EXISTS.
+    """
     with app.connection_for_write() as connection:
         try:
-            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
-        except ChannelError:  # it hasn't been declared yet
-            return 0
+            return int(app.amqp.queues[queue].bind(connection.default_channel).queue_declare().message_count)
         except MALFORMED_REPLY as error:
             raise BrokerError(f"unexpected reply from the broker ({type(error).__name__})") from None

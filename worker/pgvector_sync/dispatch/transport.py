@@ -82,10 +82,6 @@ class _Channel:
     # neither restored nor kept until they are acknowledged (`ack_emulation`).
     do_restore = False
 
-    def _has_queue(self, _queue: str, **_: Any) -> bool:
-        """Always True: an empty list doesn't exist in Redis, and kombu looks for it without `global_keyprefix`."""
-        return True
-
     def _get_client(self) -> Any:
         super()._get_client()  # type: ignore[misc]  # raises if redis-py is too old
         prefix = self.global_keyprefix  # type: ignore[attr-defined]
