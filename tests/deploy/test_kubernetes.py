@@ -257,3 +257,26 @@ def test_the_example_of_pipelines_is_valid() -> None:
     mounted = container("apply")["volumeMounts"][0]["mountPath"]
     assert f"{mounted}/pgvector-sync.toml" in container("apply")["args"]
     assert "articles" in load_config(FOLDER / "pgvector-sync.toml").pipelines
+
+
+def test_a_kustomization_of_your_own_sets_namespace_image_pipelines_and_settings(tmp_path: Path) -> None:
+    """The one in docs/deploy.md."""
+    page = (ROOT / "docs" / "deploy.md").read_text("utf-8")
+    [block] = re.findall(r"<!-- tested: tests/deploy/test_kubernetes.py -->\n```yaml\n(.+?)```", page, re.DOTALL)
+    (tmp_path / "kustomization.yaml").write_text(block, "utf-8")
+    (tmp_path / "pgvector-sync.toml").write_text("# my own", "utf-8")
+    shutil.copytree(FOLDER, tmp_path / "pgvector-sync" / "deploy" / "kubernetes")
+    rendered = kustomized(tmp_path)
+    assert {m["metadata"]["namespace"] for m in rendered} == {"search"}
+    images = {pod["containers"][0]["image"] for pod in pods(rendered).values()}
+    assert images == {"registry.example.com/pgvector-sync:0.1.0"}
+    data = [m["data"] for m in rendered if m["kind"] == "ConfigMap"]
+    assert {"pgvector-sync.toml": "# my own"} in data
+    [settings_] = [values for values in data if "pgvector-sync.toml" not in values]
+    assert settings_["PGVECTOR_SYNC_ALLOWED_HOSTS"] == "models.example.com"
+    assert settings_["PGVECTOR_SYNC_LOG_FORMAT"] == "json"
+    assert {
+        m["spec"]["replicas"]
+        for m in rendered
+        if m["metadata"]["name"] == "pgvector-sync-worker" and m["kind"] == "Deployment"
+    } == {3}
