@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from pgvector_sync.declare.file import load_config
-from pgvector_sync.settings import Settings, limits
+from pgvector_sync.settings import Settings
 from support.command_lines import require_known, settings
 
 ROOT = Path(__file__).parents[2]
@@ -22,8 +22,7 @@ FOLDER = ROOT / "deploy" / "kubernetes"
 OLDEST, NEWEST = "1.33", "1.37"
 """The versions of Kubernetes whose schemas are checked: those that the project supported in 2026."""
 ENTRY_POINT = "pgvector-sync"
-OTHER_VARIABLES = {"OPENAI_API_KEY", "REMAP_SIGTERM"}
-"""Variables that aren't settings of ours: a provider's key, and one of Celery."""
+PROVIDER_KEYS = {"OPENAI_API_KEY"}
 Manifest = dict[str, Any]
 
 
@@ -177,14 +176,13 @@ def test_every_variable_is_a_setting() -> None:
     names = {entry["name"] for _, c in containers() for entry in c.get("env", [])}
     names |= {name for m in written() if m["kind"] == "Secret" for name in m["stringData"]}
     names |= {line.split("=")[0] for g in kustomization["configMapGenerator"] for line in g.get("literals", [])}
-    assert names - OTHER_VARIABLES <= settings()
+    assert names - PROVIDER_KEYS <= settings()
 
 
 def test_a_worker_that_is_stopped_has_time_for_its_answers_in_flight() -> None:
     pod = pods(written())["worker"]
     grace = timedelta(seconds=pod["terminationGracePeriodSeconds"])
-    assert grace > limits.soft_shutdown(Settings(_env_file=None)) + timedelta(seconds=10)
-    assert {"name": "REMAP_SIGTERM", "value": "SIGQUIT"} in container("worker")["env"]
+    assert grace > Settings(_env_file=None).ends_after
 
 
 def test_workers_and_beat_wait_for_migrate_instead_of_crashing() -> None:

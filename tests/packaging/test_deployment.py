@@ -17,7 +17,7 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from pgvector_sync.local.embedded.account import Account, locate
-from pgvector_sync.settings import load_settings
+from pgvector_sync.settings import Settings
 from support.command_lines import require_known
 from support.programs import folder
 from support.waiting import eventually
@@ -25,7 +25,6 @@ from support.waiting import eventually
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "docker-compose.yml"
 PROGRAM = ("migrate", "apply", "worker", "beat", "serve")
-SOFT_SHUTDOWN_SECONDS = 45
 
 
 @pytest.fixture(scope="module")
@@ -85,19 +84,8 @@ def test_the_file_contains_no_secret(services):
             assert not re.search(r"://[^/\s]*:[^/\s]*@", str(value)), f"{name}: {variable}"
 
 
-def test_the_grace_period_is_longer_than_the_soft_shutdown(services):
-    assert seconds(services["worker"]["stop_grace_period"]) > SOFT_SHUTDOWN_SECONDS
-    # Without it, SIGTERM starts Celery's warm shutdown, which has no soft limit.
-    assert services["worker"]["environment"]["REMAP_SIGTERM"] == "SIGQUIT"
-
-
-def test_the_soft_shutdown_is_the_one_in_celerys_settings(monkeypatch):
-    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1/0")  # creating the app requires a broker
-    load_settings.cache_clear()
-    from pgvector_sync.dispatch.app import celery_settings
-
-    assert celery_settings(load_settings())["worker_soft_shutdown_timeout"] == SOFT_SHUTDOWN_SECONDS
-    load_settings.cache_clear()
+def test_the_grace_period_is_longer_than_the_longest_batch(services):
+    assert seconds(services["worker"]["stop_grace_period"]) > Settings(_env_file=None).ends_after.total_seconds()
 
 
 def test_every_command_and_option_exists(services):
