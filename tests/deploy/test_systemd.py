@@ -116,7 +116,7 @@ def test_a_worker_that_is_stopped_has_time_for_its_answers_in_flight() -> None:
 
 
 def test_workers_of_one_machine_have_different_names() -> None:
-    """Workers of the same name would count as one when slots are shared out."""
+    """Which tells their lines in `status` and in the log apart."""
     words = command_line(WORKER)
     assert "%i" in words[words.index("--hostname") + 1]
 

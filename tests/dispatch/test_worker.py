@@ -6,7 +6,10 @@ import sys
 
 import psutil
 import pytest
+import redis
 
+from pgvector_sync.dispatch.slots import Slots
+from pgvector_sync.settings import Settings
 from support.cluster import CELERY, READY, Cluster, children
 from support.processes import Process
 from support.waiting import eventually, never
@@ -77,6 +80,18 @@ def test_of_two_workers_exactly_one_is_the_relay_and_the_other_takes_over(cluste
     survivor.wait_for("relay_elected", timeout=10)
     cluster.insert(10)
     cluster.settles()
+
+
+@pytest.mark.slow
+def test_the_slots_of_two_workers_of_one_machine_are_added_up(cluster: Cluster) -> None:
+    first, second = cluster.worker(concurrency=2), cluster.worker(concurrency=2)
+    namespace = Settings(_env_file=None, DATABASE_URL=cluster.processes.env["DATABASE_URL"]).namespace()
+    with redis.Redis.from_url(cluster.valkey.url) as client:
+        slots = Slots(client, namespace)
+        eventually(lambda: slots.total() == 4, what="both are counted")
+        assert second.terminate() == 0
+        eventually(lambda: slots.total() == 2, what="one has left")
+    assert first.terminate() == 0
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ down the application, and it doesn't work through PgBouncer.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -62,6 +63,8 @@ class Relay(threading.Thread):
         super().__init__(name="pgvector-sync-relay", daemon=True)
         self._doorbell = doorbell
         self._worker, self._slots = worker, slots
+        self._announced_as = f"{worker}#{os.getpid()}"
+        """Two workers of one machine may have the same name."""
         self._children = children
         self._living: set[int] = set()
         self._dead: set[int] = set()
@@ -131,7 +134,7 @@ class Relay(threading.Thread):
 
     def _announce(self) -> None:
         if time.monotonic() - self._announced_at > ANNOUNCE_EVERY.total_seconds():
-            self._doorbell.slots.announce(self._worker, self._slots)
+            self._doorbell.slots.announce(self._announced_as, self._slots)
             self._announced_at = time.monotonic()
 
     def _is_elected(self) -> bool:
@@ -148,7 +151,7 @@ class Relay(threading.Thread):
     def _step_down(self) -> None:
         """Let another worker's relay take over at once."""
         try:
-            self._doorbell.slots.withdraw(self._worker, self._slots)
+            self._doorbell.slots.withdraw(self._announced_as, self._slots)
             if self._elected:
                 self._doorbell.tokens.release(ROLE, self._me)
         except RedisError:
