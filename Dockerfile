@@ -19,7 +19,7 @@ COPY --from=build /opt/venv /opt/venv
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1
-# No program writes a file, so the file system may be read-only.
+# Only /tmp is written to, so the rest of the file system may be read-only.
 WORKDIR /var/lib/pgvector-sync
 USER 10001:10001
 STOPSIGNAL SIGTERM
