@@ -165,6 +165,15 @@ FROM pgvector_sync.run r JOIN pgvector_sync.pipeline p ON p.id = r.pipeline_id
 WHERE (%(id)s::bigint IS NULL OR r.id = %(id)s) AND (%(pipeline)s::text IS NULL OR p.name = %(pipeline)s)
 ORDER BY r.id DESC LIMIT %(limit)s;
 
+-- name: running
+-- The progress of the running runs. A row that was enqueued and still waits isn't done.
+SELECT r.id, p.name AS pipeline, r.kind, r.rows_total, r.rows_seen, r.walked,
+       (SELECT count(*) FROM pgvector_sync.work w WHERE w.run_id = r.id AND w.parked_at IS NULL) AS waiting,
+       extract(epoch FROM statement_timestamp() - r.started_at)::float8 AS elapsed_seconds
+FROM pgvector_sync.run r JOIN pgvector_sync.pipeline p ON p.id = r.pipeline_id
+WHERE r.state = 'running' AND (%(pipeline)s::text IS NULL OR p.name = %(pipeline)s)
+ORDER BY p.name, r.id;
+
 -- name: forget
 -- Deletes runs that ended long ago. What reconciliations found stays in `drift`.
 DELETE FROM pgvector_sync.run WHERE state <> 'running' AND finished_at < statement_timestamp() - %(older_than)s;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -16,13 +15,10 @@ from pgvector_sync.cli.console import complain, out, print_document
 from pgvector_sync.cli.environment import open_sync
 from pgvector_sync.client.documents import fields_of
 from pgvector_sync.client.results import Status
-from pgvector_sync.observe.status import (
-    START_A_WORKER,
-    PipelineStatus,
-    lacks_workers,
-    truncated_texts,
-    why_no_worker,
-)
+from pgvector_sync.errors import ConfigError
+from pgvector_sync.observe.judgement import judge_workers
+from pgvector_sync.observe.level import Level
+from pgvector_sync.observe.status import PipelineStatus, truncated_texts
 
 COUNTS = ("rows", "fresh", "to_backfill", "waiting", "in_flight", "dead")
 PipelineName = Annotated[str, typer.Argument(help="The pipeline's name.")]
@@ -39,26 +35,28 @@ def register(app: typer.Typer) -> None:
 def status(
     pipeline: Annotated[str | None, typer.Argument(help="Show this pipeline only.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", help="Print the status every second, until Ctrl-C.")] = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Show the status live until q or Ctrl-C; in a log, write what changes.")
+    ] = False,
+    every: Annotated[
+        str | None,
+        typer.Option("--every", metavar="INTERVAL", help="With --watch: how often to look [default: 1s]."),
+    ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Count every row instead of estimating. Reads the whole source.")
     ] = False,
 ) -> None:
     """Show one line per pipeline: how many rows are fresh, waiting, in flight or dead, and why rows wait."""
-    with open_sync() as sync:
-        if watch and out.is_terminal and not json:
-            from rich.live import Live
+    if every is not None and not watch:
+        raise ConfigError("expected --watch with it", where="--every")
+    if watch:
+        from pgvector_sync.cli import watch as live
 
-            with Live(console=out, auto_refresh=False) as live:
-                while True:
-                    live.update(render(sync.status(pipeline, exact=exact)), refresh=True)
-                    time.sleep(1)
-        while True:
-            current = sync.status(pipeline, exact=exact)
-            print_document(fields_of(current)) if json else out.print(render(current))
-            if not watch:
-                return
-            time.sleep(1)
+        return live.watch(pipeline, every=live.interval(every or "1s"), exact=exact, json=json)
+    with open_sync() as sync:
+        current = sync.status(pipeline, exact=exact)
+    print_document(fields_of(current)) if json else out.print(render(current))
+    return None
 
 
 def render(status: Status) -> Group:
@@ -93,18 +91,10 @@ def _learned(status: PipelineStatus) -> str:
 
 
 def _workers(status: Status) -> Text:
-    alive = status.workers
-    if lacks_workers(status.pipelines, alive):
-        return Text(f"{why_no_worker(alive)}, and rows wait; {START_A_WORKER}", "bold red")
-    if not alive.alive:
-        return Text("no worker is running")
-    tick = alive.last_tick
-    last_beat = "no beat tick yet" if tick is None else f"last beat tick {tick.total_seconds():,.0f} s ago"
-    return Text(f"{_count(alive.alive, 'worker')}, {_count(alive.slots, 'slot')}; {last_beat}")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    judgement = judge_workers(status.workers, status.pipelines)
+    if judgement.level is Level.ERROR:
+        return Text(f"{judgement.words}; {judgement.advice}", "bold red")
+    return Text(judgement.words)
 
 
 def check_health(

@@ -55,6 +55,14 @@ class PipelineStatus:
         return not (self.waiting or self.in_flight or self.to_backfill) and self.state is not State.BACKFILLING
 
 
+@dataclass(frozen=True, slots=True)
+class Counting:
+    """How to count every row instead of estimating. It reads the whole source, on the server."""
+
+    text_limit_bytes: int
+    vector_schema: str
+
+
 def read_status(
     database: Database, name: str | None = None, *, exact_text_limit: int | None = None
 ) -> list[PipelineStatus]:
@@ -63,13 +71,19 @@ def read_status(
     exact_text_limit: count every row instead of estimating, with this text limit in bytes.
     Raises Refused for an unknown pipeline, or if counting takes longer than the role's statement_timeout.
     """
+    counting = None if exact_text_limit is None else Counting(exact_text_limit, database.vector_schema)
     with database.transaction(read_only=True) as connection:
-        if name is not None:
-            pipelines.require_pipeline(connection, name)
-        statuses = [_estimated(row) for row in status.pipelines(connection, name, limit=COUNT_LIMIT_ROWS)]
-        if exact_text_limit is None:
-            return statuses
-        return [_exact(connection, database, each, exact_text_limit) for each in statuses]
+        return statuses(connection, name, counting=counting)
+
+
+def statuses(
+    connection: Connection, name: str | None = None, *, counting: Counting | None = None
+) -> list[PipelineStatus]:
+    """Read the status in a transaction, as `read_status` does."""
+    if name is not None:
+        pipelines.require_pipeline(connection, name)
+    estimated = [_estimated(row) for row in status.pipelines(connection, name, limit=COUNT_LIMIT_ROWS)]
+    return estimated if counting is None else [_exact(connection, each, counting) for each in estimated]
 
 
 def read_workers(database: Database) -> Workers:
@@ -158,13 +172,12 @@ def _estimated(row: dict[str, Any]) -> PipelineStatus:
     )
 
 
-def _exact(
-    connection: Connection, database: Database, estimated: PipelineStatus, text_limit: int
-) -> PipelineStatus:
+def _exact(connection: Connection, estimated: PipelineStatus, counting: Counting) -> PipelineStatus:
     pipeline = pipelines.require_pipeline(connection, estimated.name)
     grants.require_sole_author(connection)
     try:
-        counted = coverage.count(connection, Shape(pipeline, database.vector_schema), text_limit=text_limit)
+        shape = Shape(pipeline, counting.vector_schema)
+        counted = coverage.count(connection, shape, text_limit=counting.text_limit_bytes)
     except psycopg.errors.QueryCanceled:
         raise Refused(
             f"counting the rows of {pipeline.name} took longer than the role's statement_timeout, or was "

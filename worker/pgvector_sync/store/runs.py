@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from pgvector_sync.database import Connection, one
+from pgvector_sync.database.loaders import duration
 from pgvector_sync.database.packing import PackedKeys
 from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key, Pipeline
@@ -70,6 +71,36 @@ class Run:
     @property
     def running(self) -> bool:
         return self.state == "running"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a running run is."""
+
+    id: int
+    pipeline: str
+    kind: Kind
+    rows_done: int
+    rows_total: int | None
+    """Estimated until every row was seen."""
+    elapsed: timedelta
+
+    @property
+    def share(self) -> float | None:
+        """The share of its rows that are done, from 0 to 1; None if their number isn't known."""
+        return min(self.rows_done / self.rows_total, 1.0) if self.rows_total else None
+
+    def left(self, since: Progress | None = None) -> timedelta | None:
+        """How long it will take at the speed that it has had since its start, or since another look at it.
+
+        None if that can't be told: nothing is done yet, or the number of rows isn't known.
+        """
+        done, elapsed = self.rows_done, self.elapsed
+        if since is not None:
+            done, elapsed = done - since.rows_done, elapsed - since.elapsed
+        if self.rows_total is None or done <= 0:
+            return None
+        return elapsed * min(max(self.rows_total - self.rows_done, 0) / done, 1e6)
 
 
 def start(connection: Connection, pipeline_id: int, request: Request, *, rows_total: int | None) -> int | None:
@@ -258,6 +289,23 @@ def list_runs(
     """Lists runs, newest first."""
     params = {"pipeline": pipeline, "id": run_id, "limit": limit}
     return [_run(**row) for row in connection.execute(statement("runs.list"), params)]
+
+
+def running(connection: Connection, pipeline: str | None = None) -> list[Progress]:
+    """Returns the progress of the running runs, of all pipelines or of one."""
+    return [_progress(row) for row in connection.execute(statement("runs.running"), {"pipeline": pipeline})]
+
+
+def _progress(row: dict[str, Any]) -> Progress:
+    seen, total = row["rows_seen"], row["rows_total"]
+    return Progress(
+        id=row["id"],
+        pipeline=row["pipeline"],
+        kind=Kind(row["kind"]),
+        rows_done=max(0, seen - row["waiting"]),
+        rows_total=seen if row["walked"] else None if total is None else max(total, seen),
+        elapsed=duration(row["elapsed_seconds"]) or timedelta(),
+    )
 
 
 def _run(*, kind: str, options: Any, counts: Any, samples: Any, **row: Any) -> Run:
