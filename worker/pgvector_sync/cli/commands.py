@@ -12,6 +12,11 @@ from typer.main import get_group
 from pgvector_sync.cli import flags
 
 COMMANDS = (
+    (
+        "init",
+        "init",
+        "Look at the database, read-only, and propose a pipeline for a table, as a commented file.",
+    ),
     ("migrate", "apply", "Create or upgrade the schema pgvector_sync. Several processes can run this at once."),
     (
         "apply",

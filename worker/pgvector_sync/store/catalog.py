@@ -196,6 +196,12 @@ def find_key(connection: Connection, table: Table, wanted: tuple[str, ...] | Non
     return tuple(_key_column(table, name) for name in names)
 
 
+def unique_keys(connection: Connection, table: Table) -> list[tuple[str, ...]]:
+    """Returns the columns of every unique NOT NULL key, the primary key first. `find_key` may refuse one."""
+    keys = connection.execute(statement("catalog.keys"), {"oid": table.oid}).fetchall()
+    return list(dict.fromkeys(tuple(row["columns"]) for row in keys))
+
+
 def _key_column(table: Table, name: str) -> KeyColumn:
     column = table.column(name)
     if column is None:  # pragma: no cover - the catalog named it

@@ -1,0 +1,1 @@
+"""What could the first pipeline of a table look like? The proposal of `init`."""
