@@ -90,8 +90,8 @@ class Relay(threading.Thread):
             while not self._stopping.is_set():
                 pause = settings.poll
                 pulse.beat()
-                presence.note()
-                pulse.judge("Postgres", presence.problem)
+                if presence.note():
+                    pulse.judge("Postgres", presence.problem)
                 try:
                     self._bury(database)
                     self._announce()

@@ -37,10 +37,10 @@ class Presence:
         """Note, with the next sign of life, that this process has looked for work."""
         self._relayed = True
 
-    def note(self) -> None:
-        """Note that the worker is alive, unless it was noted within the last interval."""
+    def note(self) -> bool:
+        """Note that the worker is alive, unless it was noted within the last interval; return whether it tried."""
         if self._next is not None and not self._next.passed:
-            return
+            return False
         self._next = Deadline.after(EVERY)
         try:
             with self._database.transaction() as connection:
@@ -52,6 +52,7 @@ class Presence:
         except psycopg.Error as error:
             self.problem = explain(error)[0]
             emit(PresenceFailed(sqlstate=error.sqlstate))
+        return True
 
     def leave(self) -> None:
         """Remove the row when the worker ends. If that fails, the row expires."""
