@@ -23,6 +23,8 @@ from support.processes import Process
 from support.synced import Synced
 from support.waiting import eventually
 
+SERVE = "http://127.0.0.1:8187"
+"""The address of `serve` in the runbook; a test's own has a free port."""
 SOURCE = "CREATE TABLE articles (id bigint PRIMARY KEY, title text, body text)"
 
 
@@ -33,6 +35,7 @@ class Scene:
     happens: dict[str, Callable[[], object]] = field(default_factory=dict)
     """What a mark in the runbook says that happens before a command."""
     env: dict[str, str] = field(default_factory=dict)
+    serve_url: str = SERVE
     solved: Callable[[], object] = lambda: None
     """Waits until what the runbook says has solved it, or fails."""
 
@@ -85,7 +88,7 @@ class Scene:
             url = {"DATABASE_URL": self.env[given["url"]]} if given["url"] else {}
             return self._in_this_process(shlex.split(given["arguments"]), url)
         done = subprocess.run(
-            ["bash", "-uo", "pipefail", "-c", body],
+            ["bash", "-uo", "pipefail", "-c", body.replace(SERVE, self.serve_url)],
             env=os.environ | self.env | {"PATH": search_path()},
             cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=60, check=False,
         )  # fmt: skip

@@ -11,6 +11,7 @@ import pytest
 from deploy.scene import Scene
 from pgvector_sync.observe.doctor import vacuum
 from support.cluster import kill_children
+from support.serving import TOKEN, serving
 from support.synced import session
 from support.waiting import eventually
 
@@ -263,6 +264,15 @@ def in_order(scene: Scene) -> Iterator[None]:
     yield
 
 
+@contextmanager
+def not_scraped(scene: Scene) -> Iterator[None]:
+    """Everything runs, `serve` as well, but Prometheus doesn't reach it."""
+    with in_order(scene), serving(scene.cluster.processes, PGVECTOR_SYNC_SERVE_TOKEN=TOKEN) as server:
+        scene.env["PGVECTOR_SYNC_SERVE_TOKEN"] = TOKEN
+        scene.serve_url = server.url
+        yield
+
+
 SCENES: dict[str, Callable[[Scene], AbstractContextManager[None]]] = {
     "Before you start": in_order,
     "PgvectorSyncFreshnessBurnsFast": too_slow,
@@ -283,7 +293,7 @@ SCENES: dict[str, Callable[[Scene], AbstractContextManager[None]]] = {
     "PgvectorSyncDayTokensSpent": budget_spent,
     "PgvectorSyncIndexInvalid": invalid_index,
     "PgvectorSyncClaimTimeRising": old_transaction,
-    "PgvectorSyncExporterDown": in_order,
+    "PgvectorSyncExporterDown": not_scraped,
     "PgvectorSyncDatabaseUnreachable": database_away,
 }
 """The scene of each heading of the runbook that has commands."""
