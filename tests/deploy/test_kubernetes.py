@@ -192,7 +192,7 @@ def test_workers_and_beat_wait_for_migrate_instead_of_crashing() -> None:
 
 def test_nothing_restarts_a_worker_because_a_server_is_down() -> None:
     for name in ("worker", "beat"):
-        assert "livenessProbe" not in container(name)
+        assert container(name)["livenessProbe"]["exec"]["command"] == [ENTRY_POINT, "probe", name, "--live"]
         assert container(name)["readinessProbe"]["exec"]["command"] == [ENTRY_POINT, "probe", name]
 
 

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import socket
+import tempfile
+from collections.abc import Iterator
 
 import pytest
 
 from support.cluster import READY
 from support.processes import Processes
 from support.servers import Database
+from support.waiting import eventually
 
 WAITS = r"waiting_for_database"
 
 
 @pytest.fixture
-def unmigrated(bare_database: Database, redis_url: str, processes: Processes) -> Processes:
+def unmigrated(bare_database: Database, redis_url: str, processes: Processes) -> Iterator[Processes]:
     """Processes whose database has no schema of ours yet."""
-    processes.env |= {"DATABASE_URL": bare_database.url, "REDIS_URL": redis_url}
-    return processes
+    with tempfile.TemporaryDirectory() as short:  # a socket's path has at most a hundred characters
+        processes.env |= {"DATABASE_URL": bare_database.url, "REDIS_URL": redis_url, "TMPDIR": short}
+        yield processes
+        processes.end()
 
 
 def test_a_worker_that_starts_before_migrate_waits_for_it(unmigrated: Processes) -> None:
     worker = unmigrated.command("worker", "--wait", "--concurrency", "1")
     worker.wait_for(WAITS + r".*no pgvector_sync schema")
     worker.wait_for("pgvector-sync migrate")
+    probe = unmigrated.command("probe", "worker")
+    assert probe.wait() == 1
+    assert "no pgvector_sync schema" in probe.printed
+    assert unmigrated.command("probe", "worker", "--live").wait() == 0, "so that no liveness probe restarts it"
     assert unmigrated.command("migrate").wait() == 0
     worker.wait_for(READY)
+    eventually(lambda: unmigrated.command("probe", "worker").wait() == 0, 20, what="it is ready")
     assert worker.terminate() == 0
     assert worker.printed.count("waiting_for_database") == 1, "it logs a reason once, not with every try"
 

@@ -292,7 +292,7 @@ def test_the_image_has_the_extra_of_serve(instructions):
     names = set(re.findall(r"\w+", extras.partition("=")[2]))
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "web" in names
-    assert names - {"web"} <= project["project"]["optional-dependencies"].keys()
+    assert names <= project["project"]["optional-dependencies"].keys()
 
 
 def test_the_image_has_no_pip_cache(instructions):

@@ -12,13 +12,10 @@ from pgvector_sync.cli.app import app
 from pgvector_sync.settings import Settings, variable
 
 CELERYS = {"worker": worker, "beat": beat}
-COMING = {"serve", "probe"}
 
 
 def require_known(line: list[str]) -> None:
     """Fails unless `pgvector-sync …` has the command and its options; `worker` and `beat` have Celery's as well."""
-    if line[0] in COMING:
-        return
     command: Any = typer.main.get_command(app)
     context, words = typer.Context(command), line
     while hasattr(command, "resolve_command"):
@@ -33,4 +30,4 @@ def require_known(line: list[str]) -> None:
 
 def settings() -> set[str]:
     """The names of the variables that are settings."""
-    return {variable(field) for field in Settings.model_fields} | {"PGVECTOR_SYNC_SERVE_TOKEN"}
+    return {variable(field) for field in Settings.model_fields}

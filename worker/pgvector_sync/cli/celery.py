@@ -38,7 +38,7 @@ def worker(
     from pgvector_sync.dispatch import command
 
     command.require_options(pool, queues)
-    _require_usable(wait=wait)
+    _require_usable("worker", wait=wait)
     raise typer.Exit(command.run_worker(concurrency, pool, queues, context.args))
 
 
@@ -46,17 +46,17 @@ def beat(context: typer.Context, wait: Wait = False) -> None:
     """Start the scheduler. Running several is harmless. Other options are passed on to Celery."""
     from pgvector_sync.dispatch import command
 
-    _require_usable(wait=wait)
+    _require_usable("beat", wait=wait)
     raise typer.Exit(command.run_beat(context.args))
 
 
-def _require_usable(*, wait: bool) -> None:
+def _require_usable(role: str, *, wait: bool) -> None:
     from pgvector_sync.dispatch import command
 
     environment.use_embedded_if_running()
     try:
         # Celery hasn't installed its handlers yet, and a process without any ignores SIGTERM if it is PID 1.
         with Interrupts():
-            command.require_usable(wait=wait)
+            command.require_usable(role, wait=wait)
     except KeyboardInterrupt:
         raise typer.Exit from None  # asked to stop, as a running worker ends with 0

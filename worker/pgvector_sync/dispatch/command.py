@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+
+import psycopg
 
 from pgvector_sync.database import OUTAGE, begin, connect
 from pgvector_sync.database.explain import explain
 from pgvector_sync.dispatch.app import QUEUES, app
 from pgvector_sync.dispatch.broker import broker_settings, check_redis
+from pgvector_sync.engine.pulse import Listener, Pulse, turn_limit
 from pgvector_sync.errors import ConfigError, Refused
 from pgvector_sync.settings import Settings, limits, load_settings
 from pgvector_sync.store.grants import require_sole_author
@@ -36,8 +40,8 @@ def require_options(pool: str, queues: str) -> None:
         )
 
 
-def require_usable(*, wait: bool) -> None:
-    """Check the settings and the database. Raises ConfigError for settings that can't work.
+def require_usable(role: str, *, wait: bool) -> None:
+    """Check the settings and the database of a worker or beat. Raises ConfigError for wrong settings.
 
     With `wait`, returns once the database can be reached and has the schema and grants that this program needs;
     otherwise raises Refused or psycopg.OperationalError if it doesn't.
@@ -48,18 +52,36 @@ def require_usable(*, wait: bool) -> None:
     settings.redis()
     broker_settings(settings)
     check_redis(settings)
+    error = _problem(settings)
+    if error is None:
+        return
+    if not wait:
+        raise error
+    pulse = Pulse(role, f"{role}@{socket.gethostname()}", limit=turn_limit(settings), needs=("Postgres",))
+    with Listener(pulse):
+        _wait(settings, pulse, error)
+
+
+def _wait(settings: Settings, pulse: Pulse, error: Refused | psycopg.Error | None) -> None:
     logged = None
-    while True:
-        try:
-            return _require_database(settings)
-        except (Refused, *OUTAGE) as error:
-            if not wait:
-                raise
-            reason, hint = (str(error), error.hint) if isinstance(error, Refused) else explain(error)
+    while error is not None:
+        reason, hint = (str(error), error.hint) if isinstance(error, Refused) else explain(error)
+        pulse.beat()
+        pulse.judge("Postgres", reason)
         if reason != logged:
             emit(WaitingForDatabase(reason=Words(reason), hint=Words(hint) if hint else None))
             logged = reason
         time.sleep(LOOK_AGAIN.total_seconds())
+        error = _problem(settings)
+
+
+def _problem(settings: Settings) -> Refused | psycopg.Error | None:
+    """Return why the database can't be used yet; None if it can."""
+    try:
+        _require_database(settings)
+    except (Refused, *OUTAGE) as error:
+        return error
+    return None
 
 
 def _require_database(settings: Settings) -> None:
