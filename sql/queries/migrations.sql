@@ -22,16 +22,19 @@ CREATE TABLE pgvector_sync.applied_migration (
     number     int PRIMARY KEY,
     name       text NOT NULL,
     checksum   text NOT NULL,
+    shuts_out  boolean NOT NULL DEFAULT false,                 -- programs that don't know it must not go on
+    program    text,                                           -- the version that applied it
     applied_at timestamptz NOT NULL DEFAULT statement_timestamp()
 );
 
 -- name: applied
 -- The applied migrations, in order.
-SELECT number, name, checksum FROM pgvector_sync.applied_migration ORDER BY number;
+SELECT number, name, checksum, shuts_out, program FROM pgvector_sync.applied_migration ORDER BY number;
 
 -- name: record
 -- Runs before the migration's statements, so that a concurrent run would fail on the primary key.
-INSERT INTO pgvector_sync.applied_migration (number, name, checksum) VALUES (%(number)s, %(name)s, %(checksum)s);
+INSERT INTO pgvector_sync.applied_migration (number, name, checksum, shuts_out, program)
+VALUES (%(number)s, %(name)s, %(checksum)s, %(shuts_out)s, %(program)s);
 
 -- name: extension
 -- The installed and the available version of pgvector.

@@ -13,7 +13,7 @@ import pytest
 from pgvector_sync.database import connect
 from pgvector_sync.database.statements import sql_folder
 from pgvector_sync.errors import MigrationRefused, Refused
-from pgvector_sync.store.migrations import check_schema, migrate, migrations
+from pgvector_sync.store.migrations import SHUTS_OUT, check_schema, migrate, migrations
 from support import synced
 from support.processes import Processes
 from support.servers import Database
@@ -73,19 +73,37 @@ def test_a_migration_that_fails_leaves_nothing_behind(database: Database, folder
     assert [m.name for m in migrate(database.url, folder=folder)] == ["broken"]
 
 
-def test_a_database_that_is_newer_than_the_program_is_refused_by_migrate_and_by_every_command(database: Database):
-    newest = max(m.number for m in migrations())
-    database.execute(
-        "INSERT INTO pgvector_sync.applied_migration (number, name, checksum) VALUES (%s, 'future', 'x')",
-        newest + 1,
-    )
-    with pytest.raises(
-        MigrationRefused, match=f"expected a schema up to migration {newest:04d}, got {newest + 1:04d}"
-    ) as refused:
-        migrate(database.url)
-    assert "upgrade" in refused.value.hint
-    with connect(database.url) as connection, pytest.raises(MigrationRefused):
+def add(folder: Path, name: str, body: str) -> int:
+    """Adds a migration of a later release; returns its number."""
+    number = len(list(folder.glob("*.sql"))) + 1
+    (folder / f"{number:04d}_{name}.sql").write_text(body)
+    return number
+
+
+def test_a_schema_with_additive_migrations_of_a_later_release_is_accepted(database: Database, folder: Path):
+    add(folder, "more", "CREATE TABLE pgvector_sync.more (id int);")
+    migrate(database.url, folder=folder)
+    assert migrate(database.url) == []
+    with connect(database.url) as connection:
         check_schema(connection)
+
+
+def test_a_schema_that_shuts_this_program_out_is_refused_by_migrate_and_by_every_command(
+    database: Database, folder: Path
+):
+    newest = len(migrations())
+    number = add(folder, "other", f"{SHUTS_OUT}\nALTER TABLE pgvector_sync.tick RENAME TO ticks;")
+    add(folder, "more", "SELECT 1;")
+    migrate(database.url, folder=folder)
+    database.execute("UPDATE pgvector_sync.applied_migration SET program = '0.9.0' WHERE number > %s", newest)
+    message = f"migrated by pgvector-sync 0.9.0 to {number:04d}_other, which shuts out this program"
+    with pytest.raises(MigrationRefused, match=message) as refused:
+        migrate(database.url)
+    assert refused.value.hint.endswith("pip install --upgrade 'pgvector-sync>=0.9.0'")
+    with connect(database.url) as connection:
+        with pytest.raises(MigrationRefused, match=message):
+            check_schema(connection)
+        check_schema(connection, folder=folder)  # the program that knows it
 
 
 def test_a_migration_edited_after_it_was_applied_is_refused(database: Database, folder: Path):

@@ -15,11 +15,10 @@ from contextlib import ExitStack
 from datetime import timedelta
 from uuid import uuid4
 
-import psycopg
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
 
-from pgvector_sync.database import INSTALL_HINT, OUTAGE, Database
+from pgvector_sync.database import OUTAGE, Database
 from pgvector_sync.database.explain import explain
 from pgvector_sync.dispatch.doorbell import Doorbell
 from pgvector_sync.dispatch.ringing import take_turn
@@ -28,12 +27,12 @@ from pgvector_sync.engine.pace import Pace
 from pgvector_sync.engine.presence import Presence
 from pgvector_sync.engine.pulse import Listener, Pulse, turn_limit
 from pgvector_sync.engine.turn import Engine
+from pgvector_sync.runtime.admission import Admission
 from pgvector_sync.runtime.bootstrap import open_database
 from pgvector_sync.runtime.keeper import lose_leases_of_process
 from pgvector_sync.telemetry import emit
-from pgvector_sync.telemetry.event import Words
 from pgvector_sync.telemetry.events.dispatch import RelayElected, RelayFailed, RelayLost
-from pgvector_sync.telemetry.events.process import DatabaseUnavailable, RedisUnavailable, SchemaMissing
+from pgvector_sync.telemetry.events.process import DatabaseUnavailable, RedisUnavailable
 
 ROLE = "relay"
 ELECTED_FOR = timedelta(seconds=2)
@@ -84,15 +83,20 @@ class Relay(threading.Thread):
         with open_database(settings, max_connections=1, working=True) as database, ExitStack() as stack:
             engine = Engine(database, settings, jobs.URGENT, drain_for=DRAIN_FOR)
             pace = Pace(settings.poll)
+            admission = Admission(database)
             presence = Presence(database, self._worker, self._slots)
             pulse = Pulse("worker", self._worker, limit=turn_limit(settings), needs=("Postgres", "Redis"))
             stack.enter_context(Listener(pulse))
             while not self._stopping.is_set():
                 pause = settings.poll
                 pulse.beat()
-                if presence.note():
-                    pulse.judge("Postgres", presence.problem)
                 try:
+                    if refused := admission.refused():
+                        pulse.judge("Postgres", str(refused))
+                        self._stopping.wait(PAUSE_AFTER_ERROR.total_seconds())
+                        continue  # without a sign of life: it embeds nothing
+                    if presence.note():
+                        pulse.judge("Postgres", presence.problem)
                     self._bury(database)
                     self._announce()
                     pulse.judge("Redis", None)
@@ -109,9 +113,6 @@ class Relay(threading.Thread):
                     pulse.judge("Postgres", explain(error)[0])
                     emit(DatabaseUnavailable(sqlstate=error.sqlstate))
                     pause = PAUSE_AFTER_ERROR
-                except psycopg.errors.UndefinedTable:
-                    emit(SchemaMissing(hint=Words(INSTALL_HINT)))
-                    pause = PAUSE_AFTER_ERROR * 5
                 except (RedisError, BrokerError, OSError) as error:
                     pulse.judge("Redis", f"out of reach ({type(error).__name__})")
                     emit(RedisUnavailable(error=type(error)))

@@ -86,6 +86,8 @@ def embed_batch(self: Any, pipeline: str, lane: str, slot: int = 0, share: int |
     reach(Failpoint.TASK_ANSWERED)
     with _outages_pass():
         runtime = process_runtime()
+        if runtime.admission.refused():
+            return
         limit = runtime.settings.in_flight_batches
         share = min(share or limit, limit)
         outcome = process(runtime, pipeline, Lane(lane), share=share)
@@ -98,7 +100,9 @@ def run(self: Any, run_id: int) -> None:
     with _outages_pass():
         open_doorbell(self.app).answered(f"run:{run_id}")
     with _outages_pass():
-        carry_out(process_runtime(), run_id, until=Deadline.after(RUN_FOR))
+        runtime = process_runtime()
+        if not runtime.admission.refused():
+            carry_out(runtime, run_id, until=Deadline.after(RUN_FOR))
 
 
 def reembed(self: Any, pipeline: str) -> None:
@@ -109,7 +113,9 @@ def reembed(self: Any, pipeline: str) -> None:
     del self
     with _outages_pass():
         try:
-            request_reembed(process_runtime().database, pipeline, not_within=REEMBED_EVERY)
+            runtime = process_runtime()
+            runtime.admission.require()
+            request_reembed(runtime.database, pipeline, not_within=REEMBED_EVERY)
         except Refused as refused:
             emit(MessageDropped(reason=Words(str(refused))))
 
@@ -119,6 +125,8 @@ def tick(self: Any) -> None:
     runtime = process_runtime()
     every = TICK_EVERY * 0.9
     with _outages_pass():
+        if runtime.admission.refused():
+            return
         with runtime.database.transaction() as connection:
             if not usage.take_tick(connection, "tick", uuid4(), every=every):
                 return

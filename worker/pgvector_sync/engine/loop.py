@@ -95,8 +95,9 @@ class Loop:
     def turn(self) -> bool:
         """Run one turn. Returns whether anything was processed.
 
-        Raises OUTAGE, and what ended a batch in flight.
+        Raises OUTAGE, what ended a batch in flight, and MigrationRefused if the schema no longer fits.
         """
+        self.runtime.admission.require()
         moved = self._in_vain = False
         for pipeline, outcome in self.in_flight.ended():
             moved |= self._count(pipeline, outcome)

@@ -9,6 +9,7 @@ from datetime import timedelta
 from pgvector_sync.database import Database
 from pgvector_sync.embedding.embedder import Embedder
 from pgvector_sync.model import Lane, Pipeline, Provider
+from pgvector_sync.runtime.admission import Admission
 from pgvector_sync.runtime.keeper import Keeper
 from pgvector_sync.runtime.slice_size import SliceSize
 from pgvector_sync.settings import Settings
@@ -31,6 +32,7 @@ class Runtime:
     database: Database
     embedder: Callable[[Provider], Embedder]
     keeper: Keeper = field(init=False)
+    admission: Admission = field(init=False)
     fitting: dict[int, int] = field(default_factory=dict)
     """Per pipeline, how many rows' texts fit into one batch, if that was fewer than were claimed."""
     request_rows: dict[int, int] = field(default_factory=dict)
@@ -42,6 +44,7 @@ class Runtime:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "keeper", Keeper(self.database, self.settings))
+        object.__setattr__(self, "admission", Admission(self.database))
 
     def batch_size(self, pipeline: Pipeline, lane: Lane) -> int:
         """Return the maximum number of rows per batch: the pipeline's own size, or the lane's default."""

@@ -1,4 +1,8 @@
-"""Creates and upgrades the schema with numbered, checksummed migrations, in one process at a time."""
+"""Creates and upgrades the schema with numbered, checksummed migrations, in one process at a time.
+
+A migration is additive: programs of earlier releases go on with the new schema. One that isn't contains the line
+SHUTS_OUT, and programs that don't know it refuse to work with the schema (docs/decisions/0082).
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psycopg
@@ -23,6 +28,8 @@ from pgvector_sync.store import grants, locks, watch
 MINIMUM_POSTGRES = 150000
 MINIMUM_PGVECTOR = (0, 7)
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
+SHUTS_OUT = "-- shuts out older programs"
+"""The line of a migration after which programs that don't know it must not work with the schema."""
 _WAIT = timedelta(minutes=2)
 _TRIES = 3
 _CREATED_MEANWHILE = (
@@ -50,6 +57,11 @@ class Migration:
     @property
     def checksum(self) -> str:
         return hashlib.sha256(self.body.encode()).hexdigest()
+
+    @property
+    def shuts_out(self) -> bool:
+        """Whether programs that don't know this migration must not work with the schema."""
+        return SHUTS_OUT in self.body.splitlines()
 
 
 def migrations(folder: Path | None = None) -> list[Migration]:
@@ -97,7 +109,10 @@ def _migrate(connection: Connection, known: list[Migration]) -> list[Migration]:
 
 
 def check_schema(connection: Connection, *, folder: Path | None = None) -> None:
-    """Raises MigrationRefused unless the database's schema is that of this program."""
+    """Raises MigrationRefused unless this program can work with the database's schema.
+
+    The schema must have all migrations that this program knows. It may have others that don't shut it out.
+    """
     known = migrations(folder)
     state = one(connection, statement("migrations.schema_exists"))
     if not state["ledger_exists"]:
@@ -115,6 +130,14 @@ def check_schema(connection: Connection, *, folder: Path | None = None) -> None:
             f"the schema lacks {', '.join(f'{m.number:04d}_{m.name}' for m in pending)}",
             hint="run `pgvector-sync migrate`",
         )
+
+
+def program_version() -> str:
+    """Returns the version of this program."""
+    try:
+        return version("pgvector-sync")
+    except PackageNotFoundError:  # run from a source tree without an installation
+        return "0.0.0"
 
 
 def newest(connection: Connection) -> str:
@@ -157,7 +180,13 @@ def _apply(connection: Connection, known: list[Migration]) -> list[Migration]:
         for migration in pending:
             connection.execute(
                 statement("migrations.record"),
-                {"number": migration.number, "name": migration.name, "checksum": migration.checksum},
+                {
+                    "number": migration.number,
+                    "name": migration.name,
+                    "checksum": migration.checksum,
+                    "shuts_out": migration.shuts_out,
+                    "program": program_version(),
+                },
             )
             connection.execute(sql.SQL(migration.body))
         if pending:
@@ -175,14 +204,23 @@ def _not_ours(state: DictRow) -> Refused:
     )
 
 
+def _require_admitted(applied: dict[int, DictRow], *, newest: int) -> None:
+    """Raises MigrationRefused if a migration that this program doesn't know shuts it out."""
+    shut_out = [row for number, row in applied.items() if number > newest and row["shuts_out"]]
+    if shut_out:
+        row = shut_out[0]
+        by = f" by pgvector-sync {row['program']}" if row["program"] else ""
+        wanted = f"'pgvector-sync>={row['program']}'" if row["program"] else "pgvector-sync"
+        raise MigrationRefused(
+            f"the schema was migrated{by} to {row['number']:04d}_{row['name']}, which shuts out this program "
+            f"({program_version()}, up to {newest:04d})",
+            hint=f"upgrade pgvector-sync on this machine: pip install --upgrade {wanted}",
+        )
+
+
 def _pending(connection: Connection, known: list[Migration]) -> list[Migration]:
     applied = {row["number"]: row for row in connection.execute(statement("migrations.applied"))}
-    newest = max((m.number for m in known), default=0)
-    if any(number > newest for number in applied):
-        raise MigrationRefused(
-            f"expected a schema up to migration {newest:04d}, got {max(applied):04d}",
-            hint="upgrade pgvector-sync on this machine: pip install --upgrade pgvector-sync",
-        )
+    _require_admitted(applied, newest=max((m.number for m in known), default=0))
     for migration in known:
         row = applied.get(migration.number)
         if row is not None and row["checksum"] != migration.checksum:

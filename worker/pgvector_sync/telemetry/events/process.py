@@ -27,11 +27,17 @@ class DatabaseUnavailable(Event):
     sqlstate: str | None
 
 
-@event("schema_missing", Level.ERROR)
-class SchemaMissing(Event):
-    """The database has no pgvector_sync schema yet."""
+@event("schema_refused", Level.ERROR)
+class SchemaRefused(Event):
+    """The schema is missing, too old, or too new for this program, which waits; logged once per reason."""
 
-    hint: Words
+    reason: Words
+    hint: Words | None
+
+
+@event("schema_fits")
+class SchemaFits(Event):
+    """The schema fits this program again, which goes on."""
 
 
 @event("waiting_for_database", Level.WARNING)
