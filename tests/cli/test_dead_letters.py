@@ -8,7 +8,8 @@ from datetime import datetime
 
 import pytest
 
-from pgvector_sync.cli.keys import parse_key, show_key
+from pgvector_sync.cli.keys import parse_key
+from pgvector_sync.client.keys import show_key
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import KeyColumn
 from pgvector_sync.observe.status import read_status

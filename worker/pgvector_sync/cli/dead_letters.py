@@ -9,7 +9,8 @@ from rich.table import Table
 
 from pgvector_sync.cli.console import out, print_document, say
 from pgvector_sync.cli.environment import open_sync
-from pgvector_sync.cli.keys import parse_key, show_key
+from pgvector_sync.cli.keys import parse_key
+from pgvector_sync.client.keys import show_key
 from pgvector_sync.client.sync import Sync
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Key

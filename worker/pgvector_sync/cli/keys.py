@@ -7,17 +7,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from pgvector_sync.client.keys import JSON_BEGINS
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Key, KeyColumn
 from pgvector_sync.store.canonical import canonical_key
-
-_JSON_BEGINS = ("[", '"')
-
-
-def show_key(key: Sequence[int | str]) -> str:
-    """Return a key in the form that `--key` accepts."""
-    bare = str(key[0])
-    return bare if len(key) == 1 and bare[:1] not in _JSON_BEGINS else json.dumps(key, ensure_ascii=False)
 
 
 def parse_key(text: str, columns: Sequence[KeyColumn], *, where: str = "--key") -> Key:
@@ -26,7 +19,7 @@ def parse_key(text: str, columns: Sequence[KeyColumn], *, where: str = "--key") 
     Raises ConfigError if the text isn't a valid key of these columns.
     """
     try:
-        value = json.loads(text, parse_float=str, parse_int=str) if text[:1] in _JSON_BEGINS else text
+        value = json.loads(text, parse_float=str, parse_int=str) if text[:1] in JSON_BEGINS else text
         return canonical_key(value if isinstance(value, list) else [value], columns)
     except (ValueError, ArithmeticError):
         names = ", ".join(f"{column.name} {column.type}" for column in columns)

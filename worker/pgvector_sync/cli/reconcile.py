@@ -22,7 +22,7 @@ from pgvector_sync.cli.console import (
 )
 from pgvector_sync.cli.environment import open_sync
 from pgvector_sync.cli.interrupts import Interrupts
-from pgvector_sync.cli.keys import show_key
+from pgvector_sync.client.keys import show_key
 from pgvector_sync.client.results import Reconciliation
 from pgvector_sync.client.sync import Sync
 from pgvector_sync.errors import Refused

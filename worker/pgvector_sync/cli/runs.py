@@ -9,7 +9,7 @@ from rich.table import Table
 
 from pgvector_sync.cli.console import out, print_document, print_table
 from pgvector_sync.cli.environment import open_sync
-from pgvector_sync.cli.keys import show_key
+from pgvector_sync.client.keys import show_key
 from pgvector_sync.model.request import Request, Unreadable, options_of
 from pgvector_sync.store.drift import Drift
 from pgvector_sync.store.runs import Run

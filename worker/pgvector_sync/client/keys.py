@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import date
 from decimal import Decimal
@@ -13,6 +14,8 @@ from pgvector_sync.model import Key, KeyColumn
 from pgvector_sync.store import pipelines
 from pgvector_sync.store.canonical import canonical_key
 
+JSON_BEGINS = ("[", '"')
+"""A key that is typed or shown as JSON begins with one of these."""
 KeyPart = int | str | bool | UUID | Decimal | date
 AnyKey = KeyPart | Sequence[KeyPart]
 """The value of a single key column, or a list or tuple with one value per column. `date` includes `datetime`."""
@@ -58,3 +61,9 @@ def _json_value(part: object) -> object:
     if isinstance(part, date):  # includes datetime
         return part.isoformat()
     return str(part) if isinstance(part, UUID | Decimal) else part
+
+
+def show_key(key: Sequence[int | str]) -> str:
+    """Return a key in the form that `--key` accepts."""
+    bare = str(key[0])
+    return bare if len(key) == 1 and bare[:1] not in JSON_BEGINS else json.dumps(key, ensure_ascii=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -42,6 +42,8 @@ class PipelineStatus:
     truncated_inputs: int
     stopped: bool
     """Whether nothing is embedded until the problem in `reason` is fixed."""
+    retry_at: datetime | None
+    """When the provider is tried again, for a pipeline that is cooling down or misconfigured."""
     learned: tuple[str, ...]
     """What limits requests to the provider's model, as it was learned from its answers."""
     learned_settings: tuple[str, ...]
@@ -166,6 +168,7 @@ def _estimated(row: dict[str, Any]) -> PipelineStatus:
         saved_inputs=row["saved_inputs"],
         truncated_inputs=row["truncated_inputs"],
         stopped=row["problem_stops"],
+        retry_at=row["retry_at"] if state in (State.COOLING_DOWN, State.MISCONFIGURED) else None,
         learned=tuple(known.words()),
         learned_settings=tuple(known.lines(row["provider"])),
         estimated=tuple(estimated),

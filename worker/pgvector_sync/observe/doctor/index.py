@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from pgvector_sync.model import Metric, Pipeline, VectorType
 from pgvector_sync.observe.doctor.check import Finding, error, ok, quoted, warning
@@ -11,6 +11,7 @@ from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import target_table
 from pgvector_sync.store.catalog import find_relation
 from pgvector_sync.store.sizes import estimated_rows
+from pgvector_sync.store.target_table import Index
 
 EXACT_SCAN_LIMIT_ROWS = 50_000
 """An exact scan of this many vectors takes tens of milliseconds."""
@@ -29,6 +30,13 @@ def on_target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
             return
         indexes = target_table.indexes(connection, oid)
         rows = estimated_rows(connection, oid)
+    yield from judge_indexes(pipeline, indexes, rows, runtime.database.vector_schema)
+
+
+def judge_indexes(
+    pipeline: Pipeline, indexes: Sequence[Index], rows: int, vector_schema: str
+) -> Iterator[Finding]:
+    """Say which indexes of a target are broken, and whether queries can use one."""
     broken = [index for index in indexes if not index.valid and not index.building]
     for index in broken:
         name = quoted(index.schema, index.name)
@@ -44,16 +52,16 @@ def on_target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
     if vector and not usable:
         yield warning(
             f"{vector[0].name} uses {vector[0].operator_class}, but the metric is {options.metric.value}",
-            _build(runtime, pipeline, family),
+            _build(vector_schema, pipeline, family),
         )
     elif usable:
         building = ", being built" if usable[0].building else ""
         yield ok(f"{usable[0].name} ({usable[0].method}, {usable[0].operator_class}{building})")
     elif not broken:
-        yield _without_index(runtime, pipeline, rows, family)
+        yield _without_index(vector_schema, pipeline, rows, family)
 
 
-def _without_index(runtime: Runtime, pipeline: Pipeline, rows: int, family: str) -> Finding:
+def _without_index(vector_schema: str, pipeline: Pipeline, rows: int, family: str) -> Finding:
     options = pipeline.options
     seen = f"no vector index: each search scans about {rows:,} vectors"
     if rows <= EXACT_SCAN_LIMIT_ROWS:
@@ -64,10 +72,10 @@ def _without_index(runtime: Runtime, pipeline: Pipeline, rows: int, family: str)
             f"HNSW supports at most {HNSW_LIMIT_DIMENSIONS[options.vector_type]:,} dimensions of "
             f'{options.vector_type.value}: use fewer dimensions, or vector_type = "halfvec"',
         )
-    return ok(seen, _build(runtime, pipeline, family))
+    return ok(seen, _build(vector_schema, pipeline, family))
 
 
-def _build(runtime: Runtime, pipeline: Pipeline, family: str) -> str:
-    operator_class = quoted(runtime.database.vector_schema, family)
+def _build(vector_schema: str, pipeline: Pipeline, family: str) -> str:
+    operator_class = quoted(vector_schema, family)
     target = quoted(pipeline.target_schema, pipeline.target_table)
     return f"CREATE INDEX CONCURRENTLY ON {target} USING hnsw (embedding {operator_class});"

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from pgvector_sync.observe.doctor.check import Finding, error, ok, warning
 from pgvector_sync.observe.doctor.messages import opened
-from pgvector_sync.observe.status import START_A_WORKER, lacks_workers, read_status, read_workers, why_no_worker
+from pgvector_sync.observe.status import (
+    START_A_WORKER,
+    PipelineStatus,
+    lacks_workers,
+    read_status,
+    read_workers,
+    why_no_worker,
+)
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import workers
+from pgvector_sync.store.workers import Workers
 
 SILENT = timedelta(minutes=1)
 """Beat ticks every ten seconds."""
@@ -33,15 +41,17 @@ def relay(settings: Settings) -> Iterator[Finding]:
 
 def alive(runtime: Runtime) -> Iterator[Finding]:
     """Check for running workers by their heartbeats in the database."""
-    running, statuses = read_workers(runtime.database), read_status(runtime.database)
+    yield judge_workers(read_workers(runtime.database), read_status(runtime.database))
+
+
+def judge_workers(running: Workers, statuses: Sequence[PipelineStatus]) -> Finding:
+    """Say whether enough workers are running for what waits."""
     if running.slots:
-        yield ok(f"alive: {running.alive}, with {running.slots} slots")
-        return
+        return ok(f"alive: {running.alive}, with {running.slots} slots")
     ago = "" if running.last_seen is None else f"; last seen {_ago(running.last_seen)} ago"
     if lacks_workers(statuses, running):
-        yield error(f"{why_no_worker(running)}, and rows wait{ago}", START_A_WORKER)
-    else:
-        yield warning(f"{why_no_worker(running)}{ago}", START_A_WORKER)
+        return error(f"{why_no_worker(running)}, and rows wait{ago}", START_A_WORKER)
+    return warning(f"{why_no_worker(running)}{ago}", START_A_WORKER)
 
 
 def _ago(age: timedelta) -> timedelta:
@@ -54,12 +64,16 @@ def beat(runtime: Runtime) -> Iterator[Finding]:
         return
     with runtime.database.transaction(read_only=True) as connection:
         age = workers.last_tick(connection)
+    yield judge_beat(age)
+
+
+def judge_beat(age: timedelta | None) -> Finding:
+    """Say whether beat ticks."""
     if age is None:
-        yield warning("beat has never ticked: lost doorbells aren't made up for", "start it: pgvector-sync beat")
-    elif age > SILENT:
-        yield warning(
+        return warning("beat has never ticked: lost doorbells aren't made up for", "start it: pgvector-sync beat")
+    if age > SILENT:
+        return warning(
             f"the last tick was {_ago(age)} ago",
             "check that `pgvector-sync beat` and a worker, which handles its ticks, are running",
         )
-    else:
-        yield ok(f"ticked {age.total_seconds():.0f} s ago")
+    return ok(f"ticked {age.total_seconds():.0f} s ago")
