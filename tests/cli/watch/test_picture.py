@@ -14,7 +14,7 @@ from pgvector_sync.cli.watch.picture import Scene, picture
 from pgvector_sync.cli.watch.words import percent, progress, span
 from pgvector_sync.model import State
 from pgvector_sync.model.request import Kind
-from pgvector_sync.observe.overview import Overview
+from pgvector_sync.observe.live import Overview
 from pgvector_sync.observe.status import PipelineStatus
 from pgvector_sync.store.runs import Progress
 from pgvector_sync.store.workers import Workers

@@ -164,7 +164,7 @@ def test_an_unknown_pipeline_is_refused_as_without_watch(docs: Proxy, processes:
 
 def test_a_look_is_few_statements(synced: Synced, docs: Proxy, processes: Processes) -> None:
     """One per subject, in one transaction, however many pipelines there are."""
-    from pgvector_sync.observe.overview import read_overview
+    from pgvector_sync.observe.live import read_overview
 
     for name in ("more", "most"):
         synced.declare(name, target=f"public.{name}")

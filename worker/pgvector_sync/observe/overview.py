@@ -1,54 +1,129 @@
-"""Everything that a live view shows, read in one short transaction."""
+"""What the overview of the status page shows: every pipeline, most urgent first, and what to do."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
 
-from pgvector_sync.database import Connection
-from pgvector_sync.observe.judgement import Judgement, judge
-from pgvector_sync.observe.level import Level
-from pgvector_sync.observe.status import Counting, PipelineStatus, statuses
-from pgvector_sync.store import runs, workers
-from pgvector_sync.store.runs import Progress
+from pgvector_sync.database import Connection, Database
+from pgvector_sync.model import Pipeline
+from pgvector_sync.observe import status as status_of
+from pgvector_sync.observe import todo as todos
+from pgvector_sync.observe.doctor.check import Check
+from pgvector_sync.observe.status import PipelineStatus
+from pgvector_sync.runs.estimate import price_for
+from pgvector_sync.settings import Settings
+from pgvector_sync.store import history, overview, pipelines, workers
+from pgvector_sync.store.history import Sample
+from pgvector_sync.store.overview import Today
 from pgvector_sync.store.workers import Workers
 
-_WORST_FIRST = (Level.ERROR, Level.WARNING, Level.OK)
+DAY = timedelta(hours=24)
+POINTS = 48
+"""The points of the small chart of a pipeline's last 24 hours."""
+PAGE = 50
+"""Pipelines per page."""
+MILLION = Decimal(1_000_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a pipeline has spent since midnight UTC."""
+
+    requests: int
+    tokens: int
+    inputs: int
+    usd: float | None
+    """US dollars; None if the price isn't known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One pipeline of the overview."""
+
+    status: PipelineStatus
+    today: Spent
+    worst_lag: timedelta | None
+    """The longest lag of the last 24 hours; None if nothing waited, or nothing was recorded."""
+    history: tuple[Sample, ...]
+    """The last 24 hours, oldest first."""
+    todo: tuple[Check, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """The pipelines, their running runs, and the workers."""
+    """The pipelines that match a filter, on one page."""
 
+    at: datetime
     workers: Workers
-    pipelines: tuple[PipelineStatus, ...]
-    runs: tuple[Progress, ...] = ()
-
-    def runs_of(self, name: str) -> tuple[Progress, ...]:
-        """Return the running runs of a pipeline."""
-        return tuple(run for run in self.runs if run.pipeline == name)
-
-    def judgement(self, status: PipelineStatus) -> Judgement:
-        """Judge a pipeline of this overview."""
-        return judge(status, in_bulk=bool(self.runs_of(status.name)))
-
-    def worst_first(self) -> list[tuple[PipelineStatus, Judgement]]:
-        """Return the pipelines that need attention, then those that are at work, then the others."""
-        judged = [(status, self.judgement(status)) for status in self.pipelines]
-        return sorted(judged, key=self._urgency)
-
-    def _urgency(self, judged: tuple[PipelineStatus, Judgement]) -> tuple[int, bool, float, str]:
-        status, judgement = judged
-        lag = 0.0 if status.lag is None else status.lag.total_seconds()
-        idle = status.settled and not self.runs_of(status.name)
-        return _WORST_FIRST.index(judgement.level), idle, -lag, status.name
+    states: dict[str, int]
+    """The number of pipelines in each state."""
+    todo: tuple[Check, ...]
+    """What to do about the workers, then about all pipelines, most urgent first."""
+    total: int
+    """The number of pipelines that match the filter."""
+    page: int
+    pages: int
+    pipelines: tuple[Row, ...]
 
 
 def read_overview(
-    connection: Connection, name: str | None = None, *, counting: Counting | None = None
+    database: Database, settings: Settings, *, search: str = "", state: str = "", page: int = 1
 ) -> Overview:
-    """Read the overview of all pipelines, or of the named one, with three statements.
+    """Read one page of the pipelines whose name contains `search` and which are in a state, or in any if it is "".
 
-    counting: count every row instead of estimating. Raises Refused as `read_status` does.
+    A page beyond the last one is the last one.
     """
-    pipelines = statuses(connection, name, counting=counting)
-    return Overview(workers.alive(connection), tuple(pipelines), tuple(runs.running(connection, name)))
+    with database.transaction(read_only=True) as connection:
+        at, alive = overview.now(connection), workers.alive(connection)
+        statuses = status_of.statuses(connection)
+        drift = overview.last_drift(connection)
+        found = {
+            status.name: todos.of_pipeline(status, drift.get(status.name), workers=alive.slots > 0)
+            for status in statuses
+        }
+        statuses.sort(key=lambda status: (todos.urgency(status, found[status.name]), status.name))
+        matching = [status for status in statuses if search in status.name and state in ("", status.state.value)]
+        pages = max(1, -(-len(matching) // PAGE))
+        page = min(max(page, 1), pages)
+        shown = matching[(page - 1) * PAGE : page * PAGE]
+        rows = _rows(connection, settings, shown, found)
+    general = todos.of_workers(alive, statuses, redis=settings.redis_url is not None)
+    return Overview(
+        at=at,
+        workers=alive,
+        states=dict(Counter(status.state.value for status in statuses)),
+        todo=(*general, *(check for status in statuses for check in found[status.name])),
+        total=len(matching),
+        page=page,
+        pages=pages,
+        pipelines=rows,
+    )
+
+
+def _rows(
+    connection: Connection, settings: Settings, shown: Sequence[PipelineStatus], found: dict[str, list[Check]]
+) -> tuple[Row, ...]:
+    spent = overview.today(connection)
+    declared = {pipeline.name: pipeline for pipeline in pipelines.all_pipelines(connection)}
+    rows = []
+    for status in shown:
+        samples = tuple(history.lately(connection, status.name, since=DAY, points=POINTS))
+        today = cost(declared.get(status.name), spent.get(status.name, Today()), settings)
+        rows.append(Row(status, today, worst(samples), samples, tuple(found[status.name])))
+    return tuple(rows)
+
+
+def cost(pipeline: Pipeline | None, today: Today, settings: Settings) -> Spent:
+    """Return what was spent, in US dollars as well if the price is known."""
+    price = None if pipeline is None else price_for(pipeline, settings)
+    usd = None if price is None else float(price * today.tokens / MILLION)
+    return Spent(today.requests, today.tokens, today.inputs, usd)
+
+
+def worst(samples: Sequence[Sample]) -> timedelta | None:
+    """Return the longest lag."""
+    return max((sample.lag for sample in samples if sample.lag is not None), default=None)

@@ -16,7 +16,7 @@ from pgvector_sync.cli.watch.readings import Reader, Reading, Readings
 from pgvector_sync.client.documents import fields_of, write_document
 from pgvector_sync.client.results import Status
 from pgvector_sync.errors import ConfigError
-from pgvector_sync.observe.overview import Overview
+from pgvector_sync.observe.live import Overview
 from pgvector_sync.settings import load_settings
 from pgvector_sync.telemetry.printable import printable
 

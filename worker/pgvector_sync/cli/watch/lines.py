@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pgvector_sync.cli.watch.memory import Memory
 from pgvector_sync.cli.watch.words import count, coverage, percent, progress, span
 from pgvector_sync.observe.judgement import judge_workers
-from pgvector_sync.observe.overview import Overview
+from pgvector_sync.observe.live import Overview
 from pgvector_sync.observe.status import PipelineStatus
 
 REPEAT_AFTER = timedelta(minutes=1)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from pgvector_sync.observe.overview import Overview
+from pgvector_sync.observe.live import Overview
 from pgvector_sync.store.runs import Progress
 
 SPEEDS = 16

@@ -14,7 +14,7 @@ from pgvector_sync.cli.watch.canvas import Canvas
 from pgvector_sync.cli.watch.words import count, coverage, percent, progress, span
 from pgvector_sync.observe.judgement import Judgement, judge_workers
 from pgvector_sync.observe.level import Level
-from pgvector_sync.observe.overview import Overview
+from pgvector_sync.observe.live import Overview
 from pgvector_sync.observe.status import PipelineStatus
 from pgvector_sync.store.runs import Progress
 from pgvector_sync.telemetry.printable import printable

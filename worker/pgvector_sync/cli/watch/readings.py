@@ -15,7 +15,7 @@ from pgvector_sync.database import Connection, begin, connect
 from pgvector_sync.database.explain import explain
 from pgvector_sync.database.session import find_vectors
 from pgvector_sync.errors import SyncError
-from pgvector_sync.observe.overview import Overview, read_overview
+from pgvector_sync.observe.live import Overview, read_overview
 from pgvector_sync.observe.status import Counting
 from pgvector_sync.settings import Settings
 from pgvector_sync.store.migrations import check_schema

@@ -1,14 +1,7 @@
-"""The status pages, and their JSON twins."""
+"""The status page: rendered on the server, read-only, without a build step."""
 
 from __future__ import annotations
 
-from starlette.routing import BaseRoute
+from pgvector_sync.web.pages.views import routes
 
-from pgvector_sync.database import Database
-from pgvector_sync.settings import Settings
-
-
-def routes(database: Database, settings: Settings) -> list[BaseRoute]:
-    """Return the routes of the pages."""
-    del database, settings
-    return []
+__all__ = ["routes"]
