@@ -22,8 +22,8 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--force-color-profile=srgb", "--f
 class Served:
     """A server that can be stopped and started again on the same port."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, root_path: str = "") -> None:
+        self._app, self._root_path = app, root_path
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port: int = free.getsockname()[1]
@@ -31,7 +31,9 @@ class Served:
         self.start()
 
     def start(self) -> None:
-        config = uvicorn.Config(self._app, port=self.port, log_level="warning", ws="none")
+        config = uvicorn.Config(
+            self._app, port=self.port, log_level="critical", ws="none", root_path=self._root_path
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
         self._thread.start()
@@ -44,8 +46,8 @@ class Served:
 
 
 @contextmanager
-def served(app: ASGIApp) -> Iterator[Served]:
-    server = Served(app)
+def served(app: ASGIApp, *, root_path: str = "") -> Iterator[Served]:
+    server = Served(app, root_path)
     try:
         yield server
     finally:

@@ -14,7 +14,7 @@ NOTHING = "–"  # noqa: RUF001  a dash in a table
 COMMAND = re.compile(
     r"`(?P<quoted>[^`]+)`"
     r"|(?P<ours>pgvector-sync [a-z][\w-]*(?: (?:--?[\w-]+|\"[^\"]*\"|'[^']*'|[\w.-]*\w))*?)"
-    r"(?= shows|[;,:)]|\. |\.?$| or | and | to | compares)"
+    r"(?= shows| \(|[;,:)]|\. |\.?$| or | and | to | compares)"
     r"|(?P<sql>(?:ALTER|CREATE|DROP|GRANT|REINDEX|REVOKE|SELECT) [^;]+;)"
 )
 """A command of ours, a statement, or anything in backquotes, within a text for people."""
