@@ -6,9 +6,16 @@ SELECT statement_timestamp() AS at;
 
 -- name: today
 -- What each pipeline, or the named one, has spent since midnight UTC.
-SELECT p.name AS pipeline, u.requests, u.tokens, u.inputs
+SELECT p.name AS pipeline, u.requests, u.tokens, u.inputs, u.usd::float8 AS usd
 FROM pgvector_sync.usage u JOIN pgvector_sync.pipeline p ON p.id = u.pipeline_id
 WHERE u.day = (statement_timestamp() AT TIME ZONE 'UTC')::date AND (%(pipeline)s::text IS NULL OR p.name = %(pipeline)s);
+
+-- name: lags
+-- The worst lag of each interval of `every` within the last `window`, of several pipelines, oldest first.
+SELECT p.name AS pipeline, date_bin(%(every)s, h.at, timestamptz '2000-01-01 00:00:00+00') AS at, max(h.lag_seconds) AS lag_seconds
+FROM pgvector_sync.history h JOIN pgvector_sync.pipeline p ON p.id = h.pipeline_id
+WHERE p.name = ANY (%(names)s::text[]) AND h.at > statement_timestamp() - %(window)s
+GROUP BY 1, 2 ORDER BY 1, 2;
 
 -- name: last_drift
 -- What the last reconciliation of each pipeline, or of the named one, found. OFFSET 0 makes the planner look it up per pipeline.
@@ -41,7 +48,7 @@ FROM numbered n GROUP BY n.error_class ORDER BY count(*) DESC, n.error_class;
 
 -- name: workers
 -- Every worker that has shown a sign of life within the last hour, the longest running first.
-SELECT w.name, w.slots, w.seen_at > statement_timestamp() - %(silence)s AS alive,
+SELECT w.name, w.slots, w.relayed_at > statement_timestamp() - %(silence)s IS TRUE AS relay, w.seen_at > statement_timestamp() - %(silence)s AS alive,
        extract(epoch FROM statement_timestamp() - w.seen_at)::float8 AS seen_seconds
 FROM pgvector_sync.worker w ORDER BY alive DESC, w.name, w.id LIMIT %(limit)s;
 

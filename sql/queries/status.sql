@@ -16,8 +16,9 @@ SELECT p.name, p.provider, to_jsonb(learned_) AS learned, s.schema_name || '.' |
        backfill.rows_total AS backfill_total, backfill.rows_seen AS backfill_seen, coalesce(backfill.walked, true) AS backfill_walked,
        (SELECT sum(greatest(leaf.reltuples, 0))::bigint
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-        JOIN pg_catalog.pg_class leaf ON leaf.oid = c.oid
-             OR leaf.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)
+        CROSS JOIN LATERAL (SELECT c.oid WHERE c.relkind <> 'p'
+                            UNION ALL SELECT t.relid FROM pg_partition_tree(c.oid) t WHERE t.isleaf AND c.relkind = 'p') AS part (oid)
+        JOIN pg_catalog.pg_class leaf ON leaf.oid = part.oid
         WHERE n.nspname = s.schema_name AND c.relname = s.table_name) AS estimated_rows,
        depth.alive,
        (SELECT count(*) FROM pgvector_sync.work w
@@ -30,15 +31,14 @@ SELECT p.name, p.provider, to_jsonb(learned_) AS learned, s.schema_name || '.' |
          + (SELECT count(*) FROM pgvector_sync.sweep o WHERE o.source_id = p.source_id) AS events,
        extract(epoch FROM statement_timestamp() - least(
            -- in a deep backlog it looks only at the rows due longest, since an exact answer would read all of it
-           CASE WHEN depth.alive < %(limit)s THEN
-               least((SELECT min(w.waiting_since) FROM pgvector_sync.work w
-                      WHERE w.pipeline_id = p.id AND w.lane IN ('live', 'bulk') AND w.lease IS NULL AND w.parked_at IS NULL),
-                     (SELECT min(w.waiting_since) FROM pgvector_sync.work w
-                      WHERE w.pipeline_id = p.id AND w.lane IN ('live', 'bulk') AND w.lease IS NOT NULL))
-           ELSE (SELECT min(w.waiting_since) FROM (VALUES ('live'), ('bulk')) AS lane (lane) CROSS JOIN LATERAL (
-                     SELECT o.waiting_since FROM pgvector_sync.work o
-                     WHERE o.pipeline_id = p.id AND o.lane = lane.lane AND o.lease IS NULL AND o.parked_at IS NULL
-                     ORDER BY o.visible_at LIMIT 1000) AS w) END,
+           (SELECT min(w.waiting_since) FROM (VALUES ('live'), ('bulk')) AS lane (lane) CROSS JOIN LATERAL (
+                (SELECT o.waiting_since FROM pgvector_sync.work o
+                 WHERE o.pipeline_id = p.id AND o.lane = lane.lane AND o.lease IS NULL AND o.parked_at IS NULL
+                 ORDER BY o.visible_at LIMIT CASE WHEN depth.alive < %(limit)s THEN %(limit)s ELSE 1000 END)
+                UNION ALL
+                (SELECT o.waiting_since FROM pgvector_sync.work o
+                 WHERE o.pipeline_id = p.id AND o.lane = lane.lane AND o.lease IS NOT NULL
+                 ORDER BY o.lease LIMIT CASE WHEN depth.alive < %(limit)s THEN %(limit)s ELSE 1000 END)) AS w),
            (SELECT o.at FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id AND isfinite(o.at) ORDER BY o.id LIMIT 1),
            (SELECT min(o.at) FROM pgvector_sync.sweep o WHERE o.source_id = p.source_id AND isfinite(o.at))))::float8 AS lag_seconds,
        (SELECT coalesce(sum(CASE WHEN t.minute = date_trunc('minute', statement_timestamp()) THEN t.rows
@@ -52,14 +52,16 @@ SELECT p.name, p.provider, to_jsonb(learned_) AS learned, s.schema_name || '.' |
 FROM pgvector_sync.pipeline p
 JOIN pgvector_sync.source s ON s.id = p.source_id
 LEFT JOIN pgvector_sync.learned learned_ ON learned_.provider = p.provider AND learned_.model = p.model
+-- ORDER BY makes the planner use the indexes, which have no dead letters: it may think that every pipeline has as many rows as
+-- the one with a backlog, and read all of them each time
 CROSS JOIN LATERAL (
-    -- in two parts, whose indexes spare it reading dead letters
-    SELECT count(*) AS alive FROM (
-        (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.lane IN ('live', 'bulk') AND w.lease IS NULL
-           AND w.parked_at IS NULL LIMIT %(limit)s)
+    SELECT count(*) AS alive FROM (VALUES ('live'), ('bulk')) AS lane (lane) CROSS JOIN LATERAL (
+        (SELECT FROM pgvector_sync.work w
+         WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NULL AND w.parked_at IS NULL
+         ORDER BY w.visible_at LIMIT %(limit)s)
         UNION ALL
-        (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.lane IN ('live', 'bulk') AND w.lease IS NOT NULL
-         LIMIT %(limit)s)) AS counted) AS depth
+        (SELECT FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NOT NULL
+         ORDER BY w.lease LIMIT %(limit)s)) AS counted) AS depth
 LEFT JOIN LATERAL (
     SELECT r.rows_total, r.rows_seen, r.walked FROM pgvector_sync.run r
     WHERE r.pipeline_id = p.id AND r.kind = 'backfill' AND r.state = 'running' ORDER BY r.id DESC LIMIT 1) AS backfill ON true

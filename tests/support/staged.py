@@ -56,7 +56,7 @@ def stage(synced: Synced) -> None:
     synced.run(
         "INSERT INTO pgvector_sync.worker (id, name, slots, seen_at) SELECT gen_random_uuid(), n, 8, statement_timestamp() + interval '1 hour'"
         " FROM unnest(ARRAY['embed-7c9f4:worker:17', 'embed-7c9f4:worker:18', 'embed-b21d8:worker:17']) n",
-        "UPDATE pgvector_sync.worker SET seen_at = statement_timestamp()",
+        "UPDATE pgvector_sync.worker SET seen_at = statement_timestamp(), relayed_at = CASE WHEN name LIKE '%:18' THEN statement_timestamp() END",
         "INSERT INTO pgvector_sync.tick (name, last_at) VALUES ('tick', statement_timestamp() - interval '4 seconds')"
         " ON CONFLICT (name) DO UPDATE SET last_at = excluded.last_at",
     )
@@ -118,10 +118,10 @@ def _sizes(synced: Synced) -> None:
     for table, tokens in TOKENS.items():
         name = "support_tickets" if table == "tickets" else table
         synced.run(
-            "INSERT INTO pgvector_sync.usage (pipeline_id, day, requests, tokens, inputs)"
-            f" SELECT id, (statement_timestamp() AT TIME ZONE 'UTC')::date, {tokens // 61_000 + 1}, {tokens}, {tokens // 180}"
+            "INSERT INTO pgvector_sync.usage (pipeline_id, day, requests, tokens, inputs, usd)"
+            f" SELECT id, (statement_timestamp() AT TIME ZONE 'UTC')::date, {tokens // 61_000 + 1}, {tokens}, {tokens // 180}, {tokens * 0.02 / 1e6}"
             f" FROM pgvector_sync.pipeline WHERE name = '{name}'"
-            " ON CONFLICT (pipeline_id, day) DO UPDATE SET requests = excluded.requests, tokens = excluded.tokens, inputs = excluded.inputs"
+            " ON CONFLICT (pipeline_id, day) DO UPDATE SET requests = excluded.requests, tokens = excluded.tokens, inputs = excluded.inputs, usd = excluded.usd"
         )
     synced.run(
         "UPDATE pgvector_sync.pipeline SET price = 0.02, tokens_per_day = CASE WHEN name = 'products' THEN 400000000 END",
@@ -136,11 +136,6 @@ def _sizes(synced: Synced) -> None:
 
 def _history(synced: Synced) -> None:
     """A point per minute, as the job records it."""
-    synced.run(
-        "CREATE TABLE IF NOT EXISTS pgvector_sync.history (pipeline_id int, at timestamptz, lag_seconds float8, waiting bigint,"
-        " in_flight bigint, dead bigint, source_rows bigint, fresh_rows bigint, rows_per_second float8)",
-        "GRANT SELECT ON pgvector_sync.history TO PUBLIC",
-    )
     ids = dict(synced.database.execute("SELECT name, id FROM pgvector_sync.pipeline"))
     rows = []
     chance = random.Random(7)
@@ -154,7 +149,7 @@ def _history(synced: Synced) -> None:
     with synced.database.connect() as connection, connection.cursor() as cursor:
         cursor.executemany(
             "INSERT INTO pgvector_sync.history (pipeline_id, at, lag_seconds, waiting, in_flight, dead, source_rows, fresh_rows, rows_per_second)"
-            " VALUES (%s, statement_timestamp() - %s, %s, %s, %s, %s, %s, %s, %s)",
+            " VALUES (%s, date_trunc('minute', statement_timestamp()) - %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
             rows,
         )
 

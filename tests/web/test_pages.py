@@ -8,6 +8,8 @@ import re
 
 import pytest
 
+from pgvector_sync.observe.status import statuses_in
+from support.explained import Explained
 from support.synced import DOCS
 
 CANARY = "canary-7f3e"
@@ -204,3 +206,30 @@ def test_a_pages_links_stay_below_the_path_at_which_a_proxy_has_it(docs):
     links = re.findall(r'(?:href|src)="([^"#?]*)"', page)
     assert len(links) > 8
     assert all(link.startswith("/sync/") for link in links)
+
+
+def test_a_backlog_of_one_pipeline_does_not_slow_down_the_look_at_the_others(docs):
+    """The planner may think that each pipeline has as many rows as the one with a backlog, and read all of them each time."""
+    docs.synced.run(
+        COPIES.format(count=60),
+        "INSERT INTO pgvector_sync.work (pipeline_id, key, lane, waiting_since, visible_at)"
+        " SELECT id, jsonb_build_array(n), 'bulk', now(), now() FROM pgvector_sync.pipeline, generate_series(1, 30000) n WHERE name = 'docs'",
+        "ANALYZE pgvector_sync.work",
+    )
+    explained = Explained(docs.synced.database.url)
+    with explained as connection, connection.transaction():
+        statuses_in(connection)
+    [plan] = explained.plans
+    assert plan.touched("work") < 4 * 30_000
+
+
+def test_the_rows_of_a_partitioned_source_count_once(docs):
+    docs.synced.run(
+        "CREATE TABLE parts (id bigint PRIMARY KEY, body text) PARTITION BY RANGE (id)",
+        "CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (50)",
+        "CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (50) TO (100)",
+        "INSERT INTO parts SELECT n, '' FROM generate_series(0, 99) n",
+    )
+    docs.synced.pipeline("parts", source="parts")
+    docs.synced.run("ANALYZE parts")
+    assert docs.json("/pipelines/parts.json")["status"]["rows"] == 100

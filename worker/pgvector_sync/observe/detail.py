@@ -14,7 +14,7 @@ from pgvector_sync.observe.doctor.check import Check
 from pgvector_sync.observe.doctor.index import judge_indexes
 from pgvector_sync.observe.level import Level
 from pgvector_sync.observe.overview import Spent, cost
-from pgvector_sync.observe.status import PipelineStatus, statuses_in
+from pgvector_sync.observe.status import PipelineStatus, statuses
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import catalog, drift, history, overview, pipelines, runs, sizes, target_table, workers
 from pgvector_sync.store.drift import Figures
@@ -93,7 +93,7 @@ def read_detail(database: Database, settings: Settings, name: str, *, since: tim
     with database.transaction(read_only=True) as connection:
         pipeline = pipelines.require_pipeline(connection, name)
         at, alive = overview.now(connection), workers.alive(connection)
-        [status] = statuses_in(connection, name)
+        [status] = statuses(connection, name)
         figures = tuple(drift.trend(connection, name, limit=MAX_FIGURES))
         found = todos.of_pipeline(status, figures[0] if figures else None, workers=alive.slots > 0)
         found = todos.of_workers(alive, [status], redis=settings.redis_url is not None) + found

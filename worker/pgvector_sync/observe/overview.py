@@ -6,19 +6,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 from pgvector_sync.database import Connection, Database
+from pgvector_sync.embedding.prices import price_for
 from pgvector_sync.model import Pipeline
 from pgvector_sync.observe import status as status_of
 from pgvector_sync.observe import todo as todos
 from pgvector_sync.observe.doctor.check import Check
 from pgvector_sync.observe.status import PipelineStatus
-from pgvector_sync.runs.estimate import price_for
 from pgvector_sync.settings import Settings
-from pgvector_sync.store import history, overview, pipelines, workers
-from pgvector_sync.store.history import Sample
-from pgvector_sync.store.overview import Today
+from pgvector_sync.store import overview, pipelines, workers
+from pgvector_sync.store.overview import Lag, Today
 from pgvector_sync.store.workers import Workers
 
 DAY = timedelta(hours=24)
@@ -26,7 +24,6 @@ POINTS = 48
 """The points of the small chart of a pipeline's last 24 hours."""
 PAGE = 50
 """Pipelines per page."""
-MILLION = Decimal(1_000_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +45,8 @@ class Row:
     today: Spent
     worst_lag: timedelta | None
     """The longest lag of the last 24 hours; None if nothing waited, or nothing was recorded."""
-    history: tuple[Sample, ...]
-    """The last 24 hours, oldest first."""
+    lags: tuple[Lag, ...]
+    """The worst lags of the last 24 hours, oldest first."""
     todo: tuple[Check, ...]
 
 
@@ -108,22 +105,22 @@ def _rows(
     connection: Connection, settings: Settings, shown: Sequence[PipelineStatus], found: dict[str, list[Check]]
 ) -> tuple[Row, ...]:
     spent = overview.today(connection)
+    history = overview.lags(connection, [status.name for status in shown], since=DAY, points=POINTS)
     declared = {pipeline.name: pipeline for pipeline in pipelines.all_pipelines(connection)}
     rows = []
     for status in shown:
-        samples = tuple(history.lately(connection, status.name, since=DAY, points=POINTS))
+        lags = tuple(history.get(status.name, ()))
         today = cost(declared.get(status.name), spent.get(status.name, Today()), settings)
-        rows.append(Row(status, today, worst(samples), samples, tuple(found[status.name])))
+        rows.append(Row(status, today, worst(lags), lags, tuple(found[status.name])))
     return tuple(rows)
 
 
 def cost(pipeline: Pipeline | None, today: Today, settings: Settings) -> Spent:
-    """Return what was spent, in US dollars as well if the price is known."""
-    price = None if pipeline is None else price_for(pipeline, settings)
-    usd = None if price is None else float(price * today.tokens / MILLION)
-    return Spent(today.requests, today.tokens, today.inputs, usd)
+    """Return what was spent, in US dollars as well if the price is or was known."""
+    known = today.usd > 0 or (pipeline is not None and price_for(pipeline, settings) is not None)
+    return Spent(today.requests, today.tokens, today.inputs, today.usd if known else None)
 
 
-def worst(samples: Sequence[Sample]) -> timedelta | None:
+def worst(lags: Sequence[Lag]) -> timedelta | None:
     """Return the longest lag."""
-    return max((sample.lag for sample in samples if sample.lag is not None), default=None)
+    return max((each.lag for each in lags if each.lag is not None), default=None)

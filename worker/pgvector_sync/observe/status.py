@@ -142,7 +142,7 @@ def unfinished(status: PipelineStatus) -> list[str]:
 
 
 def _estimated(row: dict[str, Any]) -> PipelineStatus:
-    counts = status.counts(row)
+    counts, state = status.counts(row), status.state_of(row)
     estimated = ["rows", "fresh"]
     if counts.to_backfill:
         estimated.append("to_backfill")
@@ -155,7 +155,7 @@ def _estimated(row: dict[str, Any]) -> PipelineStatus:
         name=row["name"],
         source=row["source"],
         target=row["target"],
-        state=status.state_of(row),
+        state=state,
         reason=row["reason"],
         rows=counts.rows,
         fresh=counts.fresh,
@@ -168,7 +168,7 @@ def _estimated(row: dict[str, Any]) -> PipelineStatus:
         saved_inputs=row["saved_inputs"],
         truncated_inputs=row["truncated_inputs"],
         stopped=row["problem_stops"],
-        retry_at=row["retry_at"] if state in (State.COOLING_DOWN, State.MISCONFIGURED) else None,
+        retry_at=row["retry_at"] if row["state"] in (State.COOLING_DOWN, State.MISCONFIGURED) else None,
         learned=tuple(known.words()),
         learned_settings=tuple(known.lines(row["provider"])),
         estimated=tuple(estimated),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -24,6 +25,18 @@ class Today:
     requests: int = 0
     tokens: int = 0
     inputs: int = 0
+    usd: float = 0.0
+    """US dollars, at the price of the time; 0 if it isn't known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """The worst lag within an interval of time."""
+
+    at: datetime
+    """Its beginning."""
+    lag: timedelta | None
+    """None if nothing waited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,8 @@ class WorkerRow:
     name: str
     slots: int
     """The number of batches that it can process at once."""
+    relay: bool
+    """Whether it is the elected relay, which looks for work."""
     alive: bool
     seen: timedelta
     """The age of its last sign of life."""
@@ -63,6 +78,15 @@ def today(connection: Connection, pipeline: str | None = None) -> dict[str, Toda
     """Returns what each pipeline has spent since midnight UTC, by name; without those that have spent nothing."""
     rows = connection.execute(statement("overview.today"), {"pipeline": pipeline})
     return {row.pop("pipeline"): Today(**row) for row in rows}
+
+
+def lags(connection: Connection, names: Sequence[str], *, since: timedelta, points: int) -> dict[str, list[Lag]]:
+    """Returns the worst lags of the last `since` in up to `points` intervals, by pipeline, oldest first."""
+    params = {"names": list(names), "window": since, "every": max(since / points, timedelta(minutes=1))}
+    found: dict[str, list[Lag]] = {}
+    for row in connection.execute(statement("overview.lags"), params):
+        found.setdefault(row["pipeline"], []).append(Lag(row["at"], duration(row["lag_seconds"])))
+    return found
 
 
 def last_drift(connection: Connection, pipeline: str | None = None) -> dict[str, Figures]:
@@ -90,7 +114,9 @@ def workers(connection: Connection) -> list[WorkerRow]:
     """Returns the workers that were alive within the last hour."""
     rows = connection.execute(statement("overview.workers"), {"silence": SILENCE, "limit": MAX_WORKERS})
     return [
-        WorkerRow(row["name"], row["slots"], row["alive"], duration(row["seen_seconds"]) or timedelta(0))
+        WorkerRow(
+            row["name"], row["slots"], row["relay"], row["alive"], duration(row["seen_seconds"]) or timedelta(0)
+        )
         for row in rows
     ]
 
