@@ -25,8 +25,8 @@ ELSEWHERE = {
 """Pages outside `docs/`, and where the site has them."""
 
 CODE = re.compile(r"^```.*?^```|^~~~.*?^~~~|`[^`\n]+`", re.MULTILINE | re.DOTALL)
-PICTURES = "*.svg"
-"""Files below `docs/` that pages show."""
+PICTURES = (".svg", ".png")
+"""The endings of files below `docs/` that pages show."""
 LINK = re.compile(r"\[(?P<text>(?:[^\[\]]|\[[^\]]*\])+)\]\((?P<target>[^)\s]+)\)")
 
 
@@ -61,7 +61,7 @@ def on_site(page: Path, text: str, places: dict[Path, Path], root: Path = ROOT) 
         if "://" in target or target.startswith("#"):
             return link[0]
         file = resolve(page, target, root)
-        if file.match(PICTURES) and file.is_relative_to("docs"):
+        if file.suffix in PICTURES and file.is_relative_to("docs"):
             return link[0]
         place = Path("decisions/index.md") if file == Path("docs/decisions") else places.get(file)
         if place is None:
@@ -95,7 +95,7 @@ def lay_out(folder: Path, root: Path = ROOT) -> None:
     for page, place in places.items():
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         (folder / place).write_text(on_site(page, (root / page).read_text("utf-8"), places, root), "utf-8")
-    for picture in sorted((root / "docs").rglob(PICTURES)):
+    for picture in sorted(path for path in (root / "docs").rglob("*") if path.suffix in PICTURES):
         place = folder / picture.relative_to(root / "docs")
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(picture, place)

@@ -69,8 +69,8 @@ def _drift(synced: Synced) -> None:
     synced.settle()
     synced.run(
         "INSERT INTO pgvector_sync.drift (pipeline_id, run_id, at, deep, rows, vectors, missing, stale, orphaned, wrong_model, broken, incomplete, stuck)"
-        " SELECT id, 1, statement_timestamp() - n * interval '1 day', n % 7 = 0, 46833 - n * 31, 46833 - n * 31, 0, 0, 0, 0, 0, 0, 0"
-        " FROM pgvector_sync.pipeline, generate_series(1, 9) n WHERE name IN ('wiki', 'articles', 'support_tickets')"
+        " SELECT id, 1, statement_timestamp() - n * interval '1 day', n % 7 = 0, s.rows - n * 31, s.rows - n * 31, 0, 0, 0, 0, 0, 0, 0"
+        " FROM pgvector_sync.pipeline JOIN (VALUES ('wiki', 46833), ('articles', 84210), ('support_tickets', 312554)) s (name, rows) USING (name), generate_series(1, 6) n"
     )
 
 
@@ -136,6 +136,7 @@ def _sizes(synced: Synced) -> None:
 
 def _history(synced: Synced) -> None:
     """A point per minute, as the job records it."""
+    synced.run("DELETE FROM pgvector_sync.history")  # what was recorded while staging
     ids = dict(synced.database.execute("SELECT name, id FROM pgvector_sync.pipeline"))
     rows = []
     chance = random.Random(7)

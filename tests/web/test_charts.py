@@ -77,7 +77,10 @@ def test_text_in_a_chart_is_escaped(title):
     assert {element.tag for element in root.iter()} <= {"svg", "path", "g", "rect", "title"}
 
 
-@pytest.mark.parametrize("svg", [bar(0.5, "half", "good"), sparkline([1, 2], "lag", least=1), drawn([1, 2]).svg])
+@pytest.mark.parametrize(
+    "svg",
+    [bar(0.5, "half", "good"), sparkline([(END, 1.0)], "lag", start=START, end=END, least=1), drawn([1, 2]).svg],
+)
 def test_no_picture_has_a_style_that_a_strict_policy_would_block(svg):
     assert "style" not in svg
 
@@ -90,4 +93,11 @@ def test_a_bar_is_full_or_empty_only_if_its_share_is(share, width):
 
 
 def test_a_quiet_pipeline_has_a_flat_line():
-    assert "M0.0 18.9L96.0 18.8" in sparkline([0.2, 0.6], "lag", least=60)
+    points = [(START, 0.2), (END, 0.6)]
+    assert lines(sparkline(points, "lag", start=START, end=END, least=60)) == ["0.0 18.9L96.0 18.8"]
+
+
+def test_a_pipeline_of_the_last_hours_has_a_line_at_the_right():
+    points = [(END - timedelta(hours=n), 60.0) for n in (0, 1, 2)]
+    [line] = lines(sparkline(points, "lag", start=START, end=END, least=60))
+    assert line == "88.0 1.0L92.0 1.0L96.0 1.0"

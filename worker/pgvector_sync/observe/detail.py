@@ -25,7 +25,7 @@ from pgvector_sync.store.runs import Run
 POINTS = 96
 """The points of a chart."""
 MAX_RUNS = 10
-MAX_FIGURES = 10
+MAX_FIGURES = 7
 MAX_KEYS = 5
 """Keys per class of dead letters."""
 

@@ -117,7 +117,9 @@ def _rows(
 
 def cost(pipeline: Pipeline | None, today: Today, settings: Settings) -> Spent:
     """Return what was spent, in US dollars as well if the price is or was known."""
-    known = today.usd > 0 or (pipeline is not None and price_for(pipeline, settings) is not None)
+    price = None if pipeline is None else price_for(pipeline, settings)
+    # tokens without a price were bought before it was known
+    known = today.usd > 0 or price == 0 or (price is not None and not today.tokens)
     return Spent(today.requests, today.tokens, today.inputs, today.usd if known else None)
 
 

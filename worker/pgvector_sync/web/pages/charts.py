@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 Point = tuple[datetime, float]
 WIDTH, HEIGHT = 600, 120
@@ -149,19 +149,22 @@ def _times(start: datetime, end: datetime) -> tuple[str, ...]:
     return tuple((start + (end - start) * share / 4).strftime(form) for share in range(5))
 
 
-def sparkline(values: Sequence[float], text: str, *, least: float) -> Markup:
+def sparkline(points: Sequence[Point], text: str, *, start: datetime, end: datetime, least: float) -> Markup:
     """Draw a small line without axes, whose height is the highest value, but at least `least`.
 
     text: what it shows, in words.
     """
-    top = max([*values, least])
-    step = 96 / max(len(values) - 1, 1)
-    places = [(index * step, 19 - 18 * (value / top)) for index, value in enumerate(values)]
-    line = Markup('<path class="line" d="M{0}"/>').format(_path(places)) if places else Markup("")
+    points = sorted((at, value) for at, value in points if start <= at <= end)
+    top = max([*(value for _, value in points), least])
+    places = [(96 * ((at - start) / (end - start)), 19 - 18 * (value / top)) for at, value in points]
+    lines = Markup("").join(
+        Markup('<path class="line" d="M{0}"/>').format(_path(run if len(run) > 1 else [run[0], run[0]]))
+        for run in _connected(points, places)
+    )
     return Markup(
         '<svg class="spark" viewBox="0 0 96 20" width="96" height="20" preserveAspectRatio="none" role="img" '
         'aria-label="{0}">{1}</svg>'
-    ).format(escape(text), line)
+    ).format(text, lines)
 
 
 def bar(share: float, text: str, look: str) -> Markup:

@@ -50,7 +50,7 @@ ENVIRONMENT.globals |= {
     "RUN_LOOKS": words.RUN_LOOKS,
     "bar": charts.bar,
     "sparkline": charts.sparkline,
-    "lags": lambda samples: [sample.lag.total_seconds() if sample.lag else 0.0 for sample in samples],
+    "lags": lambda lags: [(each.at, each.lag.total_seconds() if each.lag else 0.0) for each in lags],
     "drift": words.drifted,
 }
 ENVIRONMENT.filters |= {

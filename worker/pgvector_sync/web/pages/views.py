@@ -17,7 +17,7 @@ from pgvector_sync.database import Database
 from pgvector_sync.model import State
 from pgvector_sync.observe import todo
 from pgvector_sync.observe.detail import Detail, read_detail, read_runs
-from pgvector_sync.observe.overview import read_overview
+from pgvector_sync.observe.overview import DAY, read_overview
 from pgvector_sync.observe.status import read_status, read_workers
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import dead_letters, overview, pipelines
@@ -47,7 +47,7 @@ class Pages:
         found = read_overview(
             self.database, self.settings, search=search, state=state, page=_number(request, "page")
         )
-        return {"overview": found, "search": search, "state": state, "max_todo": MAX_TODO}
+        return {"overview": found, "search": search, "state": state, "max_todo": MAX_TODO, "day": DAY}
 
     def pipeline(self, request: Request) -> Content:
         hours = request.query_params.get("hours", "24")
