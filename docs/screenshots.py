@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from starlette.applications import Starlette
 
 from pgvector_sync.store.migrations import migrate
-from pgvector_sync.web.pages import routes
+from pgvector_sync.web.app import create_app
 from support.roles import GRANTS_OF_SOURCES, OWNER, set_up_roles
 from support.servers import new_database, running_postgres
 from support.staged import stage
@@ -56,7 +55,7 @@ def main() -> None:
         with (
             pytest.MonkeyPatch.context() as patch,
             open_synced(database, shared, Path(tempfile.mkdtemp()), patch) as synced,
-            served(Starlette(routes=routes(synced.runtime.database, synced.runtime.settings))) as app,
+            served(create_app(synced.runtime.database, synced.runtime.settings)) as app,
             chromium() as browser,
         ):
             stage(synced)

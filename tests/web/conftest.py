@@ -8,11 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
 
-from pgvector_sync.errors import SyncError
-from pgvector_sync.web.pages import routes
-from pgvector_sync.web.pages.errors import error_page
+from pgvector_sync.web.app import create_app
 from support.staged import stage
 from support.status_page import Served, chromium, served
 from support.synced import Synced
@@ -47,8 +44,7 @@ class Pages:
 @pytest.fixture
 def pages(synced: Synced) -> Iterator[Pages]:
     database, settings = synced.runtime.database, synced.runtime.settings
-    handlers: Any = {SyncError: lambda _, error: error_page(404, "Not found", str(error), error.hint)}
-    with served(Starlette(routes=routes(database, settings), exception_handlers=handlers)) as server:
+    with served(create_app(database, settings)) as server:
         yield Pages(synced, server)
 
 

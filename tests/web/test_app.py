@@ -91,7 +91,7 @@ def test_an_unexpected_error_shows_nothing_of_itself_and_is_logged(asked: Any) -
         response = asked(raising(ValueError("a row's text")))
     assert response.status_code == 500
     assert "a row's text" not in response.text
-    assert "the log of `pgvector-sync serve` names its place" in response.text
+    assert "the log of <code>pgvector-sync serve</code> names its place" in response.text
     assert response.headers["x-frame-options"] == "DENY"
     [event] = events.of(RequestBroke)
     assert (event.route, type(event.error)) == ("/page", ValueError)

@@ -1,4 +1,4 @@
-"""How a page becomes a response: its template, its JSON twin, and the headers of both."""
+"""How a page becomes a response: its template or its JSON twin. `web/gate.py` adds the headers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,6 @@ from pgvector_sync.telemetry.printable import printable
 from pgvector_sync.web.pages import charts, words
 
 FOLDER = Path(__file__).resolve().parent.parent
-HEADERS = {
-    # Everything comes from this server, and nothing is inline: names of tables and messages come from outside.
-    "Content-Security-Policy": (
-        "default-src 'self'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 
 def _finalize(value: object) -> object:
@@ -73,9 +64,9 @@ def page(request: Request | None, template: str, status: int = 200, **content: A
     root = content.pop("root", "") if request is None else request.scope.get("root_path", "")
     path = "" if request is None else request.url.path.removeprefix(root)
     html = ENVIRONMENT.get_template(template).render(root=root, path=path, **content)
-    return Response(html, status, HEADERS, "text/html; charset=utf-8")
+    return Response(html, status, media_type="text/html")
 
 
 def twin(content: Mapping[str, object]) -> Response:
     """Write a JSON document."""
-    return Response(write_document(content) + "\n", 200, HEADERS, "application/json")
+    return Response(write_document(content) + "\n", media_type="application/json")
