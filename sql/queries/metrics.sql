@@ -2,17 +2,15 @@
 
 -- name: lanes
 -- What waits and is in flight, and the age of the oldest change that isn't stored yet, by pipeline and lane. Counted up to `limit`.
--- Events that aren't drained yet count as live.
+-- Events that aren't drained yet count as live. ORDER BY makes the planner use the index for every pipeline, also beside one with a
+-- large backlog.
 SELECT p.name AS pipeline, lane.lane, waiting.rows AS waiting_rows, held.rows AS in_flight_rows,
        greatest(0, coalesce(extract(epoch FROM statement_timestamp() - least(
            -- in a deep backlog it looks only at the rows due longest, since an exact answer would read all of it
-           CASE WHEN waiting.rows < %(limit)s THEN
-               (SELECT min(w.waiting_since) FROM pgvector_sync.work w
-                WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NULL AND w.parked_at IS NULL)
-           ELSE (SELECT min(o.waiting_since) FROM (
-                     SELECT w.waiting_since FROM pgvector_sync.work w
-                     WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NULL AND w.parked_at IS NULL
-                     ORDER BY w.visible_at LIMIT 1000) AS o) END,
+           (SELECT min(o.waiting_since) FROM (
+                SELECT w.waiting_since FROM pgvector_sync.work w
+                WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NULL AND w.parked_at IS NULL
+                ORDER BY w.visible_at LIMIT CASE WHEN waiting.rows < %(limit)s THEN %(limit)s ELSE 1000 END) AS o),
            held.since,
            CASE WHEN lane.lane = 'live' THEN
                least((SELECT o.at FROM pgvector_sync.outbox o WHERE o.source_id = p.source_id AND isfinite(o.at)
@@ -24,11 +22,11 @@ CROSS JOIN LATERAL (
     SELECT count(*) AS rows FROM (
         SELECT FROM pgvector_sync.work w
         WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NULL AND w.parked_at IS NULL
-        LIMIT %(limit)s) AS counted) AS waiting
+        ORDER BY w.visible_at LIMIT %(limit)s) AS counted) AS waiting
 CROSS JOIN LATERAL (
     SELECT count(*) AS rows, min(w.waiting_since) AS since FROM (
         SELECT w.waiting_since FROM pgvector_sync.work w
-        WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NOT NULL LIMIT %(limit)s) AS w) AS held
+        WHERE w.pipeline_id = p.id AND w.lane = lane.lane AND w.lease IS NOT NULL ORDER BY w.lease LIMIT %(limit)s) AS w) AS held
 ORDER BY p.name, lane.lane;
 
 -- name: dead_letters
@@ -83,12 +81,13 @@ CROSS JOIN LATERAL (VALUES ('unchanged', u.saved_unchanged), ('equal', u.saved_e
 GROUP BY p.name, saved.reason ORDER BY p.name, saved.reason;
 
 -- name: indexes
--- Whether the indexes of each target are valid.
+-- Whether the indexes of each target are valid, except those that are being built.
 SELECT p.name AS pipeline, i.relname AS index, (x.indisvalid AND x.indisready)::int AS index_valid
 FROM pgvector_sync.pipeline p
 JOIN pg_catalog.pg_namespace n ON n.nspname = p.target_schema
 JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = p.target_table
 JOIN pg_catalog.pg_index x ON x.indrelid = t.oid JOIN pg_catalog.pg_class i ON i.oid = x.indexrelid
+WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index b WHERE b.index_relid = x.indexrelid)
 ORDER BY p.name, i.relname;
 
 -- name: ticks

@@ -7,8 +7,6 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-import psycopg
-
 from pgvector_sync.database import OUTAGE, begin, connect
 from pgvector_sync.database.explain import explain
 from pgvector_sync.dispatch.app import QUEUES, app
@@ -52,35 +50,38 @@ def require_usable(role: str, *, wait: bool) -> None:
     settings.redis()
     broker_settings(settings)
     check_redis(settings)
-    error = _problem(settings)
-    if error is None:
+    try:
+        _require_database(settings)
+    except (Refused, *OUTAGE):
+        if not wait:
+            raise
+    else:
         return
-    if not wait:
-        raise error
     pulse = Pulse(role, f"{role}@{socket.gethostname()}", limit=turn_limit(settings), needs=("Postgres",))
     with Listener(pulse):
-        _wait(settings, pulse, error)
+        _wait(settings, pulse)
 
 
-def _wait(settings: Settings, pulse: Pulse, error: Refused | psycopg.Error | None) -> None:
+def _wait(settings: Settings, pulse: Pulse) -> None:
     logged = None
-    while error is not None:
-        reason, hint = (str(error), error.hint) if isinstance(error, Refused) else explain(error)
+    while problem := _problem(settings):
+        reason, hint = problem
         pulse.beat()
         pulse.judge("Postgres", reason)
         if reason != logged:
             emit(WaitingForDatabase(reason=Words(reason), hint=Words(hint) if hint else None))
             logged = reason
         time.sleep(LOOK_AGAIN.total_seconds())
-        error = _problem(settings)
 
 
-def _problem(settings: Settings) -> Refused | psycopg.Error | None:
-    """Return why the database can't be used yet; None if it can."""
+def _problem(settings: Settings) -> tuple[str, str | None] | None:
+    """Return why the database can't be used yet, and what to do; None if it can."""
     try:
         _require_database(settings)
-    except (Refused, *OUTAGE) as error:
-        return error
+    except Refused as refused:
+        return str(refused), refused.hint
+    except OUTAGE as error:
+        return explain(error)
     return None
 
 
