@@ -1,6 +1,6 @@
 # Only Python 3.11 to 3.15 and make have to be installed; everything else goes into .venv.
 
-.PHONY: help demo test test-slow proof lint docs soak bench bench-check figures pins release audit
+.PHONY: help demo test test-slow proof lint docs soak bench bench-check figures pins release release-check freeze audit
 .DEFAULT_GOAL := help
 
 # The newest supported Python. One that is installed but doesn't work (a shim of pyenv, a Debian without
@@ -75,14 +75,20 @@ pins: ## update constraints.txt to the newest versions of everything, for every 
 
 # Installs the wheel in a separate virtual environment, so that the bill of materials lists exactly what a user gets.
 RELEASE := .venv/release
-release: lint .venv/release.stamp ## build wheel, sdist and a CycloneDX bill of materials in dist/, then run the audit
-	rm -rf dist
-	$(BIN)/hatchling build
+release: lint .venv/release.stamp ## check that the version can be released, build everything in dist/, then run the audit
+	$(BIN)/python release/check.py --final --into dist
 	$(RELEASE)/bin/python -m pip --quiet --disable-pip-version-check install $(CONSTRAINT) "$$(ls dist/*.whl)[embedded,minilm,tokens]"
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-format JSON \
 		--output-file dist/pgvector-sync.cdx.json $(RELEASE)/bin/python
 	@ls dist
 	@$(MAKE) --no-print-directory audit
+
+release-check: .venv/dev.stamp ## build wheel and sdist, and check them as `make release` does; under a minute
+	$(BIN)/python release/check.py
+
+# Before the commit that is tagged, once per release: docs/releasing.md.
+freeze: .venv/dev.stamp ## freeze the migrations of the version in pyproject.toml, and keep a dump for upgrade tests
+	$(BIN)/python release/freeze.py
 
 # Queries PyPI; --strict: a package that can't be looked up is a failure instead of being skipped.
 audit: .venv/release.stamp ## report known vulnerabilities in what constraints.txt pins

@@ -26,17 +26,6 @@ provider = "local"
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("hatchling", reason="hatchling builds the wheel: pip install hatchling")
-    folder = tmp_path_factory.mktemp("wheel")
-    build = "from hatchling.builders.wheel import WheelBuilder; import sys; "
-    build += "print(*WheelBuilder(sys.argv[1]).build(directory=sys.argv[2], versions=['standard']))"
-    subprocess.run([sys.executable, "-c", build, ROOT, folder], check=True, cwd=folder, capture_output=True)
-    [wheel] = folder.glob("*.whl")
-    return wheel
-
-
-@pytest.fixture(scope="session")
 def clean(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder `bin` of a virtual environment with the wheel; it shares the dependencies of the tests."""
     home = tmp_path_factory.mktemp("venv")
