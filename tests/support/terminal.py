@@ -88,9 +88,10 @@ class Terminal:
     @property
     def stopped(self) -> bool:
         """Whether the command is suspended."""
-        while select.select([self.controller], [], [], 0)[0]:
+        stopped: bool = psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED
+        while select.select([self.controller], [], [], 0)[0]:  # all that it has written before it stopped
             self._read()
-        return psutil.Process(self._process.pid).status() == psutil.STATUS_STOPPED
+        return stopped
 
     @property
     def restored(self) -> bool:

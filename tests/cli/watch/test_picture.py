@@ -25,7 +25,7 @@ NONE = Workers(0, 0, None, None)
 
 def pipeline(name: str = "articles", **fields: Any) -> PipelineStatus:
     quiet = {
-        "source": "public.docs", "target": "public.docs_embedding", "state": State.ACTIVE, "reason": None, "rows": 1000,
+        "source": "public.docs", "target": "public.docs_embedding", "state": State.ACTIVE, "reason": None, "retry_at": None, "rows": 1000,
         "fresh": 1000, "to_backfill": 0, "waiting": 0, "in_flight": 0, "dead": 0, "lag": None, "rows_per_second": 0.0,
         "saved_inputs": 0, "truncated_inputs": 0, "stopped": False, "learned": (), "learned_settings": (),
         "estimated": (),
