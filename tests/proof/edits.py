@@ -67,6 +67,7 @@ def _edit_statements(edits: Sequence[Edit], reached: set[str]) -> Callable[[], N
         loader.statements, loader.parts = statements, parts  # type: ignore[assignment]
         loader.statement.cache_clear()
         loader.part.cache_clear()
+        loader.forget_composed()
 
     put(*map(edited, originals))
     return lambda: put(*originals)

@@ -277,19 +277,9 @@ def marked() -> Iterator[None]:
         return {name: f"/* {file}.{name} */ {text}" for name, text in original(file).items()}
 
     def forget() -> None:
-        for kept in (
-            loader.statement,
-            trust._query,
-            drift._bound,
-            drift._page,
-            drift._judge,
-            pipelines._all,
-            leases._end,
-            leases._forget,
-            work._ack,
-            usage._note,
-        ):
+        for kept in (loader.statement, trust._query, drift._bound, drift._page, drift._judge, pipelines._all):
             kept.cache_clear()
+        loader.forget_composed()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loader, "statements", read)

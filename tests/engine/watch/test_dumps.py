@@ -14,7 +14,8 @@ from support.synced import Synced, continued
 
 DEFINITIONS = """
     SELECT pg_get_triggerdef(t.oid) FROM pg_trigger t WHERE t.tgname LIKE 'pgvector\\_sync\\_%' AND t.tgparentid = 0
-    UNION ALL SELECT pg_get_functiondef(p.oid) FROM pg_proc p WHERE p.pronamespace = 'pgvector_sync'::regnamespace
+    UNION ALL SELECT pg_get_functiondef(p.oid) FROM pg_proc p
+    WHERE p.pronamespace = 'pgvector_sync'::regnamespace AND p.prokind = 'f'
     ORDER BY 1
 """
 

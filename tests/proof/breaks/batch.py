@@ -10,7 +10,7 @@ SLICE = "batch.slice:write_slice"
 LOCK_AND_LOOK = "batch.slice:_lock_and_look"
 DECIDE = "batch.decide:decide"
 FENCE = " AND lease = %(lease)s"
-ALIVE = "\n  AND EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = %(lease)s AND l.lost_at IS NULL)"
+ALIVE = "  AND EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = %(lease)s AND l.lost_at IS NULL)"
 
 NO_GENERATION = Edit(LOCK, " if claimed[key] == generation", "")
 NO_COMPARISON = Edit(DECIDE, " and now.fingerprint == row.fingerprint", "")

@@ -7,7 +7,8 @@ Only the module with a file's name uses its statements: `sql/queries/work.sql` b
 from __future__ import annotations
 
 import re
-from functools import cache
+from collections.abc import Callable
+from functools import cache, wraps
 from pathlib import Path
 
 from psycopg import sql
@@ -59,6 +60,26 @@ def part(name: str) -> sql.SQL:
     if short in statements(file):
         raise LookupError(f"{name} is a statement, not a part: use statement()")
     return _get(parts(file), name, short)
+
+
+def composed_once(compose: Callable[[], sql.Composed]) -> Callable[[], sql.Composed]:
+    """Caches a statement that is composed of constants, as one piece."""
+
+    @wraps(compose)
+    def composed() -> sql.Composed:
+        if compose not in _composed:
+            _composed[compose] = sql.Composed([sql.SQL(compose().as_string(None))])
+        return _composed[compose]
+
+    return composed
+
+
+_composed: dict[Callable[[], sql.Composed], sql.Composed] = {}
+
+
+def forget_composed() -> None:
+    """Empties the cache of `composed_once`, for tests that edit statements."""
+    _composed.clear()
 
 
 def _get(texts: dict[str, str], name: str, short: str) -> sql.SQL:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
 from uuid import UUID
 
 from psycopg import sql
 
 from pgvector_sync.database import Connection, one
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database.statements import composed_once, statement
 from pgvector_sync.store import totals
 
 
@@ -66,12 +65,12 @@ def end(connection: Connection, pipeline_id: int, lease: UUID) -> None:
     connection.execute(_end(), {"lease": lease, "pipeline_id": pipeline_id})
 
 
-@cache
+@composed_once
 def _end() -> sql.Composed:
     return statement("leases.end").format(add_to_totals=totals.adding_ended())
 
 
-@cache
+@composed_once
 def _forget() -> sql.Composed:
     return statement("leases.forget").format(add_to_totals=totals.adding_ended())
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from psycopg import sql
 
 from pgvector_sync.database import Connection
-from pgvector_sync.database.statements import part, statement
+from pgvector_sync.database.statements import composed_once, part, statement
 from pgvector_sync.model import Lane
 
 WAIT_BOUNDS_SECONDS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
@@ -75,7 +74,7 @@ def buckets_of(seconds: str, bounds: Sequence[float]) -> sql.Composed:
     return sql.SQL(", ").join([each.format(sql.SQL(seconds), sql.Literal(bound)) for bound in bounds])
 
 
-@cache
+@composed_once
 def adding_ended() -> sql.Composed:
     """Returns the end of a statement that has deleted leases as `ended`: adds their counts to the totals."""
     return part("totals.add").format(claim_buckets=buckets_of("e.claim_seconds", CLAIM_BOUNDS_SECONDS))

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from functools import cache
 from uuid import UUID
 
 from psycopg import sql
 
 from pgvector_sync.database import Connection, one
-from pgvector_sync.database.statements import statement
+from pgvector_sync.database.statements import composed_once, statement
 from pgvector_sync.model import Pipeline
 from pgvector_sync.store import totals
 
@@ -54,7 +53,7 @@ def note(connection: Connection, pipeline: Pipeline, spent: Spent) -> None:
     connection.execute(_note(), params)
 
 
-@cache
+@composed_once
 def _note() -> sql.Composed:
     return statement("usage.note").format(call_buckets=totals.buckets_of("c.seconds", totals.CALL_BOUNDS_SECONDS))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import cache
 from typing import Any
 from uuid import UUID
 
@@ -13,7 +12,7 @@ from psycopg import sql
 
 from pgvector_sync.database import Connection, one, tuples
 from pgvector_sync.database.packing import PackedBytes, PackedKeys
-from pgvector_sync.database.statements import part, statement
+from pgvector_sync.database.statements import composed_once, part, statement
 from pgvector_sync.model import Key, Lane, Pipeline
 from pgvector_sync.store import leases, totals
 from pgvector_sync.store.due_hints import BEGINNING, DueHints
@@ -213,7 +212,7 @@ class Holding:
         return {tuple(row["key"]) for row in connection.execute(statement("work.park"), params)}
 
 
-@cache
+@composed_once
 def _ack() -> sql.Composed:
     return statement("work.ack").format(wait_buckets=totals.buckets_of("seconds", totals.WAIT_BOUNDS_SECONDS))
 
