@@ -20,6 +20,9 @@ PARTITIONED = [
     "CREATE TABLE docs_1 PARTITION OF docs FOR VALUES FROM (0) TO (100)",
 ]
 
+OUR_FUNCTIONS = {"enqueue", "is_key", "key_fault", "add_each", "sum_each"}
+"""Those of the migrations, which stay."""
+
 
 def rows_of_ours(synced: Synced) -> dict[str, int]:
     tables = synced.database.execute(
@@ -101,7 +104,7 @@ def test_removing_works_whatever_became_of_source_and_target(synced: Synced, cha
     assert rows_of_ours(synced) == {}
     assert synced.database.value("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal") == 0
     functions = "SELECT proname FROM pg_proc WHERE pronamespace = 'pgvector_sync'::regnamespace"
-    assert {name for (name,) in synced.database.execute(functions)} == {"enqueue", "is_key", "key_fault"}
+    assert {name for (name,) in synced.database.execute(functions)} == OUR_FUNCTIONS
 
 
 def test_removing_an_unknown_pipeline_is_refused_with_the_known_ones(synced: Synced):

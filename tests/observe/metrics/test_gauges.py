@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from uuid import uuid4
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from pgvector_sync.database.read_only import ReadOnlyDatabase
 from pgvector_sync.observe.metrics.catalogue import METRICS, Kind
 from pgvector_sync.observe.metrics.collector import CONTENT_TYPE, exposition
-from pgvector_sync.runtime.bootstrap import open_database
-from pgvector_sync.settings import Settings
 from pgvector_sync.store import workers
 from support.scraped import parse, scrape
 from support.steps import Steps
@@ -107,8 +107,14 @@ def test_without_a_schema_a_scrape_says_that_it_could_not_be_read(synced: Synced
 
 
 def test_without_a_server_a_scrape_says_that_it_could_not_be_read() -> None:
-    settings = Settings(database_url="postgresql://127.0.0.1:1/postgres?connect_timeout=1")
-    with open_database(settings, max_connections=1) as database:
+    second = timedelta(seconds=1)
+    with ReadOnlyDatabase(
+        "postgresql://127.0.0.1:1/postgres",
+        lock_timeout=second,
+        max_connections=1,
+        statement_limit=second,
+        connect_limit=second,
+    ) as database:
         found = parse(exposition(database).decode())
     assert found.value("up") == 0
 

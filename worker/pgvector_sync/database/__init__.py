@@ -105,7 +105,7 @@ class Database:
     """A pool of connections. Open it after a fork, never before.
 
     silence: how long to wait for a silent server before a statement is given up; None: no limit. Set it only for
-    short statements.
+    short statements. connect_timeout: how long to wait for a connection; None: CONNECT_TIMEOUT.
     """
 
     def __init__(
@@ -115,8 +115,9 @@ class Database:
         lock_timeout: timedelta,
         max_connections: int = 4,
         silence: timedelta | None = None,
-        connect_timeout: timedelta = CONNECT_TIMEOUT,
+        connect_timeout: timedelta | None = None,
     ) -> None:
+        limit = (connect_timeout or CONNECT_TIMEOUT).total_seconds()
         self.conninfo = conninfo
         self.lock_timeout = lock_timeout
         self.silence = silence
@@ -128,15 +129,15 @@ class Database:
             connection_class=Connection,
             min_size=0,
             max_size=max_connections,
-            timeout=connect_timeout.total_seconds(),
+            timeout=limit,
             # the waits between attempts double, so after a long outage the pool would wait for minutes
-            reconnect_timeout=connect_timeout.total_seconds(),
+            reconnect_timeout=limit,
             max_idle=300,
             kwargs={
                 "autocommit": True,
                 "prepare_threshold": None,
                 "row_factory": dict_row,
-                "connect_timeout": int(connect_timeout.total_seconds()),
+                "connect_timeout": int(limit),
                 "application_name": "pgvector-sync",
                 **KEEPALIVE,
             },

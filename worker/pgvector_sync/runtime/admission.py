@@ -47,7 +47,7 @@ class Admission:
 
     def _look(self) -> MigrationRefused | None:
         try:
-            with self.database.connection() as connection:
+            with self.database.transaction(read_only=True) as connection:
                 check_schema(connection)
         except MigrationRefused as refused:
             return refused
