@@ -25,7 +25,3 @@ SELECT count(*) FILTER (WHERE w.seen_at > statement_timestamp() - %(silence)s) A
        (SELECT extract(epoch FROM statement_timestamp() - t.last_at)::float8 FROM pgvector_sync.tick t
         WHERE t.name = 'tick') AS tick_seconds
 FROM pgvector_sync.worker w;
-
--- name: last_tick
--- The age of beat's last tick. Other ticks don't count, since `sync` claims those as well.
-SELECT clock_timestamp() - last_at AS age FROM pgvector_sync.tick WHERE name = 'tick' AND last_at IS NOT NULL;

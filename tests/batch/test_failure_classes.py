@@ -67,7 +67,7 @@ def in_seconds(seconds: int) -> str:
 RATE = "rate limited by the provider (429 rate_limit_exceeded)"
 WHAT_TO_CHECK = "check base_url of test, and whether this machine can reach it (DNS, proxy, firewall)"
 CONNECTION = f"the connection to the provider failed; {WHAT_TO_CHECK}"
-QUOTA = "the provider account's quota is used up ({}); check the plan, balance and billing of your account, then: pgvector-sync resume"
+QUOTA = "the provider account's quota is used up ({}); check the plan, balance and billing of your account, then resume the pipeline"
 WHAT_TO_CHANGE = (
     "check the pipeline's model and dimensions, and encoding and dimensions_parameter in [providers.test], "
     "then: pgvector-sync apply"
@@ -112,7 +112,7 @@ STOPPING = {
         "key",
         answers(401, "invalid_api_key"),
         State.MISCONFIGURED,
-        "the provider rejected the API key (401 invalid_api_key); set TEST_KEY to a valid key, then: pgvector-sync resume",
+        "the provider rejected the API key (401 invalid_api_key); set TEST_KEY to a valid key where the workers run, and restart them",
     ),
     "403": Case(
         "forbidden",

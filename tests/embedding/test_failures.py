@@ -318,7 +318,7 @@ def test_not_even_debug_logging_shows_texts_keys_or_addresses(embed, endpoint, c
 
 
 HOW_TO_SET_A_KEY = {
-    "set LLM_KEY to a valid key, then: pgvector-sync resume": Provider("x", api_key_env="LLM_KEY"),
+    "set LLM_KEY to a valid key where the workers run, and restart them": Provider("x", api_key_env="LLM_KEY"),
     "correct the headers of [providers.x], or the variables that they name": Provider(
         "x", headers={"api-key": "$LLM_KEY"}
     ),

@@ -308,7 +308,7 @@ class QuotaUsedUp(CallRejected):
 
     name = "quota_used_up"
     disposition = Disposition(Next.STOP, RowFault.IN_A_PROBE)
-    advice = "check the plan, balance and billing of your account, then: pgvector-sync resume"
+    advice = "check the plan, balance and billing of your account, then resume the pipeline"
 
     def of_one_input(self) -> ProviderError:
         """Returns this error: the text is accepted once there is enough quota for it."""

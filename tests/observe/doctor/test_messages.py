@@ -8,6 +8,8 @@ import pytest
 import redis as redis_client
 
 from pgvector_sync.observe.doctor import Check
+from pgvector_sync.observe.status import read_status, read_workers
+from pgvector_sync.observe.todo import of_workers
 from pgvector_sync.settings import Settings
 from support.examined import errors, look, the
 from support.processes import Processes
@@ -75,6 +77,36 @@ def test_another_broker(database_url: str, redis_url: str) -> None:
     assert broker(redis_url).level == "ok"
     assert broker("amqp://user:secret@127.0.0.1:1//").seen.startswith("can't connect to 127.0.0.1:1")
     assert broker("sqs://").seen == "not checked: a broker of type sqs"
+
+
+@pytest.mark.parametrize("ticked", [False, True])
+def test_nothing_is_said_against_beat_while_no_worker_handles_its_ticks(
+    docs: Synced, redis_url: str, ticked: bool
+) -> None:
+    if ticked:
+        docs.run(
+            "INSERT INTO pgvector_sync.tick (name, last_at) VALUES ('tick', statement_timestamp() - interval '5 minutes')"
+            " ON CONFLICT (name) DO UPDATE SET last_at = excluded.last_at"
+        )
+    docs.run("DELETE FROM pgvector_sync.worker")
+    found = the("beat", look(docs.database.url, REDIS_URL=redis_url))
+    assert found.seen.startswith("unknown whether beat is running")
+    assert "start a worker" in (found.advice or "")
+    running = read_workers(docs.runtime.database)
+    assert [check.name for check in of_workers(running, read_status(docs.runtime.database), redis=True)] == [
+        "workers"
+    ]
+
+
+def test_a_worker_without_beat(docs: Synced, redis_url: str) -> None:
+    docs.run(
+        "INSERT INTO pgvector_sync.worker (id, name, slots, seen_at) VALUES (gen_random_uuid(), 'w', 1, statement_timestamp())"
+    )
+    assert the("beat", look(docs.database.url, REDIS_URL=redis_url)).advice == "start it: pgvector-sync beat"
+    running = read_workers(docs.runtime.database)
+    assert [check.name for check in of_workers(running, read_status(docs.runtime.database), redis=True)] == [
+        "beat"
+    ]
 
 
 @pytest.mark.slow

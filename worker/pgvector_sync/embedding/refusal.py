@@ -77,7 +77,7 @@ def quota_used_up(refusal: Refusal, code: str | None) -> QuotaUsedUp:
         f"the provider account's quota is used up ({refusal.answer(code)})",
         status=refusal.status,
         code=code,
-        hint="check the plan, balance and billing of your account, then: pgvector-sync resume",
+        hint="check the plan, balance and billing of your account, then resume the pipeline",
     )
 
 
@@ -85,7 +85,7 @@ def key_rejected(refusal: Refusal, code: str | None) -> CallRejected:
     """Return the error for a key that the provider doesn't accept."""
     provider = refusal.provider
     if provider.api_key_env is not None:
-        hint = f"set {provider.api_key_env} to a valid key, then: pgvector-sync resume"
+        hint = f"set {provider.api_key_env} to a valid key where the workers run, and restart them"
     elif provider.headers:
         hint = f"correct the headers of [providers.{provider.name}], or the variables that they name"
     else:

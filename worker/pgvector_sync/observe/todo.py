@@ -33,8 +33,8 @@ def of_workers(workers: Workers, statuses: Sequence[PipelineStatus], *, redis: b
     redis: whether beat is needed. It isn't with `sync`.
     """
     findings = [("workers", judge_workers(workers, statuses))] if statuses else []
-    if statuses and (redis or workers.last_tick is not None):
-        findings.append(("beat", judge_beat(workers.last_tick)))
+    if statuses and workers.alive and (redis or workers.last_tick is not None):
+        findings.append(("beat", judge_beat(workers)))
     return [_check(name, finding, None) for name, finding in findings if finding.level is not Level.OK]
 
 

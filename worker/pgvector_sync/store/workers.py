@@ -45,9 +45,3 @@ def alive(connection: psycopg.Connection[dict[str, Any]]) -> Workers:
     row = connection.execute(statement("workers.alive"), {"silence": SILENCE}).fetchone()
     assert row is not None  # noqa: S101 - an aggregate
     return Workers(row["workers"], row["slots"], duration(row["seen_seconds"]), duration(row["tick_seconds"]))
-
-
-def last_tick(connection: psycopg.Connection[dict[str, Any]]) -> timedelta | None:
-    """Returns the age of beat's last tick; None if there was none."""
-    row = connection.execute(statement("workers.last_tick")).fetchone()
-    return None if row is None else row["age"]

@@ -59,6 +59,6 @@ def trust_of(provider: Provider, settings: Settings) -> ssl.SSLContext | None:
             option="ca_file",
             elsewhere=True,
             hint="put the authority's certificate there in PEM format where the workers run, readable by them, "
-            "then: pgvector-sync resume",
+            "then resume the pipeline",
         ) from None
     return context

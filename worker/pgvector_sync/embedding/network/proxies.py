@@ -104,7 +104,7 @@ def proxy_refusal(answer: str) -> ProviderError:
         return Misconfigured(
             f"the proxy denied the connection to the provider ({status})",
             code="proxy",
-            hint="have the proxy allow the host and port of base_url, then: pgvector-sync resume",
+            hint="have the proxy allow the host and port of base_url, then resume the pipeline",
         )
     said = "" if status is None else f" ({status})"
     return Unavailable(f"the proxy could not connect to the provider{said}", code="proxy")

@@ -17,7 +17,6 @@ from pgvector_sync.observe.status import (
 )
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import Settings
-from pgvector_sync.store import workers
 from pgvector_sync.store.workers import Workers
 
 SILENT = timedelta(minutes=1)
@@ -62,13 +61,17 @@ def beat(runtime: Runtime) -> Iterator[Finding]:
     """Yields nothing without REDIS_URL, since `sync` doesn't need beat."""
     if runtime.settings.redis_url is None:
         return
-    with runtime.database.transaction(read_only=True) as connection:
-        age = workers.last_tick(connection)
-    yield judge_beat(age)
+    yield judge_beat(read_workers(runtime.database))
 
 
-def judge_beat(age: timedelta | None) -> Finding:
-    """Say whether beat ticks."""
+def judge_beat(running: Workers) -> Finding:
+    """Say whether beat ticks. Only a worker can record a tick, so without one nothing is said against beat."""
+    age = running.last_tick
+    if not running.alive and (age is None or age > SILENT):
+        return warning(
+            "unknown whether beat is running: a worker handles its ticks, and none is running",
+            "start a worker, then look again",
+        )
     if age is None:
         return warning("beat has never ticked: lost doorbells aren't made up for", "start it: pgvector-sync beat")
     if age > SILENT:
