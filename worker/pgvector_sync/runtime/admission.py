@@ -14,7 +14,7 @@ from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.event import Words
 from pgvector_sync.telemetry.events.process import SchemaFits, SchemaRefused
 
-CHECK_EVERY = timedelta(seconds=5)
+CHECK_EVERY = timedelta(seconds=15)
 """How long an answer counts. A migration that shuts out older programs runs after they have been stopped; this
 bounds how long one that was forgotten goes on."""
 
