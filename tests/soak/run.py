@@ -23,6 +23,7 @@ from pgvector.psycopg import register_vector
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from asks import Asks, drift_found
+from counters import TRIGGERS, Scrapes, differences
 from faults import Faults
 from schema import SchemaChanges
 from watch import WITNESS, Watch
@@ -135,17 +136,19 @@ def soak(arguments, postgres, valkey, database, processes, folder) -> int:
     with connect(database.url) as connection:
         pipeline = pipelines.require_pipeline(connection, "docs")
     database.execute(WITNESS.replace("{spec}", pipeline.spec.digest.hex()))
+    database.execute(TRIGGERS)
 
     control = base_url.removesuffix("/v1") + "/_control"
     faults = Faults(postgres, valkey, database, processes, control, arguments.seed)
     writers = [Writer(database, number, arguments.seed) for number in range(WRITERS)]
     watch = Watch(database, pipeline)
-    ours = open_database(Settings(DATABASE_URL=database.url_as(OWNER)), max_connections=1)
+    ours = open_database(Settings(DATABASE_URL=database.url_as(OWNER)), max_connections=2)
     asks = Asks(ours, arguments.seed)
     schema = SchemaChanges(postgres, database, watch, folder, arguments.seed)
+    scrapes = Scrapes(ours, database)
     faults.start_workers(WORKERS)
     beat = processes.command("beat")
-    for thread in (*writers, watch, faults, asks, schema):
+    for thread in (*writers, watch, faults, asks, schema, scrapes):
         thread.start()
     began = time.monotonic()
     while time.monotonic() - began < arguments.minutes * 60:
@@ -160,7 +163,6 @@ def soak(arguments, postgres, valkey, database, processes, folder) -> int:
         thread.stopping.set()
     for thread in (faults, asks, *writers):
         thread.join(30)
-    ours.close()
     postgres.start()
     valkey.start()
     stopped = time.monotonic()
@@ -168,9 +170,21 @@ def soak(arguments, postgres, valkey, database, processes, folder) -> int:
     settle_seconds = time.monotonic() - stopped
     watch.stopping.set()
     watch.join(10)
+    scrapes.stopping.set()
+    scrapes.join(10)
     paid = json.load(urllib.request.urlopen(base_url.removesuffix("/v1") + "/_calls", timeout=10))
     return report(
-        postgres, database, faults, asks, schema, writers, watch, paid, ended=ended, settle_seconds=settle_seconds
+        postgres,
+        database,
+        faults,
+        asks,
+        schema,
+        writers,
+        watch,
+        scrapes,
+        paid,
+        ended=ended,
+        settle_seconds=settle_seconds,
     )
 
 
@@ -185,13 +199,15 @@ def _settle(database: Database) -> bool:
 
 
 def report(
-    postgres, database, faults, asks, schema, writers, watch, paid, *, ended: bool, settle_seconds: float
+    postgres, database, faults, asks, schema, writers, watch, scrapes, paid, *, ended: bool, settle_seconds: float
 ) -> int:
     writes: Counter[str] = sum((writer.counts for writer in writers), Counter())
     states: Counter[str] = sum((writer.sqlstates for writer in writers), Counter())
     vectors = wrong_vectors(database)
     witnessed = database.value("SELECT count(*) FROM witnessed")
     dead = database.execute("SELECT error_class, count(*) FROM pgvector_sync.work GROUP BY 1")
+    inexact = differences(scrapes.ours, database, paid["requests"])
+    scrapes.ours.close()
     deadlocks = len(postgres.logged("deadlock detected"))
     bad = {
         "G1: keys not covered": len(watch.violations),
@@ -205,6 +221,8 @@ def report(
         "G14: a text paid for too often": max(0, paid["most_per_text"] - MOST_PER_TEXT),
         "G15: a change of the schema": len(schema.failures),
         "deadlocks in the server's log": deadlocks,
+        "counters that fell": len(scrapes.fallen),
+        "counters that aren't exact": len(inexact),
     }
     print("\nwrites           ", dict(writes))
     print("refused writes   ", dict(states))
@@ -217,6 +235,9 @@ def report(
     print("checks of G1     ", watch.checks)
     print("fresh at the end ", vectors["fresh"], f"(settled {settle_seconds:.1f} s after the last write)")
     print("left in work     ", dict(dead))
+    print("scrapes          ", scrapes.count, *scrapes.fallen[:10])
+    for what, (counted, true) in inexact.items():
+        print(f"counted {what}: {counted:g}, expected {true:g}")
     for what, count in bad.items():
         print(f"{what:32}{count}")
     violations = sum(bad.values())
