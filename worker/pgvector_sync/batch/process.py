@@ -94,9 +94,7 @@ def _process_or_release(runtime: Runtime, batch: Batch, progress: BatchProgress)
         )
     except LOCK_CONFLICT:
         # Source or target is locked as a whole, by DDL for example: no row is at fault.
-        settle.release_after_error(
-            runtime, batch, progress.embedded, progress.paid(), LOCKED, delay=runtime.settings.backoff_first
-        )
+        _end_after_error(runtime, batch, progress, LOCKED, delay=runtime.settings.backoff_first)
         return Outcome(claimed=len(batch.rows), released=len(batch.rows))
     except OUTAGE:
         _end_after_error(runtime, batch, progress, DISCONNECTED)
@@ -105,18 +103,14 @@ def _process_or_release(runtime: Runtime, batch: Batch, progress: BatchProgress)
         # A bug or a time limit: the pipeline cools down, says why, and tries single rows.
         words = f"the worker failed after this row had been paid for ({safe_name(error)})"
         failure = Failure("worker_failed", words, final=False)
-        settle.release_after_error(
-            runtime, batch, progress.embedded, progress.paid(), failure, delay=runtime.settings.backoff_first
-        )
+        _end_after_error(runtime, batch, progress, failure, delay=runtime.settings.backoff_first)
         settle.worker_failed(runtime, batch, error)
         raise
     except BaseException:
         # Ctrl-C or a shutdown: release the rows now rather than when their lease ends.
         _end_after_error(runtime, batch, progress, INTERRUPTED)
         raise
-    settle.release_after_error(
-        runtime, batch, progress.embedded, progress.paid(), Failure("write_failed", str(reason), final=False)
-    )
+    _end_after_error(runtime, batch, progress, Failure("write_failed", str(reason), final=False))
     settle.stop(runtime, batch, reason)
     return Outcome(claimed=len(batch.rows), released=len(batch.rows))
 
