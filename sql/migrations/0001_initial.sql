@@ -199,9 +199,9 @@ CREATE TABLE pgvector_sync.lease (
     parked       int NOT NULL DEFAULT 0,
     released     int NOT NULL DEFAULT 0,
     backed_off   int NOT NULL DEFAULT 0,
-    wait_seconds float8 NOT NULL DEFAULT 0,                    -- from the changes to their acknowledgement, in total
+    wait_seconds numeric NOT NULL DEFAULT 0,                   -- from the changes to their acknowledgement, in total
     wait_buckets bigint[],                                     -- how many took at most so long, see store/totals.py
-    claim_seconds float8                                       -- from the start of the claim until its rows were found
+    claim_seconds numeric                                      -- from the start of the claim until its rows were found
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000,
         autovacuum_vacuum_cost_delay = 0);
 

@@ -11,6 +11,7 @@ CREATE AGGREGATE pgvector_sync.sum_each(bigint[]) (SFUNC = pgvector_sync.add_eac
 CREATE TABLE pgvector_sync.batch_totals (
     pipeline_id   int NOT NULL,
     lane          text NOT NULL,                               -- or the kind of a run, of which only lost leases count
+    batch         uuid NOT NULL DEFAULT '00000000-0000-0000-0000-000000000000',  -- one that couldn't count in its lease
     batches       bigint NOT NULL DEFAULT 0,
     leases_lost   bigint NOT NULL DEFAULT 0,
     stored        bigint NOT NULL DEFAULT 0,
@@ -21,11 +22,11 @@ CREATE TABLE pgvector_sync.batch_totals (
     parked        bigint NOT NULL DEFAULT 0,
     released      bigint NOT NULL DEFAULT 0,
     backed_off    bigint NOT NULL DEFAULT 0,
-    wait_seconds  float8 NOT NULL DEFAULT 0,
+    wait_seconds  numeric NOT NULL DEFAULT 0,                  -- exact: a sum of floats may fall when its parts are added in another order
     wait_buckets  bigint[],
-    claim_seconds float8 NOT NULL DEFAULT 0,
+    claim_seconds numeric NOT NULL DEFAULT 0,
     claim_buckets bigint[],
-    PRIMARY KEY (pipeline_id, lane)
+    PRIMARY KEY (pipeline_id, lane, batch)
 ) WITH (fillfactor = 20);
 
 -- Calls of the provider, retries included, noted at the end of each batch. Those of a batch that was killed aren't noted.

@@ -8,19 +8,32 @@ INSERT INTO pgvector_sync.batch_totals AS t (
     wait_seconds, wait_buckets, claim_seconds, claim_buckets)
 SELECT e.pipeline_id, e.lane, count(e.claim_seconds), count(e.lost_at), sum(e.stored), sum(e.removed), sum(e.absent),
        sum(e.unchanged), sum(e.superseded), sum(e.parked), sum(e.released), sum(e.backed_off),
-       sum(e.wait_seconds), pgvector_sync.sum_each(e.wait_buckets),
+       sum(e.wait_seconds), ARRAY[{summed_wait_buckets}]::bigint[],
        coalesce(sum(e.claim_seconds), 0), ARRAY[{claim_buckets}]
 FROM ended e WHERE e.claim_seconds IS NOT NULL OR e.lost_at IS NOT NULL
 GROUP BY e.pipeline_id, e.lane ORDER BY e.pipeline_id, e.lane
-ON CONFLICT (pipeline_id, lane) DO UPDATE SET
+ON CONFLICT (pipeline_id, lane, batch) DO UPDATE SET
     batches = t.batches + excluded.batches, leases_lost = t.leases_lost + excluded.leases_lost,
     stored = t.stored + excluded.stored, removed = t.removed + excluded.removed, absent = t.absent + excluded.absent,
     unchanged = t.unchanged + excluded.unchanged, superseded = t.superseded + excluded.superseded,
     parked = t.parked + excluded.parked, released = t.released + excluded.released,
     backed_off = t.backed_off + excluded.backed_off, wait_seconds = t.wait_seconds + excluded.wait_seconds,
-    wait_buckets = pgvector_sync.add_each(t.wait_buckets, excluded.wait_buckets),
+    wait_buckets = ARRAY[{added_wait_buckets}],
     claim_seconds = t.claim_seconds + excluded.claim_seconds,
-    claim_buckets = pgvector_sync.add_each(t.claim_buckets, excluded.claim_buckets)
+    claim_buckets = ARRAY[{added_claim_buckets}]
+
+-- name: add_apart
+-- Adds what a transaction of a batch has done to totals of this batch's own, because another session has locked its lease.
+INSERT INTO pgvector_sync.batch_totals AS t (
+    pipeline_id, lane, batch, stored, removed, absent, unchanged, superseded, wait_seconds, wait_buckets)
+SELECT l.pipeline_id, l.lane, l.id, %(stored)s, %(removed)s, %(absent)s, %(unchanged)s, %(superseded)s, %(wait_seconds)s,
+       %(wait_buckets)s::bigint[]
+FROM pgvector_sync.lease l WHERE l.id = %(lease)s
+ON CONFLICT (pipeline_id, lane, batch) DO UPDATE SET
+    stored = t.stored + excluded.stored, removed = t.removed + excluded.removed, absent = t.absent + excluded.absent,
+    unchanged = t.unchanged + excluded.unchanged, superseded = t.superseded + excluded.superseded,
+    wait_seconds = t.wait_seconds + excluded.wait_seconds,
+    wait_buckets = pgvector_sync.add_each(t.wait_buckets, excluded.wait_buckets);
 
 -- name: batches
 -- The totals of each pipeline and lane, with the rows of the batches in flight.
@@ -28,8 +41,8 @@ SELECT p.name, t.lane, sum(t.batches)::bigint AS batches, sum(t.leases_lost)::bi
        sum(t.stored)::bigint AS stored, sum(t.removed)::bigint AS removed, sum(t.absent)::bigint AS absent,
        sum(t.unchanged)::bigint AS unchanged, sum(t.superseded)::bigint AS superseded, sum(t.parked)::bigint AS parked,
        sum(t.released)::bigint AS released, sum(t.backed_off)::bigint AS backed_off,
-       sum(t.wait_seconds) AS wait_seconds, pgvector_sync.sum_each(t.wait_buckets) AS wait_buckets,
-       sum(t.claim_seconds) AS claim_seconds, pgvector_sync.sum_each(t.claim_buckets) AS claim_buckets
+       sum(t.wait_seconds)::float8 AS wait_seconds, pgvector_sync.sum_each(t.wait_buckets) AS wait_buckets,
+       sum(t.claim_seconds)::float8 AS claim_seconds, pgvector_sync.sum_each(t.claim_buckets) AS claim_buckets
 FROM (SELECT b.pipeline_id, b.lane, b.batches, b.leases_lost, b.stored, b.removed, b.absent, b.unchanged, b.superseded,
              b.parked, b.released, b.backed_off, b.wait_seconds, b.wait_buckets, b.claim_seconds, b.claim_buckets
       FROM pgvector_sync.batch_totals b

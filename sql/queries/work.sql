@@ -20,7 +20,7 @@ WITH due AS MATERIALIZED (
 ), held AS (
     INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at, claim_seconds)
     SELECT %(lease)s, %(pipeline_id)s, %(lane)s, %(holder)s, statement_timestamp() + %(expires_after)s,
-           statement_timestamp() + %(ends_after)s, extract(epoch FROM clock_timestamp() - transaction_timestamp())
+           statement_timestamp() + %(ends_after)s, greatest(0, extract(epoch FROM clock_timestamp() - transaction_timestamp()))
     WHERE (SELECT count(*) FROM due) > 0  -- not EXISTS, so that all rows were found when the time is taken
 ), taken AS (
     UPDATE pgvector_sync.work w SET lease = %(lease)s, attempts = w.attempts + 1
@@ -54,7 +54,7 @@ WITH lost AS MATERIALIZED (
 ), held AS (
     INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at, claim_seconds)
     SELECT %(lease)s, %(pipeline_id)s, %(lane)s, %(holder)s, statement_timestamp() + %(expires_after)s,
-           statement_timestamp() + %(ends_after)s, extract(epoch FROM clock_timestamp() - transaction_timestamp())
+           statement_timestamp() + %(ends_after)s, greatest(0, extract(epoch FROM clock_timestamp() - transaction_timestamp()))
     WHERE (SELECT count(*) FROM due) > 0)
 UPDATE pgvector_sync.work w SET lease = %(lease)s, attempts = w.attempts + 1
 FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
@@ -75,7 +75,7 @@ WITH parked AS (
 ), counted AS (
     INSERT INTO pgvector_sync.batch_totals AS t (pipeline_id, lane, parked)
     SELECT %(pipeline_id)s, %(lane)s, count(*) FROM parked HAVING count(*) > 0
-    ON CONFLICT (pipeline_id, lane) DO UPDATE SET parked = t.parked + excluded.parked)
+    ON CONFLICT (pipeline_id, lane, batch) DO UPDATE SET parked = t.parked + excluded.parked)
 SELECT count(*) AS rows FROM parked;
 
 -- name: note_attempt
@@ -100,20 +100,22 @@ FOR UPDATE SKIP LOCKED;
 
 -- name: ack
 -- Acknowledges rows, and counts them in the lease, with the time that they waited. This transaction has locked them, so the
--- number of rows must match.
+-- number of rows must match. If another session has locked the lease, the caller counts them elsewhere: rows that were paid for
+-- can't wait for a counter.
 WITH acknowledged AS (
     DELETE FROM pgvector_sync.work
     WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s
-    RETURNING greatest(0, extract(epoch FROM statement_timestamp() - waiting_since)::float8) AS seconds
+    RETURNING greatest(0, extract(epoch FROM statement_timestamp() - waiting_since)) AS seconds
 ), waited AS (
     SELECT count(*) AS rows, coalesce(sum(seconds), 0) AS seconds, ARRAY[{wait_buckets}] AS buckets FROM acknowledged
 ), counted AS (
     UPDATE pgvector_sync.lease l
     SET stored = l.stored + %(stored)s, removed = l.removed + %(removed)s, absent = l.absent + %(absent)s,
         unchanged = l.unchanged + %(unchanged)s, wait_seconds = l.wait_seconds + waited.seconds,
-        wait_buckets = pgvector_sync.add_each(l.wait_buckets, waited.buckets)
-    FROM waited WHERE l.id = %(lease)s)
-SELECT rows FROM waited;
+        wait_buckets = ARRAY[{added_buckets}]
+    FROM waited WHERE l.id = (SELECT id FROM pgvector_sync.lease WHERE id = %(lease)s FOR UPDATE SKIP LOCKED)
+    RETURNING l.id)
+SELECT rows, seconds, buckets, EXISTS (SELECT FROM counted) AS counted FROM waited;
 
 -- name: release
 -- Releases rows, with the attempt refunded or not. They are due at once, or after `delay`.
@@ -132,7 +134,8 @@ SELECT count(*) AS rows FROM released;
 -- Releases rows whose content changed while it was being embedded. The first time they are due at once, then after
 -- `backoff_first`, doubling up to `backoff_longest`: otherwise a row that changes faster than the provider answers would cost
 -- money forever. The attempt isn't refunded if the event of the change hasn't arrived: if none does, the expression is unsteady.
--- If the lease is lost, the rows are left to the next claim, which counts the attempt, since it may have been paid for.
+-- If the lease is lost, the rows are left to the next claim, which counts the attempt, since it may have been paid for. As to
+-- `counted`, see `ack`.
 WITH released AS (
     UPDATE pgvector_sync.work
     SET lease = NULL, attempts = CASE WHEN %(refund)s THEN greatest(attempts - 1, 0) ELSE attempts END,
@@ -146,8 +149,9 @@ WITH released AS (
     RETURNING key
 ), counted AS (
     UPDATE pgvector_sync.lease SET superseded = superseded + (SELECT count(*) FROM released)
-    WHERE id = %(lease)s AND EXISTS (SELECT FROM released))
-SELECT count(*) AS rows FROM released;
+    WHERE id = (SELECT id FROM pgvector_sync.lease WHERE id = %(lease)s FOR UPDATE SKIP LOCKED)
+    RETURNING id)
+SELECT count(*) AS rows, EXISTS (SELECT FROM counted) AS counted FROM released;
 
 -- name: back_off
 -- Releases rows after a failed attempt, which is used up. The back-off doubles up to `backoff_longest`, with a jitter of 50 %.

@@ -253,7 +253,7 @@ class Arena(Steps):
             DELETE FROM docs; DELETE FROM docs_embedding; DELETE FROM witnessed;
             DELETE FROM pgvector_sync.outbox; DELETE FROM pgvector_sync.sweep; DELETE FROM pgvector_sync.parked;
             DELETE FROM pgvector_sync.work; DELETE FROM pgvector_sync.run;
-            DELETE FROM pgvector_sync.lease;
+            DELETE FROM pgvector_sync.lease; DELETE FROM pgvector_sync.batch_totals;
             DELETE FROM pgvector_sync.usage; DELETE FROM pgvector_sync.throughput;
             UPDATE pgvector_sync.pipeline SET state = 'active', reason = NULL, retry_at = NULL, failures = 0;
             COMMIT;

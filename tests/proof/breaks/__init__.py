@@ -1,5 +1,5 @@
 """All deliberate breaks of the protocol."""
 
-from proof.breaks import batch, events
+from proof.breaks import batch, counters, events
 
-MUTANTS = (*batch.MUTANTS, *events.MUTANTS)
+MUTANTS = (*batch.MUTANTS, *counters.MUTANTS, *events.MUTANTS)

@@ -175,9 +175,9 @@ def release_after_error(
         batch.holding.release(connection, others, delay=delay)
         if not embedded.noted:
             note_spending(runtime, connection, batch, embedded)
-        batch.holding.end(connection)
-        if batch.probe:
+        if batch.probe:  # before the totals are locked, as in a claim
             pipelines.release_probe(connection, batch.pipeline)
+        batch.holding.end(connection)
 
     def settle_and_end(connection: Connection) -> None:
         _settle(runtime, batch, failures, connection)

@@ -29,6 +29,6 @@ def note_spending(
         saved_stored=embedded.saved_stored,
         truncated_inputs=embedded.truncated_inputs,
         rows=written.acknowledged if written else 0,
-        calls=embedded.calls.made,
+        calls=tuple(embedded.calls.made),  # a thread whose call is interrupted may still add one
     )
     usage.note(connection, batch.pipeline, spent)

@@ -55,7 +55,10 @@ def note(connection: Connection, pipeline: Pipeline, spent: Spent) -> None:
 
 @composed_once
 def _note() -> sql.Composed:
-    return statement("usage.note").format(call_buckets=totals.buckets_of("c.seconds", totals.CALL_BOUNDS_SECONDS))
+    return statement("usage.note").format(
+        call_buckets=totals.buckets_of("c.seconds", totals.CALL_BOUNDS_SECONDS),
+        added_buckets=totals.added("t.buckets", "excluded.buckets", totals.CALL_BOUNDS_SECONDS),
+    )
 
 
 def tokens_today(connection: Connection, pipeline: Pipeline) -> int:

@@ -134,8 +134,17 @@ class Holding:
         unchanged: int,
     ) -> int:
         """Deletes processed rows; returns how many. Counts them in the lease, by what was done with them."""
-        params = self._params(keys, stored=stored, removed=removed, absent=absent, unchanged=unchanged)
-        return _rows(connection, _ack(), params)
+        by_outcome = {"stored": stored, "removed": removed, "absent": absent, "unchanged": unchanged}
+        acknowledged = one(connection, _ack(), self._params(keys, **by_outcome))
+        if not acknowledged["counted"]:
+            totals.add_apart(
+                connection,
+                self.lease,
+                **by_outcome,
+                wait_seconds=acknowledged["seconds"],
+                wait_buckets=acknowledged["buckets"],
+            )
+        return int(acknowledged["rows"])
 
     def end(self, connection: Connection) -> None:
         """Ends the lease of a batch that holds no rows any more."""
@@ -164,7 +173,10 @@ class Holding:
     ) -> int:
         """Releases rows whose content has changed; returns how many. Without `refund`, the attempt is used up."""
         params = self._params(keys, refund=refund, backoff_first=first, backoff_longest=longest)
-        return _rows(connection, statement("work.release_superseded"), params)
+        released = one(connection, statement("work.release_superseded"), params)
+        if released["rows"] and not released["counted"]:
+            totals.add_apart(connection, self.lease, superseded=released["rows"])
+        return int(released["rows"])
 
     def back_off(
         self,
@@ -214,7 +226,10 @@ class Holding:
 
 @composed_once
 def _ack() -> sql.Composed:
-    return statement("work.ack").format(wait_buckets=totals.buckets_of("seconds", totals.WAIT_BOUNDS_SECONDS))
+    return statement("work.ack").format(
+        wait_buckets=totals.buckets_of("seconds", totals.WAIT_BOUNDS_SECONDS),
+        added_buckets=totals.added("l.wait_buckets", "waited.buckets", totals.WAIT_BOUNDS_SECONDS),
+    )
 
 
 def _rows(connection: Connection, query: sql.SQL | sql.Composed, params: dict[str, Any]) -> int:
