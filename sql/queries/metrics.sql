@@ -52,13 +52,18 @@ CROSS JOIN LATERAL (VALUES ('missing', d.missing), ('stale', d.stale), ('orphane
 ORDER BY p.name, kind.kind;
 
 -- name: runs
--- Runs that are running, by kind: the least advanced one, and the time until the last one ends at the pace it has had.
+-- Runs that are running, by kind: the least advanced one, and the time until the last one ends at the pace it has had. A row that
+-- was enqueued and still waits isn't done; store/runs.py has the same rule.
 SELECT p.name AS pipeline, r.kind, count(*) AS running_runs,
-       min(CASE WHEN r.rows_total > 0 THEN least(1, r.rows_seen::float8 / r.rows_total) END) AS run_progress_ratio,
-       max(CASE WHEN r.rows_seen > 0 AND r.rows_total >= r.rows_seen
-           THEN extract(epoch FROM statement_timestamp() - r.started_at)::float8 * (r.rows_total - r.rows_seen) / r.rows_seen
+       min(CASE WHEN far.total > 0 THEN far.done::float8 / far.total END) AS run_progress_ratio,
+       max(CASE WHEN far.done > 0
+           THEN extract(epoch FROM statement_timestamp() - r.started_at)::float8 * (far.total - far.done) / far.done
            END) AS run_left_seconds
 FROM pgvector_sync.run r JOIN pgvector_sync.pipeline p ON p.id = r.pipeline_id
+CROSS JOIN LATERAL (
+    SELECT greatest(0, r.rows_seen - (SELECT count(*) FROM pgvector_sync.work w
+                                      WHERE w.run_id = r.id AND w.parked_at IS NULL)) AS done,
+           CASE WHEN r.walked THEN r.rows_seen WHEN r.rows_total IS NOT NULL THEN greatest(r.rows_total, r.rows_seen) END AS total) AS far
 WHERE r.state = 'running' GROUP BY p.name, r.kind ORDER BY p.name, r.kind;
 
 -- name: usage

@@ -14,8 +14,9 @@ from pgvector_sync.cli.watch.picture import Scene, picture
 from pgvector_sync.cli.watch.words import percent, progress, span
 from pgvector_sync.model import State
 from pgvector_sync.model.request import Kind
-from pgvector_sync.observe.live import Overview
+from pgvector_sync.observe.live import Look
 from pgvector_sync.observe.status import PipelineStatus
+from pgvector_sync.observe.todo import of_pipeline
 from pgvector_sync.store.runs import Progress
 from pgvector_sync.store.workers import Workers
 
@@ -47,9 +48,9 @@ def shown(
     canvas: Canvas | None = None,
     **scene: Any,
 ) -> list[str]:
-    overview = Overview(workers, pipelines, runs)
+    look = Look(workers, pipelines, runs)
     at = datetime(2026, 11, 27, 17, 0, 5, tzinfo=UTC)
-    lines = picture(Scene(overview, at, timedelta(seconds=2), **scene), canvas or Canvas(width), height=height)
+    lines = picture(Scene(look, at, timedelta(seconds=2), **scene), canvas or Canvas(width), height=height)
     assert len(lines) <= height
     assert max(cell_len(line.plain) for line in lines) <= (canvas.width if canvas else width)
     return [line.plain for line in lines]
@@ -100,20 +101,36 @@ def test_a_backfill_shows_its_progress_and_the_time_left_at_its_current_speed():
     ("fields", "words", "advice"),
     [
         ({"state": State.MISCONFIGURED}, "misconfigured", "pgvector-sync resume articles"),
-        ({"state": State.COOLING_DOWN}, "cooling down", "resume automatically"),
+        ({"state": State.COOLING_DOWN}, "cooling down", "it is retried automatically at the next probe"),
         ({"state": State.PAUSED}, "paused", "pgvector-sync resume articles"),
         ({"state": State.REMOVING}, "being removed", "pgvector-sync remove articles"),
-        ({"dead": 3}, "active", "3 dead letters: pgvector-sync dead-letters list articles"),
-        ({"waiting": 1, "lag": timedelta(minutes=6)}, "active", "a change has waited for more than 5 minutes"),
+        ({"dead": 3}, "active", "pgvector-sync dead-letters list articles"),
+        ({"waiting": 1, "lag": timedelta(minutes=6)}, "active", "see what holds it up: pgvector-sync doctor"),
     ],
 )
 def test_what_is_not_green_says_why_and_what_to_do(fields: dict[str, Any], words: str, advice: str):
-    lines = shown(pipeline(reason="because of the key", **fields))
-    assert lines[-3].startswith(("▲ articles", "✗ articles"))
-    assert words in lines[-3]
-    assert lines[-2] == "  because of the key"
-    assert lines[-1].startswith("  → ")
-    assert advice in lines[-1]
+    [heading, seen, arrow] = shown(pipeline(**{"reason": "because of the key"} | fields))[-3:]
+    assert heading.startswith(("▲ articles", "✗ articles"))
+    assert words in heading
+    assert advice in arrow
+    assert arrow.startswith("  → ")
+    if fields.get("state") not in (None, State.REMOVING):
+        assert "because of the key" in seen
+
+
+def test_it_shows_what_the_status_page_shows_in_the_same_words_and_order():
+    letters = pipeline("letters", dead=2)
+    cooling = pipeline("cooling", state=State.COOLING_DOWN, reason="HTTP 503", waiting=7)
+    lines = text(letters, cooling)
+    page = [check for status in (cooling, letters) for check in of_pipeline(status, None, workers=True)]
+    places = [lines.index(words) for check in page for words in (check.seen, f"→ {check.advice}")]
+    assert places == sorted(places)
+
+
+def test_rows_of_a_running_run_are_expected_to_wait():
+    waiting = pipeline(waiting=5, lag=timedelta(minutes=6))
+    assert "the oldest change has waited for 6 minutes" in text(waiting)
+    assert "the oldest change has waited" not in text(waiting, runs=(run(kind=Kind.REEMBED),))
 
 
 def test_rows_that_wait_without_a_worker_are_the_first_thing_to_see():

@@ -111,7 +111,7 @@ def test_in_a_pipe_it_writes_lines_of_what_has_changed(synced: Synced, docs: Pro
     docs.heal()
     watch.wait_for(f"(?m){stamp}database: answers again after ")
     synced.run("UPDATE pgvector_sync.pipeline SET state = 'paused', reason = 'a note'")
-    watch.wait_for("docs: paused, .*; a note → pgvector-sync resume docs")
+    watch.wait_for("docs: paused, .*; paused: a note; .* → to resume it: pgvector-sync resume docs")
     lines = watch.printed.splitlines()
     assert all(re.match(stamp, line) for line in lines)
     assert len(lines) <= 10, "a line says something new"
@@ -164,7 +164,7 @@ def test_an_unknown_pipeline_is_refused_as_without_watch(docs: Proxy, processes:
 
 def test_a_look_is_few_statements(synced: Synced, docs: Proxy, processes: Processes) -> None:
     """One per subject, in one transaction, however many pipelines there are."""
-    from pgvector_sync.observe.live import read_overview
+    from pgvector_sync.observe.live import look
 
     for name in ("more", "most"):
         synced.declare(name, target=f"public.{name}")
@@ -173,10 +173,10 @@ def test_a_look_is_few_statements(synced: Synced, docs: Proxy, processes: Proces
     with synced.runtime.database.transaction(read_only=True) as connection:
         execute = connection.execute
         connection.execute = lambda query, *more, **options: counted.append("") or execute(query, *more, **options)  # type: ignore[method-assign]
-        overview = read_overview(connection)
+        seen = look(connection)
         del connection.execute
-    assert len(overview.pipelines) == 3
-    assert len(counted) == 3
+    assert len(seen.pipelines) == 3
+    assert len(counted) == 4
 
 
 def interrupted(process: Process) -> int:

@@ -6,12 +6,14 @@ import re
 from datetime import timedelta
 from uuid import uuid4
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from pgvector_sync.database.read_only import ReadOnlyDatabase
+from pgvector_sync.observe.detail import read_runs
 from pgvector_sync.observe.metrics.catalogue import METRICS, Kind
 from pgvector_sync.observe.metrics.collector import CONTENT_TYPE, exposition
-from pgvector_sync.store import workers
+from pgvector_sync.store import runs, workers
 from support.scraped import parse, scrape
 from support.steps import Steps
 from support.synced import Synced
@@ -63,6 +65,30 @@ def test_every_metric_of_the_catalogue_is_exposed_with_its_labels_and_no_other(d
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == set(metric.labels), sample
     assert exposed == {}
+
+
+def test_the_metric_the_page_and_the_watch_agree_on_how_far_a_run_is(docs: Steps) -> None:
+    """A row that was enqueued and still waits isn't done."""
+    docs.insert(_1="a", _2="b")
+    docs.drain()
+    docs.synced.run(
+        "UPDATE pgvector_sync.run SET state = 'running', walked = false, rows_total = 10, rows_seen = 6, "
+        "    finished_at = NULL, started_at = now() - interval '1 hour'; "
+        "UPDATE pgvector_sync.work SET lane = 'bulk', run_id = (SELECT id FROM pgvector_sync.run)"
+    )
+    metric = scrape(docs.runtime.database)
+    with docs.runtime.database.transaction(read_only=True) as connection:
+        [watched] = runs.running(connection)
+    _, [shown] = read_runs(docs.runtime.database, "docs", limit=1)
+    hours = [
+        metric.value("run_left_seconds", pipeline="docs", kind="backfill"),
+        *(left and left.total_seconds() for left in (watched.left(), shown.left)),
+    ]
+    assert (watched.rows_done, watched.rows_total) == (4, 10)
+    assert (
+        metric.value("run_progress_ratio", pipeline="docs", kind="backfill") == watched.share == shown.share == 0.4
+    )
+    assert hours == [pytest.approx(5400, abs=60)] * 3
 
 
 def test_no_metric_says_anything_about_a_row(docs: Steps) -> None:

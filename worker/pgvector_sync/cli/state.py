@@ -16,9 +16,9 @@ from pgvector_sync.cli.environment import open_sync
 from pgvector_sync.client.documents import fields_of
 from pgvector_sync.client.results import Status
 from pgvector_sync.errors import ConfigError
-from pgvector_sync.observe.judgement import judge_workers
 from pgvector_sync.observe.level import Level
 from pgvector_sync.observe.status import PipelineStatus, truncated_texts
+from pgvector_sync.observe.todo import state_of_workers, worst
 
 COUNTS = ("rows", "fresh", "to_backfill", "waiting", "in_flight", "dead")
 PipelineName = Annotated[str, typer.Argument(help="The pipeline's name.")]
@@ -91,10 +91,10 @@ def _learned(status: PipelineStatus) -> str:
 
 
 def _workers(status: Status) -> Text:
-    judgement = judge_workers(status.workers, status.pipelines)
-    if judgement.level is Level.ERROR:
-        return Text(f"{judgement.words}; {judgement.advice}", "bold red")
-    return Text(judgement.words)
+    checks = state_of_workers(status.workers, status.pipelines, redis=False)
+    advised = [check.advice for check in checks if check.advice and check.level is Level.ERROR]
+    text = "; ".join([*(check.seen for check in checks), *advised])
+    return Text(text, "bold red" if worst(checks) is Level.ERROR else "")
 
 
 def check_health(

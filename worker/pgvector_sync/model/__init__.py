@@ -65,6 +65,11 @@ class State(StrEnum):
     REMOVING = "removing"
     """`remove` is dropping the pipeline."""
 
+    @property
+    def words(self) -> str:
+        """The state as a person reads it: `cooling down`, `being removed`."""
+        return "being removed" if self is State.REMOVING else self.value.replace("_", " ")
+
 
 @dataclass(frozen=True, slots=True)
 class KeyColumn:

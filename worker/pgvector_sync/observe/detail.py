@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 from pgvector_sync.database import LOCK_CONFLICT, Connection, Database
 from pgvector_sync.model import Pipeline
-from pgvector_sync.model.request import Kind
 from pgvector_sync.observe import todo as todos
 from pgvector_sync.observe.doctor.check import Check
 from pgvector_sync.observe.doctor.index import judge_indexes
@@ -95,7 +94,9 @@ def read_detail(database: Database, settings: Settings, name: str, *, since: tim
         at, alive = overview.now(connection), workers.alive(connection)
         [status] = statuses(connection, name)
         figures = tuple(drift.trend(connection, name, limit=MAX_FIGURES))
-        found = todos.of_pipeline(status, figures[0] if figures else None, workers=alive.slots > 0)
+        in_bulk = bool(runs.running(connection, name))
+        latest = figures[0] if figures else None
+        found = todos.of_pipeline(status, latest, workers=alive.slots > 0, in_bulk=in_bulk)
         found = todos.of_workers(alive, [status], redis=settings.redis_url is not None) + found
         today = overview.today(connection, name).get(name, Today())
         listed = runs.list_runs(connection, pipeline=name, limit=MAX_RUNS)
@@ -178,17 +179,11 @@ def host_of(address: str | None) -> str | None:
 
 
 def progress(run: Run, now: datetime) -> Progress:
-    """Return how far a run is. A backfill or re-embed is done when its rows are embedded, not when they wait."""
+    """Return how far a run is, and how long it will take at the speed that it has had."""
     if run.state == "finished":
         return Progress(run, 1.0, None)
-    total = max(run.rows_total or 0, run.rows_seen)
-    if not total:
-        return Progress(run, None, None)
-    embedded = run.rows_seen if run.kind is Kind.RECONCILE else run.rows_seen - run.waiting
-    share = min(max(embedded, 0) / total, 1.0)
-    if not run.running or not share:
-        return Progress(run, share, None)
-    return Progress(run, share, (now - run.started_at) * ((1 - share) / share))
+    far = run.progress(now)
+    return Progress(run, far.share, far.left() if run.running else None)
 
 
 def read_runs(database: Database, name: str | None, *, limit: int) -> tuple[datetime, list[Progress]]:

@@ -2,53 +2,64 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pgvector_sync.database import Connection
-from pgvector_sync.observe.judgement import Judgement, judge
-from pgvector_sync.observe.level import Level
+from pgvector_sync.observe import todo
+from pgvector_sync.observe.doctor.check import Check
 from pgvector_sync.observe.status import Counting, PipelineStatus, statuses
-from pgvector_sync.store import runs, workers
+from pgvector_sync.store import overview, runs, workers
+from pgvector_sync.store.drift import Figures
 from pgvector_sync.store.runs import Progress
 from pgvector_sync.store.workers import Workers
 
-_WORST_FIRST = (Level.ERROR, Level.WARNING, Level.OK)
-
 
 @dataclass(frozen=True, slots=True)
-class Overview:
-    """The pipelines, their running runs, and the workers."""
+class Look:
+    """The pipelines, their running runs, and the workers, as they were at one moment."""
 
     workers: Workers
     pipelines: tuple[PipelineStatus, ...]
     runs: tuple[Progress, ...] = ()
+    drift: dict[str, Figures] = field(default_factory=dict)
+    """What the last reconciliation of each pipeline found, by name."""
+    redis: bool = False
+    """Whether beat is needed. It isn't with `sync`."""
 
     def runs_of(self, name: str) -> tuple[Progress, ...]:
         """Return the running runs of a pipeline."""
         return tuple(run for run in self.runs if run.pipeline == name)
 
-    def judgement(self, status: PipelineStatus) -> Judgement:
-        """Judge a pipeline of this overview."""
-        return judge(status, in_bulk=bool(self.runs_of(status.name)))
+    def todo(self, status: PipelineStatus) -> list[Check]:
+        """Return what to do about a pipeline of this look."""
+        return todo.of_pipeline(
+            status,
+            self.drift.get(status.name),
+            workers=self.workers.slots > 0,
+            in_bulk=bool(self.runs_of(status.name)),
+        )
 
-    def worst_first(self) -> list[tuple[PipelineStatus, Judgement]]:
-        """Return the pipelines that need attention, then those that are at work, then the others."""
-        judged = [(status, self.judgement(status)) for status in self.pipelines]
-        return sorted(judged, key=self._urgency)
+    def state_of_workers(self) -> list[Check]:
+        """Say how many workers are running, and whether beat ticks."""
+        return todo.state_of_workers(self.workers, self.pipelines, redis=self.redis)
 
-    def _urgency(self, judged: tuple[PipelineStatus, Judgement]) -> tuple[int, bool, float, str]:
-        status, judgement = judged
-        lag = 0.0 if status.lag is None else status.lag.total_seconds()
-        idle = status.settled and not self.runs_of(status.name)
-        return _WORST_FIRST.index(judgement.level), idle, -lag, status.name
+    def worst_first(self) -> list[tuple[PipelineStatus, list[Check]]]:
+        """Return the pipelines with what to do about them, in the order of the status page."""
+        judged = [(status, self.todo(status)) for status in self.pipelines]
+        return sorted(judged, key=lambda item: todo.urgency(*item))
 
 
-def read_overview(
-    connection: Connection, name: str | None = None, *, counting: Counting | None = None
-) -> Overview:
-    """Read the overview of all pipelines, or of the named one, with three statements.
+def look(
+    connection: Connection, name: str | None = None, *, redis: bool = False, counting: Counting | None = None
+) -> Look:
+    """Look at all pipelines, or at the named one, with four statements.
 
     counting: count every row instead of estimating. Raises Refused as `read_status` does.
     """
-    pipelines = statuses(connection, name, counting=counting)
-    return Overview(workers.alive(connection), tuple(pipelines), tuple(runs.running(connection, name)))
+    return Look(
+        pipelines=tuple(statuses(connection, name, counting=counting)),
+        workers=workers.alive(connection),
+        runs=tuple(runs.running(connection, name)),
+        drift=overview.last_drift(connection, name),
+        redis=redis,
+    )

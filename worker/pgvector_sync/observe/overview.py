@@ -15,7 +15,7 @@ from pgvector_sync.observe import todo as todos
 from pgvector_sync.observe.doctor.check import Check
 from pgvector_sync.observe.status import PipelineStatus
 from pgvector_sync.settings import Settings
-from pgvector_sync.store import overview, pipelines, workers
+from pgvector_sync.store import overview, pipelines, runs, workers
 from pgvector_sync.store.overview import Lag, Today
 from pgvector_sync.store.workers import Workers
 
@@ -78,11 +78,14 @@ def read_overview(
         at, alive = overview.now(connection), workers.alive(connection)
         statuses = status_of.statuses(connection)
         drift = overview.last_drift(connection)
+        in_bulk = {run.pipeline for run in runs.running(connection)}
         found = {
-            status.name: todos.of_pipeline(status, drift.get(status.name), workers=alive.slots > 0)
+            status.name: todos.of_pipeline(
+                status, drift.get(status.name), workers=alive.slots > 0, in_bulk=status.name in in_bulk
+            )
             for status in statuses
         }
-        statuses.sort(key=lambda status: (todos.urgency(status, found[status.name]), status.name))
+        statuses.sort(key=lambda status: todos.urgency(status, found[status.name]))
         matching = [status for status in statuses if search in status.name and state in ("", status.state.value)]
         pages = max(1, -(-len(matching) // PAGE))
         page = min(max(page, 1), pages)

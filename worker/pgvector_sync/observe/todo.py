@@ -1,4 +1,7 @@
-"""What to do about everything that isn't as it should be, in the words of `doctor`, from what was already read."""
+"""What is wrong, how urgent it is and what to do, in the words of `doctor`, from what was already read.
+
+`status`, its live view and the status page show these findings and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from pgvector_sync.store.workers import Workers
 
 OLD = timedelta(minutes=5)
 """The lag from which on an active pipeline is reported."""
-URGENCY = {
+_RANKS = {
     State.MISCONFIGURED: 0,
     State.REMOVING: 1,
     State.COOLING_DOWN: 2,
@@ -27,33 +30,41 @@ URGENCY = {
 }
 
 
-def of_workers(workers: Workers, statuses: Sequence[PipelineStatus], *, redis: bool) -> list[Check]:
-    """Return what to do so that rows are processed at all.
+def state_of_workers(workers: Workers, statuses: Sequence[PipelineStatus], *, redis: bool) -> list[Check]:
+    """Say whether rows can be processed at all: how many workers are running, and whether beat ticks.
 
     redis: whether beat is needed. It isn't with `sync`.
     """
-    findings = [("workers", judge_workers(workers, statuses))] if statuses else []
-    if statuses and workers.alive and (redis or workers.last_tick is not None):
-        findings.append(("beat", judge_beat(workers)))
-    return [_check(name, finding, None) for name, finding in findings if finding.level is not Level.OK]
+    checks = [_check("workers", judge_workers(workers, statuses), None)]
+    if workers.alive and (redis or workers.last_tick is not None):
+        checks.append(_check("beat", judge_beat(workers), None))
+    return checks
 
 
-def of_pipeline(status: PipelineStatus, drift: Figures | None, *, workers: bool) -> list[Check]:
+def of_workers(workers: Workers, statuses: Sequence[PipelineStatus], *, redis: bool) -> list[Check]:
+    """Return what to do so that rows are processed at all. Without a pipeline there are none."""
+    checks = state_of_workers(workers, statuses, redis=redis) if statuses else []
+    return [check for check in checks if check.level is not Level.OK]
+
+
+def of_pipeline(
+    status: PipelineStatus, drift: Figures | None, *, workers: bool, in_bulk: bool = False
+) -> list[Check]:
     """Return what to do about one pipeline, most important first.
 
     workers: whether one is running. Without one, a lag says nothing about the pipeline.
+    in_bulk: whether a run of it is in progress, so that rows are expected to wait.
     """
     return [
         _check(name, finding, status.name)
-        for name, finding in _judged(status, drift, workers=workers)
+        for name, finding in _judged(status, drift, lag=workers and not in_bulk)
         if finding.level is not Level.OK
     ]
 
 
-def _judged(status: PipelineStatus, drift: Figures | None, *, workers: bool) -> Iterator[tuple[str, Finding]]:
-    state = judge_state(status)
-    yield "state", state
-    if workers and status.state is State.ACTIVE and status.lag is not None and status.lag > OLD:
+def _judged(status: PipelineStatus, drift: Figures | None, *, lag: bool) -> Iterator[tuple[str, Finding]]:
+    yield "state", judge_state(status)
+    if lag and status.state is State.ACTIVE and status.lag is not None and status.lag > OLD:
         minutes = int(status.lag.total_seconds() // 60)
         yield (
             "lag",
@@ -69,9 +80,16 @@ def _judged(status: PipelineStatus, drift: Figures | None, *, workers: bool) -> 
     yield "truncated", judge_truncated(status)
 
 
-def urgency(status: PipelineStatus, todo: Sequence[Check]) -> int:
-    """Return a number by which pipelines are sorted: smaller needs somebody sooner."""
-    return min(URGENCY[status.state], 3 if todo and status.state is not State.PAUSED else 6)
+def urgency(status: PipelineStatus, todo: Sequence[Check]) -> tuple[int, bool, float, str]:
+    """Return what pipelines are sorted by: those that need attention, then those at work, then the others."""
+    rank = min(_RANKS[status.state], 3 if todo and status.state is not State.PAUSED else 6)
+    lag = 0.0 if status.lag is None else status.lag.total_seconds()
+    return rank, status.settled, -lag, status.name
+
+
+def worst(checks: Sequence[Check]) -> Level:
+    """Return the level of the worst finding; OK if there is none."""
+    return max((check.level for check in checks), key=list(Level).index, default=Level.OK)
 
 
 def _check(name: str, finding: Finding, pipeline: str | None) -> Check:

@@ -72,10 +72,17 @@ class Run:
     def running(self) -> bool:
         return self.state == "running"
 
+    def progress(self, now: datetime) -> Progress:
+        """Return how far the run is at `now`, by the database's clock."""
+        done, total = _done_of_total(self.rows_seen, self.waiting, self.rows_total, walked=self.walked)
+        return Progress(
+            self.id, self.pipeline, self.kind, done, total, (self.finished_at or now) - self.started_at
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a running run is."""
+    """How far a run is."""
 
     id: int
     pipeline: str
@@ -297,15 +304,23 @@ def running(connection: Connection, pipeline: str | None = None) -> list[Progres
 
 
 def _progress(row: dict[str, Any]) -> Progress:
-    seen, total = row["rows_seen"], row["rows_total"]
+    done, total = _done_of_total(row["rows_seen"], row["waiting"], row["rows_total"], walked=row["walked"])
     return Progress(
         id=row["id"],
         pipeline=row["pipeline"],
         kind=Kind(row["kind"]),
-        rows_done=max(0, seen - row["waiting"]),
-        rows_total=seen if row["walked"] else None if total is None else max(total, seen),
+        rows_done=done,
+        rows_total=total,
         elapsed=duration(row["elapsed_seconds"]) or timedelta(),
     )
+
+
+def _done_of_total(seen: int, waiting: int, total: int | None, *, walked: bool) -> tuple[int, int | None]:
+    """Return how many rows are done, of how many. The statement `metrics.runs` has the same rule.
+
+    A row that was enqueued and still waits isn't done. The estimated total gives way to what was seen.
+    """
+    return max(0, seen - waiting), seen if walked else None if total is None else max(total, seen)
 
 
 def _run(*, kind: str, options: Any, counts: Any, samples: Any, **row: Any) -> Run:

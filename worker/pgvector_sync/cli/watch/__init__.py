@@ -16,7 +16,7 @@ from pgvector_sync.cli.watch.readings import Reader, Reading, Readings
 from pgvector_sync.client.documents import fields_of, write_document
 from pgvector_sync.client.results import Status
 from pgvector_sync.errors import ConfigError
-from pgvector_sync.observe.live import Overview
+from pgvector_sync.observe.live import Look
 from pgvector_sync.settings import load_settings
 from pgvector_sync.telemetry.printable import printable
 
@@ -74,13 +74,13 @@ def _write_documents() -> Callable[[Reading], None]:
     lines = Lines()
 
     def write(reading: Reading) -> None:
-        if reading.overview is None:
+        if reading.look is None:
             for line in lines.trouble(reading.trouble or "", reading.at):
                 say(line)
             return
         for line in lines.recovery(reading.at):
             say(line)
-        print(write_document(fields_of(_status(reading.overview)), indent=None))  # noqa: T201
+        print(write_document(fields_of(_status(reading.look)), indent=None))  # noqa: T201
 
     return write
 
@@ -90,16 +90,16 @@ def _write_lines() -> Callable[[Reading], None]:
     lines, memory = Lines(), Memory()
 
     def write(reading: Reading) -> None:
-        if reading.overview is None:
+        if reading.look is None:
             new = lines.trouble(reading.trouble or "", reading.at)
         else:
-            memory.add(reading.overview)
-            new = lines.of(reading.overview, memory, reading.at)
+            memory.add(reading.look)
+            new = lines.of(reading.look, memory, reading.at)
         for line in new:
             print(printable(line))  # noqa: T201
 
     return write
 
 
-def _status(overview: Overview) -> Status:
-    return Status(overview.workers, overview.pipelines)
+def _status(look: Look) -> Status:
+    return Status(look.workers, look.pipelines)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 from pgvector_sync.cli.watch.memory import Memory
 from pgvector_sync.cli.watch.words import count, coverage, percent, progress, span
-from pgvector_sync.observe.judgement import judge_workers
-from pgvector_sync.observe.live import Overview
+from pgvector_sync.observe.doctor.check import Check
+from pgvector_sync.observe.level import Level
+from pgvector_sync.observe.live import Look
 from pgvector_sync.observe.status import PipelineStatus
 
 REPEAT_AFTER = timedelta(minutes=1)
@@ -22,17 +23,16 @@ class Lines:
         self._written: dict[str, tuple[str, datetime]] = {}
         self._trouble: tuple[str, datetime] | None = None
 
-    def of(self, overview: Overview, memory: Memory, at: datetime) -> Iterator[str]:
+    def of(self, look: Look, memory: Memory, at: datetime) -> Iterator[str]:
         """Return the lines to write after a look. The lag and the speed alone are no reason for a line."""
         yield from self.recovery(at)
-        workers = judge_workers(overview.workers, overview.pipelines)
-        advice = f" → {workers.advice}" if workers.advice else ""
-        facts = f"{workers.level} {overview.workers.alive} {overview.workers.slots}"
-        yield from self._changed("", facts, f"workers: {workers.words}{advice}", at)
-        for status in overview.pipelines:
-            facts = _facts(status, overview)
-            yield from self._changed(status.name, facts, f"{status.name}: {_line(status, overview, memory)}", at)
-        for name in self._written.keys() - {"", *(status.name for status in overview.pipelines)}:
+        checks = look.state_of_workers()
+        facts = repr((_kinds(checks), look.workers.alive, look.workers.slots))
+        yield from self._changed("", facts, f"workers: {'; '.join(map(_words, checks))}", at)
+        for status in look.pipelines:
+            facts = _facts(status, look)
+            yield from self._changed(status.name, facts, f"{status.name}: {_line(status, look, memory)}", at)
+        for name in self._written.keys() - {"", *(status.name for status in look.pipelines)}:
             del self._written[name]
             yield _stamped(at, f"{name}: no longer exists")
 
@@ -59,29 +59,38 @@ def _stamped(at: datetime, text: str) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%SZ} {text}"
 
 
-def _facts(status: PipelineStatus, overview: Overview) -> str:
+def _facts(status: PipelineStatus, look: Look) -> str:
     """Return what must change for another line."""
-    judgement = overview.judgement(status)
+    kinds = _kinds(look.todo(status))
     counts = (status.rows, status.fresh, status.waiting, status.in_flight, status.dead, status.to_backfill)
     return repr(
-        (judgement, status.reason, counts, [(run.id, run.rows_done) for run in overview.runs_of(status.name)])
+        (
+            status.state,
+            kinds,
+            status.reason,
+            counts,
+            [(run.id, run.rows_done) for run in look.runs_of(status.name)],
+        )
     )
 
 
-def _line(status: PipelineStatus, overview: Overview, memory: Memory) -> str:
-    judgement = overview.judgement(status)
+def _line(status: PipelineStatus, look: Look, memory: Memory) -> str:
     share = coverage(status)
     figures = [] if share is None else [f"{percent(share)} fresh"]
     figures += [f"{count(status, 'waiting')} waiting", f"{status.in_flight:,} in flight", f"{status.dead:,} dead"]
     if status.lag is not None:
         figures.append(f"lag {span(status.lag)}")
     figures.append(f"{status.rows_per_second:,.1f} rows/s")
-    parts = [f"{judgement.words}, {', '.join(figures)}"]
+    parts = [f"{status.state.words}, {', '.join(figures)}"]
     parts += [
-        f"{run.kind} {run.id}: {progress(run, memory.earlier.get(run.id))}"
-        for run in overview.runs_of(status.name)
+        f"{run.kind} {run.id}: {progress(run, memory.earlier.get(run.id))}" for run in look.runs_of(status.name)
     ]
-    if status.reason:
-        parts.append(status.reason)
-    advice = f" → {judgement.advice}" if judgement.advice else ""
-    return "; ".join(parts) + advice
+    return "; ".join([*parts, *map(_words, look.todo(status))])
+
+
+def _kinds(checks: Sequence[Check]) -> list[tuple[str, Level]]:
+    return [(check.name, check.level) for check in checks]
+
+
+def _words(check: Check) -> str:
+    return check.seen + (f" → {check.advice}" if check.advice else "")

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
-from pgvector_sync.observe.live import Overview
+from pgvector_sync.observe.live import Look
 from pgvector_sync.store.runs import Progress
 
 SPEEDS = 16
@@ -22,15 +22,15 @@ class Memory:
         self._speeds: dict[str, deque[float]] = {}
         self._progress: dict[int, deque[Progress]] = {}
 
-    def add(self, overview: Overview) -> None:
+    def add(self, look: Look) -> None:
         """Remember a look, and forget what is gone."""
         self._speeds = {
-            status.name: self._speeds.get(status.name, deque(maxlen=SPEEDS)) for status in overview.pipelines
+            status.name: self._speeds.get(status.name, deque(maxlen=SPEEDS)) for status in look.pipelines
         }
-        for status in overview.pipelines:
+        for status in look.pipelines:
             self._speeds[status.name].append(status.rows_per_second)
-        self._progress = {run.id: self._progress.get(run.id, deque()) for run in overview.runs}
-        for run in overview.runs:
+        self._progress = {run.id: self._progress.get(run.id, deque()) for run in look.runs}
+        for run in look.runs:
             looks = self._progress[run.id]
             looks.append(run)
             while run.elapsed - looks[0].elapsed > LONGEST:

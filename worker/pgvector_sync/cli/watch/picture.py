@@ -12,24 +12,25 @@ from rich.text import Text
 
 from pgvector_sync.cli.watch.canvas import Canvas
 from pgvector_sync.cli.watch.words import count, coverage, percent, progress, span
-from pgvector_sync.observe.judgement import Judgement, judge_workers
+from pgvector_sync.observe.doctor.check import Check
 from pgvector_sync.observe.level import Level
-from pgvector_sync.observe.live import Overview
+from pgvector_sync.observe.live import Look
 from pgvector_sync.observe.status import PipelineStatus
+from pgvector_sync.observe.todo import worst
 from pgvector_sync.store.runs import Progress
 from pgvector_sync.telemetry.printable import printable
 
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}
 GAP = "  "
 NARROWEST_NAME = 8
-Judged = tuple[PipelineStatus, Judgement]
+Judged = tuple[PipelineStatus, list[Check]]
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
     """All that a picture depends on, besides the size of the terminal."""
 
-    overview: Overview
+    look: Look
     read_at: datetime
     every: timedelta
     speeds: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -37,9 +38,9 @@ class Scene:
     earlier: Mapping[int, Progress] = field(default_factory=dict)
     """Running runs at an earlier look, by id: the time left follows from their speed since then."""
     trouble: str | None = None
-    """Why the overview isn't current."""
+    """Why the look isn't current."""
     age: timedelta = timedelta()
-    """How old the overview is, if it isn't current."""
+    """How old the look is, if it isn't current."""
 
 
 def picture(scene: Scene, canvas: Canvas, *, height: int) -> list[Text]:
@@ -48,7 +49,7 @@ def picture(scene: Scene, canvas: Canvas, *, height: int) -> list[Text]:
     If not all pipelines fit, the worst are shown, and how many others there are.
     """
     lines = [*_head(scene, canvas), Text()]
-    judged = scene.overview.worst_first()
+    judged = scene.look.worst_first()
     if not judged:
         hint = "no pipelines yet: write pgvector-sync.toml, then run `pgvector-sync apply`"
         return [*lines, *canvas.wrapped(hint)][:height]
@@ -65,7 +66,6 @@ def picture(scene: Scene, canvas: Canvas, *, height: int) -> list[Text]:
 
 def _head(scene: Scene, canvas: Canvas) -> list[Text]:
     glyphs = canvas.glyphs
-    workers = judge_workers(scene.overview.workers, scene.overview.pipelines)
     title, keys = f"pgvector-sync  {scene.read_at:%H:%M:%S}", f"every {scene.every.total_seconds():g} s, q quits"
     gap = canvas.width - cell_len(title) - cell_len(keys)
     lines = [Text(canvas.clipped(title), "bold")]
@@ -74,17 +74,20 @@ def _head(scene: Scene, canvas: Canvas) -> list[Text]:
     if scene.trouble is not None:
         text = f"{glyphs.marks[Level.ERROR]} {scene.trouble}; these figures are {span(scene.age)} old"
         lines += canvas.wrapped(text, style=STYLES[Level.ERROR])
-    style = "" if workers.level is Level.OK else STYLES[workers.level]
-    lines += canvas.wrapped(f"{glyphs.marks[workers.level]} {workers.words}", style=style)
-    if workers.advice:
-        lines += canvas.wrapped(f"{glyphs.arrow} {workers.advice}", indent=2)
+    workers = scene.look.state_of_workers()
+    level = worst(workers)
+    style = "" if level is Level.OK else STYLES[level]
+    lines += canvas.wrapped(f"{glyphs.marks[level]} {'; '.join(check.seen for check in workers)}", style=style)
+    for check in workers:
+        if check.advice:
+            lines += canvas.wrapped(f"{glyphs.arrow} {check.advice}", indent=2)
     return lines
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
     title: str
-    text: Callable[[PipelineStatus, Judgement], str]
+    text: Callable[[PipelineStatus, list[Check]], str]
     rank: int
     """On a narrow terminal, the columns of the highest rank are left out first."""
     left: bool = False
@@ -97,8 +100,10 @@ def _columns(scene: Scene, canvas: Canvas) -> list[_Column]:
         return "" if share is None else show(share)
 
     return [
-        _Column("  pipeline", lambda s, j: f"{canvas.glyphs.marks[j.level]} {printable(s.name)}", 0, left=True),
-        _Column("state", lambda _, j: j.words, 0, left=True),
+        _Column(
+            "  pipeline", lambda s, todo: f"{canvas.glyphs.marks[worst(todo)]} {printable(s.name)}", 0, left=True
+        ),
+        _Column("state", lambda s, _: s.state.words, 0, left=True),
         _Column("fresh", lambda s, _: covered(s, percent), 3),
         _Column("", lambda s, _: covered(s, canvas.bar), 6, left=True),
         _Column("lag", lambda s, _: "" if s.lag is None else span(s.lag), 1),
@@ -129,17 +134,18 @@ def _width(columns: Sequence[_Column]) -> int:
 
 def _block(scene: Scene, judged: Judged, columns: Sequence[_Column], canvas: Canvas) -> list[Text]:
     """Return the lines of one pipeline: its figures, why it isn't green, what to do, and its runs."""
-    status, judgement = judged
+    status, todo = judged
+    level = worst(todo)
     cells = [canvas.cell(column.text(*judged), column.width, left=column.left) for column in columns]
     facts = Text(canvas.clipped(GAP.join(cells).rstrip()))
-    coloured = 1 if judgement.level is Level.OK else len(GAP.join(cells[:2]))
-    facts.stylize(STYLES[judgement.level], 0, coloured)
+    coloured = 1 if level is Level.OK else len(GAP.join(cells[:2]))
+    facts.stylize(STYLES[level], 0, coloured)
     lines = [facts]
-    if status.reason:
-        lines += canvas.wrapped(status.reason, indent=2)
-    if judgement.advice:
-        lines += canvas.wrapped(f"{canvas.glyphs.arrow} {judgement.advice}", indent=2)
-    for run in scene.overview.runs_of(status.name):
+    for check in todo:
+        lines += canvas.wrapped(check.seen, indent=2)
+        if check.advice:
+            lines += canvas.wrapped(f"{canvas.glyphs.arrow} {check.advice}", indent=2)
+    for run in scene.look.runs_of(status.name):
         bar = "" if run.share is None else canvas.bar(run.share) + " "
         text = f"{run.kind} {run.id}: {bar}{progress(run, scene.earlier.get(run.id))}"
         lines += canvas.wrapped(text, indent=2, style="cyan")
@@ -160,4 +166,6 @@ def _number_that_fit(heights: Sequence[int], room: int) -> int:
 
 def _summary(judged: Sequence[Judged]) -> str:
     """Count pipelines by their state."""
-    return ", ".join(f"{number:,} {words}" for words, number in Counter(j.words for _, j in judged).most_common())
+    return ", ".join(
+        f"{number:,} {words}" for words, number in Counter(s.state.words for s, _ in judged).most_common()
+    )

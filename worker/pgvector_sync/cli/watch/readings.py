@@ -1,4 +1,4 @@
-"""Reads the overview again and again in a thread, so that a database that doesn't answer freezes nothing."""
+"""Looks again and again in a thread, so that a database that doesn't answer freezes nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pgvector_sync.database import Connection, begin, connect
 from pgvector_sync.database.explain import explain
 from pgvector_sync.database.session import find_vectors
 from pgvector_sync.errors import SyncError
-from pgvector_sync.observe.live import Overview, read_overview
+from pgvector_sync.observe.live import Look, look
 from pgvector_sync.observe.status import Counting
 from pgvector_sync.settings import Settings
 from pgvector_sync.store.migrations import check_schema
@@ -23,9 +23,9 @@ from pgvector_sync.store.migrations import check_schema
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """One look at the database: an overview, or why there is none."""
+    """One look at the database: what was seen, or why there is none."""
 
-    overview: Overview | None
+    look: Look | None
     trouble: str | None = None
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -38,12 +38,17 @@ class Reader:
         self._connection: Connection | None = None
         self._counting: Counting | None = None
 
-    def read(self) -> Overview:
+    def read(self) -> Look:
         """Read once. Raises SyncError and psycopg.Error."""
         if self._connection is None or self._connection.closed:
             self._connection = self._connect()
         with begin(self._connection, lock_timeout=self._settings.lock_timeout, read_only=True) as connection:
-            return read_overview(connection, self._pipeline, counting=self._counting)
+            return look(
+                connection,
+                self._pipeline,
+                redis=self._settings.redis_url is not None,
+                counting=self._counting,
+            )
 
     def try_to_read(self) -> Reading:
         """Read once, and return an error in words, for a person who watches."""

@@ -74,16 +74,16 @@ class Screen:
 
     def _take(self, reading: Reading) -> None:
         self._trouble = reading.trouble
-        if reading.overview is not None:
+        if reading.look is not None:
             self._last, self._read_at = reading, time.monotonic()
-            self._memory.add(reading.overview)
+            self._memory.add(reading.look)
 
     def _draw(self) -> Group:
-        assert self._last.overview is not None  # noqa: S101  the first reading has one, or there would be no screen
+        assert self._last.look is not None  # noqa: S101  the first reading has one, or there would be no screen
         age = timedelta(seconds=time.monotonic() - self._read_at)
         trouble = self._trouble or ("no answer from the database" if age > self._every + PATIENCE else None)
         scene = Scene(
-            overview=self._last.overview,
+            look=self._last.look,
             read_at=self._last.at.astimezone(),
             every=self._every,
             speeds=self._memory.speeds,

@@ -19,8 +19,8 @@ from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import Settings
 from pgvector_sync.store.workers import Workers
 
-SILENT = timedelta(minutes=1)
-"""Beat ticks every ten seconds."""
+SILENT = timedelta(minutes=2)
+"""Beat ticks every ten seconds, but a tick can wait for a minute behind the batches and runs of a busy worker."""
 
 
 def relay(settings: Settings) -> Iterator[Finding]:
@@ -46,11 +46,15 @@ def alive(runtime: Runtime) -> Iterator[Finding]:
 def judge_workers(running: Workers, statuses: Sequence[PipelineStatus]) -> Finding:
     """Say whether enough workers are running for what waits."""
     if running.slots:
-        return ok(f"alive: {running.alive}, with {running.slots} slots")
+        return ok(f"{_count(running.alive, 'worker')}, {_count(running.slots, 'slot')}")
     ago = "" if running.last_seen is None else f"; last seen {_ago(running.last_seen)} ago"
     if lacks_workers(statuses, running):
         return error(f"{why_no_worker(running)}, and rows wait{ago}", START_A_WORKER)
     return warning(f"{why_no_worker(running)}{ago}", START_A_WORKER)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _ago(age: timedelta) -> timedelta:
@@ -76,7 +80,7 @@ def judge_beat(running: Workers) -> Finding:
         return warning("beat has never ticked: lost doorbells aren't made up for", "start it: pgvector-sync beat")
     if age > SILENT:
         return warning(
-            f"the last tick was {_ago(age)} ago",
+            f"last beat tick {age.total_seconds():,.0f} s ago",
             "check that `pgvector-sync beat` and a worker, which handles its ticks, are running",
         )
-    return ok(f"ticked {age.total_seconds():.0f} s ago")
+    return ok(f"last beat tick {age.total_seconds():,.0f} s ago")

@@ -88,7 +88,7 @@ METRICS = (
     Metric(
         "run_progress_ratio",
         Kind.GAUGE,
-        "Share of its rows that the slowest run has seen.",
+        "Share of its rows that the slowest run has done: seen, and not waiting any more.",
         _KIND,
     ),
     Metric("run_left_seconds", Kind.GAUGE, "Time until the runs end, at the pace so far.", _KIND),

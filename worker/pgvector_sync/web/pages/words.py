@@ -18,14 +18,7 @@ COMMAND = re.compile(
     r"|(?P<sql>(?:ALTER|CREATE|DROP|GRANT|REINDEX|REVOKE|SELECT) [^;]+;)"
 )
 """A command of ours, a statement, or anything in backquotes, within a text for people."""
-STATES = {
-    State.ACTIVE: "Active",
-    State.BACKFILLING: "Backfilling",
-    State.COOLING_DOWN: "Cooling down",
-    State.MISCONFIGURED: "Misconfigured",
-    State.PAUSED: "Paused",
-    State.REMOVING: "Being removed",
-}
+STATES = {state: state.words.capitalize() for state in State}
 LOOKS = {
     State.ACTIVE: "good",
     State.BACKFILLING: "busy",
