@@ -9,6 +9,7 @@ import re
 import pytest
 
 from pgvector_sync.observe.status import statuses
+from pgvector_sync.store.dead_letters import dead_letters
 from pgvector_sync.web.app import create_app
 from support.explained import Explained
 from support.status_page import served
@@ -140,6 +141,17 @@ def test_a_pipeline_that_is_gone_has_a_page_with_a_link_back(docs):
         assert '<a href="/pipelines">Back to all pipelines</a>' in page
 
 
+def test_a_name_that_no_pipeline_can_have_is_unknown(docs):
+    """Postgres rejects NUL in a text, which isn't a failure of the database."""
+    for name in ("%00", "a%00b", "%ff%fe", "..%2f..%2fetc", "%0d%0aset-cookie:%20a=b", "%E2%80%AE", "x" * 10_000):
+        for path in (f"/pipelines/{name}", f"/runs?pipeline={name}", f"/dead-letters?pipeline={name}"):
+            status, page, headers = docs.get(path)
+            assert status == 404, path
+            assert "set-cookie" not in headers
+            assert "\u202e" not in page
+            assert "Back to all pipelines" in page, path
+
+
 def test_many_pipelines_are_paged_and_filtered(docs):
     docs.synced.run(COPIES.format(count=120))
     first, last = docs.html("/pipelines"), docs.html("/pipelines?page=3")
@@ -199,10 +211,32 @@ def test_a_pages_links_stay_below_the_path_at_which_a_proxy_has_it(docs):
     runtime = docs.synced.runtime
     with served(create_app(runtime.database, runtime.settings), root_path="/sync") as server:
         docs.server = server
-        page = docs.html("/pipelines")
-    links = re.findall(r'(?:href|src)="([^"#?]*)"', page)
-    assert len(links) > 8
-    assert all(link.startswith("/sync/") for link in links)
+        found = [docs.get(path)[1] for path in ("/pipelines", "/pipelines/nope", "/nope")]
+    for page in found:
+        links = re.findall(r'(?:href|src)="([^"#?]*)"', page)
+        assert len(links) >= 7
+        assert all(link.startswith("/sync/") for link in links)
+
+
+def test_the_oldest_dead_letters_are_listed_without_reading_all(docs):
+    docs.synced.run(
+        COPIES.format(count=60),
+        "INSERT INTO pgvector_sync.work (pipeline_id, key, lane, waiting_since, visible_at, parked_at, verdict, error_class,"
+        " error_message) SELECT id, jsonb_build_array(n), 'live', now(), now(), now() + n * interval '1 ms', 'dead',"
+        " 'too_large', 'too long' FROM pgvector_sync.pipeline, generate_series(1, 20000) n WHERE name = 'docs'",
+        "INSERT INTO pgvector_sync.parked (source_id, key, error_class) SELECT s.id, to_jsonb(n), 'key_malformed'"
+        " FROM pgvector_sync.source s, generate_series(1, 20000) n",
+        "ANALYZE pgvector_sync.work, pgvector_sync.parked",
+    )
+    explained = Explained(docs.synced.database.url)
+    with explained as connection, connection.transaction():
+        for name in (None, "docs"):
+            listed = dead_letters(connection, name, limit=10)
+            assert [letter.parked_at for letter in listed] == sorted(letter.parked_at for letter in listed)
+            assert len(listed) == 10
+    for plan in explained.plans:
+        assert plan.touched("work") <= 1000
+        assert plan.touched("parked") <= 1000
 
 
 def test_a_backlog_of_one_pipeline_does_not_slow_down_the_look_at_the_others(docs):

@@ -58,6 +58,8 @@ def all_pipelines(connection: Connection) -> list[Pipeline]:
 
 def find_pipeline(connection: Connection, name: str) -> Pipeline | None:
     """Returns the pipeline with this name; None if there is none."""
+    if "\0" in name:  # Postgres rejects NUL in a text
+        return None
     row = connection.execute(_all(), {"name": name}).fetchone()
     return None if row is None else _pipeline(row)
 

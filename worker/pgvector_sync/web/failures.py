@@ -91,7 +91,8 @@ def respond(scope: Scope, failure: Failure) -> Response:
         content = {"status": failure.status, "title": failure.title, "text": failure.text, "hint": failure.hint}
         response = json_response({"error": content}, failure.status)
     else:
-        response = error_page(failure.status, failure.title, failure.text, failure.hint)
+        root = scope.get("root_path", "")
+        response = error_page(failure.status, failure.title, failure.text, failure.hint, root=root)
     response.headers.update(failure.headers)
     return response
 
