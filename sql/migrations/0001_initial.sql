@@ -126,7 +126,7 @@ CREATE TABLE pgvector_sync.parked (
     at          timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
-CREATE INDEX parked_source ON pgvector_sync.parked (source_id);
+CREATE INDEX parked_source ON pgvector_sync.parked (source_id, at);
 
 -- The tables have no primary key: without this no row could be deleted while they are published.
 ALTER TABLE pgvector_sync.outbox REPLICA IDENTITY FULL;
@@ -174,6 +174,8 @@ CREATE INDEX work_due ON pgvector_sync.work (pipeline_id, lane, visible_at) WHER
 CREATE INDEX work_leased ON pgvector_sync.work (pipeline_id, lane, lease) WHERE lease IS NOT NULL;
 -- With the class, so that dead letters are counted without reading them.
 CREATE INDEX work_parked ON pgvector_sync.work (pipeline_id, verdict, error_class) WHERE parked_at IS NOT NULL;
+-- The oldest dead letters are listed without sorting all of them.
+CREATE INDEX work_parked_at ON pgvector_sync.work (pipeline_id, parked_at) WHERE parked_at IS NOT NULL;
 CREATE INDEX work_run ON pgvector_sync.work (run_id) WHERE run_id IS NOT NULL AND parked_at IS NULL;
 
 -- One row per batch, and per run that a worker carries out: which process holds the rows, and for how long. A lease is

@@ -2,19 +2,22 @@
 
 -- name: list
 -- Oldest first, with class, message, attempts and age, but without source text. A key that can't become work is returned as
--- a string with its JSON, truncated if it is long.
+-- a string with its JSON, truncated if it is long. It reads `limit` rows per pipeline and source: each LATERAL follows an index.
 SELECT p.name AS pipeline, w.key, w.verdict, w.error_class, w.error_message, w.attempts, w.parked_at,
        extract(epoch FROM statement_timestamp() - w.parked_at)::float8 AS age_seconds
-FROM pgvector_sync.work w JOIN pgvector_sync.pipeline p ON p.id = w.pipeline_id
-WHERE w.parked_at IS NOT NULL AND (%(pipeline)s::text IS NULL OR p.name = %(pipeline)s)
+FROM pgvector_sync.pipeline p
+CROSS JOIN LATERAL (SELECT * FROM pgvector_sync.work w WHERE w.pipeline_id = p.id AND w.parked_at IS NOT NULL
+                    ORDER BY w.parked_at LIMIT %(limit)s) AS w
+WHERE %(pipeline)s::text IS NULL OR p.name = %(pipeline)s
 UNION ALL
 SELECT p.name, CASE WHEN pgvector_sync.key_fault(o.key, cardinality(s.key_columns)) IS NULL THEN o.key
                     ELSE to_jsonb(left(o.key::text, 200) || CASE WHEN length(o.key::text) > 200 THEN ' …' ELSE '' END) END,
        'dead', o.error_class, 'this key can''t become work', 0, o.at,
        CASE WHEN isfinite(o.at) THEN extract(epoch FROM statement_timestamp() - o.at)::float8 ELSE 0 END
-FROM pgvector_sync.parked o JOIN pgvector_sync.pipeline p ON p.source_id = o.source_id
-JOIN pgvector_sync.source s ON s.id = o.source_id
-WHERE o.key IS NOT NULL AND (%(pipeline)s::text IS NULL OR p.name = %(pipeline)s)
+FROM pgvector_sync.pipeline p JOIN pgvector_sync.source s ON s.id = p.source_id
+CROSS JOIN LATERAL (SELECT * FROM pgvector_sync.parked o WHERE o.source_id = p.source_id AND o.key IS NOT NULL
+                    ORDER BY o.at LIMIT %(limit)s) AS o
+WHERE %(pipeline)s::text IS NULL OR p.name = %(pipeline)s
 ORDER BY parked_at, pipeline
 LIMIT %(limit)s;
 
