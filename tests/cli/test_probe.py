@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -202,6 +204,22 @@ def test_a_killed_or_frozen_beat_is_not_alive(cluster: Cluster) -> None:
     assert passes("beat", live=True)
     beat.kill()
     assert not passes("beat", live=True)
+
+
+def test_it_answers_again_after_a_shortage_of_file_descriptors() -> None:
+    state = pulse()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Listener(state), socket.socket(socket.AF_UNIX) as client:
+        [path] = pulse_socket.sockets("worker")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno() + 1, limits[1]))
+        try:
+            client.settimeout(0.5)
+            client.connect(path)
+            with pytest.raises(TimeoutError):
+                client.recv(1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert passes("worker", live=True)
 
 
 @pytest.mark.slow

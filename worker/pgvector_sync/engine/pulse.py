@@ -22,6 +22,7 @@ from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.events.process import ProbeUnavailable
 
 SHORTEST_LIMIT = timedelta(minutes=5)
+ACCEPT_PAUSE_SECONDS = 0.1
 
 
 def turn_limit(settings: Settings) -> timedelta:
@@ -131,8 +132,11 @@ class Listener:
         while True:
             try:
                 client, _ = listener.accept()
-            except OSError:  # closed
-                return
+            except OSError:
+                if self._socket is not listener:  # closed
+                    return
+                time.sleep(ACCEPT_PAUSE_SECONDS)  # such as: too many open files
+                continue
             with client, suppress(OSError):
                 client.settimeout(1)
                 client.sendall(self._pulse.answer())
