@@ -9,6 +9,7 @@ import re
 import pytest
 
 from pgvector_sync.observe.status import statuses
+from pgvector_sync.store import overview
 from pgvector_sync.store.dead_letters import dead_letters
 from pgvector_sync.web.app import create_app
 from support.explained import Explained
@@ -139,6 +140,19 @@ def test_a_pipeline_that_is_gone_has_a_page_with_a_link_back(docs):
         assert status == 404
         assert "there is no pipeline nope" in page
         assert '<a href="/pipelines">Back to all pipelines</a>' in page
+
+
+def test_a_pipeline_that_is_removed_while_its_page_is_read_is_unknown(docs, monkeypatch):
+    now = overview.now
+
+    def remove_first(connection):
+        docs.synced.run("DELETE FROM pgvector_sync.pipeline WHERE name = 'docs'")
+        return now(connection)
+
+    monkeypatch.setattr(overview, "now", remove_first)
+    status, page, _ = docs.get("/pipelines/docs")
+    assert status == 404
+    assert "there is no pipeline docs" in page
 
 
 def test_a_name_that_no_pipeline_can_have_is_unknown(docs):
