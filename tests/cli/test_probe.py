@@ -113,7 +113,7 @@ def test_a_frozen_process_does_not_answer_and_a_killed_one_is_not_running(
     process.send(signal.SIGSTOP)
     assert "not answering: worker with process id" in probe.check("worker")[1][0]
     process.kill()
-    assert "has ended without a farewell" in probe.check("worker")[1][0]
+    assert "was killed" in probe.check("worker")[1][0]
     with Listener(pulse()):  # the next one cleans up
         assert len(probe.check("worker", live=True)[1]) == 1
 
@@ -128,7 +128,7 @@ def test_a_child_does_not_keep_the_socket_of_a_killed_parent(processes: Processe
     process.wait_for("child")
     process.send(signal.SIGKILL)
     process.wait()
-    assert "has ended without a farewell" in probe.check("worker")[1][0]
+    assert "was killed" in probe.check("worker")[1][0]
 
 
 def test_a_folder_that_others_can_enter_is_not_used() -> None:

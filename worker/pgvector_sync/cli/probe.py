@@ -58,7 +58,7 @@ def _ask(role: str, path: str, *, live: bool, name: str | None) -> tuple[bool, s
     try:
         answer = json.loads(pulse_socket.ask(path))
     except (ConnectionRefusedError, FileNotFoundError):
-        return None if name else (False, f"not running: {role} with process id {pid} has ended without a farewell")
+        return None if name else (False, f"not running: {role} with process id {pid} was killed")
     except TimeoutError:
         limit = pulse_socket.TIMEOUT_SECONDS
         return False, f"not answering: {role} with process id {pid} gave no answer within {limit:g} s"
