@@ -55,7 +55,10 @@ def test_a_table_gets_a_file_that_apply_accepts_and_the_next_commands(synced: Sy
     assert "about 500 rows" in out
     assert "free" in out
     assert "where = NOT is_deleted AND deleted_at IS NULL" in out
-    assert '# where = "NOT is_deleted AND deleted_at IS NULL"' in Path("pgvector-sync.toml").read_text("utf-8")
+    where = '# where = "NOT is_deleted AND deleted_at IS NULL"  # other rows would then have no vectors'
+    assert where in Path("pgvector-sync.toml").read_text("utf-8")
+    assert "\n  pgvector-sync worker    # and beat" in out
+    assert "\n  pgvector-sync beat\n" in out
     for command in ("apply --dry-run", "apply", "worker"):
         assert f"  pgvector-sync {command}" in out
     assert "migrate" not in out

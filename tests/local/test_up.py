@@ -82,7 +82,8 @@ def test_starts_embedded_servers(project: Path, processes: Processes, folder: Pa
     assert servers
     assert f"  export DATABASE_URL={servers.database_url}\n" in up.printed
     assert f"  export REDIS_URL={servers.redis_url}\n" in up.printed
-    assert "no pgvector-sync.toml in this folder" in up.printed
+    assert "no pgvector-sync.toml in this folder: `pgvector-sync init` proposes one" in up.printed
+    assert "  pgvector-sync serve " in up.printed
 
     status = processes.command("status")
     assert status.wait() == 0

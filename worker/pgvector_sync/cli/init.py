@@ -24,6 +24,10 @@ from pgvector_sync.settings import load_settings
 from pgvector_sync.store import catalog, proposals
 
 STDOUT = Path("-")
+PROCESSES = (
+    "pgvector-sync worker    # and beat, each in its own terminal; or instead of both: pgvector-sync sync",
+    "pgvector-sync beat",
+)
 LOOKING = timedelta(seconds=30)
 
 
@@ -134,7 +138,6 @@ def _say_what_follows(proposal: Draft, output: Path, *, migrated: bool) -> None:
     write("next:")
     file = "" if output in (STDOUT, CONFIG_FILE) else f" -f {shlex.quote(str(output))}"
     commands = [*proposal.model.missing, *([] if migrated else ["pgvector-sync migrate"])]
-    commands += [f"pgvector-sync apply --dry-run{file}", f"pgvector-sync apply{file}", "pgvector-sync worker"]
+    commands += [f"pgvector-sync apply --dry-run{file}", f"pgvector-sync apply{file}", *PROCESSES]
     for command in commands:
-        remark = "    # or `pgvector-sync sync`, without Celery and Redis" if command.endswith("worker") else ""
-        write(f"  {command}{remark}")
+        write(f"  {command}")

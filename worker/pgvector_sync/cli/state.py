@@ -77,7 +77,7 @@ def table(statuses: Sequence[PipelineStatus]) -> Group:
         rate, saved = f"{item.rows_per_second:,.1f}", f"{item.saved_inputs:,}"
         grid.add_row(item.name, item.state.value, *numbers, lag, rate, saved)
     if not statuses:
-        grid.add_row("no pipelines yet: write pgvector-sync.toml, then run `pgvector-sync apply`")
+        grid.add_row("no pipelines yet: propose one with `pgvector-sync init`, then run `pgvector-sync apply`")
     lines = [f"{item.name}: {item.reason}" for item in statuses if item.reason]
     cut = [item for item in statuses if item.truncated_inputs]
     lines += [f"{item.name}: {truncated_texts(item.truncated_inputs)} (last 7 days)" for item in cut]

@@ -114,7 +114,7 @@ def _prepare(config: Config | None, *, yes: bool) -> None:
     for migration in migrate(load_settings().database()):
         out.print(f"applied {migration.number:04d}_{migration.name}")
     if config is None:
-        out.print("no pgvector-sync.toml in this folder: write one, then run `pgvector-sync apply`")
+        out.print("no pgvector-sync.toml in this folder: `pgvector-sync init` proposes one; then run `apply`")
     else:
         apply.warn(config)
         with environment.runtime() as runtime:
@@ -130,6 +130,7 @@ def _prepare(config: Config | None, *, yes: bool) -> None:
         "in a second terminal, in this folder:",
         "  pgvector-sync status --watch",
         "  pgvector-sync search PIPELINE QUERY",
+        "  pgvector-sync serve    # the status page, in a browser",
         "press Ctrl-C to stop everything",
         "",
     ):

@@ -51,7 +51,7 @@ def picture(scene: Scene, canvas: Canvas, *, height: int) -> list[Text]:
     lines = [*_head(scene, canvas), Text()]
     judged = scene.look.worst_first()
     if not judged:
-        hint = "no pipelines yet: write pgvector-sync.toml, then run `pgvector-sync apply`"
+        hint = "no pipelines yet: propose one with `pgvector-sync init`, then run `pgvector-sync apply`"
         return [*lines, *canvas.wrapped(hint)][:height]
     columns = _fitting(_columns(scene, canvas), judged, canvas)
     titles = (canvas.cell(column.title, column.width, left=column.left) for column in columns)

@@ -50,7 +50,7 @@ def _lines(draft: Draft) -> Iterator[str]:
     for name, reason in draft.left_out:
         yield f"#   left out: {_comment(name)} ({_comment(reason)})"
     if draft.where:
-        yield f"# where = {_string(draft.where)}  # such rows would then have no vectors"
+        yield f"# where = {_string(draft.where)}  # other rows would then have no vectors"
     yield from _model(draft)
     target = _string(label_of((draft.table.schema, draft.target)))
     if draft.renamed:

@@ -118,7 +118,7 @@ def _declared(runtime: Runtime, declared: list[Pipeline]) -> Iterator[Finding]:
     with runtime.database.transaction(read_only=True) as opened:
         declared += pipelines.all_pipelines(opened)
     names = ", ".join(each.name for each in declared)
-    yield ok(names or "none yet", None if declared else "write pgvector-sync.toml, then: pgvector-sync apply")
+    yield ok(names or "none yet", None if declared else "pgvector-sync init, then: pgvector-sync apply")
 
 
 def _sound(checks: list[Check]) -> bool:
