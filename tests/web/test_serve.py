@@ -8,7 +8,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 
+import httpx2
 import pytest
 
 from support.processes import Processes
@@ -166,3 +168,25 @@ def test_without_the_extra_it_says_what_to_install(processes: Processes) -> None
     assert process.printed == (
         "error: serve: not installed: starlette, prometheus_client\n  → pip install 'pgvector-sync[web]'\n"
     )
+
+
+@pytest.mark.slow
+def test_clients_that_never_finish_their_request_keep_nobody_out_and_are_closed(
+    database_process: tuple[Serving, Proxy],
+) -> None:
+    server, _ = database_process
+    address = ("127.0.0.1", httpx2.URL(server.url).port)
+    held = [socket.create_connection(address, timeout=30) for _ in range(300)]
+    try:
+        for connection in held:
+            connection.sendall(b"GET /livez HTTP/1.1\r\n")
+        assert server.get("/livez").status_code == 200
+        assert server.get("/metrics").status_code == 200
+        for connection in held:
+            with suppress(ConnectionResetError):
+                assert connection.recv(1) == b"", "closed without an answer"
+    finally:
+        for connection in held:
+            connection.close()
+    assert server.get("/livez").status_code == 200
+    assert "Traceback" not in server.process.printed

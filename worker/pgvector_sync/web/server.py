@@ -21,13 +21,12 @@ from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.event import Words
 from pgvector_sync.telemetry.events.web import Serving
 from pgvector_sync.web.app import THREADS, create_app
+from pgvector_sync.web.connection import LimitedConnection
 
 STATEMENT_LIMIT = timedelta(seconds=5)
 CONNECT_LIMIT = timedelta(seconds=3)
 SHUTDOWN_LIMIT = timedelta(seconds=5)
 """How long requests in flight may take after the signal."""
-CONNECTION_LIMIT = 200
-"""Open connections of clients. Further requests are answered with 503."""
 BACKLOG = 128
 
 
@@ -60,7 +59,7 @@ def run(settings: Settings, *, host: str, port: int, require_token: bool, allowe
                 uvicorn.Config(
                     app,
                     loop="asyncio",
-                    http="h11",
+                    http=LimitedConnection,
                     ws="none",
                     lifespan="on",
                     log_config=None,
@@ -68,7 +67,6 @@ def run(settings: Settings, *, host: str, port: int, require_token: bool, allowe
                     access_log=False,
                     proxy_headers=False,
                     server_header=False,
-                    limit_concurrency=CONNECTION_LIMIT,
                     timeout_graceful_shutdown=int(SHUTDOWN_LIMIT.total_seconds()),
                 )
             ).run([listener])
