@@ -8,7 +8,7 @@ INSERT INTO pgvector_sync.batch_totals AS t (
     wait_seconds, wait_buckets, claim_seconds, claim_buckets)
 SELECT e.pipeline_id, e.lane, count(e.claim_seconds), count(e.lost_at), sum(e.stored), sum(e.removed), sum(e.absent),
        sum(e.unchanged), sum(e.superseded), sum(e.parked), sum(e.released), sum(e.backed_off),
-       sum(e.wait_seconds), ARRAY[{summed_wait_buckets}]::bigint[],
+       sum(e.wait_seconds), pgvector_sync.sum_each(e.wait_buckets),
        coalesce(sum(e.claim_seconds), 0), ARRAY[{claim_buckets}]
 FROM ended e WHERE e.claim_seconds IS NOT NULL OR e.lost_at IS NOT NULL
 GROUP BY e.pipeline_id, e.lane ORDER BY e.pipeline_id, e.lane
@@ -18,9 +18,9 @@ ON CONFLICT (pipeline_id, lane, batch) DO UPDATE SET
     unchanged = t.unchanged + excluded.unchanged, superseded = t.superseded + excluded.superseded,
     parked = t.parked + excluded.parked, released = t.released + excluded.released,
     backed_off = t.backed_off + excluded.backed_off, wait_seconds = t.wait_seconds + excluded.wait_seconds,
-    wait_buckets = ARRAY[{added_wait_buckets}],
+    wait_buckets = pgvector_sync.add_each(t.wait_buckets, excluded.wait_buckets),
     claim_seconds = t.claim_seconds + excluded.claim_seconds,
-    claim_buckets = ARRAY[{added_claim_buckets}]
+    claim_buckets = pgvector_sync.add_each(t.claim_buckets, excluded.claim_buckets)
 
 -- name: add_apart
 -- Adds what a transaction of a batch has done to totals of this batch's own, because another session has locked its lease.

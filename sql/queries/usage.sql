@@ -19,7 +19,7 @@ WITH day_ AS (
     FROM unnest(%(outcomes)s::text[], %(seconds)s::float8[]) AS c (outcome, seconds)
     GROUP BY c.outcome ORDER BY c.outcome
     ON CONFLICT (pipeline_id, outcome) DO UPDATE SET calls = t.calls + excluded.calls,
-        seconds = t.seconds + excluded.seconds, buckets = ARRAY[{added_buckets}])
+        seconds = t.seconds + excluded.seconds, buckets = pgvector_sync.add_each(t.buckets, excluded.buckets))
 INSERT INTO pgvector_sync.throughput AS t (pipeline_id, minute, rows)
 VALUES (%(pipeline_id)s, date_trunc('minute', statement_timestamp()), %(rows)s)
 ON CONFLICT (pipeline_id, minute) DO UPDATE SET rows = t.rows + excluded.rows;

@@ -112,7 +112,7 @@ WITH acknowledged AS (
     UPDATE pgvector_sync.lease l
     SET stored = l.stored + %(stored)s, removed = l.removed + %(removed)s, absent = l.absent + %(absent)s,
         unchanged = l.unchanged + %(unchanged)s, wait_seconds = l.wait_seconds + waited.seconds,
-        wait_buckets = ARRAY[{added_buckets}]
+        wait_buckets = pgvector_sync.add_each(l.wait_buckets, waited.buckets)
     FROM waited WHERE l.id = (SELECT id FROM pgvector_sync.lease WHERE id = %(lease)s FOR UPDATE SKIP LOCKED)
     RETURNING l.id)
 SELECT rows, seconds, buckets, EXISTS (SELECT FROM counted) AS counted FROM waited;

@@ -25,7 +25,7 @@ MUTANTS = (
     ),
     Mutant(
         "an ack doesn't count how long rows have waited",
-        (Edit("work.ack", "ARRAY[{added_buckets}]", "l.wait_buckets"),),
+        (Edit("work.ack", "pgvector_sync.add_each(l.wait_buckets, waited.buckets)", "l.wait_buckets"),),
         ONCE,
         "scenario",
     ),

@@ -76,32 +76,10 @@ def buckets_of(seconds: str, bounds: Sequence[float]) -> sql.Composed:
     return sql.SQL(", ").join([each.format(sql.SQL(seconds), sql.Literal(bound)) for bound in bounds])
 
 
-def added(a: str, b: str, bounds: Sequence[float]) -> sql.Composed:
-    """Returns the elements of the sum of two arrays of counts, of which `a` may be NULL.
-
-    `pgvector_sync.add_each` does the same, but costs each batch more than what it counts.
-    """
-    each = sql.SQL("coalesce({a}[{n}], 0) + coalesce({b}[{n}], 0)")
-    numbers = [sql.Literal(number + 1) for number in range(len(bounds))]
-    return sql.SQL(", ").join([each.format(a=sql.SQL(a), b=sql.SQL(b), n=number) for number in numbers])
-
-
-def _summed(a: str, bounds: Sequence[float]) -> sql.Composed:
-    """Returns the elements of the sum of all rows' arrays of counts."""
-    each = sql.SQL("coalesce(sum({a}[{n}]), 0)")
-    numbers = [sql.Literal(number + 1) for number in range(len(bounds))]
-    return sql.SQL(", ").join([each.format(a=sql.SQL(a), n=number) for number in numbers])
-
-
 @composed_once
 def adding_ended() -> sql.Composed:
     """Returns the end of a statement that has deleted leases as `ended`: adds their counts to the totals."""
-    return part("totals.add").format(
-        summed_wait_buckets=_summed("e.wait_buckets", WAIT_BOUNDS_SECONDS),
-        claim_buckets=buckets_of("e.claim_seconds", CLAIM_BOUNDS_SECONDS),
-        added_wait_buckets=added("t.wait_buckets", "excluded.wait_buckets", WAIT_BOUNDS_SECONDS),
-        added_claim_buckets=added("t.claim_buckets", "excluded.claim_buckets", CLAIM_BOUNDS_SECONDS),
-    )
+    return part("totals.add").format(claim_buckets=buckets_of("e.claim_seconds", CLAIM_BOUNDS_SECONDS))
 
 
 def add_apart(

@@ -57,7 +57,6 @@ def note(connection: Connection, pipeline: Pipeline, spent: Spent) -> None:
 def _note() -> sql.Composed:
     return statement("usage.note").format(
         call_buckets=totals.buckets_of("c.seconds", totals.CALL_BOUNDS_SECONDS),
-        added_buckets=totals.added("t.buckets", "excluded.buckets", totals.CALL_BOUNDS_SECONDS),
     )
 
 

@@ -228,7 +228,6 @@ class Holding:
 def _ack() -> sql.Composed:
     return statement("work.ack").format(
         wait_buckets=totals.buckets_of("seconds", totals.WAIT_BOUNDS_SECONDS),
-        added_buckets=totals.added("l.wait_buckets", "waited.buckets", totals.WAIT_BOUNDS_SECONDS),
     )
 
 
