@@ -5,9 +5,12 @@
 SELECT current_setting('server_version') AS version, pg_is_in_recovery() AS standby;
 
 -- name: pgvector
--- The extension's version and schema, and whether this role may use the schema.
+-- The extension's version and schema, whether this role may use the schema, the version of the files on the server's disk (it
+-- is newer until ALTER EXTENSION UPDATE, and its code runs already), and whether the server is a 32-bit build.
 SELECT e.extversion AS version, n.nspname AS schema, current_user AS role,
-       has_schema_privilege(n.oid, 'USAGE') AS usable
+       has_schema_privilege(n.oid, 'USAGE') AS usable,
+       coalesce((SELECT a.default_version FROM pg_catalog.pg_available_extensions a WHERE a.name = 'vector'), e.extversion) AS files,
+       CASE WHEN version() LIKE '%% 32-bit%%' THEN 32 ELSE 64 END AS bits
 FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 WHERE e.extname = 'vector';
 

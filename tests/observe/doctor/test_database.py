@@ -9,8 +9,10 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pgvector_sync.client.documents import write_document
 from pgvector_sync.observe.doctor import examine, vacuum
+from pgvector_sync.observe.doctor.server import judge_version
 from pgvector_sync.settings import Settings
 from pgvector_sync.store.migrations import migrate
+from pgvector_sync.store.server import Extension
 from support import synced as with_endpoint
 from support.examined import errors, follow_advice, look, the
 from support.pgbouncer import installed, start_pgbouncer
@@ -101,6 +103,33 @@ def test_pgvector_in_a_schema_without_usage_for_the_role(
     assert found.level == "error"
     bare_database.execute(found.advice or "")
     assert the("pgvector", look(url)).seen.endswith("in schema extensions")
+
+
+@pytest.mark.parametrize(
+    ("version", "level", "seen", "advice"),
+    [
+        ("0.8.0", "warning", "CVE-2026-3172", "SET max_parallel_maintenance_workers = 0;"),
+        ("0.8.0", "warning", "can corrupt an HNSW index", "REINDEX INDEX CONCURRENTLY"),
+        ("0.8.3", "warning", "hnsw graph not repaired", "install pgvector 0.8.4 or later"),
+        ("0.8.4", "ok", "memory required is", "install pgvector 0.8.5 or later"),
+    ],
+)
+def test_a_version_with_known_bugs_is_named_with_what_ends_them(
+    version: str, level: str, seen: str, advice: str
+) -> None:
+    installed = Extension(version, "public", "app", usable=True, files=version, bits=64)
+    [finding] = judge_version(installed, f"pgvector {version}")
+    assert finding.level == level
+    assert seen in finding.seen
+    assert advice in (finding.advice or "")
+
+
+def test_an_old_extension_runs_the_newer_library_of_the_server(bare_database: Database) -> None:
+    bare_database.execute("CREATE EXTENSION vector")
+    bare_database.execute("UPDATE pg_extension SET extversion = '0.8.0' WHERE extname = 'vector'")
+    found = the("pgvector", look(bare_database.url))
+    assert found.seen.startswith("pgvector 0.8.0 ")
+    assert "CVE" not in found.seen
 
 
 @pytest.fixture

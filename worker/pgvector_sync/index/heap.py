@@ -54,10 +54,10 @@ class TableSize:
 
 
 def table_size(rows: int, value: int, *, key: Sequence[KeyPart], model: int) -> TableSize:
-    """Return the size of a target (`create` in sql/queries/target_ddl.sql) with one vector per row, freshly loaded.
+    """Return the size of a freshly loaded target with one vector per row (`create` in sql/queries/target_ddl.sql).
 
-    value: bytes of a vector with its header. pgvector's types have the storage EXTERNAL: never compressed, and stored
-    out of line if the row is longer than 2,032 bytes.
+    value: bytes of a vector with its header. pgvector's types have `STORAGE = external` (sql/vector.sql): a vector
+        is never compressed, and stored out of line if the row is longer than 2,032 bytes.
     model: characters of the model's name.
     """
     inline = _row(key, value, model)

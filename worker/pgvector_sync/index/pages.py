@@ -1,4 +1,4 @@
-"""How pgvector lays out values, HNSW and IVFFlat indexes in pages. Read in pgvector 0.8.6; files are named where used."""
+"""How pgvector lays out values, HNSW and IVFFlat indexes in pages, as read in the source of pgvector 0.8.6."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Storage(StrEnum):
 
 
 MAX_INDEXED_DIMENSIONS = {Storage.VECTOR: 2_000, Storage.HALFVEC: 4_000, Storage.BIT: 64_000}
-"""The most dimensions that HNSW and IVFFlat accept (HNSW_MAX_DIM, IVFFLAT_MAX_DIM; × 2 for halfvec, × 32 for bit)."""
+"""The most dimensions that both methods accept: HNSW_MAX_DIM and IVFFLAT_MAX_DIM, twice as many for halfvec and 32
+times as many for bit."""
 
 
 def align8(size: int) -> int:
@@ -36,7 +37,7 @@ def align8(size: int) -> int:
 def value_bytes(storage: Storage, dimensions: int) -> int:
     """Return the bytes of one value with its header.
 
-    pgvector's README: 4 × dimensions + 8, 2 × dimensions + 8, and dimensions / 8 + 8 for `bit`, in whole bytes.
+    pgvector's README: `4 * dimensions + 8`, `2 * dimensions + 8`, and `dimensions / 8 + 8` for bits.
     """
     if storage is Storage.VECTOR:
         return 4 * dimensions + 8
@@ -49,7 +50,7 @@ def hnsw_bytes(rows: int, value: int, *, m: int = DEFAULT_M) -> int:
     """Return the size of an HNSW index over different vectors; equal ones share an element.
 
     `CreateGraphPages` (src/hnswbuild.c): an element of 72 bytes and its value (HNSW_ELEMENT_TUPLE_SIZE), then its
-    neighbours: 4 bytes and 6 per link, of which there are (level + 2) × m (HNSW_NEIGHBOR_TUPLE_SIZE). Both go to one
+    neighbours: 4 bytes and 6 per link, for `(level + 2) * m` links (HNSW_NEIGHBOR_TUPLE_SIZE). Both go to one
     page if one page can contain them. Without the upper layers, this is PAGE / floor(USABLE / row) per row.
     """
     return PAGE * (1 + math.ceil(_scaled(rows, _hnsw_pages(min(rows, SIMULATED_ROWS), value, m))))
@@ -91,9 +92,9 @@ def _level(number: int, m: int) -> int:
 def hnsw_build_memory(rows: int, value: int, *, m: int = DEFAULT_M) -> int:
     """Return the memory that a build needs to hold the graph: the least useful `maintenance_work_mem`.
 
-    Structures of src/hnsw.h on a 64-bit machine: `HnswElementData` takes 128 bytes, a neighbour (`HnswCandidate`) 16,
-    each layer's array 8 and a pointer of 8. There are 2 × m neighbours in the lowest layer, and m in each of the
-    1 / (m - 1) further ones of an element.
+    Structures of src/hnsw.h on a 64-bit machine: `HnswElementData` takes 128 bytes, a neighbour
+    (`HnswCandidate`) 16, each layer's array 8 and a pointer of 8. There are 2m neighbours in the lowest layer,
+    and m in each further one, of which an element has 1 / (m - 1) on average.
     """
     lowest = 128 + align8(value) + 16 + 2 * m * 16
     upper = (16 + m * 16) / (m - 1)
@@ -108,9 +109,9 @@ def default_lists(rows: int) -> int:
 def ivfflat_bytes(rows: int, value: int, *, lists: int) -> int:
     """Return the size of an IVFFlat index.
 
-    `CreateListPages` and `InsertTuples` (src/ivfbuild.c): each list has an entry of 8 bytes and its centre, and pages of
-    its own, the last of which is half empty on average. A tuple has 8 bytes and the value; Postgres shortens the
-    header of values below 127 bytes by 3.
+    `CreateListPages` and `InsertTuples` (src/ivfbuild.c): each list has an entry of 8 bytes and its centre, and
+    pages of its own, the last of which is half empty on average. A tuple has 8 bytes and the value; Postgres
+    shortens the header of values below 127 bytes by 3.
     """
     stored = value - 3 if value - 3 <= 127 else value
     per_page = USABLE // (align8(8 + stored) + LINE_POINTER)

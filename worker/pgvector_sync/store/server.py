@@ -28,6 +28,10 @@ class Extension:
     """The current role."""
     usable: bool
     """Whether that role may use the schema."""
+    files: str
+    """The version that CREATE EXTENSION would install: that of the library on the server's disk."""
+    bits: int
+    """32 or 64."""
 
 
 def version(connection: Connection) -> Version:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
+from pgvector_sync.index.known_bugs import known_bugs, newest_of, upgrade
 from pgvector_sync.observe.doctor.check import Finding, error, ok, quoted, warning
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import limits
@@ -59,17 +60,33 @@ def pgvector(runtime: Runtime) -> Iterator[Finding]:
     if number < MINIMUM_PGVECTOR:
         yield error(f"{label} is too old: expected 0.7 or later", "ALTER EXTENSION vector UPDATE;")
     elif number < ITERATIVE_SCANS_SINCE:
-        yield ok(
+        yield from judge_version(
+            installed,
             label,
             "from 0.8 on, index scans continue until enough rows match `where`: ALTER EXTENSION vector UPDATE;",
         )
     else:
-        yield ok(label)
+        yield from judge_version(installed, label)
     if not installed.usable:
         yield error(
             f"role {installed.role} lacks USAGE on schema {installed.schema}, where pgvector is installed",
             f"GRANT USAGE ON SCHEMA {quoted(installed.schema)} TO {quoted(installed.role)};",
         )
+
+
+def judge_version(installed: server.Extension, label: str, remark: str | None = None) -> Iterator[Finding]:
+    """Say which known bugs the library on the server has. Those that only make a statement fail are a remark."""
+    bugs = known_bugs(newest_of(installed.version, installed.files), bits=installed.bits)
+    serious = [bug for bug in bugs if not bug.minor]
+    if serious:
+        yield warning(
+            f"{label} has known bugs: " + "; ".join(bug.label for bug in serious),
+            upgrade(serious),
+        )
+    elif bugs:
+        yield ok(f"{label}: " + "; ".join(bug.label for bug in bugs), upgrade(bugs))
+    else:
+        yield ok(label, remark)
 
 
 def clock(runtime: Runtime) -> Iterator[Finding]:
