@@ -77,7 +77,7 @@ WHERE a.attrelid = %(oid)s AND a.attname = 'embedding' AND NOT a.attisdropped;
 
 -- name: indexes
 -- The indexes of a target, with their method, the operator class of their first column, and whether they are being built.
-SELECT n.nspname AS schema, c.relname AS name, am.amname AS method, o.opcname AS operator_class,
+SELECT n.nspname AS schema, c.relname AS name, am.amname AS method, o.opcname AS operator_class, i.indkey[0] = 0 AS over_expression,
        i.indisvalid AND i.indisready AS valid,
        EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index b WHERE b.index_relid = c.oid) AS building
 FROM pg_catalog.pg_index i

@@ -42,6 +42,7 @@ TYPED = {
     "reembed": ["reembed", "docs", "--where", "id > 3"],
     "reembed --wait": ["reembed", "docs", "--wait"],
     "reembed --estimate": ["reembed", "docs", "--estimate"],
+    "index status": ["index", "status"],
     "reconcile": ["reconcile"],
     "reconcile --wait": ["reconcile", "--wait"],
     "reconcile --trend": ["reconcile", "--trend"],
@@ -83,6 +84,7 @@ def synced(
         synced.endpoint.fail(status=400, code="content_filter", marker="poison")
         synced.run("INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 9) n")
         synced.run("INSERT INTO docs VALUES (10, 'poison')")
+        synced.run("CREATE INDEX ON docs_embedding USING hnsw (embedding vector_cosine_ops)")
         synced.settle()
         synced.endpoint.heal()
         changed = synced.file.read_text("utf-8").replace('text = ["body"]', 'text = ["body", "note"]')

@@ -79,6 +79,7 @@ COMMANDS = (
         "demo",
         "Sync the docstrings of Python's standard library: real text and processes, no network, no API key.",
     ),
+    ("index", "index", "Show the vector indexes of each target, and what to do about them."),
     ("runs", "runs", "List, show or cancel runs: backfills, re-embeds and reconciliations."),
     (
         "dead-letters",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pgvector_sync.client.dead_letters import DeadLetterMethods
+from pgvector_sync.client.indexes import IndexMethods
 from pgvector_sync.client.pipelines import PipelineMethods
 from pgvector_sync.client.rows import RowMethods
 from pgvector_sync.client.runs import RunMethods
 from pgvector_sync.client.search import SearchMethods
 
 
-class Sync(SearchMethods, PipelineMethods, RunMethods, DeadLetterMethods, RowMethods):
+class Sync(SearchMethods, PipelineMethods, RunMethods, DeadLetterMethods, RowMethods, IndexMethods):
     """The pipelines of one database: their state, their runs, their dead letters, and search.
 
         with Sync() as sync:

@@ -283,6 +283,8 @@ class Index:
     """`hnsw`, `ivfflat`, `btree` or another."""
     operator_class: str
     """The operator class of the first column."""
+    over_expression: bool
+    """Whether that is an expression, such as `binary_quantize(embedding)`, which our searches don't use."""
     valid: bool
     building: bool
 

@@ -19,6 +19,8 @@ HNSW_LIMIT_DIMENSIONS = {VectorType.VECTOR: 2_000, VectorType.HALFVEC: 4_000}
 """The most dimensions that an HNSW index supports, per type."""
 LEFT_OVER = re.compile(r"_cc(new|old)\d*$")
 """Names that an interrupted REINDEX CONCURRENTLY leaves behind; the original index still exists."""
+POSTGRES_METHODS = ("btree", "hash", "gist", "spgist", "gin", "brin", "hnsw", "ivfflat")
+"""The methods of Postgres and pgvector. Another one, such as `vchordrq` or `diskann`, may find vectors too."""
 OPERATOR_CLASS = {Metric.COSINE: "cosine", Metric.L2: "l2", Metric.INNER_PRODUCT: "ip"}
 
 
@@ -46,7 +48,11 @@ def judge_indexes(
             f"DROP INDEX CONCURRENTLY {name};" if left_over else f"REINDEX INDEX CONCURRENTLY {name};",
         )
     options = pipeline.options
-    vector = [index for index in indexes if index.method in ("hnsw", "ivfflat") and index not in broken]
+    vector = [
+        index
+        for index in indexes
+        if index.method in ("hnsw", "ivfflat") and index not in broken and not index.over_expression
+    ]
     family = f"{options.vector_type.value}_{OPERATOR_CLASS[options.metric]}_ops"
     usable = [index for index in vector if OPERATOR_CLASS[options.metric] in index.operator_class.split("_")]
     if vector and not usable:
@@ -57,6 +63,11 @@ def judge_indexes(
     elif usable:
         building = ", being built" if usable[0].building else ""
         yield ok(f"{usable[0].name} ({usable[0].method}, {usable[0].operator_class}{building})")
+    elif foreign := [index for index in indexes if index.method not in POSTGRES_METHODS and index not in broken]:
+        yield ok(
+            f"{foreign[0].name} uses {foreign[0].method}, which isn't part of pgvector, so it isn't judged here",
+            "see the documentation of the extension that provides it",
+        )
     elif not broken:
         yield _without_index(vector_schema, pipeline, rows, family)
 

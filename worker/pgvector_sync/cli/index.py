@@ -1,0 +1,18 @@
+"""`index …`: the vector indexes of the targets. Each command registers itself in a file of its own."""
+
+from __future__ import annotations
+
+import typer
+
+from pgvector_sync.cli import index_status
+
+
+def register(app: typer.Typer) -> None:
+    group = typer.Typer(help="Show the vector indexes of each target, and what to do about them.")
+    group.callback()(_group)
+    index_status.register(group)
+    app.add_typer(group, name="index", no_args_is_help=True)
+
+
+def _group() -> None:
+    """Show the vector indexes of each target, and what to do about them."""
