@@ -42,6 +42,7 @@ TYPED = {
     "reembed": ["reembed", "docs", "--where", "id > 3"],
     "reembed --wait": ["reembed", "docs", "--wait"],
     "reembed --estimate": ["reembed", "docs", "--estimate"],
+    "capacity": ["capacity", "docs", "--rows", "10M"],
     "index status": ["index", "status"],
     "reconcile": ["reconcile"],
     "reconcile --wait": ["reconcile", "--wait"],

@@ -7,6 +7,7 @@ import re
 import psycopg
 import pytest
 
+from pgvector_sync.index.capacity import Wanted, storages
 from pgvector_sync.index.heap import KeyPart, TableSize, table_size
 from pgvector_sync.index.pages import (
     Storage,
@@ -137,3 +138,18 @@ def column_size(connection: psycopg.Connection, storage: Storage) -> int:
     row = connection.execute(f"SELECT pg_column_size({value})").fetchone()
     assert row is not None
     return int(row[0])
+
+
+@pytest.mark.parametrize(("storage", "dimensions"), [(Storage.HALFVEC, 384), (Storage.VECTOR, 768)])
+def test_the_wal_of_loading_and_indexing_is_predicted(synced: Synced, storage: Storage, dimensions: int) -> None:
+    synced.run("ALTER SYSTEM SET full_page_writes = off", "SELECT pg_reload_conf()")
+    try:
+        start = size_of(synced, "pg_current_wal_insert_lsn() - '0/0'")
+        fill(synced, storage, dimensions, 3_000)
+        build(synced, "hnsw", storage, options="WITH (ef_construction = 32)")
+        real = size_of(synced, "pg_current_wal_insert_lsn() - '0/0'") - start
+    finally:
+        synced.run("ALTER SYSTEM RESET full_page_writes", "SELECT pg_reload_conf()")
+    wanted = Wanted(3_000, dimensions, 16, BIGINT, "text-embedding-3-small", storage)
+    [plan] = [each for each in storages(wanted) if each.storage == storage]
+    assert plan.wal_bytes == pytest.approx(real, rel=0.15)

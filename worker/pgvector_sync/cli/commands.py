@@ -79,6 +79,11 @@ COMMANDS = (
         "demo",
         "Sync the docstrings of Python's standard library: real text and processes, no network, no API key.",
     ),
+    (
+        "capacity",
+        "capacity",
+        "Predict table, index, memory, WAL, build time and cost at another number of rows, per storage type.",
+    ),
     ("index", "index", "Show the vector indexes of each target, and what to do about them."),
     ("runs", "runs", "List, show or cancel runs: backfills, re-embeds and reconciliations."),
     (

@@ -1,12 +1,17 @@
-"""The methods of `Sync` about indexes: their state, and what they take at another size."""
+"""The methods of `Sync` about indexes: their state, and what a pipeline takes at another size."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pgvector_sync.client.opening import Opening
+from pgvector_sync.errors import Refused
 
 if TYPE_CHECKING:
+    from pgvector_sync.database import Connection
+    from pgvector_sync.index.capacity import Capacity, Wanted
+    from pgvector_sync.model import Pipeline
     from pgvector_sync.observe.indexes import TargetIndexes
 
 
@@ -22,3 +27,79 @@ class IndexMethods(Opening):
 
         with self._runtime() as runtime:
             return tuple(index_state(runtime.database, pipeline))
+
+    def capacity(
+        self,
+        pipeline: str,
+        rows: int,
+        *,
+        dimensions: int | None = None,
+        m: int | None = None,
+        built: tuple[int, timedelta] | None = None,
+    ) -> Capacity:
+        """Return what a pipeline takes at a number of rows: table, indexes, WAL, memory, time and cost.
+
+        pipeline: the pipeline's name.
+        rows: the number of rows to plan for.
+        dimensions: of the vectors; None for the pipeline's.
+        m: the parameter of HNSW; None for that of the pipeline's index, or 16.
+        built: a measured build of an HNSW index, as rows and duration, from which the time is extrapolated.
+
+        A sample of the source is read for the cost. No provider is called.
+        """
+        from pgvector_sync.embedding.prices import price_for
+        from pgvector_sync.index import capacity as sizes
+        from pgvector_sync.index.pages import default_lists
+        from pgvector_sync.model.request import Reembed
+        from pgvector_sync.runs.estimate import Selection, estimate_of
+        from pgvector_sync.store import grants, pipelines
+
+        with self._runtime() as runtime, runtime.database.transaction(read_only=True) as connection:
+            stored = pipelines.require_pipeline(connection, pipeline)
+            grants.require_sole_author(connection)
+            wanted = _wanted(connection, stored, rows, dimensions=dimensions, m=m, built=built)
+            cost = estimate_of(connection, runtime, stored, Selection(Reembed(None, False, False, True)))
+            price = price_for(stored, runtime.settings)
+        tokens, usd = sizes.mean_cost(rows, sampled=cost.rows, tokens=cost.tokens, price=price)
+        return sizes.Capacity(
+            pipeline=pipeline,
+            rows=rows,
+            dimensions=wanted.dimensions,
+            m=wanted.m,
+            lists=default_lists(rows),
+            tokens_per_row=tokens,
+            usd=usd,
+            storages=sizes.storages(wanted),
+        )
+
+
+def _wanted(
+    connection: Connection,
+    pipeline: Pipeline,
+    rows: int,
+    *,
+    dimensions: int | None,
+    m: int | None,
+    built: tuple[int, timedelta] | None,
+) -> Wanted:
+    from pgvector_sync.index import capacity as sizes
+    from pgvector_sync.index.pages import DEFAULT_M, Storage
+    from pgvector_sync.store import index_status
+    from pgvector_sync.store.catalog import find_relation
+
+    source = find_relation(connection, pipeline.source.schema, pipeline.source.table)
+    if source is None:
+        raise Refused(f"the source {pipeline.source.label} doesn't exist", hint="pgvector-sync doctor")
+    target = find_relation(connection, pipeline.target_schema, pipeline.target_table)
+    indexes = [] if target is None else index_status.vector_indexes(connection, target)
+    widths = index_status.key_widths(connection, source, [column.name for column in pipeline.source.key])
+    declared = (index.parameter("m") for index in indexes if index.method == "hnsw")
+    return sizes.Wanted(
+        rows=rows,
+        dimensions=dimensions or pipeline.spec.dimensions,
+        m=m or next((each for each in declared if each is not None), DEFAULT_M),
+        key=sizes.key_parts([(each.length, each.alignment, each.type, each.average_width) for each in widths]),
+        model=pipeline.spec.model,
+        column=Storage(pipeline.options.vector_type.value),
+        build=None if built is None else sizes.Build(*built),
+    )
