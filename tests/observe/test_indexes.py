@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from pgvector_sync.errors import UnknownPipeline
-from pgvector_sync.observe.doctor.check import Finding
+from pgvector_sync.observe.finding import Finding
 from pgvector_sync.observe.indexes import TargetIndexes, index_state, judge
 from pgvector_sync.observe.level import Level
 from pgvector_sync.store.index_status import TargetRows, VectorIndex

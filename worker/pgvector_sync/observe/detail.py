@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 from pgvector_sync.database import LOCK_CONFLICT, Connection, Database
 from pgvector_sync.model import Pipeline
 from pgvector_sync.observe import todo as todos
-from pgvector_sync.observe.doctor.check import Check
 from pgvector_sync.observe.doctor.index import judge_indexes
+from pgvector_sync.observe.finding import Check
 from pgvector_sync.observe.level import Level
 from pgvector_sync.observe.overview import Spent, cost
 from pgvector_sync.observe.status import PipelineStatus, statuses

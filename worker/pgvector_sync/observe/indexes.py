@@ -9,8 +9,9 @@ from datetime import datetime
 from pgvector_sync.database import Database
 from pgvector_sync.index.known_bugs import HNSW, IVFFLAT, known_bugs, newest_of, upgrade
 from pgvector_sync.model import Pipeline
-from pgvector_sync.observe.doctor.check import Finding, ok, quoted, warning
+from pgvector_sync.observe.doctor.check import quoted
 from pgvector_sync.observe.doctor.index import OPERATOR_CLASS, judge_indexes
+from pgvector_sync.observe.finding import Finding, ok, warning
 from pgvector_sync.observe.level import Level
 from pgvector_sync.store import index_status, pipelines, server, target_table
 from pgvector_sync.store.catalog import find_relation

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from pgvector_sync.database import Connection
 from pgvector_sync.observe import todo
-from pgvector_sync.observe.doctor.check import Check
+from pgvector_sync.observe.finding import Check
 from pgvector_sync.observe.status import Counting, PipelineStatus, statuses
 from pgvector_sync.store import overview, runs, workers
 from pgvector_sync.store.drift import Figures

@@ -12,7 +12,7 @@ from pgvector_sync.embedding.prices import price_for
 from pgvector_sync.model import Pipeline
 from pgvector_sync.observe import status as status_of
 from pgvector_sync.observe import todo as todos
-from pgvector_sync.observe.doctor.check import Check
+from pgvector_sync.observe.finding import Check
 from pgvector_sync.observe.status import PipelineStatus
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import overview, pipelines, runs, workers

@@ -9,10 +9,15 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from pgvector_sync.model import State
-from pgvector_sync.observe.doctor.check import Check, Finding, warning
-from pgvector_sync.observe.doctor.drift import judge_drift
-from pgvector_sync.observe.doctor.pipeline import judge_dead_letters, judge_state, judge_truncated
-from pgvector_sync.observe.doctor.workers import judge_beat, judge_workers
+from pgvector_sync.observe.finding import Check, Finding, warning
+from pgvector_sync.observe.judge import (
+    judge_beat,
+    judge_dead_letters,
+    judge_drift,
+    judge_state,
+    judge_truncated,
+    judge_workers,
+)
 from pgvector_sync.observe.level import Level
 from pgvector_sync.observe.status import PipelineStatus
 from pgvector_sync.store.drift import Figures

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from pgvector_sync.cli.watch.memory import Memory
 from pgvector_sync.cli.watch.words import count, coverage, percent, progress, span
-from pgvector_sync.observe.doctor.check import Check
+from pgvector_sync.observe.finding import Check
 from pgvector_sync.observe.level import Level
 from pgvector_sync.observe.live import Look
 from pgvector_sync.observe.status import PipelineStatus

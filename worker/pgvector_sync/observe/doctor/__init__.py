@@ -25,8 +25,9 @@ from pgvector_sync.observe.doctor import (
     vacuum,
     workers,
 )
-from pgvector_sync.observe.doctor.check import Check, Finding, guarded, ok
+from pgvector_sync.observe.doctor.check import guarded
 from pgvector_sync.observe.doctor.verdicts import Verdicts
+from pgvector_sync.observe.finding import Check, Finding, ok
 from pgvector_sync.observe.level import Level
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import open_runtime

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from pgvector_sync.observe.doctor.check import Finding, ok, warning
+from pgvector_sync.observe.finding import Finding, ok, warning
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import leases as stored_leases
 from pgvector_sync.store.outbox import age as age_of_outbox

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pgvector_sync.capture.faults import Fault, FaultKind
 from pgvector_sync.engine.watch import Verdict
 from pgvector_sync.model import Pipeline
-from pgvector_sync.observe.doctor.check import Finding, error, ok, warning
 from pgvector_sync.observe.doctor.verdicts import Verdicts
+from pgvector_sync.observe.finding import Finding, error, ok, warning
 
 APPLY = "pgvector-sync apply"
 

@@ -1,9 +1,8 @@
-"""The result of a check: its level, what was seen, and what to do."""
+"""Runs a check of doctor, and turns its failure into a finding."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import psycopg
 from psycopg import sql
@@ -11,39 +10,7 @@ from redis.exceptions import RedisError
 
 from pgvector_sync.database.explain import explain
 from pgvector_sync.errors import SyncError
-from pgvector_sync.observe.level import Level
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    level: Level
-    seen: str
-    advice: str | None = None
-    """The statement or command that fixes it."""
-
-
-def ok(seen: str, remark: str | None = None) -> Finding:
-    return Finding(Level.OK, seen, remark)
-
-
-def warning(seen: str, advice: str) -> Finding:
-    return Finding(Level.WARNING, seen, advice)
-
-
-def error(seen: str, advice: str) -> Finding:
-    return Finding(Level.ERROR, seen, advice)
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One entry of `doctor --json`; docs/doctor.md lists the names."""
-
-    name: str
-    level: Level
-    seen: str
-    advice: str | None
-    pipeline: str | None
-    """None if the check isn't about one pipeline."""
+from pgvector_sync.observe.finding import Check, Finding, error
 
 
 def guarded(name: str, look: Callable[[], Iterator[Finding]], *, pipeline: str | None = None) -> list[Check]:

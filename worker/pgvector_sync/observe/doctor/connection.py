@@ -12,7 +12,8 @@ from psycopg.conninfo import conninfo_to_dict
 
 from pgvector_sync import tls
 from pgvector_sync.database import begin, connect
-from pgvector_sync.observe.doctor.check import Finding, error, ok, quoted, warning
+from pgvector_sync.observe.doctor.check import quoted
+from pgvector_sync.observe.finding import Finding, error, ok, warning
 from pgvector_sync.settings import Settings
 
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"

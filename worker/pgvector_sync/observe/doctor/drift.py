@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 from pgvector_sync.engine.schedule import is_due
 from pgvector_sync.model import Pipeline
-from pgvector_sync.observe.doctor.check import Finding, ok, warning
+from pgvector_sync.observe.finding import Finding, ok, warning
+from pgvector_sync.observe.judge import judge_drift, when_compared
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import drift
-from pgvector_sync.store.drift import Drift, Figures
 
 OVERDUE = timedelta(days=7)
 """A reconciliation this much later than scheduled is reported."""
@@ -25,7 +25,7 @@ def last_reconciliation(runtime: Runtime, pipeline: Pipeline) -> Iterator[Findin
         return
     [last] = figures
     schedule = replace(pipeline.options.reconcile, window=None)
-    drifted, when = judge_drift(last), _when(last)
+    drifted, when = judge_drift(last), when_compared(last)
     if drifted is not None:
         yield drifted
     elif is_due(schedule, last.at, datetime.now(UTC) - OVERDUE):
@@ -35,20 +35,3 @@ def last_reconciliation(runtime: Runtime, pipeline: Pipeline) -> Iterator[Findin
         )
     else:
         yield ok(f"last compared on {when}: no drift")
-
-
-def judge_drift(last: Figures) -> Finding | None:
-    """Say what a reconciliation found; None if it found no drift."""
-    counts = {kind.value: getattr(last, kind.value) for kind in Drift if getattr(last, kind.value)}
-    if not counts:
-        return None
-    drifted = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items())
-    return warning(
-        f"drift on {_when(last)}: {drifted}, of {last.rows:,} rows",
-        f"pgvector-sync runs show {last.run_id} shows whether it was repaired; check again: "
-        f"pgvector-sync reconcile {last.pipeline} --dry-run",
-    )
-
-
-def _when(figures: Figures) -> str:
-    return f"{figures.at:%Y-%m-%d %H:%M} UTC"

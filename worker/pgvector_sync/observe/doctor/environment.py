@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pgvector_sync.observe.doctor.check import Finding, ok, warning
+from pgvector_sync.observe.finding import Finding, ok, warning
 from pgvector_sync.settings import unknown_variables
 
 

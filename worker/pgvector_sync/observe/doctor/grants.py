@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgvector_sync.database import Connection
-from pgvector_sync.observe.doctor.check import Finding, error, ok, quoted, warning
+from pgvector_sync.observe.doctor.check import quoted
+from pgvector_sync.observe.finding import Finding, error, ok, warning
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import EMBEDDED_CLUSTER
 from pgvector_sync.store import grants

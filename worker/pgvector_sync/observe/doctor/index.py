@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from pgvector_sync.model import Metric, Pipeline, VectorType
-from pgvector_sync.observe.doctor.check import Finding, error, ok, quoted, warning
+from pgvector_sync.observe.doctor.check import quoted
+from pgvector_sync.observe.finding import Finding, error, ok, warning
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import target_table
 from pgvector_sync.store.catalog import find_relation

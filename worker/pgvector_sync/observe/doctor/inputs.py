@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from pgvector_sync.embedding.families.proposal import proposal_of
 from pgvector_sync.model import Pipeline
-from pgvector_sync.observe.doctor.check import Finding, ok, warning
+from pgvector_sync.observe.finding import Finding, ok, warning
 
 
 def documents_and_queries(pipeline: Pipeline) -> Iterator[Finding]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.embedding.learning import tokens_in_time
 from pgvector_sync.model import Pipeline
-from pgvector_sync.observe.doctor.check import Finding, ok
+from pgvector_sync.observe.finding import Finding, ok
 from pgvector_sync.runtime import Runtime
 
 

@@ -19,7 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
 from pgvector_sync.errors import Refused
-from pgvector_sync.observe.doctor.check import Finding, error, ok, warning
+from pgvector_sync.observe.finding import Finding, error, ok, warning
 from pgvector_sync.redis_client import (
     ESCAPED,
     exposed,

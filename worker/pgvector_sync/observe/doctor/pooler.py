@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pgvector_sync.database import begin, connect
-from pgvector_sync.observe.doctor.check import Finding, ok
+from pgvector_sync.observe.finding import Finding, ok
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store.server import process
 

@@ -10,7 +10,7 @@ from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.errors import ProviderError
 from pgvector_sync.model import Pipeline, Provider, Purpose, Spec
 from pgvector_sync.model.deadline import Deadline
-from pgvector_sync.observe.doctor.check import Finding, error, ok, warning
+from pgvector_sync.observe.finding import Finding, error, ok, warning
 from pgvector_sync.runtime import Runtime
 
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from pgvector_sync.index.known_bugs import known_bugs, newest_of, upgrade
-from pgvector_sync.observe.doctor.check import Finding, error, ok, quoted, warning
+from pgvector_sync.observe.doctor.check import quoted
+from pgvector_sync.observe.finding import Finding, error, ok, warning
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import limits
 from pgvector_sync.store import server

@@ -10,8 +10,8 @@ from pgvector_sync.database import Connection
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.model import Pipeline
 from pgvector_sync.observe.doctor import grants
-from pgvector_sync.observe.doctor.check import Finding, error, ok, warning
 from pgvector_sync.observe.doctor.verdicts import Verdicts
+from pgvector_sync.observe.finding import Finding, error, ok, warning
 from pgvector_sync.observe.level import Level
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import grants as stored_grants

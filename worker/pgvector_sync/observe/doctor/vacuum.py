@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from pgvector_sync.observe.doctor.check import Finding, ok, quoted, warning
+from pgvector_sync.observe.doctor.check import quoted
+from pgvector_sync.observe.finding import Finding, ok, warning
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import vacuum
 from pgvector_sync.store.vacuum import VacuumHolder

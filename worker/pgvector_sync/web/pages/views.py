@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -93,7 +93,9 @@ def routes(database: Database, settings: Settings) -> list[BaseRoute]:
 
 
 def _home(request: Request) -> Response:
-    return RedirectResponse(f"{request.scope.get('root_path', '')}/pipelines")
+    path = f"{request.scope.get('root_path', '')}/pipelines"
+    # with words, since curl doesn't follow
+    return Response(f"the status page is {path}\n", 307, {"location": path}, "text/plain")
 
 
 def _page(
