@@ -68,7 +68,7 @@ def test_a_repairing_run_continues_after_its_command_was_interrupted(synced: Syn
         eventually(lambda: synced.database.value(RUNS) == 1)
         command.send_signal(signal.SIGINT)
         _, err = command.communicate(timeout=60)
-        assert command.returncode == 130
+        assert command.returncode == 130, err.decode()[-3000:]
     assert b"runs cancel" in err
     assert synced.database.value(RUNS) == 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -212,13 +214,19 @@ def test_it_answers_again_after_a_shortage_of_file_descriptors() -> None:
     with Listener(state), socket.socket(socket.AF_UNIX) as client:
         [path] = pulse_socket.sockets("worker")
         resource.setrlimit(resource.RLIMIT_NOFILE, (client.fileno() + 1, limits[1]))
+        free = []
         try:
+            with suppress(OSError):
+                while True:  # those below, which were closed before
+                    free.append(os.open(os.devnull, os.O_RDONLY))
             client.settimeout(0.5)
             client.connect(path)
             with pytest.raises(TimeoutError):
                 client.recv(1)
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+            for descriptor in free:
+                os.close(descriptor)
         assert passes("worker", live=True)
 
 
