@@ -230,6 +230,7 @@ def test_an_invalid_enqueue_is_refused_and_writes_nothing(synced: Synced, pipeli
 # -- privileges --------------------------------------------------------------------------------------------------
 
 DECLARED: dict[str, Callable[[Sync], object]] = {
+    "index_status": lambda sync: sync.index_status(),
     "pipelines": lambda sync: sync.pipelines(),
     "key_columns": lambda sync: sync.key_columns("docs"),
     "provider": lambda sync: sync.provider("docs"),
@@ -251,6 +252,7 @@ READING: dict[str, Callable[[Sync], object]] = {
     "wait": lambda sync: sync.wait(1),
 }
 WORKING: dict[str, Callable[[Sync], object]] = {
+    "capacity": lambda sync: sync.capacity("docs", 1_000),
     "status(exact=True)": lambda sync: sync.status(exact=True),
     "estimate": lambda sync: sync.estimate("docs"),
     "reembed": lambda sync: sync.cancel(sync.reembed("docs").run_id),
