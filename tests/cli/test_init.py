@@ -140,6 +140,7 @@ SHAPES = {
 }
 
 
+@pytest.mark.quick_variants(6)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_many_shapes_of_tables_get_a_file_that_apply_accepts(synced: Synced, typed: Typed, shape: str) -> None:
     statements, name, expected = SHAPES[shape]

@@ -85,7 +85,7 @@ def commands() -> list[list[str]]:
     return lines
 
 
-@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@pytest.mark.parametrize("version", [pytest.param(OLDEST, marks=pytest.mark.slow), NEWEST])
 @pytest.mark.parametrize("manifest", written(), ids=named)
 def test_every_file_is_valid_for_the_api(manifest: Manifest, version: str) -> None:
     require_valid(manifest, version)

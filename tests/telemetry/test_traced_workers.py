@@ -73,6 +73,7 @@ def path_with(folder: Path) -> str:
     return os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
+@pytest.mark.slow
 def test_each_process_of_a_prefork_worker_records_its_batches_and_flushes_them_at_the_end(
     cluster: Cluster, tmp_path: Path
 ) -> None:

@@ -92,6 +92,7 @@ def test_workers_of_an_app_wait_for_the_schema_and_become_active_once_migrated(
     assert worker.terminate() == 0
 
 
+@pytest.mark.slow
 def test_sync_ends_with_a_message_once_it_is_shut_out(synced: Synced, later: Path, processes: Processes) -> None:
     synced.run(DOCS)
     synced.pipeline()
