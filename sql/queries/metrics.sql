@@ -108,12 +108,9 @@ FROM pg_catalog.pg_stat_user_tables t WHERE t.schemaname = 'pgvector_sync' AND t
 ORDER BY t.relname;
 
 -- name: server
--- The version of the schema, live workers, and what holds back vacuum. A role without pg_read_all_stats doesn't see how old the
+-- The version of the schema, and what holds back vacuum. A role without pg_read_all_stats doesn't see how old the
 -- transactions of others are: then the age is unknown rather than zero. It does see their snapshots.
 SELECT (SELECT max(m.number) FROM pgvector_sync.applied_migration m) AS schema_version,
-       (SELECT count(*) FROM pgvector_sync.worker w WHERE w.seen_at > statement_timestamp() - %(silence)s) AS workers,
-       (SELECT coalesce(sum(w.slots), 0)::int FROM pgvector_sync.worker w
-        WHERE w.seen_at > statement_timestamp() - %(silence)s) AS worker_slots,
        CASE WHEN pg_has_role('pg_read_all_stats', 'USAGE') THEN coalesce((
            SELECT extract(epoch FROM max(clock_timestamp() - a.xact_start))::float8 FROM pg_catalog.pg_stat_activity a
            WHERE a.pid <> pg_backend_pid() AND (a.backend_xid IS NOT NULL OR a.backend_xmin IS NOT NULL)

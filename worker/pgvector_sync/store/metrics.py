@@ -7,7 +7,6 @@ from typing import Any
 
 from pgvector_sync.database import Connection
 from pgvector_sync.database.statements import statement
-from pgvector_sync.store.workers import SILENCE
 
 
 def samples(connection: Connection, *, limit: int) -> Iterator[dict[str, Any]]:
@@ -24,6 +23,6 @@ def samples(connection: Connection, *, limit: int) -> Iterator[dict[str, Any]]:
         statement("metrics.hot_tables"),
         statement("metrics.server"),
     )
-    params = {"limit": limit, "silence": SILENCE}
+    params = {"limit": limit}
     for query in queries:
         yield from connection.execute(query, params)

@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from pgvector_sync.database import Connection, Database, limit_statements
 from pgvector_sync.model import State
 from pgvector_sync.observe.metrics.catalogue import BY_NAME, METRICS, Kind
-from pgvector_sync.store import metrics, migrations, status, totals
+from pgvector_sync.store import metrics, migrations, status, totals, workers
 from pgvector_sync.store.totals import Histogram
 
 if TYPE_CHECKING:
@@ -105,6 +105,9 @@ def _read(connection: Connection, families: _Families) -> None:
         families.add("source_rows", pipeline, counts.rows)
         families.add("fresh_rows", pipeline, counts.fresh)
         families.add("rows_to_backfill", pipeline, counts.to_backfill)
+    running = workers.alive(connection)
+    families.add("workers", {}, running.alive)
+    families.add("worker_slots", {}, running.slots)
     for row in metrics.samples(connection, limit=status.COUNT_LIMIT_ROWS):
         families.add_row(row)
     _read_batches(connection, families)
