@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 from pgvector_sync import Settings, Sync
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.runtime.bootstrap import Embedders
+from support.blocks import run_python
 from support.endpoint import Endpoint
 from support.looping import running
 from support.roles import APPLICATION, WORKER
@@ -46,17 +44,7 @@ def synced(
 
 
 def printed(synced: Synced, example: str, folder: Path, role: str = WORKER) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", example],
-        env={**os.environ, "DATABASE_URL": synced.database.url_as(role)},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, example + done.stdout + done.stderr
-    return done.stdout
+    return run_python(example, folder, DATABASE_URL=synced.database.url_as(role))
 
 
 def test_the_examples_work_as_printed(synced: Synced, tmp_path: Path) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from support.blocks import run_python
 from support.roles import APPLICATION
 from support.synced import Synced
 
@@ -97,17 +95,7 @@ def run(synced: Synced, page: str, code: str, folder: Path) -> str:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(body, "utf-8")
     (folder / "shop/__init__.py").touch()
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "DATABASE_URL": synced.database.url_as(APPLICATION)},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return run_python(code, folder, DATABASE_URL=synced.database.url_as(APPLICATION))
 
 
 EXPECTED = str(list(range(1, 20)))

@@ -35,14 +35,23 @@ def search_path() -> str:
 
 def run(block: Block, folder: Path, **environment: str) -> str:
     """Runs a block, which must succeed, and returns what it prints to stdout."""
+    return _printed(["bash", "-euo", "pipefail", "-c", block.body], folder, environment, timeout=90)
+
+
+def run_python(code: str, folder: Path, **environment: str) -> str:
+    """Runs Python code as a program, which must succeed, and returns what it prints to stdout."""
+    return _printed([sys.executable, "-c", code], folder, environment, timeout=60)
+
+
+def _printed(command: list[str], folder: Path, environment: dict[str, str], *, timeout: int) -> str:
     done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", block.body],
+        command,
         env=os.environ | environment,
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=timeout,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 0, command[-1] + done.stdout + done.stderr
     return done.stdout

@@ -1,4 +1,4 @@
-"""Who may read: whoever sends the token, and only requests that were meant for this server.
+"""Who may read: clients that send the token, and only with requests that were meant for this server.
 
 Without a token, a web page that a user of this machine visits must not be able to read ours. Its scripts can send
 requests to a loopback address by letting their own name resolve to it (DNS rebinding), but the header Host then
