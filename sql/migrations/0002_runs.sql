@@ -1,10 +1,11 @@
 -- Bulk re-embeds and reconciliation: requests, findings and schedules.
 
--- Options: tokens per day for the bulk lane, US dollars per million tokens, and the schedule of reconciliations.
+-- Options: tokens per day for the bulk lane, US dollars per million tokens, the schedule of reconciliations, and the vector index.
 ALTER TABLE pgvector_sync.pipeline
     ADD COLUMN tokens_per_day bigint CHECK (tokens_per_day > 0),
     ADD COLUMN price numeric CHECK (price >= 0),
-    ADD COLUMN reconcile jsonb NOT NULL DEFAULT '{}';
+    ADD COLUMN reconcile jsonb NOT NULL DEFAULT '{}',
+    ADD COLUMN vector_index jsonb NOT NULL DEFAULT '{}';
 
 -- Some of the drifted keys, by kind of drift, for users to look at.
 ALTER TABLE pgvector_sync.run ADD COLUMN samples jsonb NOT NULL DEFAULT '{}';

@@ -74,7 +74,9 @@ def pages(synced: Synced, search: str, hints: DueHints) -> int:
 def test_a_search_does_not_step_over_rows_that_were_processed_before_the_last_one(
     crowd: Synced, search: str, left: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(due_hints, "FULL_SEARCH_EVERY", MINUTE)  # a busy machine takes over a second for these searches
+    monkeypatch.setattr(
+        due_hints, "FULL_SEARCH_EVERY", MINUTE
+    )  # a busy machine takes over a second for these searches
     if left == "nothing":
         crowd.run("DELETE FROM pgvector_sync.work")
     hints = DueHints()

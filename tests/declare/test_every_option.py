@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pgvector_sync.declare.sections import PipelineSection, ProviderSection, ReconcileSection
+from pgvector_sync.declare.sections import IndexSection, PipelineSection, ProviderSection, ReconcileSection
 from pgvector_sync.model import Provider
 from pgvector_sync.store import pipelines
 from support.synced import DIMENSIONS, DOCS, MODEL, Synced
@@ -44,6 +44,7 @@ PIPELINE: dict[str, Any] = {
     "batch_size": 7,
     "tokens_per_day": 1_000_000,
     "reconcile": {"every": "6h", "window": "22:00-05:00"},
+    "index": {"method": "hnsw", "window": "01:00-05:00"},
     "capture_replicated": True,
 }
 RECONCILE: dict[str, Any] = {
@@ -54,6 +55,17 @@ RECONCILE: dict[str, Any] = {
     "page_rows": 500,
     "database_share": 0.25,
     "orphan_share": 0,
+}
+INDEX: dict[str, Any] = {
+    "method": "ivfflat",
+    "storage": "bit",
+    "m": 24,
+    "ef_construction": 100,
+    "lists": 200,
+    "window": "01:00-05:00",
+    "recall": 0.9,
+    "measure_every": "12h",
+    "database_share": 0.25,
 }
 PROVIDER: dict[str, Any] = {
     "base_url": "http://localhost:{port}/v1",
@@ -203,6 +215,17 @@ def test_a_changed_option_of_reconciliation_is_applied_once(declared: Declared, 
     declared.pipeline["reconcile"] = {name: RECONCILE[name]}
     declared.changes(f"reconcile: default → {name} {RECONCILE[name]}")
     del declared.pipeline["reconcile"]
+    declared.changes("→ default")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[] if name == "method" else pytest.mark.slow) for name in IndexSection.model_fields],
+)
+def test_a_changed_option_of_the_index_is_applied_once(declared: Declared, name: str) -> None:
+    declared.pipeline["index"] = {name: INDEX[name]}
+    declared.changes(f"index: default → {name} {INDEX[name]}")
+    del declared.pipeline["index"]
     declared.changes("→ default")
 
 

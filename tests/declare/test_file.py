@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pgvector_sync.declare import file
 from pgvector_sync.declare.file import MINIMAL, load_config
-from pgvector_sync.declare.sections import PipelineSection, ProviderSection, ReconcileSection
+from pgvector_sync.declare.sections import IndexSection, PipelineSection, ProviderSection, ReconcileSection
 from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Metric, Options, Provider, VectorType
@@ -219,6 +219,7 @@ def test_every_key_of_the_file_is_documented():
     assert sorted(rows("### `[providers.NAME]`")) == sorted(ProviderSection.model_fields)
     assert sorted(rows("### `[pipelines.NAME]`")) == sorted(PipelineSection.model_fields)
     assert sorted(rows("### `[pipelines.NAME.reconcile]`")) == sorted(ReconcileSection.model_fields)
+    assert sorted(rows("### `[pipelines.NAME.index]`")) == sorted(IndexSection.model_fields)
 
 
 def test_the_example_in_the_docs_loads(load):

@@ -24,7 +24,7 @@ from psycopg import sql
 
 from pgvector_sync.database import begin, connect, register_vectors
 from pgvector_sync.database import statements as loader
-from pgvector_sync.model import KeyColumn, Passage, VectorType
+from pgvector_sync.model import IndexPlan, KeyColumn, Method, Passage, Storage, VectorType
 from pgvector_sync.model.search import QueryVector
 from pgvector_sync.store import (
     catalog,
@@ -32,6 +32,7 @@ from pgvector_sync.store import (
     drift,
     expressions,
     grants,
+    index_ddl,
     leases,
     partitions,
     pipelines,
@@ -127,6 +128,12 @@ def _create(c: psycopg.Connection[Any], one: One) -> None:
         c, ("public", "another"), pipeline.source, one.table, pipeline.spec,
         vector_type=VectorType.VECTOR, vector_schema="public", pipeline=pipeline.name,
     )  # fmt: skip
+
+
+def _build(c: psycopg.Connection[Any], one: One) -> None:
+    """Compose only: CREATE INDEX CONCURRENTLY runs outside of a transaction."""
+    for plan in (IndexPlan(method=Method.HNSW), IndexPlan(method=Method.IVFFLAT, storage=Storage.BIT, lists=9)):
+        c.texts.append(index_ddl.create(one.shape, plan, "another").as_string(c))  # type: ignore[attr-defined]
 
 
 def _standing(c: psycopg.Connection[Any], one: One) -> target_table.Standing:
@@ -246,6 +253,7 @@ CALLS: list[Call] = [
         c, one.target, [KeyChange(KeyColumn("id", "bigint"), KeyColumn("number", "bigint"))]
     ),
     lambda c, one: target_ddl.drop(c, one.target),
+    _build,
     lambda c, one: target_table.count_orphans(c, _standing(c, one), one.shape.pipeline.source),
     lambda c, one: target_table.filled(c, one.target),
     lambda c, _: triggers.installed(c, 1),

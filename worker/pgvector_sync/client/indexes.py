@@ -83,7 +83,8 @@ def _wanted(
     built: tuple[int, timedelta] | None,
 ) -> Wanted:
     from pgvector_sync.index import capacity as sizes
-    from pgvector_sync.index.pages import DEFAULT_M, Storage
+    from pgvector_sync.index.pages import DEFAULT_M
+    from pgvector_sync.model import Storage
     from pgvector_sync.store import index_status
     from pgvector_sync.store.catalog import find_relation
 

@@ -6,7 +6,8 @@ from collections.abc import Collection
 from dataclasses import MISSING, fields
 from dataclasses import Field as DataclassField
 from enum import Enum
-from typing import Annotated, Any, get_type_hints
+from types import UnionType
+from typing import Annotated, Any, get_args, get_type_hints
 
 from annotated_types import MinLen
 from pydantic import (
@@ -31,7 +32,7 @@ from pgvector_sync.declare.values import (
     read_url,
     read_variable,
 )
-from pgvector_sync.model import DocumentInput, Options, Provider, QueryInput, Schedule
+from pgvector_sync.model import DocumentInput, IndexPlan, Options, Provider, QueryInput, Schedule
 from pgvector_sync.model.schedule import Spelling
 
 
@@ -65,7 +66,9 @@ def _checked(hint: Any) -> Any:
         if isinstance(extra, Spelling):
             return Annotated[hint, PlainValidator(extra.read)]
     kind = hint.__origin__ if extras else hint
-    return Annotated[hint, Strict(False)] if isinstance(kind, type) and issubclass(kind, Enum) else hint
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    named = any(isinstance(each, type) and issubclass(each, Enum) for each in kinds)
+    return Annotated[hint, Strict(False)] if named else hint
 
 
 _Table = Annotated[tuple[str | None, str], PlainValidator(read_table)]
@@ -85,6 +88,7 @@ ProviderSection = create_model(
     },
 )
 ReconcileSection = create_model("ReconcileSection", __base__=Section, **_keys(Schedule))
+IndexSection = create_model("IndexSection", __base__=Section, **_keys(IndexPlan))
 _PREFIX = {"prefix": (Annotated[str, AfterValidator(read_prefix)] | None, None)}
 DocumentSection = create_model("DocumentSection", __base__=Section, **_keys(DocumentInput) | _PREFIX)
 QuerySection = create_model(
@@ -94,6 +98,7 @@ QuerySection = create_model(
 )
 TABLES: dict[str, tuple[type[Section], type]] = {
     "reconcile": (ReconcileSection, Schedule),
+    "index": (IndexSection, IndexPlan),
     "document": (DocumentSection, DocumentInput),
     "query": (QuerySection, QueryInput),
 }

@@ -11,13 +11,13 @@ from decimal import Decimal
 from pgvector_sync.index.heap import KeyPart, TableSize, table_size
 from pgvector_sync.index.pages import (
     MAX_INDEXED_DIMENSIONS,
-    Storage,
     default_lists,
     hnsw_build_memory,
     hnsw_bytes,
     ivfflat_bytes,
     value_bytes,
 )
+from pgvector_sync.model import Storage
 
 _ALIGNMENT = {"c": 1, "s": 2, "i": 4, "d": 8}
 _ASCENDING = ("int2", "int4", "int8", "date", "timestamp", "timestamptz", "numeric")

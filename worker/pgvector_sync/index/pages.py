@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from enum import StrEnum
+
+from pgvector_sync.model import Storage
 
 PAGE = 8_192
 USABLE = PAGE - 24 - 8
@@ -14,14 +15,6 @@ DEFAULT_M = 16
 """HNSW_DEFAULT_M (src/hnsw.h)."""
 SIMULATED_ROWS = 1 << 16
 """Number of rows whose pages are filled one by one. A larger index is this many times larger."""
-
-
-class Storage(StrEnum):
-    """What an index contains. `bit` is `binary_quantize` of a column that keeps the full vectors."""
-
-    VECTOR = "vector"
-    HALFVEC = "halfvec"
-    BIT = "bit"
 
 
 MAX_INDEXED_DIMENSIONS = {Storage.VECTOR: 2_000, Storage.HALFVEC: 4_000, Storage.BIT: 64_000}

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
+from pgvector_sync.model.index import IndexPlan, Method, Storage
 from pgvector_sync.model.inputs import DocumentInput, QueryInput
 from pgvector_sync.model.learned import NOTHING_LEARNED, Learned
 from pgvector_sync.model.options import OPTIONS, Effect, Metric, Option, Options, VectorType
@@ -17,9 +18,11 @@ __all__ = [
     "OPTIONS",
     "DocumentInput",
     "Effect",
+    "IndexPlan",
     "Key",
     "KeyColumn",
     "Lane",
+    "Method",
     "Metric",
     "Need",
     "Option",
@@ -32,6 +35,7 @@ __all__ = [
     "Source",
     "Spec",
     "State",
+    "Storage",
     "VectorType",
     "in_window",
 ]

@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_type_hints
 
 from annotated_types import Ge, Le, MinLen
 
+from pgvector_sync.model.index import UNINDEXED, IndexPlan
 from pgvector_sync.model.inputs import DOCUMENT, QUERY, DocumentInput, QueryInput
 from pgvector_sync.model.provider import OPENAI, Count
 from pgvector_sync.model.schedule import DAILY, Schedule
@@ -82,6 +83,7 @@ def _dollars(price: Decimal) -> str:
 
 
 _DOCUMENT = Option(effect=Effect.EMBEDS_AGAIN, read=DocumentInput.read, write=DocumentInput.written)
+_INDEX = Option(read=IndexPlan.read, write=IndexPlan.written, column="vector_index")
 _WHERE = Option(effect=Effect.READS_AGAIN, unset="(all rows)", column="where_given")
 
 
@@ -111,6 +113,7 @@ class Options:
     price: Annotated[Decimal | None, Option(unset="list price", show=_dollars)] = None
     """US dollars per million tokens, from the section [prices]. None: the model's list price, if known."""
     reconcile: Annotated[Schedule, Option(read=Schedule.read, write=Schedule.written)] = DAILY
+    index: Annotated[IndexPlan, _INDEX] = UNINDEXED
     capture_replicated: Annotated[bool, Option(show=_yes_or_no)] = False
 
     @property

@@ -68,6 +68,7 @@ def _read_cron(value: object) -> str:
 
 
 Span = Annotated[timedelta | None, Spelling(_read_span, _write_span)]
+Window = Annotated[tuple[time, time] | None, Spelling(_read_window, _write_window)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Schedule:
     """Five cron fields, instead of `every`."""
     deep_every: Span = timedelta(days=7)
     """The interval after which a reconciliation also compares texts and vectors; None: never."""
-    window: Annotated[tuple[time, time] | None, Spelling(_read_window, _write_window)] = None
+    window: Window = None
     """Begin and end of the daily time window outside of which reconciliations pause."""
     page_rows: Annotated[int, Ge(1), Le(1_000_000)] = 20_000
     database_share: Annotated[float, Gt(0), Le(1)] = 0.5
@@ -109,8 +110,9 @@ class Schedule:
         return ", ".join(f"{name} {value}" for name, value in self.written().items()) or "default"
 
 
-def _spellings() -> dict[str, Spelling]:
-    hints = get_type_hints(Schedule, include_extras=True)
+def spellings(options: type) -> dict[str, Spelling]:
+    """Returns the spelling of each field of an options dataclass that has one."""
+    hints = get_type_hints(options, include_extras=True)
     return {
         name: extra
         for name, hint in hints.items()
@@ -119,7 +121,7 @@ def _spellings() -> dict[str, Spelling]:
     }
 
 
-_SPELLINGS = _spellings()
+_SPELLINGS = spellings(Schedule)
 DAILY = Schedule()
 """The default schedule."""
 

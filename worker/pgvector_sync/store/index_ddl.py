@@ -1,0 +1,72 @@
+"""Composes what a vector index contains, and the statement that creates it. Pure: needs no connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from psycopg import sql
+
+from pgvector_sync.database.statements import part, statement
+from pgvector_sync.model import IndexPlan, Method, Metric, Storage
+from pgvector_sync.store.shape import Shape, name
+
+EMBEDDING = sql.Identifier("embedding")
+_CLASSES: Mapping[Metric, str] = {
+    Metric.COSINE: "cosine_ops",
+    Metric.L2: "l2_ops",
+    Metric.INNER_PRODUCT: "ip_ops",
+}
+
+
+def storage_of(shape: Shape, plan: IndexPlan | None = None) -> Storage:
+    """Return what an index contains; by default, the type of the pipeline's column.
+
+    plan: None for the pipeline's own.
+    """
+    plan = plan or shape.pipeline.options.index
+    return plan.storage or Storage(shape.pipeline.options.vector_type.value)
+
+
+def indexed(shape: Shape, storage: Storage, column: sql.Composable = EMBEDDING) -> sql.Composable:
+    """Compose what an index contains: the column, or an expression in parentheses.
+
+    column: the column with its alias, for a query that has to use the index.
+    """
+    if storage.value == shape.pipeline.options.vector_type.value:
+        return column
+    fragment = part("index_ddl.bits_of" if storage is Storage.BIT else "index_ddl.halfvec_of")
+    return fragment.format(
+        vector_column=column,
+        vector_schema=name(shape.vector_schema),
+        dimensions=sql.Literal(shape.pipeline.spec.dimensions),
+    )
+
+
+def operator_class(metric: Metric, storage: Storage) -> str:
+    """Return the name of the operator class, without its schema. Bits are compared by their Hamming distance."""
+    return "bit_hamming_ops" if storage is Storage.BIT else f"{storage.value}_{_CLASSES[metric]}"
+
+
+def create(shape: Shape, plan: IndexPlan, index_name: str, *, lists: int = 1) -> sql.Composed:
+    """Compose the statement that creates an index. Its schema is that of the target.
+
+    plan: with a method.
+    lists: of IVFFlat, if the plan leaves it to the number of rows.
+    """
+    if plan.method is None:
+        raise ValueError("expected a plan with a method")
+    storage = storage_of(shape, plan)
+    if plan.method is Method.HNSW:
+        parameters = {"m": plan.m, "ef_construction": plan.ef_construction}
+    else:
+        parameters = {"lists": plan.lists or lists}
+    return statement("index_ddl.create").format(
+        index_name=sql.Identifier(index_name),
+        target=shape.target,
+        method=sql.SQL(plan.method.value),
+        indexed=indexed(shape, storage),
+        operator_class=name(shape.vector_schema, operator_class(shape.pipeline.options.metric, storage)),
+        parameters=sql.SQL(", ").join(
+            sql.SQL("{} = {}").format(sql.SQL(key), sql.Literal(value)) for key, value in parameters.items()
+        ),
+    )
