@@ -47,6 +47,7 @@ def printed(synced: Synced, example: str, folder: Path, role: str = WORKER) -> s
     return run_python(example, folder, DATABASE_URL=synced.database.url_as(role))
 
 
+@pytest.mark.slow
 def test_the_examples_work_as_printed(synced: Synced, tmp_path: Path) -> None:
     said = [
         printed(synced, example, tmp_path, APPLICATION if "sync.enqueue(" in example else WORKER)
@@ -59,6 +60,7 @@ def test_the_examples_work_as_printed(synced: Synced, tmp_path: Path) -> None:
     assert "0 of 20 rows have drifted" in together
 
 
+@pytest.mark.slow
 def test_the_recipes_of_search_work_as_printed(synced: Synced, tmp_path: Path) -> None:
     with synced.database.connect() as connection:
         for statements in examples("search.md", "sql"):

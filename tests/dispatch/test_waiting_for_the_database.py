@@ -25,6 +25,7 @@ def unmigrated(bare_database: Database, redis_url: str, processes: Processes) ->
         processes.end()
 
 
+@pytest.mark.slow
 def test_a_worker_that_starts_before_migrate_waits_for_it(unmigrated: Processes) -> None:
     worker = unmigrated.command("worker", "--wait", "--concurrency", "1")
     worker.wait_for(WAITS + r".*no pgvector_sync schema")

@@ -206,6 +206,7 @@ def test_no_command_line_contains_a_secret(services):
         assert "${" not in " ".join(words), name
 
 
+@pytest.mark.slow
 def test_valkey_takes_its_password_from_standard_input(services, tmp_path):
     """Runs the service's command, with the embedded Valkey instead of the image's."""
     shell, option, script = services["valkey"]["command"]

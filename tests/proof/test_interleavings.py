@@ -10,7 +10,7 @@ import pytest
 from proof.arena import Arena
 from proof.interleavings import PLAYS, Play, Stage, Step, independent
 
-SAMPLE = 10
+SAMPLE = 5
 """The number of orders of each play that `make test` runs, evenly spread over all orders."""
 
 

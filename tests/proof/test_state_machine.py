@@ -25,7 +25,7 @@ def machine(arena: Arena) -> Iterator[partial[Machine]]:
 
 def test_a_few_runs(machine: partial[Machine]) -> None:
     run_state_machine_as_test(
-        machine, settings=settings(USUAL, max_examples=8, stateful_step_count=30, derandomize=True)
+        machine, settings=settings(USUAL, max_examples=4, stateful_step_count=30, derandomize=True)
     )
 
 

@@ -188,6 +188,7 @@ def test_removing_a_pipeline_removes_its_lock(docs: Steps) -> None:
     assert docs.synced.database.execute("SELECT id FROM pgvector_sync.lock") == [(0,)]
 
 
+@pytest.mark.slow
 def test_repeated_locking_doesnt_grow_the_table(docs: Steps) -> None:
     assert embeds(docs)
     versions = "SELECT array_agg(ctid::text ORDER BY id) FROM pgvector_sync.lock"

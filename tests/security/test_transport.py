@@ -112,6 +112,7 @@ def test_redis_is_reached_over_rediss_and_its_certificate_is_verified(
     assert the("redis", look(database.url, REDIS_URL=rediss(redis_url, redis_front.port, tmp_path / "other.pem"))).level == "error"  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_worker_works_over_rediss(
     database: Database, redis_url: str, redis_front: TlsFront, trusted: Path, processes: Processes
 ):

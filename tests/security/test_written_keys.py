@@ -73,6 +73,7 @@ def test_a_watermark_of_another_type_restarts_the_backfill(
     assert len(docs.synced.vectors()) == 19
 
 
+@pytest.mark.slow
 def test_malformed_runs_written_by_a_worker_role_stop_no_program(
     docs: Steps, role: Callable[..., str], typed: Typed
 ) -> None:

@@ -133,6 +133,7 @@ def test_the_batches_of_a_worker_can_be_told_apart(cluster: Cluster, pool: str) 
     assert {line["pipeline"] for line in called} == {"docs"}
 
 
+@pytest.mark.slow
 def test_the_batches_of_sync_are_told_apart_as_well(cluster: Cluster) -> None:
     cluster.synced.declare(batch_size=5)
     cluster.synced.apply()

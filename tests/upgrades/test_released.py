@@ -43,6 +43,7 @@ def made_by_this_program(synced: Synced, file: Path) -> Path:
     return dump(synced.database, file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("release", [THIS_PROGRAM, *DUMPS], ids=lambda it: it if isinstance(it, str) else it.stem)
 def test_a_restored_dump_is_migrated_and_goes_on_syncing(
     synced: Synced, elsewhere: Database, tmp_path: Path, release: str | Path

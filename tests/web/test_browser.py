@@ -92,6 +92,7 @@ def docs(pages):
     return pages
 
 
+@pytest.mark.slow
 def test_a_page_refreshes_itself_and_keeps_focus_scroll_and_what_was_typed(docs, look):
     looking = look()
     tab = looking.tab
