@@ -71,7 +71,7 @@ def main() -> None:
     (folder / "queries.txt").write_text("\n".join(texts[options.rows :]) + "\n")
     load(servers.database_url, texts[: options.rows])
     started = time.monotonic()
-    for command in (("migrate",), ("apply", "--yes"), ("sync", "--once")):
+    for command in (("migrate",), ("apply", "--yes"), ("sync", "--once", "--timeout", "86400")):
         subprocess.run(
             [sys.executable, "-m", "pgvector_sync", *command], cwd=folder, env=os.environ | environment, check=True
         )

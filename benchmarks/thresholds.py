@@ -2,8 +2,8 @@
 
     python benchmarks/thresholds.py wordllama:256 minilm:384
 
-It uses the labelled set in benchmarks/labelled: the similarity of each question to the note that answers it, and to all
-other notes. `kept` is the share of answers that a threshold keeps, `noise` the mean number of other notes that
+It uses the labelled set in benchmarks/labelled: how similar each question is to the note that answers it, and to
+all other notes. `kept` is the share of answers that a threshold keeps, `noise` the mean number of other notes that
 come with them, of 139.
 """
 

@@ -12,12 +12,13 @@ import pytest
 from pgvector_sync.cli import main
 from pgvector_sync.runtime.bootstrap import Embedders
 from pgvector_sync.settings import load_settings
+from support import canaries
 from support import synced as with_endpoint
 from support.cluster import Cluster, open_cluster
 from support.endpoint import Endpoint
 from support.processes import Processes
 from support.roles import OWNER
-from support.servers import Database, Valkey
+from support.servers import Database, Postgres, Valkey, new_database
 from support.steps import Steps, another_worker
 from support.synced import DOCS, Synced
 
@@ -39,11 +40,36 @@ def synced(
         print(synced.endpoint)
 
 
+@pytest.fixture(scope="session")
+def docs_template(
+    postgres: Postgres,
+    template: Database,
+    shared: tuple[Endpoint, Embedders],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Database]:
+    """The template of the databases for `docs`: copying it takes a fifth of the time of applying the pipeline."""
+    with new_database(postgres, template=template.name) as database:
+        folder = tmp_path_factory.mktemp("docs")
+        with (
+            canaries.watched(),
+            pytest.MonkeyPatch.context() as patch,
+            with_endpoint.open_synced(database, shared, folder, patch) as synced,
+        ):
+            synced.run(DOCS)
+            synced.pipeline()
+        yield database
+
+
 @pytest.fixture
-def docs(synced: Synced) -> Steps:
+def applied() -> None:
+    """Makes `database` a copy of `docs_template`."""
+
+
+@pytest.fixture
+def docs(applied: None, synced: Synced) -> Steps:
     """The default source, empty, with its pipeline applied, and one worker."""
-    synced.run(DOCS)
-    synced.pipeline()
+    synced.declare()
+    synced.write_file()
     return Steps(synced, synced.runtime)
 
 

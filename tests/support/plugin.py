@@ -129,8 +129,10 @@ def template(postgres: Postgres) -> Iterator[Database]:
 
 
 @pytest.fixture
-def database(postgres: Postgres, template: Database) -> Iterator[Database]:
-    """A migrated database, dropped afterwards."""
+def database(request: pytest.FixtureRequest, postgres: Postgres, template: Database) -> Iterator[Database]:
+    """A migrated database, dropped afterwards. It has the default source and its pipeline if the test uses `docs`."""
+    if "applied" in request.fixturenames:
+        template = request.getfixturevalue("docs_template")
     with new_database(postgres, template=template.name) as database:
         yield database
 

@@ -104,12 +104,16 @@ class Synced:
 
     def plan(self, runtime: Runtime | None = None) -> Plan:
         """Writes the file, and plans the changes that make the database match it."""
+        self.write_file()
+        with (runtime or self.owner).database.transaction() as connection:
+            return make_plan(connection, load_config(self.file))
+
+    def write_file(self) -> None:
+        """Writes what is declared."""
         provider = {"base_url": self.endpoint.base_url, "api_key_env": "TEST_KEY"}
         sections = [("providers.test", provider | self.provider)]
         sections += [(f"pipelines.{name}", values) for name, values in self.declared.items()]
         self.file.write_text("\n".join(_section(name, values) for name, values in sections), "utf-8")
-        with (runtime or self.owner).database.transaction() as connection:
-            return make_plan(connection, load_config(self.file))
 
     def apply(self, runtime: Runtime | None = None) -> Plan:
         """Plans, and carries out the plan."""
