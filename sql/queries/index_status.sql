@@ -4,8 +4,8 @@
 -- The indexes of a target that may order rows by distance: those of any method that isn't Postgres's own.
 -- `built_at` is known if the server records commit times.
 SELECT n.nspname::text AS schema, c.relname::text AS name, am.amname::text AS method, o.opcname::text AS operator_class,
-       coalesce(c.reloptions, '{}') AS parameters, pg_get_indexdef(c.oid, 1, true) AS indexed,
-       pg_get_expr(i.indpred, i.indrelid, true) AS condition, i.indkey[0] = 0 AS over_expression,
+       coalesce(c.reloptions, ARRAY[]::text[]) AS parameters, pg_get_indexdef(c.oid, 1, true) AS indexed,
+       pg_get_expr(i.indpred, i.indrelid, true) AS condition, i.indkey[0] = 0 AS over_expression, {contents} AS storage,
        i.indisvalid AND i.indisready AS valid,
        EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index b WHERE b.index_relid = c.oid) AS building,
        pg_relation_size(c.oid) AS bytes, s.idx_scan AS scans, b.idx_blks_hit AS hits, b.idx_blks_read AS reads,
@@ -16,7 +16,7 @@ JOIN pg_catalog.pg_am am ON am.oid = c.relam
 JOIN pg_catalog.pg_opclass o ON o.oid = i.indclass[0]
 LEFT JOIN pg_catalog.pg_stat_all_indexes s ON s.indexrelid = c.oid
 LEFT JOIN pg_catalog.pg_statio_all_indexes b ON b.indexrelid = c.oid
-WHERE i.indrelid = %(oid)s AND am.amname <> ALL ('{btree,hash,gist,spgist,gin,brin}') ORDER BY c.relname;
+WHERE i.indrelid = %(oid)s AND am.amname NOT IN ('btree', 'hash', 'gist', 'spgist', 'gin', 'brin') ORDER BY c.relname;
 
 -- name: table
 -- A target's rows, as last estimated by the planner, its dead rows, and since when scans are counted.

@@ -5,18 +5,36 @@
 -- hidden row isn't found. A role that may change our tables refuses to search through policies, because they may run code of
 -- the source's owner. An index returns at least as many candidates as are needed.
 -- An index scan continues until enough rows meet all conditions, in `relaxed_order`, which finds more of the nearest rows than
--- `strict_order`: that drops what it finds late. The rows are sorted afterwards. Needs pgvector 0.8. Returns pgvector's schema.
-SELECT n.nspname::text AS vector_schema,
+-- `strict_order`: that drops what it finds late. The rows are sorted afterwards. Needs pgvector 0.8. Returns pgvector's schema,
+-- and what the target's index contains: the first of `storages` over which a whole and valid index of the metric exists.
+SELECT n.nspname::text AS vector_schema, chosen.storage,
        set_config('row_security', CASE WHEN has_table_privilege('pgvector_sync.work', 'INSERT') THEN 'off' ELSE 'on' END, true),
        set_config('hnsw.ef_search', least(greatest(
-           nullif(current_setting('hnsw.ef_search', true), '')::int, %(candidates)s, 40), 1000)::text, true),
+           nullif(current_setting('hnsw.ef_search', true), '')::int,
+           CASE chosen.storage WHEN 'bit' THEN %(bit_candidates)s ELSE %(candidates)s END, 40), 1000)::text, true),
        CASE WHEN (regexp_match(e.extversion, '^[0-9]+\.[0-9]+'))[1]::numeric >= 0.8 THEN
            set_config('hnsw.iterative_scan', 'relaxed_order', true) || set_config('ivfflat.iterative_scan', 'relaxed_order', true) END
-FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector';
+FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
+LEFT JOIN LATERAL (
+    SELECT wanted.storage FROM unnest(%(storages)s::text[]) WITH ORDINALITY AS wanted(storage, place)
+    JOIN pg_catalog.pg_class t ON t.relname = %(target_table)s
+    JOIN pg_catalog.pg_namespace s ON s.oid = t.relnamespace AND s.nspname = %(target_schema)s
+    JOIN pg_catalog.pg_index i ON i.indrelid = t.oid AND i.indisvalid AND i.indisready AND i.indpred IS NULL
+    JOIN pg_catalog.pg_opclass c ON c.oid = i.indclass[0]
+    JOIN pg_catalog.pg_amop a ON a.amopfamily = c.opcfamily AND a.amoppurpose = 'o'
+    JOIN pg_catalog.pg_operator o ON o.oid = a.amopopr AND o.oprnamespace = n.oid
+        AND o.oprname = CASE wanted.storage WHEN 'bit' THEN '<~>' ELSE %(operator)s END
+    WHERE {contents} = wanted.storage ORDER BY wanted.place LIMIT 1
+) AS chosen ON true
+WHERE e.extname = 'vector';
 
 -- part: distance
 -- The distance between the query and what is stored. An index is used only for exactly this expression.
 pgvector_sync_stored.embedding OPERATOR({operator_schema}.{operator}) %(query_vector)s::{vector}::{column_type}
+
+-- part: distance_in_index
+-- The distance in an index over an expression: of half precision, or the number of bits that differ.
+{indexed} OPERATOR({operator_schema}.{operator}) {query_indexed}
 
 -- part: after
 -- A condition of `nearest`: the row comes after the last one of the previous page.
@@ -26,7 +44,7 @@ pgvector_sync_stored.embedding OPERATOR({operator_schema}.{operator}) %(query_ve
 -- name: nearest
 -- The nearest rows that exist and meet all conditions. Only vectors of one model are compared, whatever else the target
 -- contains. The planner decides whether the vector index or the conditions come first; an index returns rows in about the
--- right order, so more are read than wanted, and sorted. `+ 0` keeps PostgreSQL 17 from leaving out that sort. The text is
+-- right order, so more are read than wanted, and sorted by the exact distance, whatever the index contains. `+ 0` keeps PostgreSQL 17 from leaving out that sort. The text is
 -- evaluated only for the rows that are returned. `WITH TIES`, since rows at the same distance are ordered by key, which no
 -- vector index can do, and before PostgreSQL 17 none would be used. There is always a first row, with the pipeline's version in this snapshot.
 WITH pgvector_sync_near AS MATERIALIZED (

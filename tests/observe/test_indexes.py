@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from pgvector_sync.errors import UnknownPipeline
+from pgvector_sync.model import Storage
 from pgvector_sync.observe.finding import Finding
 from pgvector_sync.observe.indexes import TargetIndexes, index_state, judge
 from pgvector_sync.observe.level import Level
@@ -133,14 +134,37 @@ def test_an_index_that_was_never_scanned_is_named(docs: Synced) -> None:
     assert found(docs, "hasn't been scanned") is None
 
 
-def test_an_index_of_binary_vectors_does_not_serve_our_searches(docs: Synced) -> None:
-    docs.run(
-        "CREATE INDEX bits ON docs_embedding USING hnsw "
-        f"((binary_quantize(embedding)::bit({DIMENSIONS})) bit_hamming_ops)"
-    )
-    assert "binary_quantize" in found(docs, "bits is over an expression").seen  # type: ignore[union-attr]
-    assert found(docs, "no vector index")
-    assert found(docs, "but the metric is") is None
+BITS = f"(binary_quantize(embedding)::bit({DIMENSIONS}))"
+HALVES = f"(embedding::halfvec({DIMENSIONS}))"
+
+
+@pytest.mark.parametrize("columns", [f"{BITS} bit_hamming_ops", f"{HALVES} halfvec_cosine_ops"])
+def test_an_index_over_bits_or_half_precision_serves_searches(docs: Synced, columns: str) -> None:
+    docs.run(f"CREATE INDEX small ON docs_embedding USING hnsw ({columns})")
+    assert found(docs, f"small (hnsw, {columns.rpartition(' ')[2]})")
+    assert found(docs, "no vector index") is None
+    assert found(docs, "`search` doesn't use it") is None
+    docs.run("CREATE INDEX other ON docs_embedding USING hnsw (embedding vector_l2_ops)")
+    assert found(docs, "other uses vector_l2_ops: searches by cosine never use it")
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        f"({HALVES} halfvec_cosine_ops) WHERE id > 9",
+        f"((l2_normalize(embedding)::halfvec({DIMENSIONS})) halfvec_cosine_ops)",
+        "((subvector(embedding, 1, 4)::vector(4)) vector_cosine_ops)",
+    ],
+)
+def test_an_index_over_another_expression_serves_only_the_application(docs: Synced, definition: str) -> None:
+    docs.run(f"CREATE INDEX other ON docs_embedding USING hnsw {definition}")
+    assert found(docs, "`search` doesn't use it")
+    assert found(docs, "but the metric is") is None or "WHERE" in definition
+
+
+def test_an_index_of_half_precision_and_another_metric_is_named(docs: Synced) -> None:
+    docs.run(f"CREATE INDEX other ON docs_embedding USING hnsw ({HALVES} halfvec_l2_ops)")
+    assert found(docs, "other uses halfvec_l2_ops, but the metric is cosine")
 
 
 def test_an_index_of_another_extension_is_named_and_not_judged(docs: Synced) -> None:
@@ -163,7 +187,7 @@ def test_an_hnsw_index_that_an_old_pgvector_may_have_damaged_is_to_be_rebuilt(do
         pipeline = require_pipeline(connection, "docs")
     index = VectorIndex(
         "public", "near", "hnsw", "vector_cosine_ops", (), "embedding", None,
-        over_expression=False, valid=True, building=False, bytes=1, scans=1, hits=1, reads=0, built_at=None,
+        over_expression=False, storage=Storage.VECTOR, valid=True, building=False, bytes=1, scans=1, hits=1, reads=0, built_at=None,
     )  # fmt: skip
     rows = TargetRows(10, 10, 0, None)
     assert list(judge(pipeline, [index], rows, PGVECTOR)) == []

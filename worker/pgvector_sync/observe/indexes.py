@@ -10,7 +10,7 @@ from pgvector_sync.database import Database
 from pgvector_sync.index.known_bugs import HNSW, IVFFLAT, known_bugs, newest_of, upgrade
 from pgvector_sync.model import Pipeline
 from pgvector_sync.observe.doctor.check import quoted
-from pgvector_sync.observe.doctor.index import OPERATOR_CLASS, judge_indexes
+from pgvector_sync.observe.doctor.index import judge_indexes, serves
 from pgvector_sync.observe.finding import Finding, ok, warning
 from pgvector_sync.observe.level import Level
 from pgvector_sync.store import index_status, pipelines, server, target_table
@@ -101,7 +101,7 @@ def judge(
     """Say what is wrong besides invalid, missing and unsuitable indexes, which `doctor` reports too."""
     yield from _of_bugs(indexes, installed)
     yield from _duplicates(indexes)
-    served = any(_serves(pipeline, index) for index in indexes)
+    served = any(serves(pipeline, index) for index in indexes)
     for index in indexes:
         if index.valid:
             yield from _of_one(pipeline, index, rows, served=served)
@@ -138,12 +138,6 @@ def _duplicates(indexes: Sequence[VectorIndex]) -> Iterator[Finding]:
             kept[same] = index
 
 
-def _serves(pipeline: Pipeline, index: VectorIndex) -> bool:
-    """Whether searches of the pipeline can use an index."""
-    family = index.operator_class.split("_")
-    return not index.over_expression and OPERATOR_CLASS[pipeline.options.metric] in family
-
-
 def _of_one(pipeline: Pipeline, index: VectorIndex, rows: TargetRows, *, served: bool) -> Iterator[Finding]:
     name = quoted(index.schema, index.name)
     if index.method not in (HNSW, IVFFLAT):
@@ -151,12 +145,12 @@ def _of_one(pipeline: Pipeline, index: VectorIndex, rows: TargetRows, *, served:
             f"{index.name} uses {index.method}, which isn't part of pgvector",
             "its state and parameters aren't judged here: see the documentation of the extension that provides it",
         )
-    elif index.over_expression:
+    elif index.storage is None or (index.partial and index.over_expression):
         yield ok(
-            f"{index.name} is over an expression, {index.indexed}: `search` doesn't use it",
+            f"{index.name} is over {_what(index)}: `search` doesn't use it",
             "queries of the application use it for exactly this expression",
         )
-    elif served and not _serves(pipeline, index):
+    elif served and not serves(pipeline, index):
         yield warning(
             f"{index.name} uses {index.operator_class}: searches by {pipeline.options.metric.value} never use it",
             f"DROP INDEX CONCURRENTLY {name}; -- unless queries of the application use it",
@@ -173,6 +167,10 @@ def _of_one(pipeline: Pipeline, index: VectorIndex, rows: TargetRows, *, served:
             f"only {ratio:.0%} of the pages of {index.name} were found in the buffer cache",
             "raise shared_buffers, store halfvec, or load the index after a restart with pg_prewarm",
         )
+
+
+def _what(index: VectorIndex) -> str:
+    return index.indexed if index.condition is None else f"{index.indexed} WHERE {index.condition}"
 
 
 def _hit_ratio(index: VectorIndex) -> float | None:

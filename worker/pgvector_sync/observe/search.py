@@ -18,12 +18,18 @@ import psycopg
 
 from pgvector_sync.database import INSTALL_HINT, Connection, limit_statements
 from pgvector_sync.errors import OutOfTime, Refused
-from pgvector_sync.model import Pipeline, State
+from pgvector_sync.model import Pipeline, State, Storage
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.search import Hits, QueryVector, Request
 from pgvector_sync.observe.query import QueryEmbedder, Question, query_vector, question_of
 from pgvector_sync.observe.search_errors import explained
-from pgvector_sync.observe.search_request import page_token, require_comparable, require_types, wanted_of
+from pgvector_sync.observe.search_request import (
+    may_be_halved,
+    page_token,
+    require_comparable,
+    require_types,
+    wanted_of,
+)
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import grants, pipelines, search
@@ -112,9 +118,12 @@ class Searcher:
                 limit = self._time_limit(deadline)
                 with explained(pipeline, limit, condition):
                     limit_statements(connection, limit)
-                    shape, wanted = self._checked(connection, pipeline, request, condition)
+                    shape, wanted, through = self._checked(connection, pipeline, request, condition)
                     if vector is not None:
                         require_comparable(vector, pipeline)
+                        if not may_be_halved(vector) and through is Storage.HALFVEC:
+                            through = None
+                        wanted = search.planned(connection, shape, vector, wanted, through)
                         result = read(_Ready(connection, shape, vector, wanted, Deadline.after(limit)))
                         if result is not None:
                             return result
@@ -134,17 +143,20 @@ class Searcher:
 
     def _checked(
         self, connection: Connection, pipeline: Pipeline, request: Request, condition: Condition | None
-    ) -> tuple[Shape, Wanted]:
-        """Check the request, and make the settings for it. Nothing is paid for an invalid one."""
+    ) -> tuple[Shape, Wanted, Storage | None]:
+        """Check the request, and make the settings for it. Nothing is paid for an invalid one.
+
+        Returns what the target's index contains as well, if it is an expression.
+        """
         wanted = wanted_of(connection, pipeline, request, condition)
-        schema = search.prepare(connection, wanted)
-        if schema is None:
+        prepared = search.prepare(connection, pipeline, wanted)
+        if prepared is None:
             raise Refused("the extension vector is not installed in this database", hint=INSTALL_HINT)
-        shape = Shape(pipeline, schema)
+        shape = Shape(pipeline, prepared.vector_schema)
         require_trusted(connection, pipeline, whole=condition is not None)
         if condition is not None:
             self.conditions.require_valid(connection, shape, condition)
-        return shape, wanted
+        return shape, wanted, prepared.through
 
     def _time_limit(self, deadline: Deadline | None) -> timedelta:
         """Return the time limit of one statement. Raises OutOfTime if the search has no time left."""
@@ -175,7 +187,7 @@ def _pipeline(connection: Connection, name: str) -> Pipeline:
 def _hits(ready: _Ready) -> Hits | None:
     arguments = ready.connection, ready.shape, ready.query, ready.wanted
     found, complete = search.nearest(*arguments), True
-    if found.candidates < ready.wanted.limit and search.is_approximate(*arguments):
+    if found.candidates < ready.wanted.limit and (ready.wanted.through or search.is_approximate(*arguments)):
         # the scan of the index has ended before it found enough rows: there may be more
         exact = _all_compared(ready)
         found, complete = exact or found, exact is not None

@@ -73,11 +73,16 @@ def require_comparable(query: QueryVector, pipeline: Pipeline) -> None:
     largest = max(map(abs, query.vector))
     if not largest > 0 or not math.isfinite(sum(query.vector)):
         raise Refused("the query's vector is all zeros, or contains NaN or infinity", hint="embed the query again")
-    if pipeline.options.vector_type is VectorType.HALFVEC and largest > LARGEST_HALF:
+    if pipeline.options.vector_type is VectorType.HALFVEC and not may_be_halved(query):
         raise Refused(
             f"the query's vector has a number over {LARGEST_HALF:,.0f}, which a halfvec can't have",
             hint='use vector_type = "vector", or a model whose vectors are normalized',
         )
+
+
+def may_be_halved(query: QueryVector) -> bool:
+    """Whether a halfvec can have all numbers of a query."""
+    return max(map(abs, query.vector)) <= LARGEST_HALF
 
 
 def page_token(model: str, hit: Hit) -> str:

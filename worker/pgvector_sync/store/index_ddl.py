@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from psycopg import sql
 
@@ -40,6 +41,16 @@ def indexed(shape: Shape, storage: Storage, column: sql.Composable = EMBEDDING) 
         vector_schema=name(shape.vector_schema),
         dimensions=sql.Literal(shape.pipeline.spec.dimensions),
     )
+
+
+def contents() -> sql.SQL:
+    """Return the expression for what the index `i` contains of the vectors. Read it with `storage_in`."""
+    return part("index_ddl.contents")
+
+
+def storage_in(row: Mapping[str, Any]) -> Storage | None:
+    """Read the column `storage` of a row, as `contents` returns it."""
+    return None if row["storage"] is None else Storage(row["storage"])
 
 
 def operator_class(metric: Metric, storage: Storage) -> str:

@@ -8,6 +8,8 @@ from datetime import datetime
 
 from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import statement
+from pgvector_sync.model import Storage
+from pgvector_sync.store.index_ddl import contents, storage_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,8 @@ class VectorIndex:
     condition: str | None
     """The `WHERE` of a partial index."""
     over_expression: bool
+    storage: Storage | None
+    """What it contains of the vectors; None: another column or expression, which our searches don't use."""
     valid: bool
     building: bool
     bytes: int
@@ -34,6 +38,11 @@ class VectorIndex:
     """Pages found in the buffer cache, and below those that weren't."""
     reads: int | None
     built_at: datetime | None
+
+    @property
+    def partial(self) -> bool:
+        """Whether it leaves out rows."""
+        return self.condition is not None
 
     def parameter(self, name: str) -> int | None:
         """Return a parameter; None if it has its default."""
@@ -66,8 +75,11 @@ class KeyWidth:
 
 def vector_indexes(connection: Connection, oid: int) -> list[VectorIndex]:
     """Returns the indexes of a target that may order rows by distance."""
-    rows = connection.execute(statement("index_status.vector_indexes"), {"oid": oid}).fetchall()
-    return [VectorIndex(**(row | {"parameters": tuple(row["parameters"])})) for row in rows]
+    query = statement("index_status.vector_indexes").format(contents=contents())
+    return [
+        VectorIndex(**row | {"parameters": tuple(row["parameters"]), "storage": storage_in(row)})
+        for row in connection.execute(query, {"oid": oid})
+    ]
 
 
 def target_rows(connection: Connection, oid: int) -> TargetRows:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from pgvector_sync.database import Connection
-from pgvector_sync.database.statements import part, statement
-from pgvector_sync.model import Key, Metric
+from pgvector_sync.database.statements import composed_once, part, statement
+from pgvector_sync.model import Key, Metric, Pipeline, Storage
 from pgvector_sync.model.search import Hit, QueryVector
 from pgvector_sync.store import stored
 from pgvector_sync.store.conditions import Condition
+from pgvector_sync.store.index_ddl import contents, indexed, storage_in
 from pgvector_sync.store.shape import Shape, key_json, key_value, name
 from pgvector_sync.store.stored import STORED
 
@@ -33,6 +34,10 @@ _SIMILARITY: Mapping[Metric, str] = {
 """From pgvector's distance, so that larger is nearer. Its `<#>` is the negative inner product."""
 CANDIDATES = 2
 """How many rows are read per row that is wanted, since an index returns them in about the right order."""
+BIT_CANDIDATES = 10
+"""The same for an index over one bit per dimension, whose order is rougher."""
+_HAMMING = "<~>"
+_QUERY = "%(query_vector)s::{}::{}"
 _PAGE = sql.Identifier("pgvector_sync_page")
 _LONG_VECTOR = re.compile(r"'\[[^\]']{80,}\]'")
 _ORDERED_BY = "Order By"
@@ -58,6 +63,23 @@ class Wanted:
     after: Place | None = None
     columns: Sequence[str] | None = None
     """The columns to return; None: the text."""
+    through: Storage | None = None
+    """What the index contains that chooses the candidates. None: the column, with or without an index."""
+
+    @property
+    def candidates(self) -> int:
+        """How many rows are read before they are sorted by the exact distance."""
+        return self.limit * (BIT_CANDIDATES if self.through is Storage.BIT else CANDIDATES)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a search needs to know about the database."""
+
+    vector_schema: str
+    """The schema of pgvector."""
+    through: Storage | None
+    """What the target's index contains, if it is an expression."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +89,47 @@ class Found:
     spec_version: int | None
     """The version of the pipeline in the search's snapshot; None if the pipeline was removed."""
     candidates: int
-    """How many rows met all conditions except the similarity; at most CANDIDATES times the limit."""
+    """How many rows met all conditions except the similarity; not much more than those of `Wanted`."""
     hits: tuple[Hit, ...]
 
 
-def prepare(connection: Connection, wanted: Wanted) -> str | None:
+def prepare(connection: Connection, pipeline: Pipeline, wanted: Wanted) -> Prepared | None:
     """Makes the settings for a search, until the end of the transaction.
 
-    Returns the schema of pgvector; None if it isn't installed.
+    Returns None if pgvector isn't installed.
     """
-    params = {"candidates": CANDIDATES * wanted.limit}
-    row = connection.execute(statement("search.settings"), params).fetchone()
-    return None if row is None else str(row["vector_schema"])
+    column = Storage(pipeline.options.vector_type.value)
+    declared = pipeline.options.index.storage or column
+    params = {
+        "candidates": CANDIDATES * wanted.limit,
+        "bit_candidates": BIT_CANDIDATES * wanted.limit,
+        # the declared one, else the most precise one that exists
+        "storages": list(dict.fromkeys((declared.value, column.value, Storage.HALFVEC.value, Storage.BIT.value))),
+        "target_schema": pipeline.target_schema,
+        "target_table": pipeline.target_table,
+        "operator": OPERATORS[pipeline.options.metric],
+    }
+    row = connection.execute(_settings(), params).fetchone()
+    if row is None:
+        return None
+    storage = storage_in(row)
+    return Prepared(row["vector_schema"], None if storage is column else storage)
+
+
+@composed_once
+def _settings() -> sql.Composed:
+    return statement("search.settings").format(contents=contents())
+
+
+def planned(
+    connection: Connection, shape: Shape, query: QueryVector, wanted: Wanted, through: Storage | None
+) -> Wanted:
+    """Lets an index over an expression choose the candidates, if the planner uses it.
+
+    Without the index, the order of the expression would be as slow as the exact one, and miss rows.
+    """
+    approximate = replace(wanted, through=through)
+    return approximate if through and is_approximate(connection, shape, query, approximate) else wanted
 
 
 def nearest(
@@ -124,7 +175,7 @@ def _params(shape: Shape, query: QueryVector, wanted: Wanted) -> dict[str, Any]:
         "query_vector": str(query),  # as text, so that an application's connection needs no adapter
         "model": query.model,
         "pipeline_id": shape.pipeline.id,
-        "candidates": CANDIDATES * wanted.limit,
+        "candidates": wanted.candidates,
         "limit": wanted.limit,
         "min_similarity": wanted.min_similarity,
     }
@@ -153,12 +204,25 @@ def _nearest(shape: Shape, wanted: Wanted, *, exact: bool) -> sql.Composed:
         same_key=_same_key(shape, sql.Identifier("pgvector_sync_row"), STORED),
         page_of_row=_same_key(shape, shape.source, _PAGE),
         distance=distance,
-        # no index has an order by this expression
-        order=sql.SQL("({}) + 0").format(distance) if exact else distance,
+        order=_order(shape, wanted, distance, exact=exact),
         similarity=sql.SQL(_SIMILARITY[shape.pipeline.options.metric]),
         condition=sql.SQL("true") if wanted.condition is None else wanted.condition.sql,
         after=sql.SQL("true") if wanted.after is None else _after(shape, distance),
         shown=_shown(shape, wanted.columns),
+    )
+
+
+def _order(shape: Shape, wanted: Wanted, distance: sql.Composed, *, exact: bool) -> sql.Composed:
+    if exact:  # no index has an order by this expression
+        return sql.SQL("({}) + 0").format(distance)
+    if wanted.through is None:
+        return distance
+    bits = wanted.through is Storage.BIT
+    return part("search.distance_in_index").format(
+        operator_schema=name(shape.vector_schema),
+        operator=sql.SQL(_HAMMING if bits else OPERATORS[shape.pipeline.options.metric]),
+        indexed=indexed(shape, wanted.through, STORED + sql.SQL(".embedding")),
+        query_indexed=indexed(shape, wanted.through, sql.SQL(_QUERY).format(shape.vector, shape.column_type)),
     )
 
 

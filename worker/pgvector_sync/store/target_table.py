@@ -11,9 +11,10 @@ from psycopg import sql
 from pgvector_sync.database import Connection, one, reading
 from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import KeyColumn, Pipeline, Source, Spec, VectorType
+from pgvector_sync.model import KeyColumn, Pipeline, Source, Spec, Storage, VectorType
 from pgvector_sync.store import catalog, sizes
 from pgvector_sync.store.catalog import Table
+from pgvector_sync.store.index_ddl import contents, storage_in
 from pgvector_sync.store.key_change import KeyChange, key_changes
 from pgvector_sync.store.shape import TARGET_COLUMNS, name
 from pgvector_sync.store.target_ddl import Target
@@ -284,11 +285,15 @@ class Index:
     operator_class: str
     """The operator class of the first column."""
     over_expression: bool
-    """Whether that is an expression, such as `binary_quantize(embedding)`, which our searches don't use."""
+    """Whether that is an expression, such as `binary_quantize(embedding)`."""
+    storage: Storage | None
+    """What it contains of the vectors; None: another column or expression, which our searches don't use."""
+    partial: bool
     valid: bool
     building: bool
 
 
 def indexes(connection: Connection, oid: int) -> list[Index]:
     """Returns the indexes of a target."""
-    return [Index(**row) for row in connection.execute(statement("target_table.indexes"), {"oid": oid})]
+    query = statement("target_table.indexes").format(contents=contents())
+    return [Index(**row | {"storage": storage_in(row)}) for row in connection.execute(query, {"oid": oid})]

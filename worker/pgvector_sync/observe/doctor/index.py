@@ -5,24 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from pgvector_sync.model import Metric, Pipeline, VectorType
+from pgvector_sync.index.pages import MAX_INDEXED_DIMENSIONS
+from pgvector_sync.model import Pipeline, Storage
 from pgvector_sync.observe.doctor.check import quoted
 from pgvector_sync.observe.finding import Finding, error, ok, warning
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import target_table
 from pgvector_sync.store.catalog import find_relation
+from pgvector_sync.store.index_ddl import indexed, operator_class, storage_of
+from pgvector_sync.store.index_status import VectorIndex
+from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.sizes import estimated_rows
 from pgvector_sync.store.target_table import Index
 
 EXACT_SCAN_LIMIT_ROWS = 50_000
 """An exact scan of this many vectors takes tens of milliseconds."""
-HNSW_LIMIT_DIMENSIONS = {VectorType.VECTOR: 2_000, VectorType.HALFVEC: 4_000}
-"""The most dimensions that an HNSW index supports, per type."""
 LEFT_OVER = re.compile(r"_cc(new|old)\d*$")
 """Names that an interrupted REINDEX CONCURRENTLY leaves behind; the original index still exists."""
 POSTGRES_METHODS = ("btree", "hash", "gist", "spgist", "gin", "brin", "hnsw", "ivfflat")
 """The methods of Postgres and pgvector. Another one, such as `vchordrq` or `diskann`, may find vectors too."""
-OPERATOR_CLASS = {Metric.COSINE: "cosine", Metric.L2: "l2", Metric.INNER_PRODUCT: "ip"}
 
 
 def on_target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
@@ -52,14 +53,13 @@ def judge_indexes(
     vector = [
         index
         for index in indexes
-        if index.method in ("hnsw", "ivfflat") and index not in broken and not index.over_expression
+        if index.method in ("hnsw", "ivfflat") and index not in broken and index.storage is not None
     ]
-    family = f"{options.vector_type.value}_{OPERATOR_CLASS[options.metric]}_ops"
-    usable = [index for index in vector if OPERATOR_CLASS[options.metric] in index.operator_class.split("_")]
+    usable = [index for index in vector if serves(pipeline, index)]
     if vector and not usable:
         yield warning(
             f"{vector[0].name} uses {vector[0].operator_class}, but the metric is {options.metric.value}",
-            _build(vector_schema, pipeline, family),
+            _build(vector_schema, pipeline),
         )
     elif usable:
         building = ", being built" if usable[0].building else ""
@@ -70,24 +70,37 @@ def judge_indexes(
             "see the documentation of the extension that provides it",
         )
     elif not broken:
-        yield _without_index(vector_schema, pipeline, rows, family)
+        yield _without_index(vector_schema, pipeline, rows)
 
 
-def _without_index(vector_schema: str, pipeline: Pipeline, rows: int, family: str) -> Finding:
-    options = pipeline.options
+def serves(pipeline: Pipeline, index: Index | VectorIndex) -> bool:
+    """Whether searches of a pipeline can use a valid index."""
+    if index.storage is None:
+        return False
+    if index.partial and index.storage.value != pipeline.options.vector_type.value:
+        return False
+    return index.operator_class == operator_class(pipeline.options.metric, index.storage)
+
+
+def _without_index(vector_schema: str, pipeline: Pipeline, rows: int) -> Finding:
     seen = f"no vector index: each search scans about {rows:,} vectors"
     if rows <= EXACT_SCAN_LIMIT_ROWS:
         return ok(seen)
-    if pipeline.spec.dimensions > HNSW_LIMIT_DIMENSIONS[options.vector_type]:
-        return ok(
-            seen,
-            f"HNSW supports at most {HNSW_LIMIT_DIMENSIONS[options.vector_type]:,} dimensions of "
-            f'{options.vector_type.value}: use fewer dimensions, or vector_type = "halfvec"',
-        )
-    return ok(seen, _build(vector_schema, pipeline, family))
+    return ok(seen, _build(vector_schema, pipeline))
 
 
-def _build(vector_schema: str, pipeline: Pipeline, family: str) -> str:
-    operator_class = quoted(vector_schema, family)
+def _build(vector_schema: str, pipeline: Pipeline) -> str:
+    shape = Shape(pipeline, vector_schema)
+    storage = _fitting(storage_of(shape), pipeline.spec.dimensions)
+    if storage is None:
+        return f"indexes support at most {MAX_INDEXED_DIMENSIONS[Storage.BIT]:,} dimensions: use fewer"
     target = quoted(pipeline.target_schema, pipeline.target_table)
-    return f"CREATE INDEX CONCURRENTLY ON {target} USING hnsw (embedding {operator_class});"
+    family = quoted(vector_schema, operator_class(pipeline.options.metric, storage))
+    return f"CREATE INDEX CONCURRENTLY ON {target} USING hnsw ({indexed(shape, storage).as_string()} {family});"
+
+
+def _fitting(wanted: Storage, dimensions: int) -> Storage | None:
+    """The first kind of index, from the most precise one that is wanted, that accepts so many dimensions."""
+    kinds = list(Storage)
+    fitting = (kind for kind in kinds[kinds.index(wanted) :] if dimensions <= MAX_INDEXED_DIMENSIONS[kind])
+    return next(fitting, None)

@@ -1,0 +1,234 @@
+"""Searches through indexes over `halfvec` and over bits: candidates come from the index, their order from the full vectors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pgvector_sync import Hits, QueryVector, Settings, Sync
+from support.roles import WORKER
+from support.synced import DOCS, MODEL, Synced
+
+pytestmark = pytest.mark.skipif(find_spec("wordllama") is None, reason="the extra `local` is not installed")
+
+ROWS, QUERIES, DIMENSIONS = 1_000, 10, 256
+DOCUMENTATION = Path(__file__).parents[2] / "docs"
+SENTENCES = re.compile(r"\n\n|\n[-|] |(?<=[.:]) ")
+INDEX_FIRST = ("enable_sort = off", "enable_seqscan = off", "enable_hashjoin = off", "enable_mergejoin = off")
+"""Makes the planner prefer the vector index to conditions, as it does in a large table."""
+PROBES = "ivfflat.probes = 10"
+"""All lists."""
+HALVES = f"(embedding::halfvec({DIMENSIONS}))"
+BITS = f"(binary_quantize(embedding)::bit({DIMENSIONS}))"
+CLASSES = {"halfvec": f"({HALVES} halfvec_cosine_ops)", "bit": f"({BITS} bit_hamming_ops)"}
+KINDS = {
+    "halfvec": f"hnsw {CLASSES['halfvec']}",
+    "bit": f"hnsw {CLASSES['bit']}",
+    "ivfflat of bit": f"ivfflat {CLASSES['bit']} WITH (lists = 10)",
+}
+
+
+@pytest.fixture(scope="module")
+def vectors() -> np.ndarray[Any, Any]:
+    """The vectors of sentences of our docs, and of others as queries, by the default local model."""
+    from pgvector_sync.embedding.local_models.wordllama_model import WordLlamaModel
+
+    pages = [page.read_text("utf-8") for page in sorted(DOCUMENTATION.rglob("*.md"))]
+    texts = sorted({text for page in pages for text in SENTENCES.split(page) if 40 < len(text) < 600})
+    chosen = np.random.default_rng(7).permutation(len(texts))[: ROWS + QUERIES]
+    vectors = WordLlamaModel().encode([texts[i] for i in chosen]).vectors.astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+@dataclass
+class Searched:
+    """1,000 sentences and their vectors, and searches for ten others."""
+
+    synced: Synced
+    sync: Sync
+    queries: list[QueryVector]
+
+    def index(self, definition: str, name: str = "near") -> None:
+        self.synced.run(f"CREATE INDEX {name} ON docs_embedding USING {definition}")
+
+    def scanned(self, **how: Any) -> str | None:
+        """The vector index that a search scans."""
+        plan = "\n".join(self.sync.explain_search("docs", self.queries[0], 5, **how))
+        names = re.findall(r"Index Scan using (\w+) on docs_embedding[^\n]*\n\s+Order By", plan)
+        return names[0] if names else None
+
+    def nearest(self, query: QueryVector, condition: str = "true", operator: str = "<=>") -> list[int]:
+        """All keys that meet a condition in the order of search, without an index."""
+        with self.synced.database.connect() as connection:
+            rows = connection.execute(
+                f"SELECT id FROM docs_embedding WHERE {condition} ORDER BY (embedding {operator} '{query}') + 0, id"
+            ).fetchall()
+        return [key for (key,) in rows]
+
+    def recall(self, k: int = 10, operator: str = "<=>") -> float:
+        """The mean share of the nearest rows that searches find."""
+        shares = [
+            len(set(keys(self.sync.search("docs", query, k))) & set(self.nearest(query, operator=operator)[:k]))
+            / k
+            for query in self.queries
+        ]
+        return sum(shares) / len(shares)
+
+
+@pytest.fixture
+def searched(synced: Synced, vectors: np.ndarray[Any, Any]) -> Iterator[Searched]:
+    synced.run(DOCS)
+    synced.declare(dimensions=DIMENSIONS)
+    synced.apply()
+    with synced.database.connect() as connection:
+        connection.execute("ALTER TABLE docs DISABLE TRIGGER USER")
+        connection.execute(f"INSERT INTO docs SELECT n, 'text ' || n, n % 3 FROM generate_series(1, {ROWS}) n")
+        with connection.cursor().copy(
+            "COPY docs_embedding (id, chunk_no, embedding, fingerprint, model, embedded_at) FROM STDIN"
+        ) as copy:
+            for number, vector in enumerate(vectors[:ROWS], start=1):
+                copy.write_row((number, 0, str(vector.tolist()), b"\0" * 32, MODEL, "now"))
+        connection.execute("VACUUM ANALYZE docs, docs_embedding")
+        connection.execute("LOAD 'vector'")
+        for setting in (*INDEX_FIRST, PROBES):
+            connection.execute(f"ALTER DATABASE {synced.database.name} SET {setting}")
+    queries = [QueryVector("docs", MODEL, 1, vector.tolist()) for vector in vectors[ROWS:]]
+    with Sync(synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+        yield Searched(synced, sync, queries)
+
+
+def keys(hits: Hits) -> list[Any]:
+    return [hit.key[0] for hit in hits]
+
+
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=pytest.mark.slow if "ivfflat" in kind else []) for kind in KINDS]
+)
+def test_candidates_come_from_the_index_and_their_order_from_the_full_vectors(
+    searched: Searched, kind: str
+) -> None:
+    searched.index(KINDS[kind])
+    assert searched.scanned() == "near"
+    query = searched.queries[0]
+    hits = searched.sync.search("docs", query, 10)
+    assert hits.complete
+    expected = {key: 1 - place for place, key in enumerate(searched.nearest(query))}
+    assert keys(hits) == sorted(keys(hits), key=lambda key: -expected[key])
+    with searched.synced.database.connect() as connection:
+        [(distance,)] = connection.execute(
+            f"SELECT embedding <=> '{query}' FROM docs_embedding WHERE id = {hits[0].key[0]}"
+        ).fetchall()
+    assert hits[0].distance == distance, "the distance of the full vectors"
+    assert searched.recall() >= 0.9
+
+
+def test_reranking_finds_what_the_bits_alone_miss(searched: Searched) -> None:
+    searched.index(KINDS["bit"])
+    with searched.synced.database.connect() as connection:
+        alone = 0.0
+        for query in searched.queries:
+            rows = connection.execute(
+                f"SELECT id FROM docs_embedding ORDER BY {BITS} <~> binary_quantize('{query}'::vector)::bit({DIMENSIONS}) LIMIT 10"
+            ).fetchall()
+            alone += len({key for (key,) in rows} & set(searched.nearest(query)[:10])) / 10 / QUERIES
+    assert alone < 0.7
+    assert searched.recall() >= 0.9
+
+
+def test_rows_are_compared_exactly_where_the_condition_comes_first(searched: Searched) -> None:
+    """The order of bits is worth its mistakes only if an index has it."""
+    searched.index(KINDS["bit"])
+    searched.synced.run(
+        f"ALTER DATABASE {searched.synced.database.name} RESET enable_sort",
+        f"ALTER DATABASE {searched.synced.database.name} RESET enable_hashjoin",
+    )
+    few = "docs.id <= 100"
+    with Sync(searched.synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+        plan = "\n".join(sync.explain_search("docs", searched.queries[0], 3, where=few))
+        assert "<=>" in plan
+        assert "<~>" not in plan
+        for query in searched.queries:
+            assert keys(sync.search("docs", query, 3, where=few)) == searched.nearest(query, "id <= 100")[:3]
+
+
+@pytest.mark.parametrize("kind", ["halfvec", "bit"])
+def test_conditions_lose_no_row_and_pages_repeat_none(searched: Searched, kind: str) -> None:
+    searched.synced.run(f"ALTER DATABASE {searched.synced.database.name} SET hnsw.max_scan_tuples = 100")
+    searched.index(KINDS[kind])
+    query = searched.queries[0]
+    with Sync(searched.synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+        rare = "docs.id %% 200 = 7"
+        hits = sync.search("docs", query, 10, where=rare, params={})
+        assert (keys(hits), hits.complete) == (searched.nearest(query, "id % 200 = 7"), True)
+        page = sync.search("docs", query, 50, min_similarity=0.05)
+        hits = [*page]
+        for _ in range(3):
+            page = sync.search("docs", query, 50, after=page.next, min_similarity=0.05)
+            hits += page
+        places = [(hit.distance, hit.key) for hit in hits]
+        assert len(hits) == 200
+        assert places == sorted(set(places))
+        assert min(hit.similarity for hit in hits) >= 0.05
+        assert len({hit.key[0] for hit in hits} & set(searched.nearest(query)[:200])) >= 160
+
+
+@pytest.mark.parametrize("metric", ["l2", pytest.param("inner_product", marks=pytest.mark.slow)])
+def test_other_metrics_use_their_own_index(searched: Searched, metric: str) -> None:
+    searched.synced.declare(dimensions=DIMENSIONS, metric=metric)
+    searched.synced.apply()
+    operator, family = {"l2": ("<->", "l2"), "inner_product": ("<#>", "ip")}[metric]
+    searched.index(KINDS["halfvec"], "other")
+    assert searched.scanned() is None
+    searched.index(f"hnsw ({HALVES} halfvec_{family}_ops)")
+    assert searched.scanned() == "near"
+    assert searched.recall(operator=operator) >= 0.9
+
+
+def test_a_column_of_halfvec_has_bits_too(synced: Synced, searched: Searched) -> None:
+    synced.run(
+        "UPDATE pgvector_sync.pipeline SET vector_type = 'halfvec'",
+        f"ALTER TABLE docs_embedding ALTER embedding TYPE halfvec({DIMENSIONS})",
+    )
+    searched.index(KINDS["bit"])
+    assert searched.scanned() == "near"
+    assert searched.recall() >= 0.9
+
+
+def test_unsuitable_indexes_change_nothing(searched: Searched) -> None:
+    for number, definition in enumerate((
+        f"{KINDS['bit']} WHERE id > 5",
+        f"hnsw ({HALVES} halfvec_l2_ops)",
+        f"hnsw ((l2_normalize(embedding)::halfvec({DIMENSIONS})) halfvec_cosine_ops)",
+        f"hnsw ((binary_quantize(embedding + embedding)::bit({DIMENSIONS})) bit_hamming_ops)",
+        f"hnsw ({BITS} bit_jaccard_ops)",
+        KINDS["bit"],
+    )):  # fmt: skip
+        searched.index(definition, f"unsuitable_{number}")
+    searched.synced.run("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'unsuitable_5'::regclass")
+    assert searched.scanned() is None
+    assert searched.recall() == 1.0
+
+
+def test_the_declared_index_is_preferred_and_otherwise_the_most_precise_one(searched: Searched) -> None:
+    searched.index(KINDS["bit"], "bits")
+    assert searched.scanned() == "bits"
+    searched.index(KINDS["halfvec"], "halves")
+    assert searched.scanned() == "halves"
+    searched.index("hnsw (embedding vector_cosine_ops)", "whole")
+    assert searched.scanned() == "whole"
+    searched.synced.declare(dimensions=DIMENSIONS, index={"storage": "bit"})
+    searched.synced.apply()
+    assert searched.scanned() == "bits"
+
+
+def test_a_query_beyond_the_range_of_halfvec_is_compared_with_every_vector(searched: Searched) -> None:
+    searched.index(KINDS["halfvec"])
+    large = QueryVector("docs", MODEL, 1, [10_000_000.0 * x for x in searched.queries[0].vector])
+    assert keys(searched.sync.search("docs", large, 5)) == searched.nearest(searched.queries[0])[:5]
