@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from pgvector_sync.cli.plan import show
 from pgvector_sync.errors import Refused
 from support.synced import DIMENSIONS, DOCS, Synced
 
@@ -141,6 +142,43 @@ def test_another_vector_type_is_applied_while_the_target_is_empty(synced: Synced
     synced.settle()
     synced.covered()
     assert set(synced.vectors()) == {(1,)}
+
+
+@pytest.mark.parametrize(
+    ("other", "indexes", "refused"),
+    [
+        ({"vector_type": "halfvec"}, ["(embedding vector_cosine_ops)"], 1),
+        ({"vector_type": "halfvec"}, ["(embedding vector_cosine_ops)", f"((embedding::halfvec({DIMENSIONS})) halfvec_l2_ops)"], 2),
+        ({"dimensions": 16}, [f"((binary_quantize(embedding)::bit({DIMENSIONS})) bit_hamming_ops)"], 1),
+        ({"dimensions": 16}, ["(embedding vector_cosine_ops)"], 0),
+    ],
+)  # fmt: skip
+def test_another_vector_type_needs_other_indexes(
+    synced: Synced, other: dict[str, object], indexes: list[str], refused: int
+):
+    synced.run(DOCS)
+    synced.pipeline()
+    synced.run("CREATE INDEX ON docs_embedding (lower(model))")
+    synced.run(*(f"CREATE INDEX ON docs_embedding USING hnsw {index}" for index in indexes))
+    synced.declare(**other)
+    if refused:
+        with pytest.raises(Refused, match=r"docs_embedding has indexes over vector\(8\): ") as refusal:
+            synced.apply()
+        statements = refusal.value.hint.splitlines()
+        assert len(statements) == refused
+        synced.run(*statements)
+    synced.apply()
+    synced.run("INSERT INTO docs VALUES (1, 'one')")
+    synced.settle()
+    assert set(synced.vectors()) == {(1,)}
+
+
+def test_bits_and_euclidean_distances_are_named_as_a_doubtful_pair(
+    docs: Synced, capsys: pytest.CaptureFixture[str]
+):
+    docs.declare(metric="l2", index={"method": "hnsw", "storage": "bit"})
+    show(docs.plan(), {})
+    assert "an index of bits compares only the signs of numbers" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_backfill_interrupted_by_another_change_starts_again_and_ends_correctly(docs: Synced):

@@ -63,6 +63,40 @@ def test_a_wrong_value_is_refused_with_its_key(refusal, key, value, says):
     assert all(words in str(error) for words in says), str(error)
 
 
+@pytest.mark.parametrize(
+    ("dimensions", "index", "key", "says"),
+    [
+        (256, "m = 40", "ef_construction", ["at least twice m, which is 80", "got 64"]),
+        (256, 'method = "hnsw"\nef_construction = 20', "ef_construction", ["at least twice m, which is 32"]),
+        (256, "m = 101", "m", ["expected at most 100", "101"]),
+        (256, 'method = "hnsw"\nlists = 9', "lists", ['only method = "ivfflat" has it']),
+        (256, 'method = "ivfflat"\nm = 9', "m", ['only method = "hnsw" has it']),
+        (256, 'method = "diskann"', "method", ["'hnsw' or 'ivfflat'"]),
+        (256, 'storage = "sparsevec"', "storage", ["'vector', 'halfvec' or 'bit'"]),
+        (256, 'window = "1-2-3"', "window", ["two times of the day"]),
+        (2001, 'method = "hnsw"', "storage", ['expected "halfvec" or "bit"', "at most 2,000", "have 2,001"]),
+        (4001, 'storage = "halfvec"', "storage", ['expected "bit": an index of halfvec has at most 4,000']),
+    ],
+)
+def test_an_index_that_pgvector_would_refuse_is_refused_at_once(refusal, dimensions, index, key, says):
+    error = refusal(pipeline(dimensions=str(dimensions)) + f"[pipelines.articles.index]\n{index}\n")
+    assert error.key == f"pipelines.articles.index.{key}"
+    assert all(words in str(error) for words in says), str(error)
+
+
+def test_an_index_more_precise_than_the_column_is_refused(refusal):
+    error = refusal(pipeline(vector_type='"halfvec"') + '[pipelines.articles.index]\nstorage = "vector"\n')
+    assert error.key == "pipelines.articles.index.storage"
+    assert 'expected "halfvec" or "bit"' in str(error)
+
+
+@pytest.mark.parametrize(("dimensions", "storage"), [(2000, "vector"), (4000, "halfvec"), (16000, "bit")])
+def test_an_index_of_as_many_dimensions_as_pgvector_supports_is_accepted(load, dimensions, storage):
+    section = f'[pipelines.articles.index]\nmethod = "hnsw"\nstorage = "{storage}"\nm = 32\nef_construction = 64\n'
+    [loaded] = load(pipeline(dimensions=str(dimensions)) + section).pipelines.values()
+    assert (loaded.options.index.storage, loaded.options.index.m) == (storage, 32)
+
+
 @pytest.mark.parametrize("name", ["Articles", "1a", "a-b", "x" * 41])
 def test_a_pipelines_name_fits_into_names_of_tables(refusal, name):
     error = refusal(pipeline().replace("articles]", f"{name}]"))

@@ -9,6 +9,7 @@ import typer
 
 from pgvector_sync.cli.console import indented, out
 from pgvector_sync.cli.estimates import in_short
+from pgvector_sync.declare.index_options import notes_of_index
 from pgvector_sync.declare.plan import PipelinePlan, Plan, ProviderPlan
 from pgvector_sync.declare.rekey import Rekey
 from pgvector_sync.embedding.dialects import dialect_of
@@ -73,6 +74,8 @@ def _show_pipeline(pipeline: PipelinePlan, estimates: Estimates) -> None:
     target = f"{pipeline.target[0]}.{pipeline.target[1]}"
     for demand in pipeline.demands:
         out.print(f"! pipeline {pipeline.name}: {target}: {demand.words}; {demand.advice}", style="yellow")
+    for note in notes_of_index(pipeline.options):
+        out.print(f"! pipeline {pipeline.name}: {note}", style="yellow")
     if pipeline.proposal is not None:
         _show_proposal(pipeline, pipeline.proposal)
     if pipeline.idle:

@@ -6,11 +6,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from psycopg import sql
+
 from pgvector_sync.database import Connection
 from pgvector_sync.declare.file import PipelineConfig
 from pgvector_sync.errors import Refused
-from pgvector_sync.model import OPTIONS, Effect, Options, Pipeline, Provider, Source, Spec
+from pgvector_sync.model import OPTIONS, Effect, Method, Options, Pipeline, Provider, Source, Spec
 from pgvector_sync.store import target_table
+from pgvector_sync.store.catalog import find_relation
 from pgvector_sync.store.expressions import same_meaning
 from pgvector_sync.store.probe import Expressions
 
@@ -90,6 +93,31 @@ def _require_empty_target(connection: Connection, existing: Pipeline, wanted: Pi
             f"changing it to {wanted.options.column_type} would discard them",
             hint="declare a second pipeline with the new dimensions or type, switch your queries to its target "
             f"once `status` shows it as fresh, then run `pgvector-sync remove {wanted.name}`",
+        )
+    _require_no_index_of(connection, existing, wanted)
+
+
+def _require_no_index_of(connection: Connection, existing: Pipeline, wanted: PipelineConfig) -> None:
+    """Raises Refused for indexes that fit only the old type.
+
+    Postgres would refuse to convert the column, or, with an expression that has the old number of dimensions, each
+    later write.
+    """
+    oid = find_relation(connection, existing.target_schema, existing.target_table)
+    retyped = existing.options.vector_type is not wanted.options.vector_type
+    unfit = [
+        index
+        for index in ([] if oid is None else target_table.indexes(connection, oid))
+        if (index.storage is not None or index.method in set(Method)) and (retyped or index.over_expression)
+    ]
+    if unfit:
+        names = ", ".join(index.name for index in unfit)
+        raise Refused(
+            f"{existing.target_label} has indexes over {existing.options.column_type}: {names}",
+            hint="\n".join(
+                f"DROP INDEX {sql.Identifier(index.schema, index.name).as_string()}; -- it is empty"
+                for index in unfit
+            ),
         )
 
 

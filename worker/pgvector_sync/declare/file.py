@@ -14,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from pgvector_sync.declare.index_options import misfits_of_index
 from pgvector_sync.declare.parameters import misfits_of_pipeline, misfits_of_provider
 from pgvector_sync.declare.problems import Problems
 from pgvector_sync.declare.sections import TABLES, FileSection, PipelineSection, ProviderSection
@@ -191,6 +192,11 @@ def _pipelines(
         problems += [(f"{place}.{key}", why) for key, why in _input_misfits(options, providers)]
         if {"every", "cron"} <= values.get("reconcile", {}).keys():
             problems.append((f"{place}.reconcile", "expected every or cron, got both"))
+        written = values.get("index", {}).keys()
+        misfits = misfits_of_index(
+            options["index"], options["vector_type"], options["dimensions"], written=written
+        )
+        problems += [(f"{place}.index.{key}", why) for key, why in misfits]
         options["dialect"] = providers.get(options["provider"], _NO_PROVIDER).dialect
         price = file.prices.get(options["model"])
         options["price"] = None if price is None else Decimal(str(price))
