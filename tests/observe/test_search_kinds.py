@@ -13,7 +13,12 @@ import numpy as np
 import pytest
 
 from pgvector_sync import Hits, QueryVector, Settings, Sync
-from support.roles import WORKER
+from pgvector_sync.runtime.bootstrap import Embedders
+from pgvector_sync.store.migrations import migrate
+from support import synced as with_endpoint
+from support.endpoint import Endpoint
+from support.roles import GRANTS_OF_SOURCES, OWNER, WORKER, set_up_roles
+from support.servers import Database
 from support.synced import DOCS, MODEL, Synced
 
 pytestmark = pytest.mark.skipif(find_spec("wordllama") is None, reason="the extra `local` is not installed")
@@ -232,3 +237,40 @@ def test_a_query_beyond_the_range_of_halfvec_is_compared_with_every_vector(searc
     searched.index(KINDS["halfvec"])
     large = QueryVector("docs", MODEL, 1, [10_000_000.0 * x for x in searched.queries[0].vector])
     assert keys(searched.sync.search("docs", large, 5)) == searched.nearest(searched.queries[0])[:5]
+
+
+@pytest.mark.parametrize("storage", [pytest.param("halfvec", marks=pytest.mark.slow), "bit"])
+def test_names_may_need_quotes_and_pgvector_any_schema(
+    bare_database: Database,
+    shared: tuple[Endpoint, Embedders],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    storage: str,
+) -> None:
+    bare_database.execute('CREATE SCHEMA "Ext %"')
+    bare_database.execute('CREATE EXTENSION vector WITH SCHEMA "Ext %"')
+    set_up_roles(bare_database)
+    migrate(bare_database.url_as(OWNER))
+    set_up_roles(bare_database)
+    bare_database.execute(GRANTS_OF_SOURCES)
+    bare_database.execute('GRANT USAGE ON SCHEMA "Ext %" TO PUBLIC')
+    with with_endpoint.open_synced(bare_database, shared, tmp_path, monkeypatch) as synced:
+        synced.run(
+            'CREATE TABLE "We ""ird %" (id int PRIMARY KEY, body text)',
+            """INSERT INTO "We ""ird %" SELECT n, 'text ' || n FROM generate_series(1, 30) n""",
+        )
+        synced.declare(source='"We ""ird %"', index={"storage": storage})
+        synced.apply()
+        synced.settle()
+        expression = {
+            "halfvec": '(embedding::"Ext %".halfvec(8)) "Ext %".halfvec_cosine_ops',
+            "bit": '("Ext %".binary_quantize(embedding)::bit(8)) "Ext %".bit_hamming_ops',
+        }[storage]
+        synced.run(
+            f'CREATE INDEX "my ""near"" %" ON "We ""ird %_embedding" USING "hnsw" ({expression})',
+            *(f"ALTER DATABASE {bare_database.name} SET {setting}" for setting in INDEX_FIRST),
+        )
+        with Sync(bare_database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+            plan = "\n".join(sync.explain_search("docs", "text 7", 3))
+            assert 'Index Scan using "my ""near"" %"' in plan
+            assert keys(sync.search("docs", "text 7", 1)) == [7]
