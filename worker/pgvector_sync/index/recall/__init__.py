@@ -1,0 +1,5 @@
+"""Which share of the true nearest neighbours does an index return?"""
+
+from pgvector_sync.index.recall.report import MeasuredIndex, RecallReport, RecallRequest, SettingResult
+
+__all__ = ["MeasuredIndex", "RecallReport", "RecallRequest", "SettingResult"]
