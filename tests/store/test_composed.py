@@ -39,6 +39,7 @@ from pgvector_sync.store import (
     pipelines,
     poll,
     probe,
+    recall,
     rows,
     runs,
     samples,
@@ -176,9 +177,14 @@ def _added(c: psycopg.Connection[Any], one: One) -> None:
     )  # fmt: skip
 
 
+def _compared(one: One, storage: Storage | None = None) -> recall.Compared:
+    return recall.Compared(one.shape, 10, Condition.without_params("id > 7"), storage)
+
+
 CONDITIONS = [sql.SQL("(id > 7)")]
 QUERY = QueryVector("docs", "m", 1, VECTOR.tolist())
 WANTED = search.Wanted(10, Condition.without_params("id > 7"), after=search.Place(0.5, (1,), 0))
+RECALL_QUERY = recall.Query(str(QUERY), (1,))
 CALLS: list[Call] = [
     lambda c, one: coverage.not_covered(c, one.shape, text_limit=1_000),
     _text_limit(coverage.count),
@@ -231,6 +237,13 @@ CALLS: list[Call] = [
     lambda c, one: target_table.indexes(c, one.table.oid),
     lambda c, one: sizes.count_up_to(c, one.shape.source, wanted=one.shape.wanted, limit=9),
     lambda c, one: sizes.estimate(c, one.shape.source, one.shape.wanted),
+    lambda c, one: recall.count(c, _compared(one)),
+    lambda c, one: recall.sample(c, _compared(one), limit=9, seed=1),
+    lambda c, one: recall.sample(c, _compared(one), limit=9, seed=1, percent=5),
+    lambda c, one: recall.exact(c, _compared(one), RECALL_QUERY),
+    lambda c, one: recall.answered(c, _compared(one), recall.Query(str(QUERY))),
+    lambda c, one: recall.answered(c, _compared(one, Storage.BIT), RECALL_QUERY),
+    lambda c, one: recall.index_used(c, recall.Compared(one.shape, 10, storage=Storage.HALFVEC), RECALL_QUERY),
     _text_limit(rows.read, KEYS),
     _text_limit(rows.texts, KEYS),
     _text_limit(rows.look, KEYS),

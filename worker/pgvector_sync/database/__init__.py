@@ -206,6 +206,7 @@ class Database:
         read_only: bool = False,
         by_key: bool = False,
         force_rollback: bool = False,
+        one_snapshot: bool = False,
         silence: timedelta | None = None,
     ) -> Iterator[Connection]:
         """Runs one short transaction, see `begin`. `silence` overrides that of the pool."""
@@ -218,6 +219,7 @@ class Database:
                 read_only=read_only,
                 by_key=by_key,
                 force_rollback=force_rollback,
+                one_snapshot=one_snapshot,
             ) as begun,
         ):
             yield begun

@@ -55,6 +55,7 @@ class ReadOnlyDatabase(Database):
         read_only: bool = True,
         by_key: bool = False,
         force_rollback: bool = False,
+        one_snapshot: bool = False,
         silence: timedelta | None = None,
     ) -> Iterator[Connection]:
         """Runs a read-only transaction, see `begin`, whatever `durable` and `read_only` are."""
@@ -67,6 +68,7 @@ class ReadOnlyDatabase(Database):
                 read_only=True,
                 by_key=by_key,
                 force_rollback=force_rollback,
+                one_snapshot=one_snapshot,
             ) as begun,
         ):
             limit_statements(begun, self._statement_limit)

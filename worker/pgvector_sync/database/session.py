@@ -10,7 +10,7 @@ from typing import Any
 
 from pgvector.psycopg.halfvec import register_halfvec_info
 from pgvector.psycopg.vector import register_vector_info
-from psycopg import sql
+from psycopg import IsolationLevel, sql
 from psycopg.rows import DictRow, tuple_row
 from psycopg.types import TypeInfo
 
@@ -34,14 +34,19 @@ def begin(
     read_only: bool = False,
     by_key: bool = False,
     force_rollback: bool = False,
+    one_snapshot: bool = False,
 ) -> Iterator[Connection]:
-    """Runs one short transaction on `connection`. Set `by_key` if it looks up rows by key.
+    """Runs one short transaction on `connection`. Set `by_key` if it looks up rows by key, and `one_snapshot` if
+    all its statements must see the same rows.
 
     Unless `durable`, the commit doesn't wait for the disk. Everything we write is derived, and a transaction is
     never written in part, so a crash of the server loses at most work that is then repeated (docs/decisions/0002).
     """
     # None rather than False: a database or role that is read-only by default stays so
     connection.read_only = True if read_only else None
+    level = IsolationLevel.REPEATABLE_READ if one_snapshot else IsolationLevel.READ_COMMITTED
+    if connection.isolation_level is not level:
+        connection.isolation_level = level
     with connection.transaction(force_rollback=force_rollback):
         connection.execute(
             statement("session.begin"),

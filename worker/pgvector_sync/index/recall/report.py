@@ -12,7 +12,6 @@ from pgvector_sync.model import Method, Storage
 Iterative = Literal["off", "strict_order", "relaxed_order"]
 Source = Literal["rows", "file", "logged"]
 ITERATIVE: tuple[Iterative, ...] = ("off", "strict_order", "relaxed_order")
-LONGEST_SEARCH = timedelta(seconds=30)
 DIAL = {Method.HNSW: "hnsw.ef_search", Method.IVFFLAT: "ivfflat.probes"}
 """The setting that trades recall for speed, per method."""
 
@@ -41,7 +40,7 @@ class RecallRequest:
     database_share: float | None = None
     """The maximum share of one connection's time; None for the pipeline's."""
     statement_timeout: timedelta | None = None
-    """The time limit of one search; None for the default, LONGEST_SEARCH."""
+    """The time limit of one statement; None for that of `search`."""
     seed: int = 0
     """Chooses the rows, and the order of the searches."""
 
