@@ -76,7 +76,11 @@ SELECT count(*) AS rows FROM {stored} {joined} WHERE pgvector_sync_stored.model 
 
 -- name: sample
 -- Keys and vectors of some of these, in an order that depends on the seed only. A vector of zeros can't be a query.
-SELECT {key_stored} AS key, pgvector_sync_stored.embedding::text AS vector
-FROM {stored} {joined}
-WHERE pgvector_sync_stored.model = %(model)s AND NOT pgvector_sync_stored.embedding {equals} {zeros}
-ORDER BY md5({key_stored}::text || pgvector_sync_stored.chunk_no || '/' || %(seed)s::text) LIMIT %(limit)s;
+SELECT pgvector_sync_query.key, pgvector_sync_query.embedding::text AS vector
+FROM (
+    SELECT {key_stored} AS key, pgvector_sync_stored.embedding
+    FROM {stored} {joined}
+    WHERE pgvector_sync_stored.model = %(model)s
+    ORDER BY md5({key_stored}::text || pgvector_sync_stored.chunk_no || '/' || %(seed)s::text) LIMIT %(limit)s
+) AS pgvector_sync_query
+WHERE NOT pgvector_sync_query.embedding {equals} {zeros};

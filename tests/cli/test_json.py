@@ -44,6 +44,7 @@ TYPED = {
     "reembed --estimate": ["reembed", "docs", "--estimate"],
     "capacity": ["capacity", "docs", "--rows", "10M"],
     "index status": ["index", "status"],
+    "index recall": ["index", "recall", "docs", "-k", "3", "--target", "0.1"],
     "reconcile": ["reconcile"],
     "reconcile --wait": ["reconcile", "--wait"],
     "reconcile --trend": ["reconcile", "--trend"],

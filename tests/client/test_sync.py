@@ -242,6 +242,7 @@ SEARCHING: dict[str, Callable[[Sync], object]] = {
     "search": lambda sync: sync.search("docs", "text"),
     "asearch": lambda sync: asyncio.run(sync.asearch("docs", "text")),
     "explain_search": lambda sync: sync.explain_search("docs", "text"),
+    "index_recall": lambda sync: sync.index_recall("docs", queries=2),
 }
 READING: dict[str, Callable[[Sync], object]] = {
     "status": lambda sync: sync.status(),
@@ -282,7 +283,10 @@ def test_a_role_may_do_what_the_table_in_docs_says(
     allowed: dict[str, Callable[[Sync], object]],
     refused: dict[str, Callable[[Sync], object]],
 ) -> None:
-    synced.run(f"GRANT SELECT ON docs, docs_embedding TO {APPLICATION}")
+    synced.run(
+        f"GRANT SELECT ON docs, docs_embedding TO {APPLICATION}",
+        "CREATE INDEX ON docs_embedding USING hnsw (embedding vector_cosine_ops)",
+    )
     with calling(synced, role) as sync:
         for call in allowed.values():
             call(sync)

@@ -50,7 +50,8 @@ def _value(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, timedelta):
-        return round(value.total_seconds(), 3)
+        seconds = value.total_seconds()
+        return round(seconds, 3 if seconds >= 1 else 6)
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
     if isinstance(value, time):

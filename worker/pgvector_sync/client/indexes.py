@@ -1,7 +1,8 @@
-"""The methods of `Sync` about indexes: their state, and what a pipeline takes at another size."""
+"""The methods of `Sync` about indexes: their state and recall, and what a pipeline takes at another size."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from pgvector_sync.errors import Refused
 if TYPE_CHECKING:
     from pgvector_sync.database import Connection
     from pgvector_sync.index.capacity import Capacity, Wanted
+    from pgvector_sync.index.recall import RecallReport
     from pgvector_sync.model import Pipeline
     from pgvector_sync.observe.indexes import TargetIndexes
 
@@ -27,6 +29,56 @@ class IndexMethods(Opening):
 
         with self._runtime() as runtime:
             return tuple(index_state(runtime.database, pipeline))
+
+    def index_recall(
+        self,
+        pipeline: str,
+        k: int = 10,
+        *,
+        queries: int | Sequence[str] | Sequence[Sequence[float]] = 200,
+        where: str | None = None,
+        sweep: bool = False,
+        target: float | None = None,
+        database_share: float | None = None,
+        statement_timeout: timedelta | None = None,
+        seed: int = 0,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> RecallReport:
+        """Return which share of the true nearest neighbours a pipeline's index returns.
+
+        pipeline: the pipeline's name.
+        k: the number of neighbours, 1 to 1,000.
+        queries: real queries, as texts, which are embedded, or as vectors of the pipeline's model; or a number of
+            random rows whose vectors are the queries.
+        where: an SQL condition over the columns of the source, as for `search`.
+        sweep: measure a range of settings, instead of those in effect.
+        target: the recall for which the smallest setting is looked for; None for the pipeline's.
+        database_share: the maximum share of one connection's time, 0 to 1; None for the pipeline's.
+        statement_timeout: the time limit of one statement; None for ten seconds, or less if
+            PGVECTOR_SYNC_DEADLINE is short.
+        seed: chooses the random rows.
+        progress: called with the number of queries that are done, and of all.
+
+        The database is only read. Raises a subclass of ProviderError if a query can't be embedded.
+        """
+        from pgvector_sync.index.recall import RecallRequest
+        from pgvector_sync.observe.recall import index_recall
+
+        if isinstance(queries, str):
+            raise Refused("expected a list of queries, got a string", hint=f"queries=[{queries!r}]")
+        request = RecallRequest(
+            k=k,
+            queries=queries if isinstance(queries, int) else len(queries),
+            where=where,
+            sweep=sweep,
+            target=target,
+            database_share=database_share,
+            statement_timeout=statement_timeout,
+            seed=seed,
+        )
+        with self._runtime() as runtime:
+            given = None if isinstance(queries, int) else queries
+            return index_recall(runtime, pipeline, request, given, progress or (lambda _done, _total: None))
 
     def capacity(
         self,
