@@ -109,6 +109,9 @@ GRANT SELECT, INSERT, UPDATE ON pgvector_sync.usage, pgvector_sync.tick, pgvecto
     pgvector_sync.batch_totals, pgvector_sync.call_totals TO :"worker";
 GRANT SELECT, INSERT, DELETE ON pgvector_sync.history TO :"worker";
 GRANT SELECT, INSERT, DELETE ON pgvector_sync.run_key, pgvector_sync.drift TO :"worker";
+-- Only the owner of the targets can build an index, so a worker may only request and cancel.
+GRANT SELECT, DELETE, INSERT (pipeline_id, definition, window_begin, window_end, replace, declared, memory_bytes),
+    UPDATE (state, reason, phase, done_share, ended_at) ON pgvector_sync.index_build TO :"worker";
 -- Not `requested_by`, and not `options` of an existing run: no role may request a run in the name of another.
 GRANT SELECT, DELETE, INSERT (pipeline_id, kind, options, rows_total, traceparent), UPDATE (state, watermark, walked,
     rows_total, rows_seen, rows_enqueued, counts, samples, lease, visible_at, reason, traceparent, finished_at) ON pgvector_sync.run TO :"worker";

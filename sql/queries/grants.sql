@@ -27,6 +27,8 @@ SELECT * FROM (VALUES
     ('batch_totals', '{SELECT,INSERT,UPDATE}', NULL, NULL),
     ('call_totals', '{SELECT,INSERT,UPDATE}', NULL, NULL),
     ('history', '{SELECT,INSERT,DELETE}', NULL, NULL),
+    ('index_build', '{SELECT,DELETE}', '{pipeline_id,definition,window_begin,window_end,replace,declared,memory_bytes}',
+     '{state,reason,phase,done_share,ended_at}'),
     ('lock', '{SELECT,INSERT,UPDATE}', NULL, NULL)
 ) AS needed_ (name, privileges, inserted, updated)
 

@@ -21,3 +21,11 @@
 -- name: create
 -- Creates an index while others write. A failure leaves an invalid index of this name. Runs outside of a transaction.
 CREATE INDEX CONCURRENTLY {index_name} ON {target} USING {method} ({indexed} {operator_class}) WITH ({parameters});
+
+-- name: drop
+-- Drops an index while others read and write. Runs outside of a transaction.
+DROP INDEX CONCURRENTLY IF EXISTS {index};
+
+-- name: rename
+-- Renames an index. Its lock lets others read and write.
+ALTER INDEX {index} RENAME TO {index_name};

@@ -129,6 +129,7 @@ WITH gone AS (DELETE FROM pgvector_sync.pipeline WHERE id = %(id)s RETURNING id)
      calls_ AS (DELETE FROM pgvector_sync.call_totals WHERE pipeline_id IN (SELECT id FROM gone)),
      history_ AS (DELETE FROM pgvector_sync.history WHERE pipeline_id IN (SELECT id FROM gone)),
      drift_ AS (DELETE FROM pgvector_sync.drift WHERE pipeline_id IN (SELECT id FROM gone)),
+     index_ AS (DELETE FROM pgvector_sync.index_build WHERE pipeline_id IN (SELECT id FROM gone)),
      lock_ AS (DELETE FROM pgvector_sync.lock WHERE id IN (SELECT id FROM gone)),
      keys_ AS (DELETE FROM pgvector_sync.run_key WHERE run_id IN (
                    SELECT r.id FROM pgvector_sync.run r WHERE r.pipeline_id = %(id)s))

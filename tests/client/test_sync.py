@@ -246,6 +246,7 @@ SEARCHING: dict[str, Callable[[Sync], object]] = {
 }
 READING: dict[str, Callable[[Sync], object]] = {
     "status": lambda sync: sync.status(),
+    "index_builds": lambda sync: sync.index_builds(),
     "runs": lambda sync: sync.runs(),
     "run": lambda sync: sync.run(1),
     "dead_letters": lambda sync: sync.dead_letters(),
@@ -257,6 +258,9 @@ WORKING: dict[str, Callable[[Sync], object]] = {
     "status(exact=True)": lambda sync: sync.status(exact=True),
     "estimate": lambda sync: sync.estimate("docs"),
     "reembed": lambda sync: sync.cancel(sync.reembed("docs").run_id),
+    "index_build": lambda sync: sync.index_build("docs"),
+    "wait_for_index": lambda sync: sync.index_cancel("docs") and sync.wait_for_index(sync.index_builds()[0].id),
+    "index_cancel": lambda sync: sync.index_build("docs") and sync.index_cancel("docs"),
     "reconcile": lambda sync: sync.wait(sync.reconcile("docs").run_id, carry_out=True),
     "pause": lambda sync: sync.pause("docs"),
     "resume": lambda sync: sync.resume("docs"),

@@ -32,6 +32,7 @@ from pgvector_sync.store import (
     drift,
     expressions,
     grants,
+    index_build,
     index_ddl,
     index_status,
     leases,
@@ -136,6 +137,24 @@ def _build(c: psycopg.Connection[Any], one: One) -> None:
     """Compose only: CREATE INDEX CONCURRENTLY runs outside of a transaction."""
     for plan in (IndexPlan(method=Method.HNSW), IndexPlan(method=Method.IVFFLAT, storage=Storage.BIT, lists=9)):
         c.texts.append(index_ddl.create(one.shape, plan, "another").as_string(c))  # type: ignore[attr-defined]
+
+
+def _replace(c: psycopg.Connection[Any], one: One) -> None:
+    """Compose only, as above."""
+    for query in (index_ddl.drop("public", "another"), index_ddl.rename("public", "another", "new")):
+        c.texts.append(query.as_string(c))  # type: ignore[attr-defined]
+
+
+def _held(c: psycopg.Connection[Any], one: One) -> None:
+    """Runs the statements about the process that carries out a build."""
+    requested = index_build.request(
+        c, one.shape.pipeline, IndexPlan(method=Method.HNSW), replace=False, declared=False
+    )
+    assert requested is not None
+    build = index_build.find(c, requested)
+    assert build is not None
+    index_build.take(c, build, 1)
+    index_build.stop(c, build.id)
 
 
 def _standing(c: psycopg.Connection[Any], one: One) -> target_table.Standing:
@@ -272,6 +291,8 @@ CALLS: list[Call] = [
     ),
     lambda c, one: target_ddl.drop(c, one.target),
     _build,
+    _replace,
+    _held,
     lambda c, one: target_table.count_orphans(c, _standing(c, one), one.shape.pipeline.source),
     lambda c, one: target_table.filled(c, one.target),
     lambda c, _: triggers.installed(c, 1),

@@ -27,6 +27,7 @@ NAMES = {
     "pipeline",
     "job",
     "hostname",
+    "index",
     "queue",
     "source",
     "sequence",

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import typer
 
-from pgvector_sync.cli import index_recall, index_status
+from pgvector_sync.cli import index_build, index_recall, index_status
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(help="Show the vector indexes of each target, and what to do about them.")
+    group = typer.Typer(help="Show and build the vector indexes of each target.")
     group.callback()(_group)
     index_status.register(group)
     index_recall.register(group)
+    index_build.register(group)
     app.add_typer(group, name="index", no_args_is_help=True)
 
 
 def _group() -> None:
-    """Show the vector indexes of each target, and what to do about them."""
+    """Show and build the vector indexes of each target."""

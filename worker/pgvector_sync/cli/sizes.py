@@ -5,20 +5,17 @@ from __future__ import annotations
 import re
 
 from pgvector_sync.errors import ConfigError
+from pgvector_sync.index.words import size
 
-_UNITS = ("B", "kB", "MB", "GB", "TB")
+__all__ = ["parse_bytes", "parse_rows", "size"]
+
 _ROWS = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[kKmMgG]?)")
+_SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kKmMgGtT][iI]?[bB]?)")
+_BYTES = {
+    f"{unit}{end}": 1_024**power for power, unit in enumerate("kmgt", start=1) for end in ("", "b", "i", "ib")
+}
+_LEAST_MEMORY = 1_024 * 1_024
 _THOUSANDS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
-
-
-def size(number: int) -> str:
-    """Return a size in Postgres's units of 1,024: `7.8 GB`."""
-    value = float(number)
-    for unit in _UNITS:
-        if value < 1_024 or unit == _UNITS[-1]:
-            break
-        value /= 1_024
-    return f"{value:,.0f} {unit}" if unit == "B" or value >= 100 else f"{value:,.1f} {unit}"
 
 
 def parse_rows(text: str) -> int:
@@ -28,3 +25,12 @@ def parse_rows(text: str) -> int:
     if not rows:
         raise ConfigError(f"{text!r} isn't a number of rows", where="capacity", hint="write 250000, 250k or 10M")
     return rows
+
+
+def parse_bytes(text: str) -> int:
+    """Return a size in bytes: `8GB`, `512MB`. Raises ConfigError."""
+    match = _SIZE.fullmatch(text.replace("_", "").replace(",", "").strip())
+    number = 0 if match is None else round(float(match["number"]) * _BYTES[match["unit"].lower()])
+    if number < _LEAST_MEMORY:
+        raise ConfigError(f"{text!r} isn't a size of at least 1 MB", where="--memory", hint="write 512MB or 8GB")
+    return number

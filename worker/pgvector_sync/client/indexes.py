@@ -1,9 +1,10 @@
-"""The methods of `Sync` about indexes: their state and recall, and what a pipeline takes at another size."""
+"""The methods of `Sync` about indexes: their state, builds and recall, and what a pipeline takes at another size."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from contextlib import ExitStack
+from datetime import time, timedelta
 from typing import TYPE_CHECKING
 
 from pgvector_sync.client.opening import Opening
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from pgvector_sync.database import Connection
     from pgvector_sync.index.capacity import Capacity, Wanted
     from pgvector_sync.index.recall import RecallReport
+    from pgvector_sync.index.requests import RequestedBuild
     from pgvector_sync.model import Pipeline
+    from pgvector_sync.observe.index_builds import IndexBuild
     from pgvector_sync.observe.indexes import TargetIndexes
 
 
@@ -123,6 +126,70 @@ class IndexMethods(Opening):
             usd=usd,
             storages=sizes.storages(wanted),
         )
+
+    def index_build(
+        self,
+        pipeline: str,
+        *,
+        rebuild: bool = False,
+        window: tuple[time, time] | None = None,
+        memory_bytes: int | None = None,
+    ) -> RequestedBuild:
+        """Request the build of a pipeline's vector index; a process of the targets' owner carries it out.
+
+        pipeline: the pipeline's name. The index is the declared one, or HNSW with pgvector's default parameters.
+        rebuild: replace an index of the same kind, which is dropped once the new one is complete.
+        window: begin and end of the daily window (UTC) in which the build may begin; None for the declared one.
+        memory_bytes: the `maintenance_work_mem` of the build; None for what the server's settings suggest.
+
+        An identical build that is unfinished is joined (`joined`). Raises Refused if the index can't be built.
+        """
+        from pgvector_sync.index.requests import request_build
+
+        with self._runtime() as runtime:
+            return request_build(
+                runtime.database, pipeline, window=window, rebuild=rebuild, memory_bytes=memory_bytes
+            )
+
+    def index_builds(self, pipeline: str | None = None, *, limit: int = 20) -> list[IndexBuild]:
+        """Return builds of vector indexes, past and present, newest first.
+
+        pipeline: the name of one pipeline; None for all.
+        limit: the maximum number of builds.
+        """
+        from pgvector_sync.observe.index_builds import list_builds
+
+        with self._runtime(pipeline) as runtime:
+            return list_builds(runtime.database, pipeline, limit=limit)
+
+    def index_cancel(self, pipeline: str) -> int:
+        """Cancel the unfinished build of a pipeline's index, and return its id. Nothing of it stays.
+
+        pipeline: the pipeline's name.
+        """
+        from pgvector_sync.index.requests import cancel_build
+
+        with self._runtime() as runtime:
+            return cancel_build(runtime.database, pipeline)
+
+    def wait_for_index(
+        self, build: int, *, carry_out: bool = False, on_progress: Callable[[IndexBuild], object] | None = None
+    ) -> IndexBuild:
+        """Wait until a build has ended, and return it.
+
+        build: the id of the build.
+        carry_out: build it in this process if no other does. This needs the rights of the target's owner, and a
+            direct connection to the server. The build goes on in the server if this process ends.
+        on_progress: called about once per second with the build.
+        """
+        from pgvector_sync.observe.index_builds import wait_for_build
+        from pgvector_sync.runtime.bootstrap import open_build_database
+
+        with self._runtime() as runtime, ExitStack() as opened:
+            database = runtime.database
+            if carry_out and runtime.settings.build_database_url is not None:
+                database = opened.enter_context(open_build_database(runtime.settings))
+            return wait_for_build(database, build, carry_out=carry_out, look=on_progress or (lambda _: None))
 
 
 def _wanted(

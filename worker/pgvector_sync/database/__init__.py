@@ -75,7 +75,9 @@ LOCK_CONFLICT_TRIES = 40
 INSTALL_HINT = "run `pgvector-sync migrate`"
 
 
-def connect(conninfo: str, *, timeout: timedelta = CONNECT_TIMEOUT) -> Connection:
+def connect(
+    conninfo: str, *, timeout: timedelta = CONNECT_TIMEOUT, application_name: str = "pgvector-sync"
+) -> Connection:
     """Opens a connection: autocommit outside `transaction`, READ COMMITTED inside. It prepares no statements:
     those don't work with PgBouncer's transaction mode.
 
@@ -87,7 +89,7 @@ def connect(conninfo: str, *, timeout: timedelta = CONNECT_TIMEOUT) -> Connectio
         prepare_threshold=None,
         row_factory=dict_row,
         connect_timeout=int(timeout.total_seconds()),
-        application_name="pgvector-sync",
+        application_name=application_name,
         **KEEPALIVE,
     )
     _prepare(connection)

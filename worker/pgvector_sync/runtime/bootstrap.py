@@ -55,6 +55,11 @@ def open_database(settings: Settings, *, max_connections: int = 4, working: bool
     )
 
 
+def open_build_database(settings: Settings) -> Database:
+    """Return a pool for building indexes, which connects when first used. Raises ConfigError if it isn't valid."""
+    return Database(settings.build_database(), lock_timeout=settings.lock_timeout, max_connections=2)
+
+
 @contextmanager
 def open_runtime(
     settings: Settings | None = None, *, max_connections: int = 4, working: bool = False

@@ -100,6 +100,8 @@ class Settings(BaseSettings):
     )
 
     database_url: SecretStr | None = Field(None, validation_alias=_named("DATABASE_URL"))
+    build_database_url: SecretStr | None = None
+    """The connection for building indexes: directly to the server, as the targets' owner. None: DATABASE_URL."""
     redis_url: SecretStr | None = Field(None, validation_alias=_named("REDIS_URL"))
     celery_broker_url: SecretStr | None = Field(None, validation_alias=_named("CELERY_BROKER_URL"))
     redis_prefix: str = Field("", pattern=r"^[\w.:-]*$", max_length=64)
@@ -212,6 +214,12 @@ class Settings(BaseSettings):
                 "or run `pgvector-sync up` for an embedded one",
             )
         return libpq_url(self.database_url.get_secret_value())
+
+    def build_database(self) -> str:
+        """The connection string for building indexes. Raises ConfigError if there is none, or it isn't valid."""
+        if self.build_database_url is None:
+            return self.database()
+        return libpq_url(self.build_database_url.get_secret_value(), variable("build_database_url"))
 
     def redis(self) -> str:
         """The Redis URL. Raises ConfigError if it is missing."""

@@ -30,28 +30,28 @@ _OTHER_PROGRAMS = {
 """Parameters in URLs for SQLAlchemy, asyncpg, Prisma and Django."""
 
 
-def libpq_url(url: str) -> str:
-    """Returns the connection string as libpq reads it. Raises ConfigError, which shows no part of it."""
+def libpq_url(url: str, variable: str = VARIABLE) -> str:
+    """Returns a variable's connection string as libpq reads it. Raises ConfigError, which shows no part of it."""
     match = _SCHEME.match(url)
     if match is not None:
         if match["name"].lower() not in POSTGRES:
             raise ConfigError(
-                f"expected postgresql://, got {match['name'].lower()}://", where=VARIABLE, hint=SHAPE
+                f"expected postgresql://, got {match['name'].lower()}://", where=variable, hint=SHAPE
             )
         rest = url[match.end() :]
         if "@" in re.split(r"[/?#]", rest, maxsplit=1)[-1] and re.search(r"[/?#]", rest):
             # an unescaped `/`, `?` or `#` in a password ends the host: what precedes it belongs to the password
-            raise ConfigError("can't be parsed", where=VARIABLE, hint=SHAPE)
+            raise ConfigError("can't be parsed", where=variable, hint=SHAPE)
         url = "postgresql://" + rest
     try:
         values = {name: str(value) for name, value in conninfo_to_dict(url).items() if value is not None}
     except psycopg.ProgrammingError as error:
-        raise _unreadable(str(error)) from None
+        raise _unreadable(str(error), variable) from None
     except UnicodeDecodeError:  # libpq decodes %81, for example, and psycopg can't read the result
-        raise ConfigError("isn't a valid connection string", where=VARIABLE, hint=SHAPE) from None
+        raise ConfigError("isn't a valid connection string", where=variable, hint=SHAPE) from None
     if "@" in values.get("host", "") or not values.get("port", "0").replace(",", "").isdigit():
         # what looks like a host or a port may be a piece of the password, so it isn't shown
-        raise ConfigError("can't be parsed", where=VARIABLE, hint=SHAPE)
+        raise ConfigError("can't be parsed", where=variable, hint=SHAPE)
     return url
 
 
@@ -61,7 +61,7 @@ def address_of(url: str) -> list[str]:
     return [str(values.get(name, "")) for name in ("service", "host", "hostaddr", "port", "dbname")]
 
 
-def _unreadable(message: str) -> ConfigError:
+def _unreadable(message: str, variable: str) -> ConfigError:
     """An error for a connection string that libpq rejects.
 
     Libpq quotes what it doesn't understand, which may be the password. So only the name of a parameter is shown,
@@ -70,9 +70,9 @@ def _unreadable(message: str) -> ConfigError:
     match = _PARAMETER.search(message)
     known = [*_OTHER_PROGRAMS, *(option.keyword.decode() for option in Conninfo.get_defaults())]
     if match is None or not get_close_matches(match[1].lower(), known, n=1, cutoff=0.8):
-        return ConfigError("isn't a valid connection string", where=VARIABLE, hint=SHAPE)
+        return ConfigError("isn't a valid connection string", where=variable, hint=SHAPE)
     name = match[1]
     hint = f"remove {name}: only parameters of libpq are accepted, such as sslmode and connect_timeout"
     if name.lower() in _TLS:
         hint = f"use sslmode=require (or verify-full) instead of {name}"
-    return ConfigError(f"expected parameters of libpq, got {name}", where=VARIABLE, hint=hint)
+    return ConfigError(f"expected parameters of libpq, got {name}", where=variable, hint=hint)

@@ -81,3 +81,15 @@ def create(shape: Shape, plan: IndexPlan, index_name: str, *, lists: int = 1) ->
             sql.SQL("{} = {}").format(sql.SQL(key), sql.Literal(value)) for key, value in parameters.items()
         ),
     )
+
+
+def drop(schema: str, index_name: str) -> sql.Composed:
+    """Compose the statement that drops an index."""
+    return statement("index_ddl.drop").format(index=sql.Identifier(schema, index_name))
+
+
+def rename(schema: str, index_name: str, new_name: str) -> sql.Composed:
+    """Compose the statement that renames an index."""
+    return statement("index_ddl.rename").format(
+        index=sql.Identifier(schema, index_name), index_name=sql.Identifier(new_name)
+    )

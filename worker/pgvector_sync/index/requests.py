@@ -1,0 +1,115 @@
+"""Requests and cancels builds, and says which are due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from pgvector_sync.database import Database
+from pgvector_sync.errors import Refused
+from pgvector_sync.index.checks import Asked, check
+from pgvector_sync.model import IndexPlan, Method, Pipeline, State, in_window
+from pgvector_sync.model.schedule import Window
+from pgvector_sync.store import index_build, pipelines
+from pgvector_sync.store.index_build import Build
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedBuild:
+    """The answer to a request for a build."""
+
+    pipeline: str
+    build: int
+    joined: bool
+    """Whether `build` is an identical build that was requested earlier."""
+    index: str
+    """The name that the index will have."""
+    predicted_bytes: int
+    memory_bytes: int
+    """The maintenance_work_mem of the build."""
+    remarks: tuple[str, ...]
+
+
+def request_build(
+    database: Database,
+    name: str,
+    *,
+    window: Window = None,
+    rebuild: bool = False,
+    memory_bytes: int | None = None,
+) -> RequestedBuild:
+    """Request the build of a pipeline's index: the declared one, or HNSW with the default parameters.
+
+    window: begin and end of the daily window (UTC) in which it may begin; None: the declared one.
+    Raises Refused if it can't be built, or another build of the pipeline is unfinished.
+    """
+    vector_schema = database.vector_schema
+    with database.transaction(durable=True) as connection:
+        pipeline = pipelines.require_pipeline(connection, name)
+        if pipeline.state is State.REMOVING:
+            raise Refused(f"{name} is being removed", hint=f"finish with: pgvector-sync remove {name}")
+        plan = wanted(pipeline, window)
+        checked = check(connection, vector_schema, pipeline, Asked(plan, rebuild, memory_bytes))
+        if checked.flight.refusal is not None:
+            raise Refused(checked.flight.refusal.reason, hint=checked.flight.refusal.hint)
+        build_id = index_build.request(
+            connection, pipeline, plan, replace=rebuild, declared=False, memory_bytes=memory_bytes
+        )
+        joined = build_id is None
+        if build_id is None:
+            [other] = index_build.list_builds(connection, pipeline=name, unfinished=True, limit=1)
+            if (
+                index_build.definition(other.plan) != index_build.definition(plan)
+                or other.replaces_same != rebuild
+            ):
+                raise Refused(
+                    f"another index of {name} is being built: build {other.id} is {other.state}",
+                    hint=f"wait for it, or cancel it: pgvector-sync index cancel {name}",
+                )
+            build_id = other.id
+    return RequestedBuild(
+        pipeline=name,
+        build=build_id,
+        joined=joined,
+        index=checked.index_name,
+        predicted_bytes=checked.flight.predicted_bytes,
+        memory_bytes=checked.flight.memory_bytes,
+        remarks=checked.flight.remarks,
+    )
+
+
+def wanted(pipeline: Pipeline, window: Window = None) -> IndexPlan:
+    """Return the index to build: as declared, or HNSW if none is declared."""
+    plan = pipeline.options.index
+    return replace(plan, method=plan.method or Method.HNSW, window=window or plan.window)
+
+
+def cancel_build(database: Database, name: str) -> int:
+    """Cancel the unfinished build of a pipeline; return its id. Its server process is told to stop.
+
+    Raises Refused if there is none, or if its index is complete already.
+    """
+    with database.transaction(read_only=True) as connection:
+        pipelines.require_pipeline(connection, name)
+    build_id = database.retry_on_lock_conflict(lambda connection: index_build.cancel(connection, name))
+    if build_id is None:
+        raise Refused(
+            f"no index of {name} is being built, or it is complete already",
+            hint=f"show its builds: pgvector-sync index builds {name}",
+        )
+    with database.transaction() as connection:
+        index_build.stop(connection, build_id)
+    return build_id
+
+
+def why_it_waits(build: Build) -> str | None:
+    """Return why a build doesn't start yet; None if it can be carried out now."""
+    if build.state != "waiting":
+        return None
+    if build.backfilling:
+        return "the backfill isn't complete: building later is faster"
+    if build.plan.window is not None and not in_window(build.plan.window, build.now):
+        begin, end = (f"{at:%H:%M}" for at in build.plan.window)
+        return f"it begins between {begin} and {end} UTC"
+    if not build.due:
+        return build.reason or "its last attempt has failed: the next one follows within minutes"
+    return None
