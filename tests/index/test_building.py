@@ -2,66 +2,336 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
+import psycopg
 import pytest
 
+from pgvector_sync.database import Database
+from pgvector_sync.errors import Refused
+from pgvector_sync.index import building
 from pgvector_sync.index.building import advance
-from pgvector_sync.index.requests import request_build
+from pgvector_sync.index.requests import RequestedBuild, cancel_build, request_build
 from pgvector_sync.store import index_build
 from pgvector_sync.store.index_build import Build
-from support.synced import DIMENSIONS, DOCS, Synced
+from support.pgbouncer import installed, start_pgbouncer
+from support.processes import Process, Processes
+from support.synced import DIMENSIONS, DOCS, Synced, runtime_of
+from support.waiting import eventually
 
-Command = Callable[..., tuple[int, str, str]]
 ROWS = 300
+NAME = "docs_embedding_hnsw"
 INDEXES = (
-    "SELECT c.relname, x.indisvalid FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_am a ON a.oid = c.relam "
-    "WHERE x.indrelid = 'docs_embedding'::regclass AND a.amname IN ('hnsw', 'ivfflat') ORDER BY 1"
+    "SELECT c.relname, x.indisvalid FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid "
+    "JOIN pg_am a ON a.oid = c.relam WHERE x.indrelid = 'docs_embedding'::regclass AND a.amname IN ('hnsw', 'ivfflat') "
+    "ORDER BY 1"
 )
+WAITS = "waiting for writers before build"
 
 
 @pytest.fixture
 def docs(synced: Synced) -> Synced:
+    """A pipeline whose target has vectors."""
     synced.run(DOCS)
     synced.declare()
     synced.apply()
     synced.sync()
-    fill(synced, ROWS)
+    synced.run(
+        "INSERT INTO docs_embedding (id, embedding, fingerprint, model, embedded_at) "
+        f"SELECT n, ARRAY(SELECT random() - 0.5 + n * 0 FROM generate_series(1, {DIMENSIONS}))::vector, "
+        f"sha256(n::text::bytea), 'm', now() FROM generate_series(1, {ROWS}) n",
+        "ANALYZE docs_embedding",
+    )
     return synced
 
 
-def fill(docs: Synced, rows: int) -> None:
-    docs.run(
-        "INSERT INTO docs_embedding (id, embedding, fingerprint, model, embedded_at) "
-        f"SELECT n, ARRAY(SELECT random() - 0.5 + n * 0 FROM generate_series(1, {DIMENSIONS}))::vector, "
-        f"sha256(n::text::bytea), 'm', now() FROM generate_series(1, {rows}) n",
-        "ANALYZE docs_embedding",
-    )
+@contextmanager
+def open_transaction(docs: Synced) -> Iterator[psycopg.Connection[Any]]:
+    """A transaction of the application, for whose end a build waits."""
+    with docs.database.connect() as connection:
+        connection.autocommit = False
+        connection.execute("LOCK TABLE docs_embedding IN ROW EXCLUSIVE MODE")
+        yield connection
+        connection.rollback()
 
 
 def indexes(docs: Synced) -> list[tuple[str, bool]]:
     return docs.database.execute(INDEXES)
 
 
-def found(docs: Synced, build: int) -> Build:
-    with docs.owner.database.transaction(read_only=True) as connection:
+@pytest.fixture
+def server(docs: Synced) -> Iterator[Database]:
+    """Connects as the server's own role, which sees the progress of sessions that have taken another role."""
+    with runtime_of(docs.database.url, docs.runtime.embedder) as runtime:
+        yield runtime.database
+
+
+def found(database: Database, build: int) -> Build:
+    with database.transaction(read_only=True) as connection:
         result = index_build.find(connection, build)
     assert result is not None
     return result
 
 
+def requested(docs: Synced, **options: Any) -> RequestedBuild:
+    return request_build(docs.owner.database, "docs", **options)
+
+
 def carried_out(docs: Synced, build: int) -> Build:
-    """Carries out what is left of a build."""
-    assert advance(docs.owner.database, found(docs, build))
-    return found(docs, build)
+    """Carries out what is left of a build, as the owner of the target."""
+    database = docs.owner.database
+    assert advance(database, found(database, build))
+    return found(database, build)
 
 
-def test_an_index_is_built_and_described(docs: Synced) -> None:
-    request = request_build(docs.owner.database, "docs")
-    build = carried_out(docs, request.build)
-    assert (build.state, build.index_name, build.rows) == ("done", "docs_embedding_hnsw", ROWS)
+@contextmanager
+def under_way(server: Database, build: int, ends: type[Exception] = ZeroDivisionError) -> Iterator[None]:
+    """Carries out a build in a thread, and waits until the server does. `ends` is the exception that may end it."""
+
+    def carry_out() -> None:
+        with suppress(ends):
+            advance(server, found(server, build))
+
+    thread = threading.Thread(target=carry_out)
+    thread.start()
+    try:
+        eventually(lambda: found(server, build).phase == WAITS)
+        yield
+    finally:
+        thread.join(20)
+    assert not thread.is_alive()
+
+
+def started(docs: Synced, processes: Processes) -> tuple[Process, int]:
+    """Starts `index build --wait`, and returns it with its build when the server has begun."""
+    process = processes.command("index", "build", "docs", "--wait", DATABASE_URL=docs.database.url)
+    eventually(lambda: WAITS in process.printed, 30)
+    return process, docs.database.value("SELECT max(id) FROM pgvector_sync.index_build")
+
+
+# -- what a build does ---------------------------------------------------------------------------------------
+
+
+def test_an_index_is_built_named_and_described(docs: Synced) -> None:
+    build = carried_out(docs, requested(docs).build)
+    assert (build.state, build.index_name, build.rows) == ("done", NAME, ROWS)
     assert build.parameters == ("m=16", "ef_construction=64")
     assert (build.bytes or 0) > 0
     assert build.pgvector
     assert build.changes == 0
-    assert indexes(docs) == [("docs_embedding_hnsw", True)]
+    assert indexes(docs) == [(NAME, True)]
+
+
+def test_the_declared_index_is_built(docs: Synced) -> None:
+    docs.declare(index={"method": "hnsw", "storage": "halfvec", "m": 8, "ef_construction": 20})
+    docs.apply()
+    build = carried_out(docs, requested(docs).build)
+    assert (build.index_name, build.parameters) == (
+        "docs_embedding_halfvec_hnsw",
+        ("m=8", "ef_construction=20"),
+    )
+    assert indexes(docs) == [("docs_embedding_halfvec_hnsw", True)]
+
+
+def test_a_rebuilt_index_replaces_the_old_one_under_its_name(docs: Synced) -> None:
+    docs.run('CREATE INDEX "their %name" ON docs_embedding USING hnsw (embedding vector_cosine_ops) WITH (m = 4)')
+    with pytest.raises(Refused, match="their %name has other parameters: m=4"):
+        requested(docs)
+    build = carried_out(docs, requested(docs, rebuild=True).build)
+    assert (build.state, build.index_name, build.replaces) == ("done", "their %name", "their %name")
+    assert build.parameters == ("m=16", "ef_construction=64")
+    assert indexes(docs) == [("their %name", True)]
+    with pytest.raises(Refused, match="is such an index already") as refused:
+        requested(docs)
+    assert "--rebuild" in str(refused.value.hint)
+
+
+def test_a_name_that_is_taken_gets_a_number(docs: Synced) -> None:
+    docs.run(f"CREATE TABLE {NAME} (id int)", f"CREATE TABLE {NAME}_2 (id int)")
+    assert carried_out(docs, requested(docs).build).index_name == f"{NAME}_3"
+
+
+def test_writes_go_on_while_an_index_is_built(docs: Synced, server: Database) -> None:
+    docs.run("DELETE FROM docs_embedding")
+    build = requested(docs).build
+    with open_transaction(docs) as application, under_way(server, build):
+        docs.run("INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 20) n")
+        docs.settle()
+        docs.exact()
+        assert found(server, build).state == "building", "the writes didn't wait for the build"
+        application.rollback()
+    assert found(server, build).state == "done"
+    assert docs.database.value("SELECT reltuples::int FROM pg_class WHERE relname = %s", NAME) == 20
+
+
+# -- what ends it --------------------------------------------------------------------------------------------
+
+
+def test_the_server_goes_on_when_our_process_is_killed_and_another_one_completes_it(
+    docs: Synced, server: Database, processes: Processes
+) -> None:
+    with open_transaction(docs):
+        process, build = started(docs, processes)
+        process.kill()
+        assert found(server, build).held
+        assert not advance(server, found(server, build)), "the server process still holds it"
+    eventually(lambda: not found(server, build).held)
+    assert found(server, build).state == "building"
+    assert indexes(docs) == [(f"pgvector_sync_build_{build}", True)]
+    assert carried_out(docs, build).state == "done"
+    assert indexes(docs) == [(NAME, True)]
+    assert found(server, build).attempts == 1
+
+
+def test_ctrl_c_leaves_the_build_running_and_says_so(docs: Synced, server: Database, processes: Processes) -> None:
+    with open_transaction(docs):
+        process, build = started(docs, processes)
+        process.send(signal.SIGINT)
+        assert process.wait() == 130
+        assert f"build {build} goes on in the server" in process.printed
+        assert "pgvector-sync index cancel docs" in process.printed
+        assert "Traceback" not in process.printed
+        assert found(server, build).held
+    eventually(lambda: not found(server, build).held)
+    assert carried_out(docs, build).state == "done"
+
+
+def test_a_build_whose_server_process_ended_is_repeated_three_times_at_most(
+    docs: Synced, server: Database
+) -> None:
+    build = requested(docs).build
+    for attempt in (1, 2, 3):
+        docs.run("UPDATE pgvector_sync.index_build SET visible_at = now()")
+        with open_transaction(docs):
+            with under_way(server, build, psycopg.OperationalError):
+                docs.run(f"SELECT pg_terminate_backend({holder(docs)})")
+            assert found(server, build).attempts == attempt
+            assert indexes(docs) == [(f"pgvector_sync_build_{build}", False)]
+        ended = carried_out(docs, build)
+        assert indexes(docs) == [], "nothing half-built stays"
+        assert "the server process that was building it ended early" in str(ended.reason)
+        assert ended.state == ("waiting" if attempt < building.MAX_ATTEMPTS else "failed")
+        assert not ended.due or ended.state == "failed", "it isn't repeated at once"
+
+
+def test_a_cancelled_build_leaves_nothing_and_keeps_the_index_that_it_would_have_replaced(
+    docs: Synced, server: Database
+) -> None:
+    docs.run(f"CREATE INDEX {NAME} ON docs_embedding USING hnsw (embedding vector_cosine_ops)")
+    build = requested(docs, rebuild=True).build
+    with open_transaction(docs) as application, under_way(server, build):
+        assert cancel_build(server, "docs") == build
+        application.rollback()
+    ended = found(server, build)
+    assert (ended.state, ended.left_over, ended.held) == ("cancelled", False, False)
+    assert indexes(docs) == [(NAME, True)]
+    with pytest.raises(Refused, match="no index of docs is being built"):
+        cancel_build(server, "docs")
+
+
+def test_a_build_whose_process_is_dead_can_be_cancelled(
+    docs: Synced, server: Database, processes: Processes
+) -> None:
+    with open_transaction(docs):
+        process, build = started(docs, processes)
+        process.kill()
+        cancel_build(server, "docs")
+        eventually(lambda: not found(server, build).held, what="the statement was cancelled in the server")
+        assert indexes(docs) == [(f"pgvector_sync_build_{build}", False)]
+    assert found(server, build).left_over
+    ended = carried_out(docs, build)
+    assert (ended.state, ended.left_over, indexes(docs)) == ("cancelled", False, [])
+
+
+@pytest.mark.parametrize("done", ["nothing", "old index dropped", "renamed"])
+def test_the_swap_continues_after_any_of_its_steps(docs: Synced, done: str) -> None:
+    docs.run(f"CREATE INDEX {NAME} ON docs_embedding USING hnsw (embedding vector_cosine_ops)")
+    build = carried_out(docs, requested(docs, rebuild=True).build).id
+    docs.run(
+        f"UPDATE pgvector_sync.index_build SET state = 'swapping', left_over = true, ended_at = NULL WHERE id = {build}"
+    )
+    if done != "renamed":
+        docs.run(f"ALTER INDEX {NAME} RENAME TO pgvector_sync_build_{build}")
+    if done == "nothing":
+        docs.run(f"CREATE INDEX {NAME} ON docs_embedding USING hnsw (embedding vector_cosine_ops) WITH (m = 4)")
+    assert carried_out(docs, build).state == "done"
+    assert indexes(docs) == [(NAME, True)]
+    assert docs.database.value("SELECT reloptions FROM pg_class WHERE relname = %s", NAME) == [
+        "m=16", "ef_construction=64",
+    ]  # fmt: skip
+
+
+def test_an_index_that_was_dropped_before_it_had_its_name_fails_the_build(docs: Synced) -> None:
+    build = carried_out(docs, requested(docs).build).id
+    docs.run(
+        f"UPDATE pgvector_sync.index_build SET state = 'swapping', left_over = true, ended_at = NULL WHERE id = {build}",
+        f"DROP INDEX {NAME}",
+    )
+    ended = carried_out(docs, build)
+    assert (ended.state, ended.reason) == ("failed", "the index was dropped before it had its name")
+
+
+def holder(docs: Synced) -> int:
+    """The server process that builds."""
+    return int(docs.database.value("SELECT pid FROM pg_stat_progress_create_index"))
+
+
+# -- memory and workers --------------------------------------------------------------------------------------
+
+
+def test_without_enough_shared_memory_it_is_built_without_parallel_workers(docs: Synced) -> None:
+    docs.run(
+        f"ALTER DATABASE {docs.database.name} SET min_parallel_table_scan_size = 0",
+        "ALTER TABLE docs_embedding SET (parallel_workers = 2)",
+    )
+    build = requested(docs, memory_bytes=1 << 40).build  # more than any /dev/shm
+    ended = carried_out(docs, build)
+    assert (ended.state, ended.attempts, ended.workers) == ("done", 2, 0)
+    assert docs.database.server.logged("could not resize shared memory segment"), "as the server said"
+
+
+def test_the_memory_that_was_asked_for_is_that_of_the_session(docs: Synced) -> None:
+    assert carried_out(docs, requested(docs, memory_bytes=96 << 20).build).used_memory == 96 << 20
+
+
+# -- who may build -------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_does_not_own_the_target_may_request_and_not_build(docs: Synced) -> None:
+    database = docs.runtime.database
+    build = request_build(database, "docs").build
+    assert not found(database, build).may_build
+    assert cancel_build(database, "docs") == build
+
+
+def test_the_lock_of_a_role_that_could_not_build_keeps_nobody_from_building(
+    docs: Synced, role: Any, server: Database
+) -> None:
+    build = requested(docs).build
+    docs.run(f"UPDATE pgvector_sync.index_build SET lock_key = 4711 WHERE id = {build}")
+    name = role("stranger", "ALTER ROLE {role} PASSWORD 'stranger'")
+    with docs.database.connect(user=name, password="stranger") as stranger:
+        stranger.execute("SELECT pg_advisory_lock(4711)")
+        assert not found(server, build).held
+        assert carried_out(docs, build).state == "done"
+
+
+@installed
+def test_a_pooler_is_refused_with_what_to_set(
+    docs: Synced, processes: Processes, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    password = docs.database.server.password
+    user = docs.database.value("SELECT current_user")
+    pooler = start_pgbouncer(processes, docs.database, {user: password}, tmp_path_factory.mktemp("pgbouncer"))
+    build = requested(docs).build
+    with (
+        runtime_of(pooler.url(user), docs.runtime.embedder) as runtime,
+        pytest.raises(Refused, match="goes through a pooler") as refused,
+    ):
+        advance(runtime.database, found(runtime.database, build))
+    assert "PGVECTOR_SYNC_BUILD_DATABASE_URL" in str(refused.value.hint)
+    assert found(docs.owner.database, build).state == "waiting"

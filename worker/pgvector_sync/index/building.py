@@ -53,6 +53,7 @@ def advance(database: Database, build: Build, *, look: Look = lambda _: None) ->
         if not index_build.take(session, build, key):
             return False
         _Carried(database, session, build.id, key, look).advance()
+        index_build.let_go(session, key)
         return True
 
 

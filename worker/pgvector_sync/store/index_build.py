@@ -206,8 +206,13 @@ def take(connection: Connection, build: Build, lock_key: int) -> bool:
     params = {"id": build.id, "lock_key": lock_key, "known_key": build.lock_key}
     if connection.execute(statement("index_build.take").format(holder=_holder()), params).rowcount == 1:
         return True
-    connection.execute(statement("index_build.let_go"), {"lock_key": lock_key})
+    let_go(connection, lock_key)
     return False
+
+
+def let_go(connection: Connection, lock_key: int) -> None:
+    """Releases the lock of `take` before the session ends."""
+    connection.execute(statement("index_build.let_go"), {"lock_key": lock_key})
 
 
 def start(
