@@ -1,4 +1,4 @@
-"""The methods of `Sync` about indexes: their state, builds and recall, and what a pipeline takes at another size."""
+"""The methods of `Sync` about indexes: their state, builds and recall, and what a pipeline takes at other sizes."""
 
 from __future__ import annotations
 
