@@ -48,6 +48,7 @@ TYPED = {
     "index build": ["index", "build", "docs", "--rebuild"],
     "index build --wait": ["index", "build", "docs", "--rebuild", "--wait"],
     "index builds": ["index", "builds"],
+    "index advise": ["index", "advise", "docs", "--latency-ms", "0.001"],
     "reconcile": ["reconcile"],
     "reconcile --wait": ["reconcile", "--wait"],
     "reconcile --trend": ["reconcile", "--trend"],

@@ -255,6 +255,7 @@ READING: dict[str, Callable[[Sync], object]] = {
 }
 WORKING: dict[str, Callable[[Sync], object]] = {
     "capacity": lambda sync: sync.capacity("docs", 1_000),
+    "index_advise": lambda sync: sync.index_advise("docs"),
     "status(exact=True)": lambda sync: sync.status(exact=True),
     "estimate": lambda sync: sync.estimate("docs"),
     "reembed": lambda sync: sync.cancel(sync.reembed("docs").run_id),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from pgvector_sync.cli import index_build, index_recall, index_status
+from pgvector_sync.cli import index_advise, index_build, index_recall, index_status
 
 
 def register(app: typer.Typer) -> None:
-    group = typer.Typer(help="Show and build the vector indexes of each target.")
+    group = typer.Typer(help="Choose, build and measure the vector indexes of each target.")
     group.callback()(_group)
+    index_advise.register(group)
     index_status.register(group)
     index_recall.register(group)
     index_build.register(group)
@@ -17,4 +18,4 @@ def register(app: typer.Typer) -> None:
 
 
 def _group() -> None:
-    """Show and build the vector indexes of each target."""
+    """Choose, build and measure the vector indexes of each target."""

@@ -1,4 +1,4 @@
-"""The methods of `Sync` about indexes: their state, builds and recall, and what a pipeline takes at other sizes."""
+"""The methods of `Sync` about indexes: advice, builds, recall, state, and what a pipeline takes at other sizes."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pgvector_sync.index.recall import RecallReport
     from pgvector_sync.index.requests import RequestedBuild
     from pgvector_sync.model import Pipeline
+    from pgvector_sync.observe.index_advice import IndexAdvice
     from pgvector_sync.observe.index_builds import IndexBuild
     from pgvector_sync.observe.indexes import TargetIndexes
 
@@ -82,6 +83,33 @@ class IndexMethods(Opening):
         with self._runtime() as runtime:
             given = None if isinstance(queries, int) else queries
             return index_recall(runtime, pipeline, request, given, progress or (lambda _done, _total: None))
+
+    def index_advise(
+        self,
+        pipeline: str,
+        *,
+        recall: float = 0.95,
+        latency: timedelta | None = None,
+        memory: int | None = None,
+        where: str | None = None,
+    ) -> IndexAdvice:
+        """Return which index a pipeline should have: none, HNSW or IVFFlat, with storage, parameters and reasons.
+
+        pipeline: the pipeline's name.
+        recall: the share of the nearest rows that searches must find.
+        latency: the time that a search may take in the database; None for 50 ms.
+        memory: bytes that the index may take; None for the server's `effective_cache_size`.
+        where: a condition of searches, in SQL, to see what Postgres does with it.
+
+        Reads only: a sample of the vectors, and a few searches that compare all of them, two seconds each at most.
+        """
+        from pgvector_sync.index.advice import Goal
+        from pgvector_sync.observe.index_advice import advice
+
+        with self._runtime() as runtime:
+            return advice(
+                runtime.database, pipeline, Goal(recall=recall, latency=latency, memory=memory), where=where
+            )
 
     def capacity(
         self,

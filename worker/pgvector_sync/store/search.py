@@ -33,6 +33,7 @@ _SIMILARITY: Mapping[Metric, str] = {
 }
 """From pgvector's distance, so that larger is nearer. Its `<#>` is the negative inner product."""
 CANDIDATES = 2
+BIT_CANDIDATES = 8
 """How many rows are read per row that is wanted, since an index returns them in about the right order."""
 BIT_CANDIDATES = 10
 """The same for an index over one bit per dimension, whose order is rougher."""
