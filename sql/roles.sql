@@ -108,6 +108,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON pgvector_sync.work, pgvector_sync.lease,
 GRANT SELECT, INSERT, UPDATE ON pgvector_sync.usage, pgvector_sync.tick, pgvector_sync.lock, pgvector_sync.learned,
     pgvector_sync.batch_totals, pgvector_sync.call_totals TO :"worker";
 GRANT SELECT, INSERT, DELETE ON pgvector_sync.history TO :"worker";
+GRANT SELECT, DELETE, INSERT (pipeline_id, spec_version, model, vector) ON pgvector_sync.query_sample TO :"worker";
 GRANT SELECT, INSERT, DELETE ON pgvector_sync.run_key, pgvector_sync.drift TO :"worker";
 -- Only the owner of the targets can build an index, so a worker may only request and cancel.
 GRANT SELECT, DELETE, INSERT (pipeline_id, definition, window_begin, window_end, replace, declared, memory_bytes),
@@ -123,6 +124,8 @@ GRANT SELECT ON pgvector_sync.applied_migration, pgvector_sync.provider, pgvecto
 
 GRANT SELECT ON ALL TABLES IN SCHEMA pgvector_sync TO :"monitor";
 GRANT SELECT ON ALL SEQUENCES IN SCHEMA pgvector_sync TO :"monitor";
+-- A vector of a query reveals much about its text.
+REVOKE SELECT ON pgvector_sync.query_sample FROM :"monitor";
 
 -- Targets that were created before these roles.
 SELECT format('GRANT %s ON %I.%I TO %I', g.privileges, p.target_schema, p.target_table, g.grantee)

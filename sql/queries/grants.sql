@@ -29,6 +29,7 @@ SELECT * FROM (VALUES
     ('history', '{SELECT,INSERT,DELETE}', NULL, NULL),
     ('index_build', '{SELECT,DELETE}', '{pipeline_id,definition,window_begin,window_end,replace,declared,memory_bytes}',
      '{state,reason,phase,done_share,ended_at}'),
+    ('query_sample', '{SELECT,DELETE}', '{pipeline_id,spec_version,model,vector}', NULL),
     ('lock', '{SELECT,INSERT,UPDATE}', NULL, NULL)
 ) AS needed_ (name, privileges, inserted, updated)
 
@@ -59,8 +60,9 @@ WITH lacking AS (
 SELECT privileges, array_agg(name ORDER BY name) AS tables FROM lacking GROUP BY privileges ORDER BY min(name);
 
 -- name: only_reads
--- Whether this role may read everything in our schema that a worker reads, and write nothing, as a monitor does.
-SELECT bool_and(has_table_privilege(s.oid, 'SELECT'))
+-- Whether this role may read everything in our schema that a worker reads, except vectors of queries, and write nothing, as a
+-- monitor does.
+SELECT bool_and(has_table_privilege(s.oid, 'SELECT') OR s.name = 'query_sample')
        AND NOT bool_or(has_any_column_privilege(s.oid, 'INSERT, UPDATE') OR has_table_privilege(s.oid, 'DELETE')) AS only_reads
 FROM ({spelled}) AS s;
 
@@ -125,7 +127,8 @@ CROSS JOIN aclexplode(c.relacl) AS a JOIN pg_catalog.pg_roles r ON r.oid = a.gra
 WHERE c.relname = 'work' AND a.privilege_type = 'DELETE' AND a.grantee <> c.relowner AND NOT r.rolsuper
 
 -- name: repeat
--- The GRANT statements to run after a migration: what workers need, and SELECT on new tables for roles that read ours.
+-- The GRANT statements to run after a migration: what workers need, and SELECT on new tables for roles that read ours, except on
+-- vectors of queries.
 SELECT format('GRANT %%s ON pgvector_sync.%%I TO %%I', string_agg(s.spelled, ', ' ORDER BY s.position), s.name, w.name) AS grant
 FROM ({spelled}) AS s CROSS JOIN ({workers}) AS w GROUP BY s.name, w.name
 UNION ALL
@@ -133,7 +136,7 @@ SELECT DISTINCT format('GRANT SELECT ON pgvector_sync.%%I TO %%I', t.relname, r.
 FROM pg_catalog.pg_class c CROSS JOIN aclexplode(c.relacl) AS a JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
 JOIN pg_catalog.pg_class t ON t.relnamespace = c.relnamespace AND t.relkind IN ('r', 'p', 'S')
 WHERE c.oid = 'pgvector_sync.work'::regclass AND a.privilege_type = 'SELECT' AND a.grantee <> c.relowner AND NOT r.rolsuper
-  AND r.oid NOT IN (SELECT oid FROM ({workers}) AS w)
+  AND r.oid NOT IN (SELECT oid FROM ({workers}) AS w) AND t.relname <> 'query_sample'
 ORDER BY 1;
 
 -- name: on_target

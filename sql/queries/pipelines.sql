@@ -128,6 +128,7 @@ WITH gone AS (DELETE FROM pgvector_sync.pipeline WHERE id = %(id)s RETURNING id)
      batches_ AS (DELETE FROM pgvector_sync.batch_totals WHERE pipeline_id IN (SELECT id FROM gone)),
      calls_ AS (DELETE FROM pgvector_sync.call_totals WHERE pipeline_id IN (SELECT id FROM gone)),
      history_ AS (DELETE FROM pgvector_sync.history WHERE pipeline_id IN (SELECT id FROM gone)),
+     queries_ AS (DELETE FROM pgvector_sync.query_sample WHERE pipeline_id IN (SELECT id FROM gone)),
      drift_ AS (DELETE FROM pgvector_sync.drift WHERE pipeline_id IN (SELECT id FROM gone)),
      index_ AS (DELETE FROM pgvector_sync.index_build WHERE pipeline_id IN (SELECT id FROM gone)),
      lock_ AS (DELETE FROM pgvector_sync.lock WHERE id IN (SELECT id FROM gone)),

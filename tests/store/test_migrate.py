@@ -54,7 +54,7 @@ def test_eight_processes_that_migrate_at_once_all_succeed_and_one_applies(
 
 
 def test_many_threads_that_upgrade_at_once_apply_each_migration_once(database: Database, folder: Path):
-    number = len(migrations()) + 1
+    number = migrations()[-1].number + 1
     (folder / f"{number:04d}_more.sql").write_text("CREATE TABLE pgvector_sync.more (id int);")
     with ThreadPoolExecutor(8) as pool:
         applied = list(pool.map(lambda _: migrate(database.url, folder=folder), range(8)))
@@ -62,7 +62,7 @@ def test_many_threads_that_upgrade_at_once_apply_each_migration_once(database: D
 
 
 def test_a_migration_that_fails_leaves_nothing_behind(database: Database, folder: Path):
-    number = len(migrations()) + 1
+    number = migrations()[-1].number + 1
     broken = folder / f"{number:04d}_broken.sql"
     broken.write_text("CREATE TABLE pgvector_sync.half (id int); SELECT 1 / 0;")
     with pytest.raises(Exception, match="division by zero"):
@@ -75,7 +75,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(database: Database, folder
 
 def add(folder: Path, name: str, body: str) -> int:
     """Adds a migration of a later release; returns its number."""
-    number = len(list(folder.glob("*.sql"))) + 1
+    number = migrations(folder)[-1].number + 1
     (folder / f"{number:04d}_{name}.sql").write_text(body)
     return number
 
@@ -91,7 +91,7 @@ def test_a_schema_with_additive_migrations_of_a_later_release_is_accepted(databa
 def test_a_schema_that_shuts_this_program_out_is_refused_by_migrate_and_by_every_command(
     database: Database, folder: Path
 ):
-    newest = len(migrations())
+    newest = migrations()[-1].number
     number = add(folder, "other", f"{SHUTS_OUT}\nALTER TABLE pgvector_sync.tick RENAME TO ticks;")
     add(folder, "more", "SELECT 1;")
     migrate(database.url, folder=folder)
@@ -114,7 +114,7 @@ def test_a_migration_edited_after_it_was_applied_is_refused(database: Database, 
 
 
 def test_a_database_behind_the_program_is_refused_by_every_command_with_the_fix(database: Database, folder: Path):
-    number = len(migrations()) + 1
+    number = migrations()[-1].number + 1
     (folder / f"{number:04d}_more.sql").write_text("SELECT 1;")
     with connect(database.url) as connection:
         with pytest.raises(MigrationRefused, match=f"lacks {number:04d}_more") as refused:
@@ -149,7 +149,7 @@ def test_a_role_that_may_not_create_the_extension_is_told_one_statement_and_then
 def test_a_role_without_rights_on_an_existing_schema_is_told_the_statement_that_fixes_it(
     database: Database, folder: Path
 ):
-    number = len(migrations()) + 1
+    number = migrations()[-1].number + 1
     (folder / f"{number:04d}_more.sql").write_text("CREATE TABLE pgvector_sync.more (id int);")
     with synced.role(database, "stranger") as stranger:
         url = database.url_as(stranger)

@@ -29,6 +29,7 @@ from pgvector_sync.store.migrations import check_schema
 if TYPE_CHECKING:
     from psycopg_pool import ConnectionPool
 
+    from pgvector_sync.observe.query_sampling import QuerySampler
     from pgvector_sync.observe.search import Reading, Searcher
 
 MAX_CONNECTIONS = 4
@@ -55,6 +56,8 @@ class _Opened:
     """None until a method needs a connection of our own."""
     schema_checked: bool = False
     threads: ThreadPoolExecutor | None = None
+    sampler: QuerySampler | None = None
+    """None until a search, and while PGVECTOR_SYNC_SAMPLE_QUERIES is 0."""
 
     def open_runtime(self) -> Runtime:
         if self.runtime is None:
@@ -63,6 +66,13 @@ class _Opened:
             database = open_database(self.settings, max_connections=MAX_CONNECTIONS)
             self.runtime = Runtime(self.settings, database, self.embedders)
         return self.runtime
+
+    def open_sampler(self) -> QuerySampler | None:
+        if self.sampler is None and self.settings.sample_queries:
+            from pgvector_sync.observe.query_sampling import QuerySampler
+
+            self.sampler = QuerySampler(self.settings)
+        return self.sampler
 
     def check_schema(self, reading: Reading) -> None:
         if not self.schema_checked:
@@ -73,6 +83,8 @@ class _Opened:
     def close(self) -> None:
         if self.threads is not None:
             self.threads.shutdown(wait=False)
+        if self.sampler is not None:
+            self.sampler.close()
         if self.runtime is not None:
             self.runtime.database.close()
         self.embedders.close()
@@ -142,7 +154,8 @@ class Opening:
                 opened = self._open()
                 reading = self._reading_on_pool if self._pool is not None else _reading_of(opened.open_runtime())
                 opened.check_schema(reading)
-            yield Searcher(self._settings, opened.queries, reading, opened.conditions)
+                sampler = opened.open_sampler()
+            yield Searcher(self._settings, opened.queries, reading, opened.conditions, sampler)
         except psycopg.errors.InsufficientPrivilege as error:
             raise Refused(explain(error)[0], hint=_GRANT) from None
         except UnicodeEncodeError as error:  # in the query, the condition, a parameter or a column

@@ -22,6 +22,7 @@ from pgvector_sync.model import Pipeline, State, Storage
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.search import Hits, QueryVector, Request
 from pgvector_sync.observe.query import QueryEmbedder, Question, query_vector, question_of
+from pgvector_sync.observe.query_sampling import QuerySampler
 from pgvector_sync.observe.search_errors import explained
 from pgvector_sync.observe.search_request import (
     may_be_halved,
@@ -66,6 +67,7 @@ class Searcher:
     queries: QueryEmbedder
     reading: Reading
     conditions: KnownConditions = field(default_factory=KnownConditions)
+    sampler: QuerySampler | None = None
 
     @classmethod
     def of(cls, runtime: Runtime) -> Searcher:
@@ -79,7 +81,10 @@ class Searcher:
         with self.reading() as connection:
             pipeline = _pipeline(connection, name)
         self.queries.prepare(pipeline)
-        return query_vector(pipeline, self.queries.embed(question_of(pipeline, text), _deadline(timeout)))
+        vector = query_vector(pipeline, self.queries.embed(question_of(pipeline, text), _deadline(timeout)))
+        if self.sampler is not None:
+            self.sampler.offer(vector)
+        return vector
 
     def search(
         self, name: str, query: str | QueryVector, request: Request, *, reading: Reading | None = None
@@ -88,7 +93,17 @@ class Searcher:
 
         reading: opens the transaction that searches, if it isn't one of ours.
         """
-        return self._carry_out(name, query, request, reading, _hits)
+        asked: list[QueryVector] = []
+
+        def read(ready: _Ready) -> Hits | None:
+            asked.append(ready.query)
+            return _hits(ready)
+
+        hits = self._carry_out(name, query, request, reading, read)
+        # the result of `embed_query` was offered there, and a further page is the same query
+        if self.sampler is not None and isinstance(query, str) and request.after is None:
+            self.sampler.offer(asked[-1])
+        return hits
 
     def explain(
         self, name: str, query: str | QueryVector, request: Request, *, reading: Reading | None = None

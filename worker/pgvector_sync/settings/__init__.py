@@ -148,6 +148,8 @@ class Settings(BaseSettings):
     """How long the state of each pipeline is kept minute by minute, for charts."""
     discard_dead_letters_after: Duration | None = None
     """The age after which dead letters are discarded, as `dead-letters discard` does; None: never."""
+    sample_queries: float = Field(0.0, ge=0, le=1)
+    """The share of queries whose vectors, never their texts, are stored to measure recall with."""
     text_limit_bytes: int = Field(1_000_000, ge=1)
     serve_token: Annotated[SecretStr, AfterValidator(_long_token)] | None = None
     """The token that `pgvector-sync serve` requires. None: everybody who reaches it can read it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pgvector_sync.engine.jobs import (
     discard_dead_letters,
     forget_history,
+    forget_query_samples,
     forget_rates,
     record_history,
     schema_watch,
@@ -26,6 +27,7 @@ ALL = (
     forget_history.JOB,
     discard_dead_letters.JOB,
     forget_rates.JOB,
+    forget_query_samples.JOB,
     record_history.JOB,
 )
 """Jobs that run in beat's tick and in `sync`."""

@@ -8,6 +8,11 @@ from pgvector_sync.telemetry.events import batch, capture, dispatch, index, proc
 EVENTS: tuple[type[Event], ...] = tuple(
     cls
     for subject in (process, dispatch, capture, batch, provider, runs, schema, web, index)
+from pgvector_sync.telemetry.events import batch, capture, dispatch, process, provider, runs, schema, search, web
+
+EVENTS: tuple[type[Event], ...] = tuple(
+    cls
+    for subject in (process, dispatch, capture, batch, provider, runs, schema, search, web)
     for cls in vars(subject).values()
     if isinstance(cls, type) and issubclass(cls, Event) and cls is not Event
 )
