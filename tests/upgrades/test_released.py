@@ -54,7 +54,7 @@ def test_a_restored_dump_is_migrated_and_goes_on_syncing(
     synced.declare()
     restore(file, elsewhere)
     folder = Path(shutil.copytree(sql_folder() / "migrations", tmp_path / "migrations"))
-    number = len(migrations()) + 1
+    number = migrations()[-1].number + 1
     (folder / f"{number:04d}_next.sql").write_text(
         "ALTER TABLE pgvector_sync.pipeline ADD COLUMN next_option int;"
     )
