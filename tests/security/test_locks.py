@@ -120,7 +120,9 @@ def copied_migrations(folder: Path) -> Path:
     """A folder with our migrations and one more."""
     for path in (sql_folder() / "migrations").glob("*.sql"):
         (folder / path.name).write_text(path.read_text())
-    (folder / f"{migrations()[-1].number + 1:04d}_more.sql").write_text("CREATE TABLE pgvector_sync.more (id int);")
+    (folder / f"{migrations()[-1].number + 1:04d}_more.sql").write_text(
+        "CREATE TABLE pgvector_sync.more (id int);"
+    )
     return folder
 
 

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pgvector_sync.telemetry.event import Event
-from pgvector_sync.telemetry.events import batch, capture, dispatch, index, process, provider, runs, schema, web
+from pgvector_sync.telemetry.events import (
+    batch,
+    capture,
+    dispatch,
+    index,
+    process,
+    provider,
+    runs,
+    schema,
+    search,
+    web,
+)
 
 EVENTS: tuple[type[Event], ...] = tuple(
     cls
-    for subject in (process, dispatch, capture, batch, provider, runs, schema, web, index)
-from pgvector_sync.telemetry.events import batch, capture, dispatch, process, provider, runs, schema, search, web
-
-EVENTS: tuple[type[Event], ...] = tuple(
-    cls
-    for subject in (process, dispatch, capture, batch, provider, runs, schema, search, web)
+    for subject in (process, dispatch, capture, batch, provider, runs, schema, search, web, index)
     for cls in vars(subject).values()
     if isinstance(cls, type) and issubclass(cls, Event) and cls is not Event
 )
