@@ -6,12 +6,12 @@
 -- the source's owner. An index returns at least as many candidates as are needed.
 -- An index scan continues until enough rows meet all conditions, in `relaxed_order`, which finds more of the nearest rows than
 -- `strict_order`: that drops what it finds late. The rows are sorted afterwards. Needs pgvector 0.8. Returns pgvector's schema,
--- and what the target's index contains: the first of `storages` over which a whole and valid index of the metric exists.
+-- `hnsw.ef_search`, and what the target's index contains: the first of `storages` over which a whole and valid index of the metric exists.
 SELECT n.nspname::text AS vector_schema, chosen.storage,
        set_config('row_security', CASE WHEN has_table_privilege('pgvector_sync.work', 'INSERT') THEN 'off' ELSE 'on' END, true),
        set_config('hnsw.ef_search', least(greatest(
            nullif(current_setting('hnsw.ef_search', true), '')::int,
-           CASE chosen.storage WHEN 'bit' THEN %(bit_candidates)s ELSE %(candidates)s END, 40), 1000)::text, true),
+           CASE chosen.storage WHEN 'bit' THEN %(bit_candidates)s ELSE %(candidates)s END, 40), 1000)::text, true)::int AS ef_search,
        CASE WHEN (regexp_match(e.extversion, '^[0-9]+\.[0-9]+'))[1]::numeric >= 0.8 THEN
            set_config('hnsw.iterative_scan', 'relaxed_order', true) || set_config('ivfflat.iterative_scan', 'relaxed_order', true) END
 FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace

@@ -147,6 +147,17 @@ def test_reranking_finds_what_the_bits_alone_miss(searched: Searched) -> None:
     assert searched.recall() >= 0.9
 
 
+def test_a_larger_ef_search_reranks_more_candidates(searched: Searched) -> None:
+    searched.index(KINDS["bit"])
+    name = searched.synced.database.name
+    for setting, least, most in (("RESET hnsw.ef_search", 50, 100), ("SET hnsw.ef_search = 500", 500, 600)):
+        searched.synced.run(f"ALTER DATABASE {name} {setting}")
+        with Sync(searched.synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+            plan = "\n".join(sync.explain_search("docs", searched.queries[0], 5))
+            read = max(int(rows) for rows in re.findall(r"Limit .*actual time=\S+ rows=(\d+)", plan))
+            assert least <= read <= most
+
+
 def test_rows_are_compared_exactly_where_the_condition_comes_first(searched: Searched) -> None:
     """The order of bits is worth its mistakes only if an index has it."""
     searched.index(KINDS["bit"])

@@ -35,7 +35,7 @@ from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import grants, pipelines, search
 from pgvector_sync.store.conditions import Condition, KnownConditions
-from pgvector_sync.store.search import Found, Wanted
+from pgvector_sync.store.search import Found, Prepared, Wanted
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.trust import require_trusted
 
@@ -133,12 +133,11 @@ class Searcher:
                 limit = self._time_limit(deadline)
                 with explained(pipeline, limit, condition):
                     limit_statements(connection, limit)
-                    shape, wanted, through = self._checked(connection, pipeline, request, condition)
+                    shape, wanted, prepared = self._checked(connection, pipeline, request, condition)
                     if vector is not None:
                         require_comparable(vector, pipeline)
-                        if not may_be_halved(vector) and through is Storage.HALFVEC:
-                            through = None
-                        wanted = search.planned(connection, shape, vector, wanted, through)
+                        if prepared.through is not Storage.HALFVEC or may_be_halved(vector):
+                            wanted = search.planned(connection, shape, vector, wanted, prepared)
                         result = read(_Ready(connection, shape, vector, wanted, Deadline.after(limit)))
                         if result is not None:
                             return result
@@ -158,11 +157,8 @@ class Searcher:
 
     def _checked(
         self, connection: Connection, pipeline: Pipeline, request: Request, condition: Condition | None
-    ) -> tuple[Shape, Wanted, Storage | None]:
-        """Check the request, and make the settings for it. Nothing is paid for an invalid one.
-
-        Returns what the target's index contains as well, if it is an expression.
-        """
+    ) -> tuple[Shape, Wanted, Prepared]:
+        """Check the request, and make the settings for it. Nothing is paid for an invalid one."""
         wanted = wanted_of(connection, pipeline, request, condition)
         prepared = search.prepare(connection, pipeline, wanted)
         if prepared is None:
@@ -171,7 +167,7 @@ class Searcher:
         require_trusted(connection, pipeline, whole=condition is not None)
         if condition is not None:
             self.conditions.require_valid(connection, shape, condition)
-        return shape, wanted, prepared.through
+        return shape, wanted, prepared
 
     def _time_limit(self, deadline: Deadline | None) -> timedelta:
         """Return the time limit of one statement. Raises OutOfTime if the search has no time left."""

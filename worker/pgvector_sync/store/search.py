@@ -36,7 +36,7 @@ CANDIDATES = 2
 BIT_CANDIDATES = 8
 """How many rows are read per row that is wanted, since an index returns them in about the right order."""
 BIT_CANDIDATES = 10
-"""The same for an index over one bit per dimension, whose order is rougher."""
+"""The same for bits, whose order is rougher; at least `hnsw.ef_search` rows are read."""
 _HAMMING = "<~>"
 _QUERY = "%(query_vector)s::{}::{}"
 _PAGE = sql.Identifier("pgvector_sync_page")
@@ -66,11 +66,15 @@ class Wanted:
     """The columns to return; None: the text."""
     through: Storage | None = None
     """What the index contains that chooses the candidates. None: the column, with or without an index."""
+    ef_search: int = 0
+    """`hnsw.ef_search`: as many rows are read through bits, so that it governs their recall too."""
 
     @property
     def candidates(self) -> int:
         """How many rows are read before they are sorted by the exact distance."""
-        return self.limit * (BIT_CANDIDATES if self.through is Storage.BIT else CANDIDATES)
+        if self.through is Storage.BIT:
+            return max(BIT_CANDIDATES * self.limit, self.ef_search)
+        return CANDIDATES * self.limit
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ class Prepared:
     """The schema of pgvector."""
     through: Storage | None
     """What the target's index contains, if it is an expression."""
+    ef_search: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +119,8 @@ def prepare(connection: Connection, pipeline: Pipeline, wanted: Wanted) -> Prepa
     if row is None:
         return None
     storage = storage_in(row)
-    return Prepared(row["vector_schema"], None if storage is column else storage)
+    through = None if storage is column else storage
+    return Prepared(row["vector_schema"], through, row["ef_search"])
 
 
 @composed_once
@@ -123,14 +129,14 @@ def _settings() -> sql.Composed:
 
 
 def planned(
-    connection: Connection, shape: Shape, query: QueryVector, wanted: Wanted, through: Storage | None
+    connection: Connection, shape: Shape, query: QueryVector, wanted: Wanted, prepared: Prepared
 ) -> Wanted:
     """Lets an index over an expression choose the candidates, if the planner uses it.
 
     Without the index, the order of the expression would be as slow as the exact one, and miss rows.
     """
-    approximate = replace(wanted, through=through)
-    return approximate if through and is_approximate(connection, shape, query, approximate) else wanted
+    approximate = replace(wanted, through=prepared.through, ef_search=prepared.ef_search)
+    return approximate if prepared.through and is_approximate(connection, shape, query, approximate) else wanted
 
 
 def nearest(
