@@ -34,10 +34,6 @@ WHERE i.indrelid = %(oid)s AND am.amname <> ALL ('{btree,hash,gist,spgist,gin,br
 -- The distance between the query and what is stored.
 pgvector_sync_stored.embedding OPERATOR({operator_schema}.{operator}) %(query_vector)s::{vector}::{column_type}
 
--- part: distance_in_index
--- The distance in an index over an expression: of half precision, or the number of bits that differ.
-{indexed} OPERATOR({operator_schema}.{operator}) {query_indexed}
-
 -- part: rows_that_meet
 -- Joins what is stored to the rows that meet a condition. Without one, an application need not join the source.
 JOIN (SELECT {key_columns} FROM {source} WHERE {wanted} AND {condition}) AS pgvector_sync_row ON {same_key}

@@ -166,8 +166,8 @@ def test_every_kind_of_index_is_measured(docs: Measured, definition: str, storag
         assert {each.iterative for each in report.settings} == {"off", "relaxed_order"}
     elif storage is Storage.HALFVEC:
         assert last.recall_mean > 0.99
-    else:
-        assert 0.3 < last.recall_mean < 0.99
+    else:  # re-ranking more candidates reaches any recall
+        assert 0.3 < first.recall_mean < 0.99 < last.recall_mean
 
 
 def test_without_a_sweep_the_settings_of_the_role_are_measured(docs: Measured) -> None:

@@ -12,14 +12,11 @@ from psycopg.types.json import Jsonb
 from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key, Method, Storage
-from pgvector_sync.store import stored
+from pgvector_sync.store import search, stored
 from pgvector_sync.store.conditions import Condition
-from pgvector_sync.store.index_ddl import indexed
-from pgvector_sync.store.search import CANDIDATES, OPERATORS
 from pgvector_sync.store.shape import Shape, key_json, name
 from pgvector_sync.store.stored import STORED
 
-BIT_CANDIDATES = 8
 _ROW = sql.Identifier("pgvector_sync_row")
 _ORDERED_BY = "Order By"
 """In a plan, what only a scan of a vector index has."""
@@ -48,11 +45,13 @@ class Compared:
     condition: Condition | None = None
     storage: Storage | None = None
     """What the index contains; None: the column."""
+    ef_search: int = 0
+    """`hnsw.ef_search`; 0 for IVFFlat."""
 
     @property
     def candidates(self) -> int:
         """How many candidates of an index over an expression are sorted by the full vectors, as `search` does."""
-        return self.k * (BIT_CANDIDATES if self.storage is Storage.BIT else CANDIDATES)
+        return search.candidates(self.k, self.storage, self.ef_search)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +160,7 @@ def _search(compared: Compared, query: Query, *, exact: bool = False) -> sql.Com
     shape = compared.shape
     distance = part("recall.distance").format(
         operator_schema=name(shape.vector_schema),
-        operator=sql.SQL(OPERATORS[shape.pipeline.options.metric]),
+        operator=sql.SQL(search.OPERATORS[shape.pipeline.options.metric]),
         vector=shape.vector,
         column_type=shape.column_type,
     )
@@ -177,17 +176,8 @@ def _search(compared: Compared, query: Query, *, exact: bool = False) -> sql.Com
         return statement("recall.nearest").format(order=sql.SQL("({}) + 0").format(distance), **fragments)
     if compared.storage is None:
         return statement("recall.nearest").format(order=distance, **fragments)
-    return statement("recall.reranked").format(order=_in_index(shape, compared.storage), **fragments)
-
-
-def _in_index(shape: Shape, storage: Storage) -> sql.Composed:
-    query = sql.SQL("%(query_vector)s::{}::{}").format(shape.vector, shape.column_type)
-    operator = "<~>" if storage is Storage.BIT else OPERATORS[shape.pipeline.options.metric]
-    return part("recall.distance_in_index").format(
-        operator_schema=name(shape.vector_schema),
-        operator=sql.SQL(operator),
-        indexed=indexed(shape, storage, STORED + sql.SQL(".embedding")),
-        query_indexed=indexed(shape, storage, query),
+    return statement("recall.reranked").format(
+        order=search.distance_in_index(shape, compared.storage), **fragments
     )
 
 

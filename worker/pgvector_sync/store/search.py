@@ -72,9 +72,7 @@ class Wanted:
     @property
     def candidates(self) -> int:
         """How many rows are read before they are sorted by the exact distance."""
-        if self.through is Storage.BIT:
-            return max(BIT_CANDIDATES * self.limit, self.ef_search)
-        return CANDIDATES * self.limit
+        return candidates(self.limit, self.through, self.ef_search)
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +135,14 @@ def planned(
     """
     approximate = replace(wanted, through=prepared.through, ef_search=prepared.ef_search)
     return approximate if prepared.through and is_approximate(connection, shape, query, approximate) else wanted
+
+
+def candidates(limit: int, storage: Storage | None, ef_search: int) -> int:
+    """How many rows are read through an index, before they are sorted by the exact distance.
+
+    storage: what the index contains; None: the column.
+    """
+    return max(BIT_CANDIDATES * limit, ef_search) if storage is Storage.BIT else CANDIDATES * limit
 
 
 def nearest(
@@ -222,14 +228,17 @@ def _nearest(shape: Shape, wanted: Wanted, *, exact: bool) -> sql.Composed:
 def _order(shape: Shape, wanted: Wanted, distance: sql.Composed, *, exact: bool) -> sql.Composed:
     if exact:  # no index has an order by this expression
         return sql.SQL("({}) + 0").format(distance)
-    if wanted.through is None:
-        return distance
-    bits = wanted.through is Storage.BIT
+    return distance if wanted.through is None else distance_in_index(shape, wanted.through)
+
+
+def distance_in_index(shape: Shape, storage: Storage) -> sql.Composed:
+    """Composes the distance by which an index over an expression is ordered."""
+    bits = storage is Storage.BIT
     return part("search.distance_in_index").format(
         operator_schema=name(shape.vector_schema),
         operator=sql.SQL(_HAMMING if bits else OPERATORS[shape.pipeline.options.metric]),
-        indexed=indexed(shape, wanted.through, STORED + sql.SQL(".embedding")),
-        query_indexed=indexed(shape, wanted.through, sql.SQL(_QUERY).format(shape.vector, shape.column_type)),
+        indexed=indexed(shape, storage, STORED + sql.SQL(".embedding")),
+        query_indexed=indexed(shape, storage, sql.SQL(_QUERY).format(shape.vector, shape.column_type)),
     )
 
 

@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 import psycopg
@@ -19,13 +20,13 @@ from pgvector_sync.database import Connection, Database, limit_statements
 from pgvector_sync.errors import Refused
 from pgvector_sync.index.recall.choice import require_sound
 from pgvector_sync.index.recall.findings import findings
-from pgvector_sync.index.recall.report import MeasuredIndex, RecallReport, RecallRequest, Setting
+from pgvector_sync.index.recall.report import DIAL, MeasuredIndex, RecallReport, RecallRequest, Setting
 from pgvector_sync.index.recall.statistics import Answer, recall_of, result_of, smallest
 from pgvector_sync.index.recall.subject import Subject, look, use
 from pgvector_sync.model import Method, Storage
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import recall, trust
-from pgvector_sync.store.recall import Query
+from pgvector_sync.store.recall import Compared, Query
 
 SILENCE = timedelta(seconds=10)
 """How long the server may be silent beyond the time limit of a statement."""
@@ -84,7 +85,7 @@ def _compare(connection: Connection, subject: Subject, query: Query, settings: S
     for setting in settings:
         use(connection, subject.index, setting, iterative=subject.iterates)
         started = time.perf_counter()
-        distances = recall.answered(connection, subject.compared, query)
+        distances = recall.answered(connection, _with(subject.compared, setting), query)
         took = timedelta(seconds=time.perf_counter() - started)
         share = recall_of(exact, distances, subject.compared.k)
         if share is not None:
@@ -93,6 +94,10 @@ def _compare(connection: Connection, subject: Subject, query: Query, settings: S
     near = [distance for distance in exact if not math.isnan(distance)]
     if near:
         subject.spread.append(max(near) - min(near))
+
+
+def _with(compared: Compared, setting: Setting) -> Compared:
+    return replace(compared, ef_search=setting.value) if setting.name == DIAL[Method.HNSW] else compared
 
 
 def _require_used(subject: Subject, before: dict[str, int], after: dict[str, int]) -> None:
