@@ -261,7 +261,7 @@ WORKING: dict[str, Callable[[Sync], object]] = {
     "reembed": lambda sync: sync.cancel(sync.reembed("docs").run_id),
     "index_build": lambda sync: sync.index_build("docs", rebuild=True),
     "wait_for_index": lambda sync: sync.index_cancel("docs") and sync.wait_for_index(sync.index_builds()[0].id),
-    "index_cancel": lambda sync: sync.index_build("docs") and sync.index_cancel("docs"),
+    "index_cancel": lambda sync: sync.index_build("docs", rebuild=True) and sync.index_cancel("docs"),
     "reconcile": lambda sync: sync.wait(sync.reconcile("docs").run_id, carry_out=True),
     "pause": lambda sync: sync.pause("docs"),
     "resume": lambda sync: sync.resume("docs"),
