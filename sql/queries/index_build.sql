@@ -142,10 +142,18 @@ WHERE c.relnamespace = (SELECT t.relnamespace FROM pg_catalog.pg_class t WHERE t
 -- The indexes that were built for a pipeline.
 SELECT DISTINCT b.index_name AS name FROM pgvector_sync.index_build b WHERE b.pipeline_id = %(pipeline_id)s AND b.state = 'done';
 
--- name: last
--- The last build of each pipeline that the file has requested, with what it was for.
-SELECT DISTINCT ON (b.pipeline_id) b.pipeline_id, b.state, b.definition
-FROM pgvector_sync.index_build b WHERE b.declared ORDER BY b.pipeline_id, b.id DESC;
+-- name: declared
+-- Pipelines whose file declares an index, and whose backfill and builds have ended, with the last build that the file has requested.
+SELECT p.name AS pipeline, b.state, b.definition
+FROM pgvector_sync.pipeline p
+LEFT JOIN LATERAL (
+    SELECT l.state, l.definition FROM pgvector_sync.index_build l WHERE l.pipeline_id = p.id AND l.declared ORDER BY l.id DESC LIMIT 1
+) AS b ON true
+WHERE p.vector_index ? 'method' AND p.state <> 'removing'
+  AND NOT EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.kind = 'backfill' AND r.state = 'running')
+  AND NOT EXISTS (
+      SELECT FROM pgvector_sync.index_build u WHERE u.pipeline_id = p.id AND u.state IN ('waiting', 'building', 'swapping'))
+ORDER BY p.id;
 
 -- name: server
 -- What decides how an index can be built: settings of this session, and rights of this role.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from pgvector_sync.database import Database
+from pgvector_sync.database import Connection, Database
 from pgvector_sync.errors import Refused
-from pgvector_sync.index.checks import Asked, check
+from pgvector_sync.index.checks import Asked, check, same_kind
+from pgvector_sync.index.preflight import parameters
 from pgvector_sync.model import IndexPlan, Method, Pipeline, State, in_window
 from pgvector_sync.model.schedule import Window
 from pgvector_sync.store import index_build, pipelines
 from pgvector_sync.store.index_build import Build
+from pgvector_sync.store.shape import Shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,3 +115,47 @@ def why_it_waits(build: Build) -> str | None:
     if not build.due:
         return build.reason or "its last attempt has failed: the next one follows within minutes"
     return None
+
+
+def request_declared(database: Database) -> list[tuple[str, int]]:
+    """Request the indexes that the file declares and the targets don't have; return pipeline and build of each.
+
+    A build that has failed or was cancelled isn't requested again before the declaration changes. An index that we
+    didn't build is never replaced.
+    """
+    vector_schema = database.vector_schema
+    requested = []
+    with database.transaction() as connection:
+        for declared in index_build.declared(connection):
+            pipeline = pipelines.require_pipeline(connection, declared.pipeline)
+            plan = pipeline.options.index
+            given_up = declared.state in ("failed", "cancelled")
+            if given_up and declared.definition == index_build.definition(plan):
+                continue
+            replaces = _lacks(connection, Shape(pipeline, vector_schema), plan)
+            if replaces is None:
+                continue
+            checked = check(connection, vector_schema, pipeline, Asked(plan, replaces))
+            if checked.flight.refusal is not None:
+                continue  # `index build` says why
+            build = index_build.request(connection, pipeline, plan, replace=replaces, declared=True)
+            if build is not None:
+                requested.append((pipeline.name, build))
+    return requested
+
+
+def _lacks(connection: Connection, shape: Shape, plan: IndexPlan) -> bool | None:
+    """Return whether the declared index would replace one of ours; None if the target has it, or isn't there."""
+    around = index_build.circumstances(connection, shape.target)
+    if around is None:
+        return None
+    same = same_kind(connection, shape, plan, around.oid)
+    if same is None:
+        return False
+    return True if same.ours and not same.has(parameters(plan, plan.lists)) else None
+
+
+def unfinished(database: Database) -> list[Build]:
+    """Return the builds that have something left to do, the oldest first."""
+    with database.transaction(read_only=True) as connection:
+        return index_build.list_builds(connection, unfinished=True)[::-1]

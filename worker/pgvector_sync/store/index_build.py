@@ -95,6 +95,16 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
+class Declared:
+    """A pipeline whose file declares an index, and the last build that the file has requested."""
+
+    pipeline: str
+    state: str | None
+    """None: there was no build."""
+    definition: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
 class NamedIndex:
     """A vector index of a target."""
 
@@ -330,10 +340,9 @@ def built(connection: Connection, pipeline: Pipeline) -> set[str]:
     return {row["name"] for row in rows}
 
 
-def last_declared(connection: Connection) -> dict[int, tuple[str, dict[str, Any]]]:
-    """Returns state and definition of the last build of each pipeline that the file has requested, by its id."""
-    rows = connection.execute(statement("index_build.last"))
-    return {row["pipeline_id"]: (row["state"], row["definition"]) for row in rows}
+def declared(connection: Connection) -> list[Declared]:
+    """Returns the pipelines whose file declares an index, and whose backfill and builds have ended."""
+    return [Declared(**row) for row in connection.execute(statement("index_build.declared"))]
 
 
 def circumstances(connection: Connection, target: sql.Identifier) -> Circumstances | None:

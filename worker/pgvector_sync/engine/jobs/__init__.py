@@ -7,6 +7,7 @@ that it emits.
 from __future__ import annotations
 
 from pgvector_sync.engine.jobs import (
+    build_indexes,
     discard_dead_letters,
     forget_history,
     forget_query_samples,
@@ -29,5 +30,6 @@ ALL = (
     forget_rates.JOB,
     forget_query_samples.JOB,
     record_history.JOB,
+    build_indexes.JOB,
 )
 """Jobs that run in beat's tick and in `sync`."""

@@ -13,6 +13,15 @@ class IndexBuildRequested(Event):
     build: int
 
 
+@event("index_build_postponed", Level.WARNING)
+class IndexBuildPostponed(Event):
+    """A build couldn't be carried out at the moment; it is tried again."""
+
+    pipeline: str
+    build: int
+    reason: Words
+
+
 @event("index_build_started")
 class IndexBuildStarted(Event):
     """An index is being built."""

@@ -1,0 +1,141 @@
+"""Declared indexes are built once the backfill is complete, within their window, by a process that may build."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from pgvector_sync.engine.builder import BUILDER
+from pgvector_sync.engine.jobs.build_indexes import JOB
+from pgvector_sync.index.requests import cancel_build
+from pgvector_sync.observe.index_builds import IndexBuild, list_builds
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.telemetry.events.index import IndexBuildRequested
+from support.events import Collected
+from support.jobs import run_due
+from support.synced import DOCS, Synced
+
+NAME = "docs_embedding_hnsw"
+INDEXES = (
+    "SELECT c.relname, c.reloptions FROM pg_index x JOIN pg_class c ON c.oid = x.indexrelid JOIN pg_am a ON a.oid = c.relam "
+    "WHERE x.indrelid = 'docs_embedding'::regclass AND a.amname = 'hnsw' AND x.indisvalid ORDER BY 1"
+)
+
+
+@pytest.fixture
+def docs(synced: Synced) -> Synced:
+    """Twenty rows with their vectors, and no index."""
+    synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 20) n")
+    synced.pipeline()
+    return synced
+
+
+def declare(docs: Synced, **index: Any) -> None:
+    docs.declare(index={"method": "hnsw", **index})
+    docs.apply()
+
+
+def looked(docs: Synced, runtime: Runtime | None = None) -> Collected:
+    """Runs the job in a process of the owner, and waits for its builder."""
+    events = run_due(runtime or docs.owner, JOB)
+    assert BUILDER.join(30)
+    return events
+
+
+def indexes(docs: Synced) -> list[tuple[str, list[str]]]:
+    return docs.database.execute(INDEXES)
+
+
+def builds(docs: Synced) -> list[IndexBuild]:
+    return list_builds(docs.owner.database, "docs", limit=10)
+
+
+def times(begin: timedelta, end: timedelta) -> str:
+    """A window around the present, in UTC."""
+    now = datetime.now(UTC)
+    return f"{now + begin:%H:%M}-{now + end:%H:%M}"
+
+
+def test_a_declared_index_is_built_once(docs: Synced) -> None:
+    declare(docs)
+    events = looked(docs)
+    [build] = builds(docs)
+    assert events.of(IndexBuildRequested) == [IndexBuildRequested(pipeline="docs", build=build.id)]
+    assert (build.state, build.declared, build.rows) == ("done", True, 20)
+    assert indexes(docs) == [(NAME, ["m=16", "ef_construction=64"])]
+    looked(docs)
+    assert len(builds(docs)) == 1
+
+
+def test_nothing_is_built_while_the_backfill_runs(synced: Synced) -> None:
+    synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 20) n")
+    declare(synced)
+    looked(synced)
+    assert builds(synced) == []
+    synced.settle()
+    looked(synced)
+    assert indexes(synced) == [(NAME, ["m=16", "ef_construction=64"])]
+
+
+def test_a_build_waits_for_its_window(docs: Synced) -> None:
+    hour = timedelta(hours=1)
+    declare(docs, window=times(2 * hour, 3 * hour))
+    looked(docs)
+    [build] = builds(docs)
+    assert build.state == "waiting"
+    assert "it begins between" in str(build.reason)
+    docs.run("UPDATE pgvector_sync.index_build SET window_begin = NULL, window_end = NULL")
+    looked(docs)
+    assert builds(docs)[0].state == "done"
+
+
+def test_changed_parameters_replace_the_index_that_was_built_and_none_of_the_users(docs: Synced) -> None:
+    declare(docs)
+    looked(docs)
+    declare(docs, m=8)
+    looked(docs)
+    assert indexes(docs) == [(NAME, ["m=8", "ef_construction=64"])]
+    docs.run(
+        f"DROP INDEX {NAME}", "CREATE INDEX theirs ON docs_embedding USING hnsw (embedding vector_cosine_ops)"
+    )
+    declare(docs, m=24)
+    looked(docs)
+    assert indexes(docs) == [("theirs", None)]
+
+
+def test_a_cancelled_build_isnt_requested_again_before_the_declaration_changes(docs: Synced) -> None:
+    declare(docs, window=times(timedelta(hours=2), timedelta(hours=3)))
+    looked(docs)
+    cancel_build(docs.owner.database, "docs")
+    looked(docs)
+    assert [build.state for build in builds(docs)] == ["cancelled"]
+    declare(docs, m=8)
+    looked(docs)
+    assert [build.state for build in builds(docs)] == ["done", "cancelled"]
+
+
+def test_a_worker_that_may_not_build_says_who_may(docs: Synced) -> None:
+    declare(docs)
+    looked(docs, docs.runtime)
+    [build] = builds(docs)
+    assert build.state == "waiting"
+    assert "only the owner of public.docs_embedding can build it" in str(build.reason)
+    looked(docs)
+    assert (builds(docs)[0].state, builds(docs)[0].reason) == ("done", None)
+
+
+def test_a_worker_builds_through_the_connection_for_builds(docs: Synced) -> None:
+    declare(docs)
+    settings = docs.runtime.settings.model_copy(update={"build_database_url": docs.owner.settings.database_url})
+    run_due(docs.runtime, JOB, settings=settings)
+    assert BUILDER.join(30)
+    assert builds(docs)[0].state == "done"
+
+
+def test_ivfflat_waits_until_there_are_enough_vectors(docs: Synced) -> None:
+    docs.declare(index={"method": "ivfflat"})
+    docs.apply()
+    looked(docs)
+    assert builds(docs) == []
