@@ -157,14 +157,17 @@ def test_the_setting_of_searches_is_measured_if_there_is_an_index() -> None:
     before = advised()
     assert (before.setting, before.value, before.measured) == ("hnsw.ef_search", 100, False)
     assert "index recall docs --sweep" in "\n".join(before.reasons)
-    enough = Measured(index="near", value=64, recall=0.97, p95=4 * MS)
+    enough = Measured(index="near", value=64, recall=0.97, queries=200, p95=4 * MS)
     after = advised(existing=(NEAR,), measured=enough)
     assert (after.value, after.measured, after.keep) == (64, True, NEAR)
     assert "recall 0.970 with 64 through near" in "\n".join(after.reasons)
+    half = replace(NEAR, name="half", storage=Storage.HALFVEC)
+    other = advised(existing=(NEAR, half), measured=replace(enough, index="half"))
+    assert (other.keep, other.storage) == (half, Storage.HALFVEC), "what is good enough isn't built again"
 
 
 def test_an_index_that_misses_the_recall_with_any_setting_gives_way_to_a_denser_one() -> None:
-    never = Measured(index="near", value=None, recall=0.91, p95=40 * MS)
+    never = Measured(index="near", value=None, recall=0.91, queries=200, p95=40 * MS)
     choice = advised(existing=(NEAR,), measured=never)
     assert choice.keep is None
     assert (choice.plan.m, choice.plan.ef_construction) == (32, 128)
@@ -174,7 +177,7 @@ def test_an_index_that_misses_the_recall_with_any_setting_gives_way_to_a_denser_
 
 
 def test_a_latency_that_is_missed_is_a_problem() -> None:
-    slow = Measured(index="near", value=400, recall=0.96, p95=30 * MS)
+    slow = Measured(index="near", value=400, recall=0.96, queries=200, p95=30 * MS)
     [problem] = advised(existing=(NEAR,), measured=slow, goal=Goal(latency=10 * MS)).problems
     assert "95 % of the searches take up to 30 ms, and 10 ms are allowed" in problem.seen
     [impossible] = advised(goal=Goal(latency=timedelta(microseconds=10))).problems

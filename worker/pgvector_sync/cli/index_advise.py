@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from pgvector_sync.cli.console import out, print_document
+from pgvector_sync.cli.console import out, print_document, progress
 from pgvector_sync.cli.environment import open_sync
+from pgvector_sync.cli.interrupts import Interrupts
 from pgvector_sync.cli.sizes import parse_bytes, size
 from pgvector_sync.observe.index_advice import Advised, IndexAdvice
 
@@ -35,16 +36,21 @@ def advise(
     where: Annotated[
         str | None, typer.Option("--filter", help="A condition of searches, to see what Postgres does with it.")
     ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure/--no-measure", help="Measure the recall of an index that exists.")
+    ] = True,
     json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
 ) -> None:
     """Advise an exact scan, HNSW or IVFFlat, and say why. Exits 1 if a goal is out of reach."""
-    with open_sync() as sync:
+    with Interrupts(), open_sync() as sync, progress("queries", None) as bar:
         advice = sync.index_advise(
             pipeline,
             recall=recall,
             latency=None if latency_ms is None else timedelta(milliseconds=latency_ms),
             memory=None if memory is None else parse_bytes(memory),
             where=where,
+            measure=measure,
+            progress=bar.reach,
         )
     if json:
         print_document({"advice": advice})

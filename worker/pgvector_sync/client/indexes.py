@@ -92,6 +92,8 @@ class IndexMethods(Opening):
         latency: timedelta | None = None,
         memory: int | None = None,
         where: str | None = None,
+        measure: bool = True,
+        progress: Callable[[int, int], None] | None = None,
     ) -> IndexAdvice:
         """Return which index a pipeline should have: none, HNSW or IVFFlat, with storage, parameters and reasons.
 
@@ -100,16 +102,18 @@ class IndexMethods(Opening):
         latency: the time that a search may take in the database; None for 50 ms.
         memory: bytes that the index may take; None for the server's `effective_cache_size`.
         where: a condition of searches, in SQL, to see what Postgres does with it.
+        measure: measure the recall of an index that exists, unless that would take several minutes.
+        progress: called with the number of queries that are measured, and of all.
 
-        Reads only: a sample of the vectors, and a few searches that compare all of them, two seconds each at most.
+        Reads only: a sample of the vectors, and searches that compare all of them, two seconds each at most.
         """
         from pgvector_sync.index.advice import Goal
         from pgvector_sync.observe.index_advice import advice
 
         with self._runtime() as runtime:
-            return advice(
-                runtime.database, pipeline, Goal(recall=recall, latency=latency, memory=memory), where=where
-            )
+            goal = Goal(recall=recall, latency=latency, memory=memory)
+            shown = progress or (lambda _done, _total: None)
+            return advice(runtime, pipeline, goal, where=where, measuring=measure, progress=shown)
 
     def capacity(
         self,

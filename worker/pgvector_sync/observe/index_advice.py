@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from pgvector_sync.database import Connection, Database
 from pgvector_sync.errors import Refused
 from pgvector_sync.index.advice import Choice, Goal, Problem, advise
 from pgvector_sync.index.pages import default_lists
+from pgvector_sync.index.recall import Progress
 from pgvector_sync.model import Pipeline
 from pgvector_sync.observe.finding import Finding
+from pgvector_sync.observe.index_dial import measured
 from pgvector_sync.observe.index_facts import Read, read
 from pgvector_sync.observe.index_planner import explain
+from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import grants, index_ddl, pipelines
 from pgvector_sync.store.conditions import Condition, KnownConditions
 from pgvector_sync.store.shape import Shape
@@ -76,11 +78,21 @@ class IndexAdvice:
     """The statements, for use without `index build`."""
 
 
-def advice(database: Database, name: str, goal: Goal, *, where: str | None = None) -> IndexAdvice:
+def advice(
+    runtime: Runtime,
+    name: str,
+    goal: Goal,
+    *,
+    where: str | None = None,
+    measuring: bool = True,
+    progress: Progress = lambda _done, _total: None,
+) -> IndexAdvice:
     """Advise an index for a pipeline. Reads only. Raises Refused if the pipeline is unknown or can't be read.
 
     where: a condition of searches, for what Postgres will do with it.
+    measuring: measure the recall of an index that exists.
     """
+    database = runtime.database
     if not 0 < goal.recall <= 1:
         raise Refused(f"expected a recall above 0 and up to 1, got {goal.recall:g}", hint="--recall 0.95")
     with database.transaction(read_only=True) as connection:
@@ -92,14 +104,14 @@ def advice(database: Database, name: str, goal: Goal, *, where: str | None = Non
         if condition is not None:
             KnownConditions().require_valid(connection, shape, condition)
         facts = read(connection, shape)
-        choice = advise(facts.facts, goal)
         planner = tuple(explain(connection, shape, facts, condition))
-        return _written(connection, shape, facts, goal, choice, planner)
+    known = facts.facts
+    if measuring:
+        known = replace(known, measured=measured(database, runtime.settings, known, goal.recall, progress))
+    return _written(shape, facts, goal, advise(known, goal), planner)
 
 
-def _written(
-    connection: Connection, shape: Shape, facts: Read, goal: Goal, choice: Choice, planner: tuple[Finding, ...]
-) -> IndexAdvice:
+def _written(shape: Shape, facts: Read, goal: Goal, choice: Choice, planner: tuple[Finding, ...]) -> IndexAdvice:
     pipeline = shape.pipeline
     return IndexAdvice(
         pipeline=pipeline.name,
@@ -117,7 +129,7 @@ def _written(
         problems=choice.problems,
         planner=planner,
         section=_section(pipeline, choice),
-        sql=tuple(_sql(connection, shape, facts, choice)),
+        sql=tuple(_sql(shape, facts, choice)),
     )
 
 
@@ -150,7 +162,7 @@ def _section(pipeline: Pipeline, choice: Choice) -> str | None:
     return "\n".join(lines)
 
 
-def _sql(connection: Connection, shape: Shape, facts: Read, choice: Choice) -> Iterator[str]:
+def _sql(shape: Shape, facts: Read, choice: Choice) -> Iterator[str]:
     plan = choice.plan
     if plan.method is None:
         return
@@ -162,7 +174,7 @@ def _sql(connection: Connection, shape: Shape, facts: Read, choice: Choice) -> I
             yield "SET max_parallel_maintenance_workers = 0;"
         lists = plan.lists or default_lists(choice.rows)
         composed = index_ddl.create(shape, plan, _name(shape, facts, choice), lists=lists)
-        yield composed.as_string(connection).replace("%%", "%").strip()
+        yield composed.as_string().replace("%%", "%").strip()  # names are written for statements with parameters
     yield f"SET LOCAL {choice.setting} = {choice.value}; -- in each transaction that searches"
 
 

@@ -15,12 +15,12 @@ from pgvector_sync.database import Connection, limit_statements
 from pgvector_sync.errors import Refused
 from pgvector_sync.index.advice import Existing, Facts
 from pgvector_sync.index.known_bugs import newest_of
+from pgvector_sync.index.recall.choice import storage_of
 from pgvector_sync.index.sampled import Sample, sampled
 from pgvector_sync.model import Method, Pipeline, Storage
 from pgvector_sync.model.search import QueryVector
 from pgvector_sync.store import index_facts, index_status, search, server, sizes
 from pgvector_sync.store.catalog import find_relation
-from pgvector_sync.store.index_ddl import operator_class
 from pgvector_sync.store.index_facts import ServerSettings
 from pgvector_sync.store.index_status import VectorIndex
 from pgvector_sync.store.search import Wanted
@@ -105,7 +105,7 @@ def usable(pipeline: Pipeline, indexes: Sequence[VectorIndex]) -> list[Existing]
     """Return the valid indexes that searches of the pipeline can use."""
     found = []
     for index in indexes:
-        storage = _storage_of(pipeline, index)
+        storage = storage_of(pipeline, index) if index.method in tuple(Method) else None
         if storage is None or not index.valid or index.condition is not None:
             continue
         found.append(
@@ -120,17 +120,6 @@ def usable(pipeline: Pipeline, indexes: Sequence[VectorIndex]) -> list[Existing]
             )
         )
     return found
-
-
-def _storage_of(pipeline: Pipeline, index: VectorIndex) -> Storage | None:
-    """Return what an index of pgvector and of the pipeline's metric contains."""
-    if index.method not in tuple(Method):
-        return None
-    column = Storage(pipeline.options.vector_type.value)
-    for storage in Storage:
-        if index.operator_class == operator_class(pipeline.options.metric, storage):
-            return storage if index.over_expression is (storage is not column) else None
-    return None
 
 
 def _exact(connection: Connection, shape: Shape, queries: Sequence[QueryVector]) -> timedelta | None:
