@@ -235,6 +235,7 @@ def test_the_command_says_why_and_exits_with_1_if_a_goal_is_out_of_reach(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)
 def test_the_advice_reaches_the_recall_on_held_out_queries_for_ten_seeds(docs: Synced) -> None:
     vectors, recall = real_vectors(2_000 + HELD_OUT), 0.95
     docs.declare(dimensions=DIMENSIONS, index={"database_share": 1.0})
