@@ -162,6 +162,34 @@ def test_an_index_over_another_expression_serves_only_the_application(docs: Sync
     assert found(docs, "but the metric is") is None or "WHERE" in definition
 
 
+def test_indexes_are_compared_with_the_declared_one(docs: Synced) -> None:
+    docs.declare(index={"method": "hnsw", "storage": "bit", "m": 8})
+    docs.apply()
+    assert "index build docs" in (found(docs, "the declared index, hnsw of bit, doesn't exist yet").advice or "")  # type: ignore[union-attr]
+    docs.run("CREATE INDEX old ON docs_embedding USING hnsw (embedding vector_cosine_ops)")
+    assert found(docs, "the declared index, hnsw of bit, doesn't exist yet")
+    assert found(docs, "isn't the declared index") is None, "until then searches use it"
+    docs.run(f"CREATE INDEX bits ON docs_embedding USING hnsw ({BITS} bit_hamming_ops)")
+    assert found(docs, "doesn't exist yet") is None
+    assert "--rebuild" in (
+        found(docs, "bits was built with other parameters than declared: m = 16 instead of 8").advice or ""
+    )  # type: ignore[union-attr]
+    docs.run(
+        "DROP INDEX bits", f"CREATE INDEX bits ON docs_embedding USING hnsw ({BITS} bit_hamming_ops) WITH (m = 8)"
+    )
+    assert found(docs, "other parameters") is None
+    docs.declare()
+    docs.apply()
+    assert found(docs, "declared") is None
+    docs.declare(index={"method": "hnsw", "storage": "bit", "m": 8})
+    docs.apply()
+    with docs.database.connect() as connection:
+        connection.execute(
+            found(docs, "old (hnsw of vector) isn't the declared index, which is bits").advice.partition(" --")[0]
+        )  # type: ignore[union-attr]
+    assert [index.name for index in state(docs).indexes] == ["bits"]
+
+
 def test_an_index_of_half_precision_and_another_metric_is_named(docs: Synced) -> None:
     docs.run(f"CREATE INDEX other ON docs_embedding USING hnsw ({HALVES} halfvec_l2_ops)")
     assert found(docs, "other uses halfvec_l2_ops, but the metric is cosine")

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 
 from pgvector_sync import Hits, QueryVector, Settings, Sync
+from pgvector_sync.model import IndexPlan, Method, Storage
 from pgvector_sync.runtime.bootstrap import Embedders
+from pgvector_sync.store.index_ddl import create
 from pgvector_sync.store.migrations import migrate
 from support import synced as with_endpoint
 from support.endpoint import Endpoint
@@ -233,12 +235,11 @@ def test_unsuitable_indexes_change_nothing(searched: Searched) -> None:
 
 
 def test_the_declared_index_is_preferred_and_otherwise_the_most_precise_one(searched: Searched) -> None:
-    searched.index(KINDS["bit"], "bits")
-    assert searched.scanned() == "bits"
-    searched.index(KINDS["halfvec"], "halves")
-    assert searched.scanned() == "halves"
-    searched.index("hnsw (embedding vector_cosine_ops)", "whole")
-    assert searched.scanned() == "whole"
+    shape = searched.synced.shape()
+    for storage, name in ((Storage.BIT, "bits"), (Storage.HALFVEC, "halves"), (None, "whole")):
+        with searched.synced.database.connect() as connection:
+            connection.execute(create(shape, IndexPlan(method=Method.HNSW, storage=storage), name))
+        assert searched.scanned() == name, "the index as `index build` creates it"
     searched.synced.declare(dimensions=DIMENSIONS, index={"storage": "bit"})
     searched.synced.apply()
     assert searched.scanned() == "bits"

@@ -10,8 +10,9 @@ from pgvector_sync.database import Database
 from pgvector_sync.index.known_bugs import HNSW, IVFFLAT, known_bugs, newest_of, upgrade
 from pgvector_sync.model import Pipeline
 from pgvector_sync.observe.doctor.check import quoted
-from pgvector_sync.observe.doctor.index import judge_indexes, serves
+from pgvector_sync.observe.doctor.index import judge_indexes
 from pgvector_sync.observe.finding import Finding, ok, warning
+from pgvector_sync.observe.index_declared import differing, serves
 from pgvector_sync.observe.level import Level
 from pgvector_sync.store import index_status, pipelines, server, target_table
 from pgvector_sync.store.catalog import find_relation
@@ -101,6 +102,7 @@ def judge(
     """Say what is wrong besides invalid, missing and unsuitable indexes, which `doctor` reports too."""
     yield from _of_bugs(indexes, installed)
     yield from _duplicates(indexes)
+    yield from differing(pipeline, indexes)
     served = any(serves(pipeline, index) for index in indexes)
     for index in indexes:
         if index.valid:

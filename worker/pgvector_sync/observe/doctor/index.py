@@ -9,11 +9,11 @@ from pgvector_sync.index.pages import MAX_INDEXED_DIMENSIONS
 from pgvector_sync.model import Pipeline, Storage
 from pgvector_sync.observe.doctor.check import quoted
 from pgvector_sync.observe.finding import Finding, error, ok, warning
+from pgvector_sync.observe.index_declared import missing, serves
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import target_table
 from pgvector_sync.store.catalog import find_relation
 from pgvector_sync.store.index_ddl import indexed, operator_class, storage_of
-from pgvector_sync.store.index_status import VectorIndex
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.sizes import estimated_rows
 from pgvector_sync.store.target_table import Index
@@ -71,15 +71,7 @@ def judge_indexes(
         )
     elif not broken:
         yield _without_index(vector_schema, pipeline, rows)
-
-
-def serves(pipeline: Pipeline, index: Index | VectorIndex) -> bool:
-    """Whether searches of a pipeline can use a valid index."""
-    if index.storage is None:
-        return False
-    if index.partial and index.storage.value != pipeline.options.vector_type.value:
-        return False
-    return index.operator_class == operator_class(pipeline.options.metric, index.storage)
+    yield from missing(pipeline, indexes)
 
 
 def _without_index(vector_schema: str, pipeline: Pipeline, rows: int) -> Finding:
