@@ -26,6 +26,8 @@ class _Lent:
 
     read_only: bool | None = None
     """Unused: it can't be set on a connection that is in a transaction."""
+    isolation_level: psycopg.IsolationLevel | None = psycopg.IsolationLevel.READ_COMMITTED
+    """Unused as well: the application's own level applies."""
 
     def __init__(self, connection: psycopg.Connection[Any]) -> None:
         self._connection = connection
