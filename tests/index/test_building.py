@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from pgvector_sync.database import Database
+from pgvector_sync.declare.apply import remove
 from pgvector_sync.errors import Refused
 from pgvector_sync.index import building
 from pgvector_sync.index.building import advance
@@ -40,13 +41,18 @@ def docs(synced: Synced) -> Synced:
     synced.declare()
     synced.apply()
     synced.sync()
-    synced.run(
+    fill(synced, ROWS)
+    return synced
+
+
+def fill(docs: Synced, rows: int) -> None:
+    """Adds vectors until the target has so many."""
+    docs.run(
         "INSERT INTO docs_embedding (id, embedding, fingerprint, model, embedded_at) "
         f"SELECT n, ARRAY(SELECT random() - 0.5 + n * 0 FROM generate_series(1, {DIMENSIONS}))::vector, "
-        f"sha256(n::text::bytea), 'm', now() FROM generate_series(1, {ROWS}) n",
+        f"sha256(n::text::bytea), 'm', now() FROM generate_series(1, {rows}) n ON CONFLICT DO NOTHING",
         "ANALYZE docs_embedding",
     )
-    return synced
 
 
 @contextmanager
@@ -108,7 +114,8 @@ def under_way(server: Database, build: int, ends: type[Exception] = ZeroDivision
 
 def started(docs: Synced, processes: Processes) -> tuple[Process, int]:
     """Starts `index build --wait`, and returns it with its build when the server has begun."""
-    process = processes.command("index", "build", "docs", "--wait", DATABASE_URL=docs.database.url)
+    words = ("index", "build", "docs", "--wait", "--memory", "1MB")
+    process = processes.command(*words, DATABASE_URL=docs.database.url)
     eventually(lambda: WAITS in process.printed, 30)
     return process, docs.database.value("SELECT max(id) FROM pgvector_sync.index_build")
 
@@ -174,6 +181,7 @@ def test_writes_go_on_while_an_index_is_built(docs: Synced, server: Database) ->
 def test_the_server_goes_on_when_our_process_is_killed_and_another_one_completes_it(
     docs: Synced, server: Database, processes: Processes
 ) -> None:
+    fill(docs, 4_000)  # more than 1 MB of memory can hold, which pgvector tells its client
     with open_transaction(docs):
         process, build = started(docs, processes)
         process.kill()
@@ -278,6 +286,23 @@ def test_an_index_that_was_dropped_before_it_had_its_name_fails_the_build(docs: 
 def holder(docs: Synced) -> int:
     """The server process that builds."""
     return int(docs.database.value("SELECT pid FROM pg_stat_progress_create_index"))
+
+
+def test_a_pipeline_is_removed_while_its_index_is_built(
+    docs: Synced, server: Database, processes: Processes
+) -> None:
+    with open_transaction(docs) as application:
+        process, _ = started(docs, processes)
+        process.kill()
+        removing = threading.Thread(
+            target=remove, args=(server, "docs"), kwargs={"keep_vectors": True, "say": print}
+        )
+        removing.start()
+        eventually(lambda: docs.database.value("SELECT count(*) FROM pg_stat_progress_create_index") == 0)
+        application.rollback()
+        removing.join(20)
+    assert indexes(docs) == []
+    assert docs.database.value("SELECT count(*) FROM pgvector_sync.index_build") == 0
 
 
 # -- memory and workers --------------------------------------------------------------------------------------

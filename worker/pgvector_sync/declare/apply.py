@@ -13,6 +13,7 @@ from pgvector_sync.declare.plan import PipelinePlan, Plan
 from pgvector_sync.declare.target import TakeOver
 from pgvector_sync.engine import watch
 from pgvector_sync.errors import Refused
+from pgvector_sync.index.requests import end_builds
 from pgvector_sync.model import Pipeline, Source, State
 from pgvector_sync.store import (
     grants,
@@ -173,6 +174,7 @@ def remove(database: Database, name: str, *, keep_vectors: bool, say: Say) -> Pi
         triggers.require_owner(connection, pipeline, of_target=not keep_vectors)
     # After this commit no rows are claimed, and a batch in flight can't write.
     database.retry_on_lock_conflict(lambda connection: pipelines.start_removing(connection, pipeline))
+    _end_builds(database, name, say=say)
 
     def drop(connection: Connection) -> None:
         locks.lock_drain(connection)
@@ -185,6 +187,14 @@ def remove(database: Database, name: str, *, keep_vectors: bool, say: Say) -> Pi
     site = Site((pipeline.source.schema, pipeline.source.table), () if keep_vectors else (target,))
     retry_ddl(database, site, drop, say=say)
     return pipeline
+
+
+def _end_builds(database: Database, name: str, *, say: Say) -> None:
+    """End the build of the pipeline's index, whose lock would keep the target from being dropped."""
+    try:
+        end_builds(database, name)
+    except Refused as refused:  # a pooler is in between: what is left shows as an invalid index
+        say(f"the build of {name}'s index isn't cleaned up: {refused}")
 
 
 def _drop_triggers(connection: Connection, pipeline: Pipeline) -> None:

@@ -99,6 +99,19 @@ def default_lists(rows: int) -> int:
     return max(1, min(32_768, rows // 1_000 if rows <= 1_000_000 else math.isqrt(rows)))
 
 
+def ivfflat_build_memory(rows: int, value: int, *, lists: int, dimensions: int) -> int:
+    """Return the memory that a build needs to find the lists' centres: with less `maintenance_work_mem`, it fails.
+
+    `InitBuildState` and `ComputeCenters` (src/ivfbuild.c), `ElkanKmeans` (src/ivfkmeans.c): 50 samples per list,
+    at least 10,000, and the distances of each sample to each centre.
+    """
+    reserved = max(50 * lists, 10_000)
+    samples = min(reserved, rows)
+    vectors = (2 * lists + reserved) * align8(value)
+    numbers = lists * dimensions + 3 * lists + 2 * samples + samples * lists + lists * lists
+    return vectors + 4 * numbers
+
+
 def ivfflat_bytes(rows: int, value: int, *, lists: int) -> int:
     """Return the size of an IVFFlat index.
 

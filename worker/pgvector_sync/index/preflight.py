@@ -12,6 +12,7 @@ from pgvector_sync.index.pages import (
     default_lists,
     hnsw_build_memory,
     hnsw_bytes,
+    ivfflat_build_memory,
     ivfflat_bytes,
     value_bytes,
 )
@@ -81,6 +82,8 @@ class Refusal:
 
     reason: str
     hint: str
+    temporary: bool = False
+    """Whether it may end by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +105,26 @@ def preflight(facts: Facts) -> Preflight:
     lists = facts.plan.lists or default_lists(facts.rows)
     value = value_bytes(facts.storage, facts.dimensions)
     hnsw = facts.plan.method is Method.HNSW
-    graph = hnsw_build_memory(facts.rows, value, m=facts.plan.m) if hnsw else 0
-    memory = _memory(facts, graph)
+    needed = (
+        hnsw_build_memory(facts.rows, value, m=facts.plan.m)
+        if hnsw
+        else ivfflat_build_memory(facts.rows, value, lists=lists, dimensions=facts.dimensions)
+    )
+    memory = _memory(facts, needed)
     workers = _workers(facts)
     predicted = (
         hnsw_bytes(facts.rows, value, m=facts.plan.m) if hnsw else ivfflat_bytes(facts.rows, value, lists=lists)
     )
     remarks = (
         f"about {facts.rows:,} rows; the index will take about {size(predicted)} of disk, and as much WAL",
-        *_about_memory(facts, graph, memory),
+        *_about_memory(facts, needed, memory),
         *_about_workers(facts, memory, workers),
         *(f"the build will wait for {each}" for each in facts.long),
     )
-    return Preflight(_refusal(facts, lists), remarks, memory, workers, lists, predicted)
+    return Preflight(_refusal(facts, lists, needed, memory), remarks, memory, workers, lists, predicted)
 
 
-def _refusal(facts: Facts, lists: int) -> Refusal | None:
+def _refusal(facts: Facts, lists: int, needed: int, memory: int) -> Refusal | None:
     most = MAX_INDEXED_DIMENSIONS[facts.storage]
     if facts.dimensions > most:
         return Refusal(
@@ -132,6 +139,14 @@ def _refusal(facts: Facts, lists: int) -> Refusal | None:
             f"IVFFlat with {lists:,} lists needs at least {least:,} vectors, and {facts.target} has "
             f"{facts.rows:,}: the centres of its lists are found once, among the vectors of that time",
             "build it once there are more vectors, or use HNSW, which can be built at any time",
+            temporary=True,
+        )
+    if facts.plan.method is Method.IVFFLAT and needed > memory:
+        return Refusal(
+            f"IVFFlat with {lists:,} lists needs {size(needed)} of memory to find their centres, and the build "
+            f"has {size(memory)}",
+            f"pgvector-sync index build … --memory {_typed(needed)}, a higher maintenance_work_mem of the role "
+            "that builds, or fewer lists",
         )
     if facts.same is None or facts.replace:
         return None
@@ -150,12 +165,12 @@ def parameters(plan: IndexPlan, lists: int | None) -> dict[str, int]:
     return {} if lists is None else {"lists": lists}
 
 
-def _memory(facts: Facts, graph: int) -> int:
-    """Return maintenance_work_mem: as asked, or enough for the graph, but at most a cautious share."""
+def _memory(facts: Facts, least: int) -> int:
+    """Return maintenance_work_mem: as asked, or enough, but at most a cautious share of the server's memory."""
     if facts.asked_memory is not None:
         return facts.asked_memory
     cautious = max(facts.memory_bytes, int(facts.shared_buffers_bytes * SHARE_OF_SHARED_BUFFERS))
-    needed = -(-int(graph * 1.1) // _MB) * _MB
+    needed = -(-int(least * 1.1) // _MB) * _MB
     return max(facts.memory_bytes, min(needed, cautious))
 
 
@@ -172,9 +187,14 @@ def _about_memory(facts: Facts, graph: int, memory: int) -> Iterator[str]:
     if facts.asked_memory is None:
         yield (
             "Postgres doesn't report the server's memory, so at most half of shared_buffers "
-            f"({size(facts.shared_buffers_bytes)}) is used; to use more: "
-            f"--memory {size(graph * 1.1).replace(' ', '').replace(',', '')}"
+            f"({size(facts.shared_buffers_bytes)}) is used; to use more: --memory {_typed(graph)}"
         )
+
+
+def _typed(number: int) -> str:
+    """Return a memory a little above `number`, as it is typed."""
+    megabytes = -(-int(number * 1.1) // _MB)
+    return f"{megabytes}MB" if megabytes < 10_240 else f"{-(-megabytes // 1_024)}GB"
 
 
 def _workers(facts: Facts) -> int | None:

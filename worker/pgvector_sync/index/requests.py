@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import timedelta
 
 from pgvector_sync.database import Connection, Database
 from pgvector_sync.errors import Refused
-from pgvector_sync.index.checks import Asked, check, same_kind
+from pgvector_sync.index.building import advance
+from pgvector_sync.index.checks import Asked, Checked, check, same_kind
 from pgvector_sync.index.preflight import parameters
 from pgvector_sync.model import IndexPlan, Method, Pipeline, State, in_window
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.schedule import Window
 from pgvector_sync.store import index_build, pipelines
 from pgvector_sync.store.index_build import Build
 from pgvector_sync.store.shape import Shape
+
+END_WITHIN = timedelta(seconds=20)
+LOOK_EVERY = timedelta(milliseconds=200)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +83,13 @@ def request_build(
         index=checked.index_name,
         predicted_bytes=checked.flight.predicted_bytes,
         memory_bytes=checked.flight.memory_bytes,
-        remarks=checked.flight.remarks,
+        remarks=(*_who_builds(checked), *checked.flight.remarks),
     )
+
+
+def _who_builds(checked: Checked) -> Iterator[str]:
+    if checked.rights is not None:
+        yield f"another process has to build it: {checked.rights.reason}; {checked.rights.hint}"
 
 
 def wanted(pipeline: Pipeline, window: Window = None) -> IndexPlan:
@@ -101,6 +114,24 @@ def cancel_build(database: Database, name: str) -> int:
     with database.transaction() as connection:
         index_build.stop(connection, build_id)
     return build_id
+
+
+def end_builds(database: Database, name: str) -> None:
+    """Cancel and clean up what is unfinished, for a pipeline that is being removed. Gives up after END_WITHIN."""
+    build_id = database.retry_on_lock_conflict(lambda connection: index_build.cancel(connection, name))
+    if build_id is not None:
+        with database.transaction() as connection:
+            index_build.stop(connection, build_id)
+    deadline = Deadline.after(END_WITHIN)
+    while not deadline.passed:
+        with database.transaction(read_only=True) as connection:
+            builds = index_build.list_builds(connection, pipeline=name, unfinished=True)
+        if not builds:
+            return
+        for build in builds:
+            if not build.held:
+                advance(database, build)
+        time.sleep(LOOK_EVERY.total_seconds())
 
 
 def why_it_waits(build: Build) -> str | None:
@@ -136,8 +167,8 @@ def request_declared(database: Database) -> list[tuple[str, int]]:
             if replaces is None:
                 continue
             checked = check(connection, vector_schema, pipeline, Asked(plan, replaces))
-            if checked.flight.refusal is not None:
-                continue  # `index build` says why
+            if checked.flight.refusal is not None and checked.flight.refusal.temporary:
+                continue
             build = index_build.request(connection, pipeline, plan, replace=replaces, declared=True)
             if build is not None:
                 requested.append((pipeline.name, build))

@@ -11,7 +11,7 @@ from pgvector_sync.observe.doctor.check import quoted
 from pgvector_sync.observe.finding import Finding, error, ok, warning
 from pgvector_sync.observe.index_declared import missing, serves
 from pgvector_sync.runtime import Runtime
-from pgvector_sync.store import target_table
+from pgvector_sync.store import index_build, target_table
 from pgvector_sync.store.catalog import find_relation
 from pgvector_sync.store.index_ddl import indexed, operator_class, storage_of
 from pgvector_sync.store.shape import Shape
@@ -41,7 +41,11 @@ def judge_indexes(
     pipeline: Pipeline, indexes: Sequence[Index], rows: int, vector_schema: str
 ) -> Iterator[Finding]:
     """Say which indexes of a target are broken, and whether queries can use one."""
-    broken = [index for index in indexes if not index.valid and not index.building]
+    broken = [
+        index
+        for index in indexes
+        if not index.valid and not index.building and not index.name.startswith(index_build.PREFIX)
+    ]
     for index in broken:
         name = quoted(index.schema, index.name)
         left_over = LEFT_OVER.search(index.name) is not None
