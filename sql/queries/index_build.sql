@@ -1,6 +1,10 @@
 -- Builds of vector indexes. A build belongs to the server process that holds its advisory lock `lock_key`; every change of its
 -- state requires that key, see docs/decisions/0090.
 
+-- name: readable
+-- Whether this role may read builds.
+SELECT has_table_privilege('pgvector_sync.index_build', 'SELECT') AS readable;
+
 -- name: request
 -- Requests a build. None is added while another one of the pipeline is unfinished.
 INSERT INTO pgvector_sync.index_build (pipeline_id, definition, window_begin, window_end, replace, declared, memory_bytes)

@@ -114,8 +114,7 @@ def under_way(server: Database, build: int, ends: type[Exception] = ZeroDivision
 
 def started(docs: Synced, processes: Processes) -> tuple[Process, int]:
     """Starts `index build --wait`, and returns it with its build when the server has begun."""
-    words = ("index", "build", "docs", "--wait", "--memory", "1MB")
-    process = processes.command(*words, DATABASE_URL=docs.database.url)
+    process = processes.command("index", "build", "docs", "--wait", DATABASE_URL=docs.database.url)
     eventually(lambda: WAITS in process.printed, 30)
     return process, docs.database.value("SELECT max(id) FROM pgvector_sync.index_build")
 
@@ -181,7 +180,6 @@ def test_writes_go_on_while_an_index_is_built(docs: Synced, server: Database) ->
 def test_the_server_goes_on_when_our_process_is_killed_and_another_one_completes_it(
     docs: Synced, server: Database, processes: Processes
 ) -> None:
-    fill(docs, 4_000)  # more than 1 MB of memory can hold, which pgvector tells its client
     with open_transaction(docs):
         process, build = started(docs, processes)
         process.kill()

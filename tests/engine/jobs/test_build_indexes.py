@@ -11,6 +11,8 @@ from pgvector_sync.engine.builder import BUILDER
 from pgvector_sync.engine.jobs.build_indexes import JOB
 from pgvector_sync.index.requests import cancel_build
 from pgvector_sync.observe.index_builds import IndexBuild, list_builds
+from pgvector_sync.observe.indexes import index_state
+from pgvector_sync.observe.level import Level
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.telemetry.events.index import IndexBuildRequested
 from support.events import Collected
@@ -139,3 +141,19 @@ def test_ivfflat_waits_until_there_are_enough_vectors(docs: Synced) -> None:
     docs.apply()
     looked(docs)
     assert builds(docs) == []
+
+
+def test_a_failed_build_is_shown_by_index_status_until_one_succeeds(docs: Synced) -> None:
+    declare(docs)
+    looked(docs, docs.runtime)
+    docs.run('UPDATE pgvector_sync.index_build SET definition = \'{"method": "hnsw", "m": 100}\'')
+    looked(docs)
+    [target] = index_state(docs.owner.database, "docs")
+    assert builds(docs)[0].state == "failed"
+    assert "the last build of an index failed: " in target.findings[0].seen
+    assert target.findings[0].level is Level.WARNING
+    assert target.findings[0].advice == "pgvector-sync index build docs --wait"
+    declare(docs, m=8)
+    looked(docs)
+    [target] = index_state(docs.owner.database, "docs")
+    assert [finding.level for finding in target.findings] == [Level.OK]

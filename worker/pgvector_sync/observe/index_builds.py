@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
 
-from pgvector_sync.database import Database
+from pgvector_sync.database import Connection, Database
 from pgvector_sync.errors import Refused
 from pgvector_sync.index.building import advance
 from pgvector_sync.index.requests import why_it_waits
+from pgvector_sync.model import Pipeline
+from pgvector_sync.observe.finding import Finding, ok, warning
 from pgvector_sync.store import index_build
 from pgvector_sync.store.index_build import Build
 
@@ -107,6 +109,22 @@ def list_builds(database: Database, pipeline: str | None = None, *, limit: int) 
         return [
             IndexBuild.of(build) for build in index_build.list_builds(connection, pipeline=pipeline, limit=limit)
         ]
+
+
+def of_last_build(connection: Connection, pipeline: Pipeline) -> Iterator[Finding]:
+    """Say how the last build of a pipeline's index stands, unless it is done."""
+    if not index_build.readable(connection):
+        return
+    for stored in index_build.list_builds(connection, pipeline=pipeline.name, limit=1):
+        build = IndexBuild.of(stored)
+        if build.state == "failed":
+            yield warning(
+                f"the last build of an index failed: {build.reason}",
+                f"pgvector-sync index build {pipeline.name} --wait",
+            )
+        elif build.unfinished:
+            why = f": {build.reason}" if build.reason else ""
+            yield ok(f"build {build.id} is {build.state}{why}", f"pgvector-sync index builds {pipeline.name}")
 
 
 def wait_for_build(database: Database, build_id: int, *, carry_out: bool, look: Look) -> IndexBuild:

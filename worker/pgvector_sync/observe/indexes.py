@@ -12,6 +12,7 @@ from pgvector_sync.model import Pipeline
 from pgvector_sync.observe.doctor.check import quoted
 from pgvector_sync.observe.doctor.index import judge_indexes
 from pgvector_sync.observe.finding import Finding, ok, warning
+from pgvector_sync.observe.index_builds import of_last_build
 from pgvector_sync.observe.index_declared import differing, serves
 from pgvector_sync.observe.level import Level
 from pgvector_sync.store import index_status, pipelines, server, target_table
@@ -91,7 +92,8 @@ def index_state(database: Database, pipeline: str | None = None) -> list[TargetI
             rows = index_status.target_rows(connection, oid)
             vector = index_status.vector_indexes(connection, oid)
             general = judge_indexes(each, target_table.indexes(connection, oid), rows.rows, database.vector_schema)
-            findings = [*general, *judge(each, vector, rows, installed)]
+            built = of_last_build(connection, each)
+            findings = [*general, *judge(each, vector, rows, installed), *built]
             states.append(_state(each, vector, rows, installed, findings))
     return sorted(states, key=lambda state: _WORST_FIRST.index(state.level))
 

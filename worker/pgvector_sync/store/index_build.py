@@ -196,6 +196,11 @@ def list_builds(
     return [_build(row) for row in connection.execute(query, params)]
 
 
+def readable(connection: Connection) -> bool:
+    """Returns whether the current role may read builds."""
+    return bool(one(connection, statement("index_build.readable"))["readable"])
+
+
 def find(connection: Connection, build_id: int) -> Build | None:
     """Returns a build; None if it doesn't exist."""
     return next(iter(list_builds(connection, build_id=build_id)), None)

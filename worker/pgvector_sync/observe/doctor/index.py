@@ -9,6 +9,7 @@ from pgvector_sync.index.pages import MAX_INDEXED_DIMENSIONS
 from pgvector_sync.model import Pipeline, Storage
 from pgvector_sync.observe.doctor.check import quoted
 from pgvector_sync.observe.finding import Finding, error, ok, warning
+from pgvector_sync.observe.index_builds import of_last_build
 from pgvector_sync.observe.index_declared import missing, serves
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import index_build, target_table
@@ -34,6 +35,8 @@ def on_target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
             return
         indexes = target_table.indexes(connection, oid)
         rows = estimated_rows(connection, oid)
+        built = list(of_last_build(connection, pipeline))
+    yield from built
     yield from judge_indexes(pipeline, indexes, rows, runtime.database.vector_schema)
 
 
