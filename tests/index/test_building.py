@@ -239,6 +239,7 @@ def test_a_cancelled_build_leaves_nothing_and_keeps_the_index_that_it_would_have
         cancel_build(server, "docs")
 
 
+@pytest.mark.slow
 def test_a_build_whose_process_is_dead_can_be_cancelled(
     docs: Synced, server: Database, processes: Processes
 ) -> None:
@@ -286,6 +287,7 @@ def holder(docs: Synced) -> int:
     return int(docs.database.value("SELECT pid FROM pg_stat_progress_create_index"))
 
 
+@pytest.mark.slow
 def test_a_pipeline_is_removed_while_its_index_is_built(
     docs: Synced, server: Database, processes: Processes
 ) -> None:
@@ -301,6 +303,17 @@ def test_a_pipeline_is_removed_while_its_index_is_built(
         removing.join(20)
     assert indexes(docs) == []
     assert docs.database.value("SELECT count(*) FROM pgvector_sync.index_build") == 0
+
+
+def test_a_value_that_halfvec_cannot_have_fails_the_build_without_quoting_it(docs: Synced) -> None:
+    docs.run("UPDATE docs_embedding SET embedding = '[70123,0,0,0,0,0,0,1]' WHERE id = 1")
+    docs.declare(index={"method": "hnsw", "storage": "halfvec"})
+    docs.apply()
+    ended = carried_out(docs, requested(docs).build)
+    assert ended.state == "failed"
+    assert "beyond the range of halfvec" in str(ended.reason)
+    assert "70123" not in str(ended.reason)
+    assert (ended.attempts, indexes(docs)) == (1, [])
 
 
 # -- memory and workers --------------------------------------------------------------------------------------

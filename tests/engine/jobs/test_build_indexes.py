@@ -150,7 +150,9 @@ def test_a_failed_build_is_shown_by_index_status_until_one_succeeds(docs: Synced
     looked(docs)
     [target] = index_state(docs.owner.database, "docs")
     assert builds(docs)[0].state == "failed"
-    assert "the last build of an index failed: " in target.findings[0].seen
+    assert target.findings[0].seen == (
+        "the last build of an index failed: ef_construction must be greater than or equal to 2 * m (22023)"
+    )
     assert target.findings[0].level is Level.WARNING
     assert target.findings[0].advice == "pgvector-sync index build docs --wait"
     declare(docs, m=8)

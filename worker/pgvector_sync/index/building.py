@@ -66,6 +66,17 @@ def shared_memory_is_short(error: psycopg.Error) -> bool:
     return error.sqlstate in ("53100", "53200") and error.diag.source_file == "dsm_impl.c"
 
 
+def explain_final(error: psycopg.Error) -> str:
+    """Explain an error that another attempt would meet as well. Postgres's own message says which parameter is
+    wrong, but that of a value that doesn't fit may quote it.
+    """
+    if error.sqlstate == "22003":
+        return 'a vector has a value beyond the range of halfvec (22003): declare storage = "vector" or "bit"'
+    if (error.sqlstate or "").startswith("22") and error.sqlstate != "22023":
+        return f"a vector can't be indexed ({error.sqlstate})"
+    return f"{error.diag.message_primary or 'the server rejected the statement'} ({error.sqlstate})"
+
+
 @dataclass
 class _Carried:
     """A build that this session has taken."""
@@ -167,12 +178,11 @@ class _Carried:
             index_build.retry(self.session, self.id, self.key, reason, delay=timedelta(0), workers=0)
             emit(IndexBuildRetried(pipeline=build.pipeline, build=self.id, reason=Words(reason)))
             return
-        what, hint = explain(error)
         if (error.sqlstate or "")[:2] in TEMPORARY:
-            self._start_again(build, f"{what}; {hint}")
+            self._start_again(build, "; ".join(explain(error)))
         else:
             self._drop(build.preliminary, build)
-            self._fail(build, f"{what}; {hint}")
+            self._fail(build, explain_final(error))
 
     def _start_again(self, build: Build, reason: str) -> None:
         self._drop(build.preliminary, build)
