@@ -97,8 +97,8 @@ GRANT USAGE ON SCHEMA pgvector_sync TO :"worker", :"application", :"monitor";
 -- A worker reads the declarations, and changes only the state of pipelines.
 GRANT SELECT ON pgvector_sync.applied_migration, pgvector_sync.provider, pgvector_sync.source, pgvector_sync.pipeline
     TO :"worker";
-GRANT UPDATE (state, reason, retry_at, failures, problem, problem_stops, recheck, known_table) ON pgvector_sync.pipeline
-    TO :"worker";
+GRANT UPDATE (state, reason, retry_at, failures, problem, problem_stops, recheck, known_table, ef_search, probes)
+    ON pgvector_sync.pipeline TO :"worker";
 -- The drain locks events, which requires UPDATE on any column.
 GRANT SELECT, DELETE, INSERT (source_id, key), UPDATE (key) ON pgvector_sync.outbox TO :"worker";
 GRANT SELECT, DELETE, INSERT (source_id) ON pgvector_sync.sweep TO :"worker";
@@ -107,7 +107,8 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON pgvector_sync.work, pgvector_sync.lease,
     pgvector_sync.worker TO :"worker";
 GRANT SELECT, INSERT, UPDATE ON pgvector_sync.usage, pgvector_sync.tick, pgvector_sync.lock, pgvector_sync.learned,
     pgvector_sync.batch_totals, pgvector_sync.call_totals TO :"worker";
-GRANT SELECT, INSERT, DELETE ON pgvector_sync.history TO :"worker";
+GRANT SELECT, INSERT, DELETE ON pgvector_sync.history, pgvector_sync.recall TO :"worker";
+GRANT SELECT, INSERT, UPDATE ON pgvector_sync.recall_attempt TO :"worker";
 GRANT SELECT, DELETE, INSERT (pipeline_id, spec_version, model, vector) ON pgvector_sync.query_sample TO :"worker";
 GRANT SELECT, INSERT, DELETE ON pgvector_sync.run_key, pgvector_sync.drift TO :"worker";
 -- Only the owner of the targets can build an index, so a worker may only request and cancel.

@@ -9,7 +9,7 @@ SELECT * FROM (VALUES
     ('provider', '{SELECT}', NULL, NULL),
     ('source', '{SELECT}', NULL, NULL),
     ('learned', '{SELECT,INSERT,UPDATE}', NULL, NULL),
-    ('pipeline', '{SELECT}', NULL, '{state,reason,retry_at,failures,problem,problem_stops,recheck,known_table}'),
+    ('pipeline', '{SELECT}', NULL, '{state,reason,retry_at,failures,problem,problem_stops,recheck,known_table,ef_search,probes}'),
     -- the drain locks events, which requires UPDATE on any column
     ('outbox', '{SELECT,DELETE}', '{source_id,key}', '{key}'),
     ('sweep', '{SELECT,DELETE}', '{source_id}', NULL),
@@ -29,6 +29,8 @@ SELECT * FROM (VALUES
     ('history', '{SELECT,INSERT,DELETE}', NULL, NULL),
     ('index_build', '{SELECT,DELETE}', '{pipeline_id,definition,window_begin,window_end,replace,declared,memory_bytes}',
      '{state,reason,phase,done_share,ended_at}'),
+    ('recall', '{SELECT,INSERT,DELETE}', NULL, NULL),
+    ('recall_attempt', '{SELECT,INSERT,UPDATE}', NULL, NULL),
     ('query_sample', '{SELECT,DELETE}', '{pipeline_id,spec_version,model,vector}', NULL),
     ('lock', '{SELECT,INSERT,UPDATE}', NULL, NULL)
 ) AS needed_ (name, privileges, inserted, updated)

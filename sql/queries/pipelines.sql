@@ -3,7 +3,7 @@
 -- name: all
 -- Every pipeline with its source, its provider, its options, and what was learned about its provider and model.
 SELECT p.id, p.name, p.target_schema, p.target_table, p.text_sql, p.where_sql, p.read_columns, p.needs, p.chunking,
-       p.spec_version, p.state, p.reason, p.retry_at, p.problem, p.problem_stops, {pipeline_options},
+       p.spec_version, p.state, p.reason, p.retry_at, p.problem, p.problem_stops, p.ef_search, p.probes, {pipeline_options},
        s.id AS source_id, s.schema_name, s.table_name, s.key_columns, s.key_types, {provider},
        to_jsonb(l) AS learned, coalesce(l.retry_at <= statement_timestamp(), false) AS learned_due
 FROM pgvector_sync.pipeline p
@@ -128,6 +128,8 @@ WITH gone AS (DELETE FROM pgvector_sync.pipeline WHERE id = %(id)s RETURNING id)
      batches_ AS (DELETE FROM pgvector_sync.batch_totals WHERE pipeline_id IN (SELECT id FROM gone)),
      calls_ AS (DELETE FROM pgvector_sync.call_totals WHERE pipeline_id IN (SELECT id FROM gone)),
      history_ AS (DELETE FROM pgvector_sync.history WHERE pipeline_id IN (SELECT id FROM gone)),
+     recall_ AS (DELETE FROM pgvector_sync.recall WHERE pipeline_id IN (SELECT id FROM gone)),
+     attempt_ AS (DELETE FROM pgvector_sync.recall_attempt WHERE pipeline_id IN (SELECT id FROM gone)),
      queries_ AS (DELETE FROM pgvector_sync.query_sample WHERE pipeline_id IN (SELECT id FROM gone)),
      drift_ AS (DELETE FROM pgvector_sync.drift WHERE pipeline_id IN (SELECT id FROM gone)),
      index_ AS (DELETE FROM pgvector_sync.index_build WHERE pipeline_id IN (SELECT id FROM gone)),

@@ -3,7 +3,8 @@
 -- name: settings
 -- How the rest of the transaction reads. Row-level security applies to an application's searches, as to its other queries: a
 -- hidden row isn't found. A role that may change our tables refuses to search through policies, because they may run code of
--- the source's owner. An index returns at least as many candidates as are needed.
+-- the source's owner. An index returns at least as many candidates as are needed, and looks at as many as the last measurement of
+-- recall has found to be enough; a session's larger value stays.
 -- An index scan continues until enough rows meet all conditions, in `relaxed_order`, which finds more of the nearest rows than
 -- `strict_order`: that drops what it finds late. The rows are sorted afterwards. Needs pgvector 0.8. Returns pgvector's schema,
 -- `hnsw.ef_search`, and what the target's index contains: the first of `storages` over which a whole and valid index of the metric exists.
@@ -11,7 +12,10 @@ SELECT n.nspname::text AS vector_schema, chosen.storage,
        set_config('row_security', CASE WHEN has_table_privilege('pgvector_sync.work', 'INSERT') THEN 'off' ELSE 'on' END, true),
        set_config('hnsw.ef_search', least(greatest(
            nullif(current_setting('hnsw.ef_search', true), '')::int,
-           CASE chosen.storage WHEN 'bit' THEN %(bit_candidates)s ELSE %(candidates)s END, 40), 1000)::text, true)::int AS ef_search,
+           CASE chosen.storage WHEN 'bit' THEN %(bit_candidates)s ELSE %(candidates)s END,
+           %(ef_search)s, %(least_ef_search)s), 1000)::text, true)::int AS ef_search,
+       CASE WHEN %(probes)s > coalesce(nullif(current_setting('ivfflat.probes', true), '')::int, 1) THEN
+           set_config('ivfflat.probes', (%(probes)s)::text, true) END,
        CASE WHEN (regexp_match(e.extversion, '^[0-9]+\.[0-9]+'))[1]::numeric >= 0.8 THEN
            set_config('hnsw.iterative_scan', 'relaxed_order', true) || set_config('ivfflat.iterative_scan', 'relaxed_order', true) END
 FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace

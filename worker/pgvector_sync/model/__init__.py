@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from pgvector_sync.model.index import IndexPlan, Method, Storage
+from pgvector_sync.model.index import IndexPlan, Method, SearchEffort, Storage
 from pgvector_sync.model.inputs import DocumentInput, QueryInput
 from pgvector_sync.model.learned import NOTHING_LEARNED, Learned
 from pgvector_sync.model.options import OPTIONS, Effect, Metric, Option, Options, VectorType
@@ -32,6 +32,7 @@ __all__ = [
     "Purpose",
     "QueryInput",
     "Schedule",
+    "SearchEffort",
     "Source",
     "Spec",
     "State",
@@ -158,6 +159,8 @@ class Pipeline:
     """What limits requests to its provider and model."""
     problem_stops: bool = False
     """Whether nothing can be embedded until the problem is fixed."""
+    search_effort: SearchEffort = field(default=SearchEffort(), compare=False)
+    """From the last measurement of recall that reached the target."""
 
     @property
     def target_label(self) -> str:

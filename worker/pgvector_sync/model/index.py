@@ -72,6 +72,14 @@ class IndexPlan:
         return ", ".join(f"{name} {value}" for name, value in self.written().items()) or "default"
 
 
+@dataclass(frozen=True, slots=True)
+class SearchEffort:
+    """How much of an index searches look at, at least, to reach the recall; None: pgvector's default."""
+
+    ef_search: int | None = None
+    probes: int | None = None
+
+
 def _as_it_is(value: Any) -> Any:
     return value
 

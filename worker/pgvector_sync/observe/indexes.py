@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from pgvector_sync.database import Database
 from pgvector_sync.index.known_bugs import HNSW, IVFFLAT, known_bugs, newest_of, upgrade
 from pgvector_sync.model import Pipeline
+from pgvector_sync.observe import recall_trend
 from pgvector_sync.observe.doctor.check import quoted
 from pgvector_sync.observe.doctor.index import judge_indexes
 from pgvector_sync.observe.finding import Finding, ok, warning
@@ -18,6 +19,7 @@ from pgvector_sync.observe.level import Level
 from pgvector_sync.store import index_status, pipelines, server, target_table
 from pgvector_sync.store.catalog import find_relation
 from pgvector_sync.store.index_status import TargetRows, VectorIndex
+from pgvector_sync.store.recall_history import RecallState
 from pgvector_sync.store.server import Extension
 
 DEAD_SHARE = 0.2
@@ -68,6 +70,8 @@ class TargetIndexes:
     findings: tuple[Finding, ...]
     """What is wrong and what to do, the worst first."""
     indexes: tuple[IndexState, ...]
+    recall: RecallState | None = None
+    """The last measurement; None if there is none."""
 
     @property
     def level(self) -> Level:
@@ -92,9 +96,10 @@ def index_state(database: Database, pipeline: str | None = None) -> list[TargetI
             rows = index_status.target_rows(connection, oid)
             vector = index_status.vector_indexes(connection, oid)
             general = judge_indexes(each, target_table.indexes(connection, oid), rows.rows, database.vector_schema)
+            recall, trend = recall_trend.read(connection, each)
             built = of_last_build(connection, each)
-            findings = [*general, *judge(each, vector, rows, installed), *built]
-            states.append(_state(each, vector, rows, installed, findings))
+            findings = [*general, *judge(each, vector, rows, installed), *built, *trend]
+            states.append(replace(_state(each, vector, rows, installed, findings), recall=recall))
     return sorted(states, key=lambda state: _WORST_FIRST.index(state.level))
 
 

@@ -143,7 +143,7 @@ class Settings(BaseSettings):
     keep_runs: Duration = timedelta(days=30)
     """How long finished, failed and cancelled runs are kept."""
     keep_drift: Duration = timedelta(days=400)
-    """How long the figures of reconciliations are kept."""
+    """How long the figures of reconciliations and of recall are kept."""
     keep_history: Duration = timedelta(days=7)
     """How long the state of each pipeline is kept minute by minute, for charts."""
     discard_dead_letters_after: Duration | None = None

@@ -21,6 +21,7 @@ from pgvector_sync.model import (
     Options,
     Pipeline,
     Provider,
+    SearchEffort,
     Source,
     Spec,
     State,
@@ -99,6 +100,7 @@ def _pipeline(row: dict[str, Any]) -> Pipeline:
         learned=learned.read(row["learned"], due=row["learned_due"]),
         problem=row["problem"],
         problem_stops=row["problem_stops"],
+        search_effort=SearchEffort(row["ef_search"], row["probes"]),
     )
 
 

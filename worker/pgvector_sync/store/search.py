@@ -33,10 +33,11 @@ _SIMILARITY: Mapping[Metric, str] = {
 }
 """From pgvector's distance, so that larger is nearer. Its `<#>` is the negative inner product."""
 CANDIDATES = 2
-BIT_CANDIDATES = 8
 """How many rows are read per row that is wanted, since an index returns them in about the right order."""
 BIT_CANDIDATES = 10
 """The same for bits, whose order is rougher; at least `hnsw.ef_search` rows are read."""
+LEAST_EF_SEARCH = 40
+"""pgvector's default of `hnsw.ef_search`."""
 _HAMMING = "<~>"
 _QUERY = "%(query_vector)s::{}::{}"
 _PAGE = sql.Identifier("pgvector_sync_page")
@@ -107,6 +108,9 @@ def prepare(connection: Connection, pipeline: Pipeline, wanted: Wanted) -> Prepa
     params = {
         "candidates": CANDIDATES * wanted.limit,
         "bit_candidates": BIT_CANDIDATES * wanted.limit,
+        "ef_search": pipeline.search_effort.ef_search,
+        "probes": pipeline.search_effort.probes,
+        "least_ef_search": LEAST_EF_SEARCH,
         # the declared one, else the most precise one that exists
         "storages": list(dict.fromkeys((declared.value, column.value, Storage.HALFVEC.value, Storage.BIT.value))),
         "target_schema": pipeline.target_schema,

@@ -12,6 +12,7 @@ from pgvector_sync.engine.jobs import (
     forget_history,
     forget_query_samples,
     forget_rates,
+    measure_recall,
     record_history,
     schema_watch,
     start_reconciles,
@@ -31,5 +32,6 @@ ALL = (
     forget_query_samples.JOB,
     record_history.JOB,
     build_indexes.JOB,
+    measure_recall.JOB,
 )
 """Jobs that run in beat's tick and in `sync`."""

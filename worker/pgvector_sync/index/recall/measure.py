@@ -24,6 +24,7 @@ from pgvector_sync.index.recall.report import DIAL, MeasuredIndex, RecallReport,
 from pgvector_sync.index.recall.statistics import Answer, recall_of, result_of, smallest
 from pgvector_sync.index.recall.subject import Subject, look, use
 from pgvector_sync.model import Method, Storage
+from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import recall, trust
 from pgvector_sync.store.recall import Compared, Query
@@ -49,12 +50,15 @@ def measure(
         subject = look(connection, database.vector_schema, pipeline_name, request)
     share = request.database_share or subject.pipeline.options.index.database_share
     order = random.Random(request.seed)  # noqa: S311  no secret
+    deadline = None if request.time_limit is None else Deadline.after(request.time_limit)
     progress(0, len(subject.queries))
     for number, query in enumerate(subject.queries, start=1):
         started = time.monotonic()
         with _transaction(database, limit) as connection:
             _compare(connection, subject, query, order.sample(subject.settings, len(subject.settings)))
         progress(number, len(subject.queries))
+        if deadline is not None and deadline.passed:
+            break
         if number < len(subject.queries):
             time.sleep((time.monotonic() - started) * (1 / share - 1))
     return _report(subject, request)

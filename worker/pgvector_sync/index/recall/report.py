@@ -41,6 +41,8 @@ class RecallRequest:
     """The maximum share of one connection's time; None for the pipeline's."""
     statement_timeout: timedelta | None = None
     """The time limit of one statement; None for that of `search`."""
+    time_limit: timedelta | None = None
+    """The time after which no further query is asked, and those so far count; None: no limit."""
     seed: int = 0
     """Chooses the rows, and the order of the searches."""
 

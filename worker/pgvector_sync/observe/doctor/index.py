@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from pgvector_sync.index.pages import MAX_INDEXED_DIMENSIONS
 from pgvector_sync.model import Pipeline, Storage
+from pgvector_sync.observe import recall_trend
 from pgvector_sync.observe.doctor.check import quoted
 from pgvector_sync.observe.finding import Finding, error, ok, warning
 from pgvector_sync.observe.index_builds import of_last_build
@@ -36,8 +37,10 @@ def on_target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
         indexes = target_table.indexes(connection, oid)
         rows = estimated_rows(connection, oid)
         built = list(of_last_build(connection, pipeline))
+        _, trend = recall_trend.read(connection, pipeline)
     yield from built
     yield from judge_indexes(pipeline, indexes, rows, runtime.database.vector_schema)
+    yield from trend
 
 
 def judge_indexes(

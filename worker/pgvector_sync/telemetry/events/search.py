@@ -1,4 +1,4 @@
-"""Events of processes that search."""
+"""Events about searches: what is sampled of them, and how well they find."""
 
 from __future__ import annotations
 
@@ -12,6 +12,25 @@ class QuerySamplingOff(Event):
     reason: Words
     hint: Words
     sqlstate: str | None
+
+
+@event("recall_measured")
+class RecallMeasured(Event):
+    """The recall of a pipeline's index was measured, here with the setting that `search` uses from now on."""
+
+    pipeline: str
+    recall: float
+    low: float
+    high: float
+    queries: int
+
+
+@event("recall_not_measured", Level.WARNING)
+class RecallNotMeasured(Event):
+    """The recall of a pipeline's index couldn't be measured; tried again after `index.measure_every`."""
+
+    pipeline: str
+    reason: Words
 
 
 @event("query_samples_dropped", Level.DEBUG)

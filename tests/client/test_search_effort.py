@@ -1,0 +1,55 @@
+"""A search looks at as much of the index as the last measurement of recall has found to be enough."""
+
+from __future__ import annotations
+
+import pytest
+
+from pgvector_sync import Settings, Sync
+from pgvector_sync.store import search
+from pgvector_sync.store.pipelines import require_pipeline
+from pgvector_sync.store.search import Wanted
+from support.roles import APPLICATION
+from support.synced import DOCS, Synced
+
+
+@pytest.fixture
+def docs(synced: Synced) -> Synced:
+    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
+    synced.pipeline()
+    return synced
+
+
+def settings(docs: Synced, limit: int, *before: str) -> tuple[str, str | None]:
+    """`hnsw.ef_search` and `ivfflat.probes` of a search for so many rows."""
+    current = "SELECT current_setting('hnsw.ef_search') AS ef, current_setting('ivfflat.probes', true) AS probes"
+    with docs.runtime.database.transaction() as connection:
+        connection.execute("SELECT '[1]'::public.vector")
+        for statement in before:
+            connection.execute(statement)
+        search.prepare(connection, require_pipeline(connection, "docs"), Wanted(limit))
+        row = connection.execute(current).fetchone()
+    assert row is not None
+    return row["ef"], row["probes"]
+
+
+def test_without_a_measurement_pgvectors_defaults_are_used(docs: Synced) -> None:
+    assert settings(docs, 5) == ("40", "1")
+    assert settings(docs, 100) == ("200", "1")
+
+
+def test_the_measured_setting_is_used_unless_a_larger_one_is_needed_or_set(docs: Synced) -> None:
+    docs.run("UPDATE pgvector_sync.pipeline SET ef_search = 120, probes = 8")
+    assert settings(docs, 5) == ("120", "8")
+    assert settings(docs, 100) == ("200", "8")
+    assert settings(docs, 5, "SET LOCAL hnsw.ef_search = 300", "SET LOCAL ivfflat.probes = 20") == ("300", "20")
+    docs.run("UPDATE pgvector_sync.pipeline SET ef_search = 20, probes = 1")
+    assert settings(docs, 5) == ("40", "1"), "never less than by default"
+
+
+def test_an_application_needs_no_further_grant(docs: Synced) -> None:
+    docs.run(
+        "UPDATE pgvector_sync.pipeline SET ef_search = 120, probes = 8",
+        f"GRANT SELECT ON docs, docs_embedding TO {APPLICATION}",
+    )
+    with Sync(docs.database.url_as(APPLICATION), settings=Settings(_env_file=None)) as sync:
+        assert len(sync.search("docs", "one")) == 1
