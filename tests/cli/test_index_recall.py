@@ -15,7 +15,9 @@ import pytest
 
 from pgvector_sync.cli.query_file import read_queries
 from pgvector_sync.errors import ConfigError
-from support.synced import DIMENSIONS, DOCS, Synced
+from pgvector_sync.model.search import QueryVector
+from pgvector_sync.store import query_samples
+from support.synced import DIMENSIONS, DOCS, MODEL, Synced
 from support.waiting import eventually
 
 Command = Callable[..., tuple[int, str, str]]
@@ -43,11 +45,11 @@ def measured(command_line: Command, *arguments: str) -> dict[str, Any]:
 def test_the_table_shows_each_setting_and_which_one_is_enough(command_line: Command, tmp_path: Path) -> None:
     plot = tmp_path / "recall.svg"
     code, printed, said = command_line(
-        "index", "recall", "docs", "-k", "5", "--queries", "40", "--sweep", "--target", "0.9", "--plot", str(plot)
+        "index", "recall", "docs", "-k", "5", "--queries", "36", "--sweep", "--target", "0.9", "--plot", str(plot)
     )
     assert code == 0, said
     first, header, *lines = printed.splitlines()
-    assert first == f"docs: near (hnsw of vector), {ROWS} vectors, 5 nearest, 40 queries (vectors of random rows)"
+    assert first == f"docs: near (hnsw of vector), {ROWS} vectors, 5 nearest, 36 queries (vectors of random rows)"
     assert header.split()[:4] == ["hnsw.ef_search", "iterative", "scan", "recall"]
     assert lines[0].split()[:3] == ["10", "off", "1.000"]
     assert "smallest" in lines[0]
@@ -83,6 +85,22 @@ def test_texts_are_embedded_as_queries_and_vectors_are_not(
     assert docs.paid() == paid + 2
 
 
+def test_logged_queries_are_the_newest_that_applications_made(docs: Synced, command_line: Command) -> None:
+    code, _, error = command_line("index", "recall", "docs", "--logged")
+    assert code != 0
+    assert "no query of docs has been sampled for text-embedding-3-small" in error
+    assert "PGVECTOR_SYNC_SAMPLE_QUERIES" in error
+    made = [QueryVector("docs", MODEL, 1, [float(n), *[1.0] * (DIMENSIONS - 1)]) for n in range(9)]
+    with docs.runtime.database.transaction() as connection:
+        query_samples.keep(connection, made)
+    paid = docs.paid()
+    report = measured(command_line, "--logged", "--queries", "4")
+    assert (report["source_of_queries"], report["settings"][0]["queries"]) == ("logged", 4)
+    assert measured(command_line, "--logged")["settings"][0]["queries"] == 9
+    assert not any("vectors of rows" in finding for finding in report["findings"])
+    assert docs.paid() == paid
+
+
 @pytest.mark.usefixtures("docs")
 def test_mistakes_are_said_before_anything_is_measured_or_paid_for(
     docs: Synced, command_line: Command, tmp_path: Path
@@ -97,6 +115,7 @@ def test_mistakes_are_said_before_anything_is_measured_or_paid_for(
             ("docs", "--queries", "5", "--queries-file", str(short)),
             "expected --queries or --queries-file, got both",
         ),
+        (("docs", "--logged", "--queries-file", str(short)), "expected --logged or --queries-file, got both"),
         (("docs", "--queries-file", str(tmp_path / "none")), "No such file"),
         (("docs", "--queries-file", str(blank)), "it has no queries"),
         (("docs", "--queries-file", str(short)), f"query 1: expected a query of {DIMENSIONS} dimensions, got 2"),

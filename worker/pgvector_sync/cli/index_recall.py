@@ -18,7 +18,7 @@ from pgvector_sync.errors import ConfigError
 from pgvector_sync.index.plot import recall_plot
 from pgvector_sync.index.recall import RecallReport, SettingResult
 
-_SOURCES = {"rows": "vectors of random rows", "file": "from a file", "logged": "logged"}
+_SOURCES = {"rows": "vectors of random rows", "file": "from a file", "logged": "sampled from applications"}
 
 
 def register(group: typer.Typer) -> None:
@@ -30,7 +30,7 @@ def recall(
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="The number of neighbours.")] = 10,
     queries: Annotated[
         int | None,
-        typer.Option("--queries", min=1, max=10_000, help="Use the vectors of N random rows. Default: 200."),
+        typer.Option("--queries", min=1, max=10_000, help="Use N random rows, or logged queries. Default: 200."),
     ] = None,
     queries_file: Annotated[
         Path | None,
@@ -39,6 +39,9 @@ def recall(
             help="Use these queries: texts, one per line, which are embedded and paid for, or JSON vectors.",
         ),
     ] = None,
+    logged: Annotated[
+        bool, typer.Option("--logged", help="Use the newest sampled queries of applications, see docs/search.md.")
+    ] = False,
     where: Annotated[
         str | None, typer.Option("--filter", help="Find only rows for which this SQL condition is true.")
     ] = None,
@@ -65,8 +68,9 @@ def recall(
     json: Annotated[bool, typer.Option("--json", help="Print a JSON document, see docs/json.md.")] = False,
 ) -> None:
     """Measure which share of the true nearest neighbours an index returns, and how long searches take."""
-    if queries is not None and queries_file is not None:
-        raise ConfigError("expected --queries or --queries-file, got both", where="index recall")
+    if queries_file is not None and (queries is not None or logged):
+        other = "--logged" if logged else "--queries"
+        raise ConfigError(f"expected {other} or --queries-file, got both", where="index recall")
     asked: int | Sequence[str] | Sequence[Sequence[float]] = queries or 200
     if queries_file is not None:
         asked = read_queries(queries_file)
@@ -77,6 +81,7 @@ def recall(
             pipeline,
             k,
             queries=asked,
+            logged=logged,
             where=where,
             sweep=sweep,
             target=target,

@@ -40,6 +40,7 @@ class IndexMethods(Opening):
         k: int = 10,
         *,
         queries: int | Sequence[str] | Sequence[Sequence[float]] = 200,
+        logged: bool = False,
         where: str | None = None,
         sweep: bool = False,
         target: float | None = None,
@@ -54,6 +55,8 @@ class IndexMethods(Opening):
         k: the number of neighbours, 1 to 1,000.
         queries: real queries, as texts, which are embedded, or as vectors of the pipeline's model; or a number of
             random rows whose vectors are the queries.
+        logged: use the vectors of real queries that were sampled, see docs/search.md: the newest, as many as
+            `queries` says.
         where: an SQL condition over the columns of the source, as for `search`.
         sweep: measure a range of settings, instead of those in effect.
         target: the recall for which the smallest setting is looked for; None for the pipeline's.
@@ -70,6 +73,8 @@ class IndexMethods(Opening):
 
         if isinstance(queries, str):
             raise Refused("expected a list of queries, got a string", hint=f"queries=[{queries!r}]")
+        if logged and not isinstance(queries, int):
+            raise Refused("expected either queries or logged ones, got both", hint="measure each kind by itself")
         request = RecallRequest(
             k=k,
             queries=queries if isinstance(queries, int) else len(queries),
@@ -82,7 +87,8 @@ class IndexMethods(Opening):
         )
         with self._runtime() as runtime:
             given = None if isinstance(queries, int) else queries
-            return index_recall(runtime, pipeline, request, given, progress or (lambda _done, _total: None))
+            silent = progress or (lambda _done, _total: None)
+            return index_recall(runtime, pipeline, request, given, silent, logged=logged)
 
     def index_advise(
         self,

@@ -13,7 +13,7 @@ from pgvector_sync.observe.query import query_vector
 from pgvector_sync.observe.search_errors import explained
 from pgvector_sync.observe.search_request import require_comparable
 from pgvector_sync.runtime import Runtime
-from pgvector_sync.store import grants, pipelines
+from pgvector_sync.store import grants, pipelines, query_samples
 from pgvector_sync.store.conditions import Condition
 
 TEXTS_PER_CALL = 32
@@ -23,15 +23,30 @@ Queries = Sequence[str] | Sequence[Sequence[float]]
 
 
 def index_recall(
-    runtime: Runtime, name: str, request: RecallRequest, queries: Queries | None, progress: Progress
+    runtime: Runtime,
+    name: str,
+    request: RecallRequest,
+    queries: Queries | None,
+    progress: Progress,
+    *,
+    logged: bool = False,
 ) -> RecallReport:
     """Measure the recall of a pipeline's index. Raises Refused, DatabaseRefuses and ProviderError.
 
     queries: None for what the request says.
+    logged: the queries are the newest that were sampled, as many as the request says.
     """
     with runtime.database.transaction(read_only=True) as connection:
         pipeline = pipelines.require_pipeline(connection, name)
         grants.require_sole_author(connection)
+        if logged:
+            sampled = query_samples.recent(connection, pipeline, limit=request.queries)
+            if not sampled:
+                raise Refused(
+                    f"no query of {name} has been sampled for {pipeline.spec.model}",
+                    hint="set PGVECTOR_SYNC_SAMPLE_QUERIES where the application searches, or use --queries-file",
+                )
+            request = replace(request, vectors=sampled, source="logged")
     if queries is not None:
         request = replace(request, vectors=list(_vectors(runtime, pipeline, queries)))
     condition = None if request.where is None else Condition.with_params(request.where, None)
