@@ -66,6 +66,7 @@ def test_few_vectors_need_no_index_and_the_time_of_exact_searches_was_measured(s
     assert "growth is unknown" in "\n".join(advice.reasons)
 
 
+@pytest.mark.slow
 def test_the_advised_statements_build_what_searches_then_use(docs: Synced, sync: Sync) -> None:
     advice = sync.index_advise("docs", latency=AT_ONCE)
     assert advice.advised.method == "hnsw"
@@ -111,6 +112,7 @@ def test_growth_and_churn_come_from_the_history(docs: Synced, sync: Sync) -> Non
     assert sync.index_advise("docs").growth_per_day is None, "less than a day says nothing"
 
 
+@pytest.mark.slow
 def test_postgres_is_asked_whether_it_uses_an_index(docs: Synced, sync: Sync) -> None:
     assert "EXPLAIN" not in planner(sync.index_advise("docs"))
     docs.run(
@@ -125,6 +127,7 @@ def test_postgres_is_asked_whether_it_uses_an_index(docs: Synced, sync: Sync) ->
         ).replace("10, 100", "10")
 
 
+@pytest.mark.slow
 def test_a_condition_that_few_rows_meet_is_named_with_its_share(docs: Synced, sync: Sync) -> None:
     docs.run("CREATE INDEX near ON docs_embedding USING hnsw (embedding vector_cosine_ops)")
     found = planner(sync.index_advise("docs", where="note = '7'"))
@@ -174,6 +177,7 @@ def test_vectors_that_cannot_be_ordered_have_a_clear_answer(docs: Synced, sync: 
     assert "all 30 sampled vectors are equal" in problem()
 
 
+@pytest.mark.slow
 def test_a_halfvec_column_and_another_metric_are_advised_as_well(synced: Synced) -> None:
     store(synced, real_vectors(300), vector_type="halfvec", metric="l2")
     with Sync(synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
