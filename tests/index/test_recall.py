@@ -170,6 +170,28 @@ def test_every_kind_of_index_is_measured(docs: Measured, definition: str, storag
         assert 0.3 < first.recall_mean < 0.99 < last.recall_mean
 
 
+@pytest.mark.parametrize(
+    ("vector_type", "metric", "operator_class"),
+    [("halfvec", "l2", "halfvec_l2_ops"), ("vector", "inner_product", "vector_ip_ops")],
+)
+def test_every_type_metric_and_key_is_measured(
+    synced: Synced, vector_type: str, metric: str, operator_class: str
+) -> None:
+    synced.run(
+        'CREATE TABLE "50% off" (shop int, "the %s" text, body text, PRIMARY KEY (shop, "the %s"))',
+        """INSERT INTO "50% off" SELECT mod(n, 3), 'n' || n, 'text ' || n FROM generate_series(1, 120) n""",
+    )
+    synced.declare("docs", source='"50% off"', vector_type=vector_type, metric=metric)
+    synced.apply()
+    synced.settle()
+    synced.run(f'CREATE INDEX near ON "50% off_embedding" USING hnsw (embedding {operator_class})')
+    runtime = synced.runtime
+    for where in (None, "shop = 1 AND \"the %s\" LIKE 'n%'"):
+        report = measure(runtime.database, runtime.settings, "docs", replace(EASY, queries=40, where=where))
+        assert (report.index.storage, report.rows) == (Storage(vector_type), 120 if where is None else 40)
+        assert report.settings[0].recall_mean > (0.99 if where is None else 0.3)
+
+
 def test_without_a_sweep_the_settings_of_the_role_are_measured(docs: Measured) -> None:
     docs.index(GOOD)
     docs.synced.run(
