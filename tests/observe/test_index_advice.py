@@ -74,18 +74,28 @@ def test_the_advised_statements_build_what_searches_then_use(docs: Synced, sync:
     follow(docs, advice)
     [target] = sync.index_status("docs")
     [index] = target.indexes
-    assert (index.name, index.valid) == ("docs_embedding_hnsw_vector", True)
+    assert (index.name, index.valid) == ("docs_embedding_hnsw", True)
     assert index.parameters == ("m=16", "ef_construction=64")
     assert advice.advised.bytes is not None
     assert index.bytes == pytest.approx(advice.advised.bytes, rel=0.05)
     seen: list[tuple[int, int]] = []
     again = sync.index_advise("docs", latency=AT_ONCE, progress=lambda *now: seen.append(now))
-    assert (again.advised.keep, again.advised.measured) == ("docs_embedding_hnsw_vector", True)
+    assert (again.advised.keep, again.advised.measured) == ("docs_embedding_hnsw", True)
     assert again.sql == (
         f"SET LOCAL hnsw.ef_search = {again.advised.value}; -- in each transaction that searches",
     )
     assert seen[-1] == (200, 200)
     assert sync.index_advise("docs", latency=AT_ONCE, measure=False).advised.measured is False
+
+
+def test_the_time_of_the_next_build_comes_from_the_last_one(docs: Synced, sync: Sync) -> None:
+    assert sync.index_advise("docs", latency=AT_ONCE).advised.build_time is None
+    docs.run(
+        "INSERT INTO pgvector_sync.index_build (pipeline_id, state, definition, replace, declared, attempts, started_at, "
+        f"ended_at, rows) SELECT id, 'done', '{{\"method\": \"hnsw\"}}', false, false, 1, now() - interval '7 s', now(), {ROWS} "
+        "FROM pgvector_sync.pipeline"
+    )
+    assert sync.index_advise("docs", latency=AT_ONCE).advised.build_time == timedelta(seconds=7)
 
 
 def test_the_section_is_accepted_by_apply(docs: Synced, sync: Sync) -> None:
@@ -114,11 +124,11 @@ def test_growth_and_churn_come_from_the_history(docs: Synced, sync: Sync) -> Non
 
 @pytest.mark.slow
 def test_postgres_is_asked_whether_it_uses_an_index(docs: Synced, sync: Sync) -> None:
-    assert "EXPLAIN" not in planner(sync.index_advise("docs"))
+    assert "EXPLAIN" not in planner(sync.index_advise("docs", measure=False))
     docs.run(
         "CREATE INDEX near ON docs_embedding USING hnsw (embedding vector_cosine_ops)", "ANALYZE docs_embedding"
     )
-    found = planner(sync.index_advise("docs"))
+    found = planner(sync.index_advise("docs", measure=False))
     assert "EXPLAIN: searches for" in found
     docs.run(f"ALTER DATABASE {docs.database.name} SET enable_seqscan = off")
     with Sync(docs.database.url_as(WORKER), settings=Settings(_env_file=None)) as reconnected:
@@ -130,10 +140,10 @@ def test_postgres_is_asked_whether_it_uses_an_index(docs: Synced, sync: Sync) ->
 @pytest.mark.slow
 def test_a_condition_that_few_rows_meet_is_named_with_its_share(docs: Synced, sync: Sync) -> None:
     docs.run("CREATE INDEX near ON docs_embedding USING hnsw (embedding vector_cosine_ops)")
-    found = planner(sync.index_advise("docs", where="note = '7'"))
+    found = planner(sync.index_advise("docs", measure=False, where="note = '7'"))
     assert "about 15 rows meet the condition (1.0%)" in found
     assert "with this condition compare all vectors that qualify" in found
-    assert "ends after 20,000 entries" in planner(sync.index_advise("docs", where="id = 7"))
+    assert "ends after 20,000 entries" in planner(sync.index_advise("docs", measure=False, where="id = 7"))
     with pytest.raises(Refused):
         sync.index_advise("docs", where="no_such_column = 1")
 
@@ -158,7 +168,7 @@ def test_vectors_stored_out_of_line_look_cheaper_than_they_are(synced: Synced) -
     wide = np.repeat(real_vectors(200), 3, axis=1)
     store(synced, wide / np.linalg.norm(wide, axis=1, keepdims=True))
     with Sync(synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
-        assert "out of line (TOAST)" in planner(sync.index_advise("docs"))
+        assert "out of line (TOAST)" in planner(sync.index_advise("docs", measure=False))
 
 
 def test_vectors_that_cannot_be_ordered_have_a_clear_answer(docs: Synced, sync: Sync) -> None:
@@ -184,7 +194,7 @@ def test_a_halfvec_column_and_another_metric_are_advised_as_well(synced: Synced)
         advice = sync.index_advise("docs", latency=AT_ONCE)
         assert (advice.advised.method, advice.advised.storage) == ("hnsw", "halfvec")
         follow(synced, advice)
-        assert sync.index_advise("docs", latency=AT_ONCE).advised.keep == "docs_embedding_hnsw_halfvec"
+        assert sync.index_advise("docs", latency=AT_ONCE, measure=False).advised.keep == "docs_embedding_hnsw"
 
 
 def test_a_name_with_spaces_and_percent_signs_is_quoted(synced: Synced) -> None:
@@ -201,7 +211,7 @@ def test_a_name_with_spaces_and_percent_signs_is_quoted(synced: Synced) -> None:
         for statement in advice.sql[:-1]:
             connection.execute(statement)
     [(name,)] = synced.database.execute("SELECT indexname FROM pg_indexes WHERE indexdef LIKE '%USING hnsw%'")
-    assert name == "odd name of 100%_hnsw_vector"
+    assert name == "odd name of 100%_hnsw"
 
 
 def test_a_role_that_may_not_read_the_vectors_is_told(docs: Synced) -> None:
@@ -225,7 +235,7 @@ def test_the_command_says_why_and_exits_with_1_if_a_goal_is_out_of_reach(
     assert code == 1, "no search is that fast"
     assert "docs: hnsw over vector, m = 16, ef_construction = 64" in printed
     assert "[pipelines.docs.index]" in printed
-    assert 'CREATE INDEX CONCURRENTLY "docs_embedding_hnsw_vector"' in printed
+    assert 'CREATE INDEX CONCURRENTLY "docs_embedding_hnsw"' in printed
     code, printed, _ = command_line("index", "advise", "docs", "--json", "--latency-ms", "5000")
     assert json.loads(printed)["advice"]["advised"]["method"] == "exact"
     for arguments, words in [
@@ -248,7 +258,7 @@ def test_the_advice_reaches_the_recall_on_held_out_queries_for_ten_seeds(docs: S
     for seed in range(10):
         order = np.random.default_rng(seed).permutation(len(vectors))
         stored, queries = vectors[order[HELD_OUT:]], vectors[order[:HELD_OUT]]
-        docs.run("DROP INDEX IF EXISTS docs_embedding_hnsw_vector")
+        docs.run("DROP INDEX IF EXISTS docs_embedding_hnsw")
         fill(docs, stored)
         with Sync(docs.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
             follow(docs, sync.index_advise("docs", latency=AT_ONCE, recall=recall))

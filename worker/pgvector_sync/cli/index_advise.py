@@ -75,10 +75,16 @@ def _show(advice: IndexAdvice) -> None:
         out.print(f"- {finding.seen}")
         if finding.advice is not None:
             out.print(f"  → {finding.advice}")
+    _show_what_to_do(advice)
+
+
+def _show_what_to_do(advice: IndexAdvice) -> None:
     if advice.section is not None:
         out.print("for pgvector-sync.toml")
         for line in advice.section.splitlines():
             out.print(f"    {line}")
+        if advice.advised.keep is None:
+            out.print(f"then: pgvector-sync apply, and pgvector-sync index build {advice.pipeline} --wait")
     if advice.sql:
         out.print("or as SQL")
         for statement in advice.sql:

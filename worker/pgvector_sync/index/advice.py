@@ -38,6 +38,11 @@ _BITS_SURVIVE = 0.99
 more vectors it is lower (decision 0091)."""
 
 
+_WIDER_FOR_BITS = 4
+_MOST_EF_SEARCH = 1_000
+"""HNSW_MAX_EF_SEARCH of pgvector."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Existing:
     """A valid index of the target that searches of the pipeline can use."""
@@ -419,7 +424,7 @@ def _choice(
         rows=rows,
         storage=chosen.storage,
         setting="hnsw.ef_search" if hnsw else "ivfflat.probes",
-        value=value or (chosen.tuning.ef_search if hnsw else probes(lists, goal.recall)),
+        value=value or _start(chosen, lists, goal.recall),
         measured=value is not None,
         keep=keep,
         bytes=chosen.bytes,
@@ -429,6 +434,14 @@ def _choice(
         reasons=tuple(reasons),
         problems=tuple(problems),
     )
+
+
+def _start(chosen: _Candidate, lists: int, recall: float) -> int:
+    """Return the value to begin with. With bits, `ef_search` rows are ranked again, so it is larger (0091)."""
+    if chosen.method is Method.IVFFLAT:
+        return probes(lists, recall)
+    wide = _WIDER_FOR_BITS if chosen.storage is Storage.BIT else 1
+    return min(_MOST_EF_SEARCH, wide * chosen.tuning.ef_search)
 
 
 def _bug_reasons(facts: Facts, bugs: list[Bug]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.index.advice import Choice, Goal, Problem, advise
+from pgvector_sync.index.checks import default_name
 from pgvector_sync.index.pages import default_lists
 from pgvector_sync.index.recall import Progress
 from pgvector_sync.model import Pipeline
@@ -23,7 +24,6 @@ from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.trust import require_trusted
 
 _MB = 1_024 * 1_024
-LONGEST_NAME = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +179,7 @@ def _sql(shape: Shape, facts: Read, choice: Choice) -> Iterator[str]:
 
 
 def _name(shape: Shape, facts: Read, choice: Choice) -> str:
-    """Return a name that says what the index is, and that no vector index of the target has."""
-    end = f"_{choice.plan.method}_{choice.storage}"
+    """Return the name that `index build` would choose, or that and a number if another vector index has it."""
     taken = {index.name for index in facts.indexes}
-    table = shape.pipeline.target_table.encode()[: LONGEST_NAME - len(end) - 2].decode(errors="ignore")
-    return next(name for n in range(len(taken) + 1) if (name := f"{table}{end}{n or ''}") not in taken)
+    wanted = default_name(shape.pipeline, choice.plan)
+    return next(name for n in range(len(taken) + 1) if (name := f"{wanted}{n or ''}") not in taken)

@@ -14,12 +14,13 @@ import psycopg
 from pgvector_sync.database import Connection, limit_statements
 from pgvector_sync.errors import Refused
 from pgvector_sync.index.advice import Existing, Facts
+from pgvector_sync.index.capacity import Build
 from pgvector_sync.index.known_bugs import newest_of
 from pgvector_sync.index.recall.choice import storage_of
 from pgvector_sync.index.sampled import Sample, sampled
 from pgvector_sync.model import Method, Pipeline, Storage
 from pgvector_sync.model.search import QueryVector
-from pgvector_sync.store import index_facts, index_status, search, server, sizes
+from pgvector_sync.store import index_build, index_facts, index_status, search, server, sizes
 from pgvector_sync.store.catalog import find_relation
 from pgvector_sync.store.index_facts import ServerSettings
 from pgvector_sync.store.index_status import VectorIndex
@@ -85,6 +86,7 @@ def read(connection: Connection, shape: Shape) -> Read:
         cache=settings.effective_cache_size,
         pgvector=newest_of(installed.version, installed.files),
         bits=installed.bits,
+        build=_last_build(connection, pipeline),
         existing=tuple(usable(pipeline, indexes)),
     )
     return Read(facts, settings, indexes, queries, index_facts.is_out_of_line(connection, oid))
@@ -99,6 +101,15 @@ def _vectors(connection: Connection, shape: Shape, rows: int) -> np.ndarray[Any,
 
 def _sample(vectors: np.ndarray[Any, np.dtype[np.float32]], pipeline: Pipeline) -> Sample:
     return sampled(vectors, pipeline.options.metric, candidates=search.BIT_CANDIDATES)
+
+
+def _last_build(connection: Connection, pipeline: Pipeline) -> Build | None:
+    """Return the last build of an HNSW index of the pipeline, if its time was measured."""
+    for build in index_build.list_builds(connection, pipeline=pipeline.name):
+        once = build.state == "done" and build.attempts == 1 and build.plan.method is Method.HNSW
+        if once and build.rows and build.started_at is not None and build.ended_at is not None:
+            return Build(build.rows, build.ended_at - build.started_at)
+    return None
 
 
 def usable(pipeline: Pipeline, indexes: Sequence[VectorIndex]) -> list[Existing]:
