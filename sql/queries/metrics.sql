@@ -95,6 +95,28 @@ JOIN pg_catalog.pg_index x ON x.indrelid = t.oid JOIN pg_catalog.pg_class i ON i
 WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index b WHERE b.index_relid = x.indexrelid)
 ORDER BY p.name, i.relname;
 
+-- name: recall
+-- The last measurement of each index that still is as it was measured: the recall of `search`, that with the default setting, and
+-- that with the same setting after the build. Nothing for pipelines that are no longer measured.
+SELECT p.name AS pipeline, s.setting, s.recall, s.recall_target, s.last_recall_timestamp_seconds, s.index_churn_ratio
+FROM pgvector_sync.pipeline p
+CROSS JOIN LATERAL (SELECT * FROM pgvector_sync.recall r WHERE r.pipeline_id = p.id AND r.is_default ORDER BY r.at DESC LIMIT 1) AS d
+CROSS JOIN LATERAL (
+    SELECT * FROM pgvector_sync.recall r
+    WHERE r.pipeline_id = d.pipeline_id AND r.filenode = d.filenode AND r.is_default AND r.value = d.value AND r.source = d.source
+    ORDER BY r.at LIMIT 1) AS b
+JOIN pgvector_sync.recall u ON u.pipeline_id = d.pipeline_id AND u.at = d.at AND u.is_used
+CROSS JOIN LATERAL (VALUES
+    ('search', u.recall, d.target, extract(epoch FROM d.at)::float8,
+     ((SELECT coalesce(sum(t.stored + t.removed), 0) FROM pgvector_sync.batch_totals t WHERE t.pipeline_id = p.id) - b.changes)::float8
+         / greatest(d.rows, 1)),
+    ('default', d.recall, NULL, NULL, NULL),
+    ('build', b.recall, NULL, NULL, NULL)) AS s (setting, recall, recall_target, last_recall_timestamp_seconds, index_churn_ratio)
+WHERE p.vector_index ->> 'measure_every' IS DISTINCT FROM 'off' AND EXISTS (
+    SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = p.target_schema AND c.relname = d.index_name AND c.relfilenode = d.filenode)
+ORDER BY p.name, s.setting;
+
 -- name: ticks
 -- When the relay last looked for work, and beat last ticked.
 SELECT component.component, extract(epoch FROM statement_timestamp() - component.at)::float8 AS tick_age_seconds

@@ -57,6 +57,9 @@ LOST = of_docs("leases_lost_total", lane="live")
 DRIFT = of_docs("drift_rows", kind="missing")
 TOKENS, TOKENS_LIMIT = of_docs("day_tokens"), of_docs("day_tokens_limit")
 INDEX = of_docs("index_valid", index="docs_embedding_hnsw")
+RECALL, RECALL_BY_DEFAULT, RECALL_AT_BUILD = (
+    of_docs("recall", setting=setting) for setting in ("search", "default", "build")
+)
 UP, EXPORTED = name_of("up"), name_of("pgvector_sync_up")
 
 HEALTHY: Mapping[str, Values] = {
@@ -75,6 +78,10 @@ HEALTHY: Mapping[str, Values] = {
     TOKENS: growth((LONG, 10)),
     TOKENS_LIMIT: level((LONG, 1_000_000)),
     INDEX: level((LONG, 1)),
+    RECALL: level((LONG, 0.97)),
+    RECALL_BY_DEFAULT: level((LONG, 0.96)),
+    RECALL_AT_BUILD: level((LONG, 0.97)),
+    of_docs("recall_target"): level((LONG, 0.95)),
     LOST: growth((LONG, 0)),
     **state((LONG, "active")),
     **latency(growth((LONG, 10)), growth((LONG, 10))),
@@ -276,6 +283,22 @@ CASES = [
     # index
     when("an index is invalid", {INDEX: level((LONG, 0))}, after=20, fires="PgvectorSyncIndexInvalid warning"),
     when("an index is being built, which has no sample", {INDEX: None}, after=89),
+    # recall
+    when(
+        "searches miss the target", {RECALL: level((LONG, 0.93))}, after=30, fires="PgvectorSyncRecallBelowTarget warning"
+    ),
+    when(
+        "the index has rotted, and searches look at more of it",
+        {RECALL_BY_DEFAULT: level((LONG, 0.93))},
+        after=30,
+        fires="PgvectorSyncRecallBelowTarget warning",
+    ),
+    when(
+        "the index needs more than the default setting since its build",
+        {RECALL_BY_DEFAULT: level((LONG, 0.9)), RECALL_AT_BUILD: level((LONG, 0.91))},
+        after=30,
+    ),
+    when("it was built again and measured", {RECALL: level((20, 0.93), (LONG, 0.98))}, after=40),
     # claims
     when(
         "claims take a fifth of a second instead of milliseconds",

@@ -9,8 +9,12 @@ import psycopg
 import pytest
 
 from deploy.scene import Scene
+from pgvector_sync.engine.jobs import measure_recall
 from pgvector_sync.observe.doctor import vacuum
+from pgvector_sync.telemetry.events.search import RecallMeasured
 from support.cluster import kill_children
+from support.events import collected
+from support.jobs import run_due
 from support.serving import TOKEN, serving
 from support.synced import session
 from support.waiting import eventually
@@ -234,6 +238,29 @@ def invalid_index(scene: Scene) -> Iterator[None]:
 
 
 @contextmanager
+def poor_index(scene: Scene) -> Iterator[None]:
+    """An index whose links are too few, as of an index that has rotted."""
+    scene.worker()
+    scene.write(2_000)
+    scene.settled()
+    scene.synced.declare("articles", source="articles", text=["title", "body"], index={"method": "hnsw"})
+    scene.synced.apply()
+    build = "CREATE INDEX articles_embedding_hnsw ON articles_embedding USING hnsw (embedding vector_cosine_ops)"
+    with psycopg.connect(scene.env["OWNER_DATABASE_URL"], autocommit=True) as owner:
+        owner.execute(f"{build} WITH (m = 2, ef_construction = 4)")
+        owner.execute("ANALYZE articles_embedding")
+
+    def is_measured() -> None:
+        with collected() as events:
+            run_due(scene.synced.runtime, measure_recall.JOB)
+            events.wait_for(RecallMeasured, 60)
+
+    is_measured()
+    scene.happens["the recall is measured again"] = is_measured
+    yield
+
+
+@contextmanager
 def old_transaction(scene: Scene) -> Iterator[None]:
     scene.worker()
     scene.write(20)
@@ -292,6 +319,7 @@ SCENES: dict[str, Callable[[Scene], AbstractContextManager[None]]] = {
     "PgvectorSyncDriftFound": drifted,
     "PgvectorSyncDayTokensSpent": budget_spent,
     "PgvectorSyncIndexInvalid": invalid_index,
+    "PgvectorSyncRecallBelowTarget": poor_index,
     "PgvectorSyncClaimTimeRising": old_transaction,
     "PgvectorSyncExporterDown": not_scraped,
     "PgvectorSyncDatabaseUnreachable": database_away,

@@ -30,7 +30,7 @@ def test_the_file_is_current():
 def test_it_has_a_row_for_each_subject():
     rows = [panel["title"] for panel in DASHBOARD["panels"] if panel["type"] == "row"]
     assert rows == [
-        "Freshness", "Throughput", "Provider", "Cost", "Dead letters and drift", "Workers and database",
+        "Freshness", "Throughput", "Provider", "Cost", "Dead letters and drift", "Recall", "Workers and database",
     ]  # fmt: skip
 
 

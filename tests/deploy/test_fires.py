@@ -33,6 +33,7 @@ FIRES = {
     "PgvectorSyncDriftFound": {"PgvectorSyncDriftFound warning"},
     "PgvectorSyncDayTokensSpent": {"PgvectorSyncDayTokensSpent info"},
     "PgvectorSyncIndexInvalid": {"PgvectorSyncIndexInvalid warning"},
+    "PgvectorSyncRecallBelowTarget": {"PgvectorSyncRecallBelowTarget warning"},
     "PgvectorSyncDatabaseUnreachable": {"PgvectorSyncDatabaseUnreachable critical"},
 }
 

@@ -52,7 +52,9 @@ def test_every_metric_of_the_catalogue_is_exposed_with_its_labels_and_no_other(d
             "INSERT INTO pgvector_sync.drift SELECT 1, now(), 1, false, 0,0,0,0,0,0,0,0,0; "
             "UPDATE pgvector_sync.run SET state = 'running', rows_total = 10, rows_seen = 5, finished_at = NULL; "
             "INSERT INTO pgvector_sync.worker VALUES (gen_random_uuid(), 'w', 2, now(), now()); "
-            "INSERT INTO pgvector_sync.tick VALUES ('tick', NULL, now(), now())"
+            "INSERT INTO pgvector_sync.tick VALUES ('tick', NULL, now(), now()); "
+            "INSERT INTO pgvector_sync.recall SELECT 1, now(), relname, relfilenode, 'hnsw.ef_search', 40, true, true, 10, 200, "
+            "'rows', 0.97, 0.94, 0.99, 0.8, 0.95, 10, 0 FROM pg_class WHERE relname = 'docs_embedding_pkey'"
         )
     with docs.synced.acting_as("postgres") as runtime:  # some are missing for roles without pg_read_all_stats
         families = list(text_string_to_metric_families(exposition(runtime.database).decode()))

@@ -39,7 +39,7 @@ def judge(pipeline: Pipeline, state: RecallState | None, reason: str | None) -> 
     target = pipeline.options.index.recall
     fell = state.built_recall - state.recall >= FALLEN
     if not state.current:
-        yield ok(f"{state.index_name} was built again since its recall was measured: {_figure(name, state)}")
+        yield ok(f"{state.index_name} was built again or dropped since its recall was measured")
     elif fell and min(state.recall, state.used_recall) < target:
         yield warning(
             f"recall of {name} fell from {state.built_recall:.2f} to {state.recall:.2f} after {state.churn:.0%} "

@@ -19,6 +19,7 @@ def samples(connection: Connection, *, limit: int) -> Iterator[dict[str, Any]]:
         statement("metrics.usage"),
         statement("metrics.saved"),
         statement("metrics.indexes"),
+        statement("metrics.recall"),
         statement("metrics.ticks"),
         statement("metrics.hot_tables"),
         statement("metrics.server"),

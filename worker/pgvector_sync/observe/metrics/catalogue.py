@@ -93,6 +93,15 @@ METRICS = (
     ),
     Metric("run_left_seconds", Kind.GAUGE, "Time until the runs end, at the pace so far.", _KIND),
     Metric("index_valid", Kind.GAUGE, "Whether an index of the target is valid: 1 or 0.", ("pipeline", "index")),
+    Metric(
+        "recall",
+        Kind.GAUGE,
+        "Share of the true neighbours that the index finds: by `search`, with the default setting, after the build.",
+        ("pipeline", "setting"),
+    ),
+    Metric("recall_target", Kind.GAUGE, "The pipeline's `index.recall`, when it was measured.", _PIPELINE),
+    Metric("last_recall_timestamp_seconds", Kind.GAUGE, "When the recall was last measured.", _PIPELINE),
+    Metric("index_churn_ratio", Kind.GAUGE, "Vectors written since the index was built, per row.", _PIPELINE),
     Metric("batches_total", Kind.COUNTER, "Batches that have ended.", _LANE),
     Metric("rows_total", Kind.COUNTER, "Rows of batches by what was done with them.", (*_LANE, "outcome")),
     Metric(
