@@ -96,7 +96,7 @@ METRICS = (
     Metric(
         "recall",
         Kind.GAUGE,
-        "Share of the true neighbours that the index finds: by `search`, with the default setting, after the build.",
+        "Share of true neighbours that the index finds: by `search`, by the default setting, after the build.",
         ("pipeline", "setting"),
     ),
     Metric("recall_target", Kind.GAUGE, "The pipeline's `index.recall`, when it was measured.", _PIPELINE),
