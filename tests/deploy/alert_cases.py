@@ -285,7 +285,10 @@ CASES = [
     when("an index is being built, which has no sample", {INDEX: None}, after=89),
     # recall
     when(
-        "searches miss the target", {RECALL: level((LONG, 0.93))}, after=30, fires="PgvectorSyncRecallBelowTarget warning"
+        "searches miss the target",
+        {RECALL: level((LONG, 0.93))},
+        after=30,
+        fires="PgvectorSyncRecallBelowTarget warning",
     ),
     when(
         "the index has rotted, and searches look at more of it",
