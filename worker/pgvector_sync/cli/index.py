@@ -1,4 +1,4 @@
-"""`index …`: the vector indexes of the targets. Each command registers itself in a file of its own."""
+"""`index …`: the vector indexes of the targets. Each command adds itself in a file of its own."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pgvector_sync.cli import index_advise, index_build, index_recall, index_sta
 def register(app: typer.Typer) -> None:
     group = typer.Typer(help="Choose, build and measure the vector indexes of each target.")
     group.callback()(_group)
-    index_advise.register(group)
-    index_status.register(group)
-    index_recall.register(group)
-    index_build.register(group)
+    index_advise.add_to(group)
+    index_status.add_to(group)
+    index_recall.add_to(group)
+    index_build.add_to(group)
     app.add_typer(group, name="index", no_args_is_help=True)
 
 

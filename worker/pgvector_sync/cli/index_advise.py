@@ -15,7 +15,7 @@ from pgvector_sync.cli.sizes import parse_bytes, size
 from pgvector_sync.observe.index_advice import Advised, IndexAdvice
 
 
-def register(group: typer.Typer) -> None:
+def add_to(group: typer.Typer) -> None:
     group.command("advise")(advise)
 
 

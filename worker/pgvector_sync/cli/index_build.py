@@ -23,7 +23,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print a JSON document, see d
 _STEP = 0.1
 
 
-def register(group: typer.Typer) -> None:
+def add_to(group: typer.Typer) -> None:
     group.command()(build)
     group.command()(builds)
     group.command()(cancel)

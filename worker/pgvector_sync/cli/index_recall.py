@@ -21,7 +21,7 @@ from pgvector_sync.index.recall import RecallReport, SettingResult
 _SOURCES = {"rows": "vectors of random rows", "file": "from a file", "logged": "sampled from applications"}
 
 
-def register(group: typer.Typer) -> None:
+def add_to(group: typer.Typer) -> None:
     group.command("recall")(recall)
 
 

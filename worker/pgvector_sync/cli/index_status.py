@@ -14,7 +14,7 @@ from pgvector_sync.observe.indexes import IndexState, TargetIndexes
 from pgvector_sync.observe.level import Level
 
 
-def register(group: typer.Typer) -> None:
+def add_to(group: typer.Typer) -> None:
     group.command("status")(status)
 
 
