@@ -84,7 +84,7 @@ COMMANDS = (
         "capacity",
         "Predict table, index, memory, WAL, build time and cost at another number of rows, per storage type.",
     ),
-    ("index", "index", "Show and build the vector indexes of each target."),
+    ("index", "index", "Choose, build and measure the vector indexes of each target."),
     ("runs", "runs", "List, show or cancel runs: backfills, re-embeds and reconciliations."),
     (
         "dead-letters",
