@@ -22,6 +22,10 @@
 -- Creates an index while others write. A failure leaves an invalid index of this name. Runs outside of a transaction.
 CREATE INDEX CONCURRENTLY {index_name} ON {target} USING {method} ({indexed} {operator_class}) WITH ({parameters});
 
+-- name: create_at_once
+-- Creates an index in a table that nobody else uses: with one scan, without waiting for other transactions.
+CREATE INDEX {index_name} ON {target} USING {method} ({indexed} {operator_class}) WITH ({parameters});
+
 -- name: drop
 -- Drops an index while others read and write. Runs outside of a transaction.
 DROP INDEX CONCURRENTLY IF EXISTS {index};

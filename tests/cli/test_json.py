@@ -21,6 +21,7 @@ from pgvector_sync.engine.loop import Loop
 from pgvector_sync.runtime.bootstrap import Embedders
 from support.endpoint import Endpoint
 from support.looping import running
+from support.roles import OWNER
 from support.servers import Database
 from support.synced import DOCS, Synced, open_synced
 
@@ -48,6 +49,7 @@ TYPED = {
     "index build": ["index", "build", "docs", "--rebuild"],
     "index build --wait": ["index", "build", "docs", "--rebuild", "--wait"],
     "index builds": ["index", "builds"],
+    "index rehearse": ["index", "rehearse", "docs", "--rows", "200", "--latency-ms", "0.01", "--recall", "0.5"],
     "index advise": ["index", "advise", "docs", "--latency-ms", "0.001"],
     "reconcile": ["reconcile"],
     "reconcile --wait": ["reconcile", "--wait"],
@@ -83,14 +85,15 @@ def paths(value: Any, documented: set[str], path: str = "") -> set[str]:
 def synced(
     database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Synced]:
-    """Nine rows with their vectors, one dead letter, one reconciliation that has ended."""
+    """120 rows with their vectors, one dead letter, one reconciliation that has ended."""
     with open_synced(database, shared, tmp_path, monkeypatch) as synced:
         synced.run(DOCS)
         synced.pipeline()
         synced.endpoint.fail(status=400, code="content_filter", marker="poison")
-        synced.run("INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 9) n")
+        synced.run("INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(101, 220) n")
         synced.run("INSERT INTO docs VALUES (10, 'poison')")
         synced.run("CREATE INDEX ON docs_embedding USING hnsw (embedding vector_cosine_ops)")
+        synced.run(f"GRANT CREATE ON DATABASE {synced.database.name} TO {OWNER}")
         synced.settle()
         synced.endpoint.heal()
         changed = synced.file.read_text("utf-8").replace('text = ["body"]', 'text = ["body", "note"]')
@@ -170,7 +173,7 @@ def test_apply_reports_what_differed_and_whether_it_was_applied(synced: Synced, 
     plan = json.loads(out)
     [docs] = plan["pipelines"]
     assert (plan["pending"], plan["applied"], docs["action"], docs["backfill"]) == (True, False, "change", True)
-    assert docs["estimate"]["rows"] == 10
+    assert docs["estimate"]["rows"] == 121
     code, out, _ = typed("apply", "--file", "changed.toml", "--yes", "--json")
     assert (code, json.loads(out)["applied"]) == (0, True)
     code, out, _ = typed("apply", "--file", "changed.toml", "--check", "--json")

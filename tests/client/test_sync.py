@@ -270,15 +270,17 @@ WORKING: dict[str, Callable[[Sync], object]] = {
     "discard_bad_keys": lambda sync: sync.discard_bad_keys("docs"),
 }
 ENQUEUE: dict[str, Callable[[Sync], object]] = {"enqueue": lambda sync: sync.enqueue("docs", [1])}
-EVERY = DECLARED | SEARCHING | READING | WORKING | ENQUEUE
+CREATING: dict[str, Callable[[Sync], object]] = {"index_rehearse": lambda sync: sync.index_rehearse("docs", 1_000)}
+"""Needs CREATE on the database; tests/observe/test_index_rehearsal.py carries it out."""
+EVERY = DECLARED | SEARCHING | READING | WORKING | ENQUEUE | CREATING
 
 
 @pytest.mark.parametrize(
     ("role", "allowed", "refused"),
     [
-        (APPLICATION, DECLARED | SEARCHING | ENQUEUE, READING | WORKING),
-        (MONITOR, DECLARED | READING, SEARCHING | WORKING | ENQUEUE),
-        (WORKER, DECLARED | SEARCHING | READING | WORKING, ENQUEUE),
+        (APPLICATION, DECLARED | SEARCHING | ENQUEUE, READING | WORKING | CREATING),
+        (MONITOR, DECLARED | READING, SEARCHING | WORKING | ENQUEUE | CREATING),
+        (WORKER, DECLARED | SEARCHING | READING | WORKING, ENQUEUE | CREATING),
         (OWNER, DECLARED | SEARCHING | READING | WORKING | ENQUEUE, {}),
     ],
 )

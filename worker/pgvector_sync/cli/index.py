@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from pgvector_sync.cli import index_advise, index_build, index_recall, index_status
+from pgvector_sync.cli import index_advise, index_build, index_recall, index_rehearse, index_status
 
 
 def register(app: typer.Typer) -> None:
@@ -14,6 +14,7 @@ def register(app: typer.Typer) -> None:
     index_status.add_to(group)
     index_recall.add_to(group)
     index_build.add_to(group)
+    index_rehearse.add_to(group)
     app.add_typer(group, name="index", no_args_is_help=True)
 
 

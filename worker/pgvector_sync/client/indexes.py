@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pgvector_sync.model import Pipeline
     from pgvector_sync.observe.index_advice import IndexAdvice
     from pgvector_sync.observe.index_builds import IndexBuild
+    from pgvector_sync.observe.index_rehearsal import Rehearsal
     from pgvector_sync.observe.indexes import TargetIndexes
 
 
@@ -120,6 +121,41 @@ class IndexMethods(Opening):
             goal = Goal(recall=recall, latency=latency, memory=memory)
             shown = progress or (lambda _done, _total: None)
             return advice(runtime, pipeline, goal, where=where, measuring=measure, progress=shown)
+
+    def index_rehearse(
+        self,
+        pipeline: str,
+        rows: int,
+        *,
+        recall: float = 0.95,
+        latency: timedelta | None = None,
+        memory: int | None = None,
+        disk: int | None = None,
+        seed: int = 0,
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Rehearsal:
+        """Grow a pipeline's vectors to a number of rows, build the advised index over them, and measure it.
+
+        pipeline: the pipeline's name.
+        rows: the number of rows.
+        recall: the share of the nearest rows that searches must find.
+        latency: the time that a search may take in the database; None for 50 ms.
+        memory: bytes that the index may take; None for the server's `effective_cache_size`.
+        disk: bytes that table and index may take on the server's disk; None for 10 GB.
+        seed: chooses the vectors that are copied, and where the copies are moved.
+        progress: called with what is being done, how much of it is done, and of how much.
+
+        Everything is in a schema of its own, which is dropped at the end. Needs CREATE on the database.
+        """
+        from pgvector_sync.index.advice import Goal
+        from pgvector_sync.observe.index_rehearsal import rehearse
+
+        if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:
+            raise Refused(f"expected a number of rows, got {rows!r}", hint="1_000_000")
+        shown = progress or (lambda _what, _done, _total: None)
+        with self._runtime() as runtime:
+            goal = Goal(recall=recall, latency=latency, memory=memory)
+            return rehearse(runtime, pipeline, rows, goal, disk=disk, seed=seed, progress=shown)
 
     def capacity(
         self,

@@ -124,7 +124,7 @@ def _written(shape: Shape, facts: Read, goal: Goal, choice: Choice, planner: tup
         exact=facts.facts.exact,
         growth_per_day=facts.facts.growth_per_day,
         churn_per_day=facts.facts.churn_per_day,
-        advised=_advised(choice),
+        advised=advised_of(choice),
         reasons=choice.reasons,
         problems=choice.problems,
         planner=planner,
@@ -133,7 +133,8 @@ def _written(shape: Shape, facts: Read, goal: Goal, choice: Choice, planner: tup
     )
 
 
-def _advised(choice: Choice) -> Advised:
+def advised_of(choice: Choice) -> Advised:
+    """Return what a choice says, without its reasons."""
     plan = choice.plan
     hnsw = plan.method == "hnsw"
     return Advised(

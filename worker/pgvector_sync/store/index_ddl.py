@@ -58,11 +58,14 @@ def operator_class(metric: Metric, storage: Storage) -> str:
     return "bit_hamming_ops" if storage is Storage.BIT else f"{storage.value}_{_CLASSES[metric]}"
 
 
-def create(shape: Shape, plan: IndexPlan, index_name: str, *, lists: int = 1) -> sql.Composed:
+def create(
+    shape: Shape, plan: IndexPlan, index_name: str, *, lists: int = 1, concurrently: bool = True
+) -> sql.Composed:
     """Compose the statement that creates an index. Its schema is that of the target.
 
     plan: with a method.
     lists: of IVFFlat, if the plan leaves it to the number of rows.
+    concurrently: while others write.
     """
     if plan.method is None:
         raise ValueError("expected a plan with a method")
@@ -71,7 +74,8 @@ def create(shape: Shape, plan: IndexPlan, index_name: str, *, lists: int = 1) ->
         parameters = {"m": plan.m, "ef_construction": plan.ef_construction}
     else:
         parameters = {"lists": plan.lists or lists}
-    return statement("index_ddl.create").format(
+    create = statement("index_ddl.create") if concurrently else statement("index_ddl.create_at_once")
+    return create.format(
         index_name=sql.Identifier(index_name),
         target=shape.target,
         method=sql.SQL(plan.method.value),

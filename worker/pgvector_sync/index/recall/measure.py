@@ -48,6 +48,18 @@ def measure(
     limit = request.statement_timeout or settings.page_limit
     with _transaction(database, limit) as connection:
         subject = look(connection, database.vector_schema, pipeline_name, request)
+    return compare(database, subject, request, limit, progress=progress)
+
+
+def compare(
+    database: Database,
+    subject: Subject,
+    request: RecallRequest,
+    limit: timedelta,
+    *,
+    progress: Progress = lambda _done, _total: None,
+) -> RecallReport:
+    """Measure what `look` has found, each statement within a time limit."""
     share = request.database_share or subject.pipeline.options.index.database_share
     order = random.Random(request.seed)  # noqa: S311  no secret
     deadline = None if request.time_limit is None else Deadline.after(request.time_limit)

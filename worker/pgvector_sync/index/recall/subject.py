@@ -72,7 +72,7 @@ def look(connection: Connection, vector_schema: str, name: str, request: RecallR
     indexes = index_status.vector_indexes(connection, oid)
     storages = usable_storages(pipeline, indexes)
     queries = _queries(connection, compared, oid, request)
-    index, compared, planned = _choose(connection, compared, indexes, storages, queries[0], session, request)
+    index, compared, planned = choose(connection, compared, indexes, storages, queries[0], session, request)
     return Subject(
         pipeline=pipeline,
         compared=compared,
@@ -126,7 +126,7 @@ def _text(vector: Sequence[float]) -> str:
     return f"[{','.join(map(str, vector))}]"
 
 
-def _choose(
+def choose(
     connection: Connection,
     compared: Compared,
     indexes: Sequence[VectorIndex],

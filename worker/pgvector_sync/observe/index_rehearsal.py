@@ -1,0 +1,411 @@
+"""`index rehearse`: grows a pipeline's vectors in a schema of its own, builds the advised index, and measures it.
+
+The schema is dropped at the end, also after Ctrl-C. If the process is killed, the next rehearsal drops it: a
+session holds a lock as long as it rehearses, so a schema whose lock is free was left over.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+from pgvector_sync.database import Connection, connect
+from pgvector_sync.errors import Refused
+from pgvector_sync.index.advice import Choice, Goal, advise
+from pgvector_sync.index.building import shared_memory_is_short
+from pgvector_sync.index.heap import KeyPart, table_size
+from pgvector_sync.index.pages import value_bytes
+from pgvector_sync.index.preflight import Facts as FlightFacts
+from pgvector_sync.index.preflight import Preflight, preflight
+from pgvector_sync.index.recall import RecallReport, RecallRequest, SettingResult
+from pgvector_sync.index.recall.choice import iterates, settings_of
+from pgvector_sync.index.recall.measure import compare
+from pgvector_sync.index.recall.subject import Subject, choose
+from pgvector_sync.index.resample import Bases, bases_of, calibrated, copies
+from pgvector_sync.index.session import Statement, build_session
+from pgvector_sync.index.words import size
+from pgvector_sync.model import Metric, Storage
+from pgvector_sync.observe.index_advice import Advised, advised_of
+from pgvector_sync.observe.index_facts import Read, read
+from pgvector_sync.runtime import Runtime
+from pgvector_sync.store import (
+    grants,
+    index_build,
+    index_ddl,
+    index_facts,
+    index_status,
+    pipelines,
+    recall,
+    rehearsal,
+)
+from pgvector_sync.store.recall import Compared, Query
+from pgvector_sync.store.shape import Shape
+from pgvector_sync.store.trust import require_trusted
+
+DISK = 10 * 1024**3
+"""What a rehearsal may take without being asked for more."""
+LEAST_VECTORS = 100
+BASES = 10_000
+"""The most real vectors of which copies are made."""
+QUERIES = 200
+SPREAD = 20
+"""How many vectors tell how far apart they are."""
+EXACT_SEARCHES = 5
+IDLE = timedelta(minutes=15)
+"""The session holds the lock, and idles while recall is measured."""
+SEARCH_LIMIT = timedelta(seconds=60)
+INDEX = "advised"
+_ROWS_AT_ONCE = 2_000
+Vectors = NDArray[np.float32]
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is, and of how much."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rehearsal:
+    """What a pipeline will be like at a number of rows, as measured."""
+
+    pipeline: str
+    rows: int
+    real_rows: int
+    """Those of the rows that are real vectors. The others are copies that were moved."""
+    bases: int
+    """The number of real vectors of which copies were made."""
+    distance_ratio: float | None
+    """The median distance of a row to its nearest neighbour, divided by that of real vectors; None: unknown."""
+    advised: Advised
+    """The index that was built; its sizes are what was predicted."""
+    load_time: timedelta
+    table_bytes: int
+    table_bytes_predicted: int
+    index_bytes: int | None
+    build_time: timedelta | None
+    build_memory_bytes: int | None
+    """The `maintenance_work_mem` of the build."""
+    workers: int | None
+    """Parallel workers of the build; None: as the server decided."""
+    exact: timedelta
+    """The median time of a search that compares all vectors."""
+    queries: int
+    """Real vectors that weren't stored."""
+    recall: float
+    """The recall that was asked for."""
+    settings: tuple[SettingResult, ...]
+    smallest: SettingResult | None
+    """The smallest setting that reaches the recall by the lower bound of its interval."""
+    remarks: tuple[str, ...]
+
+
+def rehearse(
+    runtime: Runtime,
+    name: str,
+    rows: int,
+    goal: Goal,
+    *,
+    disk: int | None = None,
+    seed: int = 0,
+    progress: Progress = lambda _what, _done, _total: None,
+) -> Rehearsal:
+    """Rehearse a number of rows. Raises Refused, and psycopg.Error if the server fails."""
+    database = runtime.database
+    with database.transaction(read_only=True) as connection:
+        pipeline = pipelines.require_pipeline(connection, name)
+        grants.require_sole_author(connection)
+        require_trusted(connection, pipeline, whole=False)
+        shape = Shape(pipeline, database.vector_schema)
+        facts = read(connection, shape)
+        if facts.facts.vectors < LEAST_VECTORS:
+            raise Refused(
+                f"{name} has {facts.facts.vectors:,} vectors, which are too few to make others like them",
+                hint=f"at least {LEAST_VECTORS} are needed: pgvector-sync status {name}",
+            )
+        choice = _choice(facts, rows, goal)
+        flight = _flight(connection, shape, facts, choice, rows)
+        vectors = _different(
+            index_facts.sample(connection, shape, rows=facts.facts.vectors, limit=BASES + QUERIES)
+        )
+        table = _require_disk(shape, rows, choice, disk)
+    conninfo = runtime.settings.build_database()
+    with build_session(conninfo) as session:
+        index_build.settle(session, idle=IDLE)
+        _require_possible(rehearsal.begin(session, shape), name)
+        rehearsal.drop_left_over(session)
+        with _dropped_afterwards(session, conninfo, shape):
+            return _Rehearsed(
+                runtime,
+                session,
+                shape,
+                goal,
+                choice,
+                flight,
+                vectors,
+                table,
+                np.random.default_rng(seed),
+                progress,
+            ).run(rows)
+
+
+def _choice(facts: Read, rows: int, goal: Goal) -> Choice:
+    known = facts.facts
+    exact = None if known.exact is None else known.exact * (rows / known.vectors)
+    wanted = replace(
+        known, vectors=rows, source_rows=None, growth_per_day=None, churn_per_day=None, exact=exact, existing=()
+    )
+    choice = advise(wanted, goal)
+    if known.sample.distinct < 2:
+        problem = choice.problems[0]
+        raise Refused(problem.seen, hint=problem.advice)
+    return choice
+
+
+def _flight(connection: Connection, shape: Shape, read: Read, choice: Choice, rows: int) -> Preflight | None:
+    around = index_build.circumstances(connection, shape.target)
+    if choice.plan.method is None or around is None:
+        return None
+    facts = FlightFacts(
+        target=shape.pipeline.target_label,
+        plan=choice.plan,
+        storage=choice.storage,
+        dimensions=shape.pipeline.spec.dimensions,
+        rows=rows,
+        pgvector=read.facts.pgvector,
+        bits=read.facts.bits,
+        memory_bytes=around.memory_bytes,
+        shared_buffers_bytes=around.shared_buffers_bytes,
+        workers=around.workers,
+        shared_memory=around.shared_memory,
+        same=None,
+        replace=False,
+        asked_workers=0 if choice.alone else None,
+    )
+    flight = preflight(facts)
+    if flight.refusal is not None:
+        raise Refused(flight.refusal.reason, hint=flight.refusal.hint)
+    return flight
+
+
+def _require_disk(shape: Shape, rows: int, choice: Choice, disk: int | None) -> int:
+    """Returns the predicted size of the table. Postgres doesn't report how much of the disk is free."""
+    pipeline = shape.pipeline
+    value = value_bytes(Storage(pipeline.options.vector_type.value), pipeline.spec.dimensions)
+    table = table_size(rows, value, key=[KeyPart(8, 8)], model=len(pipeline.spec.model))
+    needed = table.heap + table.toast + (choice.bytes or 0)
+    allowed = DISK if disk is None else disk
+    if needed > allowed:
+        wanted = f"{math.ceil(needed * 1.1 / 1024**3)}GB"
+        raise Refused(
+            f"{rows:,} rows take about {size(needed)} of the server's disk, and {size(allowed)} are allowed",
+            hint=f"if so much is free: --disk {wanted}; Postgres doesn't report it",
+        )
+    return table.heap + table.toast
+
+
+def _require_possible(begun: rehearsal.Begun, name: str) -> None:
+    if begun.standby:
+        raise Refused("a rehearsal writes, and this server is a standby", hint="use the primary, or a copy of it")
+    if not begun.locked:
+        raise Refused(f"{name} is being rehearsed by another process", hint="wait until it has ended")
+    if not begun.may_create:
+        role, database = (each.replace('"', '""') for each in (begun.role, begun.database))
+        raise Refused(
+            f"{begun.role} may not create a schema in {begun.database}",
+            hint=f'GRANT CREATE ON DATABASE "{database}" TO "{role}"; -- it can be revoked afterwards',
+        )
+
+
+@contextmanager
+def _dropped_afterwards(session: Connection, conninfo: str, shape: Shape) -> Iterator[None]:
+    """Drop the schema at the end, whatever has happened to the session."""
+    try:
+        yield
+    finally:
+        if session.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE:
+            session.cancel_safe(timeout=5)  # an interrupted build
+            with suppress(psycopg.Error):
+                _await_idle(session)
+        try:
+            rehearsal.drop(session, shape)
+        except psycopg.Error:
+            with connect(conninfo) as another:
+                rehearsal.drop(another, shape)
+
+
+def _await_idle(session: Connection) -> None:
+    """Wait until a cancelled statement has ended, which takes as long as the server needs to notice."""
+    until = time.monotonic() + 30
+    while session.pgconn.transaction_status == psycopg.pq.TransactionStatus.ACTIVE and time.monotonic() < until:
+        time.sleep(0.02)
+
+
+def _different(sampled: Sequence[Any]) -> Vectors:
+    """Return vectors without those of zeros, which are nobody's neighbours."""
+    vectors = np.array(
+        [each.to_numpy() if hasattr(each, "to_numpy") else each for each in sampled], dtype=np.float32
+    )
+    return vectors[vectors.any(axis=1)]
+
+
+@dataclass
+class _Rehearsed:
+    """A rehearsal whose session has the lock."""
+
+    runtime: Runtime
+    session: Connection
+    shape: Shape
+    goal: Goal
+    choice: Choice
+    flight: Preflight | None
+    vectors: Vectors
+    table_predicted: int
+    random: np.random.Generator
+    progress: Progress
+
+    def run(self, rows: int) -> Rehearsal:
+        held_out = min(QUERIES, len(self.vectors) // 4)
+        queries, real = self.vectors[:held_out], self.vectors[held_out:]
+        bases = bases_of(real, normalized=self.shape.pipeline.options.metric is not Metric.L2)
+        real_rows, load_time = self._load(rows, queries, bases)
+        sizes = rehearsal.sizes(self.session, self.shape)
+        build_time, workers = self._build()
+        grown = rehearsal.grown(self.shape)
+        report, exact = self._measure(grown, sizes.oid, queries)
+        indexes = self._indexes(sizes.oid)
+        return Rehearsal(
+            pipeline=self.shape.pipeline.name,
+            rows=sizes.rows,
+            real_rows=real_rows,
+            bases=len(real),
+            distance_ratio=self._distance_ratio(grown, bases),
+            advised=advised_of(self.choice),
+            load_time=load_time,
+            table_bytes=sizes.bytes,
+            table_bytes_predicted=self.table_predicted,
+            index_bytes=indexes[0].bytes if indexes else None,
+            build_time=build_time,
+            build_memory_bytes=None if self.flight is None else self.flight.memory_bytes,
+            workers=workers,
+            exact=exact,
+            queries=len(queries),
+            recall=self.goal.recall,
+            settings=() if report is None else report.settings,
+            smallest=None if report is None else report.smallest,
+            remarks=(*(() if self.flight is None else self.flight.remarks), *self.choice.reasons),
+        )
+
+    def _load(self, rows: int, queries: Vectors, bases: Bases) -> tuple[int, timedelta]:
+        """Fill the table with real vectors, then with copies; returns the number of real ones, and the time."""
+        self.progress("rows", 0, rows)
+        rehearsal.create(self.session, self.shape)
+        began = time.perf_counter()
+        left_out = [f"[{','.join(map(str, vector.tolist()))}]" for vector in queries]
+        real = rehearsal.copy_real(self.session, self.shape, without=left_out, limit=rows)
+        self.progress("rows", real, rows)
+        if real < rows:
+            multiple = calibrated(bases, rows / len(bases.vectors), self.random)
+            rehearsal.copy_grown(self.session, self.shape, self._copies(bases, multiple, real, rows))
+        rehearsal.analyze(self.session, self.shape)
+        return real, timedelta(seconds=time.perf_counter() - began)
+
+    def _copies(self, bases: Bases, multiple: float, begin: int, end: int) -> Iterator[Vectors]:
+        for done in range(begin, end, _ROWS_AT_ONCE):
+            chosen = self.random.integers(len(bases.vectors), size=min(_ROWS_AT_ONCE, end - done))
+            yield copies(bases, chosen, multiple, self.random)
+            self.progress("rows", min(done + _ROWS_AT_ONCE, end), end)
+
+    def _build(self) -> tuple[timedelta | None, int | None]:
+        """Build the index; returns the time, and the parallel workers if they were limited."""
+        if self.flight is None:
+            return None, None
+        workers = self.flight.workers
+        try:
+            return self._built(workers), workers
+        except psycopg.Error as error:
+            if not shared_memory_is_short(error) or workers == 0:
+                raise
+            return self._built(0), 0
+
+    def _built(self, workers: int | None) -> timedelta:
+        assert self.flight is not None  # noqa: S101  checked by the caller
+        index_build.afford(self.session, memory_bytes=self.flight.memory_bytes, workers=workers)
+        began = time.perf_counter()
+        grown = rehearsal.grown(self.shape)
+        building = Statement(
+            self.session,
+            index_ddl.create(grown, self.choice.plan, INDEX, lists=self.flight.lists, concurrently=False),
+        )
+        building.watch(self._look)
+        building.wait()
+        return timedelta(seconds=time.perf_counter() - began)
+
+    def _look(self) -> bool:
+        with suppress(psycopg.OperationalError), self.runtime.database.transaction(read_only=True) as connection:
+            now = rehearsal.progress(connection, self.shape)
+            if now is not None:
+                self.progress(now[0], round(100 * now[1]), 100)
+        return True
+
+    def _measure(self, grown: Shape, oid: int, queries: Vectors) -> tuple[RecallReport | None, timedelta]:
+        """Measure the recall of the index, and how long comparing all vectors takes."""
+        texts = [Query(f"[{','.join(map(str, vector.tolist()))}]") for vector in queries]
+        request = RecallRequest(sweep=True, iterative=["off"], target=self.goal.recall)
+        with self.runtime.database.transaction(read_only=True) as connection:
+            session = recall.session(connection)
+            compared = Compared(grown, request.k)
+            took = []
+            for query in texts[:EXACT_SEARCHES]:
+                began = time.perf_counter()
+                recall.exact(connection, compared, query)
+                took.append(timedelta(seconds=time.perf_counter() - began))
+            exact = sorted(took)[len(took) // 2]
+            indexes = index_status.vector_indexes(connection, oid)
+            if not indexes:
+                return None, exact
+            index, compared, planned = choose(
+                connection, compared, indexes, [self.choice.storage], texts[0], session, request
+            )
+        subject = Subject(
+            pipeline=self.shape.pipeline,
+            compared=compared,
+            target=oid,
+            index=index,
+            rows=0,
+            queries=texts,
+            source="rows",
+            settings=settings_of(index, session, request),
+            planned=planned,
+            iterates=iterates(session),
+        )
+        return compare(self.runtime.database, subject, request, SEARCH_LIMIT, progress=self._measured), exact
+
+    def _measured(self, done: int, total: int) -> None:
+        self.progress("queries", done, total)
+
+    def _indexes(self, oid: int) -> list[index_status.VectorIndex]:
+        with self.runtime.database.transaction(read_only=True) as connection:
+            return index_status.vector_indexes(connection, oid)
+
+    def _distance_ratio(self, grown: Shape, bases: Bases) -> float | None:
+        """Compare how far rows are from their nearest neighbours with real vectors."""
+        metric = self.shape.pipeline.options.metric
+        if metric is Metric.INNER_PRODUCT or not np.median(bases.distances) > 0:
+            return None
+        apart = []
+        with self.runtime.database.transaction(read_only=True) as connection:
+            recall.session(connection)
+            rows = index_facts.sample(connection, grown, rows=SPREAD, limit=SPREAD)
+            for vector in _different(rows):
+                found = recall.exact(
+                    connection, Compared(grown, 2), Query(f"[{','.join(map(str, vector.tolist()))}]")
+                )
+                far = max(found[-1], 0.0)
+                apart.append(far if metric is Metric.L2 else math.sqrt(2 * far))
+        return round(float(np.median(apart) / np.median(bases.distances)), 2)
