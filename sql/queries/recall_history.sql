@@ -85,6 +85,15 @@ LEFT JOIN LATERAL (
     ORDER BY r.at LIMIT 1) AS b ON true
 WHERE p.id = %(pipeline_id)s;
 
+-- name: scans
+-- How often measurements have scanned each index of a pipeline's target, as it is now, since `counted_since` (NULL: ever).
+SELECT r.index_name, sum(r.queries) AS scans
+FROM pgvector_sync.pipeline p
+JOIN pgvector_sync.recall r ON r.pipeline_id = p.id AND (%(counted_since)s::timestamptz IS NULL OR r.at > %(counted_since)s)
+JOIN pg_catalog.pg_namespace n ON n.nspname = p.target_schema
+JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = r.index_name AND c.relfilenode = r.filenode
+WHERE p.id = %(pipeline_id)s GROUP BY r.index_name;
+
 -- name: forget
 -- Deletes what is older than `older_than`, except the first and the last measurement of each build.
 DELETE FROM pgvector_sync.recall r

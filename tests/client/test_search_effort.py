@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from pgvector_sync import Settings, Sync
@@ -10,6 +13,8 @@ from pgvector_sync.store.pipelines import require_pipeline
 from pgvector_sync.store.search import Wanted
 from support.roles import APPLICATION
 from support.synced import DOCS, Synced
+
+PAGE = Path(__file__).parents[2] / "docs" / "search.md"
 
 
 @pytest.fixture
@@ -53,3 +58,17 @@ def test_an_application_needs_no_further_grant(docs: Synced) -> None:
     )
     with Sync(docs.database.url_as(APPLICATION), settings=Settings(_env_file=None)) as sync:
         assert len(sync.search("docs", "one")) == 1
+
+
+def test_an_application_sets_the_same_in_sql_of_its_own(docs: Synced) -> None:
+    docs.run("UPDATE pgvector_sync.pipeline SET ef_search = 120, probes = 8 WHERE name = 'docs'")
+    [block] = re.findall(r"```sql\n(BEGIN;.*?COMMIT;)\n```", PAGE.read_text("utf-8"), re.DOTALL)
+    _, loads, sets, _, _ = re.split(r";(?: *--.*)?\n", block.replace("'articles'", "'docs'"))
+    docs.run(f"GRANT SELECT ON docs_embedding TO {APPLICATION}")
+    with docs.database.connect_as(APPLICATION) as application, application.transaction():
+        application.execute(loads)
+        application.execute(sets)
+        values = application.execute(
+            "SELECT current_setting('hnsw.ef_search'), current_setting('ivfflat.probes')"
+        ).fetchone()
+    assert values == ("120", "8")

@@ -24,6 +24,7 @@ from support.events import collected
 from support.jobs import run_due
 from support.roles import APPLICATION, WORKER
 from support.synced import DIMENSIONS, DOCS, MODEL, Synced
+from support.waiting import eventually
 
 ROWS = 1_500
 INDEX = "CREATE INDEX near ON docs_embedding USING hnsw (embedding vector_cosine_ops)"
@@ -298,6 +299,23 @@ def test_the_finding_is_part_of_index_status_and_doctor(docs: Synced, sync: Sync
     assert [finding.seen for finding in target.findings if "recall@10" in finding.seen]
     seen = [finding.seen for finding in index.on_target(docs.runtime, docs.shape().pipeline)]
     assert any("recall@10" in each for each in seen)
+
+
+def test_an_index_that_only_measurements_scan_is_unused(docs: Synced, sync: Sync) -> None:
+    def unused() -> list[str]:
+        [target] = sync.index_status("docs")
+        return [finding.seen for finding in target.findings if "hasn't been scanned" in finding.seen]
+
+    measured(docs)
+    eventually(lambda: sync.index_status("docs")[0].indexes[0].scans, 10, what="the server has counted the scans")
+    assert len(unused()) == 1
+    with docs.database.connect() as connection:
+        connection.execute("SET enable_seqscan = off")
+        connection.execute(
+            "SELECT id FROM docs_embedding ORDER BY embedding <=> (SELECT embedding FROM docs_embedding LIMIT 1) LIMIT 1"
+        )
+        connection.execute("SELECT pg_stat_force_next_flush()")
+    assert unused() == []
 
 
 def test_a_role_that_may_not_read_measurements_sees_the_rest(docs: Synced) -> None:

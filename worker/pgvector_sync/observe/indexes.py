@@ -98,7 +98,8 @@ def index_state(database: Database, pipeline: str | None = None) -> list[TargetI
             general = judge_indexes(each, target_table.indexes(connection, oid), rows.rows, database.vector_schema)
             recall, trend = recall_trend.read(connection, each)
             built = of_last_build(connection, each)
-            findings = [*general, *judge(each, vector, rows, installed), *built, *trend]
+            others = recall_trend.scans_of_others(connection, each, vector, rows.counted_since)
+            findings = [*general, *judge(each, others, rows, installed), *built, *trend]
             states.append(replace(_state(each, vector, rows, installed, findings), recall=recall))
     return sorted(states, key=lambda state: _WORST_FIRST.index(state.level))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 import psycopg
 
@@ -10,6 +12,7 @@ from pgvector_sync.database import Connection
 from pgvector_sync.model import Pipeline
 from pgvector_sync.observe.finding import Finding, ok, warning
 from pgvector_sync.store import recall_history
+from pgvector_sync.store.index_status import VectorIndex
 from pgvector_sync.store.recall_history import RecallState
 
 FALLEN = 0.01
@@ -24,6 +27,21 @@ def read(connection: Connection, pipeline: Pipeline) -> tuple[RecallState | None
     except psycopg.errors.InsufficientPrivilege:
         return None, []
     return state, list(judge(pipeline, state, reason))
+
+
+def scans_of_others(
+    connection: Connection, pipeline: Pipeline, indexes: Sequence[VectorIndex], since: datetime | None
+) -> list[VectorIndex]:
+    """Return the indexes without the scans by which their recall was measured, since `since` (None: ever)."""
+    try:
+        with connection.transaction():
+            own = recall_history.scans(connection, pipeline, since=since)
+    except psycopg.errors.InsufficientPrivilege:
+        own = {}
+    return [
+        index if index.scans is None else replace(index, scans=max(0, index.scans - own.get(index.name, 0)))
+        for index in indexes
+    ]
 
 
 def judge(pipeline: Pipeline, state: RecallState | None, reason: str | None) -> Iterator[Finding]:

@@ -150,6 +150,13 @@ def state(connection: Connection, pipeline: Pipeline) -> tuple[RecallState | Non
     return RecallState(**{name: row[name] for name in RecallState.__slots__}), reason
 
 
+def scans(connection: Connection, pipeline: Pipeline, *, since: datetime | None) -> dict[str, int]:
+    """Returns how often measurements have scanned each index since it was built, and since then (None: ever)."""
+    params = {"pipeline_id": pipeline.id, "counted_since": since}
+    rows = connection.execute(statement("recall_history.scans"), params)
+    return {row["index_name"]: int(row["scans"]) for row in rows}
+
+
 def forget(connection: Connection, *, older_than: timedelta) -> None:
     """Deletes what is older, except the first and the last measurement of each build of an index."""
     connection.execute(statement("recall_history.forget"), {"older_than": older_than})
