@@ -43,6 +43,7 @@ from pgvector_sync.store import (
     probe,
     recall,
     recall_history,
+    rehearsal,
     rows,
     runs,
     samples,
@@ -139,6 +140,8 @@ def _build(c: psycopg.Connection[Any], one: One) -> None:
     """Compose only: CREATE INDEX CONCURRENTLY runs outside of a transaction."""
     for plan in (IndexPlan(method=Method.HNSW), IndexPlan(method=Method.IVFFLAT, storage=Storage.BIT, lists=9)):
         c.texts.append(index_ddl.create(one.shape, plan, "another").as_string(c))  # type: ignore[attr-defined]
+    at_once = index_ddl.create(one.shape, plan, "another", concurrently=False)
+    c.texts.append(at_once.as_string(c))  # type: ignore[attr-defined]
 
 
 def _replace(c: psycopg.Connection[Any], one: One) -> None:
@@ -157,6 +160,16 @@ def _held(c: psycopg.Connection[Any], one: One) -> None:
     assert build is not None
     index_build.take(c, build, 1)
     index_build.stop(c, build.id)
+
+
+def _rehearse(c: psycopg.Connection[Any], one: One) -> None:
+    with c.transaction(force_rollback=True):  # its table exists only meanwhile
+        rehearsal.create(c, one.shape)  # type: ignore[arg-type]
+        rehearsal.copy_real(c, one.shape, without=["[1,2,3,4,5,6,7,8]"], limit=9)  # type: ignore[arg-type]
+        c.texts.append(rehearsal.receiving(one.shape).as_string(c))  # type: ignore[attr-defined]
+        rehearsal.analyze(c, one.shape)  # type: ignore[arg-type]
+        rehearsal.sizes(c, one.shape)  # type: ignore[arg-type]
+        rehearsal.drop(c, one.shape)  # type: ignore[arg-type]
 
 
 def _standing(c: psycopg.Connection[Any], one: One) -> target_table.Standing:
@@ -247,6 +260,7 @@ CALLS: list[Call] = [
     lambda c, one: samples.sample(c, one.shape, [*CONDITIONS, source.is_stale(one.shape)], limit=9, text_limit=1_000),
     lambda c, one: samples.sample_blocks(c, one.shape, CONDITIONS, percent=5, limit=9, text_limit=1_000),
     lambda c, one: search.prepare(c, one.shape.pipeline, WANTED),
+    _rehearse,
     lambda c, one: index_facts.sample(c, one.shape, rows=9_000, limit=9),
     lambda c, one: search.nearest(c, one.shape, QUERY, WANTED),
     lambda c, one: search.nearest(c, one.shape, QUERY, WANTED, exact=True),
@@ -398,6 +412,7 @@ def test_postgres_takes_every_statement_with_the_types_that_the_page_gives(synce
     types = dict(TYPE.findall((loader.sql_folder() / "README.md").read_text("utf-8")))
     refused = []
     with psycopg.connect(synced.database.url, autocommit=True) as connection:
+        rehearsal.create(connection, synced.shape())  # type: ignore[arg-type]  its statements need the table
         oids = {
             name: connection.execute("SELECT to_regtype(%s)::oid", [type_]).fetchone()[0]  # type: ignore[index]
             for name, type_ in types.items()

@@ -111,12 +111,17 @@ def copy_real(session: Connection, shape: Shape, *, without: Sequence[str], limi
     return session.execute(query, params).rowcount
 
 
+def receiving(shape: Shape) -> sql.Composed:
+    """Composes the statement that receives further vectors."""
+    return statement("rehearsal.copy_grown").format(rehearsed=_table(shape))
+
+
 def copy_grown(session: Connection, shape: Shape, parts: Iterable[NDArray[np.float32]]) -> None:
     """Copies further vectors."""
     half = shape.pipeline.options.vector_type is VectorType.HALFVEC
     with (
         session.cursor() as cursor,
-        cursor.copy(statement("rehearsal.copy_grown").format(rehearsed=_table(shape))) as copy,
+        cursor.copy(receiving(shape)) as copy,
     ):
         copy.write(_HEADER)
         for vectors in parts:
