@@ -17,6 +17,7 @@ from pgvector_sync.index.pages import (
     default_lists,
     hnsw_build_memory,
     hnsw_bytes,
+    ivfflat_build_memory,
     ivfflat_bytes,
     value_bytes,
 )
@@ -151,8 +152,13 @@ class _Candidate:
     storage: Storage
     tuning: Tuning
     bytes: int
-    memory: int
-    """The most that it takes, as an index or while it is built."""
+    build: int
+    """The memory that its build needs."""
+
+    @property
+    def memory(self) -> int:
+        """The most that it takes, as an index or while it is built."""
+        return max(self.bytes, self.build)
 
 
 def advise(facts: Facts, goal: Goal) -> Choice:
@@ -309,11 +315,13 @@ def _candidates(facts: Facts, goal: Goal, rows: int, rejected: list[str]) -> Ite
         value = value_bytes(storage, facts.dimensions)
         size = hnsw_bytes(rows, value, m=tuning.m)
         graph = hnsw_build_memory(rows, value, m=tuning.m)
-        yield _Candidate(method=Method.HNSW, storage=storage, tuning=tuning, bytes=size, memory=max(size, graph))
+        yield _Candidate(method=Method.HNSW, storage=storage, tuning=tuning, bytes=size, build=graph)
     for storage in storages:
         if storage is not Storage.BIT:
-            size = ivfflat_bytes(rows, value_bytes(storage, facts.dimensions), lists=default_lists(rows))
-            yield _Candidate(method=Method.IVFFLAT, storage=storage, tuning=tuning, bytes=size, memory=size)
+            lists, value = default_lists(rows), value_bytes(storage, facts.dimensions)
+            size = ivfflat_bytes(rows, value, lists=lists)
+            build = ivfflat_build_memory(rows, value, lists=lists, dimensions=facts.dimensions)
+            yield _Candidate(method=Method.IVFFLAT, storage=storage, tuning=tuning, bytes=size, build=build)
 
 
 def _storages(facts: Facts, rejected: list[str]) -> Iterator[Storage]:
@@ -428,7 +436,7 @@ def _choice(
         measured=value is not None,
         keep=keep,
         bytes=chosen.bytes,
-        build_memory_bytes=chosen.memory if hnsw else None,
+        build_memory_bytes=chosen.build,
         build_time=build_time(rows, facts.build) if hnsw and facts.build is not None else None,
         alone=any(bug.workaround == BUILD_ALONE for bug in bugs),
         reasons=tuple(reasons),

@@ -129,11 +129,11 @@ def rehearse(
                 hint=f"at least {LEAST_VECTORS} are needed: pgvector-sync status {name}",
             )
         choice = _choice(facts, rows, goal)
-        flight = _flight(connection, shape, facts, choice, rows)
         vectors = _different(
             index_facts.sample(connection, shape, rows=facts.facts.vectors, limit=BASES + QUERIES)
         )
         table = _require_disk(shape, rows, choice, disk)
+        flight = _flight(connection, shape, facts, choice, rows)
     conninfo = runtime.settings.build_database()
     with build_session(conninfo) as session:
         index_build.settle(session, idle=IDLE)
