@@ -136,11 +136,10 @@ FROM pg_catalog.pg_index x JOIN pg_catalog.pg_class c ON c.oid = x.indexrelid JO
 JOIN pg_catalog.pg_class t ON t.oid = x.indrelid
 WHERE t.oid = to_regclass(%(target)s) AND c.relnamespace = t.relnamespace AND c.relname = %(name)s AND m.amname IN ('hnsw', 'ivfflat');
 
--- name: taken_names
--- Names of relations in the target's schema that begin with a name.
+-- name: relations
+-- The names of the relations in the target's schema.
 SELECT c.relname::text AS name FROM pg_catalog.pg_class c
-WHERE c.relnamespace = (SELECT t.relnamespace FROM pg_catalog.pg_class t WHERE t.oid = to_regclass(%(target)s))
-  AND starts_with(c.relname::text, %(name)s);
+WHERE c.relnamespace = (SELECT t.relnamespace FROM pg_catalog.pg_class t WHERE t.oid = to_regclass(%(target)s));
 
 -- name: built
 -- The indexes that were built for a pipeline.
@@ -186,6 +185,8 @@ ORDER BY a.xact_start;
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),
        pg_catalog.set_config('lock_timeout', '0', false),
        pg_catalog.set_config('statement_timeout', '0', false),
+       CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL THEN
+           pg_catalog.set_config('transaction_timeout', '0', false) END,
        pg_catalog.set_config('idle_session_timeout', %(idle)s, false),
        pg_catalog.set_config('client_connection_check_interval', '0', false),
        pg_catalog.set_config('client_min_messages', 'error', false),

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 
-from pgvector_sync.database import OUTAGE
+import psycopg
+
+from pgvector_sync.database import OUTAGE, Database
 from pgvector_sync.errors import SyncError
 from pgvector_sync.index.building import advance
 from pgvector_sync.index.requests import unfinished, why_it_waits
 from pgvector_sync.runtime.bootstrap import open_build_database
 from pgvector_sync.settings import Settings
+from pgvector_sync.store import index_build
 from pgvector_sync.store.index_build import Build
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.event import Words
@@ -62,8 +65,19 @@ def build_all(settings: Settings) -> None:
                 try:
                     advance(database, build)
                 except SyncError as error:
-                    emit(IndexBuildPostponed(pipeline=build.pipeline, build=build.id, reason=Words(str(error))))
+                    _postpone(database, build, error)
+                except OUTAGE:
+                    raise
+                except psycopg.Error as error:  # other builds can be carried out
+                    emit(JobFailed(job=NAME, error=error))
     except OUTAGE as error:
         emit(DatabaseUnavailable(sqlstate=error.sqlstate))
     except Exception as error:  # noqa: BLE001  as in other jobs
         emit(JobFailed(job=NAME, error=error))
+
+
+def _postpone(database: Database, build: Build, error: SyncError) -> None:
+    reason = f"{error}; {error.hint}" if error.hint else str(error)
+    with database.transaction() as connection:
+        index_build.say_why_it_waits(connection, build.id, reason)
+    emit(IndexBuildPostponed(pipeline=build.pipeline, build=build.id, reason=Words(str(error))))

@@ -66,6 +66,10 @@ def shared_memory_is_short(error: psycopg.Error) -> bool:
     return error.sqlstate in ("53100", "53200") and error.diag.source_file == "dsm_impl.c"
 
 
+def _is_temporary(error: psycopg.Error) -> bool:
+    return (error.sqlstate or "08")[:2] in TEMPORARY
+
+
 def explain_final(error: psycopg.Error) -> str:
     """Explain an error that another attempt would meet as well. Postgres's own message says which parameter is
     wrong, but that of a value that doesn't fit may quote it.
@@ -102,7 +106,12 @@ class _Carried:
                 )
             build = self._build()
         while build.state == "waiting" and build.due:
-            self._attempt(build)
+            try:
+                self._attempt(build)
+            except psycopg.Error as error:
+                if self.session.closed or _is_temporary(error):
+                    raise
+                self._fail(build, explain_final(error))
             build = self._build()
         if build.state == "swapping":
             self._swap(build)
@@ -123,6 +132,11 @@ class _Carried:
             return
         if checked.rights is not None:
             raise Refused(checked.rights.reason, hint=checked.rights.hint)
+        if index_build.free_name(self.session, build.target, build.preliminary) != build.preliminary:
+            self._fail(
+                build, f"there is {build.preliminary} already: rename or drop it, then request the index again"
+            )
+            return
         index_build.afford(self.session, memory_bytes=flight.memory_bytes, workers=flight.workers)
         started = index_build.start(
             self.session,
@@ -178,7 +192,9 @@ class _Carried:
             index_build.retry(self.session, self.id, self.key, reason, delay=timedelta(0), workers=0)
             emit(IndexBuildRetried(pipeline=build.pipeline, build=self.id, reason=Words(reason)))
             return
-        if (error.sqlstate or "")[:2] in TEMPORARY:
+        if isinstance(error, psycopg.errors.DuplicateTable):  # so nothing was created, and what exists isn't ours
+            self._fail(build, explain_final(error))
+        elif _is_temporary(error):
             self._start_again(build, "; ".join(explain(error)))
         else:
             self._drop(build.preliminary, build)
@@ -200,23 +216,38 @@ class _Carried:
             self._clean(self._build())
 
     def _swap(self, build: Build) -> None:
-        """Drop what the index replaces, then give it its name. Each step is skipped if it was done before."""
+        """Drop what the index replaces, then give it its name. Each step is skipped if it was done before.
+
+        Another index may have taken the name of the one to replace meanwhile: it stays.
+        """
         assert build.index_name is not None  # noqa: S101  set by `start`
         new = index_build.index_of(self.session, build.target, build.preliminary)
         final = build.index_name
+        if new is not None and not new.valid:
+            self._drop(build.preliminary, build)
+            self._fail(build, "the index is no longer valid")
+            return
         if new is not None:
-            if build.replaces is not None:
+            if build.replaces is not None and self._may_be_replaced(build, build.replaces):
                 self._drop(build.replaces, build)
             final = index_build.free_name(self.session, build.target, final)
-            self.session.execute(index_ddl.rename(build.schema, build.preliminary, final))
+            self.session.execute(index_ddl.rename(build.schema, build.preliminary, final), {})
         elif index_build.index_of(self.session, build.target, final) is None:
             self._fail(build, "the index was dropped before it had its name")
             return
         if index_build.finish(self.session, self.id, self.key, final):
             emit(IndexBuilt(pipeline=build.pipeline, build=self.id, index=final))
 
+    def _may_be_replaced(self, build: Build, name: str) -> bool:
+        with self.database.transaction(read_only=True) as connection:
+            pipeline = pipelines.require_pipeline(connection, build.pipeline)
+            shape = Shape(pipeline, self.database.vector_schema)
+            return checks.may_be_replaced(connection, shape, build.plan, name)
+
     def _clean(self, build: Build) -> None:
         """Drop what a cancelled build has left."""
+        if not build.left_over:
+            return
         self._drop(build.preliminary, build)
         index_build.cleaned(self.session, self.id, self.key)
 

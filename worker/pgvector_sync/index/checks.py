@@ -10,11 +10,11 @@ from pgvector_sync.index.preflight import LONG, Existing, Facts, Preflight, Refu
 from pgvector_sync.model import IndexPlan, Method, Pipeline
 from pgvector_sync.store import index_build, index_ddl, index_status, server, sizes
 from pgvector_sync.store.index_build import Build, Circumstances
+from pgvector_sync.store.index_status import VectorIndex
 from pgvector_sync.store.shape import Shape
 
 COUNT_LIMIT_ROWS = 200_000
 """The number of rows from which on they are estimated instead of counted."""
-_LONGEST_NAME = 63
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Asked:
 def check(connection: Connection, vector_schema: str, pipeline: Pipeline, asked: Build | Asked) -> Checked:
     """Check whether an index can be built. Raises Refused if the target or pgvector is missing."""
     shape = Shape(pipeline, vector_schema)
-    around = index_build.circumstances(connection, shape.target)
+    around = index_build.circumstances(connection, _target(pipeline))
     extension = server.pgvector(connection)
     if around is None or extension is None:
         missing = "the target doesn't exist" if around is None else "the extension vector is not installed"
@@ -83,7 +83,7 @@ def check(connection: Connection, vector_schema: str, pipeline: Pipeline, asked:
     flight = preflight(facts)
     replaces = same.name if same is not None and asked.replaces_same else None
     wanted = replaces or default_name(pipeline, plan)
-    name = wanted if replaces else index_build.free_name(connection, shape.target, wanted)
+    name = wanted if replaces else index_build.free_name(connection, _target(pipeline), wanted)
     return Checked(flight, _rights(pipeline, around), name, replaces, extension.files)
 
 
@@ -92,25 +92,45 @@ def default_name(pipeline: Pipeline, plan: IndexPlan) -> str:
     storage = plan.storage
     parts = [] if storage is None or storage.value == pipeline.options.vector_type.value else [storage.value]
     end = "_".join(("", *parts, (plan.method or Method.HNSW).value))
-    table = pipeline.target_table.encode()[: _LONGEST_NAME - len(end)].decode(errors="ignore")
+    table = pipeline.target_table.encode()[: index_build.LONGEST_NAME - len(end)].decode(errors="ignore")
     return table + end
 
 
 def same_kind(connection: Connection, shape: Shape, plan: IndexPlan, oid: int) -> Existing | None:
     """Return the valid index of the same method, operator class and expression; ours first."""
     ours = index_build.built(connection, shape.pipeline)
-    storage = index_ddl.storage_of(shape, plan)
-    over_expression = storage.value != shape.pipeline.options.vector_type.value
-    classes = index_ddl.operator_class(shape.pipeline.options.metric, storage)
     same = [
         Existing(index.name, index.parameters, index.name in ours)
-        for index in index_status.vector_indexes(connection, oid)
-        if index.valid and index.condition is None
-        and plan.method is not None and index.method == plan.method.value
-        and index.operator_class == classes and index.over_expression == over_expression
-        and not index.name.startswith(index_build.PREFIX)
-    ]  # fmt: skip
+        for index in _same_kind(connection, shape, plan, oid)
+        if index.valid and not index.name.startswith(index_build.PREFIX)
+    ]
     return min(same, key=lambda index: (not index.ours, index.name), default=None)
+
+
+def may_be_replaced(connection: Connection, shape: Shape, plan: IndexPlan, name: str) -> bool:
+    """Return whether an index of this name is still one of the same kind, if only one that is half dropped."""
+    around = index_build.circumstances(connection, _target(shape.pipeline))
+    if around is None:
+        return False
+    return any(index.name == name for index in _same_kind(connection, shape, plan, around.oid))
+
+
+def _same_kind(connection: Connection, shape: Shape, plan: IndexPlan, oid: int) -> list[VectorIndex]:
+    """Return the indexes that serve the same searches. Their operator class alone doesn't decide: an index over a
+    part of the vectors has the same.
+    """
+    storage = index_ddl.storage_of(shape, plan)
+    operator_class = index_ddl.operator_class(shape.pipeline.options.metric, storage)
+    return [
+        index
+        for index in index_status.vector_indexes(connection, oid)
+        if plan.method is not None and index.method == plan.method.value and not index.partial
+        and index.storage is storage and index.operator_class == operator_class
+    ]  # fmt: skip
+
+
+def _target(pipeline: Pipeline) -> index_build.Target:
+    return pipeline.target_schema, pipeline.target_table
 
 
 def _rows(connection: Connection, shape: Shape, oid: int) -> int:

@@ -177,7 +177,8 @@ def request_declared(database: Database) -> list[tuple[str, int]]:
 
 def _lacks(connection: Connection, shape: Shape, plan: IndexPlan) -> bool | None:
     """Return whether the declared index would replace one of ours; None if the target has it, or isn't there."""
-    around = index_build.circumstances(connection, shape.target)
+    target = shape.pipeline.target_schema, shape.pipeline.target_table
+    around = index_build.circumstances(connection, target)
     if around is None:
         return None
     same = same_kind(connection, shape, plan, around.oid)

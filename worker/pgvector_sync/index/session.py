@@ -56,7 +56,7 @@ class Statement:
 
     def _run(self) -> None:
         try:
-            self._connection.execute(self._query)
+            self._connection.execute(self._query, {})
         except BaseException as error:  # noqa: BLE001  the caller judges it
             self.error = error
         finally:

@@ -16,7 +16,11 @@ from pgvector_sync.model import IndexPlan, Pipeline
 
 PREFIX = "pgvector_sync_build_"
 """The beginning of an index's name until it is complete."""
+LONGEST_NAME = 63
+"""Bytes. Postgres cuts a longer name."""
 UNFINISHED = ("waiting", "building", "swapping")
+Target = tuple[str, str]
+"""Schema and name of a target, as they are in the catalog."""
 DEFINING = ("method", "storage", "m", "ef_construction", "lists")
 """The options of the section `index` that define an index. Changing another one requires no build."""
 
@@ -83,8 +87,8 @@ class Build:
         return f"{PREFIX}{self.id}"
 
     @property
-    def target(self) -> sql.Identifier:
-        return sql.Identifier(self.schema, self.table)
+    def target(self) -> Target:
+        return self.schema, self.table
 
     @property
     def time_left(self) -> timedelta | None:
@@ -140,6 +144,10 @@ class LongTransaction:
     application: str
     state: str | None
     age_seconds: float
+
+
+def _quoted(target: Target) -> str:
+    return sql.Identifier(*target).as_string()
 
 
 @cache
@@ -322,21 +330,23 @@ def cleaned(connection: Connection, build_id: int, lock_key: int) -> bool:
     return connection.execute(statement("index_build.cleaned"), params).rowcount == 1
 
 
-def index_of(connection: Connection, target: sql.Identifier, name: str) -> NamedIndex | None:
+def index_of(connection: Connection, target: Target, name: str) -> NamedIndex | None:
     """Returns a vector index of a target by its name; None if there is none."""
-    params = {"target": target.as_string(), "name": name}
+    params = {"target": _quoted(target), "name": name}
     row = connection.execute(statement("index_build.index_of"), params).fetchone()
     return None if row is None else NamedIndex(**row)
 
 
-def free_name(connection: Connection, target: sql.Identifier, wanted: str) -> str:
+def free_name(connection: Connection, target: Target, wanted: str) -> str:
     """Returns a name that no relation in the target's schema has: `wanted`, or with a number."""
-    rows = connection.execute(
-        statement("index_build.taken_names"), {"target": target.as_string(), "name": wanted[:50]}
-    )
+    rows = connection.execute(statement("index_build.relations"), {"target": _quoted(target)})
     taken = {row["name"] for row in rows}
-    candidates = (wanted, *(f"{wanted[:55]}_{number}" for number in range(2, len(taken) + 3)))
+    candidates = (wanted, *(_shortened(wanted, f"_{number}") for number in range(2, len(taken) + 3)))
     return next(name for name in candidates if name not in taken)
+
+
+def _shortened(name: str, end: str) -> str:
+    return name.encode()[: LONGEST_NAME - len(end)].decode(errors="ignore") + end
 
 
 def built(connection: Connection, pipeline: Pipeline) -> set[str]:
@@ -350,9 +360,9 @@ def declared(connection: Connection) -> list[Declared]:
     return [Declared(**row) for row in connection.execute(statement("index_build.declared"))]
 
 
-def circumstances(connection: Connection, target: sql.Identifier) -> Circumstances | None:
+def circumstances(connection: Connection, target: Target) -> Circumstances | None:
     """Returns what decides how an index of a target can be built; None if the target is missing."""
-    row = connection.execute(statement("index_build.server"), {"target": target.as_string()}).fetchone()
+    row = connection.execute(statement("index_build.server"), {"target": _quoted(target)}).fetchone()
     return None if row is None else Circumstances(**row)
 
 

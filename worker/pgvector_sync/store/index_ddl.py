@@ -1,4 +1,8 @@
-"""Composes what a vector index contains, and the statement that creates it. Pure: needs no connection."""
+"""Composes what a vector index contains, and the statements that create, rename and drop it.
+
+Pure: needs no connection. Percent signs of names are doubled everywhere, so execute each
+statement with parameters, if only with `{}`.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +80,7 @@ def create(
         parameters = {"lists": plan.lists or lists}
     create = statement("index_ddl.create") if concurrently else statement("index_ddl.create_at_once")
     return create.format(
-        index_name=sql.Identifier(index_name),
+        index_name=name(index_name),
         target=shape.target,
         method=sql.SQL(plan.method.value),
         indexed=indexed(shape, storage),
@@ -89,11 +93,9 @@ def create(
 
 def drop(schema: str, index_name: str) -> sql.Composed:
     """Compose the statement that drops an index."""
-    return statement("index_ddl.drop").format(index=sql.Identifier(schema, index_name))
+    return statement("index_ddl.drop").format(index=name(schema, index_name))
 
 
 def rename(schema: str, index_name: str, new_name: str) -> sql.Composed:
     """Compose the statement that renames an index."""
-    return statement("index_ddl.rename").format(
-        index=sql.Identifier(schema, index_name), index_name=sql.Identifier(new_name)
-    )
+    return statement("index_ddl.rename").format(index=name(schema, index_name), index_name=name(new_name))

@@ -1,0 +1,29 @@
+"""A pipeline whose target has vectors, of which an index is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from pgvector_sync.database import Database
+from support.index_builds import ROWS, fill
+from support.synced import DOCS, Synced, runtime_of
+
+
+@pytest.fixture
+def docs(synced: Synced) -> Synced:
+    """A pipeline whose target has vectors."""
+    synced.run(DOCS)
+    synced.declare()
+    synced.apply()
+    synced.sync()
+    fill(synced, ROWS)
+    return synced
+
+
+@pytest.fixture
+def server(docs: Synced) -> Iterator[Database]:
+    """Connects as the server's own role, which sees the progress of sessions that have taken another role."""
+    with runtime_of(docs.database.url, docs.runtime.embedder) as runtime:
+        yield runtime.database
