@@ -42,7 +42,7 @@ class Asked:
 def check(connection: Connection, vector_schema: str, pipeline: Pipeline, asked: Build | Asked) -> Checked:
     """Check whether an index can be built. Raises Refused if the target or pgvector is missing."""
     shape = Shape(pipeline, vector_schema)
-    around = index_build.circumstances(connection, _target(pipeline))
+    around = index_build.circumstances(connection, index_build.target_of(pipeline))
     extension = server.pgvector(connection)
     if around is None or extension is None:
         missing = "the target doesn't exist" if around is None else "the extension vector is not installed"
@@ -83,7 +83,7 @@ def check(connection: Connection, vector_schema: str, pipeline: Pipeline, asked:
     flight = preflight(facts)
     replaces = same.name if same is not None and asked.replaces_same else None
     wanted = replaces or default_name(pipeline, plan)
-    name = wanted if replaces else index_build.free_name(connection, _target(pipeline), wanted)
+    name = wanted if replaces else index_build.free_name(connection, index_build.target_of(pipeline), wanted)
     return Checked(flight, _rights(pipeline, around), name, replaces, extension.files)
 
 
@@ -109,7 +109,7 @@ def same_kind(connection: Connection, shape: Shape, plan: IndexPlan, oid: int) -
 
 def may_be_replaced(connection: Connection, shape: Shape, plan: IndexPlan, name: str) -> bool:
     """Return whether an index of this name is still one of the same kind, if only one that is half dropped."""
-    around = index_build.circumstances(connection, _target(shape.pipeline))
+    around = index_build.circumstances(connection, index_build.target_of(shape.pipeline))
     if around is None:
         return False
     return any(index.name == name for index in _same_kind(connection, shape, plan, around.oid))
@@ -127,10 +127,6 @@ def _same_kind(connection: Connection, shape: Shape, plan: IndexPlan, oid: int) 
         if plan.method is not None and index.method == plan.method.value and not index.partial
         and index.storage is storage and index.operator_class == operator_class
     ]  # fmt: skip
-
-
-def _target(pipeline: Pipeline) -> index_build.Target:
-    return pipeline.target_schema, pipeline.target_table
 
 
 def _rows(connection: Connection, shape: Shape, oid: int) -> int:

@@ -177,8 +177,7 @@ def request_declared(database: Database) -> list[tuple[str, int]]:
 
 def _lacks(connection: Connection, shape: Shape, plan: IndexPlan) -> bool | None:
     """Return whether the declared index would replace one of ours; None if the target has it, or isn't there."""
-    target = shape.pipeline.target_schema, shape.pipeline.target_table
-    around = index_build.circumstances(connection, target)
+    around = index_build.circumstances(connection, index_build.target_of(shape.pipeline))
     if around is None:
         return None
     same = same_kind(connection, shape, plan, around.oid)

@@ -168,7 +168,7 @@ def _choice(facts: Read, rows: int, goal: Goal) -> Choice:
 
 
 def _flight(connection: Connection, shape: Shape, read: Read, choice: Choice, rows: int) -> Preflight | None:
-    around = index_build.circumstances(connection, shape.target)
+    around = index_build.circumstances(connection, index_build.target_of(shape.pipeline))
     if choice.plan.method is None or around is None:
         return None
     facts = FlightFacts(

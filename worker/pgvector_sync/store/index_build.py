@@ -146,6 +146,11 @@ class LongTransaction:
     age_seconds: float
 
 
+def target_of(pipeline: Pipeline) -> Target:
+    """Returns the target of a pipeline."""
+    return pipeline.target_schema, pipeline.target_table
+
+
 def _quoted(target: Target) -> str:
     return sql.Identifier(*target).as_string()
 
