@@ -16,7 +16,7 @@ SELECT n.nspname::text AS vector_schema, chosen.storage,
            %(ef_search)s, %(least_ef_search)s), 1000)::text, true)::int AS ef_search,
        CASE WHEN %(probes)s > coalesce(nullif(current_setting('ivfflat.probes', true), '')::int, 1) THEN
            set_config('ivfflat.probes', (%(probes)s)::text, true) END,
-       CASE WHEN (regexp_match(e.extversion, '^[0-9]+\.[0-9]+'))[1]::numeric >= 0.8 THEN
+       CASE WHEN regexp_match(e.extversion, '^([0-9]+)\.([0-9]+)')::int[] >= ARRAY[0, 8] THEN
            set_config('hnsw.iterative_scan', 'relaxed_order', true) || set_config('ivfflat.iterative_scan', 'relaxed_order', true) END
 FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace
 LEFT JOIN LATERAL (

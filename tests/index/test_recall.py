@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib.util import find_spec
@@ -236,6 +237,14 @@ def test_nothing_is_written_and_the_time_of_the_database_is_shared(docs: Measure
         }
         for setting, value in (("enable_sort", "on"), ("hnsw.ef_search", "40")):
             assert connection.execute(f"SHOW {setting}").fetchone() == {setting: value}
+
+
+def test_a_pause_that_would_exceed_the_time_limit_ends_the_measurement(docs: Measured) -> None:
+    docs.index(GOOD)
+    began = time.monotonic()
+    report = docs.measure(queries=4, target=0.4, database_share=0.00001, time_limit=timedelta(seconds=2))
+    assert [setting.queries for setting in report.settings] == [1]
+    assert time.monotonic() - began < 2, "it didn't even begin the pause"
 
 
 # -- bad input -----------------------------------------------------------------------------------------------

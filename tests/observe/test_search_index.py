@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pgvector_sync import Hits, QueryVector, Settings, Sync
+from pgvector_sync.store.search import Wanted, prepare
 from support.roles import WORKER
 from support.synced import DIMENSIONS, DOCS, MODEL, Synced
 
@@ -135,3 +136,17 @@ def test_pages_contain_each_row_once_and_in_order(docs: Synced, search: Callable
         assert pages[-1].complete
         expected = nearest(docs, condition)
         assert found == expected or (index == "used" and len(found) >= 0.9 * len(expected))
+
+
+@pytest.mark.parametrize(
+    ("version", "scan"), [("0.7.4", "off"), ("0.8.0", "relaxed_order"), ("0.10.0", "relaxed_order"), ("1.0", "relaxed_order")]
+)  # fmt: skip
+def test_scans_are_iterative_since_pgvector_0_8(synced: Synced, version: str, scan: str) -> None:
+    synced.run(DOCS)
+    synced.declare()
+    synced.apply()
+    synced.run(f"UPDATE pg_extension SET extversion = '{version}' WHERE extname = 'vector'")
+    with synced.runtime.database.transaction() as connection:
+        prepare(connection, synced.shape().pipeline, Wanted(limit=1))
+        seen = connection.execute("SELECT coalesce(current_setting('hnsw.iterative_scan', true), 'off') AS scan")
+        assert seen.fetchone() == {"scan": scan}

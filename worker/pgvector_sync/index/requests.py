@@ -66,7 +66,10 @@ def request_build(
         )
         joined = build_id is None
         if build_id is None:
-            [other] = index_build.list_builds(connection, pipeline=name, unfinished=True, limit=1)
+            unfinished = index_build.list_builds(connection, pipeline=name, unfinished=True, limit=1)
+            if not unfinished:
+                raise Refused(f"another build of {name} has ended at this moment", hint="request it again")
+            other = unfinished[0]
             if (
                 index_build.definition(other.plan) != index_build.definition(plan)
                 or other.replaces_same != rebuild

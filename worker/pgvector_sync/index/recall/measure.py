@@ -69,10 +69,10 @@ def compare(
         with _transaction(database, limit) as connection:
             _compare(connection, subject, query, order.sample(subject.settings, len(subject.settings)))
         progress(number, len(subject.queries))
-        if deadline is not None and deadline.passed:
+        pause = (time.monotonic() - started) * (1 / share - 1)
+        if number == len(subject.queries) or (deadline is not None and deadline.left.total_seconds() <= pause):
             break
-        if number < len(subject.queries):
-            time.sleep((time.monotonic() - started) * (1 / share - 1))
+        time.sleep(pause)
     return _report(subject, request)
 
 
