@@ -53,19 +53,20 @@ def test_the_table_shows_each_setting_and_which_one_is_enough(command_line: Comm
     assert header.split()[:4] == ["hnsw.ef_search", "iterative", "scan", "recall"]
     assert lines[0].split()[:3] == ["10", "off", "1.000"]
     assert "smallest" in lines[0]
-    assert lines[30].startswith("smallest setting that reaches 0.9: hnsw.ef_search = 10, iterative scan off")
-    assert lines[31].startswith("note: the queries are vectors of rows")
+    assert lines[10].startswith("smallest setting that reaches 0.9: hnsw.ef_search = 10, iterative scan off")
+    assert lines[11].startswith("note: the queries are vectors of rows")
     assert "queries" in said
     # one point per setting, with its figures in words
     titles = [title.text or "" for title in ET.parse(plot).iter("{http://www.w3.org/2000/svg}title")]
-    assert len(titles) == 30
+    assert len(titles) == 10
     assert titles[0].startswith("hnsw.ef_search = 10, no iterative scan: recall 1.000")
 
 
 def test_a_target_that_no_setting_reaches_is_said_and_exits_with_1(docs: Synced, command_line: Command) -> None:
     code, printed, _ = command_line("index", "recall", "docs", "--queries", "5", "--target", "0.9")
     assert code == 1
-    assert "no setting reaches 0.9: the highest recall is 1.000, at least 0.566" in printed
+    assert "no setting reaches 0.9 with certainty: the highest recall is 1.000, at least 0.565" in printed
+    assert "  → try more: pgvector-sync index recall docs --sweep" in printed
     assert "note: 5 queries are too few to show a recall of 0.9: at least 35 are needed" in printed
     assert command_line("index", "recall", "docs", "--queries", "5")[0] == 0
 

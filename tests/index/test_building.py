@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from datetime import time
 from typing import Any
 
 import psycopg
@@ -64,9 +65,26 @@ def test_a_rebuilt_index_replaces_the_old_one_under_its_name(docs: Synced) -> No
     assert (build.state, build.index_name, build.replaces) == ("done", "their %name", "their %name")
     assert build.parameters == ("m=16", "ef_construction=64")
     assert indexes(docs) == [("their %name", True)]
-    with pytest.raises(Refused, match="is such an index already") as refused:
+    with pytest.raises(Refused, match="there is such an index already") as refused:
         requested(docs)
     assert "--rebuild" in str(refused.value.hint)
+
+
+def test_a_request_joins_another_one_unless_an_option_would_be_lost(docs: Synced) -> None:
+    night, evening = (time(1), time(5)), (time(20), time(22))
+    first = requested(docs, window=night)
+    both: list[dict[str, Any]] = [{}, {"window": night}]
+    for options in both:
+        again = requested(docs, **options)
+        assert (again.build, again.joined) == (first.build, True)
+    lost: list[tuple[dict[str, Any], str]] = [
+        ({"window": evening}, "requested before, with another window"),
+        ({"memory_bytes": 2**30}, "requested before, with another size of memory"),
+    ]
+    for options, words in lost:
+        with pytest.raises(Refused, match=words) as refused:
+            requested(docs, **options)
+        assert "pgvector-sync index cancel docs" in str(refused.value.hint)
 
 
 def test_a_name_that_is_taken_gets_a_number(docs: Synced) -> None:
@@ -111,7 +129,7 @@ def test_ctrl_c_leaves_the_build_running_and_says_so(docs: Synced, server: Datab
         process, build = started(docs, processes)
         process.send(signal.SIGINT)
         assert process.wait() == 130
-        assert f"build {build} goes on in the server" in process.printed
+        assert f"build {build} isn't cancelled: what has begun goes on in the server" in process.printed
         assert "pgvector-sync index cancel docs" in process.printed
         assert "Traceback" not in process.printed
         assert found(server, build).held

@@ -130,7 +130,7 @@ def test_an_equal_index_is_refused_unless_it_is_to_be_replaced() -> None:
     same = Existing("near", (), ours=True)
     refusal = checked(same=same).refusal
     assert refusal is not None
-    assert "near is such an index already" in refusal.reason
+    assert "there is such an index already, near" in refusal.reason
     assert checked(same=same, replace=True).refusal is None
     other = checked(same=Existing("near", ("m=4",), ours=False)).refusal
     assert other is not None

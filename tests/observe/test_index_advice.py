@@ -141,7 +141,7 @@ def test_postgres_is_asked_whether_it_uses_an_index(docs: Synced, sync: Sync) ->
 def test_a_condition_that_few_rows_meet_is_named_with_its_share(docs: Synced, sync: Sync) -> None:
     docs.run("CREATE INDEX near ON docs_embedding USING hnsw (embedding vector_cosine_ops)")
     found = planner(sync.index_advise("docs", measure=False, where="note = '7'"))
-    assert "about 15 rows meet the condition (1.0%)" in found
+    assert f"about 15 of {ROWS:,} rows meet the condition" in found
     assert "with this condition compare all vectors that qualify" in found
     assert "ends after 20,000 entries" in planner(sync.index_advise("docs", measure=False, where="id = 7"))
     with pytest.raises(Refused):
@@ -235,7 +235,10 @@ def test_the_command_says_why_and_exits_with_1_if_a_goal_is_out_of_reach(
     assert code == 1, "no search is that fast"
     assert "docs: hnsw over vector, m = 16, ef_construction = 64" in printed
     assert "[pipelines.docs.index]" in printed
+    assert "  hnsw.ef_search  100, a start value" in printed
+    assert "over 0.01 ms" in printed
     assert 'CREATE INDEX CONCURRENTLY "docs_embedding_hnsw"' in printed
+    assert "WITH (m = 16, ef_construction = 64);\n" in printed, "statements can be pasted into psql"
     code, printed, _ = command_line("index", "advise", "docs", "--json", "--latency-ms", "5000")
     assert json.loads(printed)["advice"]["advised"]["method"] == "exact"
     for arguments, words in [

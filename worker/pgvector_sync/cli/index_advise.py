@@ -63,7 +63,7 @@ def advise(
 def _show(advice: IndexAdvice) -> None:
     out.print(f"{advice.pipeline}: {_in_short(advice.advised)}")
     for label, value in _figures(advice):
-        out.print(f"  {label:14}{value}")
+        out.print(f"  {label:16}{value}")
     for problem in advice.problems:
         out.print(f"problem  {problem.seen}")
         out.print(f"         → {problem.advice}")

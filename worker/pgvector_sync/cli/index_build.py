@@ -57,13 +57,17 @@ def build(
         for remark in requested.remarks:
             say(f"{pipeline}: {remark}")
         if requested.joined:
-            say(f"an identical build was requested before: build {requested.build}")
+            say(
+                f"build {requested.build} was requested before; to replace the request: "
+                f"pgvector-sync index cancel {pipeline}"
+            )
         if not wait:
             if json:
                 print_document(fields_of(requested))
             else:
+                done = "joined" if requested.joined else "requested"
                 out.print(
-                    f"requested build {requested.build} of {requested.index}, carried out by beat's job or "
+                    f"{done} build {requested.build} of {requested.index}, carried out by beat's job or "
                     f"`pgvector-sync sync`; show it: pgvector-sync index builds {pipeline}"
                 )
             return
@@ -102,7 +106,7 @@ def builds(
             each.pipeline,
             each.index or each.method,
             each.state,
-            _progress(each),
+            "" if each.state == "waiting" else _progress(each),
             f"{each.requested_at:%m-%d %H:%M}",
             each.requested_by,
             "" if each.rows is None else f"{each.rows:,}",
@@ -130,13 +134,14 @@ def _window(text: str | None) -> tuple[time, time] | None:
 
 @contextmanager
 def _announcing(pipeline: str, number: int) -> Iterator[None]:
-    """On Ctrl-C, say that the build goes on."""
+    """On Ctrl-C, say that the build isn't cancelled."""
     try:
         yield
     except KeyboardInterrupt:
         say(
-            f"\nbuild {number} goes on in the server, and beat or `pgvector-sync sync` completes it; show it: "
-            f"pgvector-sync index builds {pipeline}; stop it: pgvector-sync index cancel {pipeline}"
+            f"\nbuild {number} isn't cancelled: what has begun goes on in the server, and beat or `pgvector-sync "
+            f"sync` completes it; show it: pgvector-sync index builds {pipeline}; cancel it: pgvector-sync index "
+            f"cancel {pipeline}"
         )
         raise
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from math import floor
 from pathlib import Path
 from typing import Annotated
 
@@ -96,7 +97,7 @@ def recall(
     if json:
         print_document({"recall": report})
     else:
-        _show(report)
+        _show(report, swept=sweep)
     if target is not None and report.smallest is None:
         raise typer.Exit(1)
 
@@ -110,7 +111,7 @@ def _require_writable(plot: Path) -> None:
         raise ConfigError(error.strerror or "it can't be written", where=str(plot)) from None
 
 
-def _show(report: RecallReport) -> None:
+def _show(report: RecallReport, *, swept: bool) -> None:
     where = "" if report.where is None else " that meet the condition"
     out.print(
         f"{report.pipeline}: {report.index.name} ({report.index.method.value} of {report.index.storage.value}), "
@@ -127,11 +128,23 @@ def _show(report: RecallReport) -> None:
     else:
         most = max(report.settings, key=lambda each: each.low)
         out.print(
-            f"no setting reaches {report.target:g}: the highest recall is {most.recall_mean:.3f}, at least "
-            f"{most.low:.3f}, with {most.name} = {most.value}, iterative scan {most.iterative}"
+            f"no setting reaches {report.target:g} with certainty: the highest recall is {most.recall_mean:.3f}, "
+            f"at least {floor(most.low * 1_000) / 1_000:.3f}, with {most.name} = {most.value}, iterative scan "
+            f"{most.iterative}"
         )
+        out.print(f"  → {_what_next(report, most, swept=swept)}")
     for finding in report.findings:
         out.print(f"note: {finding}")
+
+
+def _what_next(report: RecallReport, most: SettingResult, *, swept: bool) -> str:
+    """Return what may reach the target, the cheapest first."""
+    command = f"pgvector-sync index recall {report.pipeline}"
+    if not swept:
+        return f"try more: {command} --sweep"
+    if most.recall_mean > report.target:
+        return "ask more queries, which narrows the interval: --queries, or a longer file"
+    return f"build a better index: pgvector-sync index advise {report.pipeline} --recall {report.target:g}"
 
 
 def _table(report: RecallReport) -> Table:

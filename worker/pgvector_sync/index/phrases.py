@@ -14,6 +14,8 @@ def milliseconds(duration: timedelta) -> str:
     value = duration / timedelta(milliseconds=1)
     if value >= 1_000:
         return f"{value / 1_000:,.1f} s"
+    if value < 0.1:
+        return f"{value:.1g} ms"
     return f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
 
 

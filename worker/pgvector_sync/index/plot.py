@@ -22,6 +22,8 @@ MAX_CHARACTERS = 95
 """The length of the line below the title."""
 _CHARACTER = 6.5
 """The width of a character of a label."""
+_RADIUS = 3.5
+"""The radius of a point."""
 _Box = tuple[float, float, float, float]
 _STYLE = (
     "text{font:12px system-ui,sans-serif;fill:#374151}.title{font-size:15px;font-weight:600;fill:#111827}"
@@ -44,7 +46,7 @@ def recall_plot(report: RecallReport) -> str:
         *_legend(shown),
         *_axes(scale, report),
     ]
-    taken: list[_Box] = []
+    taken = [_point(scale, each) for each in report.settings]
     for mode in shown:
         parts += _series(scale, [each for each in report.settings if each.iterative == mode], mode, taken)
     return "\n".join([*parts, "</svg>"]) + "\n"
@@ -128,11 +130,16 @@ def _series(
         low, high = scale.y(result.low), scale.y(result.high)
         yield f'<path class="bar" stroke="{colour}" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
         yield (
-            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"><title>{result.name} = {result.value}, '
-            f"{LABELS[mode]}: recall {result.recall_mean:.3f} ({result.low:.3f} to {result.high:.3f}), "
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS}" fill="{colour}"><title>'
+            f"{result.name} = {result.value}, {LABELS[mode]}: recall {result.recall_mean:.3f} ({result.low:.3f} to {result.high:.3f}), "
             f"{_milliseconds(result.p50):.2f} ms</title></circle>"
         )
         yield from _label(x, y, str(result.value), colour, taken)
+
+
+def _point(scale: _Scale, result: SettingResult) -> _Box:
+    x, y = scale.x(_milliseconds(result.p50)), scale.y(result.recall_mean)
+    return x - _RADIUS, y - _RADIUS, x + _RADIUS, y + _RADIUS
 
 
 def _label(x: float, y: float, text: str, colour: str, taken: list[_Box]) -> Iterator[str]:

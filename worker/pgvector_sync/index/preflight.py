@@ -151,7 +151,7 @@ def _refusal(facts: Facts, lists: int, needed: int, memory: int) -> Refusal | No
     if facts.same is None or facts.replace:
         return None
     if facts.same.has(parameters(facts.plan, facts.plan.lists)):
-        return Refusal(f"{facts.same.name} is such an index already", "to build it again: --rebuild")
+        return Refusal(f"there is such an index already, {facts.same.name}", "to build it again: --rebuild")
     return Refusal(
         f"{facts.same.name} has other parameters: {', '.join(facts.same.parameters) or 'the defaults'}",
         "to replace it: --rebuild",

@@ -78,6 +78,11 @@ def request_build(
                     f"another index of {name} is being built: build {other.id} is {other.state}",
                     hint=f"wait for it, or cancel it: pgvector-sync index cancel {name}",
                 )
+            if differs := _differs(other, window, memory_bytes):
+                raise Refused(
+                    f"build {other.id} of {name} was requested before, with {differs}",
+                    hint=f"cancel it, then request it again: pgvector-sync index cancel {name}",
+                )
             build_id = other.id
     return RequestedBuild(
         pipeline=name,
@@ -88,6 +93,15 @@ def request_build(
         memory_bytes=checked.flight.memory_bytes,
         remarks=(*_who_builds(checked), *checked.flight.remarks),
     )
+
+
+def _differs(other: Build, window: Window, memory_bytes: int | None) -> str | None:
+    """Return which explicit option a request would lose if it joined another one."""
+    if window is not None and window != other.plan.window:
+        return "another window" if other.plan.window else "no window"
+    if memory_bytes is not None and memory_bytes != other.memory_bytes:
+        return "another size of memory"
+    return None
 
 
 def _who_builds(checked: Checked) -> Iterator[str]:

@@ -175,7 +175,9 @@ def _sql(shape: Shape, facts: Read, choice: Choice) -> Iterator[str]:
             yield "SET max_parallel_maintenance_workers = 0;"
         lists = plan.lists or default_lists(choice.rows)
         composed = index_ddl.create(shape, plan, _name(shape, facts, choice), lists=lists)
-        yield composed.as_string().replace("%%", "%").strip()  # names are written for statements with parameters
+        yield (
+            composed.as_string().replace("%%", "%").strip() + ";"
+        )  # names are written for statements with parameters
     yield f"SET LOCAL {choice.setting} = {choice.value}; -- in each transaction that searches"
 
 

@@ -113,7 +113,7 @@ def _selectivity(connection: Connection, shape: Shape, read: Read, condition: Co
     rows = max(read.facts.vectors, 1)
     meeting = sizes.estimate(connection, shape.source, condition.sql)
     part = min(1.0, meeting / rows)
-    seen = f"about {meeting:,} rows meet the condition ({part:.1%})"
+    seen = f"about {meeting:,} of {rows:,} rows meet the condition"
     if not part * _VISITED >= 2 * LIMITS[0]:
         yield warning(
             f"{seen}: a scan of the vector index ends after {_VISITED:,} entries (hnsw.max_scan_tuples), before "

@@ -63,7 +63,7 @@ def usable_storages(pipeline: Pipeline, indexes: Sequence[VectorIndex]) -> tuple
         raise Refused(f"{indexes[0].name} {state}, so searches don't use it", hint=hint)
     raise Refused(
         f"{pipeline.name} has no vector index: each search compares every vector, so its recall is 1",
-        hint=f"declare one in the section [pipelines.{pipeline.name}.index], see docs/indexes.md",
+        hint=f"find out whether it needs one: pgvector-sync index advise {pipeline.name}",
     )
 
 
@@ -97,7 +97,7 @@ def settings_of(index: VectorIndex, session: Session, request: RecallRequest) ->
     return tuple(
         Setting(DIAL[method], value, iterative)
         for value in values
-        for iterative in _iterative(method, session, request)
+        for iterative in _iterative(index, session, request)
     )
 
 
@@ -106,12 +106,19 @@ def iterates(session: Session) -> bool:
     return tuple(int(part) for part in session.version.split(".")[:2]) >= ITERATIVE_SINCE
 
 
-def _iterative(method: Method, session: Session, request: RecallRequest) -> Sequence[Iterative]:
+def _iterative(index: VectorIndex, session: Session, request: RecallRequest) -> Sequence[Iterative]:
+    """Return the modes to measure.
+
+    A sweep has several only if the index alone may return too few rows: if a condition removes some, or more
+    candidates are wanted than `hnsw.ef_search`. Otherwise the modes differ in nothing but noise.
+    """
+    method = Method(index.method)
     if not iterates(session):
         return ["off"]
     possible = [mode for mode in ITERATIVE if method is Method.HNSW or mode != "strict_order"]
     if request.iterative is not None or request.sweep:
-        wanted = possible if request.iterative is None else request.iterative
+        several = request.where is not None or index.over_expression
+        wanted = request.iterative or (possible if several else ["off"])
         return [mode for mode in possible if mode in wanted] or ["off"]
     current = session.hnsw_iterative if method is Method.HNSW else session.ivfflat_iterative
     return [mode for mode in possible if mode == current] or ["off"]
