@@ -151,7 +151,7 @@ def _showing() -> Iterator[Callable[[IndexBuild], None]]:
     """Show progress: a bar on a terminal, otherwise one line per phase and tenth of it."""
     if err.is_terminal:
         with progress("waiting", 100) as bar:
-            yield lambda build: bar.reach(round((build.done_share or 0) * 100), 100, _doing(build))
+            yield lambda build: bar.reach(_percent(build), 100, _doing(build))
         return
     last: list[object] = []
 
@@ -162,6 +162,10 @@ def _showing() -> Iterator[Callable[[IndexBuild], None]]:
             say(f"{build.pipeline}: {_progress(build) or build.state}")
 
     yield say_changes
+
+
+def _percent(build: IndexBuild) -> int:
+    return 100 if build.state == "done" else round((build.done_share or 0) * 100)
 
 
 def _doing(build: IndexBuild) -> str:

@@ -131,8 +131,8 @@ def _series(
         yield f'<path class="bar" stroke="{colour}" d="M{x:.1f} {low:.1f}V{high:.1f}"/>'
         yield (
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{_RADIUS}" fill="{colour}"><title>'
-            f"{result.name} = {result.value}, {LABELS[mode]}: recall {result.recall_mean:.3f} ({result.low:.3f} to {result.high:.3f}), "
-            f"{_milliseconds(result.p50):.2f} ms</title></circle>"
+            f"{result.name} = {result.value}, {LABELS[mode]}: recall {result.recall_mean:.3f} "
+            f"({result.low:.3f} to {result.high:.3f}), {_milliseconds(result.p50):.2f} ms</title></circle>"
         )
         yield from _label(x, y, str(result.value), colour, taken)
 
