@@ -151,7 +151,10 @@ def test_a_sweep_tries_iterative_scans_only_where_the_index_may_return_too_few_r
     docs.synced.run("DROP INDEX near")
     docs.index(f"hnsw ((binary_quantize(embedding)::bit({DIMENSIONS})) bit_hamming_ops)")
     ranked_again = docs.measure(sweep=True, queries=2)
-    assert [each.iterative for each in ranked_again.settings if each.value == 20] == modes
+    assert [each.iterative for each in ranked_again.settings if each.value == 80] == modes
+    assert [each.iterative for each in ranked_again.settings if each.value == 120] == ["off"], (
+        "100 are ranked again"
+    )
 
 
 @pytest.mark.parametrize(

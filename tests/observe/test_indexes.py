@@ -130,6 +130,14 @@ def test_the_larger_of_two_equal_indexes_is_dropped(docs: Synced) -> None:
 def test_an_index_that_was_never_scanned_is_named(docs: Synced) -> None:
     docs.run("CREATE INDEX near ON docs_embedding USING hnsw (embedding vector_cosine_ops)")
     assert found(docs, "near hasn't been scanned")
+    docs.run(
+        "INSERT INTO pgvector_sync.index_build (pipeline_id, state, definition, replace, declared, attempts, started_at, "
+        "ended_at, index_name) SELECT id, 'done', '{\"method\": \"hnsw\"}', false, false, 1, now(), now(), 'near' "
+        "FROM pgvector_sync.pipeline"
+    )
+    assert found(docs, "hasn't been scanned") is None, "its build has just ended"
+    docs.run("UPDATE pgvector_sync.index_build SET ended_at = now() - interval '2 days'")
+    assert found(docs, "near hasn't been scanned")
     used(docs, "near")
     assert found(docs, "hasn't been scanned") is None
 

@@ -115,7 +115,7 @@ def _show(report: RecallReport, *, swept: bool) -> None:
     where = "" if report.where is None else " that meet the condition"
     out.print(
         f"{report.pipeline}: {report.index.name} ({report.index.method.value} of {report.index.storage.value}), "
-        f"{report.rows:,} vectors{where}, {report.k} nearest, {report.settings[0].queries:,} queries "
+        f"{report.rows:,} vectors{where}, {report.k:,} nearest, {report.settings[0].queries:,} queries "
         f"({_SOURCES[report.source_of_queries]})"
     )
     print_table(_table(report))

@@ -18,6 +18,8 @@ from pgvector_sync.store import index_build
 from pgvector_sync.store.index_build import Build
 
 POLL_EVERY = timedelta(milliseconds=500)
+NEW_FOR = timedelta(days=1)
+"""How long the use of an index says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,17 @@ def of_last_build(connection: Connection, pipeline: Pipeline) -> Iterator[Findin
         elif build.unfinished:
             why = f": {build.reason}" if build.reason else ""
             yield ok(f"build {build.id} is {build.state}{why}", f"pgvector-sync index builds {pipeline.name}")
+
+
+def new_indexes(connection: Connection, pipeline: Pipeline) -> set[str]:
+    """Return the names of the indexes that were built for a pipeline within NEW_FOR."""
+    if not index_build.readable(connection):
+        return set()
+    return {
+        build.index_name
+        for build in index_build.list_builds(connection, pipeline=pipeline.name)
+        if build.state == "done" and build.index_name and build.ended_at and build.now - build.ended_at < NEW_FOR
+    }
 
 
 def wait_for_build(database: Database, build_id: int, *, carry_out: bool, look: Look) -> IndexBuild:

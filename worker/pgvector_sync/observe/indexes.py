@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from pgvector_sync.observe import recall_trend
 from pgvector_sync.observe.doctor.check import quoted
 from pgvector_sync.observe.doctor.index import judge_indexes
 from pgvector_sync.observe.finding import Finding, ok, warning
-from pgvector_sync.observe.index_builds import of_last_build
+from pgvector_sync.observe.index_builds import new_indexes, of_last_build
 from pgvector_sync.observe.index_declared import differing, serves
 from pgvector_sync.observe.level import Level
 from pgvector_sync.store import index_status, pipelines, server, target_table
@@ -99,22 +99,31 @@ def index_state(database: Database, pipeline: str | None = None) -> list[TargetI
             recall, trend = recall_trend.read(connection, each)
             built = of_last_build(connection, each)
             others = recall_trend.scans_of_others(connection, each, vector, rows.counted_since)
-            findings = [*general, *judge(each, others, rows, installed), *built, *trend]
+            new = new_indexes(connection, each)
+            findings = [*general, *judge(each, others, rows, installed, new=new), *built, *trend]
             states.append(replace(_state(each, vector, rows, installed, findings), recall=recall))
     return sorted(states, key=lambda state: _WORST_FIRST.index(state.level))
 
 
 def judge(
-    pipeline: Pipeline, indexes: Sequence[VectorIndex], rows: TargetRows, installed: Extension | None
+    pipeline: Pipeline,
+    indexes: Sequence[VectorIndex],
+    rows: TargetRows,
+    installed: Extension | None,
+    *,
+    new: Collection[str] = (),
 ) -> Iterator[Finding]:
-    """Say what is wrong besides invalid, missing and unsuitable indexes, which `doctor` reports too."""
+    """Say what is wrong besides invalid, missing and unsuitable indexes, which `doctor` reports too.
+
+    new: the names of indexes that are too new to be judged by their use.
+    """
     yield from _of_bugs(indexes, installed)
     yield from _duplicates(indexes)
     yield from differing(pipeline, indexes)
     served = any(serves(pipeline, index) for index in indexes)
     for index in indexes:
         if index.valid:
-            yield from _of_one(pipeline, index, rows, served=served)
+            yield from _of_one(pipeline, index, rows, served=served, new=index.name in new)
     if rows.dead_rows > SMALL_ROWS and rows.dead_rows > DEAD_SHARE * (rows.live_rows + rows.dead_rows):
         yield warning(
             f"{rows.dead_rows:,} dead rows beside {rows.live_rows:,} live ones: index scans visit both",
@@ -148,7 +157,9 @@ def _duplicates(indexes: Sequence[VectorIndex]) -> Iterator[Finding]:
             kept[same] = index
 
 
-def _of_one(pipeline: Pipeline, index: VectorIndex, rows: TargetRows, *, served: bool) -> Iterator[Finding]:
+def _of_one(
+    pipeline: Pipeline, index: VectorIndex, rows: TargetRows, *, served: bool, new: bool
+) -> Iterator[Finding]:
     name = quoted(index.schema, index.name)
     if index.method not in (HNSW, IVFFLAT):
         yield ok(
@@ -165,7 +176,7 @@ def _of_one(pipeline: Pipeline, index: VectorIndex, rows: TargetRows, *, served:
             f"{index.name} uses {index.operator_class}: searches by {pipeline.options.metric.value} never use it",
             f"DROP INDEX CONCURRENTLY {name}; -- unless queries of the application use it",
         )
-    if index.scans == 0 and rows.rows > SMALL_ROWS and not index.building:
+    if index.scans == 0 and rows.rows > SMALL_ROWS and not index.building and not new:
         since = "it was created" if rows.counted_since is None else f"{rows.counted_since:%Y-%m-%d}"
         yield warning(
             f"{index.name} hasn't been scanned since {since}",

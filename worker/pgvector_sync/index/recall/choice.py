@@ -10,6 +10,7 @@ from pgvector_sync.model import Method, Pipeline, Storage
 from pgvector_sync.store.index_ddl import operator_class
 from pgvector_sync.store.index_status import VectorIndex
 from pgvector_sync.store.recall import Session
+from pgvector_sync.store.search import candidates
 
 MAX_K = 1_000
 MAX_QUERIES = 10_000
@@ -97,7 +98,7 @@ def settings_of(index: VectorIndex, session: Session, request: RecallRequest) ->
     return tuple(
         Setting(DIAL[method], value, iterative)
         for value in values
-        for iterative in _iterative(index, session, request)
+        for iterative in _iterative(index, session, request, value)
     )
 
 
@@ -106,18 +107,19 @@ def iterates(session: Session) -> bool:
     return tuple(int(part) for part in session.version.split(".")[:2]) >= ITERATIVE_SINCE
 
 
-def _iterative(index: VectorIndex, session: Session, request: RecallRequest) -> Sequence[Iterative]:
-    """Return the modes to measure.
+def _iterative(index: VectorIndex, session: Session, request: RecallRequest, value: int) -> Sequence[Iterative]:
+    """Return the modes to measure with a value.
 
-    A sweep has several only if the index alone may return too few rows: if a condition removes some, or more
-    candidates are wanted than `hnsw.ef_search`. Otherwise the modes differ in nothing but noise.
+    A sweep has several only where the index alone may return too few rows: if a condition removes some, or more
+    candidates are ranked again than `hnsw.ef_search`. Otherwise the modes differ in nothing but noise.
     """
     method = Method(index.method)
     if not iterates(session):
         return ["off"]
     possible = [mode for mode in ITERATIVE if method is Method.HNSW or mode != "strict_order"]
     if request.iterative is not None or request.sweep:
-        several = request.where is not None or index.over_expression
+        more = index.over_expression and value < candidates(request.k, index.storage, value)
+        several = request.where is not None or (more and method is Method.HNSW)
         wanted = request.iterative or (possible if several else ["off"])
         return [mode for mode in possible if mode in wanted] or ["off"]
     current = session.hnsw_iterative if method is Method.HNSW else session.ivfflat_iterative

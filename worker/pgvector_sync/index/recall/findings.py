@@ -50,7 +50,7 @@ def findings(
     if short:
         why = "" if request.where is None else ", because an index doesn't know the condition"
         yield (
-            f"without iterative scan, searches return {short[0].rows_returned_mean:.1f} of {wanted} rows with "
+            f"without iterative scan, searches return {short[0].rows_returned_mean:,.1f} of {wanted:,} rows with "
             f"{short[0].name} = {short[0].value}{why}"
         )
 

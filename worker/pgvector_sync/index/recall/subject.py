@@ -89,7 +89,10 @@ def look(connection: Connection, vector_schema: str, name: str, request: RecallR
 
 def _require_rows(pipeline: Pipeline, request: RecallRequest, rows: int) -> None:
     if not rows and request.where is not None:
-        raise Refused(f"no vector of {pipeline.name} meets the condition", hint="check it: SELECT … WHERE …")
+        raise Refused(
+            f"no vector of {pipeline.name} meets the condition",
+            hint=f"check it: SELECT count(*) FROM {pipeline.source.label} WHERE {request.where};",
+        )
     if not rows:
         raise Refused(
             f"{pipeline.name} has no vectors of {pipeline.spec.model} yet",
