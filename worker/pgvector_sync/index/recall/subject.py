@@ -91,7 +91,7 @@ def _require_rows(pipeline: Pipeline, request: RecallRequest, rows: int) -> None
     if not rows and request.where is not None:
         raise Refused(
             f"no vector of {pipeline.name} meets the condition",
-            hint=f"check it: SELECT count(*) FROM {pipeline.source.label} WHERE {request.where};",
+            hint=f"count the rows of {pipeline.source.label} that meet it: {request.where}",
         )
     if not rows:
         raise Refused(
