@@ -47,6 +47,7 @@ def owned(database: Database, role: str = OWNER) -> Sync:
     return Sync(database.url_as(role), settings=Settings(_env_file=None))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("normalized", [True, False])
 def test_copies_are_as_far_from_each_other_as_real_vectors(normalized: bool) -> None:
     random = np.random.default_rng(3)
@@ -79,6 +80,7 @@ def test_the_neighbours_that_are_found_are_the_real_ones() -> None:
         assert bases.neighbours[place].tolist() == [each for each in order if each != place][:16]
 
 
+@pytest.mark.slow
 def test_a_rehearsal_measures_what_was_predicted_and_leaves_nothing_behind(docs: Synced, sync: Sync) -> None:
     steps: list[str] = []
     rehearsal = sync.index_rehearse("docs", 3_000, latency=AT_ONCE, progress=lambda what, *_: steps.append(what))
@@ -192,6 +194,7 @@ def test_too_few_or_equal_vectors_cannot_be_grown(docs: Synced, sync: Sync) -> N
         sync.index_rehearse("docs", 2_000)
 
 
+@pytest.mark.slow
 def test_the_command_prints_measured_beside_predicted(
     docs: Synced, command_line: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
