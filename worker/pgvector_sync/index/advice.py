@@ -198,8 +198,8 @@ def _unusable(facts: Facts) -> Problem | None:
     if facts.sample.distinct == 1 and facts.sample.vectors > 1:
         return Problem(
             f"all {facts.sample.vectors:,} sampled vectors are equal: no index, and no search, can order them",
-            "look at the texts: `text` may be the same for all rows, or the provider may answer always the same; "
-            "pgvector-sync provider test",
+            "look at the texts, which may be the same for all rows, and at what the provider answers; "
+            f"then: pgvector-sync reembed {facts.pipeline}",
         )
     return None
 

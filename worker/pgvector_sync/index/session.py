@@ -15,7 +15,7 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.store import index_build
 from pgvector_sync.store.server import process
 
-NAME = "pgvector-sync index build"
+NAME = "pgvector-sync builder"
 IDLE = timedelta(minutes=1)
 """After having been idle for so long, the server ends the session: a frozen process must not keep the lock."""
 NOTE_EVERY = timedelta(seconds=1)
