@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import psycopg
 import pytest
 
 from pgvector_sync.database import Database
 from pgvector_sync.engine.builder import build_all
+from pgvector_sync.errors import Refused
 from pgvector_sync.index.requests import request_build
 from support.index_builds import (
     NAME,
@@ -17,6 +19,7 @@ from support.index_builds import (
     under_way,
 )
 from support.synced import Synced
+from support.waiting import eventually
 
 THEIRS = "CREATE INDEX {name} ON docs_embedding USING hnsw (embedding vector_l2_ops)"
 
@@ -127,3 +130,31 @@ def test_why_a_build_is_postponed_is_shown(docs: Synced) -> None:
     build_all(docs.owner.settings)
     assert found(docs.owner.database, build).reason == "docs: the target doesn't exist; pgvector-sync doctor"
     assert found(docs.owner.database, build).state == "waiting"
+
+
+def test_the_swap_continues_when_the_server_process_ended_while_it_dropped_the_old_index(
+    docs: Synced, server: Database
+) -> None:
+    docs.run(f"CREATE INDEX {NAME} ON docs_embedding USING hnsw (embedding vector_cosine_ops) WITH (m = 4)")
+    build = requested(docs, rebuild=True).build
+    with docs.database.connect() as reader:
+        with open_transaction(docs) as application, under_way(server, build, psycopg.OperationalError):
+            reader.execute("BEGIN; LOCK TABLE docs_embedding IN ACCESS SHARE MODE")  # the drop waits for it
+            application.rollback()
+            eventually(lambda: found(server, build).state == "swapping" and (NAME, False) in indexes(docs))
+            docs.run(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE application_name = 'pgvector-sync index build' AND state = 'active'"
+            )
+        assert indexes(docs) == [(NAME, False), (f"pgvector_sync_build_{build}", True)]
+    assert carried_out(docs, build).state == "done"
+    assert indexes(docs) == [(NAME, True)]
+
+
+def test_a_build_whose_request_was_deleted_leaves_no_index(docs: Synced, server: Database) -> None:
+    build = requested(docs).build
+    with open_transaction(docs) as application, under_way(server, build, Refused):
+        docs.run("DELETE FROM pgvector_sync.index_build")
+        eventually(lambda: docs.database.value("SELECT count(*) FROM pg_stat_progress_create_index") == 0)
+        application.rollback()
+    assert indexes(docs) == []

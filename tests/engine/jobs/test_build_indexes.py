@@ -159,3 +159,22 @@ def test_a_failed_build_is_shown_by_index_status_until_one_succeeds(docs: Synced
     looked(docs)
     [target] = index_state(docs.owner.database, "docs")
     assert [finding.level for finding in target.findings] == [Level.OK]
+
+
+def test_a_pipeline_that_cannot_be_looked_at_keeps_no_other_one_from_its_index(docs: Synced) -> None:
+    declare(docs)
+    docs.declare("other", target="other_embedding", index={"method": "hnsw"})
+    docs.apply()
+    docs.settle()
+    docs.run(
+        "ALTER TABLE docs_embedding RENAME TO was_embedding",
+        "CREATE TABLE public.harmed (id int)",
+        "GRANT ALL ON public.harmed TO PUBLIC",
+        "CREATE FUNCTION public.harm() RETURNS bigint LANGUAGE sql AS 'INSERT INTO public.harmed VALUES (1) RETURNING 1'",
+        "CREATE VIEW docs_embedding AS SELECT id FROM was_embedding WHERE harm() = 1",
+        "GRANT ALL ON docs_embedding TO PUBLIC",
+    )
+    looked(docs)
+    assert docs.database.value("SELECT count(*) FROM harmed") == 0, "no code of the view ran with our rights"
+    assert [build.state for build in list_builds(docs.owner.database, "other", limit=10)] == ["done"]
+    assert builds(docs) == []

@@ -162,6 +162,8 @@ class _Carried:
         if error is not None and self.session.closed:
             emit(IndexBuildInterrupted(pipeline=build.pipeline, build=self.id, sqlstate=error.sqlstate))
             raise error
+        if index_build.find(self.session, self.id) is None:
+            self._drop(build.preliminary, build)
         build = self._build()
         if build.state != "building":
             self._clean(build)

@@ -8,7 +8,7 @@ from pgvector_sync.database import Connection
 from pgvector_sync.errors import Refused
 from pgvector_sync.index.preflight import LONG, Existing, Facts, Preflight, Refusal, preflight
 from pgvector_sync.model import IndexPlan, Method, Pipeline
-from pgvector_sync.store import index_build, index_ddl, index_status, server, sizes
+from pgvector_sync.store import index_build, index_ddl, index_status, server, sizes, trust
 from pgvector_sync.store.index_build import Build, Circumstances
 from pgvector_sync.store.index_status import VectorIndex
 from pgvector_sync.store.shape import Shape
@@ -40,13 +40,18 @@ class Asked:
 
 
 def check(connection: Connection, vector_schema: str, pipeline: Pipeline, asked: Build | Asked) -> Checked:
-    """Check whether an index can be built. Raises Refused if the target or pgvector is missing."""
+    """Check whether an index can be built.
+
+    Raises Refused if the target or pgvector is missing, and DatabaseRefuses if the target isn't our table: reading
+    a view would run its owner's code.
+    """
     shape = Shape(pipeline, vector_schema)
     around = index_build.circumstances(connection, index_build.target_of(pipeline))
     extension = server.pgvector(connection)
     if around is None or extension is None:
         missing = "the target doesn't exist" if around is None else "the extension vector is not installed"
         raise Refused(f"{pipeline.name}: {missing}", hint="pgvector-sync doctor")
+    trust.require_own_target(connection, pipeline)
     plan, storage = asked.plan, index_ddl.storage_of(shape, asked.plan)
     same = same_kind(connection, shape, plan, around.oid)
     facts = Facts(

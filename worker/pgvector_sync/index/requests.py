@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+import psycopg
+
 from pgvector_sync.database import Connection, Database
-from pgvector_sync.errors import Refused
+from pgvector_sync.errors import Refused, SyncError
 from pgvector_sync.index.building import advance
 from pgvector_sync.index.checks import Asked, Checked, check, same_kind
 from pgvector_sync.index.preflight import parameters
@@ -16,7 +18,7 @@ from pgvector_sync.model import IndexPlan, Method, Pipeline, State, in_window
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.schedule import Window
 from pgvector_sync.store import index_build, pipelines
-from pgvector_sync.store.index_build import Build
+from pgvector_sync.store.index_build import Build, Declared
 from pgvector_sync.store.shape import Shape
 
 END_WITHIN = timedelta(seconds=20)
@@ -66,10 +68,10 @@ def request_build(
         )
         joined = build_id is None
         if build_id is None:
-            unfinished = index_build.list_builds(connection, pipeline=name, unfinished=True, limit=1)
-            if not unfinished:
+            others = index_build.list_builds(connection, pipeline=name, unfinished=True, limit=1)
+            if not others:
                 raise Refused(f"another build of {name} has ended at this moment", hint="request it again")
-            other = unfinished[0]
+            other = others[0]
             if (
                 index_build.definition(other.plan) != index_build.definition(plan)
                 or other.replaces_same != rebuild
@@ -165,31 +167,43 @@ def why_it_waits(build: Build) -> str | None:
     return None
 
 
-def request_declared(database: Database) -> list[tuple[str, int]]:
-    """Request the indexes that the file declares and the targets don't have; return pipeline and build of each.
+def request_declared(database: Database) -> tuple[list[tuple[str, int]], list[Exception]]:
+    """Request the indexes that the file declares and the targets don't have.
 
-    A build that has failed or was cancelled isn't requested again before the declaration changes. An index that we
-    didn't build is never replaced.
+    Returns pipeline and build of each, and what kept pipelines from being looked at. A build that has failed or
+    was cancelled isn't requested again before the declaration changes. An index that we didn't build is never
+    replaced.
     """
-    vector_schema = database.vector_schema
-    requested = []
+    requested: list[tuple[str, int]] = []
+    failures: list[Exception] = []
     with database.transaction() as connection:
         for declared in index_build.declared(connection):
-            pipeline = pipelines.require_pipeline(connection, declared.pipeline)
-            plan = pipeline.options.index
-            given_up = declared.state in ("failed", "cancelled")
-            if given_up and declared.definition == index_build.definition(plan):
+            try:
+                with connection.transaction():
+                    build = _request(connection, database.vector_schema, declared)
+            except (SyncError, psycopg.Error) as error:
+                if connection.closed:
+                    raise
+                failures.append(error)
                 continue
-            replaces = _lacks(connection, Shape(pipeline, vector_schema), plan)
-            if replaces is None:
-                continue
-            checked = check(connection, vector_schema, pipeline, Asked(plan, replaces))
-            if checked.flight.refusal is not None and checked.flight.refusal.temporary:
-                continue
-            build = index_build.request(connection, pipeline, plan, replace=replaces, declared=True)
             if build is not None:
-                requested.append((pipeline.name, build))
-    return requested
+                requested.append((declared.pipeline, build))
+    return requested, failures
+
+
+def _request(connection: Connection, vector_schema: str, declared: Declared) -> int | None:
+    pipeline = pipelines.require_pipeline(connection, declared.pipeline)
+    plan = pipeline.options.index
+    given_up = declared.state in ("failed", "cancelled")
+    if given_up and declared.definition == index_build.definition(plan):
+        return None
+    replaces = _lacks(connection, Shape(pipeline, vector_schema), plan)
+    if replaces is None:
+        return None
+    checked = check(connection, vector_schema, pipeline, Asked(plan, replaces))
+    if checked.flight.refusal is not None and checked.flight.refusal.temporary:
+        return None
+    return index_build.request(connection, pipeline, plan, replace=replaces, declared=True)
 
 
 def _lacks(connection: Connection, shape: Shape, plan: IndexPlan) -> bool | None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pgvector_sync.database import Database
 from pgvector_sync.engine.builder import BUILDER, NAME, is_due
 from pgvector_sync.engine.jobs.job import Job
+from pgvector_sync.errors import SyncError
 from pgvector_sync.index.requests import request_declared, unfinished
 from pgvector_sync.settings import Settings
 from pgvector_sync.store import index_build
@@ -15,8 +16,16 @@ from pgvector_sync.telemetry.events.index import IndexBuildRequested
 
 
 def run_once(database: Database, settings: Settings) -> None:
-    for pipeline, build_id in request_declared(database):
+    requested, failures = request_declared(database)
+    for pipeline, build_id in requested:
         emit(IndexBuildRequested(pipeline=pipeline, build=build_id))
+    _build_due(database, settings)
+    for failure in failures:
+        if not isinstance(failure, SyncError):  # which doctor explains
+            raise failure
+
+
+def _build_due(database: Database, settings: Settings) -> None:
     due = [build for build in unfinished(database) if is_due(build)]
     if any(build.may_build for build in due) or (due and settings.build_database_url is not None):
         BUILDER.start(settings)
