@@ -66,6 +66,20 @@ def test_few_vectors_need_no_index_and_the_time_of_exact_searches_was_measured(s
     assert "growth is unknown" in "\n".join(advice.reasons)
 
 
+def test_what_the_file_declares_beside_the_index_is_kept(docs: Synced, sync: Sync) -> None:
+    docs.declare(
+        dimensions=DIMENSIONS, index={"recall": 0.9, "window": "01:00-05:00", "method": "ivfflat", "lists": 3}
+    )
+    docs.apply()
+    advice = sync.index_advise("docs", latency=AT_ONCE)
+    assert advice.recall == 0.9
+    assert advice.section is not None
+    section = tomllib.loads(advice.section)["pipelines"]["docs"]["index"]
+    assert section["method"] == "hnsw"
+    assert (section["recall"], section["window"], section.get("lists")) == (0.9, "01:00-05:00", None)
+    assert sync.index_advise("docs", latency=AT_ONCE, recall=0.99).recall == 0.99
+
+
 @pytest.mark.slow
 def test_the_advised_statements_build_what_searches_then_use(docs: Synced, sync: Sync) -> None:
     advice = sync.index_advise("docs", latency=AT_ONCE)

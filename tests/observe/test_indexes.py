@@ -127,6 +127,17 @@ def test_the_larger_of_two_equal_indexes_is_dropped(docs: Synced) -> None:
     assert found(docs, "does the same") is None
 
 
+def test_of_several_usable_indexes_the_declared_one_is_shown(docs: Synced) -> None:
+    docs.run(
+        f"CREATE INDEX a_bit ON docs_embedding USING hnsw ((binary_quantize(embedding)::bit({DIMENSIONS})) bit_hamming_ops)",
+        "CREATE INDEX near ON docs_embedding USING hnsw (embedding vector_cosine_ops)",
+    )
+    assert found(docs, "near (hnsw, vector_cosine_ops)")
+    docs.declare(index={"storage": "bit"})
+    docs.apply()
+    assert found(docs, "a_bit (hnsw, bit_hamming_ops)")
+
+
 def test_an_index_that_was_never_scanned_is_named(docs: Synced) -> None:
     docs.run("CREATE INDEX near ON docs_embedding USING hnsw (embedding vector_cosine_ops)")
     assert found(docs, "near hasn't been scanned")

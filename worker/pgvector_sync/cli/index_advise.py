@@ -22,9 +22,14 @@ def add_to(group: typer.Typer) -> None:
 def advise(
     pipeline: Annotated[str, typer.Argument(help="The pipeline's name.")],
     recall: Annotated[
-        float,
-        typer.Option("--recall", min=0.01, max=1.0, help="The share of the nearest rows that searches must find."),
-    ] = 0.95,
+        float | None,
+        typer.Option(
+            "--recall",
+            min=0.01,
+            max=1.0,
+            help="The share of the nearest rows that searches must find. Default: the pipeline's.",
+        ),
+    ] = None,
     latency_ms: Annotated[
         float | None,
         typer.Option("--latency-ms", min=0.001, help="The time that a search may take in the database."),
@@ -67,7 +72,8 @@ def _show(advice: IndexAdvice) -> None:
     for problem in advice.problems:
         out.print(f"problem  {problem.seen}")
         out.print(f"         → {problem.advice}")
-    out.print("why")
+    if advice.reasons:
+        out.print("why")
     for reason in advice.reasons:
         out.print(f"- {reason}")
     out.print("when Postgres uses a vector index")

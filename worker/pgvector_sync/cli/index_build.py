@@ -33,7 +33,10 @@ def build(
     pipeline: Pipeline,
     window: Annotated[
         str | None,
-        typer.Option("--window", help="Begin only between these times of the day (UTC), such as 01:00-05:00."),
+        typer.Option(
+            "--window",
+            help="Begin only between these times (UTC), like 01:00-05:00; 00:00-23:59: now. Default: as declared.",
+        ),
     ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait for the end, and build in this process if no other one does.")

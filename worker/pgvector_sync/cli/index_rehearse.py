@@ -24,11 +24,14 @@ def rehearse(
     pipeline: Annotated[str, typer.Argument(help="The pipeline's name.")],
     rows: Annotated[str, typer.Option("--rows", help="The number of rows, such as 250k or 1M.")],
     recall: Annotated[
-        float,
+        float | None,
         typer.Option(
-            "--recall", min=0.01, max=0.999, help="The share of the nearest rows that searches must find."
+            "--recall",
+            min=0.01,
+            max=0.999,
+            help="The share of the nearest rows that searches must find. Default: the pipeline's.",
         ),
-    ] = 0.95,
+    ] = None,
     latency_ms: Annotated[
         float | None,
         typer.Option("--latency-ms", min=0.001, help="The time that a search may take in the database."),

@@ -23,7 +23,7 @@ def parse_rows(text: str) -> int:
     match = _ROWS.fullmatch(text.replace("_", "").replace(",", "").strip())
     rows = 0 if match is None else round(float(match["number"]) * _THOUSANDS[match["unit"].lower()])
     if not rows:
-        raise ConfigError(f"{text!r} isn't a number of rows", where="capacity", hint="write 250000, 250k or 10M")
+        raise ConfigError(f"{text!r} isn't a number of rows", where="--rows", hint="write 250000, 250k or 10M")
     return rows
 
 

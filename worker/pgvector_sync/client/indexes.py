@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pgvector_sync.observe.index_builds import IndexBuild
     from pgvector_sync.observe.index_rehearsal import Rehearsal
     from pgvector_sync.observe.indexes import TargetIndexes
+    from pgvector_sync.runtime import Runtime
 
 
 class IndexMethods(Opening):
@@ -95,7 +96,7 @@ class IndexMethods(Opening):
         self,
         pipeline: str,
         *,
-        recall: float = 0.95,
+        recall: float | None = None,
         latency: timedelta | None = None,
         memory: int | None = None,
         where: str | None = None,
@@ -105,7 +106,7 @@ class IndexMethods(Opening):
         """Return which index a pipeline should have: none, HNSW or IVFFlat, with storage, parameters and reasons.
 
         pipeline: the pipeline's name.
-        recall: the share of the nearest rows that searches must find.
+        recall: the share of the nearest rows that searches must find; None for the pipeline's.
         latency: the time that a search may take in the database; None for 50 ms.
         memory: bytes that the index may take; None for the server's `effective_cache_size`.
         where: a condition of searches, in SQL, to see what Postgres does with it.
@@ -118,7 +119,9 @@ class IndexMethods(Opening):
         from pgvector_sync.observe.index_advice import advice
 
         with self._runtime() as runtime:
-            goal = Goal(recall=recall, latency=latency, memory=memory)
+            goal = Goal(
+                recall=_recall(runtime, pipeline) if recall is None else recall, latency=latency, memory=memory
+            )
             shown = progress or (lambda _done, _total: None)
             return advice(runtime, pipeline, goal, where=where, measuring=measure, progress=shown)
 
@@ -127,7 +130,7 @@ class IndexMethods(Opening):
         pipeline: str,
         rows: int,
         *,
-        recall: float = 0.95,
+        recall: float | None = None,
         latency: timedelta | None = None,
         memory: int | None = None,
         disk: int | None = None,
@@ -138,7 +141,7 @@ class IndexMethods(Opening):
 
         pipeline: the pipeline's name.
         rows: the number of rows.
-        recall: the share of the nearest rows that searches must find.
+        recall: the share of the nearest rows that searches must find; None for the pipeline's.
         latency: the time that a search may take in the database; None for 50 ms.
         memory: bytes that the index may take; None for the server's `effective_cache_size`.
         disk: bytes that table and index may take on the server's disk; None for 10 GB.
@@ -154,7 +157,9 @@ class IndexMethods(Opening):
             raise Refused(f"expected a number of rows, got {rows!r}", hint="1_000_000")
         shown = progress or (lambda _what, _done, _total: None)
         with self._runtime() as runtime:
-            goal = Goal(recall=recall, latency=latency, memory=memory)
+            goal = Goal(
+                recall=_recall(runtime, pipeline) if recall is None else recall, latency=latency, memory=memory
+            )
             return rehearse(runtime, pipeline, rows, goal, disk=disk, seed=seed, progress=shown)
 
     def capacity(
@@ -264,6 +269,14 @@ class IndexMethods(Opening):
             if carry_out and runtime.settings.build_database_url is not None:
                 database = opened.enter_context(open_build_database(runtime.settings))
             return wait_for_build(database, build, carry_out=carry_out, look=on_progress or (lambda _: None))
+
+
+def _recall(runtime: Runtime, pipeline: str) -> float:
+    """Return the recall that searches of a pipeline should have."""
+    from pgvector_sync.store.pipelines import require_pipeline
+
+    with runtime.database.transaction(read_only=True) as connection:
+        return require_pipeline(connection, pipeline).options.index.recall
 
 
 def _wanted(

@@ -156,8 +156,18 @@ def advised_of(choice: Choice) -> Advised:
 def _section(pipeline: Pipeline, choice: Choice) -> str | None:
     if choice.plan.method is None:
         return None
+    plan = choice.plan
+    whole = replace(  # when it is built and measured stays as declared
+        pipeline.options.index,
+        method=plan.method,
+        storage=plan.storage,
+        m=plan.m,
+        ef_construction=plan.ef_construction,
+        lists=plan.lists,
+        recall=plan.recall,
+    )
     lines = [f"[pipelines.{pipeline.name}.index]"]
-    for key, value in choice.plan.written().items():
+    for key, value in whole.written().items():
         written = json.dumps(value)  # strings and numbers are the same in TOML
         lines.append(f"{key} = {written}")
     return "\n".join(lines)

@@ -14,6 +14,7 @@ from pgvector_sync.store.search import OPERATORS, Wanted
 from pgvector_sync.store.shape import Shape
 
 LIMITS = (10, 100, 1_000)
+_PAGE_COST = "ALTER DATABASE … SET random_page_cost = 1.1;"
 _CHEAP_PAGES: Mapping[str, str] = {"random_page_cost": "1.1"}
 _NO_OTHER_WAY: Mapping[str, str] = {"enable_seqscan": "off", "enable_sort": "off"}
 _VISITED = 20_000
@@ -22,6 +23,19 @@ _VISITED = 20_000
 
 def explain(connection: Connection, shape: Shape, read: Read, condition: Condition | None) -> Iterator[Finding]:
     """Say when Postgres uses a vector index for searches of this pipeline."""
+    said = list(_of_searches(connection, shape, read, condition))
+    yield from said
+    if read.settings.random_page_cost > 2 and not any(_PAGE_COST in (each.advice or "") for each in said):
+        yield ok(
+            f"random_page_cost is {read.settings.random_page_cost:g}, which is meant for spinning disks: an index "
+            "scan looks more expensive than it is on an SSD or in memory",
+            _PAGE_COST,
+        )
+
+
+def _of_searches(
+    connection: Connection, shape: Shape, read: Read, condition: Condition | None
+) -> Iterator[Finding]:
     yield _form(shape.pipeline.options.metric)
     if not read.facts.existing:
         yield from _without_index(read)
@@ -34,12 +48,6 @@ def explain(connection: Connection, shape: Shape, read: Read, condition: Conditi
             "vectors are stored out of line (TOAST), which the planner leaves out of its estimate: comparing all "
             "vectors looks cheaper than it is (pgvector's README)",
             "SET min_parallel_table_scan_size = 1; lets exact searches use several processors",
-        )
-    if read.settings.random_page_cost > 2:
-        yield ok(
-            f"random_page_cost is {read.settings.random_page_cost:g}, which is meant for spinning disks: an index "
-            "scan looks more expensive than it is on an SSD or in memory",
-            "ALTER DATABASE … SET random_page_cost = 1.1;",
         )
 
 
@@ -81,7 +89,7 @@ def _by_limit(connection: Connection, shape: Shape, read: Read, condition: Condi
     if _uses(connection, shape, read, wanted, _CHEAP_PAGES):
         yield warning(
             f"{seen}: with random_page_cost = 1.1 the planner uses the index",
-            "ALTER DATABASE … SET random_page_cost = 1.1; -- if the data is on an SSD or in memory",
+            f"{_PAGE_COST} -- if the data is on an SSD or in memory",
         )
     elif _uses(connection, shape, read, wanted, _NO_OTHER_WAY):
         yield ok(
