@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import pytest
@@ -209,6 +210,18 @@ def test_a_halfvec_column_and_another_metric_are_advised_as_well(synced: Synced)
         assert (advice.advised.method, advice.advised.storage) == ("hnsw", "halfvec")
         follow(synced, advice)
         assert sync.index_advise("docs", latency=AT_ONCE, measure=False).advised.keep == "docs_embedding_hnsw"
+
+
+def test_bits_are_advised_if_nothing_else_fits_and_reach_a_recall_that_the_sample_promised(
+    docs: Synced, sync: Sync
+) -> None:
+    small: dict[str, Any] = {"latency": AT_ONCE, "memory": 1_200_000, "recall": 0.9}
+    advice = sync.index_advise("docs", **small)
+    assert (advice.advised.method, advice.advised.storage) == ("hnsw", "bit")
+    assert ["a search through an index takes" in problem.seen for problem in advice.problems] == [True]
+    follow(docs, advice)
+    again = sync.index_advise("docs", **small)
+    assert (again.advised.keep, again.advised.measured) == ("docs_embedding_bit_hnsw", True)
 
 
 def test_a_name_with_spaces_and_percent_signs_is_quoted(synced: Synced) -> None:
