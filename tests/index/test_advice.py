@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pgvector_sync.index.advice import Choice, Existing, Facts, Goal, Measured, advise
+from pgvector_sync.index.advice import Choice, advise
 from pgvector_sync.index.capacity import Build
+from pgvector_sync.index.facts import Existing, Facts, Goal, Measured
 from pgvector_sync.index.sampled import Sample, sampled
 from pgvector_sync.index.tuning import hnsw_tuning, probes
 from pgvector_sync.model import Method, Metric, Storage

@@ -115,7 +115,7 @@ class IndexMethods(Opening):
 
         Reads only: a sample of the vectors, and searches that compare all of them, two seconds each at most.
         """
-        from pgvector_sync.index.advice import Goal
+        from pgvector_sync.index.facts import Goal
         from pgvector_sync.observe.index_advice import advice
 
         with self._runtime() as runtime:
@@ -150,7 +150,7 @@ class IndexMethods(Opening):
 
         Everything is in a schema of its own, which is dropped at the end. Needs CREATE on the database.
         """
-        from pgvector_sync.index.advice import Goal
+        from pgvector_sync.index.facts import Goal
         from pgvector_sync.observe.index_rehearsal import rehearse
 
         if isinstance(rows, bool) or not isinstance(rows, int) or rows < 1:

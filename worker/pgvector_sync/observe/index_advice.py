@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from pgvector_sync.errors import Refused
-from pgvector_sync.index.advice import Choice, Goal, Problem, advise
+from pgvector_sync.index.advice import Choice, advise
 from pgvector_sync.index.checks import default_name
+from pgvector_sync.index.facts import Goal, Problem
 from pgvector_sync.index.pages import default_lists
 from pgvector_sync.index.recall import Progress
 from pgvector_sync.model import Pipeline

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from pgvector_sync.database import Database
 from pgvector_sync.errors import Refused
-from pgvector_sync.index.advice import Facts, Measured
+from pgvector_sync.index.facts import Facts, Measured
 from pgvector_sync.index.recall import RecallReport, RecallRequest, SettingResult, measure
 from pgvector_sync.index.recall.measure import Progress
 from pgvector_sync.index.recall.statistics import least_queries

@@ -13,8 +13,8 @@ import psycopg
 
 from pgvector_sync.database import Connection, limit_statements
 from pgvector_sync.errors import Refused
-from pgvector_sync.index.advice import Existing, Facts
 from pgvector_sync.index.capacity import Build
+from pgvector_sync.index.facts import Existing, Facts
 from pgvector_sync.index.known_bugs import newest_of
 from pgvector_sync.index.recall.choice import storage_of
 from pgvector_sync.index.sampled import Sample, sampled

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from pgvector_sync.database import Connection, connect
 from pgvector_sync.errors import Refused
-from pgvector_sync.index.advice import Choice, Goal, advise
+from pgvector_sync.index.advice import Choice, advise
 from pgvector_sync.index.building import shared_memory_is_short
+from pgvector_sync.index.facts import Goal
 from pgvector_sync.index.heap import KeyPart, table_size
 from pgvector_sync.index.pages import value_bytes
 from pgvector_sync.index.preflight import Facts as FlightFacts
