@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,9 +16,12 @@ from pgvector_sync.observe.indexes import index_state
 from pgvector_sync.observe.level import Level
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.telemetry.events.index import IndexBuildRequested
+from support.endpoint import ENVIRONMENT
 from support.events import Collected
 from support.jobs import run_due
+from support.processes import Processes
 from support.synced import DOCS, Synced
+from support.waiting import eventually
 
 NAME = "docs_embedding_hnsw"
 INDEXES = (
@@ -178,3 +182,32 @@ def test_a_pipeline_that_cannot_be_looked_at_keeps_no_other_one_from_its_index(d
     assert docs.database.value("SELECT count(*) FROM harmed") == 0, "no code of the view ran with our rights"
     assert [build.state for build in list_builds(docs.owner.database, "other", limit=10)] == ["done"]
     assert builds(docs) == []
+
+
+@pytest.mark.slow
+def test_sync_goes_on_during_a_build_and_ends_at_once_while_the_server_carries_on(
+    docs: Synced, processes: Processes
+) -> None:
+    declare(docs)
+    with docs.database.connect() as application:
+        application.execute("BEGIN; LOCK TABLE docs_embedding IN ROW EXCLUSIVE MODE")
+        docs.run("UPDATE pgvector_sync.tick SET visible_at = now()")
+        process = processes.command("sync", DATABASE_URL=docs.database.url, **ENVIRONMENT)
+        under_way = "SELECT count(*) FROM pg_stat_progress_create_index"
+        eventually(lambda: docs.database.value(under_way) == 1, 60)
+        docs.run("INSERT INTO docs VALUES (21, 'text 21')")
+        eventually(lambda: docs.database.value("SELECT count(*) FROM docs_embedding") == 21, 20)
+        process.send(signal.SIGTERM)
+        assert process.wait() == 130
+        assert "Traceback" not in process.printed
+        assert docs.database.value(under_way) == 1
+        application.execute("ROLLBACK")
+    eventually(lambda: not list_held(docs))
+    looked(docs)
+    assert [(build.state, build.attempts) for build in builds(docs)] == [("done", 1)]
+
+
+def list_held(docs: Synced) -> list[Any]:
+    return docs.database.execute(
+        "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgvector-sync index build' AND datname = current_database()"
+    )
