@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import psycopg
 import pytest
 
 from pgvector_sync.database import Database
 from pgvector_sync.engine.builder import build_all
-from pgvector_sync.errors import Refused
-from pgvector_sync.index.requests import request_build
+from pgvector_sync.errors import DatabaseRefuses, Refused
+from pgvector_sync.index.requests import cancel_build, request_build
+from pgvector_sync.index.session import NAME as SESSION
+from pgvector_sync.store import rehearsal
 from support.index_builds import (
     NAME,
     carried_out,
@@ -18,7 +23,7 @@ from support.index_builds import (
     requested,
     under_way,
 )
-from support.synced import Synced
+from support.synced import OURS, Synced
 from support.waiting import eventually
 
 THEIRS = "CREATE INDEX {name} ON docs_embedding USING hnsw (embedding vector_l2_ops)"
@@ -144,7 +149,7 @@ def test_the_swap_continues_when_the_server_process_ended_while_it_dropped_the_o
             eventually(lambda: found(server, build).state == "swapping" and (NAME, False) in indexes(docs))
             docs.run(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE application_name = 'pgvector-sync index build' AND state = 'active'"
+                f"WHERE application_name = '{SESSION}' AND state = 'active'"
             )
         assert indexes(docs) == [(NAME, False), (f"pgvector_sync_build_{build}", True)]
     assert carried_out(docs, build).state == "done"
@@ -158,3 +163,23 @@ def test_a_build_whose_request_was_deleted_leaves_no_index(docs: Synced, server:
         eventually(lambda: docs.database.value("SELECT count(*) FROM pg_stat_progress_create_index") == 0)
         application.rollback()
     assert indexes(docs) == []
+
+
+def test_a_role_that_may_not_stop_the_server_process_can_cancel_a_build_nevertheless(
+    docs: Synced, server: Database, role: Any
+) -> None:
+    superuser = docs.database.value("SELECT current_user")
+    name = role("canceller", f'GRANT "{superuser}" TO {{role}}', *OURS)
+    build = requested(docs).build
+    with open_transaction(docs) as application, under_way(server, build), docs.acting_as(name) as runtime:
+        assert cancel_build(runtime.database, "docs") == build
+        application.rollback()
+    assert (found(server, build).state, indexes(docs)) == ("cancelled", [])
+
+
+def test_a_rehearsal_reads_no_view_in_the_place_of_a_target(docs: Synced) -> None:
+    docs.run("ALTER TABLE docs_embedding RENAME TO was", "CREATE VIEW docs_embedding AS SELECT * FROM was")
+    with docs.owner.database.connection() as session:
+        for read in (rehearsal.create, partial(rehearsal.copy_real, without=[], limit=1)):
+            with pytest.raises(DatabaseRefuses, match="is a view now"):
+                read(session, docs.shape())

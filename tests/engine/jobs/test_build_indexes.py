@@ -11,6 +11,7 @@ import pytest
 from pgvector_sync.engine.builder import BUILDER
 from pgvector_sync.engine.jobs.build_indexes import JOB
 from pgvector_sync.index.requests import cancel_build
+from pgvector_sync.index.session import NAME as SESSION
 from pgvector_sync.observe.index_builds import IndexBuild, list_builds
 from pgvector_sync.observe.indexes import index_state
 from pgvector_sync.observe.level import Level
@@ -208,6 +209,5 @@ def test_sync_goes_on_during_a_build_and_ends_at_once_while_the_server_carries_o
 
 
 def list_held(docs: Synced) -> list[Any]:
-    return docs.database.execute(
-        "SELECT pid FROM pg_stat_activity WHERE application_name = 'pgvector-sync index build' AND datname = current_database()"
-    )
+    sessions = "SELECT pid FROM pg_stat_activity WHERE application_name = %s AND datname = current_database()"
+    return docs.database.execute(sessions, SESSION)

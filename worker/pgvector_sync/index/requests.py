@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -130,17 +131,23 @@ def cancel_build(database: Database, name: str) -> int:
             f"no index of {name} is being built, or it is complete already",
             hint=f"show its builds: pgvector-sync index builds {name}",
         )
-    with database.transaction() as connection:
-        index_build.stop(connection, build_id)
+    _stop(database, build_id)
     return build_id
+
+
+def _stop(database: Database, build_id: int) -> None:
+    """Tell the server process of a cancelled build to stop. Without the right to do so, the build ends when its
+    own process notices, or its index is dropped once it is complete.
+    """
+    with suppress(psycopg.errors.InsufficientPrivilege), database.transaction() as connection:
+        index_build.stop(connection, build_id)
 
 
 def end_builds(database: Database, name: str) -> None:
     """Cancel and clean up what is unfinished, for a pipeline that is being removed. Gives up after END_WITHIN."""
     build_id = database.retry_on_lock_conflict(lambda connection: index_build.cancel(connection, name))
     if build_id is not None:
-        with database.transaction() as connection:
-            index_build.stop(connection, build_id)
+        _stop(database, build_id)
     deadline = Deadline.after(END_WITHIN)
     while not deadline.passed:
         with database.transaction(read_only=True) as connection:

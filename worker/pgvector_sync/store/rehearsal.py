@@ -14,6 +14,7 @@ from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import statement
 from pgvector_sync.model import VectorType
 from pgvector_sync.store.shape import Shape, name
+from pgvector_sync.store.trust import require_own_target
 
 PREFIX = "pgvector_sync_rehearsal_"
 TABLE = "vectors"
@@ -82,8 +83,9 @@ def _drop(session: Connection, schema: str) -> None:
 
 
 def create(session: Connection, shape: Shape) -> None:
-    """Creates the schema and the table."""
+    """Creates the schema and the table. Raises DatabaseRefuses if the target isn't our table."""
     with session.transaction():
+        require_own_target(session, shape.pipeline)
         session.execute(
             statement("rehearsal.create").format(
                 rehearsal_schema=sql.Identifier(schema_of(shape)),
@@ -98,7 +100,7 @@ def create(session: Connection, shape: Shape) -> None:
 def copy_real(session: Connection, shape: Shape, *, without: Sequence[str], limit: int) -> int:
     """Copies real vectors; returns their number.
 
-    without: vectors that are left out, as text.
+    without: vectors that are left out, as text. Raises DatabaseRefuses if the target isn't our table.
     """
     query = statement("rehearsal.copy_real").format(
         rehearsed=_table(shape),
@@ -108,7 +110,9 @@ def copy_real(session: Connection, shape: Shape, *, without: Sequence[str], limi
         column_type=name(shape.vector_schema, shape.pipeline.options.vector_type.value),
     )
     params = {"model": shape.pipeline.spec.model, "query_vectors": list(without), "limit": limit}
-    return session.execute(query, params).rowcount
+    with session.transaction():
+        require_own_target(session, shape.pipeline)
+        return session.execute(query, params).rowcount
 
 
 def receiving(shape: Shape) -> sql.Composed:
