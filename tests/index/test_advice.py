@@ -162,6 +162,9 @@ def test_the_setting_of_searches_is_measured_if_there_is_an_index() -> None:
     after = advised(existing=(NEAR,), measured=enough)
     assert (after.value, after.measured, after.keep) == (64, True, NEAR)
     assert "recall 0.970 with 64 through near" in "\n".join(after.reasons)
+    wide = replace(NEAR, m=12, ef_construction=200)
+    kept = advised(existing=(wide,), measured=enough)
+    assert (kept.keep, kept.plan.m, kept.plan.ef_construction) == (wide, 12, 200), "the file declares what exists"
     half = replace(NEAR, name="half", storage=Storage.HALFVEC)
     other = advised(existing=(NEAR, half), measured=replace(enough, index="half"))
     assert (other.keep, other.storage) == (half, Storage.HALFVEC), "what is good enough isn't built again"

@@ -143,6 +143,13 @@ def test_a_sweep_finds_the_smallest_setting_that_reaches_the_target(docs: Measur
     assert "vectors of rows" in report.findings[0]
 
 
+def test_an_index_of_the_other_method_beside_it_isnt_used(docs: Measured) -> None:
+    docs.index(GOOD)
+    docs.index("ivfflat (embedding vector_cosine_ops) WITH (lists = 20)", "other")
+    report = docs.measure(sweep=True, queries=5)
+    assert report.settings[-1].recall_mean > 0.9
+
+
 def test_a_sweep_tries_iterative_scans_only_where_the_index_may_return_too_few_rows(docs: Measured) -> None:
     docs.index(GOOD)
     modes = ["off", "strict_order", "relaxed_order"]

@@ -127,6 +127,20 @@ def test_the_larger_of_two_equal_indexes_is_dropped(docs: Synced) -> None:
     assert found(docs, "does the same") is None
 
 
+def test_an_index_that_a_cancelled_build_has_left_unfinished_is_said_not_to_be_dropped_yet(docs: Synced) -> None:
+    docs.run(
+        "INSERT INTO pgvector_sync.index_build (pipeline_id, state, definition, replace, declared, attempts, started_at, "
+        "ended_at, left_over) SELECT id, 'cancelled', '{\"method\": \"hnsw\"}', false, false, 1, now(), now(), true "
+        "FROM pgvector_sync.pipeline",
+        "CREATE INDEX pgvector_sync_build_1 ON docs_embedding USING hnsw (embedding vector_cosine_ops)",
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'pgvector_sync_build_1'::regclass",
+    )
+    left = found(docs, "isn't dropped yet")
+    assert left is not None
+    assert left.advice == "beat or `pgvector-sync sync` drops it"
+    assert found(docs, "pgvector_sync_build_1 (hnsw") is None, "no search uses it"
+
+
 def test_of_several_usable_indexes_the_declared_one_is_shown(docs: Synced) -> None:
     docs.run(
         f"CREATE INDEX a_bit ON docs_embedding USING hnsw ((binary_quantize(embedding)::bit({DIMENSIONS})) bit_hamming_ops)",

@@ -123,7 +123,7 @@ def cancel(pipeline: Pipeline) -> None:
     """Cancel the build of a pipeline's index. What it has built is dropped; an index it should replace stays."""
     with open_sync() as sync:
         number = sync.index_cancel(pipeline)
-    out.print(f"cancelled build {number} of {pipeline}")
+    out.print(f"cancelled build {number} of {pipeline}; beat or `pgvector-sync sync` drops what it has built")
 
 
 def _window(text: str | None) -> tuple[time, time] | None:

@@ -15,7 +15,7 @@ from pgvector_sync.index.candidates import Candidate, candidates, start_value
 from pgvector_sync.index.capacity import build_time
 from pgvector_sync.index.facts import Existing, Facts, Goal, Measured, Problem
 from pgvector_sync.index.known_bugs import BUILD_ALONE, known_bugs
-from pgvector_sync.index.pages import default_lists
+from pgvector_sync.index.pages import DEFAULT_LISTS, default_lists
 from pgvector_sync.index.phrases import milliseconds, size
 from pgvector_sync.model import IndexPlan, Method, Storage
 
@@ -199,6 +199,8 @@ def _choice(
         if keep is not None and not _weaker(keep, plan):
             plan = _stronger(plan)
         keep = None
+    if keep is not None:  # with its own parameters, so that the file doesn't have it built again
+        plan = _of_existing(plan, keep)
     value = measured.value if measured is not None else None
     bugs = known_bugs(facts.pgvector, bits=facts.bits, methods={chosen.method.value})
     reasons += why.of_bugs(facts, bugs)
@@ -223,7 +225,7 @@ def _choice(
         rows=rows,
         storage=chosen.storage,
         setting="hnsw.ef_search" if hnsw else "ivfflat.probes",
-        value=value or start_value(chosen, lists, goal.recall),
+        value=value or start_value(chosen, plan.lists or lists, goal.recall),
         measured=value is not None,
         keep=keep,
         bytes=chosen.bytes,
@@ -246,6 +248,14 @@ def _weaker(index: Existing, plan: IndexPlan) -> bool:
     if plan.method is Method.IVFFLAT:
         return True
     return (index.m or 16, index.ef_construction or 64) < (plan.m, plan.ef_construction)
+
+
+def _of_existing(plan: IndexPlan, index: Existing) -> IndexPlan:
+    """Return a plan with the parameters of an index. Those that it doesn't have are pgvector's defaults."""
+    if index.method is Method.IVFFLAT:
+        return replace(plan, lists=index.lists or DEFAULT_LISTS)
+    usual = IndexPlan()
+    return replace(plan, m=index.m or usual.m, ef_construction=index.ef_construction or usual.ef_construction)
 
 
 def _stronger(plan: IndexPlan) -> IndexPlan:

@@ -13,6 +13,8 @@ USABLE = PAGE - 24 - 8
 LINE_POINTER = 4
 DEFAULT_M = 16
 """HNSW_DEFAULT_M (src/hnsw.h)."""
+DEFAULT_LISTS = 100
+"""IVFFLAT_DEFAULT_LISTS (src/ivfflat.h)."""
 SIMULATED_ROWS = 1 << 16
 """Number of rows whose pages are filled one by one. A larger index is this many times larger."""
 

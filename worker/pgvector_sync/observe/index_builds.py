@@ -127,6 +127,11 @@ def of_last_build(connection: Connection, pipeline: Pipeline) -> Iterator[Findin
         elif build.unfinished:
             why = f": {build.reason}" if build.reason else ""
             yield ok(f"build {build.id} is {build.state}{why}", f"pgvector-sync index builds {pipeline.name}")
+        if stored.left_over and not build.unfinished:
+            yield ok(
+                f"{stored.preliminary}, which build {build.id} has left unfinished, isn't dropped yet",
+                "beat or `pgvector-sync sync` drops it",
+            )
 
 
 def new_indexes(connection: Connection, pipeline: Pipeline) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pgvector_sync.errors import Refused
+from pgvector_sync.index.pages import DEFAULT_LISTS
 from pgvector_sync.index.recall.report import DIAL, ITERATIVE, Iterative, RecallRequest, Setting
 from pgvector_sync.model import Method, Pipeline, Storage
 from pgvector_sync.store.index_ddl import operator_class
@@ -17,8 +18,6 @@ MAX_QUERIES = 10_000
 SWEEP_EF_SEARCH = (10, 20, 40, 60, 80, 120, 160, 240, 400, 800)
 MAX_VALUE = {Method.HNSW: 1_000, Method.IVFFLAT: 32_768}
 """HNSW_MAX_EF_SEARCH and IVFFLAT_MAX_LISTS of pgvector."""
-DEFAULT_LISTS = 100
-"""IVFFLAT_DEFAULT_LISTS of pgvector."""
 ITERATIVE_SINCE = (0, 8)
 
 

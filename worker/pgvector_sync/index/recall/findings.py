@@ -42,8 +42,8 @@ def findings(
     if unplanned := [result for result in results if not result.planned]:
         some = "with these settings" if len(unplanned) == len(results) else f"with {_settings(unplanned)}"
         yield (
-            f"Postgres doesn't choose {index.name} by itself {some}: such searches are exact. They were made to "
-            "use it here"
+            f"Postgres doesn't choose {index.name} by itself {some}: such searches are exact or use another "
+            "index. They were made to use it here"
         )
     wanted = min(request.k, rows)
     short = [each for each in results if each.iterative == "off" and each.rows_returned_mean < 0.99 * wanted]

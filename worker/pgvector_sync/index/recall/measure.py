@@ -22,7 +22,7 @@ from pgvector_sync.index.recall.choice import require_sound
 from pgvector_sync.index.recall.findings import findings
 from pgvector_sync.index.recall.report import DIAL, MeasuredIndex, RecallReport, RecallRequest, Setting
 from pgvector_sync.index.recall.statistics import Answer, recall_of, result_of, smallest
-from pgvector_sync.index.recall.subject import Subject, look, use
+from pgvector_sync.index.recall.subject import Subject, avoid_other_method, look, use
 from pgvector_sync.model import Method, Storage
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.settings import Settings
@@ -98,6 +98,7 @@ def _compare(connection: Connection, subject: Subject, query: Query, settings: S
     if recall.scans(connection, subject.target) != before:  # pragma: no cover - no index has such an order
         raise AssertionError("the exact search has used a vector index")
     recall.avoid_all_but_indexes(connection)
+    avoid_other_method(connection, subject.index)
     for setting in settings:
         use(connection, subject.index, setting, iterative=subject.iterates)
         started = time.perf_counter()

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 
 from pgvector_sync.database import Connection
 from pgvector_sync.errors import Refused
-from pgvector_sync.index.recall.choice import iterates, settings_of, usable_storages
-from pgvector_sync.index.recall.report import RecallRequest, Setting, Source
+from pgvector_sync.index.recall.choice import MAX_VALUE, iterates, settings_of, usable_storages
+from pgvector_sync.index.recall.report import DIAL, RecallRequest, Setting, Source
 from pgvector_sync.index.recall.statistics import Answer
 from pgvector_sync.model import Method, Pipeline, Storage
 from pgvector_sync.store import grants, index_status, pipelines, recall, sizes, trust
@@ -167,3 +167,9 @@ def use(connection: Connection, index: VectorIndex, setting: Setting, *, iterati
     recall.use(
         connection, Method(index.method), (setting.name, setting.value), setting.iterative if iterative else None
     )
+
+
+def avoid_other_method(connection: Connection, index: VectorIndex) -> None:
+    """Make an index of the other method look expensive: Postgres would choose between both by the setting."""
+    other = Method.IVFFLAT if index.method == Method.HNSW else Method.HNSW
+    recall.use(connection, other, (DIAL[other], MAX_VALUE[other]), None)

@@ -63,11 +63,12 @@ def judge_indexes(
     vector = [
         index
         for index in indexes
-        if index.method in ("hnsw", "ivfflat") and index not in broken and index.storage is not None
+        if index.method in ("hnsw", "ivfflat") and (index.valid or index.building) and index.storage is not None
     ]
     wanted = options.index.storage or Storage(options.vector_type.value)
     usable = [index for index in vector if serves(pipeline, index)]
-    usable.sort(key=lambda index: index.storage is not wanted)  # searches prefer the declared one
+    method = options.index.method
+    usable.sort(key=lambda index: (index.storage is not wanted, method not in (None, index.method)))
     if vector and not usable:
         yield warning(
             f"{vector[0].name} uses {vector[0].operator_class}, but the metric is {options.metric.value}",
