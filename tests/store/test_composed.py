@@ -411,8 +411,9 @@ def test_postgres_takes_every_statement_with_the_types_that_the_page_gives(synce
     texts = shown(composed(synced))
     types = dict(TYPE.findall((loader.sql_folder() / "README.md").read_text("utf-8")))
     refused = []
+    with connect(synced.database.url) as ours:
+        rehearsal.create(ours, synced.shape())  # its statements need the table
     with psycopg.connect(synced.database.url, autocommit=True) as connection:
-        rehearsal.create(connection, synced.shape())  # type: ignore[arg-type]  its statements need the table
         oids = {
             name: connection.execute("SELECT to_regtype(%s)::oid", [type_]).fetchone()[0]  # type: ignore[index]
             for name, type_ in types.items()
