@@ -19,8 +19,9 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.index import checks
 from pgvector_sync.index.session import Statement, build_session
 from pgvector_sync.model import Pipeline
-from pgvector_sync.store import index_build, index_ddl, pipelines
-from pgvector_sync.store.index_build import Build, NamedIndex
+from pgvector_sync.store import build_server, index_build, index_ddl, pipelines
+from pgvector_sync.store.build_server import NamedIndex
+from pgvector_sync.store.index_build import Build
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.telemetry import emit
 from pgvector_sync.telemetry.event import Words
@@ -97,7 +98,7 @@ class _Carried:
             self._clean(build)
             return
         if build.state == "building":  # its server process has ended
-            index = index_build.index_of(self.session, build.target, build.preliminary)
+            index = build_server.index_of(self.session, build.target, build.preliminary)
             if index is not None and index.valid:
                 self._complete(index)
             else:
@@ -132,12 +133,12 @@ class _Carried:
             return
         if checked.rights is not None:
             raise Refused(checked.rights.reason, hint=checked.rights.hint)
-        if index_build.free_name(self.session, build.target, build.preliminary) != build.preliminary:
+        if build_server.free_name(self.session, build.target, build.preliminary) != build.preliminary:
             self._fail(
                 build, f"there is {build.preliminary} already: rename or drop it, then request the index again"
             )
             return
-        index_build.afford(self.session, memory_bytes=flight.memory_bytes, workers=flight.workers)
+        build_server.afford(self.session, memory_bytes=flight.memory_bytes, workers=flight.workers)
         started = index_build.start(
             self.session,
             self.id,
@@ -169,7 +170,7 @@ class _Carried:
             self._clean(build)
         elif error is not None:
             self._failed(build, error)
-        elif index := index_build.index_of(self.session, build.target, build.preliminary):
+        elif index := build_server.index_of(self.session, build.target, build.preliminary):
             self._complete(index)
 
     def _note(self) -> bool:
@@ -223,7 +224,7 @@ class _Carried:
         Another index may have taken the name of the one to replace meanwhile: it stays.
         """
         assert build.index_name is not None  # noqa: S101  set by `start`
-        new = index_build.index_of(self.session, build.target, build.preliminary)
+        new = build_server.index_of(self.session, build.target, build.preliminary)
         final = build.index_name
         if new is not None and not new.valid:
             self._drop(build.preliminary, build)
@@ -232,9 +233,9 @@ class _Carried:
         if new is not None:
             if build.replaces is not None and self._may_be_replaced(build, build.replaces):
                 self._drop(build.replaces, build)
-            final = index_build.free_name(self.session, build.target, final)
+            final = build_server.free_name(self.session, build.target, final)
             self.session.execute(index_ddl.rename(build.schema, build.preliminary, final), {})
-        elif index_build.index_of(self.session, build.target, final) is None:
+        elif build_server.index_of(self.session, build.target, final) is None:
             self._fail(build, "the index was dropped before it had its name")
             return
         if index_build.finish(self.session, self.id, self.key, final):
@@ -255,5 +256,5 @@ class _Carried:
 
     def _drop(self, name: str, build: Build) -> None:
         """Drop a vector index of the target, if there is one of this name."""
-        if index_build.index_of(self.session, build.target, name) is not None:
+        if build_server.index_of(self.session, build.target, name) is not None:
             Statement(self.session, index_ddl.drop(build.schema, name)).wait()

@@ -8,8 +8,9 @@ from pgvector_sync.database import Connection
 from pgvector_sync.errors import Refused
 from pgvector_sync.index.preflight import LONG, Existing, Facts, Preflight, Refusal, preflight
 from pgvector_sync.model import IndexPlan, Method, Pipeline
-from pgvector_sync.store import index_build, index_ddl, index_status, server, sizes, trust
-from pgvector_sync.store.index_build import Build, Circumstances
+from pgvector_sync.store import build_server, index_build, index_ddl, index_status, server, sizes, trust
+from pgvector_sync.store.build_server import Circumstances
+from pgvector_sync.store.index_build import Build
 from pgvector_sync.store.index_status import VectorIndex
 from pgvector_sync.store.shape import Shape
 
@@ -46,7 +47,7 @@ def check(connection: Connection, vector_schema: str, pipeline: Pipeline, asked:
     a view would run its owner's code.
     """
     shape = Shape(pipeline, vector_schema)
-    around = index_build.circumstances(connection, index_build.target_of(pipeline))
+    around = build_server.circumstances(connection, build_server.target_of(pipeline))
     extension = server.pgvector(connection)
     if around is None or extension is None:
         missing = "the target doesn't exist" if around is None else "the extension vector is not installed"
@@ -82,13 +83,13 @@ def check(connection: Connection, vector_schema: str, pipeline: Pipeline, asked:
                     ),
                 )
             )
-            for each in index_build.long_transactions(connection, long=LONG)
+            for each in build_server.long_transactions(connection, long=LONG)
         ],
     )
     flight = preflight(facts)
     replaces = same.name if same is not None and asked.replaces_same else None
     wanted = replaces or default_name(pipeline, plan)
-    name = wanted if replaces else index_build.free_name(connection, index_build.target_of(pipeline), wanted)
+    name = wanted if replaces else build_server.free_name(connection, build_server.target_of(pipeline), wanted)
     return Checked(flight, _rights(pipeline, around), name, replaces, extension.files)
 
 
@@ -97,7 +98,7 @@ def default_name(pipeline: Pipeline, plan: IndexPlan) -> str:
     storage = plan.storage
     parts = [] if storage is None or storage.value == pipeline.options.vector_type.value else [storage.value]
     end = "_".join(("", *parts, (plan.method or Method.HNSW).value))
-    table = pipeline.target_table.encode()[: index_build.LONGEST_NAME - len(end)].decode(errors="ignore")
+    table = pipeline.target_table.encode()[: build_server.LONGEST_NAME - len(end)].decode(errors="ignore")
     return table + end
 
 
@@ -114,7 +115,7 @@ def same_kind(connection: Connection, shape: Shape, plan: IndexPlan, oid: int) -
 
 def may_be_replaced(connection: Connection, shape: Shape, plan: IndexPlan, name: str) -> bool:
     """Return whether an index of this name is still one of the same kind, if only one that is half dropped."""
-    around = index_build.circumstances(connection, index_build.target_of(shape.pipeline))
+    around = build_server.circumstances(connection, build_server.target_of(shape.pipeline))
     if around is None:
         return False
     return any(index.name == name for index in _same_kind(connection, shape, plan, around.oid))

@@ -18,7 +18,7 @@ from pgvector_sync.index.preflight import parameters
 from pgvector_sync.model import IndexPlan, Method, Pipeline, State, in_window
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.schedule import Window
-from pgvector_sync.store import index_build, pipelines
+from pgvector_sync.store import build_server, index_build, pipelines
 from pgvector_sync.store.index_build import Build, Declared
 from pgvector_sync.store.shape import Shape
 
@@ -215,7 +215,7 @@ def _request(connection: Connection, vector_schema: str, declared: Declared) -> 
 
 def _lacks(connection: Connection, shape: Shape, plan: IndexPlan) -> bool | None:
     """Return whether the declared index would replace one of ours; None if the target has it, or isn't there."""
-    around = index_build.circumstances(connection, index_build.target_of(shape.pipeline))
+    around = build_server.circumstances(connection, build_server.target_of(shape.pipeline))
     if around is None:
         return None
     same = same_kind(connection, shape, plan, around.oid)

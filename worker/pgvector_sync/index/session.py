@@ -12,7 +12,7 @@ from psycopg import sql
 
 from pgvector_sync.database import Connection, connect
 from pgvector_sync.errors import Refused
-from pgvector_sync.store import index_build
+from pgvector_sync.store import build_server
 from pgvector_sync.store.server import process
 
 NAME = "pgvector-sync builder"
@@ -36,7 +36,7 @@ def build_session(conninfo: str) -> Iterator[Connection]:
                 "doesn't keep the settings and the lock of a session",
                 hint=f"set {VARIABLE} to the address of the server itself, for the processes that build indexes",
             )
-        index_build.settle(connection, idle=IDLE)
+        build_server.settle(connection, idle=IDLE)
         yield connection
     finally:
         if connection.pgconn.transaction_status != psycopg.pq.TransactionStatus.ACTIVE:

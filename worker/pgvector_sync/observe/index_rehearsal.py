@@ -39,8 +39,8 @@ from pgvector_sync.observe.index_advice import Advised, advised_of
 from pgvector_sync.observe.index_facts import Read, read
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import (
+    build_server,
     grants,
-    index_build,
     index_ddl,
     index_facts,
     index_status,
@@ -137,7 +137,7 @@ def rehearse(
         flight = _flight(connection, shape, facts, choice, rows)
     conninfo = runtime.settings.build_database()
     with build_session(conninfo) as session:
-        index_build.settle(session, idle=IDLE)
+        build_server.settle(session, idle=IDLE)
         _require_possible(rehearsal.begin(session, shape), name)
         rehearsal.drop_left_over(session)
         with _dropped_afterwards(session, conninfo, shape):
@@ -169,7 +169,7 @@ def _choice(facts: Read, rows: int, goal: Goal) -> Choice:
 
 
 def _flight(connection: Connection, shape: Shape, read: Read, choice: Choice, rows: int) -> Preflight | None:
-    around = index_build.circumstances(connection, index_build.target_of(shape.pipeline))
+    around = build_server.circumstances(connection, build_server.target_of(shape.pipeline))
     if choice.plan.method is None or around is None:
         return None
     facts = FlightFacts(
@@ -336,7 +336,7 @@ class _Rehearsed:
 
     def _built(self, workers: int | None) -> timedelta:
         assert self.flight is not None  # noqa: S101  checked by the caller
-        index_build.afford(self.session, memory_bytes=self.flight.memory_bytes, workers=workers)
+        build_server.afford(self.session, memory_bytes=self.flight.memory_bytes, workers=workers)
         began = time.perf_counter()
         grown = rehearsal.grown(self.shape)
         building = Statement(

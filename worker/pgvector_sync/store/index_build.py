@@ -13,14 +13,11 @@ from psycopg.types.json import Jsonb
 from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import IndexPlan, Pipeline
+from pgvector_sync.store.build_server import Target
 
 PREFIX = "pgvector_sync_build_"
 """The beginning of an index's name until it is complete."""
-LONGEST_NAME = 63
-"""Bytes. Postgres cuts a longer name."""
 UNFINISHED = ("waiting", "building", "swapping")
-Target = tuple[str, str]
-"""Schema and name of a target, as they are in the catalog."""
 DEFINING = ("method", "storage", "m", "ef_construction", "lists")
 """The options of the section `index` that define an index. Changing another one requires no build."""
 
@@ -106,53 +103,6 @@ class Declared:
     state: str | None
     """None: there was no build."""
     definition: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class NamedIndex:
-    """A vector index of a target."""
-
-    oid: int
-    valid: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Circumstances:
-    """What decides how an index can be built: settings of the session, and rights of its role."""
-
-    oid: int
-    role: str
-    owner: str
-    owned: bool
-    may_create: bool
-    standby: bool
-    memory_bytes: int
-    """maintenance_work_mem."""
-    shared_buffers_bytes: int
-    workers: int
-    """max_parallel_maintenance_workers."""
-    shared_memory: str
-    """dynamic_shared_memory_type."""
-
-
-@dataclass(frozen=True, slots=True)
-class LongTransaction:
-    """A transaction for whose end a build has to wait."""
-
-    pid: int
-    role: str | None
-    application: str
-    state: str | None
-    age_seconds: float
-
-
-def target_of(pipeline: Pipeline) -> Target:
-    """Returns the target of a pipeline."""
-    return pipeline.target_schema, pipeline.target_table
-
-
-def _quoted(target: Target) -> str:
-    return sql.Identifier(*target).as_string()
 
 
 @cache
@@ -335,25 +285,6 @@ def cleaned(connection: Connection, build_id: int, lock_key: int) -> bool:
     return connection.execute(statement("index_build.cleaned"), params).rowcount == 1
 
 
-def index_of(connection: Connection, target: Target, name: str) -> NamedIndex | None:
-    """Returns a vector index of a target by its name; None if there is none."""
-    params = {"target": _quoted(target), "name": name}
-    row = connection.execute(statement("index_build.index_of"), params).fetchone()
-    return None if row is None else NamedIndex(**row)
-
-
-def free_name(connection: Connection, target: Target, wanted: str) -> str:
-    """Returns a name that no relation in the target's schema has: `wanted`, or with a number."""
-    rows = connection.execute(statement("index_build.relations"), {"target": _quoted(target)})
-    taken = {row["name"] for row in rows}
-    candidates = (wanted, *(_shortened(wanted, f"_{number}") for number in range(2, len(taken) + 3)))
-    return next(name for name in candidates if name not in taken)
-
-
-def _shortened(name: str, end: str) -> str:
-    return name.encode()[: LONGEST_NAME - len(end)].decode(errors="ignore") + end
-
-
 def built(connection: Connection, pipeline: Pipeline) -> set[str]:
     """Returns the names of the indexes that were built for a pipeline."""
     rows = connection.execute(statement("index_build.built"), {"pipeline_id": pipeline.id})
@@ -363,29 +294,6 @@ def built(connection: Connection, pipeline: Pipeline) -> set[str]:
 def declared(connection: Connection) -> list[Declared]:
     """Returns the pipelines whose file declares an index, and whose backfill and builds have ended."""
     return [Declared(**row) for row in connection.execute(statement("index_build.declared"))]
-
-
-def circumstances(connection: Connection, target: Target) -> Circumstances | None:
-    """Returns what decides how an index of a target can be built; None if the target is missing."""
-    row = connection.execute(statement("index_build.server"), {"target": _quoted(target)}).fetchone()
-    return None if row is None else Circumstances(**row)
-
-
-def long_transactions(connection: Connection, *, long: timedelta) -> list[LongTransaction]:
-    """Returns the transactions that are older than `long`, the oldest first."""
-    rows = connection.execute(statement("index_build.long_transactions"), {"long": long})
-    return [LongTransaction(**row) for row in rows]
-
-
-def settle(connection: Connection, *, idle: timedelta) -> None:
-    """Applies the settings of a session that builds. It ends after having been idle for so long."""
-    connection.execute(statement("index_build.settle"), {"idle": f"{int(idle.total_seconds() * 1000)}ms"})
-
-
-def afford(connection: Connection, *, memory_bytes: int, workers: int | None) -> None:
-    """Sets maintenance_work_mem and the number of parallel workers for the rest of the session."""
-    params = {"kilobytes": f"{memory_bytes // 1024}kB", "parallel_workers": workers}
-    connection.execute(statement("index_build.afford"), params)
 
 
 def forget(connection: Connection, *, older_than: timedelta) -> int:
