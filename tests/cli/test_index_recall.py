@@ -129,6 +129,9 @@ def test_mistakes_are_said_before_anything_is_measured_or_paid_for(
         assert (code != 0, printed) == (True, ""), arguments
         assert words in error
         assert "Traceback" not in error
+    unused = tmp_path / "unused.svg"
+    assert command_line("index", "recall", "docs", "--filter", "id < 0", "--plot", str(unused))[0] == 1
+    assert not unused.exists(), "no empty picture is left"
     assert docs.paid() == paid
 
 

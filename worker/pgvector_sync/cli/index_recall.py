@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from math import floor
 from pathlib import Path
@@ -75,9 +76,7 @@ def recall(
     asked: int | Sequence[str] | Sequence[Sequence[float]] = queries or 200
     if queries_file is not None:
         asked = read_queries(queries_file)
-    if plot is not None:
-        _require_writable(plot)
-    with Interrupts(), open_sync() as sync, progress("queries", None) as bar:
+    with _left_as_it_was(plot), Interrupts(), open_sync() as sync, progress("queries", None) as bar:
         report = sync.index_recall(
             pipeline,
             k,
@@ -102,13 +101,24 @@ def recall(
         raise typer.Exit(1)
 
 
-def _require_writable(plot: Path) -> None:
-    """Fail before the measurement, which may take minutes."""
+@contextmanager
+def _left_as_it_was(plot: Path | None) -> Iterator[None]:
+    """Fail before the measurement if the file can't be written; leave no empty one if the measurement fails."""
+    if plot is None:
+        yield
+        return
+    existed = plot.exists()
     try:
         with plot.open("a", encoding="utf-8"):
             pass
     except OSError as error:
         raise ConfigError(error.strerror or "it can't be written", where=str(plot)) from None
+    try:
+        yield
+    except BaseException:
+        if not existed:
+            plot.unlink(missing_ok=True)
+        raise
 
 
 def _show(report: RecallReport, *, swept: bool) -> None:

@@ -124,7 +124,7 @@ def _require_used(subject: Subject, before: dict[str, int], after: dict[str, int
         others = " and ".join(sorted(scanned.keys() - {subject.index.name})) or "no index"
         raise Refused(
             f"some searches have used {others} instead of {subject.index.name}",
-            hint="if both can serve these searches, Postgres chooses by the setting: drop the one that isn't needed, "
+            hint="if both can serve these searches, Postgres chooses by the setting: drop one of them "
             f"or measure without --sweep; pgvector-sync index status {subject.name}",
         )
 
