@@ -35,7 +35,7 @@ SELECT {key_columns}, chunk_no, chunk, embedding, fingerprint, model, embedded_a
 -- name: copy_real
 -- Copies real vectors, at most `limit` of them, each with the same probability, without those that are queries.
 INSERT INTO {rehearsed}
-SELECT {key_columns}, chunk_no, NULL, embedding, fingerprint, model, embedded_at FROM {target} AS pgvector_sync_target
+SELECT {key_columns}, chunk_no, NULL, embedding, fingerprint, model, embedded_at FROM {stored}
 WHERE model = %(model)s AND NOT embedding OPERATOR({operator_schema}.=) ANY (%(query_vectors)s::text[]::{column_type}[])
 ORDER BY random() LIMIT %(limit)s;
 

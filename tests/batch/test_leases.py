@@ -227,6 +227,7 @@ def test_lost_leases_without_rows_are_forgotten(docs: Steps) -> None:
     assert states(docs) == [(True, False)]
 
 
+@pytest.mark.slow
 def test_an_outage_longer_than_the_lease_takes_nothing_from_a_living_worker(
     docs: Steps, worker: Callable[..., Steps], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,7 @@ from support.steps import Steps
 
 PHYSICAL = re.compile(
     r"(?i)INSERT INTO \{target\}|DELETE FROM (ONLY )?\{target\}|(LOCK|ALTER|CREATE|COMMENT ON|DROP) TABLE (IF EXISTS )?\{target\}"
-    r"|CREATE INDEX (CONCURRENTLY \{index_name\} )?ON \{target\}|FOR UPDATE|WHERE false|ctid"
+    r"|CREATE INDEX (CONCURRENTLY )?(\{index_name\} )?ON \{target\}|FOR UPDATE|WHERE false|LIMIT 0|TABLESAMPLE|ctid"
 )
 """What only a table has: its rows are written or locked, or its definition changes."""
 NOT_YET_OURS = "target_table"

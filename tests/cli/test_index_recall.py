@@ -158,6 +158,7 @@ def test_a_file_has_texts_or_vectors(tmp_path: Path, content: str, expected: obj
         assert read_queries(path) == expected
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_the_statement_on_the_server(docs: Synced) -> None:
     slow = "CASE WHEN id = 40 THEN pg_sleep(60)::text = '' ELSE true END"
     running = (

@@ -19,7 +19,11 @@ def test_the_rules_are_valid():
 
 @needs_promtool
 @pytest.mark.parametrize(
-    "longest", [pytest.param(50, id="minutes"), pytest.param(LONG, id="days", marks=pytest.mark.slow)]
+    "longest",
+    [
+        pytest.param(50, id="minutes", marks=pytest.mark.slow),
+        pytest.param(LONG, id="days", marks=pytest.mark.slow),
+    ],
 )
 def test_alerts_fire_when_they_should_and_not_otherwise(tmp_path, longest):
     selected = [case for case in CASES if (case.minutes <= 50) == (longest == 50)]

@@ -103,6 +103,7 @@ def test_a_relay_that_stops_cleanly_hands_over_at_once(cluster: Cluster) -> None
     second.wait_for("relay_elected", timeout=2)
 
 
+@pytest.mark.slow
 def test_pools_are_opened_after_the_fork(cluster: Cluster) -> None:
     worker = cluster.worker(concurrency=2)
     cluster.insert(10)

@@ -235,7 +235,7 @@ def test_half_the_precision_keeps_the_neighbours_and_bits_lose_some() -> None:
         assert sample.distinct > 1_450
         assert sample.half_recall is not None
         assert sample.half_recall > 0.99
-        assert sample.bit_recall == pytest.approx(by_hand, abs=0.05)
+        assert sample.bit_recall == pytest.approx(by_hand, abs=0.1)
     assert sampled(vectors * 1e6, Metric.L2, candidates=2).half_recall is None, "a halfvec can't have them"
 
 

@@ -124,6 +124,7 @@ def test_the_server_goes_on_when_our_process_is_killed_and_another_one_completes
     assert found(server, build).attempts == 1
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_build_running_and_says_so(docs: Synced, server: Database, processes: Processes) -> None:
     with open_transaction(docs):
         process, build = started(docs, processes)

@@ -10,6 +10,7 @@ import pytest
 from pgvector_sync.index.capacity import Wanted, storages
 from pgvector_sync.index.heap import KeyPart, TableSize, table_size
 from pgvector_sync.index.pages import (
+    PAGE,
     Storage,
     hnsw_build_memory,
     hnsw_bytes,
@@ -61,8 +62,10 @@ def size_of(synced: Synced, expression: str) -> int:
     return int(row[0])
 
 
-def near(predicted: int, real: int) -> None:
-    assert predicted == pytest.approx(real, rel=TOLERANCE), f"{predicted:,} predicted, {real:,} real"
+def near(predicted: int, real: int, *, pages: float = 0) -> None:
+    """pages: what chance may add or take."""
+    tolerance = TOLERANCE * real + pages * PAGE
+    assert predicted == pytest.approx(real, abs=tolerance), f"{predicted:,} predicted, {real:,} real"
 
 
 CASES = [
@@ -83,7 +86,8 @@ def test_tables_and_indexes_have_the_predicted_size(synced: Synced, storage: Sto
     near(hnsw_bytes(rows, value, m=4), size_of(synced, "pg_relation_size('built')"))
     synced.run("DROP INDEX built")
     build(synced, "ivfflat", storage, options="WITH (lists = 4)")
-    near(ivfflat_bytes(rows, value, lists=4), size_of(synced, "pg_relation_size('built')"))
+    real = size_of(synced, "pg_relation_size('built')")
+    near(ivfflat_bytes(rows, value, lists=4), real, pages=2)  # the last page of each of the four lists
 
 
 def assert_table(synced: Synced, table: TableSize) -> None:

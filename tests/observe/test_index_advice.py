@@ -212,6 +212,7 @@ def test_a_halfvec_column_and_another_metric_are_advised_as_well(synced: Synced)
         assert sync.index_advise("docs", latency=AT_ONCE, measure=False).advised.keep == "docs_embedding_hnsw"
 
 
+@pytest.mark.slow
 def test_bits_are_advised_if_nothing_else_fits_and_reach_a_recall_that_the_sample_promised(
     docs: Synced, sync: Sync
 ) -> None:

@@ -53,6 +53,7 @@ def test_the_wheel_has_every_sql_file_and_no_tests(wheel: Path) -> None:
     assert unexpected == set()
 
 
+@pytest.mark.slow
 def test_the_command_imports_the_installed_wheel(clean: Path, tmp_path: Path) -> None:
     code = "import pgvector_sync.database.statements as s; print(s.__file__); print(s.sql_folder())"
     command = [clean / "python", "-I", "-c", code]  # ignores PYTHONPATH

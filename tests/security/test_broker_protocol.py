@@ -32,12 +32,8 @@ ANSWERS = {
 }
 
 
-QUICK = {"nested deeply"}
-
-
-@pytest.mark.parametrize(
-    "what", [one if one in QUICK else pytest.param(one, marks=pytest.mark.slow) for one in ANSWERS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ANSWERS)
 def test_no_answer_of_the_broker_ends_or_wedges_a_worker(cluster: Cluster, what: str) -> None:
     with Proxy(cluster.valkey.url) as proxy:
         cluster.processes.env["REDIS_URL"] = proxy.url

@@ -108,6 +108,7 @@ def test_the_owner_of_a_source_cant_stop_sync_with_the_trigger_function_on_anoth
     assert docs.synced.vectors().keys() == {(1,)}
 
 
+@pytest.mark.slow
 def test_a_flood_of_bad_keys_is_parked_in_bulk_and_holds_up_no_other_source(
     docs: Steps, role: Callable[..., str], typed: Typed
 ) -> None:

@@ -88,6 +88,7 @@ def vectors(synced: Synced) -> set[int]:
     return {key for (key,) in synced.database.execute("SELECT id FROM docs_embedding")}
 
 
+@pytest.mark.slow
 def test_a_row_that_sleeps_is_parked_and_the_others_are_embedded_in_the_same_pass(
     naps: Synced, quick_limit: Runtime
 ) -> None:
@@ -161,6 +162,7 @@ def test_a_lower_statement_timeout_of_the_role_gives_the_same_result(naps: Synce
     assert vectors(naps) == set(range(1, ROWS + 1)) - {9}
 
 
+@pytest.mark.slow
 def test_a_row_that_becomes_slow_during_the_call_is_bought_at_most_once_per_attempt(
     naps: Synced, quick_limit: Runtime
 ) -> None:

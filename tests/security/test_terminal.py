@@ -120,6 +120,7 @@ def is_text(printed: str) -> None:
 NAME = HOSTILE[:30] + "\r\nerror: forged"
 
 
+@pytest.mark.slow
 def test_a_title_is_text_in_what_search_shows(synced: Synced, command: Callable[..., str]) -> None:
     synced.run("CREATE TABLE docs (id text PRIMARY KEY, body text, note text)")
     with synced.database.connect() as connection:

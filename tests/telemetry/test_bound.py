@@ -111,7 +111,8 @@ def test_what_the_keeper_does_later_is_logged_as_a_part_of_the_batch(docs: Steps
     assert "batch" not in of(lines, "outside")[0]
 
 
-@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_the_batches_of_a_worker_can_be_told_apart(cluster: Cluster, pool: str) -> None:
     cluster.synced.declare(batch_size=5)
     cluster.synced.apply()

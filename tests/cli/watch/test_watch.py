@@ -118,6 +118,7 @@ def test_in_a_pipe_it_writes_lines_of_what_has_changed(synced: Synced, docs: Pro
     assert interrupted(watch) == 130
 
 
+@pytest.mark.slow
 def test_documents_are_one_per_line_and_what_went_wrong_is_on_stderr(docs: Proxy, tmp_path: Path) -> None:
     errors = tmp_path / "errors"
     with errors.open("wb") as stderr:

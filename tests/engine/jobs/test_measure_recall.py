@@ -69,9 +69,15 @@ def sync(docs: Synced) -> Iterator[Sync]:
         yield sync
 
 
+def due(docs: Synced) -> None:
+    """Run the job. It does nothing while the thread of the last run lives, which ends shortly after its event."""
+    eventually(lambda: all(thread.name != JOB.name for thread in threading.enumerate()), what="the last run ends")
+    run_due(docs.runtime, JOB)
+
+
 def measured(docs: Synced) -> RecallMeasured:
     with collected() as events:
-        run_due(docs.runtime, JOB)
+        due(docs)
         return events.wait_for(RecallMeasured, 30)
 
 
@@ -91,7 +97,7 @@ def nothing_is_measured(docs: Synced) -> None:
     """The job itself claims what is due, so nothing may have been claimed when it returns."""
     before = docs.database.execute("SELECT lease FROM pgvector_sync.recall_attempt")
     with collected() as events:
-        run_due(docs.runtime, JOB)
+        due(docs)
     assert docs.database.execute("SELECT lease FROM pgvector_sync.recall_attempt") == before
     assert events.of(RecallMeasured) == events.of(RecallNotMeasured) == []
 

@@ -13,6 +13,7 @@ from psycopg import sql
 from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import statement
 from pgvector_sync.model import VectorType
+from pgvector_sync.store import stored
 from pgvector_sync.store.shape import Shape, name
 from pgvector_sync.store.trust import require_own_target
 
@@ -104,7 +105,7 @@ def copy_real(session: Connection, shape: Shape, *, without: Sequence[str], limi
     """
     query = statement("rehearsal.copy_real").format(
         rehearsed=_table(shape),
-        target=shape.target,
+        stored=stored.relation(shape),
         key_columns=shape.columns(),
         operator_schema=name(shape.vector_schema),
         column_type=name(shape.vector_schema, shape.pipeline.options.vector_type.value),
