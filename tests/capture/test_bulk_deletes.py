@@ -12,7 +12,7 @@ from pgvector_sync.engine import watch
 from pgvector_sync.observe.status import read_status
 from support.examined import look, the
 from support.shop import superuser
-from support.synced import DIMENSIONS, DOCS, Synced, session
+from support.synced import DIMENSIONS, Synced, session
 from support.waiting import eventually
 
 STORE = f"array_fill(1, ARRAY[{DIMENSIONS}])::vector, '\\x00', 'm', now()"
@@ -20,9 +20,8 @@ STORE = f"array_fill(1, ARRAY[{DIMENSIONS}])::vector, '\\x00', 'm', now()"
 
 
 @pytest.fixture
-def docs(synced: Synced) -> Synced:
-    synced.run(DOCS, "INSERT INTO docs SELECT g, 'row ' || g FROM generate_series(1, 6) g")
-    synced.pipeline()
+def docs(applied: None, synced: Synced) -> Synced:
+    synced.filled("INSERT INTO docs SELECT g, 'row ' || g FROM generate_series(1, 6) g")
     return synced
 
 

@@ -6,14 +6,13 @@ import threading
 
 import pytest
 
-from support.synced import DOCS, OURS, Synced, session
+from support.synced import OURS, Synced, session
 from support.waiting import eventually
 
 
 @pytest.fixture
-def docs(synced: Synced) -> Synced:
-    synced.run(DOCS, "INSERT INTO docs SELECT g, 'row ' || g FROM generate_series(1, 6) g")
-    synced.pipeline()
+def docs(applied: None, synced: Synced) -> Synced:
+    synced.filled("INSERT INTO docs SELECT g, 'row ' || g FROM generate_series(1, 6) g")
     return synced
 
 

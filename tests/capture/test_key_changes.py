@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from support.synced import DOCS, Synced, session
+from support.synced import Synced, session
 
 
 @pytest.fixture
-def docs(synced: Synced) -> Synced:
-    synced.run(DOCS, "INSERT INTO docs VALUES (3, 'three'), (2, 'two'), (1, 'one')")
-    synced.pipeline()
+def docs(applied: None, synced: Synced) -> Synced:
+    synced.filled("INSERT INTO docs VALUES (3, 'three'), (2, 'two'), (1, 'one')")
     return synced
 
 

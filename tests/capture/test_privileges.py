@@ -12,9 +12,8 @@ from support.synced import DOCS, Synced
 
 
 @pytest.fixture
-def docs(synced: Synced) -> Synced:
-    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one'), (2, 'two')")
-    synced.pipeline()
+def docs(applied: None, synced: Synced) -> Synced:
+    synced.filled("INSERT INTO docs VALUES (1, 'one'), (2, 'two')")
     return synced
 
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from support.synced import DOCS, Synced, session
+from support.synced import Synced, session
 
 
 @pytest.fixture
-def docs(synced: Synced) -> Synced:
-    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one'), (2, 'two')")
-    synced.pipeline()
+def docs(applied: None, synced: Synced) -> Synced:
+    synced.filled("INSERT INTO docs VALUES (1, 'one'), (2, 'two')")
     return synced
 
 

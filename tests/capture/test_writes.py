@@ -8,10 +8,9 @@ from support.synced import DOCS, Synced
 
 
 @pytest.fixture
-def docs(synced: Synced) -> Synced:
+def docs(applied: None, synced: Synced) -> Synced:
     """Two rows, filled; `body` is tracked and `note` is not."""
-    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one', 'n'), (2, 'two', 'n')")
-    synced.pipeline()
+    synced.filled("INSERT INTO docs VALUES (1, 'one', 'n'), (2, 'two', 'n')")
     assert synced.events() == []
     return synced
 

@@ -26,10 +26,9 @@ OTHER = "text-embedding-3-large"
 
 
 @pytest.fixture
-def docs(synced: Synced) -> Synced:
+def docs(applied: None, synced: Synced) -> Synced:
     """Ten rows, each with its vector; `note` is their number modulo three."""
-    synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n, n % 3 FROM generate_series(1, 10) n")
-    synced.pipeline()
+    synced.filled("INSERT INTO docs SELECT n, 'text ' || n, n % 3 FROM generate_series(1, 10) n")
     synced.endpoint.calls = Calls()
     return synced
 

@@ -12,15 +12,14 @@ from psycopg_pool import ConnectionPool
 
 from pgvector_sync import Refused, Settings, Sync
 from support.roles import APPLICATION, WORKER
-from support.synced import DOCS, OURS, Synced
+from support.synced import OURS, Synced
 
 SETTINGS = "SELECT name, setting FROM pg_settings ORDER BY name"
 
 
 @pytest.fixture
-def docs(synced: Synced) -> Synced:
-    synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n, n % 3 FROM generate_series(1, 6) n")
-    synced.pipeline()
+def docs(applied: None, synced: Synced) -> Synced:
+    synced.filled("INSERT INTO docs SELECT n, 'text ' || n, n % 3 FROM generate_series(1, 6) n")
     synced.run(f"GRANT SELECT ON docs, docs_embedding TO {APPLICATION}")
     return synced
 

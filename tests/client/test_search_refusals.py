@@ -13,13 +13,12 @@ import pytest
 
 from pgvector_sync import DatabaseRefuses, OutOfTime, Refused, Settings, Sync
 from support.roles import WORKER
-from support.synced import DOCS, Synced
+from support.synced import Synced
 
 
 @pytest.fixture
-def docs(synced: Synced) -> Synced:
-    synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n, n % 3 FROM generate_series(1, 4) n")
-    synced.pipeline()
+def docs(applied: None, synced: Synced) -> Synced:
+    synced.filled("INSERT INTO docs SELECT n, 'text ' || n, n % 3 FROM generate_series(1, 4) n")
     return synced
 
 

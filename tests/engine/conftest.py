@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import pytest
 
-from support.synced import DOCS, Synced
+from support.synced import Synced
 
 
 @pytest.fixture
-def docs(synced: Synced) -> Synced:
+def docs(applied: None, synced: Synced) -> Synced:
     """One pipeline, in sync with its one row."""
-    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
-    synced.pipeline()
+    synced.filled("INSERT INTO docs VALUES (1, 'one')")
     return synced

@@ -29,15 +29,14 @@ from pgvector_sync.store import grants, runs
 from pgvector_sync.store.migrations import migrate, migrations
 from support.examined import errors, look, the, warnings
 from support.roles import APPLICATION, MONITOR, OWNER, WORKER, set_up_roles
-from support.synced import DOCS, Synced, runtime_of
+from support.synced import Synced, runtime_of
 
 DENIED = psycopg.errors.InsufficientPrivilege
 
 
 @pytest.fixture
-def docs(synced: Synced) -> Synced:
-    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one'), (2, 'two')")
-    synced.pipeline()
+def docs(applied: None, synced: Synced) -> Synced:
+    synced.filled("INSERT INTO docs VALUES (1, 'one'), (2, 'two')")
     return synced
 
 

@@ -127,6 +127,13 @@ class Synced:
         self.apply()
         self.sync()
 
+    def filled(self, *statements: str) -> None:
+        """Runs statements on the default source of a test that uses `applied`, syncs, and checks every vector."""
+        self.declare()
+        self.write_file()
+        self.run(*statements)
+        self.sync()
+
     def remove(self, name: str = "docs", *, keep_vectors: bool = False, runtime: Runtime | None = None) -> None:
         remove((runtime or self.owner).database, name, keep_vectors=keep_vectors, say=self.said.append)
         self.declared.pop(name, None)

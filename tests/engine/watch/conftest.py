@@ -6,15 +6,16 @@ import pytest
 
 from pgvector_sync.engine import watch
 from pgvector_sync.observe.status import read_status
-from support.synced import DOCS, Synced
+from support.synced import Synced
 
 
 @pytest.fixture
-def docs(synced: Synced) -> Synced:
+def docs(applied: None, synced: Synced) -> Synced:
     """A pipeline in sync. Rows enough that one orphan is not suspicious."""
-    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one', 'a'), (2, 'two', 'b'), (3, 'three', 'c')")
-    synced.run("INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(101, 110) i")
-    synced.pipeline()
+    synced.filled(
+        "INSERT INTO docs VALUES (1, 'one', 'a'), (2, 'two', 'b'), (3, 'three', 'c')",
+        "INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(101, 110) i",
+    )
     return synced
 
 

@@ -4,14 +4,13 @@ from collections.abc import Callable
 
 import pytest
 
-from support.synced import DOCS, Synced
+from support.synced import Synced
 
 
 @pytest.fixture
-def docs(synced: Synced) -> Synced:
+def docs(applied: None, synced: Synced) -> Synced:
     """A pipeline in sync."""
-    synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one'), (2, 'two')")
-    synced.pipeline()
+    synced.filled("INSERT INTO docs VALUES (1, 'one'), (2, 'two')")
     return synced
 
 
