@@ -28,7 +28,7 @@ from support.servers import Database
 from support.synced import DIMENSIONS, DOCS, MODEL, Synced, runtime_of
 from support.waiting import eventually
 
-SECONDS = float(os.environ.get("PGVECTOR_SYNC_BLACKBOX_SECONDS", "6"))
+SECONDS = float(os.environ.get("PGVECTOR_SYNC_BLACKBOX_SECONDS", "4"))
 WRITERS = 4
 KEYS = 60
 """Of each writer, which has a range of its own: writers don't wait for each other."""

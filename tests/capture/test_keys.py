@@ -89,7 +89,7 @@ SOME_QUICK = [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.sl
 
 
 @pytest.mark.parametrize("kind", KEYS)
-@pytest.mark.quick_variants(6)
+@pytest.mark.quick_variants(3)
 def test_a_key_of_every_allowed_type_finds_its_way(synced: Synced, kind: str):
     values, canonical = KEYS[kind]
     synced.run(f"CREATE TABLE docs (id {kind} PRIMARY KEY, body text)")
@@ -260,7 +260,7 @@ CANONICAL = [
 
 
 @pytest.mark.parametrize(("kind", "typed", "key"), CANONICAL)
-@pytest.mark.quick_variants(6)
+@pytest.mark.quick_variants(3)
 def test_a_key_as_a_person_types_it_becomes_the_one_that_the_triggers_write(
     kind: str, typed: object, key: str | None
 ):

@@ -45,7 +45,7 @@ TYPED = {
     "reembed --estimate": ["reembed", "docs", "--estimate"],
     "capacity": ["capacity", "docs", "--rows", "10M"],
     "index status": ["index", "status"],
-    "index recall": ["index", "recall", "docs", "-k", "3", "--target", "0.1"],
+    "index recall": ["index", "recall", "docs", "-k", "3", "--queries", "10", "--target", "0.1"],
     "index build": ["index", "build", "docs", "--rebuild"],
     "index build --wait": ["index", "build", "docs", "--rebuild", "--wait"],
     "index builds": ["index", "builds"],

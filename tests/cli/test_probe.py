@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pgvector_sync.cli import probe
@@ -111,6 +112,7 @@ def test_a_frozen_process_does_not_answer_and_a_killed_one_is_not_running(
     assert passes("worker")
     monkeypatch.setattr(pulse_socket, "TIMEOUT_SECONDS", 0.2)
     process.send(signal.SIGSTOP)
+    eventually(lambda: psutil.Process(process.pid).status() == psutil.STATUS_STOPPED)
     assert "not answering: worker with process id" in probe.check("worker")[1][0]
     process.kill()
     assert "was killed" in probe.check("worker")[1][0]

@@ -92,7 +92,8 @@ def test_flushing_redis_again_and_again_loses_nothing(cluster: Cluster) -> None:
     cluster.settles()
 
 
-@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
 def test_a_valkey_that_is_killed_and_comes_back_loses_nothing(cluster: Cluster, pool: str) -> None:
     worker = cluster.worker(pool)
     cluster.insert(50)

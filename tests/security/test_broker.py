@@ -127,7 +127,8 @@ def works(cluster: Cluster, worker: Process, start: int) -> None:
     assert worker.exit_code is None
 
 
-@pytest.mark.parametrize("pool", ["threads", pytest.param("prefork", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("pool", ["threads", "prefork"])
 def test_no_message_ends_or_wedges_a_worker(cluster: Cluster, attacker: redis.Redis, pool: str) -> None:
     worker = cluster.worker(pool, concurrency=1)
     for queue in QUEUES:

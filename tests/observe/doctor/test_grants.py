@@ -34,7 +34,7 @@ def test_a_role_without_any_right_gets_what_a_worker_needs_and_no_more(docs: Syn
         ("grants", "REVOKE USAGE ON SCHEMA pgvector_sync FROM {role}"),
     ],
 )
-@pytest.mark.quick_variants(5)
+@pytest.mark.quick_variants(2)
 def test_what_a_role_may_not_do(docs: Synced, worker_role: str, name: str, fault: str) -> None:
     url = docs.database.url_as(worker_role)
     follow_advice(docs.database, url)
