@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from pgvector_sync.cli.sizes import parse_rows, size
+from pgvector_sync.cli.sizes import parse_rows
 from pgvector_sync.embedding.tokens import count_tokens
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.index.capacity import Build, build_time, key_part
 from pgvector_sync.index.heap import KeyPart
+from pgvector_sync.index.phrases import size
 from support.synced import DOCS, MODEL, Synced
 
 Command = Callable[..., tuple[int, str, str]]

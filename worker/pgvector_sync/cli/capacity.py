@@ -12,9 +12,10 @@ from rich.table import Table
 
 from pgvector_sync.cli.console import out, print_document, print_table
 from pgvector_sync.cli.environment import open_sync
-from pgvector_sync.cli.sizes import parse_rows, size
+from pgvector_sync.cli.sizes import parse_rows
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.index.capacity import Capacity, StoragePlan
+from pgvector_sync.index.phrases import size
 
 
 def register(app: typer.Typer) -> None:

@@ -10,8 +10,9 @@ import typer
 
 from pgvector_sync.cli.console import out, print_document, progress
 from pgvector_sync.cli.environment import open_sync
+from pgvector_sync.cli.index_goal import RECALL_HELP, LatencyMs, Memory, bytes_of, latency_of
 from pgvector_sync.cli.interrupts import Interrupts
-from pgvector_sync.cli.sizes import parse_bytes, size
+from pgvector_sync.index.phrases import size
 from pgvector_sync.observe.index_advice import Advised, IndexAdvice
 
 
@@ -27,17 +28,11 @@ def advise(
             "--recall",
             min=0.01,
             max=1.0,
-            help="The share of the nearest rows that searches must find. Default: the pipeline's.",
+            help=RECALL_HELP,
         ),
     ] = None,
-    latency_ms: Annotated[
-        float | None,
-        typer.Option("--latency-ms", min=0.001, help="The time that a search may take in the database."),
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option("--memory", help="What the index may take, such as 8GB. Default: effective_cache_size."),
-    ] = None,
+    latency_ms: LatencyMs = None,
+    memory: Memory = None,
     where: Annotated[
         str | None, typer.Option("--filter", help="A condition of searches, to see what Postgres does with it.")
     ] = None,
@@ -51,8 +46,8 @@ def advise(
         advice = sync.index_advise(
             pipeline,
             recall=recall,
-            latency=None if latency_ms is None else timedelta(milliseconds=latency_ms),
-            memory=None if memory is None else parse_bytes(memory),
+            latency=latency_of(latency_ms),
+            memory=bytes_of(memory),
             where=where,
             measure=measure,
             progress=bar.reach,

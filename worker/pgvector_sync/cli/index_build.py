@@ -12,9 +12,10 @@ from rich.table import Table
 
 from pgvector_sync.cli.console import complain, err, out, print_document, print_table, progress, say
 from pgvector_sync.cli.environment import open_sync
-from pgvector_sync.cli.sizes import parse_bytes, size
+from pgvector_sync.cli.sizes import parse_bytes
 from pgvector_sync.client.documents import fields_of
 from pgvector_sync.errors import ConfigError
+from pgvector_sync.index.phrases import size
 from pgvector_sync.model import IndexPlan
 from pgvector_sync.observe.index_builds import IndexBuild
 

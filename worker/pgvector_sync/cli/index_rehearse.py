@@ -11,8 +11,10 @@ from rich.table import Table
 
 from pgvector_sync.cli.console import out, print_document, print_table, progress
 from pgvector_sync.cli.environment import open_sync
+from pgvector_sync.cli.index_goal import RECALL_HELP, LatencyMs, Memory, bytes_of, latency_of
 from pgvector_sync.cli.interrupts import Interrupts
-from pgvector_sync.cli.sizes import parse_bytes, parse_rows, size
+from pgvector_sync.cli.sizes import parse_rows
+from pgvector_sync.index.phrases import size
 from pgvector_sync.observe.index_rehearsal import Rehearsal
 
 
@@ -29,17 +31,11 @@ def rehearse(
             "--recall",
             min=0.01,
             max=0.999,
-            help="The share of the nearest rows that searches must find. Default: the pipeline's.",
+            help=RECALL_HELP,
         ),
     ] = None,
-    latency_ms: Annotated[
-        float | None,
-        typer.Option("--latency-ms", min=0.001, help="The time that a search may take in the database."),
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option("--memory", help="What the index may take, such as 8GB. Default: effective_cache_size."),
-    ] = None,
+    latency_ms: LatencyMs = None,
+    memory: Memory = None,
     disk: Annotated[
         str | None, typer.Option("--disk", help="What table and index may take on the server. Default: 10GB.")
     ] = None,
@@ -56,9 +52,9 @@ def rehearse(
             pipeline,
             wanted,
             recall=recall,
-            latency=None if latency_ms is None else timedelta(milliseconds=latency_ms),
-            memory=None if memory is None else parse_bytes(memory),
-            disk=None if disk is None else parse_bytes(disk),
+            latency=latency_of(latency_ms),
+            memory=bytes_of(memory),
+            disk=bytes_of(disk),
             seed=seed,
             progress=lambda what, done, total: bar.reach(done, total, what),
         )

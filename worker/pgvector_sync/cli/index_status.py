@@ -9,7 +9,7 @@ from rich.table import Table
 
 from pgvector_sync.cli.console import out, print_document, print_table
 from pgvector_sync.cli.environment import open_sync
-from pgvector_sync.cli.sizes import size
+from pgvector_sync.index.phrases import size
 from pgvector_sync.observe.indexes import IndexState, TargetIndexes
 from pgvector_sync.observe.level import Level
 

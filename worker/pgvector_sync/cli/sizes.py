@@ -1,13 +1,10 @@
-"""How sizes and numbers of rows are printed and typed."""
+"""How sizes and numbers of rows are typed."""
 
 from __future__ import annotations
 
 import re
 
 from pgvector_sync.errors import ConfigError
-from pgvector_sync.index.words import size
-
-__all__ = ["parse_bytes", "parse_rows", "size"]
 
 _ROWS = re.compile(r"(?P<number>\d+(?:\.\d+)?)(?P<unit>[kKmMgG]?)")
 _SIZE = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>[kKmMgGtT][iI]?[bB]?)")

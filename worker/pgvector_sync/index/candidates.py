@@ -20,9 +20,9 @@ from pgvector_sync.index.pages import (
     value_bytes,
 )
 from pgvector_sync.index.phrases import share
-from pgvector_sync.index.sampled import LARGEST_HALF
 from pgvector_sync.index.tuning import Tuning, hnsw_tuning, probes
 from pgvector_sync.model import Method, Metric, Storage
+from pgvector_sync.model.index import LARGEST_HALF
 
 _GAINED_BY_RANKING = 0.05
 """What more candidates add to the recall of bits: from 100 to 400, it was 0.09 (decision 0091)."""

@@ -1,12 +1,20 @@
-"""How durations and shares are written in advice."""
+"""How sizes, durations and shares are printed."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from pgvector_sync.index.words import size
+_UNITS = ("B", "kB", "MB", "GB", "TB")
 
-__all__ = ["milliseconds", "share", "size"]
+
+def size(number: float) -> str:
+    """Return a size in Postgres's units of 1,024: `7.8 GB`."""
+    value = float(number)
+    for unit in _UNITS:
+        if value < 1_024 or unit == _UNITS[-1]:
+            break
+        value /= 1_024
+    return f"{value:,.0f} {unit}" if unit == "B" or value >= 100 else f"{value:,.1f} {unit}"
 
 
 def milliseconds(duration: timedelta) -> str:

@@ -16,7 +16,7 @@ from pgvector_sync.index.pages import (
     ivfflat_bytes,
     value_bytes,
 )
-from pgvector_sync.index.words import size
+from pgvector_sync.index.phrases import size
 from pgvector_sync.model import IndexPlan, Method, Storage
 
 IVFFLAT_LEAST_ROWS = 1_000

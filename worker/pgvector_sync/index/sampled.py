@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pgvector_sync.model import Metric
+from pgvector_sync.model.index import LARGEST_HALF
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Vectors = NDArray[np.float32]
 
-LARGEST_HALF = 65_504.0
-"""The largest number of a halfvec. pgvector refuses to convert a larger one, and with it the write of the row."""
 QUERIES = 100
 NEIGHBOURS = 10
 LEAST = 20

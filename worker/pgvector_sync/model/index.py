@@ -28,6 +28,10 @@ class Storage(StrEnum):
     BIT = "bit"
 
 
+LARGEST_HALF = 65_504.0
+"""The largest number of a halfvec."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IndexPlan:
     """Which index a pipeline has, when it is built, and how often its recall is measured. Times are UTC.

@@ -10,6 +10,11 @@ from typing import Any
 from pgvector_sync.model import Key
 
 
+def vector_text(vector: Sequence[float]) -> str:
+    """Return pgvector's text form of a vector."""
+    return f"[{','.join(map(str, vector))}]"
+
+
 @dataclass(frozen=True, slots=True)
 class QueryVector:
     """An embedded query. `str()` returns pgvector's text form, `[0.1,0.2]`, which every driver can send."""
@@ -22,7 +27,7 @@ class QueryVector:
     vector: list[float]
 
     def __str__(self) -> str:
-        return f"[{','.join(map(str, self.vector))}]"
+        return vector_text(self.vector)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from pgvector_sync.index.building import shared_memory_is_short
 from pgvector_sync.index.facts import Goal
 from pgvector_sync.index.heap import KeyPart, table_size
 from pgvector_sync.index.pages import value_bytes
+from pgvector_sync.index.phrases import size
 from pgvector_sync.index.preflight import Facts as FlightFacts
 from pgvector_sync.index.preflight import Preflight, preflight
 from pgvector_sync.index.recall import RecallReport, RecallRequest, SettingResult
@@ -33,8 +34,8 @@ from pgvector_sync.index.recall.measure import compare
 from pgvector_sync.index.recall.subject import Subject, choose
 from pgvector_sync.index.resample import Bases, bases_of, calibrated, copies
 from pgvector_sync.index.session import Statement, build_session
-from pgvector_sync.index.words import size
 from pgvector_sync.model import Metric, Storage
+from pgvector_sync.model.search import vector_text
 from pgvector_sync.observe.index_advice import Advised, advised_of
 from pgvector_sync.observe.index_facts import Read, read
 from pgvector_sync.runtime import Runtime
@@ -307,7 +308,7 @@ class _Rehearsed:
         self.progress("rows", 0, rows)
         rehearsal.create(self.session, self.shape)
         began = time.perf_counter()
-        left_out = [f"[{','.join(map(str, vector.tolist()))}]" for vector in queries]
+        left_out = [vector_text(vector.tolist()) for vector in queries]
         real = rehearsal.copy_real(self.session, self.shape, without=left_out, limit=rows)
         self.progress("rows", real, rows)
         if real < rows:
@@ -356,7 +357,7 @@ class _Rehearsed:
 
     def _measure(self, grown: Shape, oid: int, queries: Vectors) -> tuple[RecallReport | None, timedelta]:
         """Measure the recall of the index, and how long comparing all vectors takes."""
-        texts = [Query(f"[{','.join(map(str, vector.tolist()))}]") for vector in queries]
+        texts = [Query(vector_text(vector.tolist())) for vector in queries]
         request = RecallRequest(sweep=True, iterative=["off"], target=self.goal.recall)
         with self.runtime.database.transaction(read_only=True) as connection:
             session = recall.session(connection)
@@ -404,9 +405,7 @@ class _Rehearsed:
             recall.session(connection)
             rows = index_facts.sample(connection, grown, rows=SPREAD, limit=SPREAD)
             for vector in _different(rows):
-                found = recall.exact(
-                    connection, Compared(grown, 2), Query(f"[{','.join(map(str, vector.tolist()))}]")
-                )
+                found = recall.exact(connection, Compared(grown, 2), Query(vector_text(vector.tolist())))
                 far = max(found[-1], 0.0)
                 apart.append(far if metric is Metric.L2 else math.sqrt(2 * far))
         return round(float(np.median(apart) / np.median(bases.distances)), 2)

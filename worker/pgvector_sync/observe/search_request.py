@@ -11,6 +11,7 @@ from datetime import timedelta
 from pgvector_sync.database import Connection
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Metric, Pipeline, VectorType
+from pgvector_sync.model.index import LARGEST_HALF
 from pgvector_sync.model.search import Hit, QueryVector, Request
 from pgvector_sync.store import catalog
 from pgvector_sync.store.canonical import canonical_key
@@ -24,8 +25,6 @@ SIMILARITIES = {
     Metric.INNER_PRODUCT: (-math.inf, math.inf),
 }
 """The least and the greatest similarity under each metric."""
-LARGEST_HALF = 65_504.0
-"""The largest number of a halfvec."""
 
 
 def require_types(*, pipeline: object, query: object, timeout: object = None, where: object = None) -> None:

@@ -14,6 +14,7 @@ from pgvector_sync.index.recall.choice import MAX_VALUE, iterates, settings_of, 
 from pgvector_sync.index.recall.report import DIAL, RecallRequest, Setting, Source
 from pgvector_sync.index.recall.statistics import Answer
 from pgvector_sync.model import Method, Pipeline, Storage
+from pgvector_sync.model.search import vector_text
 from pgvector_sync.store import grants, index_status, pipelines, recall, sizes, trust
 from pgvector_sync.store.catalog import find_relation
 from pgvector_sync.store.conditions import Condition, require_valid
@@ -114,7 +115,7 @@ def _queries(connection: Connection, compared: Compared, oid: int, request: Reca
                     f"expected query vectors of {dimensions} dimensions, got {len(vector)}",
                     hint=f"embed the queries for {compared.shape.pipeline.name}",
                 )
-        return [Query(_text(vector)) for vector in request.vectors]
+        return [Query(vector_text(vector)) for vector in request.vectors]
     wanted, estimated = request.queries, sizes.estimated_rows(connection, oid)
     percent = 100 * max(READ_ROWS, READ_PER_QUERY * wanted) / max(estimated, 1)
     found = recall.sample(connection, compared, limit=wanted, seed=request.seed, percent=percent)
@@ -123,10 +124,6 @@ def _queries(connection: Connection, compared: Compared, oid: int, request: Reca
     if not found:
         raise Refused("every vector is all zeros, so none can be a query", hint="pgvector-sync doctor")
     return [Query(vector, key) for key, vector in found]
-
-
-def _text(vector: Sequence[float]) -> str:
-    return f"[{','.join(map(str, vector))}]"
 
 
 def choose(
