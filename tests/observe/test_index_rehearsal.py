@@ -166,6 +166,7 @@ def test_ctrl_c_drops_the_schema(docs: Synced, monkeypatch: pytest.MonkeyPatch) 
         (["--rows", "1G", "--disk", "1GB"], "of the server's disk, and 1.0 GB are allowed"),
         (["--rows", "none"], "isn't a number of rows"),
         (["--rows", "5k", "--memory", "little"], "isn't a size"),
+        (["--rows", "5k", "--disk", "little"], "--disk"),
     ],
 )
 def test_a_request_that_cannot_be_carried_out_is_explained(

@@ -24,6 +24,6 @@ def latency_of(latency_ms: float | None) -> timedelta | None:
     return None if latency_ms is None else timedelta(milliseconds=latency_ms)
 
 
-def bytes_of(size: str | None) -> int | None:
+def bytes_of(size: str | None, option: str = "--memory") -> int | None:
     """Return the value of an option for a size, such as `8GB`."""
-    return None if size is None else parse_bytes(size)
+    return None if size is None else parse_bytes(size, option)

@@ -54,7 +54,7 @@ def rehearse(
             recall=recall,
             latency=latency_of(latency_ms),
             memory=bytes_of(memory),
-            disk=bytes_of(disk),
+            disk=bytes_of(disk, "--disk"),
             seed=seed,
             progress=lambda what, done, total: bar.reach(done, total, what),
         )

@@ -24,10 +24,10 @@ def parse_rows(text: str) -> int:
     return rows
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(text: str, option: str = "--memory") -> int:
     """Return a size in bytes: `8GB`, `512MB`. Raises ConfigError."""
     match = _SIZE.fullmatch(text.replace("_", "").replace(",", "").strip())
     number = 0 if match is None else round(float(match["number"]) * _BYTES[match["unit"].lower()])
     if number < _LEAST_MEMORY:
-        raise ConfigError(f"{text!r} isn't a size of at least 1 MB", where="--memory", hint="write 512MB or 8GB")
+        raise ConfigError(f"{text!r} isn't a size of at least 1 MB", where=option, hint="write 512MB or 8GB")
     return number
