@@ -15,7 +15,7 @@ from pgvector_sync.cli.index_goal import RECALL_HELP, LatencyMs, Memory, bytes_o
 from pgvector_sync.cli.interrupts import Interrupts
 from pgvector_sync.cli.sizes import parse_rows
 from pgvector_sync.index.phrases import size
-from pgvector_sync.observe.index_rehearsal import Rehearsal
+from pgvector_sync.observe.rehearsed import Rehearsal
 
 
 def add_to(group: typer.Typer) -> None:

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pgvector_sync.model import Pipeline
     from pgvector_sync.observe.index_advice import IndexAdvice
     from pgvector_sync.observe.index_builds import IndexBuild
-    from pgvector_sync.observe.index_rehearsal import Rehearsal
     from pgvector_sync.observe.indexes import TargetIndexes
+    from pgvector_sync.observe.rehearsed import Rehearsal
     from pgvector_sync.runtime import Runtime
 
 
