@@ -134,6 +134,7 @@ def test_what_a_killed_rehearsal_has_left_is_dropped_by_the_next(docs: Synced, s
     assert docs.database.execute(SCHEMAS) == [("pgvector_sync_rehearsal_999",)]
 
 
+@pytest.mark.slow
 def test_ctrl_c_drops_the_schema(docs: Synced, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", docs.database.url_as(OWNER))
     process = subprocess.Popen(
