@@ -209,7 +209,7 @@ w.visible_at OPERATOR(pg_catalog.>=) pg_catalog.to_timestamp(coalesce(hint.since
 -- name: due
 -- For each pipeline that may call its provider: the rows due in each lane, up to `limit`, since when the first of them is due
 -- (now, if there are none), and the batches in flight. A pipeline in cool-down may send one probe, from `retry_at` on.
-SELECT p.id, p.name, p.state, p.batch_size, lane.lane,
+SELECT p.id, p.name, p.state, p.batch_size, p.provider, p.model, lane.lane,
        (SELECT r.dialect FROM pgvector_sync.provider r WHERE r.name = p.provider) AS dialect,
        (SELECT k.parallel FROM pgvector_sync.learned k WHERE k.provider = p.provider AND k.model = p.model) AS parallel,
        date_part('epoch', coalesce(fresh.first, statement_timestamp())) AS due_from,

@@ -5,8 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from pgvector_sync.batch.claim import claim
-from pgvector_sync.engine.shares import fair_share
+from pgvector_sync.engine.shares import fair_share, others_of
 from pgvector_sync.model import Lane
+from pgvector_sync.store.work import Due
 from support.steps import Steps
 from support.synced import Synced
 
@@ -50,6 +51,32 @@ def test_a_slot_is_kept_free_for_each_other_pipeline_up_to_half_of_them(
     slots: int, others: int, share: int
 ) -> None:
     assert fair_share(slots, others, limit=8) == share
+
+
+def due(pipeline: str, *, provider: str = "openai", model: str = "small", lane: Lane = Lane.BULK) -> Due:
+    return Due(
+        pipeline=pipeline,
+        lane=lane,
+        state="active",
+        batch_size=None,
+        rows=1_000,
+        in_flight=0,
+        provider=provider,
+        model=model,
+        dialect="openai-compatible",
+        parallel=None,
+    )
+
+
+def test_pipelines_that_wait_for_the_same_model_of_a_provider_keep_nothing_free_for_each_other() -> None:
+    articles, notes = due("articles"), due("notes")
+    assert others_of(articles, [articles, due("articles", lane=Lane.LIVE), notes]) == 0
+
+
+def test_a_slot_is_kept_for_pipelines_of_another_provider_and_of_another_model() -> None:
+    articles = due("articles")
+    lanes = [articles, due("notes", provider="tei"), due("titles", model="large"), due("tags", provider="tei")]
+    assert others_of(articles, lanes) == 3
 
 
 def test_a_pipeline_takes_no_more_batches_than_its_share_and_goes_on_when_one_has_ended(

@@ -16,7 +16,7 @@ from pgvector_sync.embedding.dialects import dialect_named
 from pgvector_sync.engine import jobs
 from pgvector_sync.engine.in_flight import InFlight, wait_for_all, wait_for_any
 from pgvector_sync.engine.pace import FLOWING, Pace
-from pgvector_sync.engine.shares import batches_wanted, share_of
+from pgvector_sync.engine.shares import batches_wanted, others_of, share_of
 from pgvector_sync.engine.turn import Engine
 from pgvector_sync.model import Lane
 from pgvector_sync.model.deadline import Deadline
@@ -117,7 +117,7 @@ class Loop:
         lanes = [item for item in turn.due if self.only in (None, item.pipeline)]
         due = [item for item in lanes if item.rows]
         if self._slots > 1:
-            self._start(due, others=len({item.pipeline for item in lanes}) - 1)
+            self._start(due, lanes)
         else:
             for item in due:
                 moved |= self._count(item.pipeline, process(self.runtime, item.pipeline, item.lane))
@@ -132,9 +132,9 @@ class Loop:
             self._walks.start(str(run_id), lambda: carry_out(self.runtime, run_id, until=Deadline.after(SLICE)))
         return False
 
-    def _start(self, due: Sequence[Due], *, others: int) -> None:
+    def _start(self, due: Sequence[Due], lanes: Sequence[Due]) -> None:
         """Start batches while there is room, for one lane after the other."""
-        waiting = deque((item, self._share(item, others)) for item in due)
+        waiting = deque((item, self._share(item, others_of(item, lanes))) for item in due)
         started: Counter[tuple[str, Lane]] = Counter()
         while waiting and len(self.in_flight) < self._slots:
             item, share = waiting.popleft()

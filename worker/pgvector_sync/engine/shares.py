@@ -5,6 +5,8 @@ A slot is room for one batch in flight: a process or thread of a worker, or a th
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from pgvector_sync.embedding.dialects import dialect_named
 from pgvector_sync.model import Lane
 from pgvector_sync.model.learned import batches_at_once
@@ -13,10 +15,18 @@ from pgvector_sync.settings import Settings
 from pgvector_sync.store.work import Due
 
 
+def others_of(due: Due, lanes: Iterable[Due]) -> int:
+    """Return how many pipelines, of all those in `lanes`, call another provider, or the same for another model.
+
+    Those that share model and provider with `due` wait for the same answers anyway.
+    """
+    return len({item.pipeline for item in lanes if (item.provider, item.model) != (due.provider, due.model)})
+
+
 def share_of(due: Due, *, slots: int, others: int, settings: Settings) -> int:
     """Return how many batches of the pipeline may be in flight for this lane, over all processes.
 
-    slots: the number of slots of all workers; 0: not known yet. others: the number of other pipelines.
+    slots: the number of slots of all workers; 0: not known yet. others: see `others_of`.
     """
     remote = dialect_named(due.dialect).remote  # a remote provider may hang
     share = fair_share(slots, others if remote else 0, limit=settings.in_flight_batches)

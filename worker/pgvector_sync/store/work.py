@@ -52,6 +52,8 @@ class Due:
     """The number of due rows, up to the limit."""
     in_flight: int
     """The number of batches in flight, in both lanes."""
+    provider: str
+    model: str
     dialect: str
     """The dialect of the provider."""
     parallel: int | None
@@ -272,6 +274,8 @@ def due(connection: Connection, *, limit: int, hints: DueHints) -> list[Due]:
                 row["batch_size"],
                 row["due"],
                 row["in_flight"],
+                row["provider"],
+                row["model"],
                 row["dialect"],
                 row["parallel"],
             )
