@@ -86,7 +86,7 @@ class Queue:
         database, lease = self.runtime.database, new_lease(self.runtime.settings, ends_after=timedelta(minutes=1))
         with database.transaction(by_key=True) as connection:
             locks.lock_claims(connection, self.pipeline)
-            timed(times, "in flight", lambda: work.in_flight(connection, self.pipeline))
+            timed(times, "held", lambda: work.held(connection, self.pipeline))
             claimed = timed(
                 times,
                 "claim",
@@ -95,13 +95,14 @@ class Queue:
                 ),
             )
         holding = Holding(self.pipeline, lease.id)
-        keys = [row.key for row in claimed]
         with database.transaction(by_key=True) as connection:
-            timed(times, "lock", lambda: holding.lock(connection, claimed))
+            locked = timed(times, "lock", lambda: holding.lock(connection, claimed))
             timed(
                 times,
                 "acknowledge",
-                lambda: holding.ack(connection, keys, stored=len(keys), removed=0, absent=0, unchanged=0),
+                lambda: holding.ack(
+                    connection, list(locked.values()), stored=len(locked), removed=0, absent=0, unchanged=0
+                ),
             )
             timed(times, "end", lambda: holding.end(connection))
 

@@ -50,3 +50,7 @@ JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) e.extnamespace
 LEFT JOIN pg_catalog.pg_type t ON t.typnamespace OPERATOR(pg_catalog.=) n.oid
     AND (t.typname OPERATOR(pg_catalog.=) 'vector' OR t.typname OPERATOR(pg_catalog.=) 'halfvec')
 WHERE e.extname OPERATOR(pg_catalog.=) 'vector';
+
+-- name: backend_pid
+-- The process that executes our statements.
+SELECT pg_catalog.pg_backend_pid() AS pid;

@@ -12,14 +12,16 @@ SELECT ({text})::text AS text WHERE {wanted} OFFSET 0
 -- part: now
 -- The text and fingerprint of a row, or nothing if it is deleted, not wanted or blank. All statements share this part, so
 -- that their fingerprints are the same. A text over the limit isn't fetched, and isn't searched for blanks, which would fail
--- beyond 256 MB; its fingerprint is computed from its length.
+-- beyond 256 MB; its fingerprint is computed from its length. A text that begins with a visible ASCII character isn't searched
+-- either: that takes longer than the hash of a short text.
 SELECT rendered.octets,
        CASE WHEN rendered.octets <= %(text_limit)s THEN rendered.text END AS text,
        CASE WHEN rendered.octets <= %(text_limit)s
             THEN sha256(%(spec)s::bytea || convert_to(rendered.text, 'UTF8'))
             ELSE sha256(%(spec)s::bytea || convert_to('too large: ' || rendered.octets, 'UTF8')) END AS fingerprint
 FROM (SELECT row_.text, octet_length(row_.text) AS octets FROM ({row}) AS row_ OFFSET 0) AS rendered
-WHERE rendered.octets > %(text_limit)s OR rendered.text ~ '\S'
+WHERE rendered.octets > %(text_limit)s
+   OR rendered.text COLLATE "C" >= '!' AND rendered.text COLLATE "C" < chr(127) OR rendered.text ~ '\S'
 
 -- name: read
 -- The text and fingerprint of claimed rows, and the stored fingerprint. They are NULL for a deleted, unwanted or blank row. Once

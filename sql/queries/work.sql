@@ -1,19 +1,21 @@
 -- Claims, and how they end. Times are the database's statement_timestamp().
 
--- name: in_flight
--- The number of a pipeline's batches in flight, in both lanes. The lanes are listed because the index begins with them;
--- OFFSET 0 makes the planner look up lease by lease.
-SELECT count(*) AS batches FROM pgvector_sync.lease l
-WHERE l.pipeline_id = %(pipeline_id)s AND l.lost_at IS NULL
-  AND EXISTS (SELECT FROM pgvector_sync.work w
-              WHERE w.pipeline_id = %(pipeline_id)s AND w.lane IN ('live', 'bulk') AND w.lease = l.id OFFSET 0);
+-- name: held
+-- The number of a pipeline's batches in flight, in both lanes, and whether a lease of the pipeline is lost. The lanes are listed
+-- because the index begins with them; OFFSET 0 makes the planner look up lease by lease.
+SELECT count(*) FILTER (WHERE l.lost_at IS NULL AND EXISTS (
+           SELECT FROM pgvector_sync.work w
+           WHERE w.pipeline_id = %(pipeline_id)s AND w.lane IN ('live', 'bulk') AND w.lease = l.id OFFSET 0)) AS batches,
+       count(l.lost_at) > 0 AS lost
+FROM pgvector_sync.lease l WHERE l.pipeline_id = %(pipeline_id)s;
 
 -- name: claim
 -- Takes due rows without a lease, of those that are due since `due_since` or later. The attempt counts from here, and is refunded
 -- if the row wasn't at fault. `due_from` is since when the first of them is due. If there are none, it is now, in a row without
--- a key.
+-- a key. `taken` finds the rows by their place, which is quicker than by key. A row that has moved since the statement began is
+-- left to the next claim.
 WITH due AS MATERIALIZED (
-    SELECT pipeline_id, key FROM pgvector_sync.work
+    SELECT ctid FROM pgvector_sync.work
     WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND parked_at IS NULL AND lease IS NULL
       AND visible_at >= to_timestamp(%(due_since)s) AND visible_at <= statement_timestamp()
     ORDER BY visible_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
@@ -24,7 +26,7 @@ WITH due AS MATERIALIZED (
     WHERE (SELECT count(*) FROM due) > 0  -- not EXISTS, so that all rows were found when the time is taken
 ), taken AS (
     UPDATE pgvector_sync.work w SET lease = %(lease)s, attempts = w.attempts + 1
-    FROM due WHERE w.pipeline_id = due.pipeline_id AND w.key = due.key
+    FROM due WHERE w.ctid = due.ctid
     RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.error_class, w.error_message,
               w.run_id, w.visible_at
 )
@@ -90,21 +92,21 @@ WHERE w.pipeline_id = %(pipeline_id)s AND w.key = a.key AND w.lease = %(lease)s
 RETURNING w.key, w.attempts;
 
 -- name: lock_claimed
--- Locks the claimed rows, unless the lease is lost. A row that isn't returned was taken, deleted, or is locked by another
+-- Locks the claimed rows, unless the lease is lost, and tells their places, which stay the same until we commit. A row that isn't returned was taken, deleted, or is locked by another
 -- session. The caller compares the generation with the claimed one (for a join here, the planner would pair all leased rows with
 -- all keys). If the lease is lost after this, the rows are still locked until we commit.
-SELECT key, generation FROM pgvector_sync.work
+SELECT key, generation, ctid FROM pgvector_sync.work
 WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s
   AND EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = %(lease)s AND l.lost_at IS NULL)
 FOR UPDATE SKIP LOCKED;
 
 -- name: ack
--- Acknowledges rows, and counts them in the lease, with the time that they waited. This transaction has locked them, so the
--- number of rows must match. If another session has locked the lease, the caller counts them elsewhere: rows that were paid for
+-- Acknowledges rows by their places, and counts them in the lease, with the time that they waited. This transaction has locked
+-- them, so the number of rows must match. If another session has locked the lease, the caller counts them elsewhere: rows that were paid for
 -- can't wait for a counter.
 WITH acknowledged AS (
     DELETE FROM pgvector_sync.work
-    WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s
+    WHERE ctid = ANY (%(places)s::tid[]) AND pipeline_id = %(pipeline_id)s AND lease = %(lease)s
     RETURNING greatest(0, extract(epoch FROM statement_timestamp() - waiting_since)) AS seconds
 ), waited AS (
     SELECT count(*) AS rows, coalesce(sum(seconds), 0) AS seconds, ARRAY[{wait_buckets}] AS buckets FROM acknowledged

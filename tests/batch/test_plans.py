@@ -188,12 +188,14 @@ HOT: dict[str, Run] = {
     "work.claim": claim(Lane.BULK),
     "work.note_attempt": held(lambda h, c: h.note_attempt(c, dict(zip(KEYS, PRINTS, strict=True)))),
     "work.lock_claimed": held(lambda h, c: h.lock(c, CLAIMED)),
-    "work.ack": held(lambda h, c: h.ack(c, KEYS, stored=2, removed=0, absent=0, unchanged=0)),
+    "work.ack": held(
+        lambda h, c: h.ack(c, list(h.lock(c, CLAIMED).values()), stored=2, removed=0, absent=0, unchanged=0)
+    ),
     "work.release": held(lambda h, c: h.release(c, KEYS)),
     "work.release_superseded": held(lambda h, c: h.release_superseded(c, KEYS, first=MINUTE, longest=MINUTE)),
     "work.back_off": held(lambda h, c: h.back_off(c, KEYS, first=MINUTE, longest=MINUTE, max_attempts=5, **WORDS)),
     "work.park": held(lambda h, c: h.park(c, [(row, None) for row in CLAIMED], **WORDS)),
-    "work.in_flight": lambda c, crowd: work.in_flight(c, crowd.pipeline),
+    "work.held": lambda c, crowd: work.held(c, crowd.pipeline),
     "leases.end": held(lambda h, c: h.end(c)),
     "leases.expire": lambda c, _: leases.expire(c, grace=MINUTE),
     "leases.renew": lambda c, _: leases.renew(c, [LEASE], expires_after=MINUTE),

@@ -251,7 +251,7 @@ CALLS: list[Call] = [
     lambda c, _: poll.look(c, after_id=0, grace=MINUTE, jobs=["a"], hints=DueHints()),
     lambda c, _: runs.due_runs(c),
     lambda c, _: work.due(c, limit=1, hints=DueHints()),
-    lambda c, one: Holding(one.shape.pipeline, UUID(int=1)).ack(c, KEYS, stored=1, removed=1, absent=0, unchanged=0),
+    lambda c, one: Holding(one.shape.pipeline, UUID(int=1)).ack(c, ["(0,1)"], stored=1, removed=1, absent=0, unchanged=0),
     lambda c, one: leases.end(c, one.shape.pipeline.id, UUID(int=1)),
     lambda c, _: leases.expire(c, grace=MINUTE),
     lambda c, one: usage.note(c, one.shape.pipeline, Spent(1, 2, Decimal(3), 4, 5, 6, 7, 8, 9, [("ok", 0.1)])),

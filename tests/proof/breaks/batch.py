@@ -7,7 +7,6 @@ from proof.mutant import Mutant
 
 LOCK = "store.work:Holding.lock"
 SLICE = "batch.slice:write_slice"
-LOCK_AND_LOOK = "batch.slice:_lock_and_look"
 DECIDE = "batch.decide:decide"
 FENCE = " AND lease = %(lease)s"
 ALIVE = "  AND EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = %(lease)s AND l.lost_at IS NULL)"
@@ -18,12 +17,12 @@ NO_FINGERPRINT = (NO_COMPARISON,)
 LOOK = "_look(runtime, batch, list(locked), connection)"
 LOOK_BEFORE_LOCK = (
     Edit(
-        LOCK_AND_LOOK,
-        "    locked = batch",
-        "    early = rows.look(connection, batch.shape, [row.key for row in part], "
-        "text_limit=runtime.settings.text_limit_bytes)\n    locked = batch",
+        SLICE,
+        "        locked = _lock",
+        "        early = rows.look(connection, batch.shape, [row.key for row in part], "
+        "text_limit=runtime.settings.text_limit_bytes)\n        locked = _lock",
     ),
-    Edit(LOCK_AND_LOOK, LOOK, "{key: early[key] for key in locked}"),
+    Edit(SLICE, LOOK, "{key: early[key] for key in locked}"),
 )
 NO_LEASE_AT_LOCK = Edit("work.lock_claimed", FENCE, "")
 LOST_AT_LOCK = Edit("work.lock_claimed", ALIVE, "")

@@ -68,14 +68,15 @@ def claim(runtime: Runtime, name: str, lane: Lane, *, share: int | None = None) 
         share = batches_at_once(
             share or settings.in_flight_batches, pipeline.learned.parallel, live=lane is Lane.LIVE
         )
-        if work.in_flight(connection, pipeline) >= share:
+        held = work.held(connection, pipeline)
+        if held.batches >= share:
             return None
         probe = pipeline.state in (State.COOLING_DOWN, State.MISCONFIGURED)
         if probe and not pipelines.take_probe(connection, pipeline, hold_for=settings.probe):
             return None
-        batch = _take(runtime, connection, pipeline, Lane.LIVE, probe=probe, until=until)
+        batch = _take(runtime, connection, pipeline, Lane.LIVE, probe=probe, until=until, lost=held.lost)
         if batch is None and lane is Lane.BULK and not _daily_tokens_used_up(connection, pipeline):
-            batch = _take(runtime, connection, pipeline, Lane.BULK, probe=probe, until=until)
+            batch = _take(runtime, connection, pipeline, Lane.BULK, probe=probe, until=until, lost=held.lost)
         if batch is None and probe:
             pipelines.release_probe(connection, pipeline)
     if batch is not None:
@@ -90,11 +91,17 @@ def _daily_tokens_used_up(connection: Connection, pipeline: Pipeline) -> bool:
 
 
 def _take(
-    runtime: Runtime, connection: Connection, pipeline: Pipeline, lane: Lane, *, probe: bool, until: Deadline
+    runtime: Runtime,
+    connection: Connection,
+    pipeline: Pipeline,
+    lane: Lane,
+    *,
+    probe: bool,
+    until: Deadline,
+    lost: bool,
 ) -> Batch | None:
     settings = runtime.settings
-    parked = work.park_crashed(connection, pipeline, lane, max_attempts=settings.attempts)
-    if parked:
+    if lost and (parked := work.park_crashed(connection, pipeline, lane, max_attempts=settings.attempts)):
         emit(RowsParked(pipeline=pipeline.name, rows=parked, error_class="worker_crashed"))
     lease = new_lease(settings)
     size = PROBE_ROWS if probe else runtime.batch_size(pipeline, lane)
@@ -106,6 +113,7 @@ def _take(
         limit=size,
         max_attempts=settings.attempts,
         hints=runtime.due_hints,
+        lost=lost,
     )
     if not rows:
         return None

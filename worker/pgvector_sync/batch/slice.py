@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -18,6 +18,7 @@ from pgvector_sync.model import Key
 from pgvector_sync.runtime import Runtime, probe_limit, row_limit
 from pgvector_sync.store import pipelines, rows
 from pgvector_sync.store.rows import Look
+from pgvector_sync.store.work import Place
 
 UNSTEADY = Failure("unsteady", "text or where returned a different result each time, though the row didn't change")
 
@@ -69,7 +70,8 @@ def write_slice(
         held = pipelines.hold(connection, batch.pipeline)
         round_trip = time.monotonic() - started
         reach(Failpoint.WRITE_HELD)
-        seen = _lock_and_look(runtime, batch, part, connection) if held else {}
+        locked = _lock(batch, part, connection) if held else {}
+        seen = _look(runtime, batch, list(locked), connection) if locked else {}
         reach(Failpoint.WRITE_LOOKED)
         decision = decide(part, seen)
         if len(part) > 1:
@@ -87,7 +89,7 @@ def write_slice(
             return stored
         removed = rows.remove(connection, batch.shape, decision.removed) if decision.removed else set()
         reach(Failpoint.WRITE_WRITTEN)
-        _acknowledge(batch, decision, removed, connection)
+        _acknowledge(batch, decision, removed, locked, connection)
         unsteady = _release_superseded(runtime, batch, decision, connection)
         reach(Failpoint.WRITE_ACKED)
     reach(Failpoint.WRITE_COMMITTED)
@@ -95,18 +97,11 @@ def write_slice(
     return stored
 
 
-def _lock_and_look(
-    runtime: Runtime, batch: Batch, part: Sequence[Prepared], connection: Connection
-) -> dict[Key, Look]:
-    """Lock the work rows that are still ours, then read the fingerprints of their source rows."""
+def _lock(batch: Batch, part: Sequence[Prepared], connection: Connection) -> dict[Key, Place]:
+    """Lock the work rows that are still ours, and return their places."""
     locked = batch.holding.lock(connection, [batch.rows[row.key] for row in part])
     reach(Failpoint.WRITE_LOCKED)
-    if not locked:
-        return {}
-    # Before any weaker lock on the target. If we read it first and then waited to write, a migration that takes a
-    # weak and then a strong lock on it would fail with a deadlock.
-    rows.require_open_to_writes(connection, batch.shape)
-    return _look(runtime, batch, list(locked), connection)
+    return locked
 
 
 def _look(runtime: Runtime, batch: Batch, keys: Sequence[Key], connection: Connection) -> dict[Key, Look]:
@@ -114,6 +109,9 @@ def _look(runtime: Runtime, batch: Batch, keys: Sequence[Key], connection: Conne
 
     The time limit bounds how long they stay locked, since the drain skips locked rows.
     """
+    # Before any weaker lock on the target. If we read it first and then waited to write, a migration that takes a
+    # weak and then a strong lock on it would fail with a deadlock.
+    rows.require_open_to_writes(connection, batch.shape)
     limit = row_limit(runtime) if len(keys) == 1 else probe_limit(runtime)
     # at least as long as the write that follows may take
     limit_statements(connection, max(limit, runtime.settings.lock_timeout))
@@ -135,13 +133,15 @@ def _store(
     return len(decision.stored), timedelta(seconds=seconds)
 
 
-def _acknowledge(batch: Batch, decision: Decision, removed: set[Key], connection: Connection) -> None:
+def _acknowledge(
+    batch: Batch, decision: Decision, removed: set[Key], locked: Mapping[Key, Place], connection: Connection
+) -> None:
     """Acknowledge the rows that are as they should be. `removed` are those that had vectors."""
     if not (keys := decision.acknowledged):
         return
     acknowledged = batch.holding.ack(
         connection,
-        keys,
+        [locked[key] for key in keys],
         stored=len(decision.stored),
         removed=len(removed),
         absent=len(decision.removed) - len(removed),

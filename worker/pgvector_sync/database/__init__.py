@@ -15,11 +15,13 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from pgvector_sync.database.loaders import accept_any_value
 from pgvector_sync.database.packing import register_packed
+from pgvector_sync.database.prepared import StaleStatementError, allow_prepared, is_missing, is_stale
 from pgvector_sync.database.session import (
     Connection,
     VectorTypes,
     begin,
     find_vectors,
+    is_direct,
     limit_statements,
     one,
     reading,
@@ -60,8 +62,9 @@ LOCK_CONFLICT = (
     psycopg.errors.LockNotAvailable,
     psycopg.errors.DeadlockDetected,
     psycopg.errors.SerializationFailure,
+    StaleStatementError,
 )
-"""Another session's lock is in the way. Nothing is wrong: retry the transaction."""
+"""Another session's lock is in the way, or it has changed the schema. Nothing is wrong: retry the transaction."""
 KEY_REFUSED = (psycopg.errors.ProgramLimitExceeded, psycopg.DataError)
 """A key that our indexes don't accept, for example because it is too long."""
 OUTAGE = (
@@ -78,8 +81,7 @@ INSTALL_HINT = "run `pgvector-sync migrate`"
 def connect(
     conninfo: str, *, timeout: timedelta = CONNECT_TIMEOUT, application_name: str = "pgvector-sync"
 ) -> Connection:
-    """Opens a connection: autocommit outside `transaction`, READ COMMITTED inside. It prepares no statements:
-    those don't work with PgBouncer's transaction mode.
+    """Opens a connection: autocommit outside `transaction`, READ COMMITTED inside. It prepares no statements.
 
     Raises psycopg.OperationalError.
     """
@@ -124,6 +126,7 @@ class Database:
         self.lock_timeout = lock_timeout
         self.silence = silence
         self._vectors: VectorTypes | None = None
+        self._may_prepare = True
         from psycopg_pool import ConnectionPool  # imported here: `health` needs no pool, and starts faster
 
         self._pool: ConnectionPool[Connection] = ConnectionPool(
@@ -150,6 +153,8 @@ class Database:
 
     def _configure(self, connection: Connection) -> None:
         _prepare(connection)
+        if self._may_prepare and is_direct(connection):
+            allow_prepared(connection)
         connection.vector_types = self._vectors = register_vectors(connection)
 
     @property
@@ -198,6 +203,13 @@ class Database:
             except psycopg.errors.ReadOnlySqlTransaction:
                 connection.close()  # its host is no longer the primary; a new connection may reach another
                 raise
+            except (psycopg.ProgrammingError, psycopg.NotSupportedError) as error:
+                if not is_stale(error):
+                    raise
+                if is_missing(error):
+                    self._may_prepare = False
+                connection.close()
+                raise StaleStatementError(f"a prepared statement no longer works ({error.sqlstate})") from None
 
     @contextmanager
     def transaction(

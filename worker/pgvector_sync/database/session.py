@@ -56,6 +56,7 @@ def begin(
                 "synchronous_commit": "on" if durable else "off",
                 "idle_in_transaction": f"{int(IDLE_IN_TRANSACTION / timedelta(milliseconds=1))}ms",
             },
+            prepare=True,
         )
         yield connection
 
@@ -66,7 +67,8 @@ def limit_statements(connection: Connection, limit: timedelta) -> None:
     A lower limit that is already set, by the database or role for example, stays.
     """
     milliseconds = int(limit / timedelta(milliseconds=1))
-    connection.execute(statement("session.limit_statements"), {"statement_timeout": f"{milliseconds}ms"})
+    params = {"statement_timeout": f"{milliseconds}ms"}
+    connection.execute(statement("session.limit_statements"), params, prepare=True)
 
 
 @contextmanager
@@ -97,9 +99,17 @@ class VectorTypes:
                 register_packed_vectors(connection, oid=oid, array_oid=array_oid)
 
 
+def is_direct(connection: Connection) -> bool:
+    """Whether no pooler is in between: the process that executes our statements is the one that has accepted us.
+
+    A pooler can't know that process when it accepts a connection, so it makes up the number that it tells us.
+    """
+    return bool(one(connection, statement("session.backend_pid"))["pid"] == connection.info.backend_pid)
+
+
 def find_vectors(connection: Connection) -> VectorTypes | None:
     """Looks up the vector types; None if the extension is missing."""
-    rows = connection.execute(statement("session.vector_type")).fetchall()
+    rows = connection.execute(statement("session.vector_type"), prepare=True).fetchall()
     if not rows:
         return None
     oids = ((row["name"], row["oid"], row["array_oid"]) for row in rows if row["oid"] is not None)
@@ -114,17 +124,28 @@ def register_vectors(connection: Connection) -> VectorTypes | None:
     return types
 
 
-def one(connection: Connection, query: sql.SQL | sql.Composed, params: dict[str, Any] | None = None) -> DictRow:
-    """Runs a statement that always returns one row; returns that row."""
-    row: DictRow | None = connection.execute(query, params).fetchone()
+def one(
+    connection: Connection,
+    query: sql.SQL | sql.Composed,
+    params: dict[str, Any] | None = None,
+    *,
+    prepare: bool = False,
+) -> DictRow:
+    """Runs a statement that always returns one row; returns that row. `prepare`: see `database.prepared`."""
+    row: DictRow | None = connection.execute(query, params, prepare=prepare).fetchone()
     if row is None:  # pragma: no cover - the statement is ours
         raise AssertionError("the statement returned no row")
     return row
 
 
-def tuples(connection: Connection, query: sql.SQL | sql.Composed, params: dict[str, Any]) -> list[tuple[Any, ...]]:
-    """Runs a statement with a row per key; returns its rows as tuples, at half the cost of dicts."""
-    cursor: Any = connection.execute(query, params)
+def tuples(
+    connection: Connection, query: sql.SQL | sql.Composed, params: dict[str, Any], *, prepare: bool = False
+) -> list[tuple[Any, ...]]:
+    """Runs a statement with a row per key; returns its rows as tuples, at half the cost of dicts.
+
+    prepare: see `database.prepared`.
+    """
+    cursor: Any = connection.execute(query, params, prepare=prepare)
     cursor.row_factory = tuple_row
     rows: list[tuple[Any, ...]] = cursor.fetchall()
     return rows

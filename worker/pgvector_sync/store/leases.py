@@ -62,7 +62,7 @@ def end(connection: Connection, pipeline_id: int, lease: UUID) -> None:
 
     Does nothing before.
     """
-    connection.execute(_end(), {"lease": lease, "pipeline_id": pipeline_id})
+    connection.execute(_end(), {"lease": lease, "pipeline_id": pipeline_id}, prepare=True)
 
 
 @composed_once

@@ -42,6 +42,6 @@ def lock_claims(connection: Connection, pipeline: Pipeline) -> None:
 
 def _lock(connection: Connection, lock: int) -> None:
     """Takes a lock. Adds its row if there is none: for a new pipeline, or after a restore without data."""
-    if not connection.execute(statement("locks.lock"), {"id": lock}).rowcount:
+    if not connection.execute(statement("locks.lock"), {"id": lock}, prepare=True).rowcount:
         connection.execute(statement("locks.add"), {"id": lock})
         connection.execute(statement("locks.lock"), {"id": lock})

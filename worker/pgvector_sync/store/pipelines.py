@@ -61,7 +61,7 @@ def find_pipeline(connection: Connection, name: str) -> Pipeline | None:
     """Returns the pipeline with this name; None if there is none."""
     if "\0" in name:  # Postgres rejects NUL in a text
         return None
-    row = connection.execute(_all(), {"name": name}).fetchone()
+    row = connection.execute(_all(), {"name": name}, prepare=True).fetchone()
     return None if row is None else _pipeline(row)
 
 
@@ -207,7 +207,7 @@ def start_removing(connection: Connection, pipeline: Pipeline) -> None:
 def hold(connection: Connection, pipeline: Pipeline) -> bool:
     """Locks the pipeline until commit, as the first step of a write. False if it has changed since the claim."""
     params = {"id": pipeline.id, "spec_version": pipeline.spec_version}
-    return connection.execute(statement("pipelines.hold"), params).rowcount == 1
+    return connection.execute(statement("pipelines.hold"), params, prepare=True).rowcount == 1
 
 
 def take_probe(connection: Connection, pipeline: Pipeline, *, hold_for: timedelta) -> bool:

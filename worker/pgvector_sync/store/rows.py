@@ -112,7 +112,7 @@ def explain(connection: Connection, shape: Shape, condition: sql.Composable) -> 
 
 def require_open_to_writes(connection: Connection, shape: Shape) -> None:
     """Raises psycopg.errors.LockNotAvailable while another session locks the whole target."""
-    connection.execute(target.open_to_writes(shape), {})
+    connection.execute(target.open_to_writes(shape), {}, prepare=True)
 
 
 def reusable(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]) -> dict[bytes, Vector32]:
@@ -121,7 +121,7 @@ def reusable(connection: Connection, shape: Shape, fingerprints: Sequence[bytes]
         return {}
     require_trusted(connection, shape.pipeline)
     params = {"fingerprints": PackedBytes(fingerprints), "pipeline_id": shape.pipeline.id}
-    rows = connection.cursor(binary=True).execute(target.reusable(shape), params)
+    rows = connection.cursor(binary=True).execute(target.reusable(shape), params, prepare=True)
     return {row["fingerprint"]: row["embedding"].to_numpy() for row in rows}
 
 
@@ -147,7 +147,7 @@ def write(connection: Connection, shape: Shape, vectors: Sequence[tuple[Passage,
         "model": shape.pipeline.spec.model,
     }
     require_own_target(connection, shape.pipeline)
-    written = connection.execute(target.write(shape), params).rowcount
+    written = connection.execute(target.write(shape), params, prepare=True).rowcount
     if written != len(vectors):  # the keys are distinct and locked
         label = shape.pipeline.target_label
         raise DatabaseRefuses(

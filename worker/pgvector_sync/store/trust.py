@@ -62,12 +62,10 @@ def require_trusted(connection: Connection, pipeline: Pipeline, *, whole: bool =
     whole: whether a condition may read any column.
     """
     source, target = pipeline.source, (pipeline.target_schema, pipeline.target_table)
-    # one round trip: without parameters, several statements can be sent at once
-    look = sql.SQL(";\n").join([lock(source), _query("trust.closer", source, pipeline.read_columns, (), target)])
-    cursor = connection.execute(sql.SQL(look.as_string(None)))
-    while cursor.nextset():
-        pass
-    row = cursor.fetchone()
+    # without parameters, several statements can be sent at once
+    connection.execute(sql.SQL(lock(source).as_string(None)))
+    query = _query("trust.closer", source, pipeline.read_columns, (), target)
+    row = connection.execute(query, prepare=True).fetchone()
     if row is None or not (row["closer"] or pipeline.needs or whole):
         return
     if untrusted := strangers(connection, source, pipeline.read_columns, pipeline.needs, target, whole=whole):
@@ -81,7 +79,7 @@ def require_own_target(connection: Connection, pipeline: Pipeline) -> None:
     and create another schema and table with those names.
     """
     source, target = pipeline.source, (pipeline.target_schema, pipeline.target_table)
-    if one(connection, _query("trust.own_target", source, (), (), target))["own"]:
+    if one(connection, _query("trust.own_target", source, (), (), target), prepare=True)["own"]:
         return
     untrusted = strangers(connection, source, (), (), target)
     stranger = next((each for each in untrusted if each.of_target), None)

@@ -50,7 +50,7 @@ def note(connection: Connection, pipeline: Pipeline, spent: Spent) -> None:
         "outcomes": [outcome for outcome, _ in spent.calls],
         "seconds": [seconds for _, seconds in spent.calls],
     }
-    connection.execute(_note(), params)
+    connection.execute(_note(), params, prepare=True)
 
 
 @composed_once

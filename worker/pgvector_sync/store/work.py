@@ -18,6 +18,9 @@ from pgvector_sync.store import leases, totals
 from pgvector_sync.store.due_hints import BEGINNING, DueHints
 from pgvector_sync.store.leases import Lease
 
+Place = str
+"""Where a row of work is in its table (ctid), as text. It stays the same while we have the row locked."""
+
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRow:
@@ -60,9 +63,19 @@ class Due:
     """How many requests at once the provider is known to answer in time, see `Learned`."""
 
 
-def in_flight(connection: Connection, pipeline: Pipeline) -> int:
-    """Returns the number of a pipeline's batches in flight, in both lanes."""
-    return int(one(connection, statement("work.in_flight"), {"pipeline_id": pipeline.id})["batches"])
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What batches hold of a pipeline's work, in both lanes."""
+
+    batches: int
+    """The number of batches in flight."""
+    lost: bool
+    """Whether a lease is lost, and may have left rows behind."""
+
+
+def held(connection: Connection, pipeline: Pipeline) -> Held:
+    """Returns what batches hold of a pipeline's work."""
+    return Held(**one(connection, statement("work.held"), {"pipeline_id": pipeline.id}, prepare=True))
 
 
 def claim(
@@ -74,10 +87,11 @@ def claim(
     limit: int,
     max_attempts: int,
     hints: DueHints,
+    lost: bool = True,
 ) -> list[ClaimedRow]:
     """Claims up to `limit` due rows: those whose lease is lost, alone or a few at a time, or else fresh ones.
 
-    The lease is inserted together with the claim, unless there are no rows.
+    The lease is inserted together with the claim, unless there are no rows. If `lost` is false, no lease is lost.
     """
     since = hints.since(pipeline.id, lane)
     params = {
@@ -88,7 +102,7 @@ def claim(
         "max_attempts": max_attempts,
         "due_since": since,
     }
-    rows = tuples(connection, statement("work.claim_expired"), params)
+    rows = tuples(connection, statement("work.claim_expired"), params) if lost else []
     if not rows:
         taken = tuples(connection, statement("work.claim"), params)
         hints.learn(pipeline.id, lane, since=since, due_from=taken[0][-1])
@@ -118,26 +132,35 @@ class Holding:
         rows = connection.execute(statement("work.note_attempt"), params)
         return {tuple(row["key"]): row["attempts"] for row in rows}
 
-    def lock(self, connection: Connection, rows: Sequence[ClaimedRow]) -> set[Key]:
-        """Locks rows that we still hold in the claimed generation; returns their keys. Others were superseded."""
+    def lock(self, connection: Connection, rows: Sequence[ClaimedRow]) -> dict[Key, Place]:
+        """Locks rows that we still hold in the claimed generation; returns their places.
+
+        Others were superseded.
+        """
         claimed = {row.key: row.generation for row in rows}
         held = tuples(connection, statement("work.lock_claimed"), self._params(list(claimed)))
-        locked = ((tuple(key), generation) for key, generation in held)
-        return {key for key, generation in locked if claimed[key] == generation}
+        locked = ((tuple(key), generation, place) for key, generation, place in held)
+        return {key: place for key, generation, place in locked if claimed[key] == generation}
 
     def ack(
         self,
         connection: Connection,
-        keys: Sequence[Key],
+        places: Sequence[Place],
         *,
         stored: int,
         removed: int,
         absent: int,
         unchanged: int,
     ) -> int:
-        """Deletes processed rows; returns how many. Counts them in the lease, by what was done with them."""
+        """Deletes rows that this transaction has locked; returns how many.
+
+        Counts them in the lease, by what was done with them.
+        """
         by_outcome = {"stored": stored, "removed": removed, "absent": absent, "unchanged": unchanged}
-        acknowledged = one(connection, _ack(), self._params(keys, **by_outcome))
+        # as one text, since psycopg would look at each element
+        listed = '{"' + '","'.join(places) + '"}'
+        params = {"pipeline_id": self.pipeline.id, "lease": self.lease, "places": listed, **by_outcome}
+        acknowledged = one(connection, _ack(), params, prepare=True)
         if not acknowledged["counted"]:
             totals.add_apart(
                 connection,
