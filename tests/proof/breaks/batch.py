@@ -25,6 +25,7 @@ LOOK_BEFORE_LOCK = (
     Edit(SLICE, LOOK, "{key: early[key] for key in locked}"),
 )
 NO_LEASE_AT_LOCK = Edit("work.lock_claimed", FENCE, "")
+NO_LOCK = Edit("work.lock_claimed", "\nFOR UPDATE SKIP LOCKED", "")
 LOST_AT_LOCK = Edit("work.lock_claimed", ALIVE, "")
 LOST_AT_RELEASE = Edit("work.release_superseded", ALIVE, "")
 NO_LEASE_AT_ACK = Edit("work.ack", FENCE, "")
@@ -72,10 +73,17 @@ MUTANTS = (
         together_with="source read before the work lock, no generation check",
     ),
     Mutant(
-        "the work rows are looked at, but not locked",
-        (Edit("work.lock_claimed", "\nFOR UPDATE SKIP LOCKED", ""),),
+        "the work rows are looked at, but not locked, and all of the lease are acknowledged",
+        (NO_LOCK, Edit("work.ack", "ctid = ANY (%(places)s::tid[]) AND ", "")),
         "changed and drained between look and write",
         "G1",
+    ),
+    Mutant(
+        "the work rows are looked at, but not locked",
+        (NO_LOCK,),
+        "changed and drained between look and write",
+        covered_by="the place of a row, which an event changes",
+        together_with="the work rows are looked at, but not locked, and all of the lease are acknowledged",
     ),
     Mutant(
         "no lease fence at lock and ack",
@@ -97,7 +105,7 @@ MUTANTS = (
         together_with="no lease fence at lock and ack",
     ),
     Mutant(
-        "ack by key, without the lease",
+        "an ack without the lease",
         (NO_LEASE_AT_ACK,),
         "a late worker writes",
         covered_by="the lease at the lock, in the same transaction",
@@ -154,7 +162,10 @@ MUTANTS = (
     ),
     Mutant(
         "a claim takes rows of leases that are only suspected",
-        (Edit("work.claim_expired", "AND lost_at IS NOT NULL", "AND suspected_at IS NOT NULL"),),
+        (
+            Edit("work.held", "count(l.lost_at)", "count(l.suspected_at)"),
+            Edit("work.claim_expired", "AND lost_at IS NOT NULL", "AND suspected_at IS NOT NULL"),
+        ),
         "a living worker renews a suspected lease",
         "scenario",
     ),
