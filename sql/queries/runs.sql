@@ -142,6 +142,14 @@ WHERE id = %(id)s AND lease = %(lease)s AND state = 'running';
 UPDATE pgvector_sync.run SET lease = NULL, visible_at = statement_timestamp() + %(delay)s
 WHERE id = %(id)s AND lease = %(lease)s AND state = 'running';
 
+-- name: wake
+-- Makes runs due that only waited for their last rows, if none of them still waits.
+UPDATE pgvector_sync.run SET visible_at = statement_timestamp()
+WHERE id IN (SELECT r.id FROM pgvector_sync.run r
+             WHERE r.id = ANY (%(run_ids)s) AND r.state = 'running' AND r.walked AND r.visible_at > statement_timestamp()
+               AND NOT EXISTS (SELECT FROM pgvector_sync.work w WHERE w.run_id = r.id AND w.parked_at IS NULL)
+             FOR UPDATE SKIP LOCKED);
+
 -- name: cancel
 -- Cancels a run, which then enqueues no more rows. A backfill can't be cancelled: the rows beyond its watermark would be
 -- neither fresh nor waiting (G1).

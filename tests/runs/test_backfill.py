@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from pgvector_sync import database as database_module
+from pgvector_sync.model import Lane
 from pgvector_sync.observe.status import read_status
 from pgvector_sync.runs import bulk, run
 from pgvector_sync.runtime.keeper import new_lease
@@ -69,6 +70,20 @@ def test_a_backfill_stays_a_bounded_distance_ahead_of_the_workers(waiting: Synce
         waiting.settle(runtime=steps.runtime)
     assert run_of(waiting)[1:] == ([60], "finished", 60, 60)
     waiting.exact()
+
+
+def test_a_run_that_waits_for_its_last_row_is_due_once_that_is_processed(
+    waiting: Synced, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "RECHECK_EVERY", timedelta(hours=1))
+    later = "SELECT visible_at > now() + interval '1 minute' FROM pgvector_sync.run"
+    with another_worker(waiting, bulk_batch_size=40) as steps:
+        carry_out(steps)
+        assert waiting.database.value(later)
+        for due in (True, False):
+            steps.process(Lane.BULK)
+            assert waiting.database.value(later) is due
+        assert carry_out(steps) is True
 
 
 def test_a_backfill_killed_between_its_pages_goes_on_at_its_watermark(

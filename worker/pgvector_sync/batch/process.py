@@ -25,7 +25,7 @@ from pgvector_sync.database import LOCK_CONFLICT, OUTAGE, Connection
 from pgvector_sync.errors import DatabaseRefuses, Next
 from pgvector_sync.model import Key, Lane
 from pgvector_sync.runtime import Runtime
-from pgvector_sync.store import learned, pipelines
+from pgvector_sync.store import learned, pipelines, runs
 from pgvector_sync.telemetry import bound, emit, spans
 from pgvector_sync.telemetry.events.batch import BatchWritten, PipelineRecovered
 
@@ -235,6 +235,8 @@ def _count_usage(runtime: Runtime, batch: Batch, embedded: Embedded, written: Wr
             # if another batch has learned something meanwhile, this one's knowledge is outdated
             learned.note(connection, batch.pipeline, embedded.learned)
         batch.holding.end(connection)
+        if len(batch.rows) < batch.size and batch.runs:
+            runs.wake(connection, batch.runs)
 
     runtime.database.retry_on_lock_conflict(count)
     embedded.noted = True

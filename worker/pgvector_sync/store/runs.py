@@ -262,6 +262,11 @@ def give_back(connection: Connection, run: ClaimedRun, *, delay: timedelta) -> N
     connection.execute(statement("runs.yield"), {"id": run.id, "lease": run.lease, "delay": delay})
 
 
+def wake(connection: Connection, run_ids: Sequence[int]) -> None:
+    """Makes runs due at once whose last row has just been processed."""
+    connection.execute(statement("runs.wake"), {"run_ids": list(run_ids)})
+
+
 def cancel(connection: Connection, run_id: int) -> bool:
     """Cancels a run. Returns False if it has ended or is a backfill.
 
