@@ -48,7 +48,8 @@ JOIN pg_catalog.pg_depend p ON p.refclassid = 'pg_catalog.pg_proc'::regclass AND
 JOIN pg_catalog.pg_trigger t ON t.oid = p.objid
 JOIN pg_catalog.pg_class c ON c.oid = t.tgrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE f.pronamespace = 'pgvector_sync'::regnamespace
-  AND f.proname IN ('capture_' || {source_id}, 'remove_' || {source_id}, 'sweep_' || {source_id});
+  AND f.proname IN ('insert_' || {source_id}, 'update_' || {source_id}, 'delete_' || {source_id}, 'remove_' || {source_id},
+                    'sweep_' || {source_id});
 
 -- name: touch_function
 -- The function of `touch`, which is rolled back at once.

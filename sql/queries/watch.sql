@@ -40,7 +40,7 @@ LEFT JOIN LATERAL (
     SELECT c.oid,
            -- writing to it runs its triggers, and other code that its owner defines, with the writer's rights
            (SELECT jsonb_build_array(pg_get_userbyid(c.relowner), pg_get_userbyid(f.proowner)) FROM pg_catalog.pg_proc f
-            WHERE f.pronamespace = 'pgvector_sync'::regnamespace AND f.proname = 'capture_' || s.id AND f.pronargs = 0
+            WHERE f.pronamespace = 'pgvector_sync'::regnamespace AND f.proname = 'insert_' || s.id AND f.pronargs = 0
               AND NOT pg_has_role(c.relowner, f.proowner, 'MEMBER')) AS stranger,
            (SELECT jsonb_object_agg(a.attname, format_type(a.atttypid, a.atttypmod))
                    FROM pg_catalog.pg_attribute a

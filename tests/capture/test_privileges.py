@@ -61,7 +61,7 @@ def test_no_other_role_may_call_or_borrow_the_trigger_functions(docs: Synced, ro
     )
     with docs.database.connect_as(stranger) as connection:
         connection.execute("CREATE TABLE mine (id int)")
-        for function in ("capture_1", "remove_1", "sweep_1"):
+        for function in ("insert_1", "update_1", "delete_1", "remove_1", "sweep_1"):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(
                     f"CREATE TRIGGER t AFTER INSERT ON mine FOR EACH ROW EXECUTE FUNCTION pgvector_sync.{function}()"

@@ -217,7 +217,7 @@ def test_a_condition_that_the_owner_typed_is_run_by_a_worker(docs: Synced):
 
 def test_doctor_warns_of_a_superuser(docs: Synced):
     assert the("role", look(docs.database.url)).level == "warning"
-    docs.run("ALTER FUNCTION pgvector_sync.capture_1 OWNER TO postgres")
+    docs.run("ALTER FUNCTION pgvector_sync.insert_1 OWNER TO postgres")
     assert "superuser" in the("excess_grants", look(docs.database.url_as(OWNER))).seen
 
 

@@ -91,7 +91,7 @@ def test_the_owner_of_a_source_cant_stop_sync_with_the_trigger_function_on_anoth
     database = docs.synced.database
     owner = role(
         "owner",
-        "GRANT EXECUTE ON FUNCTION pgvector_sync.capture_1() TO {role}",
+        "GRANT EXECUTE ON FUNCTION pgvector_sync.insert_1() TO {role}",
         "GRANT USAGE ON SCHEMA pgvector_sync TO {role}",
         "CREATE SCHEMA AUTHORIZATION {role}",
     )
@@ -99,7 +99,7 @@ def test_the_owner_of_a_source_cant_stop_sync_with_the_trigger_function_on_anoth
         for kind, value in (("int[]", "'{1,2}'"), ("jsonb", "'[[1]]'"), ("text", "'x'")):
             attacker.execute(f'CREATE TABLE "{owner}".own (id {kind}, body text)')
             attacker.execute(
-                f'CREATE TRIGGER t AFTER INSERT ON "{owner}".own FOR EACH ROW EXECUTE FUNCTION pgvector_sync.capture_1()'
+                f'CREATE TRIGGER t AFTER INSERT ON "{owner}".own FOR EACH ROW EXECUTE FUNCTION pgvector_sync.insert_1()'
             )
             attacker.execute(f"INSERT INTO \"{owner}\".own VALUES ({value}, '')")
             attacker.execute(f'DROP TABLE "{owner}".own')

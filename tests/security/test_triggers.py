@@ -124,15 +124,16 @@ def test_an_owner_of_the_triggers_that_isnt_a_superuser_deletes_at_once_in_the_s
 # -- the functions -------------------------------------------------------------------------------------------
 
 
-def borrow(connection: Connection, function: str = "capture_1") -> None:
+def borrow(connection: Connection, *functions: str) -> None:
     connection.execute("CREATE TABLE shop.mine (id bigint, body text)")
-    connection.execute(
-        f"""CREATE TRIGGER t AFTER INSERT OR DELETE ON shop.mine FOR EACH ROW
-            EXECUTE FUNCTION pgvector_sync.{function}()"""
-    )
+    for function in functions:
+        connection.execute(
+            f"""CREATE TRIGGER {function} AFTER {"DELETE" if function == "delete_1" else "INSERT"} ON shop.mine FOR EACH ROW
+                EXECUTE FUNCTION pgvector_sync.{function}()"""
+        )
 
 
-@pytest.mark.parametrize("function", ["capture_1", "remove_1", "sweep_1"])
+@pytest.mark.parametrize("function", ["insert_1", "update_1", "delete_1", "remove_1", "sweep_1"])
 def test_the_owner_of_a_plain_source_cant_put_the_functions_on_another_table(
     synced: Synced, attacker: Connection, owner: str, function: str
 ):
@@ -154,7 +155,7 @@ def test_a_function_on_another_table_leaves_events_and_deletes_no_vector(synced:
     synced.run("ALTER SCHEMA shop OWNER TO CURRENT_USER", f"GRANT CREATE ON SCHEMA shop TO {owner}")
     synced.run(f"GRANT USAGE ON SCHEMA pgvector_sync TO {owner}")
     with synced.database.connect_as(owner) as partitioned:
-        borrow(partitioned)
+        borrow(partitioned, "insert_1", "delete_1")
         partitioned.execute("INSERT INTO shop.mine VALUES (1, 'other'), (NULL, 'none')")
         partitioned.execute("DELETE FROM shop.mine")
         assert synced.events() == [[1], None, [1], None]
@@ -168,7 +169,7 @@ def test_a_former_owner_of_a_source_may_no_longer_use_the_functions(synced: Sync
     heir = role("heir")
     synced.run(f"ALTER TABLE shop.docs OWNER TO {heir}")
     apply(synced)
-    query = "SELECT has_function_privilege(%s, 'pgvector_sync.capture_1()', 'EXECUTE')"
+    query = "SELECT has_function_privilege(%s, 'pgvector_sync.insert_1()', 'EXECUTE')"
     assert not synced.database.value(query, owner)
     assert synced.database.value(query, heir)
     synced.run(f"ALTER TABLE shop.docs OWNER TO {owner}")
@@ -177,7 +178,7 @@ def test_a_former_owner_of_a_source_may_no_longer_use_the_functions(synced: Sync
 def test_default_privileges_let_no_other_role_use_the_functions(synced: Synced, owner: str):
     synced.run(f"ALTER DEFAULT PRIVILEGES GRANT EXECUTE ON FUNCTIONS TO {owner}")
     serve(synced, owner)
-    query = "SELECT bool_or(has_function_privilege(%s, oid, 'EXECUTE')) FROM pg_proc WHERE proname IN ('capture_1', 'remove_1', 'sweep_1')"
+    query = "SELECT bool_or(has_function_privilege(%s, oid, 'EXECUTE')) FROM pg_proc WHERE proname ~ '^(insert|update|delete|remove|sweep)_1$'"
     assert not synced.database.value(query, owner)
 
 

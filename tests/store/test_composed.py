@@ -197,7 +197,7 @@ def _shared(c: psycopg.Connection[Any], _: One) -> None:
 
 
 def _revoked(c: psycopg.Connection[Any], one: One) -> None:
-    c.execute("GRANT EXECUTE ON FUNCTION pgvector_sync.capture_1() TO pg_monitor")
+    c.execute("GRANT EXECUTE ON FUNCTION pgvector_sync.insert_1() TO pg_monitor")
     triggers.revoke_from_others(c, one.capture)
 
 

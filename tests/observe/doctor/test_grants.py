@@ -50,7 +50,7 @@ def test_a_column_grant_is_enough(docs: Synced, worker_role: str) -> None:
 
 
 def test_a_trigger_owner_who_may_not_write_to_the_outbox(docs: Synced, worker_role: str) -> None:
-    docs.run(f"ALTER FUNCTION pgvector_sync.capture_1 OWNER TO {worker_role}")
+    docs.run(f"ALTER FUNCTION pgvector_sync.insert_1 OWNER TO {worker_role}")
     with pytest.raises(psycopg.errors.InsufficientPrivilege):
         docs.run("INSERT INTO docs VALUES (3, 'three')")
     assert follow_advice(docs.database, docs.database.url) == ["grants"]

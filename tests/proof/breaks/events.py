@@ -7,14 +7,21 @@ from proof.edits import Edit
 from proof.mutant import Mutant
 
 IGNORED_CONFLICT = Edit("outbox.drain", "        run_id = NULL\n", "        run_id = NULL WHERE false\n")
-OLD_KEY_EVENT = "INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, old_key)"
+EVENT = "INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, {key});"
+FORMER_KEY_EVENT = "INSERT INTO pgvector_sync.outbox (source_id, key) VALUES ({source_id}, {former_key})"
 LOST_COMMIT = 'connection.execute("COMMIT"); connection.execute("BEGIN")'
 WAITS_FOR_LOCKED = Edit("outbox.drain", "WHERE locked.ours IS NULL", "WHERE false")
 AS_OPERATIONS = (
     Edit(
         "capture.create_function",
-        OLD_KEY_EVENT,
-        "INSERT INTO pgvector_sync.outbox (source_id, key, at) VALUES ({source_id}, old_key, '-infinity')",
+        EVENT,
+        "INSERT INTO pgvector_sync.outbox (source_id, key, at) "
+        "VALUES ({source_id}, {key}, CASE TG_OP WHEN 'DELETE' THEN '-infinity' ELSE clock_timestamp() END);",
+    ),
+    Edit(
+        "capture.append_former_key",
+        FORMER_KEY_EVENT,
+        "INSERT INTO pgvector_sync.outbox (source_id, key, at) VALUES ({source_id}, {former_key}, '-infinity')",
     ),
     Edit("outbox.drain", "AS burst FROM event\n", "AS burst FROM event WHERE at > '-infinity'\n"),
     Edit(
@@ -106,13 +113,13 @@ MUTANTS = (
     # -- capture
     Mutant(
         "a trigger that ignores key changes",
-        (Edit("capture.create_function", "TG_OP = 'UPDATE' AND {key_changed}", "false"),),
+        (Edit("capture.append_former_key", "{key_changed}", "false"),),
         "a changed key",
         "G1",
     ),
     Mutant(
         "no event of a delete",
-        (Edit("capture.create_function", OLD_KEY_EVENT, "NULL"),),
+        (Edit("capture.create_function", EVENT, f"IF TG_OP <> 'DELETE' THEN {EVENT} END IF;"),),
         "deleted and drained between look and write",
         "G1",
     ),

@@ -16,8 +16,8 @@ TOAST_CHUNK_ID_SINCE = 170000
 ROW_TRIGGERS = ("insert", "update", "delete")
 REMOVE = "delete_vectors"
 """The trigger that deletes the vectors of all rows that a statement has deleted."""
-FUNCTIONS = ("capture", "remove", "sweep")
-"""The functions of row triggers, of `REMOVE`, and of TRUNCATE triggers."""
+FUNCTIONS = (*ROW_TRIGGERS, "remove", "sweep")
+"""The functions of row triggers, one of each, of `REMOVE`, and of TRUNCATE triggers."""
 _CREATE = {
     "insert": "capture.create_insert_trigger",
     "update": "capture.create_update_trigger",
@@ -49,17 +49,9 @@ class Capture:
     spill_limited: bool
     """Whether temporary files have a limit (`temp_file_limit`)."""
 
-    @property
-    def function(self) -> sql.Identifier:
-        return sql.Identifier("pgvector_sync", function_name("capture", self.source))
-
-    @property
-    def sweep_function(self) -> sql.Identifier:
-        return sql.Identifier("pgvector_sync", function_name("sweep", self.source))
-
-    @property
-    def remove_function(self) -> sql.Identifier:
-        return sql.Identifier("pgvector_sync", function_name("remove", self.source))
+    def function(self, kind: str) -> sql.Identifier:
+        """Returns the name of one of `FUNCTIONS`."""
+        return sql.Identifier("pgvector_sync", function_name(kind, self.source))
 
     @property
     def _relation(self) -> sql.Identifier:
@@ -141,29 +133,44 @@ class Capture:
         return sql.SQL(" OR ").join(sql.SQL("({})").format(condition) for condition in conditions)
 
     def _functions(self) -> list[sql.Composed]:
-        old_row = sql.SQL(", ").join(sql.SQL("old.{}").format(sql.Identifier(c.name)) for c in self.source.key)
-        new_row = sql.SQL(", ").join(sql.SQL("new.{}").format(sql.Identifier(c.name)) for c in self.source.key)
         return [
-            statement("capture.create_function").format(
-                function=self.function,
-                source_id=sql.Literal(self.source.id),
-                new_readable=self._readable(_NEW),
-                old_readable=self._readable(_OLD),
-                new_key=key_json(self.source, _NEW),
-                old_key=key_json(self.source, _OLD),
-                key_changed=sql.SQL("ROW({}) IS DISTINCT FROM ROW({})").format(old_row, new_row),
-                delete_at_once=sql.SQL("NULL")
-                if self.removes_by_statement
-                else part("capture.delete_row_by_row").format(delete=self._delete(by_statement=False)),
-            ),
-            statement("capture.revoke").format(function=self.function),
+            *(self._row_function(event) for event in ROW_TRIGGERS),
             *self._remove_function(),
             statement("capture.create_sweep_function").format(
-                function=self.sweep_function, source_id=sql.Literal(self.source.id)
+                function=self.function("sweep"), source_id=sql.Literal(self.source.id)
             ),
-            statement("capture.revoke").format(function=self.sweep_function),
+            *(statement("capture.revoke").format(function=self.function(kind)) for kind in self._kinds),
             *self._grants(),
         ]
+
+    @property
+    def _kinds(self) -> tuple[str, ...]:
+        """Those of `FUNCTIONS` that the source needs."""
+        return tuple(kind for kind in FUNCTIONS if kind != "remove" or self.removes_by_statement)
+
+    def _row_function(self, event: str) -> sql.Composed:
+        row = _OLD if event == "delete" else _NEW
+        more: sql.Composable = sql.SQL("NULL")
+        source_id = sql.Literal(self.source.id)
+        if event == "update":
+            former, key = (
+                sql.SQL(", ").join(each + sql.SQL(".") + sql.Identifier(c.name) for c in self.source.key)
+                for each in (_OLD, _NEW)
+            )
+            more = part("capture.append_former_key").format(
+                key_changed=sql.SQL("ROW({}) IS DISTINCT FROM ROW({})").format(former, key),
+                former_key=key_json(self.source, _OLD),
+                source_id=source_id,
+            )
+        elif event == "delete" and not self.removes_by_statement:
+            more = part("capture.delete_row_by_row").format(delete=self._delete(by_statement=False))
+        return statement("capture.create_function").format(
+            function=self.function(event),
+            readable=self._readable(row),
+            source_id=source_id,
+            key=key_json(self.source, row),
+            more=more,
+        )
 
     def _remove_function(self) -> list[sql.Composed]:
         if not self.removes_by_statement:
@@ -171,34 +178,38 @@ class Capture:
         row = sql.SQL("pgvector_sync_old")
         return [
             statement("capture.create_remove_function").format(
-                function=self.remove_function,
+                function=self.function("remove"),
                 old_typed=sql.SQL(" AND ").join(self._typed(row, column) for column in self.source.key),
                 delete=self._delete(by_statement=True),
-            ),
-            statement("capture.revoke").format(function=self.remove_function),
+            )
         ]
 
     def _grants(self) -> list[sql.Composed]:
         if not self.partitioned:
             return []
         owner = sql.Identifier(self.owner)
-        return [statement("capture.grant_to_owner").format(function=self.function, owner=owner)]
+        return [
+            statement("capture.grant_to_owner").format(function=self.function(event), owner=owner)
+            for event in ROW_TRIGGERS
+        ]
 
     def _triggers(self, partitions: tuple[Target, ...]) -> list[sql.Composed]:
         ddl = [
-            statement(_CREATE[event]).format(source=self._relation, function=self.function, changed=self.changed())
+            statement(_CREATE[event]).format(
+                source=self._relation, function=self.function(event), changed=self.changed()
+            )
             for event in ROW_TRIGGERS
         ]
         if self.removes_by_statement:
             ddl.append(
                 statement("capture.create_remove_trigger").format(
-                    source=self._relation, function=self.remove_function
+                    source=self._relation, function=self.function("remove")
                 )
             )
         truncated = [self.home, *partitions]
         ddl += [
             statement("capture.create_truncate_trigger").format(
-                source=sql.Identifier(*relation), function=self.sweep_function
+                source=sql.Identifier(*relation), function=self.function("sweep")
             )
             for relation in truncated
         ]
@@ -215,12 +226,13 @@ class Capture:
 
     def statements(self) -> list[sql.Composed]:
         """Composes the DDL: functions first, then triggers, to lock the source as late as possible."""
-        by_statement = self.removes_by_statement
-        functions = [self.function, self.sweep_function, *([self.remove_function] if by_statement else [])]
         signed = sql.Literal(self.signature())
         return [
             *self._functions(),
-            *(statement("capture.sign").format(function=function, signature=signed) for function in functions),
+            *(
+                statement("capture.sign").format(function=self.function(kind), signature=signed)
+                for kind in self._kinds
+            ),
             *self._triggers(self.partitions),
         ]
 

@@ -11,7 +11,7 @@ from psycopg import sql
 from pgvector_sync.database import Connection
 from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Source
-from pgvector_sync.store.capture import FUNCTIONS, Capture, Target, function_name
+from pgvector_sync.store.capture import FUNCTIONS, ROW_TRIGGERS, Capture, Target, function_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,15 @@ def installed_of(row: Mapping[str, Any]) -> Installed:
 def create(connection: Connection, capture: Capture) -> None:
     """Creates or replaces functions and triggers. Raises psycopg.errors.LockNotAvailable, after which to retry."""
     if not capture.removes_by_statement:
-        connection.execute(statement("triggers.drop_function").format(function=capture.remove_function))
+        connection.execute(statement("triggers.drop_function").format(function=capture.function("remove")))
     for each in capture.statements():
         connection.execute(each)
 
 
 def revoke_from_others(connection: Connection, capture: Capture) -> None:
     """Revokes EXECUTE on our functions from all roles that don't need it."""
-    needed = {(function_name("capture", capture.source), capture.owner)} if capture.partitioned else set()
+    kinds = ROW_TRIGGERS if capture.partitioned else ()
+    needed = {(function_name(kind, capture.source), capture.owner) for kind in kinds}
     names = [function_name(kind, capture.source) for kind in FUNCTIONS]
     for row in connection.execute(statement("triggers.executors"), {"functions": names}).fetchall():
         if (row["function"], row["role"]) not in needed:
