@@ -17,8 +17,9 @@ FROM pgvector_sync.pipeline p JOIN pgvector_sync.source s ON s.id = p.source_id
 LEFT JOIN LATERAL (
     SELECT c.oid, c.relkind::text AS kind, pg_get_userbyid(c.relowner)::text AS owner,
            (SELECT jsonb_agg(jsonb_build_array(a.attname, format_type(a.atttypid, a.atttypmod),
-                                               a.attlen = -1 AND a.attstorage <> 'p') ORDER BY a.attnum)
-            FROM pg_catalog.pg_attribute a
+                                               a.attlen = -1 AND a.attstorage <> 'p',
+                                               coalesce(l.collisdeterministic, true)) ORDER BY a.attnum)
+            FROM pg_catalog.pg_attribute a LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
             WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) AS columns,
            EXISTS (SELECT FROM pg_catalog.pg_index i
                    WHERE i.indrelid = c.oid AND i.indisunique AND i.indisvalid AND i.indimmediate

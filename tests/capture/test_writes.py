@@ -122,6 +122,67 @@ def test_a_case_change_of_a_citext_is_captured(synced: Synced):
     synced.sync()
 
 
+def test_a_case_change_under_a_collation_that_ignores_case_is_captured(synced: Synced):
+    collation = "CREATE COLLATION blind (provider = icu, locale = 'und-u-ks-level2', deterministic = false)"
+    try:
+        synced.run(collation)
+    except Exception as error:  # noqa: BLE001 - FeatureNotSupported, or another error in a build without ICU
+        pytest.skip(f"this build of PostgreSQL has no ICU: {error}")
+    synced.run(
+        "CREATE TABLE docs (id int PRIMARY KEY, body text COLLATE blind)", "INSERT INTO docs VALUES (1, 'abc')"
+    )
+    synced.pipeline()
+    synced.run("UPDATE docs SET body = 'ABC'")
+    assert synced.events() == [[1]]
+    synced.sync()
+
+
+def test_a_number_of_a_type_with_the_name_of_another_is_compared_as_a_number(synced: Synced):
+    synced.run('CREATE DOMAIN "text" AS numeric', "CREATE TABLE docs (id int PRIMARY KEY, body public.text)")
+    synced.run("INSERT INTO docs VALUES (1, 1.0)")
+    synced.pipeline()
+    synced.run("UPDATE docs SET body = 1.00")
+    assert synced.events() == [[1]]
+    synced.sync()
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "same", "after"),
+    [
+        ("smallint", "1", "1.0", "-1"),
+        ("bigint", "1", "'01'", "4294967297"),
+        ("boolean", "true", "'on'", "false"),
+        (
+            "uuid",
+            "'0000000000000000000000000000000a'",
+            "'{0000000000000000000000000000000A}'",
+            "gen_random_uuid()",
+        ),
+        ("date", "'2024-01-31'", "'Jan 31, 2024'", "'infinity'"),
+        ("timestamptz", "'2024-01-31 12:00+00'", "'2024-01-31 14:00+02'", "'2024-01-31 14:00+00'"),
+        ("timestamp(0)", "'2024-01-31 12:00'", "'2024-01-31 12:00:00.4'", "'2024-01-31 12:00:01'"),
+        ("text", "'a'", "'a' || ''", "'a '"),
+        ("varchar(9)", "'a'", "'a' || ''", "'A'"),
+        ("char(3)", "'a'", "'a  '", "'A'"),
+        ("bytea", "'a'", r"'\x61'", r"'\x6100'"),
+    ],
+)
+def test_a_value_is_a_change_only_if_it_is_stored_otherwise(
+    synced: Synced, kind: str, before: str, same: str, after: str
+):
+    synced.run(f"CREATE TABLE docs (id int PRIMARY KEY, body text, extra {kind})")
+    synced.run(f"INSERT INTO docs VALUES (1, 'one', {before})")
+    synced.declare(text=["body", "extra"])
+    synced.apply()
+    synced.settle()
+    synced.run(f"UPDATE docs SET extra = {same}")
+    assert synced.events() == []
+    for value in (after, "NULL", before):
+        synced.run(f"UPDATE docs SET extra = {value}")
+        assert synced.events() == [[1]]
+        synced.settle()
+
+
 def test_a_row_that_changes_often_in_one_transaction_is_embedded_once(docs: Synced):
     paid = docs.paid()
     with docs.database.connect() as connection, connection.transaction():

@@ -112,6 +112,7 @@ class One:
             owner="owner",
             tracked=("id", "body"),
             toastable=frozenset({"body"}),
+            bytewise=frozenset({"id", "body"}),
             targets=(self.target,),
             replicated=True,
             partitioned=False,

@@ -33,6 +33,7 @@ def expected_capture(facts: Sequence[Facts], server_version: int) -> Capture | N
         owner=table.owner,
         tracked=tuple(name for name in table.types if name in read),
         toastable=table.toastable,
+        bytewise=table.bytewise,
         targets=tuple(sorted(pipeline.target for pipeline in living)),
         replicated=living[0].replicated,
         partitioned=table.kind == "p",

@@ -41,6 +41,8 @@ class Capture:
     """The columns whose changes are captured, in the order of the table."""
     toastable: frozenset[str]
     """Columns whose values may be stored out of line."""
+    bytewise: frozenset[str]
+    """Columns whose values are equal only if their binary images are."""
     targets: tuple[Target, ...]
     replicated: bool
     partitioned: bool
@@ -116,20 +118,24 @@ class Capture:
     def changed(self) -> sql.Composed:
         """Composes the WHEN of the update trigger: the binary image of any tracked column differs.
 
-        IS DISTINCT FROM would miss citext abc → ABC and numeric 1.0 → 1.00, and fail on json. From PostgreSQL 17
-        on, an unchanged out-of-line value is recognized by its TOAST pointer, without reading it. All other
-        columns are compared at once: each call adds 4 µs to a statement, for its preparation.
+        IS DISTINCT FROM would miss citext abc → ABC and numeric 1.0 → 1.00, and fail on json. For the types that
+        it suits, it is cheaper, since each statement prepares the condition. From PostgreSQL 17 on, an unchanged
+        out-of-line value is recognized by its TOAST pointer, without reading it. All other columns are compared at
+        once.
         """
         apart = self.toastable if self.server_version >= TOAST_CHUNK_ID_SINCE else frozenset()
-        together = [name for name in self.tracked if name not in apart]
-        conditions = [_image_differs(together)] if together else []
+        together = [name for name in self.tracked if name not in apart | self.bytewise]
+        conditions = []
         for name in self.tracked:
+            differs = _differs(name) if name in self.bytewise else _image_differs([name])
             if name in apart:
-                condition = (
-                    "({toast}(old.{c}) IS NULL OR {toast}(old.{c}) IS DISTINCT FROM {toast}(new.{c})) AND {image}"
+                differs = sql.SQL("({toast}(old.{c}) = {toast}(new.{c})) IS NOT TRUE AND {differs}").format(
+                    toast=_TOAST_CHUNK_ID, c=sql.Identifier(name), differs=differs
                 )
-                parts = {"toast": _TOAST_CHUNK_ID, "c": sql.Identifier(name), "image": _image_differs([name])}
-                conditions.append(sql.SQL(condition).format(**parts))
+            if name not in together:
+                conditions.append(differs)
+        if together:
+            conditions.append(_image_differs(together))
         return sql.SQL(" OR ").join(sql.SQL("({})").format(condition) for condition in conditions)
 
     def _functions(self) -> list[sql.Composed]:
@@ -249,6 +255,10 @@ class Capture:
     def enabled(self) -> str:
         """The expected `pg_trigger.tgenabled`."""
         return "A" if self.replicated else "O"
+
+
+def _differs(column: str) -> sql.Composed:
+    return sql.SQL("old.{c} IS DISTINCT FROM new.{c}").format(c=sql.Identifier(column))
 
 
 def _image_differs(columns: Sequence[str]) -> sql.Composed:

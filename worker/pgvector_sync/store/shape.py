@@ -62,6 +62,17 @@ def same_keys(type_name: str) -> tuple[str, ...]:
     return next((family for family in _SAME_KEYS if kind in family), (kind,))
 
 
+_BYTEWISE = frozenset(KEY_TYPES) - {"numeric", "character"} | {"bytea"}
+
+
+def is_bytewise(type_name: str, deterministic: bool) -> bool:
+    """Returns whether values of a type are equal only if their binary images are.
+
+    Not so 1.0 and 1.00, values of `json`, or texts under a nondeterministic collation.
+    """
+    return deterministic and base_type(type_name) in _BYTEWISE
+
+
 def expression(user_sql: str) -> sql.SQL:
     """Puts a user's expression in parentheses, doubles percent signs, and ends a trailing comment."""
     return sql.SQL("(" + user_sql.replace("%", "%%") + "\n)")

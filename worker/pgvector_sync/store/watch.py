@@ -11,6 +11,7 @@ from psycopg import sql
 from pgvector_sync.database import Connection
 from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import KeyColumn, Need, Source, State
+from pgvector_sync.store.shape import is_bytewise
 from pgvector_sync.store.triggers import Installed, installed_of, installed_query
 
 
@@ -25,6 +26,9 @@ class SourceTable:
     types: Mapping[str, str]
     """The types of the columns, in the order of the table."""
     toastable: frozenset[str]
+    """Columns whose values may be stored out of line."""
+    bytewise: frozenset[str]
+    """Columns whose values are equal only if their binary images are."""
     keyed: bool
     """Whether the key columns are unique and NOT NULL."""
     partitions: tuple[tuple[str, str], ...]
@@ -135,8 +139,11 @@ def _table(row: Mapping[str, Any]) -> SourceTable:
         oid=row["source_oid"],
         kind=row["source_kind"],
         owner=row["source_owner"],
-        types={name: type_ for name, type_, _ in row["columns"]},
-        toastable=frozenset(name for name, _, can_toast in row["columns"] if can_toast),
+        types={name: type_ for name, type_, _, _ in row["columns"]},
+        toastable=frozenset(name for name, _, can_toast, _ in row["columns"] if can_toast),
+        bytewise=frozenset(
+            name for name, type_, _, deterministic in row["columns"] if is_bytewise(type_, deterministic)
+        ),
         keyed=row["keyed"],
         partitions=tuple((schema, table) for schema, table in row["partitions"]),
     )
