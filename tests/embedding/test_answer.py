@@ -5,9 +5,18 @@ import json
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from pgvector_sync.embedding import answer as answers
 from pgvector_sync.embedding.answer import check_vectors, read_answer
+from pgvector_sync.embedding.base64_vectors import TakenOut
+from pgvector_sync.embedding.network.bounds import FIXED_BYTES
 from pgvector_sync.errors import BrokenContract
+
+
+def packed(*numbers):
+    return base64.b64encode(np.array(numbers, dtype="<f4").tobytes()).decode()
 
 
 def body(*items, **more):
@@ -15,9 +24,10 @@ def body(*items, **more):
 
 
 def test_vectors_are_mapped_by_index_from_base64_and_from_lists():
-    packed = base64.b64encode(np.array([1, 2], dtype="<f4").tobytes()).decode()
     answer = read_answer(
-        body((1, packed), (0, [0.5, 3]), usage={"prompt_tokens": 7, "total_tokens": 7}), count=2, dimensions=2
+        body((1, packed(1, 2)), (0, [0.5, 3]), usage={"prompt_tokens": 7, "total_tokens": 7}),
+        count=2,
+        dimensions=2,
     )
     assert answer.vectors.tolist() == [[0.5, 3.0], [1.0, 2.0]]
     assert answer.vectors.dtype == np.float32
@@ -131,3 +141,59 @@ def test_a_vector_of_zeros_is_found_among_valid_ones():
     with pytest.raises(BrokenContract):
         check_vectors([good, good * 0, good], dimensions=3)
     assert check_vectors([good, good], dimensions=3).shape == (2, 3)
+
+
+def test_vectors_in_base64_are_mapped_by_index():
+    content = body((2, packed(5, 6)), (0, packed(1, 2)), (1, packed(3, 4)))
+    assert read_answer(content, count=3, dimensions=2).vectors.tolist() == [[1, 2], [3, 4], [5, 6]]
+
+
+@pytest.mark.parametrize("other", ['a "quoted" word', "\\", "\0" + "0", packed(7, 8), f'"{packed(7, 8)}"'])
+@pytest.mark.parametrize("first", [True, False])
+def test_other_strings_of_an_answer_are_taken_for_no_vector(other, first):
+    data = {"data": [{"index": i, "embedding": packed(i, 1)} for i in range(2)]}
+    content = {"model": other} | data if first else data | {"model": other}
+    assert read_answer(json.dumps(content).encode(), count=2, dimensions=2).vectors.tolist() == [[0, 1], [1, 1]]
+
+
+@pytest.mark.parametrize("mark", ["\0" + "0", "\0" + "1", "0", packed(1, 2)[:-1] + "!", packed(1, 2)[:-2] + '\\"'])
+def test_what_stands_for_a_vector_must_be_one(mark):
+    with pytest.raises(BrokenContract) as caught:
+        read_answer(body((0, packed(1, 2)), (1, mark)), count=2, dimensions=2)
+    assert caught.value.code == "malformed"
+
+
+def test_a_long_answer_has_no_more_parts_besides_its_vectors_than_they_need():
+    numbers = np.ones(FIXED_BYTES // 4)
+    honest = body((0, packed(*numbers)))
+    assert read_answer(honest, count=1, dimensions=len(numbers)).vectors.shape == (1, len(numbers))
+    with pytest.raises(BrokenContract) as caught:
+        read_answer(honest[:-1] + b', "more": [' + b"[]," * 1_000 + b"[]]}", count=1, dimensions=len(numbers))
+    assert caught.value.code == "oversized"
+
+
+HONEST = body((0, packed(1, 2)), (1, packed(3, 4)), model="x").decode()
+FRAGMENTS = st.sampled_from(
+    [*'"\\,{}[]: éA=', '\\"', "\\u0000", '"\\u00000"', "null", "data", "embedding", "[1.0, 2.0]"]
+)
+VECTORS = st.sampled_from([packed(5, 6), f'"{packed(5, 6)}"', f'{{"embedding": "{packed(0, 0)}"}}'])
+EDITS = st.lists(st.tuples(st.integers(0, len(HONEST)), st.integers(0, 20), FRAGMENTS | VECTORS), max_size=4)
+
+
+def outcome(content):
+    try:
+        return read_answer(content, count=2, dimensions=2).vectors.tolist()
+    except BrokenContract as error:
+        return error.code
+
+
+@settings(max_examples=500)
+@given(edits=EDITS)
+def test_taking_vectors_out_before_the_json_is_parsed_changes_no_answer(edits):
+    content = HONEST
+    for position, cut, inserted in edits:
+        content = content[:position] + inserted + content[position + cut :]
+    taken = outcome(content.encode())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(answers, "take_out", lambda body, **_: TakenOut(body, [], np.empty((0, 2), np.float32)))
+        assert outcome(content.encode()) == taken

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pybase64
 
+from pgvector_sync.embedding.base64_vectors import TakenOut, take_out
 from pgvector_sync.embedding.network.bounds import FIXED_BYTES
 from pgvector_sync.errors import BrokenContract
 
@@ -50,7 +51,10 @@ def read_answer(body: bytes, *, count: int, dimensions: int) -> Answer:
     Some endpoints answer with lists although base64 was requested, so the format is detected. Raises
     BrokenContract.
     """
-    answer = parse(body, count=count, dimensions=dimensions)
+    out = take_out(body, count=count, dimensions=dimensions, strings=_QUOTES // 2 * _items(count))
+    if len(body) > FIXED_BYTES:
+        _check_parts(out.rest, count=count, dimensions=dimensions)
+    answer = _load(out.rest)
     try:
         items = [(item.get("index"), item["embedding"]) for item in answer["data"] or ()]
     except (TypeError, KeyError, AttributeError):
@@ -58,10 +62,21 @@ def read_answer(body: bytes, *, count: int, dimensions: int) -> Answer:
     if len(items) != count:
         raise _wrong_count(count, len(items))
     order = np.argsort(_indexes([index for index, _ in items]))
-    rows = [_read_vector(items[position][1]) for position in order]
+    embeddings = [items[position][1] for position in order]
+    vectors = out.vectors if embeddings == out.marks else _read_vectors(embeddings, out, dimensions=dimensions)
+    return Answer(_require_usable(vectors), _read_tokens(answer))
+
+
+def _read_vectors(embeddings: Sequence[Any], out: TakenOut, *, dimensions: int) -> NDArray[np.float32]:
+    """Return the vectors of an answer that has them in different forms, or in another order than the texts."""
+    taken = dict(zip(out.marks, out.vectors, strict=True))
+    rows = [
+        taken[embedding] if isinstance(embedding, str) and embedding in taken else _read_vector(embedding)
+        for embedding in embeddings
+    ]
     if not any(row.size for row in rows):
-        raise _wrong_count(count, 0)
-    return Answer(check_vectors(rows, dimensions=dimensions), _read_tokens(answer))
+        raise _wrong_count(len(embeddings), 0)
+    return _as_array(rows, dimensions=dimensions)
 
 
 def parse(body: bytes, *, count: int, dimensions: int, repeated: Sequence[str] = ()) -> Any:
@@ -69,7 +84,12 @@ def parse(body: bytes, *, count: int, dimensions: int, repeated: Sequence[str] =
 
     Raises BrokenContract.
     """
-    _check_parts(body, count=count, dimensions=dimensions, repeated=repeated)
+    if len(body) > FIXED_BYTES:
+        _check_parts(body, count=count, dimensions=dimensions, repeated=repeated)
+    return _load(body)
+
+
+def _load(body: bytes) -> Any:
     try:
         # as a string: json.loads decodes bytes with an error handler that takes longer than all of the parsing
         return json.loads(body.decode(json.detect_encoding(body)))
@@ -105,6 +125,11 @@ def check_vectors(rows: Sequence[NDArray[np.float32]], *, dimensions: int) -> ND
 
     Raises BrokenContract for another number of dimensions, NaN, infinity, or a vector of zeros.
     """
+    return _require_usable(_as_array(rows, dimensions=dimensions))
+
+
+def _as_array(rows: Sequence[NDArray[np.float32]], *, dimensions: int) -> NDArray[np.float32]:
+    """Return the rows as one array. Raises BrokenContract for another number of dimensions."""
     for row in rows:
         if row.shape != (dimensions,):
             raise BrokenContract(
@@ -113,7 +138,15 @@ def check_vectors(rows: Sequence[NDArray[np.float32]], *, dimensions: int) -> ND
                 dimensions=row.size,
                 hint="check the pipeline's `dimensions`; a model with a fixed size accepts only that one",
             )
-    vectors = np.array(rows, dtype=np.float32).reshape(len(rows), dimensions)
+    return np.array(rows, dtype=np.float32).reshape(len(rows), dimensions)
+
+
+def _require_usable(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the vectors. Raises BrokenContract for NaN, infinity, or a vector of zeros."""
+    with np.errstate(all="ignore"):
+        squares = np.vecdot(vectors, vectors)
+    if (np.isfinite(squares) & (squares > 0)).all():
+        return vectors  # one pass is enough, unless squares are too large or too small for float32
     if not np.isfinite(vectors).all():
         raise BrokenContract("a vector contains NaN or infinity", code="not_finite")
     if not vectors.any(axis=1).all():
@@ -160,15 +193,13 @@ def _wrong_count(expected: int, got: int) -> BrokenContract:
     return BrokenContract(message, code="wrong_count", hint=_ONE_BY_ONE if got == 1 else None)
 
 
-def _check_parts(body: bytes, *, count: int, dimensions: int, repeated: Sequence[str]) -> None:
+def _check_parts(body: bytes, *, count: int, dimensions: int, repeated: Sequence[str] = ()) -> None:
     """Raise BrokenContract if the answer has more parts than the requested vectors can have.
 
     Three bytes of JSON (`{},`) take seventy in Python, so limiting the length alone doesn't limit memory.
     """
-    if len(body) <= FIXED_BYTES:
-        return
-    parts = count + 100
-    allowed = [_BRACKETS * parts, _QUOTES * parts, _COMMAS * parts + count * dimensions]
+    items = _items(count)
+    allowed = [_BRACKETS * items, _QUOTES * items, _COMMAS * items + count * dimensions]
     for text in repeated:
         allowed = [most + more for most, more in zip(allowed, _count_parts(text.encode()), strict=True)]
     if any(found > most for found, most in zip(_count_parts(body), allowed, strict=True)):
@@ -177,6 +208,11 @@ def _check_parts(body: bytes, *, count: int, dimensions: int, repeated: Sequence
             code="oversized",
             hint="check the pipeline's `dimensions`; a model with a fixed size accepts only that one",
         )
+
+
+def _items(count: int) -> int:
+    """Return as how many vectors an answer of `count` vectors may look."""
+    return count + 100
 
 
 def _count_parts(text: bytes) -> tuple[int, int, int]:
