@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pgvector_sync.model import Key, Passage
 from pgvector_sync.store.rows import Look, Vector32
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Prepared(NamedTuple):
     """A row ready to be written: its passage with the vector, both None if there is nothing to store."""
 
     key: Key

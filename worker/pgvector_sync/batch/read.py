@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import psycopg
@@ -209,7 +209,7 @@ def _count_attempts(runtime: Runtime, batch: Batch, reading: Reading) -> None:
             lambda connection: batch.holding.note_attempt(connection, again)
         )
         for key, attempts in counted.items():
-            batch.rows[key] = replace(batch.rows[key], attempts=attempts)
+            batch.rows[key] = batch.rows[key]._replace(attempts=attempts)
     for key in [key for key in again if batch.rows[key].attempts > runtime.settings.attempts]:
         # the row changed each time it was about to be parked, and now this content has no attempts left
         row = batch.rows[key]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import NamedTuple
 
 from pgvector_sync.model.index import IndexPlan, Method, SearchEffort, Storage
 from pgvector_sync.model.inputs import DocumentInput, QueryInput
@@ -99,8 +100,7 @@ class Source:
         return f"{self.schema}.{self.table}"
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(NamedTuple):
     """A text between being read from the source and being written to the target as a vector.
 
     There is one per row, with `chunk_no` 0, as long as rows aren't split into chunks.

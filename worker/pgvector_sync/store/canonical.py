@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import MAXYEAR, UTC, date, datetime
@@ -38,10 +39,12 @@ def is_usable(key: Key, columns: Sequence[KeyColumn]) -> bool:
         canonical = canonical_key(key, columns)
     except (ValueError, ArithmeticError):
         return False
-    return canonical == key and [type(part) for part in canonical] == [type(part) for part in key]
+    return canonical == key and all(map(operator.is_, map(type, canonical), map(type, key)))
 
 
 def _part(value: object, kind: str) -> int | str:
+    if type(value) is int and (limit := _INTEGERS.get(kind)) is not None and -limit <= value < limit:
+        return value  # nearly every key
     if isinstance(value, bool) and kind == "boolean":
         value = str(value)
     if isinstance(value, bool) or not isinstance(value, int | str):
@@ -52,11 +55,11 @@ def _part(value: object, kind: str) -> int | str:
     return _FORMS.get(kind, str)(text)
 
 
-def _integer(bits: int) -> Callable[[str], int]:
+def _integer(limit: int) -> Callable[[str], int]:
     def parse(text: str) -> int:
         number = int(text)
-        if not -(2 ** (bits - 1)) <= number < 2 ** (bits - 1):
-            raise ValueError(f"expected an integer of {bits} bits")
+        if not -limit <= number < limit:
+            raise ValueError(f"expected an integer of {limit.bit_length()} bits")
         return number
 
     return parse
@@ -133,10 +136,10 @@ def _boolean(text: str) -> str:
     raise ValueError("expected true or false")
 
 
+_INTEGERS = {"smallint": 2**15, "integer": 2**31, "bigint": 2**63}
+"""The types of integers, with the first number that is too large."""
 _FORMS: Mapping[str, Callable[[str], int | str]] = {
-    "smallint": _integer(16),
-    "integer": _integer(32),
-    "bigint": _integer(64),
+    **{kind: _integer(limit) for kind, limit in _INTEGERS.items()},
     "numeric": _numeric,
     "date": _date,
     "timestamp without time zone": _timestamp,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -26,8 +26,7 @@ Vector32: TypeAlias = "NDArray[np.float32]"
 """A vector, of shape (dimensions,)."""
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRow:
+class SourceRow(NamedTuple):
     """A row as it was read from the source."""
 
     key: Key
@@ -50,8 +49,7 @@ class Text:
     """None if it is too large."""
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(NamedTuple):
     """The fingerprints of a row, read again after its work row is locked."""
 
     fingerprint: bytes | None

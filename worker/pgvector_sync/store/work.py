@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import sql
@@ -22,8 +22,7 @@ Place = str
 """Where a row of work is in its table (ctid), as text. It stays the same while we have the row locked."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimedRow:
+class ClaimedRow(NamedTuple):
     """One row of work as it was claimed. Its lease and generation fence off other workers and newer changes.
 
     In the order in which `work.claim` returns them.
@@ -107,7 +106,7 @@ def claim(
         taken = tuples(connection, statement("work.claim"), params)
         hints.learn(pipeline.id, lane, since=since, due_from=taken[0][-1])
         rows = [row[:-1] for row in taken if row[0] is not None]
-    return [ClaimedRow(tuple(key), *fields) for key, *fields in rows]
+    return [ClaimedRow(tuple(row[0]), *row[1:]) for row in rows]
 
 
 def park_crashed(connection: Connection, pipeline: Pipeline, lane: Lane, *, max_attempts: int) -> int:
