@@ -30,6 +30,7 @@ from fast_endpoint import FastEndpoint, running_fast_endpoint
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.observe.status import settled
 from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.garbage import spare_what_is_loaded
 from support.servers import Database, Server, new_database, running_postgres
 from support.waiting import eventually
 
@@ -100,9 +101,9 @@ def copy(database: Database, rows: int) -> None:
 
 
 def sync(runtime: Runtime, rows: int, *, batches: int = SYNC_BATCHES) -> None:
-    """Store all rows, with as many batches in flight as the command has by default."""
+    """Store all rows as the command does, with as many batches in flight as it has by default."""
     loop = Loop(runtime, concurrency=batches)
-    loop.run(finished=lambda: settled(runtime.database, None))
+    loop.run(finished=lambda: settled(runtime.database, None), on_turn=lambda _: spare_what_is_loaded())
     loop.finish()
     if loop.progress.stored != rows:
         raise SystemExit(f"expected {rows} stored vectors, got {loop.progress.stored}")

@@ -24,6 +24,7 @@ from pgvector_sync.errors import ConfigError
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.observe.status import PipelineStatus, nothing_to_wait_for, read_status, unfinished
 from pgvector_sync.runtime import Runtime
+from pgvector_sync.runtime.garbage import spare_what_is_loaded
 from pgvector_sync.runtime.keeper import lose_leases_of_process
 from pgvector_sync.telemetry import configure_logging
 
@@ -69,10 +70,20 @@ def sync(
                 if not once:
                     configure_logging(runtime.settings)  # the log is the output of a continuous sync
                     say("syncing until Ctrl-C")
+
+                    def on_turn(done: Progress) -> None:
+                        pulse.beat()
+                        _spare_what_is_loaded(done)
+
                     with Listener(pulse):
-                        loop.run(finished=lambda: False, on_turn=lambda _: pulse.beat())
+                        loop.run(finished=lambda: False, on_turn=on_turn)
                     return
                 _once(runtime, loop, pipeline, statuses, within=timedelta(seconds=timeout))
+
+
+def _spare_what_is_loaded(done: Progress) -> None:
+    if done.done:  # a batch has loaded all that the others need
+        spare_what_is_loaded()
 
 
 @contextmanager
@@ -106,6 +117,7 @@ def _once(
 
         def on_turn(done: Progress) -> None:
             bar.reach(done.done)
+            _spare_what_is_loaded(done)
 
         loop.run(
             finished=lambda: nothing_to_wait_for(runtime.database, pipeline, loop.tried),

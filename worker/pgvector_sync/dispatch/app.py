@@ -21,6 +21,7 @@ from pgvector_sync.dispatch.broker import broker_settings
 from pgvector_sync.dispatch.queues import Queues
 from pgvector_sync.dispatch.registration import register
 from pgvector_sync.errors import ConfigError
+from pgvector_sync.runtime.garbage import spare_what_is_loaded
 from pgvector_sync.settings import Settings, limits, load_settings
 from pgvector_sync.telemetry import configure_logging
 from pgvector_sync.telemetry.printable import printable
@@ -102,6 +103,7 @@ class _Worker(Worker):  # type: ignore[misc]
 
     def __init__(self, app: Any = None, hostname: str | None = None, **options: Any) -> None:
         super().__init__(app, hostname, **options | {"without_gossip": True, "without_mingle": True})
+        spare_what_is_loaded()  # the steps have loaded all that batches need, and no child is forked yet
 
 
 class _App(Celery):  # type: ignore[misc]
