@@ -165,10 +165,10 @@ def test_backends_that_are_terminated_again_and_again_only_cost_time(cluster: Cl
 
 
 def terminate_backends(cluster: Cluster) -> int:
-    """Return our connections, including those of the test."""
+    """End our connections, including those of the test; return how many."""
     return len(
         cluster.synced.database.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
             "WHERE application_name = 'pgvector-sync' AND datname = current_database()"
         )
     )
