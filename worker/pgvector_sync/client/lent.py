@@ -39,8 +39,10 @@ class _Lent:
         accept_any_value(cursor)
         return cursor
 
-    def execute(self, query: Any, params: Any = None) -> psycopg.Cursor[DictRow]:
-        return self.cursor().execute(query, params)
+    def execute(self, query: Any, params: Any = None, *, prepare: bool | None = None) -> psycopg.Cursor[DictRow]:
+        """Runs a statement and never prepares it: the application may be behind a pooler."""
+        del prepare
+        return self.cursor().execute(query, params, prepare=False)
 
     def transaction(self, **options: Any) -> AbstractContextManager[psycopg.Transaction]:
         return self._connection.transaction(**options)
