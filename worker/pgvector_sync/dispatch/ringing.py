@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pgvector_sync.dispatch.doorbell import Doorbell
-from pgvector_sync.engine.shares import others_of, share_of
+from pgvector_sync.engine.shares import share_of
 from pgvector_sync.engine.turn import Engine, Turn
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.store.poll import Signs
@@ -27,8 +27,7 @@ def ring_for(turn: Turn, doorbell: Doorbell) -> None:
     pipelines = len({item.pipeline for item in due})
     slots = doorbell.slots.total() if due else 0
     for item in due:
-        others = others_of(item, turn.due)
-        share = share_of(item, slots=slots, others=others, settings=doorbell.settings)
+        share = share_of(item, turn.due, slots=slots, settings=doorbell.settings)
         doorbell.ring(item, pipelines=pipelines, share=share)
     for run_id, kind, _ in turn.runs:
         doorbell.ring_run(run_id, kind)

@@ -16,7 +16,7 @@ from pgvector_sync.embedding.dialects import dialect_named
 from pgvector_sync.engine import jobs
 from pgvector_sync.engine.in_flight import InFlight, wait_for_all, wait_for_any
 from pgvector_sync.engine.pace import FLOWING, Pace
-from pgvector_sync.engine.shares import batches_wanted, others_of, share_of
+from pgvector_sync.engine.shares import batches_wanted, share_of
 from pgvector_sync.engine.turn import Engine
 from pgvector_sync.model import Lane
 from pgvector_sync.model.deadline import Deadline
@@ -134,7 +134,7 @@ class Loop:
 
     def _start(self, due: Sequence[Due], lanes: Sequence[Due]) -> None:
         """Start batches while there is room, for one lane after the other."""
-        waiting = deque((item, self._share(item, others_of(item, lanes))) for item in due)
+        waiting = deque((item, self._share(item, lanes)) for item in due)
         started: Counter[tuple[str, Lane]] = Counter()
         while waiting and len(self.in_flight) < self._slots:
             item, share = waiting.popleft()
@@ -146,10 +146,10 @@ class Loop:
                 started[item.pipeline, item.lane] += 1
                 waiting.append((item, share))
 
-    def _share(self, item: Due, others: int) -> int:
+    def _share(self, item: Due, lanes: Sequence[Due]) -> int:
         if not dialect_named(item.dialect).remote:
             return 1  # a local model uses all cores for one batch
-        return share_of(item, slots=self._slots, others=others, settings=self.runtime.settings)
+        return share_of(item, lanes, slots=self._slots, settings=self.runtime.settings)
 
     def _count(self, pipeline: str, outcome: Outcome | None) -> bool:
         """Add what a batch has done to the progress. Returns whether it did anything."""

@@ -23,13 +23,13 @@ def others_of(due: Due, lanes: Iterable[Due]) -> int:
     return len({item.pipeline for item in lanes if (item.provider, item.model) != (due.provider, due.model)})
 
 
-def share_of(due: Due, *, slots: int, others: int, settings: Settings) -> int:
+def share_of(due: Due, lanes: Iterable[Due], *, slots: int, settings: Settings) -> int:
     """Return how many batches of the pipeline may be in flight for this lane, over all processes.
 
-    slots: the number of slots of all workers; 0: not known yet. others: see `others_of`.
+    lanes: those of all pipelines. slots: the number of slots of all workers; 0: not known yet.
     """
     remote = dialect_named(due.dialect).remote  # a remote provider may hang
-    share = fair_share(slots, others if remote else 0, limit=settings.in_flight_batches)
+    share = fair_share(slots, others_of(due, lanes) if remote else 0, limit=settings.in_flight_batches)
     if remote and due.lane is Lane.BULK:
         share = bulk_share(share, slots)
     return batches_at_once(share, due.parallel, live=due.lane is Lane.LIVE)
