@@ -2,14 +2,30 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from pgvector_sync.cli import interrupts
 from pgvector_sync.cli.interrupts import Interrupts
 from support.waiting import never
+
+INTERRUPTED_IN_A_STRING = """
+import os, signal, sys
+leave = sys.exit
+
+def interrupted(code):
+    try:
+        exec(f"import os; os.kill({os.getpid()}, {int(signal.SIGINT)})")
+    except KeyboardInterrupt:
+        leave(code)
+
+sys.exit = interrupted
+"""
 
 
 class SwallowsInterrupt:
@@ -41,3 +57,19 @@ def test_signals_during_the_clean_up_do_not_raise(monkeypatch):
         never(lambda: caught.hurried, 3 * interrupts.RAISE_AGAIN_AFTER.total_seconds())
         os.kill(os.getpid(), signal.SIGINT)
         assert caught.hurried
+
+
+def test_the_module_exits_with_the_command_s_code_if_ctrl_c_arrived_while_python_executed_a_string(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(INTERRUPTED_IN_A_STRING)
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "pgvector_sync", "no-such-command"],
+        env=environment,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
