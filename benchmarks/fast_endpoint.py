@@ -45,6 +45,8 @@ class Server(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # otherwise the end of an answer waits 40 ms for the client's delayed ACK
+    wbufsize = 1 << 16
     server: Server
 
     def do_POST(self) -> None:
