@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import numpy as np
 from declared import pipeline
-from deployed import cpu, deployment, make_source
+from deployed import WORDS, cpu, deployment, make_source
 from fast_endpoint import FastEndpoint, running_fast_endpoint
 
 from pgvector_sync.engine.loop import Loop
@@ -109,11 +109,11 @@ def sync(runtime: Runtime, rows: int, *, batches: int = SYNC_BATCHES) -> None:
         raise SystemExit(f"expected {rows} stored vectors, got {loop.progress.stored}")
 
 
-def copied_and_synced(server: Server, endpoint: FastEndpoint, rows: int) -> dict[str, Cost]:
+def copied_and_synced(server: Server, endpoint: FastEndpoint, rows: int, words: int) -> dict[str, Cost]:
     """Return what COPY and what `sync` cost."""
     with (
         new_database(server) as database,
-        pipeline(database, endpoint, existing=rows, dimensions=DIMENSIONS) as runtime,
+        pipeline(database, endpoint, existing=rows, words=words, dimensions=DIMENSIONS) as runtime,
     ):
         database.execute(f"CREATE TABLE copied (id bigint PRIMARY KEY, embedding vector({DIMENSIONS}))")
         copied = measure(database, lambda: copy(database, rows))
@@ -121,7 +121,7 @@ def copied_and_synced(server: Server, endpoint: FastEndpoint, rows: int) -> dict
         return {"COPY": copied, "sync": synced}
 
 
-def worked(server: Server, pool: str, concurrency: int, rows: int) -> Cost:
+def worked(server: Server, pool: str, concurrency: int, rows: int, words: int) -> Cost:
     """Return what a worker that is already running costs, beat included."""
     with deployment(
         server, existing=WARM_UP_ROWS, dimensions=DIMENSIONS, pool=pool, concurrency=concurrency
@@ -131,7 +131,7 @@ def worked(server: Server, pool: str, concurrency: int, rows: int) -> Cost:
         def ours() -> float:
             return cpu(running.worker) + cpu(running.beat)
 
-        make_source(database, "measured", rows)
+        make_source(database, "measured", rows, words=words)
         before, postgres_before = ours(), postgres_cpu(database)
         running.declare("measured")
         eventually(running.is_done, 120, what="the backfill is done")
@@ -142,10 +142,10 @@ def worked(server: Server, pool: str, concurrency: int, rows: int) -> Cost:
         return cost
 
 
-def one_round(server: Server, endpoint: FastEndpoint, rows: int) -> dict[str, Cost]:
+def one_round(server: Server, endpoint: FastEndpoint, rows: int, words: int = WORDS) -> dict[str, Cost]:
     """Return what each way of writing the rows cost."""
-    costs = copied_and_synced(server, endpoint, rows)
-    return costs | {name: worked(server, *worker, rows) for name, worker in WORKERS.items()}
+    costs = copied_and_synced(server, endpoint, rows, words)
+    return costs | {name: worked(server, *worker, rows, words) for name, worker in WORKERS.items()}
 
 
 @dataclass(frozen=True)
@@ -182,10 +182,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=20_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--words", type=int, default=WORDS, help="of five bytes each, per row")
     parser.add_argument("--postgres", type=int, choices=(16, 18), default=18)
     options = parser.parse_args()
     with running_postgres(options.postgres) as server, running_fast_endpoint() as endpoint:
-        rounds = [one_round(server, endpoint, options.rows) for _ in range(options.rounds)]
+        rounds = [one_round(server, endpoint, options.rows, options.words) for _ in range(options.rounds)]
     print(f"{'':20}{'rows/s':>9}{'of COPY':>9}{'our CPU':>11}{'CPU of Postgres':>17}{'over COPY':>11}")
     for name, median in medians(rounds, options.rows).items():
         print(

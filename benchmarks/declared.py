@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from deployed import WORDS
 
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import Embedders, open_database
@@ -17,8 +18,7 @@ from support.endpoint import ALLOWED_HOSTS, ENVIRONMENT, Endpoint
 from support.servers import Database
 from support.synced import DIMENSIONS, DOCS, Synced
 
-INSERT = "INSERT INTO docs SELECT i, i || repeat(' word', 80) FROM generate_series(1, {rows}) AS i"
-"""Rows of about 400 bytes."""
+INSERT = "INSERT INTO docs SELECT i, i || repeat(' word', {words}) FROM generate_series(1, {rows}) AS i"
 
 
 @contextmanager
@@ -28,12 +28,13 @@ def pipeline(
     *,
     existing: int = 0,
     added: int = 0,
+    words: int = WORDS,
     dimensions: int = DIMENSIONS,
     **settings: object,
 ) -> Iterator[Runtime]:
     """Declare the pipeline over `existing` rows, for a backfill, and `added` rows, which the triggers capture.
 
-    endpoint: anything with a `base_url`.
+    endpoint: anything with a `base_url`; words: of a row's text, of five bytes each.
     """
     migrate(database.url)
     own = Settings(DATABASE_URL=database.url, _env_file=None, allowed_hosts=ALLOWED_HOSTS, **settings)
@@ -47,8 +48,8 @@ def pipeline(
             environment.setenv(name, value)
         runtime = Runtime(own, opened, embedders)
         synced = Synced(database, endpoint, runtime, runtime, Path(folder) / "pgvector-sync.toml")
-        synced.run(DOCS, INSERT.format(rows=existing), "ANALYZE docs")
+        synced.run(DOCS, INSERT.format(rows=existing, words=words), "ANALYZE docs")
         synced.declare(dimensions=dimensions)
         synced.apply()
-        synced.run(INSERT.format(rows=added))
+        synced.run(INSERT.format(rows=added, words=words))
         yield runtime

