@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pgvector_sync.cli.console import say
 from pgvector_sync.client.sync import Sync
 from pgvector_sync.database import begin, connect
-from pgvector_sync.local import servers
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import open_runtime
 from pgvector_sync.settings import limits, load_settings
@@ -18,6 +17,10 @@ from pgvector_sync.store.migrations import check_schema
 
 def use_embedded_if_running() -> None:
     """Without a DATABASE_URL, use the embedded servers in `.pgvector-sync/` if they are running, and say so."""
+    if load_settings().database_url is not None:
+        return
+    from pgvector_sync.local import servers
+
     folder = servers.use_running()
     if folder is not None:
         say(f"using the embedded Postgres and Valkey of {folder}")
