@@ -27,5 +27,6 @@ def read_entries(text: str) -> Iterator[re.Match[str]]:
             yield match
         elif entry.strip():
             raise ValueError(
-                f"expected host, host:port, http://host:port or host=VARIABLE; entry {place} is none of these"
+                "expected host, host:port, http://host:port or host=VARIABLE, separated by commas; "
+                f"entry {place} is none of these"
             )
