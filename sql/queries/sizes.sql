@@ -9,5 +9,5 @@ SELECT count(*) AS rows FROM (SELECT FROM {relation} WHERE {wanted} LIMIT %(limi
 EXPLAIN (FORMAT JSON) SELECT FROM {relation} WHERE {wanted};
 
 -- name: estimated_rows
--- The planner's estimate of a table's rows.
-SELECT greatest(reltuples, 0)::bigint AS rows FROM pg_catalog.pg_class WHERE oid = %(oid)s;
+-- How many rows a table has: as of its last ANALYZE, or as counted by the statistics if it had none yet.
+SELECT (CASE WHEN reltuples < 0 THEN pg_catalog.pg_stat_get_live_tuples(oid) ELSE reltuples END)::bigint AS rows FROM pg_catalog.pg_class WHERE oid = %(oid)s;

@@ -27,6 +27,7 @@ from support.looping import running
 from support.roles import APPLICATION, MONITOR, OWNER, WORKER
 from support.servers import Database
 from support.synced import DOCS, Synced, open_synced
+from support.waiting import eventually
 
 ROWS = 10
 
@@ -73,6 +74,14 @@ def test_status_shows_every_pipeline_and_the_workers(synced: Synced, sync: Sync)
     assert (found.workers.alive, found.workers.last_seen) == (0, None)
     assert sync.pipelines() == ("docs",)
     assert sync.key_columns("docs")[0].name == "id"
+
+
+def test_rows_of_a_table_that_was_never_analyzed_are_those_that_postgres_has_counted(
+    synced: Synced, sync: Sync
+) -> None:
+    synced.run("INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(11, 100) n")
+    assert synced.database.value("SELECT reltuples FROM pg_class WHERE relname = 'docs'") == -1
+    eventually(lambda: sync.status("docs").pipelines[0].rows >= 90)
 
 
 def test_a_pipeline_is_paused_and_resumed(synced: Synced, sync: Sync) -> None:
