@@ -8,6 +8,7 @@ from pgvector_sync.model.request import Reconcile, Reembed
 from pgvector_sync.observe.waiting import find_run
 from pgvector_sync.runs import reconcile, run
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
+from support.beginnings import Beginning
 from support.steps import Steps
 from support.synced import Synced
 from support.waiting import within
@@ -16,8 +17,7 @@ ROWS = 60
 WHERE = "status = 'published'"
 
 
-@pytest.fixture
-def articles(synced: Synced) -> Steps:
+def published_articles(synced: Synced) -> None:
     """Published articles are embedded."""
     synced.run(
         "CREATE TYPE state AS ENUM ('draft', 'published')",
@@ -25,6 +25,15 @@ def articles(synced: Synced) -> Steps:
         f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {ROWS}) AS i",
     )
     synced.pipeline(where=WHERE)
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return published_articles
+
+
+@pytest.fixture
+def articles(beginning: Beginning, synced: Synced) -> Steps:
     return Steps(synced, synced.runtime, checks=False)
 
 

@@ -6,13 +6,23 @@ import threading
 
 import pytest
 
+from support.beginnings import Beginning, default_source
 from support.synced import OURS, Synced, session
 from support.waiting import eventually
 
 
-@pytest.fixture
-def docs(applied: None, synced: Synced) -> Synced:
+def six_rows(synced: Synced) -> None:
+    default_source(synced)
     synced.filled("INSERT INTO docs SELECT g, 'row ' || g FROM generate_series(1, 6) g")
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return six_rows
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from pgvector_sync.model.request import Reconcile, Reembed
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
+from support.beginnings import Beginning
 from support.synced import OURS, Synced
 
 EVENTS = [
@@ -20,12 +21,20 @@ EVENTS = [
 ]
 
 
-@pytest.fixture
-def docs(synced: Synced) -> Synced:
+def two_levels(synced: Synced) -> None:
     """Two levels: docs_old, docs_2024 and docs_rest are leaves."""
     synced.run(*EVENTS)
     synced.pipeline()
     assert len(synced.vectors()) == 4
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return two_levels
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

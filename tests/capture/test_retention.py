@@ -12,6 +12,7 @@ from pgvector_sync.runs import run
 from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store.runs import Run
+from support.beginnings import Beginning
 from support.synced import OURS, Synced, role
 from support.waiting import within
 
@@ -34,11 +35,19 @@ def create(synced: Synced, years: tuple[int, ...] = YEARS, filled: tuple[int, ..
     )
 
 
-@pytest.fixture
-def docs(synced: Synced) -> Synced:
+def four_partitions(synced: Synced) -> None:
     """Four partitions of five rows, each with its vector."""
     create(synced)
     synced.pipeline()
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return four_partitions
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import pytest
 
+from support.beginnings import Beginning, default_source
 from support.synced import DOCS, Synced
 
 
-@pytest.fixture
-def docs(applied: None, synced: Synced) -> Synced:
+def two_rows(synced: Synced) -> None:
     """Two rows, filled; `body` is tracked and `note` is not."""
+    default_source(synced)
     synced.filled("INSERT INTO docs VALUES (1, 'one', 'n'), (2, 'two', 'n')")
     assert synced.events() == []
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return two_rows
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

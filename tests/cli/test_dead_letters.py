@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 import pytest
 
@@ -13,20 +14,31 @@ from pgvector_sync.client.keys import show_key
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import KeyColumn
 from pgvector_sync.observe.status import read_status
+from support.beginnings import Beginning
 from support.synced import DOCS, Synced
 
 Typed = Callable[..., tuple[int, str, str]]
+REFUSAL: dict[str, Any] = {"status": 400, "code": "content_filter", "marker": "poison"}
 SECRET = "poison, says Erika Mustermann"
 
 
-@pytest.fixture
-def synced(synced: Synced) -> Synced:
+def two_dead_letters(synced: Synced) -> None:
     """The rows 2 and 3 are dead letters; 1 is embedded."""
     synced.run(DOCS)
     synced.pipeline()
-    synced.endpoint.fail(status=400, code="content_filter", marker="poison")
+    synced.endpoint.fail(**REFUSAL)
     synced.run(f"INSERT INTO docs VALUES (1, 'fine'), (2, '{SECRET}'), (3, '{SECRET}, too')")
     synced.settle()
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return two_dead_letters
+
+
+@pytest.fixture
+def synced(beginning: Beginning, synced: Synced) -> Synced:
+    synced.endpoint.fail(**REFUSAL)
     return synced
 
 

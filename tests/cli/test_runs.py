@@ -14,17 +14,26 @@ from pgvector_sync.cli import console
 from pgvector_sync.cli.console import announcing_background_run
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.observe.waiting import find_run, what_holds_up
+from support.beginnings import Beginning
 from support.synced import DOCS, Synced
 
 Typed = Callable[..., tuple[int, str, str]]
 KINDS = ["missing", "stale", "orphaned", "wrong_model", "broken", "incomplete", "stuck"]
 
 
-@pytest.fixture
-def synced(synced: Synced) -> Synced:
+def ten_rows(synced: Synced) -> None:
     """Ten rows, each with its vector."""
     synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 10) n")
     synced.pipeline()
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return ten_rows
+
+
+@pytest.fixture
+def synced(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

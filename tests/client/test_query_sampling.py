@@ -17,6 +17,7 @@ from pgvector_sync.observe.query_sampling import BUFFERED, QuerySampler
 from pgvector_sync.store import query_samples
 from pgvector_sync.store.pipelines import require_pipeline
 from pgvector_sync.telemetry.events.search import QuerySamplesDropped, QuerySamplingOff
+from support.beginnings import Beginning
 from support.endpoint import vector_of
 from support.events import collected
 from support.jobs import run_due
@@ -27,11 +28,19 @@ SAMPLES = "SELECT spec_version, model, vector FROM pgvector_sync.query_sample OR
 COUNT = "SELECT count(*) FROM pgvector_sync.query_sample"
 
 
-@pytest.fixture
-def docs(synced: Synced) -> Synced:
+def six_rows(synced: Synced) -> None:
     synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 6) n")
     synced.pipeline()
     synced.run(f"GRANT SELECT ON docs, docs_embedding TO {APPLICATION}")
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return six_rows
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

@@ -17,6 +17,7 @@ from pgvector_sync import Hits, InputRejected, Misconfigured, OutOfTime, QueryVe
 from pgvector_sync.model.search import Request
 from pgvector_sync.observe.search import Searcher
 from pgvector_sync.store import search as stored_search
+from support.beginnings import Beginning, default_source
 from support.endpoint import Calls, vector_of
 from support.roles import WORKER
 from support.steps import Interrupted
@@ -25,11 +26,19 @@ from support.synced import DIMENSIONS, DOCS, MODEL, Synced
 OTHER = "text-embedding-3-large"
 
 
-@pytest.fixture
-def docs(applied: None, synced: Synced) -> Synced:
+def ten_rows(synced: Synced) -> None:
     """Ten rows, each with its vector; `note` is their number modulo three."""
+    default_source(synced)
     synced.filled("INSERT INTO docs SELECT n, 'text ' || n, n % 3 FROM generate_series(1, 10) n")
-    synced.endpoint.calls = Calls()
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return ten_rows
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

@@ -12,13 +12,23 @@ import psycopg
 import pytest
 
 from pgvector_sync import DatabaseRefuses, OutOfTime, Refused, Settings, Sync
+from support.beginnings import Beginning, default_source
 from support.roles import WORKER
 from support.synced import Synced
 
 
-@pytest.fixture
-def docs(applied: None, synced: Synced) -> Synced:
+def four_rows(synced: Synced) -> None:
+    default_source(synced)
     synced.filled("INSERT INTO docs SELECT n, 'text ' || n, n % 3 FROM generate_series(1, 4) n")
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return four_rows
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

@@ -20,27 +20,30 @@ import pgvector_sync
 from pgvector_sync import ConfigError, MigrationRefused, Reconciliation, Reembed, Refused, Run, Settings, Sync
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.model import State
-from pgvector_sync.runtime.bootstrap import Embedders
 from pgvector_sync.settings import load_settings
-from support.endpoint import Endpoint
+from support.beginnings import Beginning
 from support.looping import running
 from support.roles import APPLICATION, MONITOR, OWNER, WORKER
-from support.servers import Database
-from support.synced import DOCS, Synced, open_synced
+from support.synced import DOCS, Synced
 from support.waiting import eventually
 
 ROWS = 10
 
 
-@pytest.fixture
-def synced(
-    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Synced]:
+def ten_rows(synced: Synced) -> None:
     """Ten rows, each with its vector."""
-    with open_synced(database, shared, tmp_path, monkeypatch) as synced:
-        synced.run(DOCS, f"INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, {ROWS}) n")
-        synced.pipeline()
-        yield synced
+    synced.run(DOCS, f"INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, {ROWS}) n")
+    synced.pipeline()
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return ten_rows
+
+
+@pytest.fixture
+def synced(beginning: Beginning, synced: Synced) -> Synced:
+    return synced
 
 
 @pytest.fixture

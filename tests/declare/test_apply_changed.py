@@ -6,19 +6,28 @@ from collections.abc import Callable
 
 import pytest
 
+from support.beginnings import Beginning
 from support.synced import Synced
 
 Typed = Callable[..., tuple[int, str, str]]
 TRIGGERS = [f"DROP TRIGGER pgvector_sync_{event} ON docs" for event in ("insert", "update", "delete", "truncate")]
 
 
-@pytest.fixture
-def docs(synced: Synced) -> Synced:
+def many_rows(synced: Synced) -> None:
     synced.run(
         "CREATE TABLE docs (id int PRIMARY KEY, body text)",
         "INSERT INTO docs SELECT g, 'text ' || g FROM generate_series(1, 600) g",
     )
     synced.pipeline()
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return many_rows
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

@@ -6,12 +6,22 @@ import pytest
 
 from pgvector_sync.cli.plan import show
 from pgvector_sync.errors import Refused
+from support.beginnings import Beginning, default_source
 from support.synced import DIMENSIONS, DOCS, Synced
 
 
-@pytest.fixture
-def docs(applied: None, synced: Synced) -> Synced:
+def two_texts(synced: Synced) -> None:
+    default_source(synced)
     synced.filled("INSERT INTO docs VALUES (1, 'one', 'uno'), (2, 'two', 'dos'), (3, 'two', 'tres')")
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return two_texts
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

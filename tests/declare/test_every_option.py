@@ -15,6 +15,7 @@ import pytest
 from pgvector_sync.declare.sections import IndexSection, PipelineSection, ProviderSection, ReconcileSection
 from pgvector_sync.model import Provider
 from pgvector_sync.store import pipelines
+from support.beginnings import Beginning
 from support.synced import DIMENSIONS, DOCS, MODEL, Synced
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -144,11 +145,20 @@ class Declared:
         self.settled()
 
 
-@pytest.fixture
-def declared(synced: Synced, typed: Typed) -> Declared:
+def plain(synced: Synced) -> None:
     synced.run(DOCS, "CREATE TABLE others (id bigint PRIMARY KEY, body text, note text)")
     synced.run("ALTER TABLE docs ALTER note SET NOT NULL, ADD UNIQUE (note)")
     synced.owns("docs")  # for capture_replicated
+    synced.pipeline()
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return plain
+
+
+@pytest.fixture
+def declared(beginning: Beginning, synced: Synced, typed: Typed) -> Declared:
     declared = Declared(synced, typed)
     assert declared.apply("--yes")[0] == 0
     declared.settled()

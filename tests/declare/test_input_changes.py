@@ -19,6 +19,7 @@ from pgvector_sync.observe.waiting import find_run
 from pgvector_sync.runs import run
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
 from support import endpoint_contract
+from support.beginnings import Beginning
 from support.endpoint import Endpoint
 from support.steps import Steps
 from support.synced import DOCS, Synced
@@ -34,13 +35,22 @@ class Native(OpenAICompatible):
     built_in = None
 
 
-@pytest.fixture
-def docs(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> Synced:
-    """Three rows with two distinct texts, at an endpoint that takes `input_type`."""
-    parameters = endpoint_contract.PARAMETERS | {"input_type"}
-    monkeypatch.setattr(endpoint_contract, "PARAMETERS", parameters)
+def two_texts(synced: Synced) -> None:
+    """Three rows with two distinct texts."""
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one', 'uno'), (2, 'two', 'dos'), (3, 'two', 'tres')")
     synced.pipeline()
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return two_texts
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced, monkeypatch: pytest.MonkeyPatch) -> Synced:
+    """At an endpoint that takes `input_type`."""
+    parameters = endpoint_contract.PARAMETERS | {"input_type"}
+    monkeypatch.setattr(endpoint_contract, "PARAMETERS", parameters)
     return synced
 
 

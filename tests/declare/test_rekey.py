@@ -19,6 +19,7 @@ from pgvector_sync.capture.drain import Drain
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import KeyColumn, Lane
 from pgvector_sync.store.key_change import key_changes, widens
+from support.beginnings import Beginning
 from support.synced import Synced
 from support.waiting import eventually, within
 
@@ -45,10 +46,18 @@ PREPARE_SWAP = (
 )
 
 
-@pytest.fixture
-def docs(synced: Synced) -> Synced:
+def integer_keys(synced: Synced) -> None:
     synced.run(INTEGER, ROWS)
     synced.pipeline()
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return integer_keys
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

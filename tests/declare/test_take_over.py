@@ -7,17 +7,26 @@ from collections.abc import Callable
 import pytest
 
 from pgvector_sync.errors import Refused
+from support.beginnings import Beginning
 from support.synced import DIMENSIONS, DOCS, OURS, Synced
 
 ROWS = "INSERT INTO docs SELECT g, 'text ' || g FROM generate_series(1, 30) g"
 
 
-@pytest.fixture
-def kept(synced: Synced) -> Synced:
+def kept_target(synced: Synced) -> None:
     """A target of 30 vectors whose pipeline was removed."""
     synced.run(DOCS, ROWS)
     synced.pipeline()
     synced.remove(keep_vectors=True)
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return kept_target
+
+
+@pytest.fixture
+def kept(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

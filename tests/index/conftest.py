@@ -7,18 +7,27 @@ from collections.abc import Iterator
 import pytest
 
 from pgvector_sync.database import Database
+from support.beginnings import Beginning
 from support.index_builds import ROWS, fill
 from support.synced import DOCS, Synced, runtime_of
 
 
-@pytest.fixture
-def docs(synced: Synced) -> Synced:
+def many_vectors(synced: Synced) -> None:
     """A pipeline whose target has vectors."""
     synced.run(DOCS)
     synced.declare()
     synced.apply()
     synced.sync()
     fill(synced, ROWS)
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return many_vectors
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from pgvector_sync import Refused, Settings, Sync
 from pgvector_sync.observe.index_advice import IndexAdvice
+from support.beginnings import Beginning
 from support.real_vectors import DIMENSIONS, Vectors, fill, real_vectors, store
 from support.roles import MONITOR, WORKER
 from support.synced import DOCS, MODEL, Synced
@@ -27,9 +28,17 @@ AT_ONCE = timedelta(microseconds=1)
 HELD_OUT = 60
 
 
-@pytest.fixture
-def docs(synced: Synced) -> Synced:
+def sentences(synced: Synced) -> None:
     store(synced, real_vectors(ROWS))
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return sentences
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

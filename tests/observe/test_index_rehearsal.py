@@ -16,6 +16,7 @@ import pytest
 
 from pgvector_sync import Refused, Settings, Sync
 from pgvector_sync.index.resample import bases_of, calibrated, copies
+from support.beginnings import Beginning
 from support.real_vectors import DIMENSIONS, real_vectors, store
 from support.roles import OWNER, WORKER
 from support.servers import Database
@@ -30,9 +31,17 @@ AT_ONCE = timedelta(microseconds=1)
 SCHEMAS = "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'pgvector_sync_rehearsal_%'"
 
 
-@pytest.fixture
-def docs(synced: Synced) -> Synced:
+def sentences(synced: Synced) -> None:
     store(synced, real_vectors(ROWS), index={"database_share": 1.0})
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return sentences
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     synced.run(f"GRANT CREATE ON DATABASE {synced.database.name} TO {OWNER}")
     return synced
 

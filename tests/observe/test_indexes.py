@@ -16,6 +16,7 @@ from pgvector_sync.observe.level import Level
 from pgvector_sync.store.index_status import TargetRows, VectorIndex
 from pgvector_sync.store.pipelines import require_pipeline
 from pgvector_sync.store.server import Extension
+from support.beginnings import Beginning
 from support.synced import DIMENSIONS, DOCS, Synced
 from support.waiting import eventually
 
@@ -32,8 +33,7 @@ FOREIGN = (
 """Another access method, as other extensions add one."""
 
 
-@pytest.fixture
-def docs(synced: Synced) -> Synced:
+def random_vectors(synced: Synced) -> None:
     synced.run(DOCS)
     synced.declare()
     synced.apply()
@@ -43,6 +43,15 @@ def docs(synced: Synced) -> Synced:
         f"sha256(n::text::bytea), 'm', now() FROM generate_series(1, {ROWS}) n",
         "VACUUM ANALYZE docs_embedding",
     )
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return random_vectors
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

@@ -17,6 +17,7 @@ from pgvector_sync.embedding.network import http_connection
 from pgvector_sync.errors import OutOfTime, Unavailable, Unreachable
 from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.observe.search import nearest
+from support.beginnings import Beginning
 from support.endpoint import Calls, deaf_address
 from support.steps import another_worker
 from support.synced import DOCS, MODEL, Synced
@@ -32,11 +33,18 @@ class Telling(OpenAICompatible):
         return Request(request.path, {**request.body, "user": purpose.value})
 
 
-@pytest.fixture
-def docs(synced: Synced) -> Synced:
+def two_rows(synced: Synced) -> None:
     synced.run(DOCS, "INSERT INTO docs (id, body) VALUES (1, 'one'), (2, 'two')")
     synced.pipeline()
-    synced.endpoint.calls = Calls()
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return two_rows
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from pgvector_sync import Hits, QueryVector, Settings, Sync
 from pgvector_sync.store.search import Wanted, prepare
+from support.beginnings import Beginning
 from support.roles import WORKER
 from support.synced import DIMENSIONS, DOCS, MODEL, Synced
 
@@ -22,9 +23,8 @@ INDEX_FIRST = ("enable_sort = off", "enable_seqscan = off", "enable_hashjoin = o
 """Makes the planner prefer the vector index to conditions, as it does in a large table."""
 
 
-@pytest.fixture(params=["hnsw", pytest.param("ivfflat", marks=pytest.mark.slow)])
-def docs(synced: Synced, request: pytest.FixtureRequest) -> Synced:
-    """3,000 rows with random vectors, in groups of ten equal ones, and an index that gives up after 100 tuples."""
+def groups(synced: Synced) -> None:
+    """3,000 rows with random vectors, in groups of ten equal ones."""
     synced.run(DOCS)
     synced.pipeline()
     generator = np.random.default_rng(7)
@@ -37,8 +37,20 @@ def docs(synced: Synced, request: pytest.FixtureRequest) -> Synced:
         ) as copy:
             for number, vector in enumerate(vectors, start=1):
                 copy.write_row((number, 0, str(vector.tolist()), b"\0" * 32, MODEL, "now"))
-        connection.execute(f"CREATE INDEX ON docs_embedding USING {request.param} (embedding vector_cosine_ops)")
         connection.execute("VACUUM ANALYZE docs, docs_embedding")
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return groups
+
+
+@pytest.fixture(params=["hnsw", pytest.param("ivfflat", marks=pytest.mark.slow)])
+def docs(beginning: Beginning, synced: Synced, request: pytest.FixtureRequest) -> Synced:
+    """An index that gives up after 100 tuples."""
+    with synced.database.connect() as connection:
+        connection.execute(f"CREATE INDEX ON docs_embedding USING {request.param} (embedding vector_cosine_ops)")
+        connection.execute("ANALYZE docs_embedding")
         connection.execute("LOAD 'vector'")
         for setting in ("hnsw.max_scan_tuples = 100", "ivfflat.max_probes = 2", *INDEX_FIRST):
             connection.execute(f"ALTER DATABASE {synced.database.name} SET {setting}")

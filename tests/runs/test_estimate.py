@@ -16,11 +16,11 @@ from pgvector_sync.model.request import Reembed
 from pgvector_sync.runs import estimate as module
 from pgvector_sync.runs.estimate import Counted, Estimate, estimate, price_for, project
 from pgvector_sync.settings import Settings
+from support.beginnings import Beginning
 from support.synced import DOCS, MODEL, Synced
 
 
-@pytest.fixture
-def synced(synced: Synced) -> Synced:
+def texts_of_all_kinds(synced: Synced) -> None:
     """Twenty rows: ten embedded, five new ones with texts of their own, five with one text, and two blank."""
     synced.run(DOCS, "INSERT INTO docs SELECT n, 'text number ' || n FROM generate_series(1, 10) n")
     synced.pipeline()
@@ -29,6 +29,15 @@ def synced(synced: Synced) -> Synced:
         "INSERT INTO docs SELECT n, 'the same text' FROM generate_series(16, 20) n",
         "INSERT INTO docs VALUES (21, ' '), (22, NULL)",
     )
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return texts_of_all_kinds
+
+
+@pytest.fixture
+def synced(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

@@ -12,6 +12,7 @@ from pgvector_sync.observe.waiting import find_run, wait_for
 from pgvector_sync.runs import reconcile, run
 from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.store.runs import Run
+from support.beginnings import Beginning, default_source
 from support.endpoint import vector_of
 from support.steps import Steps
 from support.synced import DIMENSIONS, DOCS, MODEL, Synced
@@ -20,11 +21,19 @@ from support.waiting import eventually, within
 ROWS = 40
 
 
-@pytest.fixture
-def filled(docs: Steps) -> Steps:
+def forty_rows(synced: Synced) -> None:
     """40 rows, each with its vector."""
-    docs.synced.run(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {ROWS}) AS i")
-    docs.synced.sync()
+    default_source(synced)
+    synced.filled(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {ROWS}) AS i")
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return forty_rows
+
+
+@pytest.fixture
+def filled(beginning: Beginning, docs: Steps) -> Steps:
     return docs
 
 

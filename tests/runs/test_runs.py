@@ -22,6 +22,7 @@ from pgvector_sync.runs.requests import request_reconcile, request_reembed
 from pgvector_sync.store.canonical import canonical_key
 from pgvector_sync.store.runs import Run
 from support import jobs
+from support.beginnings import Beginning, default_source
 from support.steps import Steps
 from support.synced import DIMENSIONS, Synced
 from support.waiting import eventually, within
@@ -29,10 +30,18 @@ from support.waiting import eventually, within
 ROWS = 20
 
 
+def twenty_rows(synced: Synced) -> None:
+    default_source(synced)
+    synced.filled(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {ROWS}) AS i")
+
+
 @pytest.fixture
-def filled(docs: Steps) -> Steps:
-    docs.synced.run(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {ROWS}) AS i")
-    docs.synced.sync()
+def beginning() -> Beginning:
+    return twenty_rows
+
+
+@pytest.fixture
+def filled(beginning: Beginning, docs: Steps) -> Steps:
     return docs
 
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from support.attack import WORKERS, Attack
+from support.beginnings import Beginning
 from support.deployment import Deployment, new_deployment
 from support.hostile_endpoint import Hostile, answer, whole
 from support.provider_attack import GRANTS, Write, writer
 from support.servers import Database
 from support.shop import LOOT, PARTITIONS, ROWS, Connection, Role, serve
-from support.synced import DIMENSIONS, DOCS, OURS, Synced
+from support.synced import DIMENSIONS, OURS, Synced
 
 
 @pytest.fixture
@@ -48,10 +49,8 @@ def elsewhere() -> Iterator[Hostile]:
 
 
 @pytest.fixture
-def write(synced: Synced, role: Role) -> Write:
+def write(beginning: Beginning, synced: Synced, role: Role) -> Write:
     """Updates columns of the provider's row, as a role that may do nothing else."""
-    synced.run(DOCS)
-    synced.pipeline()
     return writer(synced, role("attacker", *GRANTS))
 
 

@@ -27,6 +27,7 @@ from pgvector_sync.runs.requests import request_reembed
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import grants, runs
 from pgvector_sync.store.migrations import migrate, migrations
+from support.beginnings import Beginning, default_source
 from support.examined import errors, look, the, warnings
 from support.roles import APPLICATION, MONITOR, OWNER, WORKER, set_up_roles
 from support.synced import Synced, runtime_of
@@ -34,9 +35,18 @@ from support.synced import Synced, runtime_of
 DENIED = psycopg.errors.InsufficientPrivilege
 
 
-@pytest.fixture
-def docs(applied: None, synced: Synced) -> Synced:
+def two_rows(synced: Synced) -> None:
+    default_source(synced)
     synced.filled("INSERT INTO docs VALUES (1, 'one'), (2, 'two')")
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return two_rows
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

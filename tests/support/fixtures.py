@@ -12,15 +12,15 @@ import pytest
 from pgvector_sync.cli import main
 from pgvector_sync.runtime.bootstrap import Embedders
 from pgvector_sync.settings import load_settings
-from support import canaries
 from support import synced as with_endpoint
+from support.beginnings import Beginning, Beginnings, default_source
 from support.cluster import Cluster, open_cluster
 from support.endpoint import Endpoint
 from support.processes import Processes
 from support.roles import OWNER
-from support.servers import Database, Postgres, Valkey, new_database
+from support.servers import Database, Postgres, Valkey
 from support.steps import Steps, another_worker
-from support.synced import DOCS, Synced
+from support.synced import Synced
 
 
 @pytest.fixture(scope="session")
@@ -32,37 +32,45 @@ def shared() -> Iterator[tuple[Endpoint, Embedders]]:
 
 @pytest.fixture
 def synced(
-    database: Database, shared: tuple[Endpoint, Embedders], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest,
+    database: Database,
+    shared: tuple[Endpoint, Embedders],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Synced]:
-    """A `Synced` without a pipeline. A failed test shows the endpoint's requests and its longest stall."""
+    """A `Synced` without a pipeline, unless the test uses `beginning`. A failed test shows the endpoint's requests and
+    its longest stall.
+    """
     with with_endpoint.open_synced(database, shared, tmp_path, monkeypatch) as synced:
+        if "beginning" in request.fixturenames:
+            begun = request.getfixturevalue("beginnings")(request.getfixturevalue("beginning"))
+            begun.continue_in(synced)
         yield synced
         print(synced.endpoint)
 
 
 @pytest.fixture(scope="session")
-def docs_template(
+def beginnings(
     postgres: Postgres,
     template: Database,
     shared: tuple[Endpoint, Embedders],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Database]:
-    """The template of the databases for `docs`: copying it takes a fifth of the time of applying the pipeline."""
-    with new_database(postgres, template=template.name) as database:
-        folder = tmp_path_factory.mktemp("docs")
-        with (
-            canaries.watched(),
-            pytest.MonkeyPatch.context() as patch,
-            with_endpoint.open_synced(database, shared, folder, patch) as synced,
-        ):
-            synced.run(DOCS)
-            synced.pipeline()
-        yield database
+) -> Iterator[Beginnings]:
+    """The databases that are copied for tests."""
+    beginnings = Beginnings(postgres, template, shared, tmp_path_factory.mktemp("beginnings"))
+    yield beginnings
+    beginnings.close()
 
 
 @pytest.fixture
 def applied() -> None:
-    """Makes `database` a copy of `docs_template`."""
+    """Makes `database` begin with the default source and its pipeline."""
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    """What `database` begins with, in a test that uses this fixture: a folder or file says it in its own one."""
+    return default_source
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from hypothesis import settings
 from pgvector_sync.engine import jobs
 from pgvector_sync.telemetry.events.dispatch import JobFailed
 from support import canaries, traces
+from support.beginnings import default_source
 from support.events import collected
 from support.processes import Processes
 from support.roles import GRANTS_OF_SOURCES, OWNER, set_up_roles
@@ -130,9 +131,11 @@ def template(postgres: Postgres) -> Iterator[Database]:
 
 @pytest.fixture
 def database(request: pytest.FixtureRequest, postgres: Postgres, template: Database) -> Iterator[Database]:
-    """A migrated database, dropped afterwards. It has the default source and its pipeline if the test uses `docs`."""
-    if "applied" in request.fixturenames:
-        template = request.getfixturevalue("docs_template")
+    """A migrated database, dropped afterwards. It is filled if the test uses `applied` or `beginning`."""
+    if "beginning" in request.fixturenames:
+        template = request.getfixturevalue("beginnings")(request.getfixturevalue("beginning")).database
+    elif "applied" in request.fixturenames:
+        template = request.getfixturevalue("beginnings")(default_source).database
     with new_database(postgres, template=template.name) as database:
         yield database
 

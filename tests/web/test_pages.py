@@ -14,7 +14,6 @@ from pgvector_sync.store.dead_letters import dead_letters
 from pgvector_sync.web.app import create_app
 from support.explained import Explained
 from support.status_page import served
-from support.synced import DOCS
 
 CANARY = "canary-7f3e"
 PATHS = ("/pipelines", "/runs", "/dead-letters", "/workers")
@@ -36,9 +35,7 @@ def names(page: str) -> list[str]:
 
 
 @pytest.fixture
-def docs(pages):
-    pages.synced.run(DOCS)
-    pages.synced.pipeline()
+def docs(beginning, pages):
     return pages
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from support.beginnings import Beginning
 from support.processes import COMMAND, Process, Processes
 from support.proxy import Proxy
 from support.synced import DOCS, Synced
@@ -21,12 +22,22 @@ from support.waiting import eventually
 WATCH = (*COMMAND, "status", "--watch", "--every", "200ms")
 
 
-@pytest.fixture
-def docs(synced: Synced, processes: Processes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Proxy]:
-    """The usual source and its pipeline, and a proxy between commands and the database."""
+def one_row(synced: Synced) -> None:
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
     synced.pipeline()
     synced.run("ANALYZE docs")
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return one_row
+
+
+@pytest.fixture
+def docs(
+    beginning: Beginning, synced: Synced, processes: Processes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Iterator[Proxy]:
+    """The usual source and its pipeline, and a proxy between commands and the database."""
     with Proxy(synced.database.url) as proxy:
         monkeypatch.setenv("DATABASE_URL", proxy.url)
         monkeypatch.chdir(tmp_path)

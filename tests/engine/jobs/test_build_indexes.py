@@ -17,6 +17,7 @@ from pgvector_sync.observe.indexes import index_state
 from pgvector_sync.observe.level import Level
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.telemetry.events.index import IndexBuildRequested
+from support.beginnings import Beginning
 from support.endpoint import ENVIRONMENT
 from support.events import Collected
 from support.jobs import run_due
@@ -31,11 +32,19 @@ INDEXES = (
 )
 
 
-@pytest.fixture
-def docs(synced: Synced) -> Synced:
+def twenty_rows(synced: Synced) -> None:
     """Twenty rows with their vectors, and no index."""
     synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 20) n")
     synced.pipeline()
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return twenty_rows
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

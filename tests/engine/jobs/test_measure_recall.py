@@ -20,6 +20,7 @@ from pgvector_sync.observe.doctor import index
 from pgvector_sync.store import pipelines, query_samples, recall_history
 from pgvector_sync.store.recall_history import Attempt, Measurement, RecallState
 from pgvector_sync.telemetry.events.search import RecallMeasured, RecallNotMeasured
+from support.beginnings import Beginning
 from support.events import collected
 from support.jobs import run_due
 from support.roles import APPLICATION, WORKER
@@ -41,8 +42,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(choice, "SWEEP_EF_SEARCH", (20, 40, 80))
 
 
-@pytest.fixture
-def docs(synced: Synced) -> Synced:
+def random_vectors(synced: Synced) -> None:
     """1,500 rows with random vectors and an index. Their recall is that of an index over few rows: 1."""
     synced.run(DOCS)
     synced.declare(index={"database_share": 1, "recall": 0.6})
@@ -60,6 +60,15 @@ def docs(synced: Synced) -> Synced:
         connection.execute("DELETE FROM pgvector_sync.run")
         connection.execute(INDEX)
         connection.execute("ANALYZE docs_embedding")
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return random_vectors
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

@@ -6,16 +6,26 @@ import pytest
 
 from pgvector_sync.engine import watch
 from pgvector_sync.observe.status import read_status
+from support.beginnings import Beginning, default_source
 from support.synced import Synced
 
 
-@pytest.fixture
-def docs(applied: None, synced: Synced) -> Synced:
+def in_sync(synced: Synced) -> None:
     """A pipeline in sync. Rows enough that one orphan is not suspicious."""
+    default_source(synced)
     synced.filled(
         "INSERT INTO docs VALUES (1, 'one', 'a'), (2, 'two', 'b'), (3, 'three', 'c')",
         "INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(101, 110) i",
     )
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return in_sync
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 

@@ -4,13 +4,23 @@ from collections.abc import Callable
 
 import pytest
 
+from support.beginnings import Beginning, default_source
 from support.synced import Synced
 
 
-@pytest.fixture
-def docs(applied: None, synced: Synced) -> Synced:
+def in_sync(synced: Synced) -> None:
     """A pipeline in sync."""
+    default_source(synced)
     synced.filled("INSERT INTO docs VALUES (1, 'one'), (2, 'two')")
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return in_sync
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Synced:
     return synced
 
 
