@@ -24,6 +24,9 @@ OLDER := tests/capture/test_writes.py tests/capture/test_deletes.py tests/captur
 	tests/capture/test_drain.py tests/security/test_sources.py tests/security/test_triggers.py \
 	tests/security/test_planned_code.py tests/security/test_worker_code.py
 
+# Compiled modules are kept even if the environment says otherwise, as containers do: hundreds of processes load them.
+test test-slow: export PYTHONDONTWRITEBYTECODE =
+
 # More processes than cores, because many tests wait for processes to start.
 test: .venv/dev.stamp ## run the quick tests on PostgreSQL 18, and those of triggers and catalog on 16 as well
 	$(BIN)/pytest --numprocesses 4 --postgres 18 -m "not slow"

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent
-FUNCTIONS = [
-    (f"{path.relative_to(ROOT)}:{node.lineno}", node)
-    for path in sorted(ROOT.rglob("test_*.py"))
-    for node in ast.walk(ast.parse(path.read_text("utf-8")))
-    if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
-]
 BROAD = {"Exception", "BaseException", "AssertionError"}
+
+
+@functools.cache
+def functions() -> list[tuple[str, ast.FunctionDef]]:
+    """Every test, with its place."""
+    return [
+        (f"{path.relative_to(ROOT)}:{node.lineno}", node)
+        for path in sorted(ROOT.rglob("test_*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    ]
 
 
 def waits_for_nothing(function: ast.FunctionDef) -> Iterator[str]:
@@ -38,6 +44,6 @@ def ignores_failures(function: ast.FunctionDef) -> Iterator[str]:
 
 @pytest.mark.parametrize("weakness", [waits_for_nothing, ignores_failures], ids=lambda weakness: weakness.__name__)
 def test_no_test_has_this_weakness(weakness: Callable[[ast.FunctionDef], Iterator[str]]) -> None:
-    assert len(FUNCTIONS) > 1_000
-    found = [f"{place} {function.name}: {what}" for place, function in FUNCTIONS for what in weakness(function)]
+    assert len(functions()) > 1_000
+    found = [f"{place} {function.name}: {what}" for place, function in functions() for what in weakness(function)]
     assert found == []
