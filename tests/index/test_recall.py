@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ import pytest
 from pgvector_sync.errors import Refused
 from pgvector_sync.index.recall import RecallReport, RecallRequest, measure
 from pgvector_sync.model import Method, Storage
+from support.beginnings import Beginning
 from support.synced import DOCS, MODEL, Synced
 
 pytestmark = pytest.mark.skipif(find_spec("wordllama") is None, reason="the extra `local` is not installed")
@@ -29,7 +31,7 @@ GOOD = "hnsw (embedding vector_cosine_ops)"
 EASY = RecallRequest(target=0.9, database_share=1.0)
 
 
-@pytest.fixture(scope="module")
+@functools.cache
 def vectors() -> np.ndarray[Any, Any]:
     """The vectors of sentences of our docs: rows, and others that are queries."""
     from pgvector_sync.embedding.local_models.wordllama_model import WordLlamaModel
@@ -77,10 +79,8 @@ class Measured:
         return len(nearest & {key for (key,) in rows}) / len(nearest), len(rows)
 
 
-@pytest.fixture
-def docs(synced: Synced, vectors: np.ndarray[Any, Any]) -> Measured:
+def sentences(synced: Synced) -> None:
     """1,000 sentences, whose note is the remainder of their number by 50."""
-    stored = vectors[:ROWS]
     synced.run(DOCS)
     synced.declare(dimensions=DIMENSIONS)
     synced.apply()
@@ -90,10 +90,19 @@ def docs(synced: Synced, vectors: np.ndarray[Any, Any]) -> Measured:
         with connection.cursor().copy(
             "COPY docs_embedding (id, chunk_no, embedding, fingerprint, model, embedded_at) FROM STDIN"
         ) as copy:
-            for number, vector in enumerate(stored, start=1):
+            for number, vector in enumerate(vectors()[:ROWS], start=1):
                 copy.write_row((number, 0, str(vector.tolist()), b"\0" * 32, MODEL, "now"))
         connection.execute("VACUUM ANALYZE docs, docs_embedding")
-    return Measured(synced, stored, vectors[ROWS:].tolist())
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return sentences
+
+
+@pytest.fixture
+def docs(beginning: Beginning, synced: Synced) -> Measured:
+    return Measured(synced, vectors()[:ROWS], vectors()[ROWS:].tolist())
 
 
 def test_recall_is_what_an_applications_own_statement_finds(docs: Measured) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pgvector_sync.runtime.bootstrap import Embedders
 from pgvector_sync.store.index_ddl import create
 from pgvector_sync.store.migrations import migrate
 from support import synced as with_endpoint
+from support.beginnings import Beginning
 from support.endpoint import Endpoint
 from support.roles import GRANTS_OF_SOURCES, OWNER, WORKER, set_up_roles
 from support.servers import Database
@@ -42,7 +44,7 @@ KINDS = {
 }
 
 
-@pytest.fixture(scope="module")
+@functools.cache
 def vectors() -> np.ndarray[Any, Any]:
     """The vectors of sentences of our docs, and of others as queries, by the default local model."""
     from pgvector_sync.embedding.local_models.wordllama_model import WordLlamaModel
@@ -89,8 +91,8 @@ class Searched:
         return sum(shares) / len(shares)
 
 
-@pytest.fixture
-def searched(synced: Synced, vectors: np.ndarray[Any, Any]) -> Iterator[Searched]:
+def sentences(synced: Synced) -> None:
+    """1,000 rows; `note` is their number modulo three."""
     synced.run(DOCS)
     synced.declare(dimensions=DIMENSIONS)
     synced.apply()
@@ -100,13 +102,23 @@ def searched(synced: Synced, vectors: np.ndarray[Any, Any]) -> Iterator[Searched
         with connection.cursor().copy(
             "COPY docs_embedding (id, chunk_no, embedding, fingerprint, model, embedded_at) FROM STDIN"
         ) as copy:
-            for number, vector in enumerate(vectors[:ROWS], start=1):
+            for number, vector in enumerate(vectors()[:ROWS], start=1):
                 copy.write_row((number, 0, str(vector.tolist()), b"\0" * 32, MODEL, "now"))
         connection.execute("VACUUM ANALYZE docs, docs_embedding")
+
+
+@pytest.fixture
+def beginning() -> Beginning:
+    return sentences
+
+
+@pytest.fixture
+def searched(beginning: Beginning, synced: Synced) -> Iterator[Searched]:
+    with synced.database.connect() as connection:
         connection.execute("LOAD 'vector'")
         for setting in (*INDEX_FIRST, PROBES):
             connection.execute(f"ALTER DATABASE {synced.database.name} SET {setting}")
-    queries = [QueryVector("docs", MODEL, 1, vector.tolist()) for vector in vectors[ROWS:]]
+    queries = [QueryVector("docs", MODEL, 1, vector.tolist()) for vector in vectors()[ROWS:]]
     with Sync(synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
         yield Searched(synced, sync, queries)
 
