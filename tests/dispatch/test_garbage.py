@@ -22,7 +22,7 @@ print(gc.get_freeze_count() > 100_000)
 """
 
 
-@pytest.mark.parametrize("pool", ["prefork", "threads"])
+@pytest.mark.parametrize("pool", ["prefork", pytest.param("threads", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("app", "spared"), [(OURS, True), (APPLICATIONS, False)], ids=["ours", "an application's"]
 )
