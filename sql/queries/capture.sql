@@ -7,14 +7,14 @@
 -- can define: it never reads the source, and reads a column only after comparing its type. A key column may also have been
 -- renamed or retyped by accident, and no statement of the application may fail because of that. So a block that writes
 -- nothing (it needs no subtransaction id, and costs about 0.4 µs per row) finds out whether the key can be read. If it can't, an
--- event says so, and the whole table is compared after the column is fixed. If it can, rendering it can't fail: a text that is
--- too long for jsonb is too long for a unique index.
+-- event says so, and the whole table is compared after the column is fixed. If it can, rendering it can't fail.
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp AS $capture$
 BEGIN
     BEGIN
         -- raises if not. A statement of its own, since the planner would evaluate all of an expression
         CASE WHEN {readable} THEN NULL; END CASE;
+        {fits};
     EXCEPTION WHEN OTHERS THEN
         INSERT INTO pgvector_sync.parked (source_id, error_class) VALUES ({source_id}, 'key_unreadable');
         RETURN NULL;
@@ -24,6 +24,15 @@ BEGIN
     RETURN NULL;
 END
 $capture$;
+
+-- part: key_fits
+-- A part of `create_function`, for keys with texts: raises if one is too long for jsonb, which takes 256 MB per key. Such a
+-- text doesn't fit into a unique index either, but that may have been dropped. A statement of its own, see `key_typed`.
+CASE WHEN {short} THEN NULL; END CASE
+
+-- part: text_short
+-- A part of `key_fits`: 32 such columns fit into a key. True for NULL, which a former key may contain.
+(octet_length({column}) > 4000000) IS NOT TRUE
 
 -- part: append_former_key
 -- A part of `create_function`, for an UPDATE: a changed key is an event of two keys.

@@ -306,3 +306,21 @@ def test_a_reconciliation_of_many_pages_finds_every_key_that_has_drifted_and_no_
     synced.exact()
     found = synced.database.value("SELECT samples FROM pgvector_sync.run WHERE kind = 'reconcile'")
     assert found == {"stale": [[canonical[0]]]}
+
+
+@pytest.mark.parametrize("length", ["4000001", pytest.param("(2^28)::int", marks=pytest.mark.slow)])
+def test_a_key_too_long_for_json_never_fails_a_statement(synced: Synced, length: str):
+    """A unique index would have refused it, but was dropped."""
+    synced.run("CREATE TABLE docs (id text PRIMARY KEY, body text)")
+    synced.pipeline()
+    synced.run("ALTER TABLE docs DROP CONSTRAINT docs_pkey", "ALTER TABLE docs ALTER id SET STORAGE EXTERNAL")
+    for statement in (
+        f"INSERT INTO docs VALUES (repeat('a', {length}), 'one')",
+        "UPDATE docs SET body = 'uno'",
+        "UPDATE docs SET id = 'short'",
+        f"UPDATE docs SET id = repeat('b', {length})",
+        "DELETE FROM docs",
+    ):
+        synced.run(statement)
+        assert synced.events() == [None]
+        synced.run("TRUNCATE pgvector_sync.parked")

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import KeyColumn, Source
-from pgvector_sync.store.shape import key_json, same_keys
+from pgvector_sync.store.shape import base_type, key_json, same_keys
 
 TOAST_CHUNK_ID_SINCE = 170000
 ROW_TRIGGERS = ("insert", "update", "delete")
@@ -24,6 +24,8 @@ _CREATE = {
     "delete": "capture.create_delete_trigger",
 }
 _TOAST_CHUNK_ID = sql.SQL("pg_catalog.pg_column_toast_chunk_id")
+_TEXTS = frozenset({"text", "character varying", "character"})
+"""Key types whose values may be too long for jsonb."""
 _OLD, _NEW = sql.SQL("old"), sql.SQL("new")
 
 Target = tuple[str, str]
@@ -115,6 +117,17 @@ class Capture:
             for column in self.source.key
         )
 
+    def _fits(self, rows: Sequence[sql.Composable]) -> sql.Composable:
+        texts = [column for column in self.source.key if base_type(column.type) in _TEXTS]
+        if not texts:
+            return sql.SQL("NULL")
+        short = (
+            part("capture.text_short").format(column=row + sql.SQL(".") + sql.Identifier(column.name))
+            for row in rows
+            for column in texts
+        )
+        return part("capture.key_fits").format(short=sql.SQL(" AND ").join(short))
+
     def changed(self) -> sql.Composed:
         """Composes the WHEN of the update trigger: the binary image of any tracked column differs.
 
@@ -173,6 +186,7 @@ class Capture:
         return statement("capture.create_function").format(
             function=self.function(event),
             readable=self._readable(row),
+            fits=self._fits((_OLD, _NEW) if event == "update" else (row,)),
             source_id=source_id,
             key=key_json(self.source, row),
             more=more,
