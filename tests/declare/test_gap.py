@@ -283,3 +283,18 @@ def test_of_two_applies_at_once_one_is_refused_with_a_reason(synced: Synced):
     assert synced.plan().empty
     synced.sync()
     assert synced.database.value("SELECT count(*) FROM pgvector_sync.run") == 1
+
+
+def test_a_column_that_gets_another_type_between_plan_and_apply_is_compared_as_that_type_requires(synced: Synced):
+    synced.run(
+        "CREATE TABLE docs (id int PRIMARY KEY, body text, price int)", "INSERT INTO docs VALUES (1, 'one', 1)"
+    )
+    synced.declare(text=["body", "price"])
+    plan = synced.plan()
+    synced.run("ALTER TABLE docs ALTER price TYPE numeric")
+    apply_plan(synced.owner.database, plan, say=print)
+    synced.sync()
+    synced.run("UPDATE docs SET price = 1.0")  # equal, but it reads otherwise
+    assert synced.events() == [[1]]
+    synced.sync()
+    assert not any(planned.missing_triggers for planned in synced.plan().pipelines)

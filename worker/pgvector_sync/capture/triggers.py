@@ -7,13 +7,14 @@ writer behind it, so `install` must be called in a transaction with a short lock
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from psycopg import sql
 
 from pgvector_sync.database import Connection
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Source, State
-from pgvector_sync.store import triggers
+from pgvector_sync.store import catalog, triggers
 from pgvector_sync.store.capture import Capture
 from pgvector_sync.store.watch import Facts
 
@@ -44,12 +45,20 @@ def expected_capture(facts: Sequence[Facts], server_version: int) -> Capture | N
 
 
 def install(connection: Connection, capture: Capture) -> None:
-    """Install or replace functions and triggers. Raises psycopg.errors.LockNotAvailable; then try again."""
+    """Install or replace functions and triggers. Raises psycopg.errors.LockNotAvailable; then try again.
+
+    How a column is compared depends on its type, which may have changed since `capture` was made. Creating the
+    triggers locks the table, and no type can change while they are there. So only now the types are certain.
+    """
     places = {capture.home, *capture.partitions}
     if any((t.schema, t.table) not in places for t in triggers.installed(connection, capture.source.id)):
         # Another table used to have the source's name. DROP TRIGGER would require being its owner.
         uninstall(connection, capture.source)
     triggers.create(connection, capture)
+    table = catalog.describe_named(connection, *capture.home)
+    current = replace(capture, toastable=table.toastable, bytewise=table.bytewise)
+    if current != capture:
+        triggers.create(connection, current)
     triggers.revoke_from_others(connection, capture)
 
 

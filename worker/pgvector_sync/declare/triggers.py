@@ -12,7 +12,6 @@ from pgvector_sync.model import Pipeline, Source
 from pgvector_sync.store import catalog, sources
 from pgvector_sync.store.capture import Capture
 from pgvector_sync.store.catalog import Table
-from pgvector_sync.store.shape import is_bytewise
 from pgvector_sync.store.target_ddl import Target
 from pgvector_sync.store.triggers import installed
 
@@ -69,10 +68,8 @@ def capture_of(
         source=source,
         owner=table.owner,
         tracked=tracked,
-        toastable=frozenset(column.name for column in table.columns if column.can_toast),
-        bytewise=frozenset(
-            column.name for column in table.columns if is_bytewise(column.type, column.deterministic)
-        ),
+        toastable=table.toastable,
+        bytewise=table.bytewise,
         targets=targets,
         replicated=replicated,
         partitioned=table.partitioned,

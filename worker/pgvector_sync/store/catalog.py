@@ -11,7 +11,7 @@ from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import KeyColumn
-from pgvector_sync.store.shape import KEY_TYPES, TARGET_COLUMNS, base_type
+from pgvector_sync.store.shape import KEY_TYPES, TARGET_COLUMNS, base_type, is_bytewise
 
 _KINDS = {
     "v": "a view",
@@ -58,6 +58,16 @@ class Table:
 
     def column(self, name: str) -> Column | None:
         return next((column for column in self.columns if column.name == name), None)
+
+    @property
+    def toastable(self) -> frozenset[str]:
+        """Columns whose values may be stored out of line."""
+        return frozenset(column.name for column in self.columns if column.can_toast)
+
+    @property
+    def bytewise(self) -> frozenset[str]:
+        """Columns whose values are equal only if their binary images are."""
+        return frozenset(column.name for column in self.columns if is_bytewise(column.type, column.deterministic))
 
 
 def find_table(connection: Connection, schema: str | None, table: str) -> Table:
@@ -132,6 +142,13 @@ def describe(connection: Connection, oid: int) -> Table:
     """Describes a table, without checking whether it can be a source."""
     return _table(
         connection, one(connection, statement("catalog.table"), {"oid": oid, "schema": None, "table": None})
+    )
+
+
+def describe_named(connection: Connection, schema: str, table: str) -> Table:
+    """Describes the table that has this name now, and must exist, without checking whether it can be a source."""
+    return _table(
+        connection, one(connection, statement("catalog.table"), {"oid": None, "schema": schema, "table": table})
     )
 
 
