@@ -220,3 +220,37 @@ def test_a_batch_that_finds_nothing_is_followed_by_a_pause(
         loop.run(finished=lambda: False, until=within(1))
         connection.execute("ROLLBACK")
     assert 0 < begun <= 1 / pace.FLOWING.total_seconds()
+
+
+@pytest.mark.parametrize("busy", [2, 4])
+def test_no_pipeline_takes_each_slot_that_becomes_free(synced: Synced, busy: int) -> None:
+    """All of them call the same model, so each may use all slots."""
+    tables = [f"source{number}" for number in range(busy + 1)]
+    for table in tables:
+        synced.run(f"CREATE TABLE {table} (id int PRIMARY KEY, body text)")
+        synced.declare(table, source=table)
+    synced.apply()
+    synced.settle()
+    held, released = threading.Semaphore(0), threading.Semaphore(0)
+    begun: list[str] = []
+
+    def wait(texts: Sequence[str]) -> None:
+        begun.append(texts[0].split()[0])
+        held.release()
+        assert released.acquire(timeout=PATIENCE)
+
+    def add(table: str, rows: int) -> None:
+        synced.run(f"INSERT INTO {table} SELECT i, '{table} ' || i FROM generate_series(1, {rows}) AS i")
+
+    with loop_of(synced, wait, concurrency=2) as loop, running(loop):
+        for table in tables[:-1]:
+            add(table, 20 * BATCH)
+        for _ in range(2):
+            assert held.acquire(timeout=PATIENCE)
+        add(tables[-1], 1)
+        for _ in range(busy + 4):
+            released.release()
+            held.acquire(timeout=0.5)
+        waited_for = list(begun)
+        released.release(20 * BATCH * busy)
+    assert tables[-1] in waited_for

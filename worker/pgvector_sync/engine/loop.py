@@ -82,6 +82,8 @@ class Loop:
         """The pipelines of which this process has claimed a batch."""
         self.in_flight = InFlight[Outcome | None]("batch")
         self._walks = InFlight[bool]("run")
+        self._started: dict[str, int] = {}
+        """For each pipeline, the number of its latest batch, over all pipelines."""
         several = concurrency > 1
         self._slots = concurrency + 1 if several else 1
         self._counted_rows = concurrency * runtime.settings.bulk_batch_size if several else 1
@@ -134,7 +136,7 @@ class Loop:
 
     def _start(self, due: Sequence[Due], lanes: Sequence[Due]) -> None:
         """Start batches while there is room, for one lane after the other."""
-        waiting = deque((item, self._share(item, lanes)) for item in due)
+        waiting = deque((item, self._share(item, lanes)) for item in sorted(due, key=self._turn_of))
         started: Counter[tuple[str, Lane]] = Counter()
         while waiting and len(self.in_flight) < self._slots:
             item, share = waiting.popleft()
@@ -143,8 +145,17 @@ class Loop:
             if started[item.pipeline, item.lane] < wanted and own < (share if item.state == "active" else 1):
                 batch = partial(process, self.runtime, item.pipeline, item.lane, share=share)
                 self.in_flight.start(item.pipeline, batch)
+                self._started[item.pipeline] = max(self._started.values(), default=0) + 1
                 started[item.pipeline, item.lane] += 1
                 waiting.append((item, share))
+
+    def _turn_of(self, item: Due) -> tuple[bool, bool, int]:
+        """A sort key, so that no pipeline takes each slot that becomes free.
+
+        Pipelines without a batch in flight come first, live lanes before bulk lanes, then who has waited longest.
+        """
+        busy = self.in_flight.of(item.pipeline) > 0
+        return busy, item.lane is Lane.BULK, self._started.get(item.pipeline, 0)
 
     def _share(self, item: Due, lanes: Sequence[Due]) -> int:
         if not dialect_named(item.dialect).remote:
