@@ -13,22 +13,22 @@ FROM pgvector_sync.lease l WHERE l.pipeline_id = %(pipeline_id)s;
 -- Takes due rows without a lease, of those that are due since `due_since` or later. The attempt counts from here, and is refunded
 -- if the row wasn't at fault. `due_from` is since when the first of them is due. If there are none, it is now, in a row without
 -- a key. `taken` finds the rows by their place, which is quicker than by key. A row that has moved since the statement began is
--- left to the next claim.
+-- left to the next claim, and if all of them have, there is no lease.
 WITH due AS MATERIALIZED (
     SELECT ctid FROM pgvector_sync.work
     WHERE pipeline_id = %(pipeline_id)s AND lane = %(lane)s AND parked_at IS NULL AND lease IS NULL
       AND visible_at >= to_timestamp(%(due_since)s) AND visible_at <= statement_timestamp()
     ORDER BY visible_at LIMIT %(limit)s FOR UPDATE SKIP LOCKED
-), held AS (
-    INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at, claim_seconds)
-    SELECT %(lease)s, %(pipeline_id)s, %(lane)s, %(holder)s, statement_timestamp() + %(expires_after)s,
-           statement_timestamp() + %(ends_after)s, greatest(0, extract(epoch FROM clock_timestamp() - transaction_timestamp()))
-    WHERE (SELECT count(*) FROM due) > 0  -- not EXISTS, so that all rows were found when the time is taken
 ), taken AS (
     UPDATE pgvector_sync.work w SET lease = %(lease)s, attempts = w.attempts + 1
     FROM due WHERE w.ctid = due.ctid
     RETURNING w.key, w.generation, w.attempts, w.force, w.verdict, w.failed_fingerprint, w.error_class, w.error_message,
               w.run_id, w.visible_at
+), held AS (
+    INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at, claim_seconds)
+    SELECT %(lease)s, %(pipeline_id)s, %(lane)s, %(holder)s, statement_timestamp() + %(expires_after)s,
+           statement_timestamp() + %(ends_after)s, greatest(0, extract(epoch FROM clock_timestamp() - transaction_timestamp()))
+    WHERE (SELECT count(*) FROM taken) > 0  -- not EXISTS, so that all rows were found when the time is taken
 )
 SELECT key, generation, attempts, force, verdict, failed_fingerprint, error_class, error_message, run_id,
        date_part('epoch', coalesce(min(visible_at) OVER (), statement_timestamp())) AS due_from

@@ -14,6 +14,7 @@ import pytest
 
 from pgvector_sync import database
 from pgvector_sync.batch import process
+from pgvector_sync.batch.claim import claim
 from pgvector_sync.model import Lane
 from pgvector_sync.runtime import keeper
 from pgvector_sync.runtime.keeper import Keeper, expire_leases, lose_leases_of_process
@@ -278,3 +279,31 @@ def away(docs: Steps) -> Iterator[None]:
             yield
         finally:
             admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
+def test_a_claim_whose_rows_have_all_moved_meanwhile_leaves_no_lease(docs: Steps) -> None:
+    """It would be taken for that of a dead worker."""
+    docs.insert(_1="one")
+    docs.drain()
+    stop = threading.Event()
+
+    def change() -> None:
+        with docs.synced.database.connect() as connection:
+            while not stop.is_set():
+                connection.execute("UPDATE pgvector_sync.work SET generation = generation + 1 WHERE lease IS NULL")
+
+    writers = [threading.Thread(target=change) for _ in range(3)]
+    for writer in writers:
+        writer.start()
+    try:
+        for _ in range(60):
+            batch = claim(docs.runtime, "docs", Lane.LIVE)
+            if batch is not None:
+                with docs.runtime.database.transaction() as connection:
+                    batch.holding.release(connection, list(batch.rows))
+                    batch.holding.end(connection)
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
+    assert docs.synced.database.value("SELECT count(*) FROM pgvector_sync.lease") == 0
