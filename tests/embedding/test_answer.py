@@ -34,6 +34,12 @@ def test_vectors_are_mapped_by_index_from_base64_and_from_lists():
     assert answer.tokens == 7
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_an_answer_without_vectors_is_refused_even_if_none_were_requested(count):
+    with pytest.raises(BrokenContract, match="the answer contains no vectors"):
+        read_answer(body(), count=count, dimensions=2)
+
+
 def without_index(*positions, count=3):
     """An answer of `count` vectors, of which those at the positions have no index."""
     items = [{"index": i, "embedding": [i + 1.0]} for i in range(count)]

@@ -59,7 +59,7 @@ def read_answer(body: bytes, *, count: int, dimensions: int) -> Answer:
         items = [(item.get("index"), item["embedding"]) for item in answer["data"] or ()]
     except (TypeError, KeyError, AttributeError):
         raise _malformed() from None
-    if len(items) != count:
+    if not items or len(items) != count:
         raise _wrong_count(count, len(items))
     order = np.argsort(_indexes([index for index, _ in items]))
     embeddings = [items[position][1] for position in order]
