@@ -62,6 +62,11 @@ WHERE r.state = 'running' AND r.visible_at <= statement_timestamp() AND p.state 
       AND o.state = 'running' AND o.id < r.id))
 ORDER BY r.id;
 
+-- name: reconciling
+-- How many reconciliations workers are carrying out.
+SELECT count(*) AS runs FROM pgvector_sync.run r JOIN pgvector_sync.lease l ON l.id = r.lease
+WHERE r.kind = 'reconcile' AND r.state = 'running' AND l.lost_at IS NULL;
+
 -- name: claim
 -- Takes the lease of a run, so that only one worker carries it out.
 WITH taken AS (

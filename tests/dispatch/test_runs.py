@@ -39,6 +39,22 @@ def test_a_re_embed_and_a_reconciliation_are_carried_out_and_survive_a_kill(clus
     cluster.settles()
 
 
+def test_a_reconciliation_does_not_wait_until_a_backlog_that_keeps_all_slots_busy_is_done(
+    cluster: Cluster,
+) -> None:
+    cluster.insert(3_000)
+    cluster.synced.settle()
+    cluster.synced.endpoint.latency = 0.2
+    paid = cluster.synced.paid()
+    cluster.worker(concurrency=2, PGVECTOR_SYNC_BULK_BATCH_SIZE="20")
+    database = cluster.synced.runtime.database
+    request_reembed(database, "docs", Reembed(force=True))
+    eventually(lambda: cluster.synced.paid() > paid + 100, 20)
+    run_id = request_reconcile(database, "docs").run_id
+    eventually(lambda: ended(cluster, run_id), 30)
+    assert cluster.synced.paid() < paid + 2_000, "most of the backlog still waits"
+
+
 def test_beat_starts_the_runs_that_are_due(cluster: Cluster) -> None:
     cluster.insert(10)
     cluster.synced.settle()

@@ -251,6 +251,7 @@ CALLS: list[Call] = [
     lambda c, one: partitions.remember_if_empty(c, one.shape.pipeline.id, one.target, one.table.oid),
     lambda c, _: poll.look(c, after_id=0, grace=MINUTE, jobs=["a"], hints=DueHints()),
     lambda c, _: runs.due_runs(c),
+    lambda c, _: runs.reconciling(c),
     lambda c, _: work.due(c, limit=1, hints=DueHints()),
     lambda c, one: Holding(one.shape.pipeline, UUID(int=1)).ack(c, ["(0,1)"], stored=1, removed=1, absent=0, unchanged=0),
     lambda c, one: leases.end(c, one.shape.pipeline.id, UUID(int=1)),

@@ -9,7 +9,7 @@ import typer
 from pgvector_sync.cli import environment
 from pgvector_sync.cli.interrupts import Interrupts
 
-QUEUES = "live,bulk,maintenance"
+QUEUES = "live,maintenance,bulk"
 Wait = Annotated[
     bool,
     typer.Option(

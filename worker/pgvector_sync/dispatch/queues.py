@@ -31,8 +31,11 @@ class Queues:
 
     @property
     def all(self) -> tuple[str, ...]:
-        """All queues, in the order in which they are served."""
-        return self.of(Lane.LIVE), self.of(Lane.BULK), self.maintenance
+        """All queues, in the order in which they are served.
+
+        A backlog of the bulk lane may keep every slot busy for days. Maintenance doesn't wait for its end.
+        """
+        return self.of(Lane.LIVE), self.maintenance, self.of(Lane.BULK)
 
 
 def attach_queues(app: Celery, queues: Queues) -> None:

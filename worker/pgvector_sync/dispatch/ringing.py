@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pgvector_sync.dispatch.doorbell import Doorbell
-from pgvector_sync.engine.shares import share_of
+from pgvector_sync.engine.shares import reconciles_at_once, share_of
 from pgvector_sync.engine.turn import Engine, Turn
 from pgvector_sync.failpoint import Failpoint, reach
+from pgvector_sync.model.request import Kind
 from pgvector_sync.store.poll import Signs
 
 
@@ -25,9 +26,14 @@ def ring_for(turn: Turn, doorbell: Doorbell) -> None:
     """Ring for the due batches and runs of a turn."""
     due = [item for item in turn.due if item.rows]
     pipelines = len({item.pipeline for item in due})
-    slots = doorbell.slots.total() if due else 0
+    slots = doorbell.slots.total() if due or turn.runs else 0
     for item in due:
         share = share_of(item, turn.due, slots=slots, settings=doorbell.settings)
         doorbell.ring(item, pipelines=pipelines, share=share)
+    room = reconciles_at_once(slots) - turn.reconciling
     for run_id, kind, _ in turn.runs:
+        if kind is Kind.RECONCILE:
+            room -= 1
+            if room < 0:
+                continue
         doorbell.ring_run(run_id, kind)

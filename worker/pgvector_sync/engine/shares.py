@@ -56,3 +56,8 @@ def fair_share(slots: int, others: int, *, limit: int) -> int:
 def bulk_share(share: int, slots: int) -> int:
     """Return how many of `share` batches may be of the bulk lane. One of three or more slots is kept for live."""
     return max(1, min(share, slots - 1)) if slots > 2 else share
+
+
+def reconciles_at_once(slots: int) -> int:
+    """Return how many reconciliations may be carried out at once. Half of the slots stay free of them."""
+    return max(1, slots // 2)

@@ -32,6 +32,8 @@ class Turn:
     """(run id, kind, pipeline) of runs that no process is carrying out."""
     due: list[Due]
     """Number of claimable rows per pipeline and lane, which may be 0. Empty if the look has found nothing."""
+    reconciling: int = 0
+    """How many reconciliations workers are carrying out, if further ones are due."""
 
 
 class Engine:
@@ -87,6 +89,7 @@ class Engine:
         if not (moved or signs.leases or signs.runs or signs.work):
             return Turn(moved, [], [])
         with self._database.transaction(read_only=True) as connection:
-            return Turn(
-                moved, runs.due_runs(connection), work.due(connection, limit=counted_rows, hints=self._hints)
-            )
+            due_runs = runs.due_runs(connection)
+            due = work.due(connection, limit=counted_rows, hints=self._hints)
+            reconciles = any(kind is Kind.RECONCILE for _, kind, _ in due_runs)
+            return Turn(moved, due_runs, due, runs.reconciling(connection) if reconciles else 0)

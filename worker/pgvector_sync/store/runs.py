@@ -150,6 +150,11 @@ def due_runs(connection: Connection) -> list[tuple[int, Kind, str]]:
     return [(row["id"], Kind(row["kind"]), row["pipeline"]) for row in connection.execute(query)]
 
 
+def reconciling(connection: Connection) -> int:
+    """Returns how many reconciliations workers are carrying out."""
+    return int(one(connection, statement("runs.reconciling"))["runs"])
+
+
 def claim(connection: Connection, run_id: int, lease: Lease) -> ClaimedRun | None:
     """Claims a run. Returns None if it is held by another worker or has ended, or if its pipeline is paused."""
     params = {**lease.params, "id": run_id}
