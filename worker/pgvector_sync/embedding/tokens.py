@@ -78,18 +78,18 @@ def count_batch(texts: Sequence[str], octets: Sequence[int], model: str, *, long
     Many texts are inferred from a sample and from their bytes, except those of more than `longest` bytes. To count
     all takes about a microsecond per token: for texts of three kilobytes more than everything else a worker does.
     """
-
-    def count(i: int) -> int:
-        return count_tokens(texts[i], model).about
-
-    if len(texts) <= SAMPLE or _encoder(model) is None:
-        return [Assumed(tokens, tokens) for tokens in map(count, range(len(texts)))]
-    counted = {i: count(i) for i in range(0, len(texts), -(-len(texts) // SAMPLE))}
+    every = range(len(texts))
+    sample = {i: count_tokens(texts[i], model) for i in every[:: max(1, -(-len(texts) // SAMPLE))]}
+    if len(texts) <= SAMPLE or any(tokens.about != tokens.at_most for tokens in sample.values()):
+        # there are few, or some can't be counted
+        about = [(sample.get(i) or count_tokens(texts[i], model)).about for i in every]
+        return [Assumed(tokens, tokens) for tokens in about]
+    counted = {i: tokens.about for i, tokens in sample.items()}
     mean = sum(counted.values()) / max(1, sum(octets[i] for i in counted))
     most = SAMPLE_MARGIN * max(tokens / max(1, octets[i]) for i, tokens in counted.items())
     for i, size in enumerate(octets):
         if longest is not None and size > longest and i not in counted:
-            counted[i] = count(i)
+            counted[i] = count_tokens(texts[i], model).about
 
     def assume(i: int) -> Assumed:
         tokens = counted.get(i)
@@ -97,7 +97,7 @@ def count_batch(texts: Sequence[str], octets: Sequence[int], model: str, *, long
             return Assumed(tokens, tokens)
         return Assumed(min(octets[i], ceil(most * octets[i])), ceil(mean * octets[i]))
 
-    return [assume(i) for i in range(len(texts))]
+    return [assume(i) for i in every]
 
 
 @cache
