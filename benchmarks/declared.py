@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from deployed import WORDS
+from deployed import WORDS, insert
 
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.bootstrap import Embedders, open_database
@@ -17,8 +17,6 @@ from pgvector_sync.store.migrations import migrate
 from support.endpoint import ALLOWED_HOSTS, ENVIRONMENT, Endpoint
 from support.servers import Database
 from support.synced import DIMENSIONS, DOCS, Synced
-
-INSERT = "INSERT INTO docs SELECT i, i || repeat(' word', {words}) FROM generate_series(1, {rows}) AS i"
 
 
 @contextmanager
@@ -48,8 +46,10 @@ def pipeline(
             environment.setenv(name, value)
         runtime = Runtime(own, opened, embedders)
         synced = Synced(database, endpoint, runtime, runtime, Path(folder) / "pgvector-sync.toml")
-        synced.run(DOCS, INSERT.format(rows=existing, words=words), "ANALYZE docs")
+        synced.run(DOCS)
+        insert(database, "docs", 1, existing, words=words)
+        synced.run("ANALYZE docs")
         synced.declare(dimensions=dimensions)
         synced.apply()
-        synced.run(INSERT.format(rows=added, words=words))
+        insert(database, "docs", 1, added, words=words)
         yield runtime

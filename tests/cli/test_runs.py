@@ -14,17 +14,11 @@ from pgvector_sync.cli import console
 from pgvector_sync.cli.console import announcing_background_run
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.observe.waiting import find_run, what_holds_up
-from support.beginnings import Beginning
-from support.synced import DOCS, Synced
+from support.beginnings import Beginning, ten_rows
+from support.synced import Synced
 
 Typed = Callable[..., tuple[int, str, str]]
 KINDS = ["missing", "stale", "orphaned", "wrong_model", "broken", "incomplete", "stuck"]
-
-
-def ten_rows(synced: Synced) -> None:
-    """Ten rows, each with its vector."""
-    synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 10) n")
-    synced.pipeline()
 
 
 @pytest.fixture

@@ -21,19 +21,13 @@ from pgvector_sync import ConfigError, MigrationRefused, Reconciliation, Reembed
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.model import State
 from pgvector_sync.settings import load_settings
-from support.beginnings import Beginning
+from support.beginnings import Beginning, ten_rows
 from support.looping import running
 from support.roles import APPLICATION, MONITOR, OWNER, WORKER
-from support.synced import DOCS, Synced
+from support.synced import Synced
 from support.waiting import eventually
 
 ROWS = 10
-
-
-def ten_rows(synced: Synced) -> None:
-    """Ten rows, each with its vector."""
-    synced.run(DOCS, f"INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, {ROWS}) n")
-    synced.pipeline()
 
 
 @pytest.fixture

@@ -2,34 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
-from pgvector_sync.dispatch.broker import broker_settings
 from pgvector_sync.dispatch.queues import Queues, queue_depth
-from pgvector_sync.dispatch.registration import register
-from pgvector_sync.settings import Settings
 from support.servers import Valkey
-
-
-@pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-def app(redis_url: str) -> Iterator[Celery]:
-    app = Celery("shop", set_as_current=False)
-    app.conf.update(broker_settings(Settings(REDIS_URL=redis_url, _env_file=None)))
-    register(app, prefix="embed.")
-    app.finalize()
-    yield app
-    app.close()
 
 
 def opened(client: redis.Redis) -> int:

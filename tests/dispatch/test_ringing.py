@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import redis
 from celery import Celery
 
-from pgvector_sync.dispatch.broker import broker_settings
 from pgvector_sync.dispatch.doorbell import Doorbell
 from pgvector_sync.dispatch.queues import Queues
-from pgvector_sync.dispatch.registration import register
 from pgvector_sync.dispatch.ringing import ring_for
 from pgvector_sync.dispatch.slots import Slots
 from pgvector_sync.dispatch.tokens import Tokens
@@ -23,20 +19,9 @@ RECONCILES = [(run_id, Kind.RECONCILE, "docs") for run_id in range(1, 6)]
 
 
 @pytest.fixture
-def client(redis_url: str) -> Iterator[redis.Redis]:
-    with redis.Redis.from_url(redis_url) as client:
-        yield client
-
-
-@pytest.fixture
-def doorbell(redis_url: str, client: redis.Redis) -> Iterator[Doorbell]:
+def doorbell(app: Celery, client: redis.Redis, redis_url: str) -> Doorbell:
     settings = Settings(REDIS_URL=redis_url, _env_file=None)
-    app = Celery("shop", set_as_current=False)
-    app.conf.update(broker_settings(settings))
-    register(app, prefix="")
-    app.finalize()
-    yield Doorbell(app, Tokens(client, "test"), Slots(client, "test"), settings, Queues())
-    app.close()
+    return Doorbell(app, Tokens(client, "test"), Slots(client, "test"), settings, Queues("embed."))
 
 
 @pytest.mark.parametrize(
@@ -49,9 +34,9 @@ def test_reconciliations_take_at_most_half_of_the_slots(
         doorbell.slots.announce("worker", slots)
     for _ in range(2):  # a bell that rings already takes up room as well
         ring_for(Turn(0, RECONCILES, [], reconciling), doorbell)
-    assert client.llen("maintenance") == rung
+    assert client.llen("embed.maintenance") == rung
 
 
 def test_backfills_and_re_embeds_are_all_rung_for(doorbell: Doorbell, client: redis.Redis) -> None:
     ring_for(Turn(0, [(1, Kind.BACKFILL, "docs"), (2, Kind.REEMBED, "docs"), *RECONCILES], []), doorbell)
-    assert client.llen("bulk") == 2
+    assert client.llen("embed.bulk") == 2

@@ -29,6 +29,12 @@ def default_source(synced: Synced) -> None:
     synced.pipeline()
 
 
+def ten_rows(synced: Synced) -> None:
+    """Ten rows of the default source, each with its vector."""
+    synced.run(DOCS, "INSERT INTO docs SELECT n, 'text ' || n FROM generate_series(1, 10) n")
+    synced.pipeline()
+
+
 @dataclass
 class Begun:
     """A filled database, to be copied."""

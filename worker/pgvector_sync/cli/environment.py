@@ -19,6 +19,7 @@ def use_embedded_if_running() -> None:
     """Without a DATABASE_URL, use the embedded servers in `.pgvector-sync/` if they are running, and say so."""
     if load_settings().database_url is not None:
         return
+    # imported only now, since most commands are given a database
     from pgvector_sync.local import servers
 
     folder = servers.use_running()

@@ -27,15 +27,12 @@ class Servers:
 
 
 def use_running() -> Path | None:
-    """Without a DATABASE_URL, use the embedded servers of this folder if they run; returns their folder."""
-    settings = load_settings()
-    if settings.database_url is not None:
-        return None
+    """Use the embedded servers of this folder if they run; returns their folder. Replaces DATABASE_URL."""
     servers = embedded.find(Path(embedded.FOLDER))
     if servers is None:
         return None
     exports = {"DATABASE_URL": servers.database_url}
-    if settings.redis_url is None:
+    if load_settings().redis_url is None:
         exports["REDIS_URL"] = servers.redis_url
     _export(exports)
     return servers.folder
