@@ -231,3 +231,14 @@ def test_a_writer_that_waits_on_us_would_be_noticed(synced: Synced) -> None:
         ours = our_backends(database)
     assert len(waits_on_us(database, ours)) == 1
     assert waits_on_us(database, set()) == []
+
+
+def test_a_check_of_coverage_waits_for_the_lock_of_a_writers_truncate(synced: Synced) -> None:
+    check = threading.Thread(target=synced.covered)
+    with synced.database.connect() as writer, writer.transaction():
+        writer.execute("TRUNCATE docs")
+        check.start()
+        check.join(4 * synced.runtime.settings.lock_timeout.total_seconds())
+        assert check.is_alive()
+    check.join(20)
+    assert not check.is_alive()

@@ -184,7 +184,8 @@ class Synced:
     def covered(self) -> None:
         """Asserts coverage (G1) of every pipeline."""
         for name in self.names():
-            with self.runtime.database.transaction() as connection:
+            # unlike a worker, a check waits for a writer's TRUNCATE, which itself waits for the workers
+            with self.runtime.database.transaction(lock_timeout=timedelta(seconds=30)) as connection:
                 missing = not_covered(connection, self.shape(name), text_limit=TEXT_LIMIT)
             assert missing == [], f"{name} has lost {missing}"
 
