@@ -44,7 +44,6 @@ def started(*arguments: str, **more: object) -> subprocess.Popen[bytes]:
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=_reset_sigint,  # noqa: PLW1509 - it only resets a signal, and the child execs at once
         **more,
     )
 
@@ -160,9 +159,3 @@ def test_an_interrupted_sync_ends_at_once_when_it_is_interrupted_again(
 def _take_terminal() -> None:
     """Make the terminal the controlling one, so that Ctrl-C in it sends a signal."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    _reset_sigint()
-
-
-def _reset_sigint() -> None:
-    """Reset SIGINT, which a shell ignores in background processes and their children."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)

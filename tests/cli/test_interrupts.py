@@ -68,7 +68,6 @@ def test_the_module_exits_with_the_command_s_code_if_ctrl_c_arrived_while_python
         [sys.executable, "-m", "pgvector_sync", "no-such-command"],
         env=environment,
         stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         check=False,
         timeout=60,
     )

@@ -33,7 +33,7 @@ class Terminal:
         self._process = subprocess.Popen(
             command, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
             env={**os.environ, "TERM": "xterm-256color", **env},
-            preexec_fn=_take_terminal,  # noqa: PLW1509 - ioctls, and the child execs at once
+            preexec_fn=_take_terminal,  # noqa: PLW1509 - an ioctl, and the child execs at once
         )  # fmt: skip
         self.written = b""
         self._asked_to = 0
@@ -106,6 +106,5 @@ class Terminal:
 
 
 def _take_terminal() -> None:
-    """Makes the terminal the controlling one, and resets SIGINT, which a shell ignores in background processes."""
+    """Makes the terminal the controlling one, so that Ctrl-C in it sends a signal."""
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
