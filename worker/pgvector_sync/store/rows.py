@@ -58,7 +58,7 @@ class Look(NamedTuple):
     """The number of the last stored chunk. None if there is no vector."""
 
 
-BATCH_BYTES = 16 * 2**20
+BATCH_BYTES = 8 * 2**20
 """The maximum size of a batch's text. A worker holds it several times while it builds requests."""
 
 
