@@ -51,7 +51,8 @@ WHERE pipeline_id = %(pipeline_id)s AND kind = %(kind)s AND state = 'running';
                         'MEMBER'))))
 
 -- name: due
--- Running runs that no worker is carrying out at the moment. The re-embeds of a pipeline run one after the other: the second
+-- Running runs that no worker is carrying out at the moment, first the one that has been due the longest: there may be room for
+-- some of them only, and one that goes on is due again at once. The re-embeds of a pipeline run one after the other: the second
 -- must not pay for what the first is paying for.
 SELECT r.id, r.kind, p.name AS pipeline FROM pgvector_sync.run r JOIN pgvector_sync.pipeline p ON p.id = r.pipeline_id
 WHERE r.state = 'running' AND r.visible_at <= statement_timestamp() AND p.state NOT IN ('paused', 'removing') AND NOT p.problem_stops
@@ -60,7 +61,7 @@ WHERE r.state = 'running' AND r.visible_at <= statement_timestamp() AND p.state 
   AND NOT (r.kind = 'reembed' AND EXISTS (
       SELECT FROM pgvector_sync.run o WHERE o.pipeline_id = r.pipeline_id AND o.kind = 'reembed'
       AND o.state = 'running' AND o.id < r.id))
-ORDER BY r.id;
+ORDER BY r.visible_at, r.id;
 
 -- name: reconciling
 -- How many reconciliations workers are carrying out.

@@ -48,6 +48,18 @@ def test_what_a_job_starts_is_found_in_the_same_turn(docs: Synced) -> None:
     assert [(kind, pipeline) for _, kind, pipeline in turn.runs] == [(Kind.RECONCILE, "docs")]
 
 
+def test_the_run_that_has_waited_longest_comes_first(docs: Synced) -> None:
+    """Only some of the reconciliations that are due are rung for, and one that goes on is due again at once."""
+    docs.declare("notes")
+    docs.apply()
+    docs.run(
+        "DELETE FROM pgvector_sync.run",
+        "INSERT INTO pgvector_sync.run (pipeline_id, kind, visible_at) SELECT id, 'reconcile', now() - "
+        "CASE name WHEN 'notes' THEN interval '1 minute' ELSE interval '0' END FROM pgvector_sync.pipeline ORDER BY name",
+    )
+    assert [pipeline for _, _, pipeline in engine(docs).turn(counted_rows=1).runs] == ["notes", "docs"]
+
+
 def test_leases_that_no_process_renews_are_lost_and_their_rows_due(docs: Synced) -> None:
     docs.run("INSERT INTO docs VALUES (2, 'two')")
     assert engine(docs).turn(counted_rows=1).moved == 1
