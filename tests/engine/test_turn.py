@@ -60,6 +60,25 @@ def test_the_run_that_has_waited_longest_comes_first(docs: Synced) -> None:
     assert [pipeline for _, _, pipeline in engine(docs).turn(counted_rows=1).runs] == ["notes", "docs"]
 
 
+def test_reconciliations_that_workers_carry_out_are_counted_if_further_ones_are_due(docs: Synced) -> None:
+    for name in ("due", "lost", "carried_out"):
+        docs.declare(name)
+    docs.apply()
+    docs.run(
+        "DELETE FROM pgvector_sync.run",
+        "INSERT INTO pgvector_sync.run (pipeline_id, kind, lease) SELECT id, "
+        "CASE name WHEN 'docs' THEN 'reembed' ELSE 'reconcile' END, CASE name WHEN 'due' THEN NULL ELSE gen_random_uuid() END "
+        "FROM pgvector_sync.pipeline",
+        "INSERT INTO pgvector_sync.lease (id, pipeline_id, lane, holder, expires_at, ends_at, lost_at) "
+        "SELECT r.lease, p.id, r.kind, 'worker', now() + interval '1 hour', now() + interval '1 hour', "
+        "CASE p.name WHEN 'lost' THEN now() END "
+        "FROM pgvector_sync.run r JOIN pgvector_sync.pipeline p ON p.id = r.pipeline_id WHERE r.lease IS NOT NULL",
+    )
+    turn = engine(docs).turn(counted_rows=1)
+    assert sorted(pipeline for _, _, pipeline in turn.runs) == ["due", "lost"]
+    assert turn.reconciling == 1
+
+
 def test_leases_that_no_process_renews_are_lost_and_their_rows_due(docs: Synced) -> None:
     docs.run("INSERT INTO docs VALUES (2, 'two')")
     assert engine(docs).turn(counted_rows=1).moved == 1
