@@ -8,7 +8,7 @@ from pgvector_sync.model.request import Reconcile, Reembed
 from pgvector_sync.observe.waiting import find_run
 from pgvector_sync.runs import reconcile, run
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.steps import Steps
 from support.synced import Synced
 from support.waiting import within
@@ -27,14 +27,12 @@ def published_articles(synced: Synced) -> None:
     synced.pipeline(where=WHERE)
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return published_articles
+beginning, begun = begins_with(published_articles)
 
 
 @pytest.fixture
-def articles(beginning: Beginning, synced: Synced) -> Steps:
-    return Steps(synced, synced.runtime, checks=False)
+def articles(begun: Synced) -> Steps:
+    return Steps(begun, begun.runtime, checks=False)
 
 
 def rename(articles: Steps) -> None:

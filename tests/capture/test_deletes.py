@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from support.beginnings import Beginning, default_source
+from support.beginnings import begins_with, default_source
 from support.synced import OURS, Synced, session
 from support.waiting import eventually
 
@@ -16,14 +16,7 @@ def six_rows(synced: Synced) -> None:
     synced.filled("INSERT INTO docs SELECT g, 'row ' || g FROM generate_series(1, 6) g")
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return six_rows
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(six_rows)
 
 
 def test_a_deleted_rows_vector_goes_in_the_same_transaction(docs: Synced):

@@ -8,7 +8,7 @@ import pytest
 
 from pgvector_sync.model.request import Reconcile, Reembed
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.synced import OURS, Synced
 
 EVENTS = [
@@ -28,14 +28,7 @@ def two_levels(synced: Synced) -> None:
     assert len(synced.vectors()) == 4
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return two_levels
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(two_levels)
 
 
 @pytest.mark.parametrize(

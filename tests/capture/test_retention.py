@@ -12,7 +12,7 @@ from pgvector_sync.runs import run
 from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store.runs import Run
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.synced import OURS, Synced, role
 from support.waiting import within
 
@@ -41,14 +41,7 @@ def four_partitions(synced: Synced) -> None:
     synced.pipeline()
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return four_partitions
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(four_partitions)
 
 
 def reconciled(synced: Synced, runtime: Runtime | None = None, **options: Any) -> Run:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.beginnings import Beginning, default_source
+from support.beginnings import begins_with, default_source
 from support.synced import DOCS, Synced
 
 
@@ -15,14 +15,7 @@ def two_rows(synced: Synced) -> None:
     assert synced.events() == []
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return two_rows
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(two_rows)
 
 
 @pytest.mark.parametrize(

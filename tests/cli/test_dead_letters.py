@@ -14,7 +14,7 @@ from pgvector_sync.client.keys import show_key
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import KeyColumn
 from pgvector_sync.observe.status import read_status
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.synced import DOCS, Synced
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -31,20 +31,13 @@ def two_dead_letters(synced: Synced) -> None:
     synced.settle()
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return two_dead_letters
+beginning, synced = begins_with(two_dead_letters)
 
 
 @pytest.fixture
-def synced(beginning: Beginning, synced: Synced) -> Synced:
+def typed(typed: Typed, synced: Synced) -> Typed:
+    """Runs `pgvector-sync dead-letters …` while the rows are still refused, and checks that no output quotes a text."""
     synced.endpoint.fail(**REFUSAL)
-    return synced
-
-
-@pytest.fixture
-def typed(typed: Typed) -> Typed:
-    """Runs `pgvector-sync dead-letters …` and checks that no output quotes a row's text."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         code, out, err = typed("dead-letters", *arguments)

@@ -14,21 +14,14 @@ from pgvector_sync.cli import console
 from pgvector_sync.cli.console import announcing_background_run
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.observe.waiting import find_run, what_holds_up
-from support.beginnings import Beginning, ten_rows
+from support.beginnings import begins_with, ten_rows
 from support.synced import Synced
 
 Typed = Callable[..., tuple[int, str, str]]
 KINDS = ["missing", "stale", "orphaned", "wrong_model", "broken", "incomplete", "stuck"]
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return ten_rows
-
-
-@pytest.fixture
-def synced(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, synced = begins_with(ten_rows)
 
 
 @pytest.fixture

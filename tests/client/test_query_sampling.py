@@ -17,7 +17,7 @@ from pgvector_sync.observe.query_sampling import BUFFERED, QuerySampler
 from pgvector_sync.store import query_samples
 from pgvector_sync.store.pipelines import require_pipeline
 from pgvector_sync.telemetry.events.search import QuerySamplesDropped, QuerySamplingOff
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.endpoint import vector_of
 from support.events import collected
 from support.jobs import run_due
@@ -34,14 +34,7 @@ def six_rows(synced: Synced) -> None:
     synced.run(f"GRANT SELECT ON docs, docs_embedding TO {APPLICATION}")
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return six_rows
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(six_rows)
 
 
 @pytest.fixture

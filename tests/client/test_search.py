@@ -17,7 +17,7 @@ from pgvector_sync import Hits, InputRejected, Misconfigured, OutOfTime, QueryVe
 from pgvector_sync.model.search import Request
 from pgvector_sync.observe.search import Searcher
 from pgvector_sync.store import search as stored_search
-from support.beginnings import Beginning, default_source
+from support.beginnings import begins_with, default_source
 from support.endpoint import Calls, vector_of
 from support.roles import WORKER
 from support.steps import Interrupted
@@ -32,14 +32,7 @@ def ten_rows(synced: Synced) -> None:
     synced.filled("INSERT INTO docs SELECT n, 'text ' || n, n % 3 FROM generate_series(1, 10) n")
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return ten_rows
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(ten_rows)
 
 
 @pytest.fixture

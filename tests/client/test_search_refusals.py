@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from pgvector_sync import DatabaseRefuses, OutOfTime, Refused, Settings, Sync
-from support.beginnings import Beginning, default_source
+from support.beginnings import begins_with, default_source
 from support.roles import WORKER
 from support.synced import Synced
 
@@ -22,14 +22,7 @@ def four_rows(synced: Synced) -> None:
     synced.filled("INSERT INTO docs SELECT n, 'text ' || n, n % 3 FROM generate_series(1, 4) n")
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return four_rows
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(four_rows)
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from pgvector_sync import ConfigError, MigrationRefused, Reconciliation, Reembed
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.model import State
 from pgvector_sync.settings import load_settings
-from support.beginnings import Beginning, ten_rows
+from support.beginnings import begins_with, ten_rows
 from support.looping import running
 from support.roles import APPLICATION, MONITOR, OWNER, WORKER
 from support.synced import Synced
@@ -30,14 +30,7 @@ from support.waiting import eventually
 ROWS = 10
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return ten_rows
-
-
-@pytest.fixture
-def synced(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, synced = begins_with(ten_rows)
 
 
 @pytest.fixture

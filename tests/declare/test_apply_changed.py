@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import pytest
-
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.synced import Synced
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -21,14 +19,7 @@ def many_rows(synced: Synced) -> None:
     synced.pipeline()
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return many_rows
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(many_rows)
 
 
 def apply(typed: Typed, docs: Synced, *options: str) -> tuple[int, str, str]:

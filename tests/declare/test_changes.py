@@ -6,7 +6,7 @@ import pytest
 
 from pgvector_sync.cli.plan import show
 from pgvector_sync.errors import Refused
-from support.beginnings import Beginning, default_source
+from support.beginnings import begins_with, default_source
 from support.synced import DIMENSIONS, DOCS, Synced
 
 
@@ -15,14 +15,7 @@ def two_texts(synced: Synced) -> None:
     synced.filled("INSERT INTO docs VALUES (1, 'one', 'uno'), (2, 'two', 'dos'), (3, 'two', 'tres')")
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return two_texts
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(two_texts)
 
 
 def changes(synced: Synced) -> dict[str, tuple[str, str]]:

@@ -15,7 +15,7 @@ import pytest
 from pgvector_sync.declare.sections import IndexSection, PipelineSection, ProviderSection, ReconcileSection
 from pgvector_sync.model import Provider
 from pgvector_sync.store import pipelines
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.synced import DIMENSIONS, DOCS, MODEL, Synced
 
 Typed = Callable[..., tuple[int, str, str]]
@@ -152,14 +152,12 @@ def plain(synced: Synced) -> None:
     synced.pipeline()
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return plain
+beginning, begun = begins_with(plain)
 
 
 @pytest.fixture
-def declared(beginning: Beginning, synced: Synced, typed: Typed) -> Declared:
-    declared = Declared(synced, typed)
+def declared(begun: Synced, typed: Typed) -> Declared:
+    declared = Declared(begun, typed)
     assert declared.apply("--yes")[0] == 0
     declared.settled()
     return declared

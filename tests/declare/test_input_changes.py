@@ -19,7 +19,7 @@ from pgvector_sync.observe.waiting import find_run
 from pgvector_sync.runs import run
 from pgvector_sync.runs.requests import request_reconcile, request_reembed
 from support import endpoint_contract
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.endpoint import Endpoint
 from support.steps import Steps
 from support.synced import DOCS, Synced
@@ -41,17 +41,15 @@ def two_texts(synced: Synced) -> None:
     synced.pipeline()
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return two_texts
+beginning, begun = begins_with(two_texts)
 
 
 @pytest.fixture
-def docs(beginning: Beginning, synced: Synced, monkeypatch: pytest.MonkeyPatch) -> Synced:
+def docs(begun: Synced, monkeypatch: pytest.MonkeyPatch) -> Synced:
     """At an endpoint that takes `input_type`."""
     parameters = endpoint_contract.PARAMETERS | {"input_type"}
     monkeypatch.setattr(endpoint_contract, "PARAMETERS", parameters)
-    return synced
+    return begun
 
 
 @pytest.fixture

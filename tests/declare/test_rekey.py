@@ -19,7 +19,7 @@ from pgvector_sync.capture.drain import Drain
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import KeyColumn, Lane
 from pgvector_sync.store.key_change import key_changes, widens
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.synced import Synced
 from support.waiting import eventually, within
 
@@ -51,14 +51,7 @@ def integer_keys(synced: Synced) -> None:
     synced.pipeline()
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return integer_keys
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(integer_keys)
 
 
 def key_types(synced: Synced, table: str = "docs_embedding") -> list[tuple[str, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from pgvector_sync.errors import Refused
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.synced import DIMENSIONS, DOCS, OURS, Synced
 
 ROWS = "INSERT INTO docs SELECT g, 'text ' || g FROM generate_series(1, 30) g"
@@ -20,14 +20,7 @@ def kept_target(synced: Synced) -> None:
     synced.remove(keep_vectors=True)
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return kept_target
-
-
-@pytest.fixture
-def kept(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, kept = begins_with(kept_target)
 
 
 def test_a_kept_target_is_taken_over_and_nothing_is_bought_again(kept: Synced):

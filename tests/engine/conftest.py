@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import pytest
-
-from support.beginnings import Beginning, default_source
+from support.beginnings import begins_with, default_source
 from support.synced import Synced
 
 
@@ -12,11 +10,4 @@ def one_row(synced: Synced) -> None:
     synced.filled("INSERT INTO docs VALUES (1, 'one')")
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return one_row
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(one_row)

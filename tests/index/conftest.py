@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from pgvector_sync.database import Database
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.index_builds import ROWS, fill
 from support.synced import DOCS, Synced, runtime_of
 
@@ -21,14 +21,7 @@ def many_vectors(synced: Synced) -> None:
     fill(synced, ROWS)
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return many_vectors
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(many_vectors)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import pytest
 from pgvector_sync.errors import Refused
 from pgvector_sync.index.recall import RecallReport, RecallRequest, measure
 from pgvector_sync.model import Method, Storage
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.synced import DOCS, MODEL, Synced
 
 pytestmark = pytest.mark.skipif(find_spec("wordllama") is None, reason="the extra `local` is not installed")
@@ -95,14 +95,12 @@ def sentences(synced: Synced) -> None:
         connection.execute("VACUUM ANALYZE docs, docs_embedding")
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return sentences
+beginning, begun = begins_with(sentences)
 
 
 @pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Measured:
-    return Measured(synced, vectors()[:ROWS], vectors()[ROWS:].tolist())
+def docs(begun: Synced) -> Measured:
+    return Measured(begun, vectors()[:ROWS], vectors()[ROWS:].tolist())
 
 
 def test_recall_is_what_an_applications_own_statement_finds(docs: Measured) -> None:

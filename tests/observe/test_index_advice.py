@@ -14,7 +14,7 @@ import pytest
 
 from pgvector_sync import Refused, Settings, Sync
 from pgvector_sync.observe.index_advice import IndexAdvice
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.real_vectors import DIMENSIONS, Vectors, fill, real_vectors, store
 from support.roles import MONITOR, WORKER
 from support.synced import DOCS, MODEL, Synced
@@ -32,14 +32,7 @@ def sentences(synced: Synced) -> None:
     store(synced, real_vectors(ROWS))
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return sentences
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(sentences)
 
 
 @pytest.fixture

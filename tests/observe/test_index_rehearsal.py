@@ -16,7 +16,7 @@ import pytest
 
 from pgvector_sync import Refused, Settings, Sync
 from pgvector_sync.index.resample import bases_of, calibrated, copies
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.real_vectors import DIMENSIONS, real_vectors, store
 from support.roles import OWNER, WORKER
 from support.servers import Database
@@ -35,15 +35,13 @@ def sentences(synced: Synced) -> None:
     store(synced, real_vectors(ROWS), index={"database_share": 1.0})
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return sentences
+beginning, begun = begins_with(sentences)
 
 
 @pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    synced.run(f"GRANT CREATE ON DATABASE {synced.database.name} TO {OWNER}")
-    return synced
+def docs(begun: Synced) -> Synced:
+    begun.run(f"GRANT CREATE ON DATABASE {begun.database.name} TO {OWNER}")
+    return begun
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pgvector_sync.observe.level import Level
 from pgvector_sync.store.index_status import TargetRows, VectorIndex
 from pgvector_sync.store.pipelines import require_pipeline
 from pgvector_sync.store.server import Extension
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.synced import DIMENSIONS, DOCS, Synced
 from support.waiting import eventually
 
@@ -45,14 +45,7 @@ def random_vectors(synced: Synced) -> None:
     )
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return random_vectors
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(random_vectors)
 
 
 def state(docs: Synced) -> TargetIndexes:

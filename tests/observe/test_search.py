@@ -17,7 +17,7 @@ from pgvector_sync.embedding.network import http_connection
 from pgvector_sync.errors import OutOfTime, Unavailable, Unreachable
 from pgvector_sync.model import Provider, Purpose, Spec
 from pgvector_sync.observe.search import nearest
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.endpoint import Calls, deaf_address
 from support.steps import another_worker
 from support.synced import DOCS, MODEL, Synced
@@ -38,14 +38,7 @@ def two_rows(synced: Synced) -> None:
     synced.pipeline()
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return two_rows
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(two_rows)
 
 
 def purposes(docs: Synced) -> list[str]:

@@ -11,7 +11,7 @@ import pytest
 
 from pgvector_sync import Hits, QueryVector, Settings, Sync
 from pgvector_sync.store.search import Wanted, prepare
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.roles import WORKER
 from support.synced import DIMENSIONS, DOCS, MODEL, Synced
 
@@ -41,21 +41,19 @@ def groups(synced: Synced) -> None:
         connection.execute("VACUUM ANALYZE docs, docs_embedding")
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return groups
+beginning, begun = begins_with(groups)
 
 
 @pytest.fixture(params=["hnsw", pytest.param("ivfflat", marks=pytest.mark.slow)])
-def docs(beginning: Beginning, synced: Synced, request: pytest.FixtureRequest) -> Synced:
+def docs(begun: Synced, request: pytest.FixtureRequest) -> Synced:
     """An index that gives up after 100 tuples."""
-    with synced.database.connect() as connection:
+    with begun.database.connect() as connection:
         connection.execute(f"CREATE INDEX ON docs_embedding USING {request.param} (embedding vector_cosine_ops)")
         connection.execute("ANALYZE docs_embedding")
         connection.execute("LOAD 'vector'")
         for setting in ("hnsw.max_scan_tuples = 100", "ivfflat.max_probes = 2", *INDEX_FIRST):
-            connection.execute(f"ALTER DATABASE {synced.database.name} SET {setting}")
-    return synced
+            connection.execute(f"ALTER DATABASE {begun.database.name} SET {setting}")
+    return begun
 
 
 @pytest.fixture

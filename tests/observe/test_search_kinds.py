@@ -19,7 +19,7 @@ from pgvector_sync.runtime.bootstrap import Embedders
 from pgvector_sync.store.index_ddl import create
 from pgvector_sync.store.migrations import migrate
 from support import synced as with_endpoint
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.endpoint import Endpoint
 from support.roles import GRANTS_OF_SOURCES, OWNER, WORKER, set_up_roles
 from support.servers import Database
@@ -107,20 +107,18 @@ def sentences(synced: Synced) -> None:
         connection.execute("VACUUM ANALYZE docs, docs_embedding")
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return sentences
+beginning, begun = begins_with(sentences)
 
 
 @pytest.fixture
-def searched(beginning: Beginning, synced: Synced) -> Iterator[Searched]:
-    with synced.database.connect() as connection:
+def searched(begun: Synced) -> Iterator[Searched]:
+    with begun.database.connect() as connection:
         connection.execute("LOAD 'vector'")
         for setting in (*INDEX_FIRST, PROBES):
-            connection.execute(f"ALTER DATABASE {synced.database.name} SET {setting}")
+            connection.execute(f"ALTER DATABASE {begun.database.name} SET {setting}")
     queries = [QueryVector("docs", MODEL, 1, vector.tolist()) for vector in vectors()[ROWS:]]
-    with Sync(synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
-        yield Searched(synced, sync, queries)
+    with Sync(begun.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+        yield Searched(begun, sync, queries)
 
 
 def keys(hits: Hits) -> list[Any]:

@@ -16,7 +16,7 @@ from pgvector_sync.model.request import Reembed
 from pgvector_sync.runs import estimate as module
 from pgvector_sync.runs.estimate import Counted, Estimate, estimate, price_for, project
 from pgvector_sync.settings import Settings
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.synced import DOCS, MODEL, Synced
 
 
@@ -31,14 +31,7 @@ def texts_of_all_kinds(synced: Synced) -> None:
     )
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return texts_of_all_kinds
-
-
-@pytest.fixture
-def synced(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, synced = begins_with(texts_of_all_kinds)
 
 
 def tokens(*texts: str) -> int:

@@ -12,7 +12,7 @@ from pgvector_sync.observe.waiting import find_run, wait_for
 from pgvector_sync.runs import reconcile, run
 from pgvector_sync.runs.requests import request_reconcile
 from pgvector_sync.store.runs import Run
-from support.beginnings import Beginning, default_source
+from support.beginnings import begins_with, default_source
 from support.endpoint import vector_of
 from support.steps import Steps
 from support.synced import DIMENSIONS, DOCS, MODEL, Synced
@@ -27,13 +27,11 @@ def forty_rows(synced: Synced) -> None:
     synced.filled(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {ROWS}) AS i")
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return forty_rows
+beginning, begun = begins_with(forty_rows)
 
 
 @pytest.fixture
-def filled(beginning: Beginning, docs: Steps) -> Steps:
+def filled(begun: Synced, docs: Steps) -> Steps:
     return docs
 
 

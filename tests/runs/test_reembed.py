@@ -15,7 +15,7 @@ from pgvector_sync.runs import bulk, run
 from pgvector_sync.runs.requests import request_reembed
 from pgvector_sync.store import runs
 from pgvector_sync.store.runs import Run
-from support.beginnings import Beginning, default_source
+from support.beginnings import begins_with, default_source
 from support.steps import Steps
 from support.synced import Synced
 from support.waiting import within
@@ -29,13 +29,11 @@ def thirty_rows(synced: Synced) -> None:
     synced.filled(f"INSERT INTO docs SELECT i, 'text ' || i, i % 3 FROM generate_series(1, {ROWS}) AS i")
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return thirty_rows
+beginning, begun = begins_with(thirty_rows)
 
 
 @pytest.fixture
-def filled(beginning: Beginning, docs: Steps, monkeypatch: pytest.MonkeyPatch) -> Steps:
+def filled(begun: Synced, docs: Steps, monkeypatch: pytest.MonkeyPatch) -> Steps:
     monkeypatch.setattr(bulk, "PAGE_ROWS", 10)
     return docs
 

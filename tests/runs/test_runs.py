@@ -22,7 +22,7 @@ from pgvector_sync.runs.requests import request_reconcile, request_reembed
 from pgvector_sync.store.canonical import canonical_key
 from pgvector_sync.store.runs import Run
 from support import jobs
-from support.beginnings import Beginning, default_source
+from support.beginnings import begins_with, default_source
 from support.steps import Steps
 from support.synced import DIMENSIONS, Synced
 from support.waiting import eventually, within
@@ -35,13 +35,11 @@ def twenty_rows(synced: Synced) -> None:
     synced.filled(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {ROWS}) AS i")
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return twenty_rows
+beginning, begun = begins_with(twenty_rows)
 
 
 @pytest.fixture
-def filled(beginning: Beginning, docs: Steps) -> Steps:
+def filled(begun: Synced, docs: Steps) -> Steps:
     return docs
 
 

@@ -27,7 +27,7 @@ from pgvector_sync.runs.requests import request_reembed
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import grants, runs
 from pgvector_sync.store.migrations import migrate, migrations
-from support.beginnings import Beginning, default_source
+from support.beginnings import begins_with, default_source
 from support.examined import errors, look, the, warnings
 from support.roles import APPLICATION, MONITOR, OWNER, WORKER, set_up_roles
 from support.synced import Synced, runtime_of
@@ -40,14 +40,7 @@ def two_rows(synced: Synced) -> None:
     synced.filled("INSERT INTO docs VALUES (1, 'one'), (2, 'two')")
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return two_rows
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(two_rows)
 
 
 @contextmanager

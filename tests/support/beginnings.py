@@ -35,6 +35,21 @@ def ten_rows(synced: Synced) -> None:
     synced.pipeline()
 
 
+def begins_with(fill: Beginning) -> tuple[Any, Any]:
+    """Returns two fixtures of a file or folder: `beginning`, which must have this name, and `synced` in such a database.
+
+    beginning, docs = begins_with(ten_rows)
+    """
+
+    def beginning() -> Beginning:
+        return fill
+
+    def begun(beginning: Beginning, synced: Synced) -> Synced:
+        return synced
+
+    return pytest.fixture(beginning), pytest.fixture(begun)
+
+
 @dataclass
 class Begun:
     """A filled database, to be copied."""

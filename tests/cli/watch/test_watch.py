@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.processes import COMMAND, Process, Processes
 from support.proxy import Proxy
 from support.synced import DOCS, Synced
@@ -28,17 +28,13 @@ def one_row(synced: Synced) -> None:
     synced.run("ANALYZE docs")
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return one_row
+beginning, begun = begins_with(one_row)
 
 
 @pytest.fixture
-def docs(
-    beginning: Beginning, synced: Synced, processes: Processes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> Iterator[Proxy]:
+def docs(begun: Synced, processes: Processes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Proxy]:
     """The usual source and its pipeline, and a proxy between commands and the database."""
-    with Proxy(synced.database.url) as proxy:
+    with Proxy(begun.database.url) as proxy:
         monkeypatch.setenv("DATABASE_URL", proxy.url)
         monkeypatch.chdir(tmp_path)
         yield proxy

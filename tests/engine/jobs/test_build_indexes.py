@@ -17,7 +17,7 @@ from pgvector_sync.observe.indexes import index_state
 from pgvector_sync.observe.level import Level
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.telemetry.events.index import IndexBuildRequested
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.endpoint import ENVIRONMENT
 from support.events import Collected
 from support.jobs import run_due
@@ -38,14 +38,7 @@ def twenty_rows(synced: Synced) -> None:
     synced.pipeline()
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return twenty_rows
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(twenty_rows)
 
 
 def declare(docs: Synced, **index: Any) -> None:

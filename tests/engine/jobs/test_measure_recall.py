@@ -20,7 +20,7 @@ from pgvector_sync.observe.doctor import index
 from pgvector_sync.store import pipelines, query_samples, recall_history
 from pgvector_sync.store.recall_history import Attempt, Measurement, RecallState
 from pgvector_sync.telemetry.events.search import RecallMeasured, RecallNotMeasured
-from support.beginnings import Beginning
+from support.beginnings import begins_with
 from support.events import collected
 from support.jobs import run_due
 from support.roles import APPLICATION, WORKER
@@ -62,14 +62,7 @@ def random_vectors(synced: Synced) -> None:
         connection.execute("ANALYZE docs_embedding")
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return random_vectors
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(random_vectors)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 
 from pgvector_sync.engine import watch
 from pgvector_sync.observe.status import read_status
-from support.beginnings import Beginning, default_source
+from support.beginnings import begins_with, default_source
 from support.synced import Synced
 
 
@@ -19,14 +19,7 @@ def in_sync(synced: Synced) -> None:
     )
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return in_sync
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(in_sync)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from support.beginnings import Beginning, default_source
+from support.beginnings import begins_with, default_source
 from support.synced import Synced
 
 
@@ -14,14 +14,7 @@ def in_sync(synced: Synced) -> None:
     synced.filled("INSERT INTO docs VALUES (1, 'one'), (2, 'two')")
 
 
-@pytest.fixture
-def beginning() -> Beginning:
-    return in_sync
-
-
-@pytest.fixture
-def docs(beginning: Beginning, synced: Synced) -> Synced:
-    return synced
+beginning, docs = begins_with(in_sync)
 
 
 @pytest.fixture
