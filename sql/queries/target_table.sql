@@ -15,8 +15,7 @@ SELECT c.oid, c.relkind::text AS kind, c.relpersistence = 't' AS temporary,
            AS fingerprint_indexed,
        ARRAY(SELECT a.attname::text FROM pg_catalog.pg_attribute a
              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attnotnull
-               AND NOT a.atthasdef AND a.attidentity = '' ORDER BY a.attnum) AS required,
-       (CASE WHEN c.reltuples < 0 THEN pg_catalog.pg_stat_get_live_tuples(c.oid) ELSE c.reltuples END)::bigint AS estimated_rows
+               AND NOT a.atthasdef AND a.attidentity = '' ORDER BY a.attnum) AS required
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE n.nspname = %(schema)s AND c.relname = %(table)s;
 

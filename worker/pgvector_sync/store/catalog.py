@@ -12,6 +12,7 @@ from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import KeyColumn
 from pgvector_sync.store.shape import KEY_TYPES, TARGET_COLUMNS, base_type, is_bytewise
+from pgvector_sync.store.sizes import rows_of_leaf
 
 _KINDS = {
     "v": "a view",
@@ -73,9 +74,8 @@ class Table:
 def find_table(connection: Connection, schema: str | None, table: str) -> Table:
     """Finds a source. Raises Refused if it is missing, not readable, or can't have our triggers."""
     label = f"{schema}.{table}" if schema else table
-    row = connection.execute(
-        statement("catalog.table"), {"oid": None, "schema": schema, "table": table}
-    ).fetchone()
+    params = {"oid": None, "schema": schema, "table": table}
+    row = connection.execute(_table_query(), params).fetchone()
     if row is None:
         near = [r["label"] for r in connection.execute(statement("catalog.similar"), {"table": table})]
         raise Refused(f"there is no table {label}", hint=_near_hint(near))
@@ -83,6 +83,10 @@ def find_table(connection: Connection, schema: str | None, table: str) -> Table:
     _require_kind(row, label)
     _require_grants(row, label)
     return _table(connection, row)
+
+
+def _table_query() -> sql.Composed:
+    return statement("catalog.table").format(rows_of_leaf=rows_of_leaf())
 
 
 def _near_hint(near: list[str]) -> str:
@@ -140,16 +144,14 @@ def _require_grants(row: DictRow, label: str) -> None:
 
 def describe(connection: Connection, oid: int) -> Table:
     """Describes a table, without checking whether it can be a source."""
-    return _table(
-        connection, one(connection, statement("catalog.table"), {"oid": oid, "schema": None, "table": None})
-    )
+    params = {"oid": oid, "schema": None, "table": None}
+    return _table(connection, one(connection, _table_query(), params))
 
 
 def describe_named(connection: Connection, schema: str, table: str) -> Table:
     """Describes the table that has this name now, and must exist, without checking whether it can be a source."""
-    return _table(
-        connection, one(connection, statement("catalog.table"), {"oid": None, "schema": schema, "table": table})
-    )
+    params = {"oid": None, "schema": schema, "table": table}
+    return _table(connection, one(connection, _table_query(), params))
 
 
 def _table(connection: Connection, row: DictRow) -> Table:

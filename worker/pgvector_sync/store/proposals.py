@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pgvector_sync.database import Connection
 from pgvector_sync.database.statements import statement
+from pgvector_sync.store.sizes import rows_of_leaf
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,4 +49,5 @@ def relations(connection: Connection) -> list[tuple[str, str]]:
 
 def tables(connection: Connection) -> list[TableFacts]:
     """Returns the readable tables that have text, the largest first."""
-    return [TableFacts(**row) for row in connection.execute(statement("proposals.tables"))]
+    query = statement("proposals.tables").format(rows_of_leaf=rows_of_leaf())
+    return [TableFacts(**row) for row in connection.execute(query)]

@@ -9,6 +9,7 @@ import psycopg
 
 from pgvector_sync.database.statements import statement
 from pgvector_sync.model import State
+from pgvector_sync.store.sizes import rows_of_leaf
 
 COUNT_LIMIT_ROWS = 100_000
 """Waiting rows are counted up to this limit; beyond it the number is a lower bound, marked as an estimate."""
@@ -33,7 +34,8 @@ def pipelines(
     connection: psycopg.Connection[dict[str, Any]], name: str | None = None, *, limit: int
 ) -> list[dict[str, Any]]:
     """Returns one row per pipeline, or the row of one. Waiting rows are counted up to `limit`."""
-    return connection.execute(statement("status.pipelines"), {"name": name, "limit": limit}).fetchall()
+    query = statement("status.pipelines").format(rows_of_leaf=rows_of_leaf())
+    return connection.execute(query, {"name": name, "limit": limit}).fetchall()
 
 
 def state_of(row: dict[str, Any]) -> State:

@@ -45,7 +45,6 @@ class Standing:
     fingerprint_indexed: bool
     required: tuple[str, ...]
     """Columns that an INSERT must contain."""
-    estimated_rows: int
 
     @property
     def label(self) -> str:
@@ -97,7 +96,6 @@ def find(connection: Connection, target: Target) -> Standing | None:
         tuple(row["primary_key"]),
         row["fingerprint_indexed"],
         tuple(row["required"]),
-        row["estimated_rows"],
     )
 
 
@@ -158,7 +156,7 @@ def count(connection: Connection, standing: Standing) -> tuple[int, bool]:
     counted = sizes.count_up_to(connection, name(*standing.target), limit=COUNT_LIMIT_ROWS + 1)
     if counted <= COUNT_LIMIT_ROWS:
         return counted, True
-    return max(counted, standing.estimated_rows), False
+    return max(counted, standing.table.estimated_rows), False
 
 
 def filled(connection: Connection, target: Target) -> bool:
