@@ -9,7 +9,8 @@ from celery.bin.beat import beat
 from celery.bin.worker import worker
 
 from pgvector_sync.cli.app import app
-from pgvector_sync.settings import Settings, variable
+from pgvector_sync.settings import Settings
+from pgvector_sync.settings.variables import variable
 
 CELERYS = {"worker": worker, "beat": beat}
 

@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import dataclass
 
 from pgvector_sync.embedding.network.authorities import is_path
-from pgvector_sync.settings import is_never_a_key
+from pgvector_sync.settings.variables import is_never_a_key
 from pgvector_sync.store.shape import text_of_columns
 
 _NAME = r'"(?:[^"]|"")+"|[^\W\d][\w$]*'

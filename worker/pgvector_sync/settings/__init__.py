@@ -12,25 +12,22 @@ import re
 from datetime import timedelta
 from difflib import get_close_matches
 from functools import cache
-from pathlib import Path
-from typing import Annotated
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.settings.database_url import address_of, libpq_url
 from pgvector_sync.settings.env_file import ENV_FILE, require_own_env_file
-from pgvector_sync.settings.host_entries import read_entries
+from pgvector_sync.settings.values import AbsolutePaths, Duration, Hosts, Token
+from pgvector_sync.settings.variables import PREFIX, variable
 
 EMBEDDED_CLUSTER = "pgvector_sync_embedded"
 """The `cluster_name` of an embedded Postgres."""
 SHORTEST_SILENCE, LONGEST_SILENCE = timedelta(seconds=5), timedelta(seconds=30)
 """The bounds of `Settings.silence`."""
-SHORTEST_TOKEN = 16
-"""The minimum length of `serve_token`, in characters."""
 LONGEST_PAGE = timedelta(seconds=10)
 """The upper bound of `Settings.page_limit`."""
 
@@ -38,49 +35,6 @@ LONGEST_PAGE = timedelta(seconds=10)
 def _named(name: str) -> AliasChoices:
     """The alias of a variable without our prefix, whose name Postgres, Redis, Celery or openai users know."""
     return AliasChoices(name, name.lower())
-
-
-def _seconds(value: object) -> object:
-    """Reads a bare number as seconds; pydantic reads ISO 8601 (`PT2M`) and `00:02:00`."""
-    if isinstance(value, str):
-        try:
-            return timedelta(seconds=float(value))
-        except ValueError:
-            return value
-    return value
-
-
-def _long_enough(value: timedelta) -> timedelta:
-    # Postgres counts in milliseconds, where 0 means no limit
-    if value < timedelta(milliseconds=1):
-        raise ValueError("expected a duration of at least a millisecond")
-    return value
-
-
-def _hosts(value: str) -> str:
-    for _ in read_entries(value):
-        pass
-    return value
-
-
-def _absolute_paths(value: str) -> str:
-    for place, path in enumerate(value.split(","), start=1):
-        if path.strip() and not Path(path.strip()).is_absolute():
-            raise ValueError(f"expected absolute paths separated by commas; entry {place} isn't one")
-    return value
-
-
-def _long_token(value: SecretStr) -> SecretStr:
-    token = value.get_secret_value()
-    if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or " " in token:
-        raise ValueError(
-            f"expected at least {SHORTEST_TOKEN} printable ASCII characters without spaces, "
-            "such as the output of `openssl rand -hex 24`"
-        )
-    return value
-
-
-Duration = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_long_enough)]
 
 
 class Settings(BaseSettings):
@@ -107,11 +61,11 @@ class Settings(BaseSettings):
     redis_prefix: str = Field("", pattern=r"^[\w.:-]*$", max_length=64)
     """The prefix of every key and queue, for deployments that share a Redis database."""
     openai_base_url: str | None = Field(None, validation_alias=_named("OPENAI_BASE_URL"))
-    allowed_hosts: Annotated[str, AfterValidator(_hosts)] = ""
+    allowed_hosts: Hosts = ""
     """Comma-separated hosts that a worker may send texts to, besides those of the built-in providers (with their
     own keys) and that of OPENAI_BASE_URL: `host` or `host:port`, with a scheme to allow http; `=VARIABLE` after it
     binds a key to the host."""
-    ca_files: Annotated[str, AfterValidator(_absolute_paths)] = ""
+    ca_files: AbsolutePaths = ""
     """Comma-separated absolute paths of PEM files that `ca_file` of a provider may name."""
     log_format: str = Field("console", pattern="^(console|json)$")
     log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
@@ -151,7 +105,7 @@ class Settings(BaseSettings):
     sample_queries: float = Field(0.0, ge=0, le=1)
     """The share of queries whose vectors, never their texts, are stored to measure recall with."""
     text_limit_bytes: int = Field(1_000_000, ge=1)
-    serve_token: Annotated[SecretStr, AfterValidator(_long_token)] | None = None
+    serve_token: Token | None = None
     """The token that `pgvector-sync serve` requires. None: everybody who reaches it can read it."""
     local_threads: int | None = Field(None, ge=1, le=1_000)
     """How many threads compute with a local model. None: the cores, divided among the processes of a worker."""
@@ -253,14 +207,6 @@ class Settings(BaseSettings):
         return f"{self.redis_prefix}pgvector-sync:" + hashlib.sha256(place.encode()).hexdigest()[:12]
 
 
-PREFIX = "PGVECTOR_SYNC_"
-
-
-def variable(setting: str) -> str:
-    """The environment variable of a setting."""
-    return setting.upper() if setting.upper() in _UNPREFIXED else f"{PREFIX}{setting.upper()}"
-
-
 _OTHERS = re.compile(
     r"^(FAILPOINT|TEST_\w+|REWRITE_SNAPSHOT|(\w+_)?(SERVICE_HOST|SERVICE_PORT\w*|PORT(_\d+_\w+)?))$"
 )
@@ -308,15 +254,3 @@ def _expected(problem: ErrorDetails) -> str:
     if problem["type"].startswith("time_delta"):
         return "expected a duration: seconds (120, 0.05), ISO 8601 (PT2M) or HH:MM:SS"
     return problem["msg"].replace("Input should be", "expected").removeprefix("Value error, ")
-
-
-_UNPREFIXED = {"DATABASE_URL", "REDIS_URL", "CELERY_BROKER_URL", "OPENAI_BASE_URL"}
-_NEVER_KEYS = {*_UNPREFIXED, "REDISCLI_AUTH", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"}
-_NEVER_KEYS_BEGIN = (PREFIX, "PG", "CELERY_")
-
-
-def is_never_a_key(name: str) -> bool:
-    """Whether a variable can't hold the key of an embedding provider: our connections and settings, libpq's
-    variables, and cloud credentials.
-    """
-    return name.upper() in _NEVER_KEYS or name.upper().startswith(_NEVER_KEYS_BEGIN)

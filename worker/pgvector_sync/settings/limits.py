@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from pgvector_sync.errors import ConfigError
-from pgvector_sync.settings import LONGEST_PAGE, Settings, variable
+from pgvector_sync.settings import LONGEST_PAGE, Settings
+from pgvector_sync.settings.variables import variable
 
 Amount = timedelta | int
 

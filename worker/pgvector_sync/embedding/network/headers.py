@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pgvector_sync.embedding.network.rerouting import names_another_place
 from pgvector_sync.embedding.network.secrets import is_name_of_secret, looks_like_secret
 from pgvector_sync.errors import Misconfigured
-from pgvector_sync.settings import is_never_a_key
+from pgvector_sync.settings.variables import is_never_a_key
 
 MOST = 20
 """Headers per provider."""

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 from pgvector_sync.embedding.network.headers import variables
 from pgvector_sync.errors import Misconfigured
-from pgvector_sync.settings import Settings, is_never_a_key
+from pgvector_sync.settings import Settings
 from pgvector_sync.settings.host_entries import HOST, VARIABLE, has_port, read_entries
+from pgvector_sync.settings.variables import is_never_a_key
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

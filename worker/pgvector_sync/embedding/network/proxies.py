@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from pgvector_sync.embedding.network.headers import key_in, variables
 from pgvector_sync.embedding.network.hosts import Allowed, Destination, allowed_hosts, allowing_line, is_loopback
 from pgvector_sync.errors import Misconfigured, ProviderError, Unavailable
-from pgvector_sync.settings import is_never_a_key
 from pgvector_sync.settings.host_entries import HOST, has_port
+from pgvector_sync.settings.variables import is_never_a_key
 
 if TYPE_CHECKING:
     from pgvector_sync.model import Provider
