@@ -13,11 +13,11 @@ from pgvector_sync.cli.watch.canvas import ASCII, Canvas
 from pgvector_sync.cli.watch.picture import Scene, picture
 from pgvector_sync.cli.watch.words import percent, progress, span
 from pgvector_sync.model import State
+from pgvector_sync.model.progress import Progress
 from pgvector_sync.model.request import Kind
 from pgvector_sync.observe.live import Look
 from pgvector_sync.observe.status import PipelineStatus
 from pgvector_sync.observe.todo import of_pipeline
-from pgvector_sync.store.runs import Progress
 from pgvector_sync.store.workers import Workers
 
 ALIVE = Workers(2, 3, timedelta(seconds=1), timedelta(seconds=4))

@@ -30,8 +30,8 @@ MAX_KEYS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is."""
+class ShownRun:
+    """A run and how far it is."""
 
     run: Run
     share: float | None
@@ -80,7 +80,7 @@ class Detail:
     today: Spent
     facts: Facts
     history: tuple[Sample, ...]
-    runs: tuple[Progress, ...]
+    runs: tuple[ShownRun, ...]
     dead_letters: tuple[DeadClass, ...]
     drift: tuple[Figures, ...]
     """What the last reconciliations found, newest first."""
@@ -115,7 +115,7 @@ def read_detail(database: Database, settings: Settings, name: str, *, since: tim
         today=cost(pipeline, today, settings),
         facts=_facts(pipeline),
         history=tuple(samples),
-        runs=tuple(progress(run, at) for run in listed),
+        runs=tuple(_shown(run, at) for run in listed),
         dead_letters=tuple(letters),
         drift=figures,
         indexes=tuple(
@@ -178,20 +178,20 @@ def host_of(address: str | None) -> str | None:
     return f"{parts.hostname}{port}" if parts.hostname else None
 
 
-def progress(run: Run, now: datetime) -> Progress:
+def _shown(run: Run, now: datetime) -> ShownRun:
     """Return how far a run is, and how long it will take at the speed that it has had."""
     if run.state == "finished":
-        return Progress(run, 1.0, None)
+        return ShownRun(run, 1.0, None)
     far = run.progress(now)
-    return Progress(run, far.share, far.left() if run.running else None)
+    return ShownRun(run, far.share, far.left() if run.running else None)
 
 
-def read_runs(database: Database, name: str | None, *, limit: int) -> tuple[datetime, list[Progress]]:
+def read_runs(database: Database, name: str | None, *, limit: int) -> tuple[datetime, list[ShownRun]]:
     """Read the runs of all pipelines or of one, newest first, and the time. Raises Refused for an unknown one."""
     with database.transaction(read_only=True) as connection:
         _require(connection, name)
         at = overview.now(connection)
-        return at, [progress(run, at) for run in runs.list_runs(connection, pipeline=name, limit=limit)]
+        return at, [_shown(run, at) for run in runs.list_runs(connection, pipeline=name, limit=limit)]
 
 
 def _require(connection: Connection, name: str | None) -> None:

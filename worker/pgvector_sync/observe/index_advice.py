@@ -12,7 +12,7 @@ from pgvector_sync.index.advice import Choice, advise
 from pgvector_sync.index.checks import default_name
 from pgvector_sync.index.facts import Goal, Problem
 from pgvector_sync.index.pages import default_lists
-from pgvector_sync.index.recall import Progress
+from pgvector_sync.index.recall import OnProgress
 from pgvector_sync.model import Pipeline
 from pgvector_sync.observe.finding import Finding
 from pgvector_sync.observe.index_dial import measured
@@ -86,7 +86,7 @@ def advice(
     *,
     where: str | None = None,
     measuring: bool = True,
-    progress: Progress = lambda _done, _total: None,
+    progress: OnProgress = lambda _done, _total: None,
 ) -> IndexAdvice:
     """Advise an index for a pipeline. Reads only. Raises Refused if the pipeline is unknown or can't be read.
 

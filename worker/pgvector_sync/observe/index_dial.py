@@ -8,7 +8,7 @@ from pgvector_sync.database import Database
 from pgvector_sync.errors import Refused
 from pgvector_sync.index.facts import Facts, Measured
 from pgvector_sync.index.recall import RecallReport, RecallRequest, SettingResult, measure
-from pgvector_sync.index.recall.measure import Progress
+from pgvector_sync.index.recall.measure import OnProgress
 from pgvector_sync.index.recall.statistics import least_queries
 from pgvector_sync.model import Method
 from pgvector_sync.settings import Settings
@@ -21,7 +21,7 @@ EF_SEARCH = (40, 80, 120, 200, 400, 800)
 
 
 def measured(
-    database: Database, settings: Settings, facts: Facts, recall: float, progress: Progress
+    database: Database, settings: Settings, facts: Facts, recall: float, progress: OnProgress
 ) -> Measured | None:
     """Measure an index with stored vectors as queries; None if there is none, or it would take too long."""
     if not facts.existing or facts.exact is None or not 0 < recall < 1:

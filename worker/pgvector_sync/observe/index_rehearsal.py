@@ -28,7 +28,7 @@ from pgvector_sync.index.preflight import Preflight, preflight
 from pgvector_sync.index.session import build_session
 from pgvector_sync.model import Storage
 from pgvector_sync.observe.index_facts import Read, read
-from pgvector_sync.observe.rehearsed import QUERIES, Progress, Rehearsal, Rehearsed, different
+from pgvector_sync.observe.rehearsed import QUERIES, OnProgress, Rehearsal, Rehearsed, different
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import (
     build_server,
@@ -57,7 +57,7 @@ def rehearse(
     *,
     disk: int | None = None,
     seed: int = 0,
-    progress: Progress = lambda _what, _done, _total: None,
+    progress: OnProgress = lambda _what, _done, _total: None,
 ) -> Rehearsal:
     """Rehearse a number of rows. Raises Refused, and psycopg.Error if the server fails."""
     database = runtime.database

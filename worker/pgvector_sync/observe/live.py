@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from pgvector_sync.database import Connection
+from pgvector_sync.model.progress import Progress
 from pgvector_sync.observe import todo
 from pgvector_sync.observe.finding import Check
 from pgvector_sync.observe.status import Counting, PipelineStatus, statuses
 from pgvector_sync.store import overview, runs, workers
 from pgvector_sync.store.drift import Figures
-from pgvector_sync.store.runs import Progress
 from pgvector_sync.store.workers import Workers
 
 

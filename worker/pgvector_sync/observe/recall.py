@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from pgvector_sync.errors import Refused
-from pgvector_sync.index.recall import Progress, RecallReport, RecallRequest, measure
+from pgvector_sync.index.recall import OnProgress, RecallReport, RecallRequest, measure
 from pgvector_sync.model import Pipeline, Purpose
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.observe.query import query_vector
@@ -27,7 +27,7 @@ def index_recall(
     name: str,
     request: RecallRequest,
     queries: Queries | None,
-    progress: Progress,
+    progress: OnProgress,
     *,
     logged: bool = False,
 ) -> RecallReport:

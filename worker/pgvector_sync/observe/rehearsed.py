@@ -48,7 +48,7 @@ SEARCH_LIMIT = timedelta(seconds=60)
 INDEX = "advised"
 _ROWS_AT_ONCE = 2_000
 Vectors = NDArray[np.float32]
-Progress = Callable[[str, int, int], None]
+OnProgress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is, and of how much."""
 
 
@@ -108,7 +108,7 @@ class Rehearsed:
     vectors: Vectors
     table_predicted: int
     random: np.random.Generator
-    progress: Progress
+    progress: OnProgress
 
     def run(self, rows: int) -> Rehearsal:
         held_out = min(QUERIES, len(self.vectors) // 4)

@@ -15,6 +15,7 @@ from pgvector_sync.database.loaders import duration
 from pgvector_sync.database.packing import PackedKeys
 from pgvector_sync.database.statements import part, statement
 from pgvector_sync.model import Key, Pipeline
+from pgvector_sync.model.progress import Progress, done_of_total
 from pgvector_sync.model.request import Backfill, Kind, Request, Unreadable, options_of, read_request
 from pgvector_sync.store.leases import Lease
 from pgvector_sync.telemetry import spans
@@ -74,40 +75,10 @@ class Run:
 
     def progress(self, now: datetime) -> Progress:
         """Return how far the run is at `now`, by the database's clock."""
-        done, total = _done_of_total(self.rows_seen, self.waiting, self.rows_total, walked=self.walked)
+        done, total = done_of_total(self.rows_seen, self.waiting, self.rows_total, walked=self.walked)
         return Progress(
             self.id, self.pipeline, self.kind, done, total, (self.finished_at or now) - self.started_at
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a run is."""
-
-    id: int
-    pipeline: str
-    kind: Kind
-    rows_done: int
-    rows_total: int | None
-    """Estimated until every row was seen."""
-    elapsed: timedelta
-
-    @property
-    def share(self) -> float | None:
-        """The share of its rows that are done, from 0 to 1; None if their number isn't known."""
-        return min(self.rows_done / self.rows_total, 1.0) if self.rows_total else None
-
-    def left(self, since: Progress | None = None) -> timedelta | None:
-        """How long it will take at the speed that it has had since its start, or since another look at it.
-
-        None if that can't be told: nothing is done yet, or the number of rows isn't known.
-        """
-        done, elapsed = self.rows_done, self.elapsed
-        if since is not None:
-            done, elapsed = done - since.rows_done, elapsed - since.elapsed
-        if self.rows_total is None or done <= 0:
-            return None
-        return elapsed * min(max(self.rows_total - self.rows_done, 0) / done, 1e6)
 
 
 def start(connection: Connection, pipeline_id: int, request: Request, *, rows_total: int | None) -> int | None:
@@ -314,7 +285,7 @@ def running(connection: Connection, pipeline: str | None = None) -> list[Progres
 
 
 def _progress(row: dict[str, Any]) -> Progress:
-    done, total = _done_of_total(row["rows_seen"], row["waiting"], row["rows_total"], walked=row["walked"])
+    done, total = done_of_total(row["rows_seen"], row["waiting"], row["rows_total"], walked=row["walked"])
     return Progress(
         id=row["id"],
         pipeline=row["pipeline"],
@@ -323,14 +294,6 @@ def _progress(row: dict[str, Any]) -> Progress:
         rows_total=total,
         elapsed=duration(row["elapsed_seconds"]) or timedelta(),
     )
-
-
-def _done_of_total(seen: int, waiting: int, total: int | None, *, walked: bool) -> tuple[int, int | None]:
-    """Return how many rows are done, of how many. The statement `metrics.runs` has the same rule.
-
-    A row that was enqueued and still waits isn't done. The estimated total gives way to what was seen.
-    """
-    return max(0, seen - waiting), seen if walked else None if total is None else max(total, seen)
 
 
 def _run(*, kind: str, options: Any, counts: Any, samples: Any, **row: Any) -> Run:

@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
+from pgvector_sync.model.progress import Progress
 from pgvector_sync.observe.live import Look
-from pgvector_sync.store.runs import Progress
 
 SPEEDS = 16
 """Speeds per pipeline."""

@@ -12,12 +12,12 @@ from rich.text import Text
 
 from pgvector_sync.cli.watch.canvas import Canvas
 from pgvector_sync.cli.watch.words import count, coverage, percent, progress, span
+from pgvector_sync.model.progress import Progress
 from pgvector_sync.observe.finding import Check
 from pgvector_sync.observe.level import Level
 from pgvector_sync.observe.live import Look
 from pgvector_sync.observe.status import PipelineStatus
 from pgvector_sync.observe.todo import worst
-from pgvector_sync.store.runs import Progress
 from pgvector_sync.telemetry.printable import printable
 
 STYLES = {Level.OK: "green", Level.WARNING: "yellow", Level.ERROR: "bold red"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from pgvector_sync.model.progress import Progress
 from pgvector_sync.observe.status import PipelineStatus
-from pgvector_sync.store.runs import Progress
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
 

@@ -31,7 +31,7 @@ from pgvector_sync.store.recall import Compared, Query
 
 SILENCE = timedelta(seconds=10)
 """How long the server may be silent beyond the time limit of a statement."""
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Called with the number of queries that are done, and of all. It may raise to end the measurement."""
 
 
@@ -41,7 +41,7 @@ def measure(
     pipeline_name: str,
     request: RecallRequest,
     *,
-    progress: Progress = lambda _done, _total: None,
+    progress: OnProgress = lambda _done, _total: None,
 ) -> RecallReport:
     """Measure the recall of a pipeline's index. Only reads. Raises Refused, DatabaseRefuses and psycopg.Error."""
     require_sound(request)
@@ -57,7 +57,7 @@ def compare(
     request: RecallRequest,
     limit: timedelta,
     *,
-    progress: Progress = lambda _done, _total: None,
+    progress: OnProgress = lambda _done, _total: None,
 ) -> RecallReport:
     """Measure what `look` has found, each statement within a time limit."""
     share = request.database_share or subject.pipeline.options.index.database_share
