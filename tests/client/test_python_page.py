@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from pgvector_sync import Settings, Sync
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.runtime.bootstrap import Embedders
 from support.blocks import run_python
+from support.client import sync_as
 from support.endpoint import Endpoint
 from support.looping import running
 from support.roles import APPLICATION, WORKER
@@ -83,7 +83,7 @@ def test_the_recipes_of_search_work_as_printed(synced: Synced, tmp_path: Path) -
     found = re.findall(r"found in SQL: (\d+) (\w+)", together)
     assert len(found) == 3
     assert {title for _, title in found} == {"Bread"}
-    with Sync(synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(synced.database, WORKER) as sync:
         hits = sync.search("articles", "how to bake bread", 3, where="tenant = 7")
         query = sync.embed_query("articles", "how to bake bread")
     assert [int(key) for key, _ in found] == [hit.key[0] for hit in hits]

@@ -18,6 +18,7 @@ from pgvector_sync.store import query_samples
 from pgvector_sync.store.pipelines import require_pipeline
 from pgvector_sync.telemetry.events.search import QuerySamplesDropped, QuerySamplingOff
 from support.beginnings import begins_with
+from support.client import sync_as
 from support.endpoint import vector_of
 from support.events import collected
 from support.jobs import run_due
@@ -73,7 +74,7 @@ def test_the_vectors_of_queries_are_stored_once_each_and_without_their_texts(
 
 
 def test_nothing_is_sampled_unless_that_is_wanted(docs: Synced) -> None:
-    with Sync(docs.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(docs.database, WORKER) as sync:
         sync.search("docs", "text 1")
     assert docs.database.value(COUNT) == 0
 

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pgvector_sync import Hits, InputRejected, Misconfigured, OutOfTime, QueryVector, Refused, Settings, Sync
+from pgvector_sync import Hits, InputRejected, Misconfigured, OutOfTime, QueryVector, Refused, Sync
 from pgvector_sync.model.search import Request
 from pgvector_sync.observe.search import Searcher
 from pgvector_sync.store import search as stored_search
 from support.beginnings import begins_with, default_source
+from support.client import sync_as
 from support.endpoint import Calls, vector_of
 from support.roles import WORKER
 from support.steps import Interrupted
@@ -37,7 +38,7 @@ beginning, docs = begins_with(ten_rows)
 
 @pytest.fixture
 def sync(docs: Synced) -> Iterator[Sync]:
-    with Sync(docs.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(docs.database, WORKER) as sync:
         yield sync
 
 
@@ -95,7 +96,7 @@ def test_rows_below_the_least_similarity_are_left_out(synced: Synced, metric: st
     synced.declare(metric=metric, vector_type=vector_type)
     synced.apply()
     synced.settle()
-    with Sync(synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(synced.database, WORKER) as sync:
         every = sync.search("docs", "text 7", 10)
         assert [hit.similarity for hit in every] == sorted((hit.similarity for hit in every), reverse=True)
         assert keys(every)[0] == 7
@@ -115,7 +116,7 @@ def test_columns_are_returned_as_python_values(synced: Synced) -> None:
         "INSERT INTO docs VALUES (1, 'one', 1.50, '2026-01-31T12:00:00Z', '{a,b}', '{\"x\": [1]}', 3)",
     )
     synced.pipeline()
-    with Sync(synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(synced.database, WORKER) as sync:
         [hit] = sync.search("docs", "one", columns=["price", "at", "tags", "extra", 'a "%', "id"])
         assert hit.text is None
         assert hit.columns == {
@@ -132,7 +133,7 @@ def test_a_source_may_have_columns_with_the_names_of_ours(synced: Synced) -> Non
         "INSERT INTO docs VALUES (1, 'a', 'x', 'y', 5, 'z', 'f', 1), (1, 'b', 'q', 'r', 5, 's', 'f', 2)",
     )
     synced.pipeline(text=["model", "embedding", "chunk", "key"])
-    with Sync(synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(synced.database, WORKER) as sync:
         [hit] = sync.search(
             "docs", "x\n\ny\n\nz\n\na", where="model = 'x' AND similarity = 5 AND place = 1 AND distance = 1"
         )
@@ -230,7 +231,7 @@ def test_a_number_that_a_halfvec_cant_have_is_refused(synced: Synced) -> None:
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'one')")
     synced.declare(vector_type="halfvec")
     synced.apply()
-    with Sync(synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(synced.database, WORKER) as sync:
         query = replace(sync.embed_query("docs", "one"), vector=[70_000.0] * 8)
         with pytest.raises(Refused, match="a number over 65,504, which a halfvec can't have"):
             sync.search("docs", query)

@@ -11,6 +11,7 @@ from psycopg.rows import namedtuple_row
 from psycopg_pool import ConnectionPool
 
 from pgvector_sync import Refused, Settings, Sync
+from support.client import sync_as
 from support.roles import APPLICATION, WORKER
 from support.synced import OURS, Synced
 
@@ -26,12 +27,8 @@ def docs(applied: None, synced: Synced) -> Synced:
 
 @pytest.fixture
 def sync(docs: Synced) -> Iterator[Sync]:
-    with calling(docs) as sync:
+    with sync_as(docs.database, APPLICATION) as sync:
         yield sync
-
-
-def calling(docs: Synced, role: str = APPLICATION, **how: Any) -> Sync:
-    return Sync(docs.database.url_as(role), settings=Settings(_env_file=None), **how)
 
 
 def found(sync: Sync, **how: Any) -> list[Any]:
@@ -51,7 +48,7 @@ def test_a_role_searches_with_grants_on_two_tables_and_the_declarations(
         "GRANT SELECT (id, body) ON docs TO {role}",
         "GRANT SELECT ON docs_embedding TO {role}",
     )
-    with calling(docs, searcher) as sync:
+    with sync_as(docs.database, searcher) as sync:
         assert found(sync, where="body <> 'text 2'") == [1, 3, 4, 5, 6]
         with pytest.raises(Refused, match="permission denied for table docs"):
             sync.search("docs", "text 1", where="note = '1'")
@@ -59,13 +56,16 @@ def test_a_role_searches_with_grants_on_two_tables_and_the_declarations(
 
 def test_a_missing_grant_is_named_with_the_statement_that_adds_it(docs: Synced, role: Callable[..., str]) -> None:
     searcher = role("searcher")
-    with calling(docs, searcher) as sync, pytest.raises(Refused, match="may not use the schema pgvector_sync"):
+    with (
+        sync_as(docs.database, searcher) as sync,
+        pytest.raises(Refused, match="may not use the schema pgvector_sync"),
+    ):
         sync.embed_query("docs", "text 1")
     docs.run(
         f"GRANT USAGE ON SCHEMA pgvector_sync TO {searcher}",
         f"GRANT SELECT ON pgvector_sync.applied_migration TO {searcher}",
     )
-    with calling(docs, searcher) as sync:
+    with sync_as(docs.database, searcher) as sync:
         with pytest.raises(Refused, match="permission denied for table") as refused:
             sync.embed_query("docs", "text 1")
         grant = str(refused.value.hint).partition(" -- ")[0].replace("…", searcher)
@@ -89,7 +89,10 @@ def test_row_level_security_applies_to_a_search(docs: Synced, sync: Sync) -> Non
         assert found(sync, connection=connection, where="id > 1 OR true") == [1, 4]
     # a policy may run code of the source's owner, with the rights of the role that searches
     docs.run("CREATE POLICY code ON docs USING (note <> 'x')")
-    with calling(docs, WORKER) as worker, pytest.raises(Refused, match="would be affected by row-level security"):
+    with (
+        sync_as(docs.database, WORKER) as worker,
+        pytest.raises(Refused, match="would be affected by row-level security"),
+    ):
         worker.search("docs", "text 1")
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pgvector_sync import Settings, Sync
 from pgvector_sync.store import search
 from pgvector_sync.store.pipelines import require_pipeline
 from pgvector_sync.store.search import Wanted
+from support.client import sync_as
 from support.roles import APPLICATION
 from support.synced import DOCS, Synced
 
@@ -56,7 +56,7 @@ def test_an_application_needs_no_further_grant(docs: Synced) -> None:
         "UPDATE pgvector_sync.pipeline SET ef_search = 120, probes = 8",
         f"GRANT SELECT ON docs, docs_embedding TO {APPLICATION}",
     )
-    with Sync(docs.database.url_as(APPLICATION), settings=Settings(_env_file=None)) as sync:
+    with sync_as(docs.database, APPLICATION) as sync:
         assert len(sync.search("docs", "one")) == 1
 
 

@@ -11,8 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from pgvector_sync import DatabaseRefuses, OutOfTime, Refused, Settings, Sync
+from pgvector_sync import DatabaseRefuses, OutOfTime, Refused, Sync
 from support.beginnings import begins_with, default_source
+from support.client import sync_as
 from support.roles import WORKER
 from support.synced import Synced
 
@@ -27,7 +28,7 @@ beginning, docs = begins_with(four_rows)
 
 @pytest.fixture
 def sync(docs: Synced) -> Iterator[Sync]:
-    with Sync(docs.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(docs.database, WORKER) as sync:
         yield sync
 
 

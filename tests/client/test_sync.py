@@ -1,47 +1,36 @@
-"""`Sync`: its methods, the keys they accept, the privileges they need, and how it opens and closes."""
+"""`Sync`: its methods, and the keys they accept."""
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-import multiprocessing
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import psycopg
 import pytest
 
 import pgvector_sync
-from pgvector_sync import ConfigError, MigrationRefused, Reconciliation, Reembed, Refused, Run, Settings, Sync
+from pgvector_sync import Reconciliation, Reembed, Refused, Run, Sync
 from pgvector_sync.engine.loop import Loop
 from pgvector_sync.model import State
-from pgvector_sync.settings import load_settings
 from support.beginnings import begins_with, ten_rows
+from support.client import sync_as
 from support.looping import running
-from support.roles import APPLICATION, MONITOR, OWNER, WORKER
+from support.roles import APPLICATION, OWNER, WORKER
 from support.synced import Synced
 from support.waiting import eventually
 
 ROWS = 10
-
-
 beginning, synced = begins_with(ten_rows)
 
 
 @pytest.fixture
 def sync(synced: Synced) -> Iterator[Sync]:
     """A `Sync` with a worker's privileges."""
-    with calling(synced, WORKER) as sync:
+    with sync_as(synced.database, WORKER) as sync:
         yield sync
-
-
-def calling(synced: Synced, role: str) -> Sync:
-    return Sync(synced.database.url_as(role), settings=Settings(_env_file=None))
 
 
 @pytest.fixture
@@ -191,7 +180,7 @@ def test_keys_are_python_values(synced: Synced, type_: str, value: Any, stored: 
     synced.run(f"CREATE TABLE things (id {type_} PRIMARY KEY, body text)")
     synced.declare("things", source="things")
     synced.apply()
-    with calling(synced, OWNER) as sync:
+    with sync_as(synced.database, OWNER) as sync:
         run_id = sync.reembed("things", keys=[value, (value,)]).run_id
         keys = synced.database.execute("SELECT key FROM pgvector_sync.run_key WHERE run_id = %s", run_id)
         assert keys == [([stored],)]
@@ -221,168 +210,12 @@ def test_invalid_keys_are_refused_before_anything_is_written(
     ("pipeline", "keys"), [("nothing", [1]), ("docs", ["x"]), ("docs", [None]), ("docs", [(1, 2)]), ("docs", "12")]
 )
 def test_an_invalid_enqueue_is_refused_and_writes_nothing(synced: Synced, pipeline: str, keys: Any) -> None:
-    with calling(synced, APPLICATION) as sync, pytest.raises(Refused):
+    with sync_as(synced.database, APPLICATION) as sync, pytest.raises(Refused):
         sync.enqueue(pipeline, keys)
     assert synced.events() == []
 
 
-# -- privileges --------------------------------------------------------------------------------------------------
-
-DECLARED: dict[str, Callable[[Sync], object]] = {
-    "index_status": lambda sync: sync.index_status(),
-    "pipelines": lambda sync: sync.pipelines(),
-    "key_columns": lambda sync: sync.key_columns("docs"),
-    "provider": lambda sync: sync.provider("docs"),
-    "require_unpaused": lambda sync: sync.require_unpaused("docs"),
-    "embed_query": lambda sync: sync.embed_query("docs", "text"),
-    "aembed_query": lambda sync: asyncio.run(sync.aembed_query("docs", "text")),
-}
-SEARCHING: dict[str, Callable[[Sync], object]] = {
-    "search": lambda sync: sync.search("docs", "text"),
-    "asearch": lambda sync: asyncio.run(sync.asearch("docs", "text")),
-    "explain_search": lambda sync: sync.explain_search("docs", "text"),
-    "index_recall": lambda sync: sync.index_recall("docs", queries=2),
-}
-READING: dict[str, Callable[[Sync], object]] = {
-    "status": lambda sync: sync.status(),
-    "index_builds": lambda sync: sync.index_builds(),
-    "runs": lambda sync: sync.runs(),
-    "run": lambda sync: sync.run(1),
-    "dead_letters": lambda sync: sync.dead_letters(),
-    "reconciliations": lambda sync: sync.reconciliations(),
-    "wait": lambda sync: sync.wait(1),
-}
-WORKING: dict[str, Callable[[Sync], object]] = {
-    "capacity": lambda sync: sync.capacity("docs", 1_000),
-    "index_advise": lambda sync: sync.index_advise("docs"),
-    "status(exact=True)": lambda sync: sync.status(exact=True),
-    "estimate": lambda sync: sync.estimate("docs"),
-    "reembed": lambda sync: sync.cancel(sync.reembed("docs").run_id),
-    "index_build": lambda sync: sync.index_build("docs", rebuild=True),
-    "wait_for_index": lambda sync: sync.index_cancel("docs") and sync.wait_for_index(sync.index_builds()[0].id),
-    "index_cancel": lambda sync: sync.index_build("docs", rebuild=True) and sync.index_cancel("docs"),
-    "reconcile": lambda sync: sync.wait(sync.reconcile("docs").run_id, carry_out=True),
-    "pause": lambda sync: sync.pause("docs"),
-    "resume": lambda sync: sync.resume("docs"),
-    "requeue": lambda sync: sync.requeue("docs"),
-    "discard": lambda sync: sync.discard("docs"),
-    "discard_bad_keys": lambda sync: sync.discard_bad_keys("docs"),
-}
-ENQUEUE: dict[str, Callable[[Sync], object]] = {"enqueue": lambda sync: sync.enqueue("docs", [1])}
-CREATING: dict[str, Callable[[Sync], object]] = {"index_rehearse": lambda sync: sync.index_rehearse("docs", 1_000)}
-"""Needs CREATE on the database; tests/observe/test_index_rehearsal.py carries it out."""
-EVERY = DECLARED | SEARCHING | READING | WORKING | ENQUEUE | CREATING
-
-
-@pytest.mark.parametrize(
-    ("role", "allowed", "refused"),
-    [
-        (APPLICATION, DECLARED | SEARCHING | ENQUEUE, READING | WORKING | CREATING),
-        (MONITOR, DECLARED | READING, SEARCHING | WORKING | ENQUEUE | CREATING),
-        (WORKER, DECLARED | SEARCHING | READING | WORKING, ENQUEUE | CREATING),
-        (OWNER, DECLARED | SEARCHING | READING | WORKING | ENQUEUE, {}),
-    ],
-)
-def test_a_role_may_do_what_the_table_in_docs_says(
-    synced: Synced,
-    role: str,
-    allowed: dict[str, Callable[[Sync], object]],
-    refused: dict[str, Callable[[Sync], object]],
-) -> None:
-    synced.run(
-        f"GRANT SELECT ON docs, docs_embedding TO {APPLICATION}",
-        "CREATE INDEX ON docs_embedding USING hnsw (embedding vector_cosine_ops)",
-    )
-    with calling(synced, role) as sync:
-        for call in allowed.values():
-            call(sync)
-        for name, call in refused.items():
-            with pytest.raises(Refused) as error:
-                call(sync)
-            assert error.value.hint, name
-
-
-def test_the_table_in_docs_names_every_method() -> None:
-    page = (Path(__file__).parents[2] / "docs" / "python.md").read_text("utf-8")
-    methods = {name for name, _ in inspect.getmembers(Sync, inspect.isfunction) if not name.startswith("_")}
-    assert {name.partition("(")[0] for name in EVERY} | {"cancel", "close"} == methods
-    missing = [name for name in methods - {"close", "require_unpaused"} if f"`{name}" not in page]
-    assert missing == []
-
-
-# -- opening and closing -------------------------------------------------------------------------------------
-
-
-def test_an_invalid_configuration_is_reported_by_the_constructor(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DATABASE_URL", raising=False)
-    load_settings.cache_clear()
-    with pytest.raises(ConfigError, match="DATABASE_URL"):
-        Sync()
-    load_settings.cache_clear()
-
-
-def test_a_missing_schema_is_reported_with_what_to_do(bare_database_url: str) -> None:
-    with (
-        Sync(bare_database_url, settings=Settings(_env_file=None)) as sync,
-        pytest.raises(MigrationRefused) as error,
-    ):
-        sync.status()
-    assert "pgvector-sync migrate" in str(error.value.hint)
-
-
-def test_an_unreachable_database_raises_psycopgs_error() -> None:
-    with (
-        Sync("postgresql://127.0.0.1:1/app", settings=Settings(_env_file=None)) as sync,
-        pytest.raises(psycopg.OperationalError),
-    ):
-        sync.status()
-
-
-def test_nothing_is_open_before_the_first_call_and_after_close(synced: Synced) -> None:
-    def connections() -> int:
-        return synced.database.value(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND usename = current_user "
-            "AND application_name = 'pgvector-sync'"
-        )
-
-    synced.runtime.database.close()
-    synced.owner.database.close()
-    before = connections()
-    sync = calling(synced, WORKER)
-    assert connections() == before
-    sync.status()
-    sync.close()
-    sync.close()
-    with pytest.raises(Refused, match="this Sync is closed"):
-        sync.status()
-
-
-def _in_a_child(sync: Sync, answers: Any) -> None:
-    answers.put([pipeline.name for pipeline in sync.status().pipelines])
-
-
-def test_an_instance_can_be_used_after_a_fork(sync: Sync) -> None:
-    sync.status()
-    fork = multiprocessing.get_context("fork")
-    answers = fork.SimpleQueue()
-    child = fork.Process(target=_in_a_child, args=(sync, answers))
-    child.start()
-    child.join(30)
-    assert (child.exitcode, answers.get()) == (0, ["docs"])
-    assert sync.pipelines() == ("docs",)
-
-
-def test_threads_can_share_an_instance(sync: Sync) -> None:
-    names: list[tuple[str, ...]] = []
-    threads = [threading.Thread(target=lambda: names.append(sync.pipelines())) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert names == [("docs",)] * 8
+# -- the interface -----------------------------------------------------------------------------------------
 
 
 def test_every_parameter_of_every_method_is_documented() -> None:

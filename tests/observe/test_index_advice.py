@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pgvector_sync import Refused, Settings, Sync
+from pgvector_sync import Refused, Sync
 from pgvector_sync.observe.index_advice import IndexAdvice
 from support.beginnings import begins_with
+from support.client import sync_as
 from support.real_vectors import DIMENSIONS, Vectors, fill, real_vectors, store
 from support.roles import MONITOR, WORKER
 from support.synced import DOCS, MODEL, Synced
@@ -37,7 +38,7 @@ beginning, docs = begins_with(sentences)
 
 @pytest.fixture
 def sync(docs: Synced) -> Iterator[Sync]:
-    with Sync(docs.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(docs.database, WORKER) as sync:
         yield sync
 
 
@@ -148,7 +149,7 @@ def test_postgres_is_asked_whether_it_uses_an_index(docs: Synced, sync: Sync) ->
     found = planner(sync.index_advise("docs", measure=False))
     assert "EXPLAIN: searches for" in found
     docs.run(f"ALTER DATABASE {docs.database.name} SET enable_seqscan = off")
-    with Sync(docs.database.url_as(WORKER), settings=Settings(_env_file=None)) as reconnected:
+    with sync_as(docs.database, WORKER) as reconnected:
         assert "10 rows without a condition use a vector index" in planner(
             reconnected.index_advise("docs")
         ).replace("10, 100", "10")
@@ -184,7 +185,7 @@ def test_an_index_that_no_search_can_use_is_not_kept(
 def test_vectors_stored_out_of_line_look_cheaper_than_they_are(synced: Synced) -> None:
     wide = np.repeat(real_vectors(200), 3, axis=1)
     store(synced, wide / np.linalg.norm(wide, axis=1, keepdims=True))
-    with Sync(synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(synced.database, WORKER) as sync:
         assert "out of line (TOAST)" in planner(sync.index_advise("docs", measure=False))
 
 
@@ -207,7 +208,7 @@ def test_vectors_that_cannot_be_ordered_have_a_clear_answer(docs: Synced, sync: 
 @pytest.mark.slow
 def test_a_halfvec_column_and_another_metric_are_advised_as_well(synced: Synced) -> None:
     store(synced, real_vectors(300), vector_type="halfvec", metric="l2")
-    with Sync(synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(synced.database, WORKER) as sync:
         advice = sync.index_advise("docs", latency=AT_ONCE)
         assert (advice.advised.method, advice.advised.storage) == ("hnsw", "halfvec")
         follow(synced, advice)
@@ -235,7 +236,7 @@ def test_a_name_with_spaces_and_percent_signs_is_quoted(synced: Synced) -> None:
         'INSERT INTO "odd name of 100%" (id, embedding, fingerprint, model, embedded_at) '
         f"SELECT n, ARRAY[n, 1, 2, 3]::vector, '', '{MODEL}', now() FROM generate_series(1, 50) n"
     )
-    with Sync(synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(synced.database, WORKER) as sync:
         advice = sync.index_advise("docs", latency=AT_ONCE)
     with synced.database.connect() as connection:
         for statement in advice.sql[:-1]:
@@ -246,7 +247,7 @@ def test_a_name_with_spaces_and_percent_signs_is_quoted(synced: Synced) -> None:
 
 def test_a_role_that_may_not_read_the_vectors_is_told(docs: Synced) -> None:
     with (
-        Sync(docs.database.url_as(MONITOR), settings=Settings(_env_file=None)) as sync,
+        sync_as(docs.database, MONITOR) as sync,
         pytest.raises(Refused) as error,
     ):
         sync.index_advise("docs")
@@ -293,7 +294,7 @@ def test_the_advice_reaches_the_recall_on_held_out_queries_for_ten_seeds(docs: S
         stored, queries = vectors[order[HELD_OUT:]], vectors[order[:HELD_OUT]]
         docs.run("DROP INDEX IF EXISTS docs_embedding_hnsw")
         fill(docs, stored)
-        with Sync(docs.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+        with sync_as(docs.database, WORKER) as sync:
             follow(docs, sync.index_advise("docs", latency=AT_ONCE, recall=recall))
             advice = sync.index_advise("docs", latency=AT_ONCE, recall=recall)
         reached.append(recall_of(docs, stored, queries, advice.sql[-1].partition(";")[0]))

@@ -14,12 +14,12 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from pgvector_sync import Refused, Settings, Sync
+from pgvector_sync import Refused, Sync
 from pgvector_sync.index.resample import bases_of, calibrated, copies
 from support.beginnings import begins_with
+from support.client import sync_as
 from support.real_vectors import DIMENSIONS, real_vectors, store
 from support.roles import OWNER, WORKER
-from support.servers import Database
 from support.synced import Synced
 from support.waiting import eventually
 
@@ -46,12 +46,8 @@ def docs(begun: Synced) -> Synced:
 
 @pytest.fixture
 def sync(docs: Synced) -> Iterator[Sync]:
-    with owned(docs.database) as sync:
+    with sync_as(docs.database, OWNER) as sync:
         yield sync
-
-
-def owned(database: Database, role: str = OWNER) -> Sync:
-    return Sync(database.url_as(role), settings=Settings(_env_file=None))
 
 
 @pytest.mark.slow
@@ -191,7 +187,7 @@ def test_a_request_that_cannot_be_carried_out_is_explained(
 
 
 def test_a_role_that_may_not_create_a_schema_is_told_the_grant(docs: Synced) -> None:
-    with owned(docs.database, WORKER) as sync, pytest.raises(Refused) as error:
+    with sync_as(docs.database, WORKER) as sync, pytest.raises(Refused) as error:
         sync.index_rehearse("docs", 2_000)
     assert "may not create a schema" in str(error.value)
     assert (error.value.hint or "").startswith(f'GRANT CREATE ON DATABASE "{docs.database.name}"')
@@ -227,7 +223,7 @@ def test_the_command_prints_measured_beside_predicted(
 def test_each_metric_and_each_type_can_be_rehearsed(synced: Synced, metric: str, vector_type: str) -> None:
     store(synced, real_vectors(ROWS), metric=metric, vector_type=vector_type, index={"database_share": 1.0})
     synced.run(f"GRANT CREATE ON DATABASE {synced.database.name} TO {OWNER}")
-    with owned(synced.database) as sync:
+    with sync_as(synced.database, OWNER) as sync:
         rehearsal = sync.index_rehearse("docs", 2_500, latency=AT_ONCE)
     assert (rehearsal.rows, rehearsal.advised.storage) == (2_500, vector_type)
     assert max(each.recall_mean for each in rehearsal.settings) > 0.95

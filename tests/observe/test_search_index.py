@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pgvector_sync import Hits, QueryVector, Settings, Sync
+from pgvector_sync import Hits, QueryVector
 from pgvector_sync.store.search import Wanted, prepare
 from support.beginnings import begins_with
+from support.client import sync_as
 from support.roles import WORKER
 from support.synced import DIMENSIONS, DOCS, MODEL, Synced
 
@@ -59,14 +60,14 @@ def docs(begun: Synced, request: pytest.FixtureRequest) -> Synced:
 @pytest.fixture
 def search(docs: Synced) -> Iterator[Callable[..., Hits]]:
     query = QueryVector("docs", MODEL, 1, QUERY)
-    with Sync(docs.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(docs.database, WORKER) as sync:
         yield lambda k, **how: sync.search("docs", query, k, **how)
 
 
 @pytest.fixture
 def plan(docs: Synced) -> Iterator[Callable[..., str]]:
     query = QueryVector("docs", MODEL, 1, QUERY)
-    with Sync(docs.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(docs.database, WORKER) as sync:
         yield lambda k, **how: "\n".join(sync.explain_search("docs", query, k, **how))
 
 

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pgvector_sync import Hits, QueryVector, Settings, Sync
+from pgvector_sync import Hits, QueryVector, Sync
 from pgvector_sync.model import IndexPlan, Method, Storage
 from pgvector_sync.runtime.bootstrap import Embedders
 from pgvector_sync.store.index_ddl import create
 from pgvector_sync.store.migrations import migrate
 from support import synced as with_endpoint
 from support.beginnings import begins_with
+from support.client import sync_as
 from support.endpoint import Endpoint
 from support.roles import GRANTS_OF_SOURCES, OWNER, WORKER, set_up_roles
 from support.servers import Database
@@ -117,7 +118,7 @@ def searched(begun: Synced) -> Iterator[Searched]:
         for setting in (*INDEX_FIRST, PROBES):
             connection.execute(f"ALTER DATABASE {begun.database.name} SET {setting}")
     queries = [QueryVector("docs", MODEL, 1, vector.tolist()) for vector in vectors()[ROWS:]]
-    with Sync(begun.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(begun.database, WORKER) as sync:
         yield Searched(begun, sync, queries)
 
 
@@ -164,7 +165,7 @@ def test_a_larger_ef_search_reranks_more_candidates(searched: Searched) -> None:
     name = searched.synced.database.name
     for setting, least, most in (("RESET hnsw.ef_search", 50, 100), ("SET hnsw.ef_search = 500", 500, 600)):
         searched.synced.run(f"ALTER DATABASE {name} {setting}")
-        with Sync(searched.synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+        with sync_as(searched.synced.database, WORKER) as sync:
             plan = "\n".join(sync.explain_search("docs", searched.queries[0], 5))
             read = max(int(rows) for rows in re.findall(r"Limit .*actual time=\S+ rows=(\d+)", plan))
             assert least <= read <= most
@@ -178,7 +179,7 @@ def test_rows_are_compared_exactly_where_the_condition_comes_first(searched: Sea
         f"ALTER DATABASE {searched.synced.database.name} RESET enable_hashjoin",
     )
     few = "docs.id <= 100"
-    with Sync(searched.synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(searched.synced.database, WORKER) as sync:
         plan = "\n".join(sync.explain_search("docs", searched.queries[0], 3, where=few))
         assert "<=>" in plan
         assert "<~>" not in plan
@@ -191,7 +192,7 @@ def test_conditions_lose_no_row_and_pages_repeat_none(searched: Searched, kind: 
     searched.synced.run(f"ALTER DATABASE {searched.synced.database.name} SET hnsw.max_scan_tuples = 100")
     searched.index(KINDS[kind])
     query = searched.queries[0]
-    with Sync(searched.synced.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(searched.synced.database, WORKER) as sync:
         rare = "docs.id %% 200 = 7"
         hits = sync.search("docs", query, 10, where=rare, params={})
         assert (keys(hits), hits.complete) == (searched.nearest(query, "id % 200 = 7"), True)
@@ -292,7 +293,7 @@ def test_names_may_need_quotes_and_pgvector_any_schema(
             f'CREATE INDEX "my ""near"" %" ON "We ""ird %_embedding" USING "hnsw" ({expression})',
             *(f"ALTER DATABASE {bare_database.name} SET {setting}" for setting in INDEX_FIRST),
         )
-        with Sync(bare_database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+        with sync_as(bare_database, WORKER) as sync:
             plan = "\n".join(sync.explain_search("docs", "text 7", 3))
             assert 'Index Scan using "my ""near"" %"' in plan
             assert keys(sync.search("docs", "text 7", 1)) == [7]

@@ -10,7 +10,7 @@ import numpy as np
 import psycopg
 import pytest
 
-from pgvector_sync import QueryVector, Refused, Settings, Sync
+from pgvector_sync import QueryVector, Refused, Sync
 from pgvector_sync.database import Connection
 from pgvector_sync.engine.jobs import forget_history, measure_recall
 from pgvector_sync.engine.jobs.measure_recall import JOB
@@ -21,6 +21,7 @@ from pgvector_sync.store import pipelines, query_samples, recall_history
 from pgvector_sync.store.recall_history import Attempt, Measurement, RecallState
 from pgvector_sync.telemetry.events.search import RecallMeasured, RecallNotMeasured
 from support.beginnings import begins_with
+from support.client import sync_as
 from support.events import collected
 from support.jobs import run_due
 from support.roles import APPLICATION, WORKER
@@ -67,7 +68,7 @@ beginning, docs = begins_with(random_vectors)
 
 @pytest.fixture
 def sync(docs: Synced) -> Iterator[Sync]:
-    with Sync(docs.database.url_as(WORKER), settings=Settings(_env_file=None)) as sync:
+    with sync_as(docs.database, WORKER) as sync:
         yield sync
 
 
@@ -329,7 +330,7 @@ def test_an_index_that_only_measurements_scan_is_unused(docs: Synced, sync: Sync
 def test_a_role_that_may_not_read_measurements_sees_the_rest(docs: Synced) -> None:
     measured(docs)
     docs.run(f"GRANT SELECT ON docs, docs_embedding TO {APPLICATION}")
-    with Sync(docs.database.url_as(APPLICATION), settings=Settings(_env_file=None)) as sync:
+    with sync_as(docs.database, APPLICATION) as sync:
         [target] = sync.index_status("docs")
     assert (target.recall, target.indexes[0].name) == (None, "near")
 
