@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -91,9 +92,13 @@ def test_a_role_may_do_what_the_table_in_docs_says(
             assert error.value.hint, name
 
 
-def test_the_table_in_docs_names_every_method() -> None:
+def test_the_table_in_docs_names_every_method_once() -> None:
     page = (Path(__file__).parents[2] / "docs" / "python.md").read_text("utf-8")
     methods = {name for name, _ in inspect.getmembers(Sync, inspect.isfunction) if not name.startswith("_")}
     assert {name.partition("(")[0] for name in EVERY} | {"cancel", "close"} == methods
     missing = [name for name in methods - {"close", "require_unpaused"} if f"`{name}" not in page]
     assert missing == []
+    section = page.split("## Which role may call what", 1)[1].split("\n## ", 1)[0]
+    cells = re.findall(r"^\| (`[^|]+) \|", section, re.MULTILINE)
+    calls = [call for cell in cells for call in cell.split(", ")]
+    assert len(calls) == len(set(calls))
