@@ -69,6 +69,13 @@ def test_lists_and_tables_follow_a_blank_line_without_which_the_site_does_not_se
             assert re.match(r"( *- | *\d+\. | {2,}|\|)", before), line
 
 
+def test_the_readme_links_to_every_page():
+    linked = {lay_out.resolve(Path("README.md"), target) for target in lay_out.links(text(Path("README.md")))}
+    assert [
+        page for page in PAGES if page.parts[0] == "docs" and "decisions" not in page.parts and page not in linked
+    ] == []
+
+
 def test_every_page_is_in_the_navigation_once():
     places = [place.as_posix() for place in lay_out.pages().values() if place.parent.name != "decisions"]
     config = (ROOT / "mkdocs.yml").read_text("utf-8")
