@@ -12,10 +12,8 @@ FROM pgvector_sync.history h WHERE h.pipeline_id = %(pipeline_id)s;
 
 -- name: settings
 -- The server's settings that matter for vector indexes; sizes are bytes.
-SELECT pg_size_bytes(current_setting('shared_buffers')) AS shared_buffers,
-       pg_size_bytes(current_setting('effective_cache_size')) AS effective_cache_size,
+SELECT pg_size_bytes(current_setting('effective_cache_size')) AS effective_cache_size,
        pg_size_bytes(current_setting('maintenance_work_mem')) AS maintenance_work_mem,
-       current_setting('max_parallel_maintenance_workers')::int AS parallel_workers,
        current_setting('random_page_cost')::float8 AS random_page_cost;
 
 -- name: sample

@@ -70,7 +70,7 @@ WHERE lease = %(lease)s AND ended_at IS NULL;
 -- The last measurement of a pipeline, with the default setting and with the one that `search` uses since; the first measurement
 -- of the same build with the same default and source of queries; what was written meanwhile; and why the last attempt failed.
 SELECT d.at, d.index_name, d.setting, d.value, d.k, d.queries, d.source, d.recall, d.low, d.high, d.p5, d.target, d.rows,
-       u.value AS used_value, u.recall AS used_recall, u.low AS used_low, b.at AS built_at, b.recall AS built_recall,
+       u.value AS used_value, u.recall AS used_recall, b.at AS built_at, b.recall AS built_recall,
        (d.changes - b.changes)::float8 / greatest(d.rows, 1) AS churn, a.reason,
        EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                WHERE n.nspname = p.target_schema AND c.relname = d.index_name AND c.relfilenode = d.filenode) AS current

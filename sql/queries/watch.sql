@@ -76,9 +76,9 @@ WHERE o.error_class = 'key_unreadable' AND NOT EXISTS (
     SELECT FROM pgvector_sync.pipeline p WHERE p.source_id = o.source_id AND p.state <> 'removing' AND NOT EXISTS (
         SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.state = 'finished' AND {covers}));
 
--- name: sequences
--- Sequences that are behind existing ids, as an upgrade by logical replication leaves them. With `repair`, those that this role
--- may set are set to the highest id.
+-- name: repair_sequences
+-- Sets the sequences that are behind existing ids, as an upgrade by logical replication leaves them, to the highest id, as far as
+-- this role may. Returns their tables.
 WITH highest AS (
     SELECT 'source' AS name, max(id)::bigint AS id FROM pgvector_sync.source
     UNION ALL SELECT 'pipeline', max(id)::bigint FROM pgvector_sync.pipeline
@@ -87,8 +87,8 @@ WITH highest AS (
 ), sequence AS (
     SELECT h.name, h.id, pg_get_serial_sequence('pgvector_sync.' || h.name, 'id')::regclass AS oid FROM highest h
 ), behind AS (
-    SELECT q.name, q.id, q.oid, has_sequence_privilege(q.oid, 'UPDATE') AS may_set FROM sequence q
-    WHERE has_sequence_privilege(q.oid, 'USAGE, SELECT') AND coalesce(pg_sequence_last_value(q.oid), 0) < q.id
+    SELECT q.name, q.id, q.oid FROM sequence q
+    WHERE has_sequence_privilege(q.oid, 'UPDATE') AND has_sequence_privilege(q.oid, 'USAGE, SELECT')
+    AND coalesce(pg_sequence_last_value(q.oid), 0) < q.id
 )
-SELECT b.name, b.may_set, CASE WHEN %(repair)s AND b.may_set THEN setval(b.oid, b.id) END IS NOT NULL AS repaired
-FROM behind b ORDER BY b.name;
+SELECT b.name, setval(b.oid, b.id) FROM behind b ORDER BY b.name;

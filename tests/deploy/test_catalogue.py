@@ -11,7 +11,6 @@ from pgvector_sync.store.totals import CLAIM_BOUNDS_SECONDS, WAIT_BOUNDS_SECONDS
 
 OF_PROMETHEUS = {"job", "instance", "database"}
 """Labels that the scrape adds (deploy/prometheus/scrape.yml)."""
-OF_ALERTS = {"alertname"}
 EXPOSED = {
     metric.name + suffix: set(metric.labels) | OF_PROMETHEUS | ({"le"} if suffix == "_bucket" else set())
     for metric in METRICS

@@ -23,7 +23,6 @@ from support.synced import DOCS, MODEL, Synced
 pytestmark = pytest.mark.skipif(find_spec("wordllama") is None, reason="the extra `local` is not installed")
 
 ROWS = 1_500
-MS = timedelta(milliseconds=1)
 AT_ONCE = timedelta(microseconds=1)
 """Less than any exact search takes, so that an index is advised for few rows too."""
 HELD_OUT = 60

@@ -53,11 +53,8 @@ class History:
 class ServerSettings:
     """Settings of the server that matter for vector indexes. Sizes are bytes."""
 
-    shared_buffers: int
     effective_cache_size: int
     maintenance_work_mem: int
-    parallel_workers: int
-    """`max_parallel_maintenance_workers`."""
     random_page_cost: float
 
 

@@ -104,7 +104,7 @@ def _migrate(connection: Connection, known: list[Migration]) -> list[Migration]:
     _require_extension(connection)
     applied = _apply(connection, known)
     with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
-        watch.sequences(connection, repair=True)
+        watch.repair_sequences(connection)
     return applied
 
 

@@ -94,19 +94,9 @@ def forget_unread(connection: Connection) -> int:
     return connection.execute(query).rowcount
 
 
-@dataclass(frozen=True, slots=True)
-class Behind:
-    """A table whose sequence would return ids that are in use."""
-
-    table: str
-    may_set: bool
-    repaired: bool
-
-
-def sequences(connection: Connection, *, repair: bool) -> list[Behind]:
-    """Returns the tables whose sequences are behind. With `repair`, it sets those that this role may set."""
-    rows = connection.execute(statement("watch.sequences"), {"repair": repair})
-    return [Behind(row["name"], row["may_set"], row["repaired"]) for row in rows]
+def repair_sequences(connection: Connection) -> list[str]:
+    """Sets the sequences that would return ids that are in use, as far as this role may. Returns their tables."""
+    return [row["name"] for row in connection.execute(statement("watch.repair_sequences"))]
 
 
 def _facts(row: Mapping[str, Any]) -> Facts:

@@ -142,6 +142,5 @@ def _recheck(database: Database, verdict: Verdict) -> None:
 
 def _repair_sequences(connection: Connection) -> None:
     """Move sequences that would return used ids, as they do after an upgrade by logical replication."""
-    for behind in watch.sequences(connection, repair=True):
-        if behind.repaired:
-            emit(SequenceRepaired(sequence=behind.table))
+    for table in watch.repair_sequences(connection):
+        emit(SequenceRepaired(sequence=table))
