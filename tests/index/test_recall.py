@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import functools
-import re
 import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,13 +16,12 @@ from pgvector_sync.errors import Refused
 from pgvector_sync.index.recall import RecallReport, RecallRequest, measure
 from pgvector_sync.model import Method, Storage
 from support.beginnings import begins_with
-from support.synced import DOCS, MODEL, Synced
+from support.real_vectors import real_vectors, store
+from support.synced import Synced
 
 pytestmark = pytest.mark.skipif(find_spec("wordllama") is None, reason="the extra `local` is not installed")
 
 ROWS, QUERIES, DIMENSIONS = 1_000, 30, 64
-DOCUMENTATION = Path(__file__).parents[2] / "docs"
-SENTENCES = re.compile(r"\n\n|\n[-|] |(?<=[.:]) ")
 POOR = "hnsw (embedding vector_cosine_ops) WITH (m = 4, ef_construction = 8)"
 """An index that misses neighbours in so few rows, as a better one does in many."""
 GOOD = "hnsw (embedding vector_cosine_ops)"
@@ -33,14 +30,9 @@ EASY = RecallRequest(target=0.9, database_share=1.0)
 
 @functools.cache
 def vectors() -> np.ndarray[Any, Any]:
-    """The vectors of sentences of our docs: rows, and others that are queries."""
-    from pgvector_sync.embedding.local_models.wordllama_model import WordLlamaModel
-
-    pages = [page.read_text("utf-8") for page in sorted(DOCUMENTATION.rglob("*.md"))]
-    texts = sorted({text for page in pages for text in SENTENCES.split(page) if 40 < len(text) < 600})
-    chosen = np.random.default_rng(7).permutation(len(texts))[: ROWS + QUERIES]
-    vectors = WordLlamaModel().encode([texts[i] for i in chosen]).vectors[:, :DIMENSIONS].astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    """The vectors of sentences of our docs, shortened: rows, and others that are queries."""
+    shortened = real_vectors(ROWS + QUERIES)[:, :DIMENSIONS]
+    return shortened / np.linalg.norm(shortened, axis=1, keepdims=True)
 
 
 @dataclass
@@ -81,18 +73,7 @@ class Measured:
 
 def sentences(synced: Synced) -> None:
     """1,000 sentences, whose note is the remainder of their number by 50."""
-    synced.run(DOCS)
-    synced.declare(dimensions=DIMENSIONS)
-    synced.apply()
-    with synced.database.connect() as connection:
-        connection.execute("ALTER TABLE docs DISABLE TRIGGER USER")
-        connection.execute(f"INSERT INTO docs SELECT n, 'text', mod(n, 50) FROM generate_series(1, {ROWS}) n")
-        with connection.cursor().copy(
-            "COPY docs_embedding (id, chunk_no, embedding, fingerprint, model, embedded_at) FROM STDIN"
-        ) as copy:
-            for number, vector in enumerate(vectors()[:ROWS], start=1):
-                copy.write_row((number, 0, str(vector.tolist()), b"\0" * 32, MODEL, "now"))
-        connection.execute("VACUUM ANALYZE docs, docs_embedding")
+    store(synced, vectors()[:ROWS], notes=50)
 
 
 beginning, begun = begins_with(sentences)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from pgvector_sync import Hits, QueryVector, Sync
@@ -22,15 +20,14 @@ from support import synced as with_endpoint
 from support.beginnings import begins_with
 from support.client import sync_as
 from support.endpoint import Endpoint
+from support.real_vectors import DIMENSIONS, real_vectors, store
 from support.roles import GRANTS_OF_SOURCES, OWNER, WORKER, set_up_roles
 from support.servers import Database
-from support.synced import DOCS, MODEL, Synced
+from support.synced import MODEL, Synced
 
 pytestmark = pytest.mark.skipif(find_spec("wordllama") is None, reason="the extra `local` is not installed")
 
-ROWS, QUERIES, DIMENSIONS = 1_000, 10, 256
-DOCUMENTATION = Path(__file__).parents[2] / "docs"
-SENTENCES = re.compile(r"\n\n|\n[-|] |(?<=[.:]) ")
+ROWS, QUERIES = 1_000, 10
 INDEX_FIRST = ("enable_sort = off", "enable_seqscan = off", "enable_hashjoin = off", "enable_mergejoin = off")
 """Makes the planner prefer the vector index to conditions, as it does in a large table."""
 PROBES = "ivfflat.probes = 10"
@@ -43,18 +40,6 @@ KINDS = {
     "bit": f"hnsw {CLASSES['bit']}",
     "ivfflat of bit": f"ivfflat {CLASSES['bit']} WITH (lists = 10)",
 }
-
-
-@functools.cache
-def vectors() -> np.ndarray[Any, Any]:
-    """The vectors of sentences of our docs, and of others as queries, by the default local model."""
-    from pgvector_sync.embedding.local_models.wordllama_model import WordLlamaModel
-
-    pages = [page.read_text("utf-8") for page in sorted(DOCUMENTATION.rglob("*.md"))]
-    texts = sorted({text for page in pages for text in SENTENCES.split(page) if 40 < len(text) < 600})
-    chosen = np.random.default_rng(7).permutation(len(texts))[: ROWS + QUERIES]
-    vectors = WordLlamaModel().encode([texts[i] for i in chosen]).vectors.astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 @dataclass
@@ -93,19 +78,8 @@ class Searched:
 
 
 def sentences(synced: Synced) -> None:
-    """1,000 rows; `note` is their number modulo three."""
-    synced.run(DOCS)
-    synced.declare(dimensions=DIMENSIONS)
-    synced.apply()
-    with synced.database.connect() as connection:
-        connection.execute("ALTER TABLE docs DISABLE TRIGGER USER")
-        connection.execute(f"INSERT INTO docs SELECT n, 'text ' || n, n % 3 FROM generate_series(1, {ROWS}) n")
-        with connection.cursor().copy(
-            "COPY docs_embedding (id, chunk_no, embedding, fingerprint, model, embedded_at) FROM STDIN"
-        ) as copy:
-            for number, vector in enumerate(vectors()[:ROWS], start=1):
-                copy.write_row((number, 0, str(vector.tolist()), b"\0" * 32, MODEL, "now"))
-        connection.execute("VACUUM ANALYZE docs, docs_embedding")
+    """1,000 sentences of our docs; ten others are the queries."""
+    store(synced, real_vectors(ROWS + QUERIES)[:ROWS])
 
 
 beginning, begun = begins_with(sentences)
@@ -117,7 +91,7 @@ def searched(begun: Synced) -> Iterator[Searched]:
         connection.execute("LOAD 'vector'")
         for setting in (*INDEX_FIRST, PROBES):
             connection.execute(f"ALTER DATABASE {begun.database.name} SET {setting}")
-    queries = [QueryVector("docs", MODEL, 1, vector.tolist()) for vector in vectors()[ROWS:]]
+    queries = [QueryVector("docs", MODEL, 1, vector.tolist()) for vector in real_vectors(ROWS + QUERIES)[ROWS:]]
     with sync_as(begun.database, WORKER) as sync:
         yield Searched(begun, sync, queries)
 

@@ -35,21 +35,21 @@ def real_vectors(count: int) -> Vectors:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def store(synced: Synced, vectors: Vectors, **declared: Any) -> None:
-    """Applies the pipeline `docs`, whose rows have these vectors, numbered from 1."""
+def store(synced: Synced, vectors: Vectors, *, notes: int = 100, **declared: Any) -> None:
+    """Applies the pipeline `docs`, whose rows have these vectors, as `fill` does."""
     synced.run(DOCS)
     synced.declare(dimensions=vectors.shape[1], **declared)
     synced.apply()
-    fill(synced, vectors)
+    fill(synced, vectors, notes=notes)
 
 
-def fill(synced: Synced, vectors: Vectors) -> None:
-    """Replaces all rows and vectors."""
+def fill(synced: Synced, vectors: Vectors, *, notes: int = 100) -> None:
+    """Replaces all rows and vectors. Rows are numbered from 1; `note` is the remainder of the number by `notes`."""
     with synced.database.connect() as connection:
         connection.execute("ALTER TABLE docs DISABLE TRIGGER USER")
         connection.execute("TRUNCATE docs, docs_embedding")
         connection.execute(
-            "INSERT INTO docs SELECT n, 'text', mod(n, 100) FROM generate_series(1, %s) n", [len(vectors)]
+            "INSERT INTO docs SELECT n, 'text', mod(n, %s) FROM generate_series(1, %s) n", [notes, len(vectors)]
         )
         copied = "COPY docs_embedding (id, chunk_no, embedding, fingerprint, model, embedded_at) FROM STDIN"
         with connection.cursor().copy(copied) as copy:
