@@ -12,6 +12,17 @@ from contextlib import suppress
 from pathlib import Path
 
 
+def is_locked(descriptor: int) -> bool:
+    """Whether a process holds the lock of a file. Closes the descriptor, which was opened for this question."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 class ProcessLock:
     """A lock on a file that contains the pid of the first process that acquired it."""
 
@@ -34,13 +45,7 @@ class ProcessLock:
     @property
     def is_held(self) -> bool:
         with suppress(FileNotFoundError):
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-            finally:
-                os.close(descriptor)
+            return is_locked(os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
         return False
 
     @property

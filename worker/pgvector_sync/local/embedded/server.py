@@ -16,6 +16,7 @@ from pathlib import Path
 
 from pgvector_sync.errors import Refused
 from pgvector_sync.local.embedded.account import Account
+from pgvector_sync.local.running import is_locked
 from pgvector_sync.model.deadline import Deadline
 
 START_STOP_TIMEOUT = timedelta(seconds=60)
@@ -69,13 +70,7 @@ class Server(ABC):
     def is_running(self) -> bool:
         """Whether any process of the server is alive, even if it isn't ready."""
         with suppress(FileNotFoundError):
-            descriptor = self._open_running(os.O_RDONLY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-            finally:
-                os.close(descriptor)
+            return is_locked(self._open_running(os.O_RDONLY))
         return False
 
     @property
