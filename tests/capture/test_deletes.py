@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -170,6 +171,27 @@ def test_a_source_that_was_renamed_still_serves_the_application(docs: Synced, ch
     assert docs.events() == [[1], [20], [2], [9], None]
 
 
+@pytest.fixture
+def shopkeeper(synced: Synced, role: Callable[..., str]) -> str:
+    """A role with the least grants that has applied a pipeline on a table of another role, and synced its three rows."""
+    synced.run(
+        "CREATE SCHEMA shop",
+        "CREATE TABLE shop.docs (id int PRIMARY KEY, body text)",
+        "INSERT INTO shop.docs VALUES (3, 'three'), (2, 'two'), (1, 'one')",
+    )
+    name = role(
+        "shopkeeper",
+        *OURS,
+        "GRANT USAGE, CREATE ON SCHEMA shop TO {role}",
+        "GRANT SELECT, TRIGGER ON shop.docs TO {role}",
+    )
+    synced.declare(source="shop.docs")
+    with synced.acting_as(name) as runtime:
+        synced.apply(runtime)
+        synced.settle(runtime=runtime)
+    return name
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -179,43 +201,18 @@ def test_a_source_that_was_renamed_still_serves_the_application(docs: Synced, ch
         "REVOKE DELETE ON shop.docs_embedding FROM {role}",
     ],
 )
-def test_grants_that_the_worker_lost_do_not_break_the_applications_deletes(synced: Synced, role, change: str):
-    synced.run(
-        "CREATE SCHEMA shop",
-        "CREATE TABLE shop.docs (id int PRIMARY KEY, body text)",
-        "INSERT INTO shop.docs VALUES (1, 'one'), (2, 'two')",
-    )
-    worker = role(
-        "worker",
-        *OURS,
-        "GRANT USAGE, CREATE ON SCHEMA shop TO {role}",
-        "GRANT SELECT, TRIGGER ON shop.docs TO {role}",
-    )
-    synced.declare(source="shop.docs")
-    with synced.acting_as(worker) as runtime:
-        synced.apply(runtime)
-        synced.settle(runtime=runtime)
-    synced.run(change.format(role=worker), "DELETE FROM shop.docs WHERE id = 1")
+def test_grants_that_the_worker_lost_do_not_break_the_applications_deletes(
+    synced: Synced, shopkeeper: str, change: str
+):
+    synced.run(change.format(role=shopkeeper), "DELETE FROM shop.docs WHERE id = 1")
     synced.run("UPDATE shop.docs SET id = 20 WHERE id = 2")
     assert synced.events() == [[1], [20], [2]]
 
 
-def test_keys_that_move_up_under_a_policy_that_hides_all_rows_from_us_delete_no_live_vector(synced: Synced, role):
-    synced.run(
-        "CREATE SCHEMA shop",
-        "CREATE TABLE shop.docs (id int PRIMARY KEY, body text)",
-        "INSERT INTO shop.docs VALUES (3, 'three'), (2, 'two'), (1, 'one')",
-    )
-    worker = role(
-        "worker",
-        *OURS,
-        "GRANT USAGE, CREATE ON SCHEMA shop TO {role}",
-        "GRANT SELECT, TRIGGER ON shop.docs TO {role}",
-    )
-    synced.declare(source="shop.docs")
-    with synced.acting_as(worker) as runtime:
-        synced.apply(runtime)
-        synced.settle(runtime=runtime)
+def test_keys_that_move_up_under_a_policy_that_hides_all_rows_from_us_delete_no_live_vector(
+    synced: Synced, shopkeeper: str
+):
+    with synced.acting_as(shopkeeper) as runtime:
         synced.run("ALTER TABLE shop.docs ENABLE ROW LEVEL SECURITY")
         with session(synced.database) as writer:
             for key in (3, 2, 1):  # as the trigger sees it, no row has the old keys 3 and 2 any more

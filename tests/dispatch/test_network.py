@@ -125,11 +125,8 @@ def test_a_worker_reconnects_to_a_postgres_that_was_silent_for_longer_than_every
     assert worker.exit_code is None
 
 
-@pytest.mark.slow
-@POOLS
-def test_connections_that_are_cut_again_and_again_only_cost_time(
-    cluster: Cluster, postgres_proxy: Proxy, pool: str
-) -> None:
+def only_costs_time(cluster: Cluster, pool: str, harm: Callable[[], object], *, what: str) -> None:
+    """Does harm after every 40 of 400 rows; `harm` is repeated until it says that it did any."""
     cluster.synced.declare(batch_size=10)
     cluster.synced.apply()
     cluster.synced.endpoint.latency = 0.1
@@ -137,8 +134,16 @@ def test_connections_that_are_cut_again_and_again_only_cost_time(
     for start in range(1, 401, 40):
         cluster.insert(40, start=start)
         cluster.synced.covered()
-        eventually(postgres_proxy.cut, what="there was a connection to cut")
+        eventually(harm, what=what)
     settles_without_losing_attempts(cluster, most=3)
+
+
+@pytest.mark.slow
+@POOLS
+def test_connections_that_are_cut_again_and_again_only_cost_time(
+    cluster: Cluster, postgres_proxy: Proxy, pool: str
+) -> None:
+    only_costs_time(cluster, pool, postgres_proxy.cut, what="there was a connection to cut")
 
 
 @pytest.mark.slow
@@ -153,15 +158,7 @@ def test_a_distant_postgres_is_only_slower(cluster: Cluster, postgres_proxy: Pro
 @pytest.mark.slow
 @POOLS
 def test_backends_that_are_terminated_again_and_again_only_cost_time(cluster: Cluster, pool: str) -> None:
-    cluster.synced.declare(batch_size=10)
-    cluster.synced.apply()
-    cluster.synced.endpoint.latency = 0.1
-    cluster.worker(pool, **SHORT)
-    for start in range(1, 401, 40):
-        cluster.insert(40, start=start)
-        cluster.synced.covered()
-        eventually(lambda: terminate_backends(cluster), what="there was a backend to terminate")
-    settles_without_losing_attempts(cluster, most=3)
+    only_costs_time(cluster, pool, lambda: terminate_backends(cluster), what="there was a backend to terminate")
 
 
 def terminate_backends(cluster: Cluster) -> int:

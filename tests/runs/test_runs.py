@@ -130,7 +130,8 @@ def test_an_apply_in_mid_run_is_not_taken_for_drift(filled: Steps, monkeypatch: 
     assert filled.synced.paid() == paid + ROWS, find_run(filled.runtime, requested.run_id).counts
 
 
-def test_stale_only_passes_a_row_on_which_the_text_fails(docs: Steps) -> None:
+def one_of_twenty_fails(docs: Steps) -> None:
+    """Syncs twenty rows; on the seventh, the text fails."""
     docs.checks = False
     docs.synced.declare(text={"sql": "body || (100 / coalesce(note, '1')::int)"})
     docs.synced.apply()
@@ -139,6 +140,10 @@ def test_stale_only_passes_a_row_on_which_the_text_fails(docs: Steps) -> None:
     )
     docs.synced.settle()
     assert docs.synced.dead() == [([7], "expression_failed")]
+
+
+def test_stale_only_passes_a_row_on_which_the_text_fails(docs: Steps) -> None:
+    one_of_twenty_fails(docs)
     unnoticed(docs, "UPDATE docs SET body = 'other' WHERE id = 9")
     ended = walk(docs, ask(docs, stale_only=True))
     assert ended.state == "running", ended.reason
@@ -147,13 +152,7 @@ def test_stale_only_passes_a_row_on_which_the_text_fails(docs: Steps) -> None:
 
 
 def test_an_estimate_passes_a_row_on_which_the_text_fails(docs: Steps) -> None:
-    docs.checks = False
-    docs.synced.declare(text={"sql": "body || (100 / coalesce(note, '1')::int)"})
-    docs.synced.apply()
-    docs.synced.run(
-        "INSERT INTO docs SELECT i, 'text', CASE WHEN i = 7 THEN '0' ELSE '1' END FROM generate_series(1, 20) i"
-    )
-    docs.synced.settle()
+    one_of_twenty_fails(docs)
     assert estimate(docs.runtime, "docs", Reembed(force=True)).sampled_rows == 19
 
 

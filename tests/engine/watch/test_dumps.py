@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pgvector_sync.engine.watch import look_now, verdicts
+from engine.watch.captured import captures_everything
+from pgvector_sync.engine.watch import look_now
 from support.programs import dump, restore
 from support.servers import Database, Postgres, new_database
 from support.synced import Synced, continued
@@ -25,20 +26,6 @@ def elsewhere(postgres: Postgres) -> Iterator[Database]:
     """An empty database of the same server."""
     with new_database(postgres) as database:
         yield database
-
-
-def captures_everything(there: Synced) -> None:
-    """Inserts, updates and deletes are all captured, and nothing differs from what `apply` would install."""
-    there.run(
-        "INSERT INTO docs VALUES (10, 'ten')",
-        "UPDATE docs SET body = 'uno' WHERE id = 1",
-        "DELETE FROM docs WHERE id = 2",
-    )
-    assert sorted(there.events()) == [[1], [2], [10]]
-    there.sync()
-    with there.runtime.database.transaction() as connection:
-        assert [verdict.faults for verdict in verdicts(connection)] == [()]
-    assert there.plan().empty
 
 
 @pytest.mark.parametrize("form", ["docs.sql", "docs.custom"])
