@@ -40,7 +40,7 @@ class _Lent:
         return cursor
 
     def execute(self, query: Any, params: Any = None, *, prepare: bool | None = None) -> psycopg.Cursor[DictRow]:
-        """Runs a statement and never prepares it: the application may be behind a pooler."""
+        """Run a statement, and never prepare it: the application may be behind a pooler."""
         del prepare
         return self.cursor().execute(query, params, prepare=False)
 

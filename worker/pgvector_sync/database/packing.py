@@ -72,7 +72,7 @@ class PackedBytesDumper(Dumper):
 
 
 def pack_keys(keys: Sequence[Sequence[int | str]]) -> bytes:
-    """Return the keys in the binary formats of Postgres' arrays and of jsonb (a version, then JSON)."""
+    """Returns the keys in the binary formats of Postgres' arrays and of jsonb (a version, then JSON)."""
     if not keys:
         return _pack(_JSONB, ())
     # All keys at once, and then apart: no string in JSON contains a line break or a NUL.
@@ -84,7 +84,7 @@ def pack_keys(keys: Sequence[Sequence[int | str]]) -> bytes:
 
 
 def _pack(element_oid: int, elements: Sequence[bytes | None]) -> bytes:
-    """Return an array of elements in their own binary format, each after its length, which is -1 for NULL."""
+    """Returns an array of elements in their own binary format, each after its length, which is -1 for NULL."""
     if not elements:
         return struct.pack(">iiI", 0, 0, element_oid)
     parts = [_ARRAY.pack(1, None in elements, element_oid, len(elements), 1)]
@@ -94,7 +94,7 @@ def _pack(element_oid: int, elements: Sequence[bytes | None]) -> bytes:
 
 
 def pack_vectors(vectors: Sequence[NDArray[np.float32]], element_oid: int) -> bytearray:
-    """Return the vectors in the binary formats of Postgres' arrays (array_recv) and of pgvector (vector_recv)."""
+    """Returns the vectors in the binary formats of Postgres' arrays (array_recv) and of pgvector (vector_recv)."""
     import numpy as np
 
     if not vectors:
@@ -113,13 +113,13 @@ def pack_vectors(vectors: Sequence[NDArray[np.float32]], element_oid: int) -> by
 
 
 def register_packed(context: AdaptContext) -> None:
-    """Make a connection write `PackedKeys` and `PackedBytes`."""
+    """Makes a connection write `PackedKeys` and `PackedBytes`."""
     context.adapters.register_dumper(PackedKeys, PackedKeysDumper)
     context.adapters.register_dumper(PackedBytes, PackedBytesDumper)
 
 
 def register_packed_vectors(context: AdaptContext, *, oid: int, array_oid: int) -> None:
-    """Make a connection write `PackedVectors`. The OIDs of `vector` and `vector[]` differ between databases."""
+    """Makes a connection write `PackedVectors`. The OIDs of `vector` and `vector[]` differ between databases."""
 
     class PackedVectorsDumper(Dumper):
         format = Format.BINARY

@@ -23,7 +23,7 @@ class StaleStatementError(psycopg.OperationalError):
 
 
 def allow_prepared(connection: psycopg.Connection[Any]) -> None:
-    """Let statements with `prepare=True` stay prepared on this connection."""
+    """Lets statements with `prepare=True` stay prepared on this connection."""
     connection.prepare_threshold = ONLY_ON_REQUEST
     connection.prepared_max = MOST_PREPARED
 

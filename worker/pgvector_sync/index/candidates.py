@@ -49,7 +49,7 @@ class Candidate:
 
 
 def candidates(facts: Facts, goal: Goal, rows: int, rejected: list[str]) -> Iterator[Candidate]:
-    """Yields what is possible, the preferred first.
+    """Yield what is possible, the preferred first.
 
     The column's own type comes first, since nothing has to be converted or ranked again; then smaller ones. HNSW
     comes before IVFFlat: "better query performance … (in terms of speed-recall tradeoff)" (README, HNSW).

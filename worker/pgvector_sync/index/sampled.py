@@ -60,7 +60,7 @@ def sampled(vectors: Vectors, metric: Metric, *, candidates: int) -> Sample:
 
 
 def _similarity(vectors: Vectors, queries: Vectors, metric: Metric) -> Vectors:
-    """Returns a number per query and vector that is larger for nearer ones."""
+    """Return a number per query and vector that is larger for nearer ones."""
     products: Vectors = queries @ vectors.T
     if metric is Metric.INNER_PRODUCT:
         return products
@@ -73,7 +73,7 @@ def _similarity(vectors: Vectors, queries: Vectors, metric: Metric) -> Vectors:
 
 
 def _nearest(similarity: Vectors, queries: NDArray[np.integer[Any]], count: int) -> NDArray[np.integer[Any]]:
-    """Returns the places of the nearest vectors of each query, without the query itself."""
+    """Return the places of the nearest vectors of each query, without the query itself."""
     similarity[np.arange(len(queries)), queries] = -np.inf
     count = min(count, similarity.shape[1] - 1)
     return np.argpartition(-similarity, count - 1, axis=1)[:, :count]

@@ -48,7 +48,7 @@ class Learned:
         return min(FIRST_WAIT * 2.0 ** min(self.failed_trials, 16), LONGEST_WAIT)
 
     def words(self) -> list[str]:
-        """Describe each limit of requests: `32 inputs per request`."""
+        """Describes each limit of requests: `32 inputs per request`."""
         limits = []
         if self.max_inputs is not None:
             limits.append(f"{self.max_inputs:,} inputs per request")
@@ -61,7 +61,7 @@ class Learned:
         return limits
 
     def settings(self) -> dict[str, int]:
-        """Return the options of the provider's section that would have spared the learning."""
+        """Returns the options of the provider's section that would have spared the learning."""
         limits = {}
         if self.max_inputs is not None:
             limits["max_inputs"] = self.max_inputs
@@ -70,12 +70,12 @@ class Learned:
         return limits
 
     def lines(self, provider: str) -> list[str]:
-        """Return these options as lines of the file."""
+        """Returns these options as lines of the file."""
         return [f"providers.{provider}.{name} = {value}" for name, value in self.settings().items()]
 
 
 def batches_at_once(share: int, parallel: int | None, *, live: bool) -> int:
-    """Return how many batches of a pipeline may be in flight: fewer if its provider is slow, one more for live."""
+    """Returns how many batches of a pipeline may be in flight: fewer for a slow provider, one more for live."""
     return share if parallel is None else min(share, parallel + live)
 
 

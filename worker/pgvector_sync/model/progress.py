@@ -39,7 +39,7 @@ class Progress:
 
 
 def done_of_total(seen: int, waiting: int, total: int | None, *, walked: bool) -> tuple[int, int | None]:
-    """Return how many rows are done, of how many. The statement `metrics.runs` has the same rule.
+    """Returns how many rows are done, of how many. The statement `metrics.runs` has the same rule.
 
     A row that was enqueued and still waits isn't done. The estimated total gives way to what was seen.
     """

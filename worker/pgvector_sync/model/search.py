@@ -11,7 +11,7 @@ from pgvector_sync.model import Key
 
 
 def vector_text(vector: Sequence[float]) -> str:
-    """Return pgvector's text form of a vector."""
+    """Returns pgvector's text form of a vector."""
     return f"[{','.join(map(str, vector))}]"
 
 

@@ -136,7 +136,7 @@ def _flight(connection: Connection, shape: Shape, read: Read, choice: Choice, ro
 
 
 def _require_disk(shape: Shape, rows: int, choice: Choice, disk: int | None) -> int:
-    """Returns the predicted size of the table. Postgres doesn't report how much of the disk is free."""
+    """Return the predicted size of the table. Postgres doesn't report how much of the disk is free."""
     pipeline = shape.pipeline
     value = value_bytes(Storage(pipeline.options.vector_type.value), pipeline.spec.dimensions)
     table = table_size(rows, value, key=[KeyPart(8, 8)], model=len(pipeline.spec.model))

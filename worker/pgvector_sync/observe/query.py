@@ -54,11 +54,11 @@ class QueryEmbedder:
     memory: QueryMemory = field(default_factory=QueryMemory)
 
     def prepare(self, pipeline: Pipeline) -> None:
-        """Does what a process does once, such as loading a model, which shouldn't count towards a timeout."""
+        """Do what a process does once, such as loading a model, which shouldn't count towards a timeout."""
         self.embedder(pipeline.provider).prepare(pipeline.query_spec)
 
     def embed(self, question: Question, deadline: Deadline | None) -> list[float]:
-        """Returns the vector of a query. Raises Refused for a blank or very long one, and ProviderError.
+        """Return the vector of a query. Raises Refused for a blank or very long one, and ProviderError.
 
         deadline: None for the time that a provider usually has.
         """
@@ -93,10 +93,10 @@ class QueryEmbedder:
 
 
 def question_of(pipeline: Pipeline, text: str) -> Question:
-    """Returns what the vector of a query depends on."""
+    """Return what the vector of a query depends on."""
     return pipeline.provider, pipeline.query_spec, text
 
 
 def query_vector(pipeline: Pipeline, vector: list[float]) -> QueryVector:
-    """Returns a vector with what it may be compared with."""
+    """Return a vector with what it may be compared with."""
     return QueryVector(pipeline.name, pipeline.spec.model, pipeline.spec_version, list(vector))

@@ -30,21 +30,21 @@ class DueHints:
     """By pipeline and lane: the hint, and until when it may be used."""
 
     def since(self, pipeline_id: int, lane: Lane) -> float:
-        """Return where to start a search of a lane."""
+        """Returns where to start a search of a lane."""
         return self.all().get((pipeline_id, lane), BEGINNING)
 
     def all(self) -> dict[tuple[int, Lane], float]:
-        """Return where to start a search of each lane, without lanes that must be searched from the beginning."""
+        """Returns where to start a search of each lane, without lanes that must be searched from the beginning."""
         return {lane: hint for lane, (hint, until) in self._known.copy().items() if not until.passed}
 
     def learn(self, pipeline_id: int, lane: Lane, *, since: float, due_from: float) -> None:
-        """Note that a search that started at `since` found the first row at `due_from`."""
+        """Notes that a search that started at `since` found the first row at `due_from`."""
         _, until = self._known.get((pipeline_id, lane), (BEGINNING, None))
         if since == BEGINNING or until is None:
             until = Deadline.after(FULL_SEARCH_EVERY)
         self._known[pipeline_id, lane] = (due_from - SLACK.total_seconds(), until)
 
     def found_nothing(self) -> None:
-        """Note that a search of all lanes from the beginning has found nothing."""
+        """Notes that a search of all lanes from the beginning has found nothing."""
         for lane, (hint, _) in self._known.copy().items():
             self._known[lane] = (hint, Deadline.after(FULL_SEARCH_EVERY))

@@ -24,7 +24,7 @@ _CLASSES: Mapping[Metric, str] = {
 
 
 def storage_of(shape: Shape, plan: IndexPlan | None = None) -> Storage:
-    """Return what an index contains; by default, the type of the pipeline's column.
+    """Returns what an index contains; by default, the type of the pipeline's column.
 
     plan: None for the pipeline's own.
     """
@@ -33,7 +33,7 @@ def storage_of(shape: Shape, plan: IndexPlan | None = None) -> Storage:
 
 
 def indexed(shape: Shape, storage: Storage, column: sql.Composable = EMBEDDING) -> sql.Composable:
-    """Compose what an index contains: the column, or an expression in parentheses.
+    """Composes what an index contains: the column, or an expression in parentheses.
 
     column: the column with its alias, for a query that has to use the index.
     """
@@ -48,24 +48,24 @@ def indexed(shape: Shape, storage: Storage, column: sql.Composable = EMBEDDING) 
 
 
 def contents() -> sql.SQL:
-    """Return the expression for what the index `i` contains of the vectors. Read it with `storage_in`."""
+    """Returns the expression for what the index `i` contains of the vectors. Read it with `storage_in`."""
     return part("index_ddl.contents")
 
 
 def storage_in(row: Mapping[str, Any]) -> Storage | None:
-    """Read the column `storage` of a row, as `contents` returns it."""
+    """Reads the column `storage` of a row, as `contents` returns it."""
     return None if row["storage"] is None else Storage(row["storage"])
 
 
 def operator_class(metric: Metric, storage: Storage) -> str:
-    """Return the name of the operator class, without its schema. Bits are compared by their Hamming distance."""
+    """Returns the name of the operator class, without its schema. Bits are compared by their Hamming distance."""
     return "bit_hamming_ops" if storage is Storage.BIT else f"{storage.value}_{_CLASSES[metric]}"
 
 
 def create(
     shape: Shape, plan: IndexPlan, index_name: str, *, lists: int = 1, concurrently: bool = True
 ) -> sql.Composed:
-    """Compose the statement that creates an index. Its schema is that of the target.
+    """Composes the statement that creates an index. Its schema is that of the target.
 
     plan: with a method.
     lists: of IVFFlat, if the plan leaves it to the number of rows.
@@ -92,10 +92,10 @@ def create(
 
 
 def drop(schema: str, index_name: str) -> sql.Composed:
-    """Compose the statement that drops an index."""
+    """Composes the statement that drops an index."""
     return statement("index_ddl.drop").format(index=name(schema, index_name))
 
 
 def rename(schema: str, index_name: str, new_name: str) -> sql.Composed:
-    """Compose the statement that renames an index."""
+    """Composes the statement that renames an index."""
     return statement("index_ddl.rename").format(index=name(schema, index_name), index_name=name(new_name))

@@ -45,7 +45,7 @@ class VectorIndex:
         return self.condition is not None
 
     def parameter(self, name: str) -> int | None:
-        """Return a parameter; None if it has its default."""
+        """Returns a parameter; None if it has its default."""
         values = dict(each.split("=", 1) for each in self.parameters)
         return int(values[name]) if name in values else None
 

@@ -114,7 +114,7 @@ def _stored(options: Options) -> dict[str, Any]:
 
 
 def _params(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Convert dictionaries to jsonb."""
+    """Converts dictionaries to jsonb."""
     return {column: Jsonb(value) if isinstance(value, dict) else value for column, value in values.items()}
 
 

@@ -74,7 +74,7 @@ class Run:
         return self.state == "running"
 
     def progress(self, now: datetime) -> Progress:
-        """Return how far the run is at `now`, by the database's clock."""
+        """Returns how far the run is at `now`, by the database's clock."""
         done, total = done_of_total(self.rows_seen, self.waiting, self.rows_total, walked=self.walked)
         return Progress(
             self.id, self.pipeline, self.kind, done, total, (self.finished_at or now) - self.started_at

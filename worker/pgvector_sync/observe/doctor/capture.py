@@ -14,7 +14,7 @@ APPLY = "pgvector-sync apply"
 
 
 def triggers(verdicts: Verdicts, pipeline: Pipeline) -> Iterator[Finding]:
-    """Yields nothing if the source is missing, which the check `source` reports."""
+    """Yield nothing if the source is missing, which the check `source` reports."""
     verdict = verdicts.of(pipeline)
     if verdict is None or verdict.capture is None:
         return

@@ -29,7 +29,7 @@ POSTGRES_METHODS = ("btree", "hash", "gist", "spgist", "gin", "brin", "hnsw", "i
 
 
 def on_target(runtime: Runtime, pipeline: Pipeline) -> Iterator[Finding]:
-    """Yields nothing if the target is missing, which the check `target` reports."""
+    """Yield nothing if the target is missing, which the check `target` reports."""
     with runtime.database.transaction(read_only=True) as connection:
         oid = find_relation(connection, pipeline.target_schema, pipeline.target_table)
         if oid is None:

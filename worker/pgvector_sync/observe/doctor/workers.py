@@ -13,7 +13,7 @@ from pgvector_sync.settings import Settings
 
 
 def relay(settings: Settings) -> Iterator[Finding]:
-    """Yields nothing without REDIS_URL or DATABASE_URL, which other checks report."""
+    """Yield nothing without REDIS_URL or DATABASE_URL, which other checks report."""
     if settings.redis_url is None or settings.database_url is None:
         return
     with opened(settings.redis(), "REDIS_URL") as (client, _):
@@ -33,7 +33,7 @@ def alive(runtime: Runtime) -> Iterator[Finding]:
 
 
 def beat(runtime: Runtime) -> Iterator[Finding]:
-    """Yields nothing without REDIS_URL, since `sync` doesn't need beat."""
+    """Yield nothing without REDIS_URL, since `sync` doesn't need beat."""
     if runtime.settings.redis_url is None:
         return
     yield judge_beat(read_workers(runtime.database))
