@@ -37,10 +37,10 @@ from pgvector_sync.store import (
     index_facts,
     index_status,
     leases,
+    parsing,
     partitions,
     pipelines,
     poll,
-    probe,
     proposals,
     recall,
     recall_history,
@@ -67,7 +67,7 @@ from pgvector_sync.store.conditions import Condition
 from pgvector_sync.store.due_hints import DueHints
 from pgvector_sync.store.key_change import KeyChange
 from pgvector_sync.store.leases import Lease
-from pgvector_sync.store.probe import Expressions
+from pgvector_sync.store.parsing import Expressions
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.usage import Spent
 from pgvector_sync.store.work import Holding
@@ -231,7 +231,7 @@ CALLS: list[Call] = [
     lambda c, one: expressions.explain(c, one.shape.source, one.shape.wanted),
     lambda c, one: expressions._first_rows(c, one.shape.pipeline.source, "body", "id > 7", "public"),
     _shared,
-    lambda c, one: probe.understand(c, one.shape.pipeline.source, one.table, "body", "id > 7"),
+    lambda c, one: parsing.understand(c, one.shape.pipeline.source, one.table, "body", "id > 7"),
     lambda c, _: grants.lacking(c),
     lambda c, _: grants.only_reads(c),
     lambda c, _: grants.only_searches(c),

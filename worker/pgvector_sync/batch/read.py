@@ -15,7 +15,7 @@ from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.halving import Parts
 from pgvector_sync.model import Key, Passage
 from pgvector_sync.model.deadline import Deadline
-from pgvector_sync.runtime import Runtime, batch_limit, probe_limit, row_limit
+from pgvector_sync.runtime import Runtime, batch_limit, part_limit, row_limit
 from pgvector_sync.runtime.cause import is_of_a_row
 from pgvector_sync.runtime.expression import (
     MIN_FAILED_ROWS,
@@ -120,7 +120,7 @@ class _Reader:
         until = min(self.batch.until, Deadline.after(self.runtime.settings.deadline / 2))
         read = self._rows(keys, batch_limit(self.runtime))
         while self.slow and not until.passed:
-            read += self._rows(self.slow.take(), probe_limit(self.runtime))
+            read += self._rows(self.slow.take(), part_limit(self.runtime))
         return read
 
     def _rows(self, keys: list[Key], limit: timedelta) -> list[SourceRow]:

@@ -15,7 +15,7 @@ from pgvector_sync.batch.failure import Failure
 from pgvector_sync.database import Connection, limit_statements
 from pgvector_sync.failpoint import Failpoint, reach
 from pgvector_sync.model import Key
-from pgvector_sync.runtime import Runtime, probe_limit, row_limit
+from pgvector_sync.runtime import Runtime, part_limit, row_limit
 from pgvector_sync.store import pipelines, rows
 from pgvector_sync.store.rows import Look
 from pgvector_sync.store.work import Place
@@ -112,7 +112,7 @@ def _look(runtime: Runtime, batch: Batch, keys: Sequence[Key], connection: Conne
     # Before any weaker lock on the target. If we read it first and then waited to write, a migration that takes a
     # weak and then a strong lock on it would fail with a deadlock.
     rows.require_open_to_writes(connection, batch.shape)
-    limit = row_limit(runtime) if len(keys) == 1 else probe_limit(runtime)
+    limit = row_limit(runtime) if len(keys) == 1 else part_limit(runtime)
     # at least as long as the write that follows may take
     limit_statements(connection, max(limit, runtime.settings.lock_timeout))
     try:

@@ -15,7 +15,7 @@ from pgvector_sync.model import OPTIONS, Effect, Method, Options, Pipeline, Prov
 from pgvector_sync.store import target_table
 from pgvector_sync.store.catalog import find_relation
 from pgvector_sync.store.expressions import same_meaning
-from pgvector_sync.store.probe import Expressions
+from pgvector_sync.store.parsing import Expressions
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pgvector_sync.embedding.families.proposal import Proposal, proposal_of
 from pgvector_sync.model import Effect, Options, Pipeline, Provider, Source, Spec
 from pgvector_sync.store.capture import Capture
 from pgvector_sync.store.catalog import Table
-from pgvector_sync.store.probe import Expressions
+from pgvector_sync.store.parsing import Expressions
 from pgvector_sync.store.target_ddl import Target
 from pgvector_sync.store.target_table import Demand
 

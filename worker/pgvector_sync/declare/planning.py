@@ -13,7 +13,7 @@ from pgvector_sync.declare.triggers import capture_of, with_capture, with_trigge
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import Pipeline, Source, State
 from pgvector_sync.store import catalog, expressions, pipelines, sources, trust
-from pgvector_sync.store.probe import understand
+from pgvector_sync.store.parsing import understand
 from pgvector_sync.store.target_ddl import Target
 from pgvector_sync.store.target_table import Demand, demands
 

@@ -96,6 +96,6 @@ def batch_limit(runtime: Runtime) -> timedelta:
     return min(2 * row_limit(runtime), page_limit(runtime))
 
 
-def probe_limit(runtime: Runtime) -> timedelta:
+def part_limit(runtime: Runtime) -> timedelta:
     """Time limit of reading a part of a batch, short enough that one slow row doesn't delay the others."""
     return row_limit(runtime) / 5

@@ -9,7 +9,7 @@ import psycopg
 from pgvector_sync.database import limit_statements
 from pgvector_sync.errors import DatabaseRefuses
 from pgvector_sync.model import Key
-from pgvector_sync.runtime import Runtime, page_limit, probe_limit
+from pgvector_sync.runtime import Runtime, page_limit, part_limit
 from pgvector_sync.runtime.cause import is_of_a_row
 from pgvector_sync.store import rows
 from pgvector_sync.store.shape import Shape
@@ -75,7 +75,7 @@ def _is_read_in_time(runtime: Runtime, shape: Shape, key: Key) -> bool:
     """Whether the row is read in time, even if an expression fails on it."""
     try:
         with runtime.database.transaction(read_only=True, by_key=True) as connection:
-            limit_statements(connection, probe_limit(runtime))
+            limit_statements(connection, part_limit(runtime))
             rows.look(connection, shape, [key], text_limit=runtime.settings.text_limit_bytes)
     except psycopg.errors.QueryCanceled:
         return False

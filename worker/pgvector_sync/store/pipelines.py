@@ -27,7 +27,7 @@ from pgvector_sync.model import (
     State,
 )
 from pgvector_sync.store import learned, sources
-from pgvector_sync.store.probe import Expressions
+from pgvector_sync.store.parsing import Expressions
 
 _PROVIDER = tuple(field.name for field in fields(Provider))
 _COLUMNS = tuple(option.column for option in OPTIONS.values())

@@ -16,7 +16,7 @@ from pgvector_sync.store import expressions
 from pgvector_sync.store.catalog import Table, columns_hint
 from pgvector_sync.store.expressions import Paths
 
-PROBE = "expression_probe"
+VIEW = "parsed_expressions"
 """The name of the view, in our schema."""
 _SYSTEM_ATTRIBUTE = re.compile(r"\{VAR :varno \d+ :varattno -\d")
 _WHOLE_ROW = re.compile(r"\{VAR :varno \d+ :varattno 0 ")
@@ -52,7 +52,7 @@ def understand(
     try:
         with connection.transaction(force_rollback=True):
             paths = expressions.begin(connection)
-            columns, whole = _probe(connection, source, table, text_sql, where_sql, paths)
+            columns, whole = _reads(connection, source, table, text_sql, where_sql, paths)
             depends = (*_depends(connection), *([Need("row", "", "", "")] if whole else []))
             loose = _loose(connection)
             expressions.require_same_bodies(loose, paths)
@@ -69,14 +69,14 @@ def understand(
         ) from None
 
 
-def _probe(
+def _reads(
     connection: Connection, source: Source, table: Table, text_sql: str, where_sql: str | None, paths: Paths
 ) -> tuple[list[str], bool]:
     """Returns the columns that are read, and whether a whole row is, which includes columns added later."""
-    view = sql.Identifier("pgvector_sync", PROBE)
+    view = sql.Identifier("pgvector_sync", VIEW)
     expressions.create_view(
         connection,
-        statement("probe.create_view").format(
+        statement("parsing.create_view").format(
             view=view,
             given_text=sql.SQL(text_sql),
             given_where=sql.SQL(where_sql or "true"),
@@ -87,8 +87,8 @@ def _probe(
     )
     reads = one(
         connection,
-        statement("probe.reads"),
-        {"source_oid": table.oid, "view": f"pgvector_sync.{PROBE}"},
+        statement("parsing.reads"),
+        {"source_oid": table.oid, "view": f"pgvector_sync.{VIEW}"},
     )
     if reads["others"]:
         raise Refused(
@@ -104,7 +104,7 @@ def _probe(
     if _SYSTEM_ATTRIBUTE.search(tree):
         raise Refused("the expression reads a system column", hint="use the table's own columns")
     functions = sorted({int(oid) for oid in _FUNCTION.findall(tree)})
-    volatile = [r["name"] for r in connection.execute(statement("probe.volatile"), {"oids": functions})]
+    volatile = [r["name"] for r in connection.execute(statement("parsing.volatile"), {"oids": functions})]
     if "{SQLVALUEFUNCTION" in tree:
         volatile.append("current_date or similar")
     if volatile:
@@ -121,11 +121,11 @@ def _probe(
 
 def _depends(connection: Connection) -> tuple[Need, ...]:
     """Returns the functions, operators, types and collations outside pg_catalog that the view needs."""
-    rows = connection.execute(statement("probe.depends"), {"view": f"pgvector_sync.{PROBE}"})
+    rows = connection.execute(statement("parsing.depends"), {"view": f"pgvector_sync.{VIEW}"})
     return tuple(Need(**row) for row in rows)
 
 
 def _loose(connection: Connection) -> tuple[str, ...]:
     """Returns functions that look names up when they run, and have no search_path of their own."""
-    rows = connection.execute(statement("probe.loose"), {"view": f"pgvector_sync.{PROBE}"})
+    rows = connection.execute(statement("parsing.loose"), {"view": f"pgvector_sync.{VIEW}"})
     return tuple(row["function"] for row in rows)
