@@ -1,4 +1,4 @@
-"""docs/how-it-works.md draws and explains exactly the states of the code."""
+"""docs/how-it-works.md draws and explains exactly the states and the columns of the code."""
 
 import re
 from pathlib import Path
@@ -36,3 +36,12 @@ def test_every_state_of_a_work_row_is_drawn_and_explained():
     verdicts = re.search(r"verdict +text CHECK \(verdict IN \(([^)]*)\)\)", SCHEMA)[1]
     assert {verdict.strip(" '") for verdict in verdicts.split(",")} == {"dead", "discarded"}
     assert all(f"`{column}`" in text for column in ("lease", "parked_at", "verdict", "visible_at", "generation"))
+
+
+def test_every_column_of_a_target_is_explained():
+    create = (
+        (ROOT / "sql/queries/target_ddl.sql").read_text("utf-8").split("-- name: create\n", 1)[1].split(";", 1)[0]
+    )
+    columns = re.findall(r"^    ([a-z_]+) +(int|text|bytea|timestamptz|\{column_type\})", create, re.MULTILINE)
+    explained = re.findall(r"^\| `([a-z_]+)` \| `(\w+)`", section("The target"), re.MULTILINE)
+    assert explained == [(name, kind.replace("{column_type}", "vector")) for name, kind in columns]
