@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -64,6 +65,14 @@ def test_the_listed_help_is_the_commands_own(listed: Listed) -> None:
     command = listed.load()
     assert command.name == listed.name
     assert listed.help == inspect.cleandoc(command.help).split("\n\n")[0].replace("\n", " ")
+
+
+def test_no_help_has_words_in_brackets_which_rich_takes_for_markup(listed: Listed) -> None:
+    command = listed.load()
+    for each in [command, *getattr(command, "commands", {}).values()]:
+        assert not [
+            option.name for option in each.params if re.search(r"\[[a-z/@#]", getattr(option, "help", "") or "")
+        ]
 
 
 def test_every_command_of_every_module_is_listed() -> None:

@@ -40,7 +40,7 @@ def status(
     ] = False,
     every: Annotated[
         str | None,
-        typer.Option("--every", metavar="INTERVAL", help="With --watch: how often to look [default: 1s]."),
+        typer.Option("--every", metavar="INTERVAL", help="With --watch: the refresh interval. Default: 1s."),
     ] = None,
     exact: Annotated[
         bool, typer.Option("--exact", help="Count every row instead of estimating. Reads the whole source.")
