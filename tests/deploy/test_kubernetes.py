@@ -267,7 +267,7 @@ def test_a_kustomization_of_your_own_sets_namespace_image_pipelines_and_settings
     rendered = kustomized(tmp_path)
     assert {m["metadata"]["namespace"] for m in rendered} == {"search"}
     images = {pod["containers"][0]["image"] for pod in pods(rendered).values()}
-    assert images == {"registry.example.com/pgvector-sync:0.1.0"}
+    assert images == {f"registry.example.com/pgvector-sync:{released()}"}
     data = [m["data"] for m in rendered if m["kind"] == "ConfigMap"]
     assert {"pgvector-sync.toml": "# my own"} in data
     [settings_] = [values for values in data if "pgvector-sync.toml" not in values]
