@@ -66,6 +66,10 @@ def _aligned(text: str, width: int, column: int) -> str:
 
 
 def as_markdown(figures: Iterable[Figure]) -> str:
-    """Return a table for a page of the documentation."""
-    rows = [HEADINGS, ("---", "---:", "---:", "---:", "---", "---"), *map(cells, figures)]
+    """Return a table for a page of the documentation, which says what is and not what was before."""
+    rows = [
+        ("Measure", "Value", "Goal", "", "Beside it, in the same run"),
+        ("---", "---:", "---:", "---", "---"),
+        *((what, *rest) for what, _before, *rest in map(cells, figures)),
+    ]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
