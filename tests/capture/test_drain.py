@@ -1,4 +1,4 @@
-"""From the outbox into work: one drain at a time, a key that doesn't fit, and the sweep after a TRUNCATE."""
+"""From the outbox into work: one drain at a time, and a key that doesn't fit."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from pgvector_sync.capture import drain as drain_module
 from pgvector_sync.capture.drain import Drain
 from pgvector_sync.observe.status import read_status
-from pgvector_sync.store import locks, rows
+from pgvector_sync.store import locks
 from support.steps import Steps
 from support.synced import Synced, session
 from support.waiting import eventually, within
@@ -268,81 +267,3 @@ def test_a_backfill_over_a_key_that_is_too_long_for_work_embeds_all_others(named
     named.synced.settle()
     assert len(named.synced.vectors()) == 30
     named.covered()
-
-
-# -- the sweep after a TRUNCATE -------------------------------------------------------------------------------
-
-
-def filled(docs: Steps, count: int) -> None:
-    docs.synced.run(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {count}) AS i")
-    docs.synced.sync()
-
-
-def test_a_truncate_takes_all_vectors_with_the_next_drain(docs: Steps) -> None:
-    filled(docs, 30)
-    docs.synced.run("TRUNCATE docs")
-    docs.covered()
-    assert docs.synced.events() == [None]
-    drain_once(docs)
-    assert docs.synced.vectors() == {}
-    assert docs.synced.events() == []
-
-
-def test_a_row_inserted_again_during_the_sweep_keeps_its_vector(
-    docs: Steps, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(drain_module, "SWEEP_PAGE_ROWS", 10)
-    filled(docs, 30)
-    docs.synced.run("TRUNCATE docs")
-    remove, seen = rows.remove_orphans, []
-
-    def insert_before_the_second_page(*arguments: object) -> int:
-        seen.append(arguments)
-        if len(seen) == 2:  # between the lock of a page and the look whether its source rows exist
-            docs.insert(_5="text 5", _15="text 15", _25="text 25")
-        return remove(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(rows, "remove_orphans", insert_before_the_second_page)
-    drain_once(docs)
-    docs.covered()
-    assert {key for (key,) in docs.synced.vectors()} == {15, 25}
-    docs.synced.sync()
-    assert {key for (key,) in docs.synced.vectors()} == {5, 15, 25}
-    assert docs.synced.paid() == 31, "only the vector that was gone had to be bought again"
-
-
-def test_a_sweep_goes_on_where_it_stopped_and_its_event_stays_until_the_end(
-    docs: Steps, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(drain_module, "SWEEP_PAGE_ROWS", 10)
-    filled(docs, 30)
-    docs.synced.run("TRUNCATE docs")
-    drain = Drain(docs.runtime.database, 1_000)
-    with session(docs.synced.database) as application:
-        application.execute("SELECT FROM docs_embedding WHERE id = 15 FOR UPDATE")
-        drain(until=within(5))
-        assert {key for (key,) in docs.synced.vectors()} == set(range(11, 31))
-        assert docs.synced.events() == [None]
-        docs.covered()
-    drain(until=within(5))
-    assert docs.synced.vectors() == {}
-    assert docs.synced.events() == []
-
-
-def test_a_second_truncate_during_the_sweep_is_swept_as_well(docs: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
-    filled(docs, 10)
-    docs.synced.run("TRUNCATE docs")
-    begin_page, seen = rows.require_open_to_writes, []
-
-    def truncate_again(*arguments: object) -> None:
-        if not seen:
-            seen.append(1)
-            docs.synced.run("INSERT INTO docs VALUES (1, 'text 1')", "TRUNCATE docs")
-        begin_page(*arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(rows, "require_open_to_writes", truncate_again)
-    drain_once(docs)
-    assert docs.synced.events() == [[1], None]
-    docs.covered()
-    docs.synced.sync()
-    assert docs.synced.events() == []

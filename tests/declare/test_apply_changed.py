@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from support.beginnings import begins_with
-from support.synced import Synced
+from support.synced import DROP_TRIGGERS, Synced
 
 Typed = Callable[..., tuple[int, str, str]]
-TRIGGERS = [f"DROP TRIGGER pgvector_sync_{event} ON docs" for event in ("insert", "update", "delete", "truncate")]
 
 
 def many_rows(synced: Synced) -> None:
@@ -66,7 +65,7 @@ def test_vectors_without_a_row_are_not_removed_without_being_asked_for(docs: Syn
 
 
 def test_a_widened_key_is_shown_and_asked_for(docs: Synced, typed: Typed) -> None:
-    docs.run("; ".join(["BEGIN", *TRIGGERS, "ALTER TABLE docs ALTER id TYPE bigint", "COMMIT"]))
+    docs.run("; ".join(["BEGIN", *DROP_TRIGGERS, "ALTER TABLE docs ALTER id TYPE bigint", "COMMIT"]))
     code, out, _ = apply(typed, docs, "--check")
     assert code == 1
     assert "~ source public.docs: docs" in out
@@ -84,7 +83,7 @@ def test_a_widened_key_is_shown_and_asked_for(docs: Synced, typed: Typed) -> Non
 
 
 def test_a_key_that_cannot_be_carried_over_is_refused_with_the_way_out(docs: Synced, typed: Typed) -> None:
-    docs.run("; ".join(["BEGIN", *TRIGGERS, "ALTER TABLE docs ALTER id TYPE text", "COMMIT"]))
+    docs.run("; ".join(["BEGIN", *DROP_TRIGGERS, "ALTER TABLE docs ALTER id TYPE text", "COMMIT"]))
     code, _, err = apply(typed, docs, "--check")
     assert code == 1
     assert "was (id integer) and is now (id text)" in " ".join(err.split())

@@ -16,18 +16,13 @@ from pgvector_sync.batch.process import _prepare
 from pgvector_sync.batch.read import read
 from pgvector_sync.batch.write import write
 from pgvector_sync.capture.drain import Drain
-from pgvector_sync.errors import Refused
-from pgvector_sync.model import KeyColumn, Lane
-from pgvector_sync.store.key_change import key_changes, widens
+from pgvector_sync.model import Lane
 from support.beginnings import begins_with
-from support.synced import Synced
+from support.synced import DROP_TRIGGERS, Synced
 from support.waiting import eventually, within
 
 INTEGER = "CREATE TABLE docs (id int PRIMARY KEY, body text, note text)"
 ROWS = "INSERT INTO docs SELECT g, 'text ' || g, 'note ' || g FROM generate_series(1, 30) g"
-DROP_TRIGGERS = tuple(
-    f"DROP TRIGGER pgvector_sync_{event} ON docs" for event in ("insert", "update", "delete", "truncate")
-)
 WIDEN = "ALTER TABLE docs ALTER id TYPE bigint"
 SWAP = """
     BEGIN;
@@ -299,88 +294,3 @@ def test_a_targets_key_column_that_was_renamed_by_hand_is_renamed_back(docs: Syn
     docs.apply()
     docs.sync()
     assert docs.plan().empty
-
-
-# -- refusals ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ("ALTER TABLE docs ALTER id TYPE smallint", r"was \(id integer\) and is now \(id smallint\)"),
-        ("ALTER TABLE docs ALTER id TYPE text", r"was \(id integer\) and is now \(id text\)"),
-        ("ALTER TABLE docs ALTER id TYPE numeric", r"was \(id integer\) and is now \(id numeric\)"),
-        (
-            "ALTER TABLE docs DROP CONSTRAINT docs_pkey, ADD PRIMARY KEY (id, body)",
-            r"was \(id integer\) and is now \(id integer, body text\)",
-        ),
-    ],
-)
-def test_any_other_change_is_refused_with_a_way_out_that_works(docs: Synced, change: str, said: str):
-    docs.run(*DROP_TRIGGERS, change)
-    with pytest.raises(Refused, match=said) as refused:
-        docs.plan()
-    assert "pgvector-sync remove docs" in refused.value.hint
-    docs.remove()
-    docs.pipeline()
-
-
-def test_columns_that_changed_places_are_refused(synced: Synced):
-    synced.run(
-        "CREATE TABLE docs (a int, b int, body text, PRIMARY KEY (a, b))", "INSERT INTO docs VALUES (1, 2, 'x')"
-    )
-    synced.pipeline()
-    synced.run("ALTER TABLE docs DROP CONSTRAINT docs_pkey, ADD PRIMARY KEY (b, a)")
-    with pytest.raises(Refused, match=r"was \(a integer, b integer\) and is now \(b integer, a integer\)"):
-        synced.plan()
-
-
-def test_another_column_beside_the_old_one_is_refused_and_the_way_out_keeps_the_vectors(docs: Synced):
-    docs.run("ALTER TABLE docs ADD other bigint", "UPDATE docs SET other = id", *DROP_TRIGGERS)
-    docs.run("ALTER TABLE docs ALTER other SET NOT NULL, DROP CONSTRAINT docs_pkey, ADD PRIMARY KEY (other)")
-    with pytest.raises(Refused, match="but id still exists") as refused:
-        docs.plan()
-    assert "pgvector-sync remove docs --keep-vectors" in refused.value.hint
-    paid = docs.paid()
-    docs.remove(keep_vectors=True)
-    docs.pipeline()
-    assert docs.paid() == paid
-
-
-def test_pipelines_that_declare_different_keys_of_one_source_are_refused(synced: Synced):
-    synced.run("CREATE TABLE docs (id int PRIMARY KEY, slug text NOT NULL UNIQUE, body text)")
-    synced.declare("one")
-    synced.declare("two", key=["slug"])
-    with pytest.raises(Refused, match=r"its key of public.docs is \(slug\), but that of pipeline one is \(id\)"):
-        synced.plan()
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "wider"),
-    [
-        ("integer", "bigint", True),
-        ("bigint", "integer", False),
-        ("character varying(5)", "character varying(6)", True),
-        ("character varying(5)", "character varying", True),
-        ("character varying(5)", "text", True),
-        ("character varying", "text", True),
-        ("text", "character varying", False),
-        ("character varying(6)", "character varying(5)", False),
-        ("numeric(6,2)", "numeric(7,3)", True),
-        ("numeric(6,2)", "numeric(6,3)", False),
-        ("numeric(6)", "numeric(7,1)", True),
-        ("numeric", "numeric(30,2)", False),
-        ("date", "timestamp without time zone", False),
-        ("uuid", "text", False),
-    ],
-)
-def test_a_type_is_wider_where_every_value_keeps_its_form_and_order(before: str, after: str, wider: bool):
-    assert widens(before, after) is wider
-
-
-def test_columns_belong_together_by_their_place():
-    a, b = KeyColumn("a", "integer"), KeyColumn("b", "integer")
-    assert key_changes([a, b], [b, a]) is None
-    assert key_changes([a, b], [a, KeyColumn("c", "bigint")]) is not None
-    assert key_changes([a], [a, b]) is None
-    assert key_changes([a], [a]) == ()

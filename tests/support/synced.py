@@ -42,6 +42,10 @@ TEXT_LIMIT = 2_000
 """Bytes; low, so that tests of the limit need only short texts."""
 DOCS = f"CREATE TABLE docs (id bigint PRIMARY KEY, body text, note text, unread text DEFAULT '{canaries.UNREAD}')"
 """The default source: `body` is tracked, `note` isn't."""
+DROP_TRIGGERS = tuple(
+    f"DROP TRIGGER pgvector_sync_{event} ON docs" for event in ("insert", "update", "delete", "truncate")
+)
+"""As Postgres demands it before the type of a column that our triggers name may change."""
 
 EVENTS = """
 SELECT key, at FROM pgvector_sync.outbox UNION ALL SELECT key, at FROM pgvector_sync.parked
