@@ -19,7 +19,8 @@ from pgvector_sync.model import Key, Schedule, in_window
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Reconcile
 from pgvector_sync.runs.enqueue import enqueue
-from pgvector_sync.runtime import Runtime, WalkResult, page_limit
+from pgvector_sync.runs.walk_result import WalkResult
+from pgvector_sync.runtime import Runtime, page_limit
 from pgvector_sync.runtime.cause import is_of_a_row
 from pgvector_sync.runtime.expression import fault_without_rows
 from pgvector_sync.store import drift, partitions, runs

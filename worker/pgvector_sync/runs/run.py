@@ -17,7 +17,8 @@ from pgvector_sync.model import Pipeline
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.request import Backfill, Reconcile, Reembed, Unreadable
 from pgvector_sync.runs import bulk, reconcile
-from pgvector_sync.runtime import Runtime, WalkResult
+from pgvector_sync.runs.walk_result import WalkResult
+from pgvector_sync.runtime import Runtime
 from pgvector_sync.runtime.keeper import new_lease
 from pgvector_sync.settings.limits import LONGEST_RUN
 from pgvector_sync.store import leases, pipelines, runs

@@ -72,15 +72,6 @@ class Runtime:
             self.fitting[pipeline.id] = min(MAX_BATCH_ROWS, self.fitting[pipeline.id] * 2)
 
 
-@dataclass(frozen=True, slots=True)
-class WalkResult:
-    """The state of a run after it was carried out for a while."""
-
-    ended: bool
-    resume_in: timedelta | None = None
-    """How long to wait before continuing. None for the default."""
-
-
 def page_limit(runtime: Runtime) -> timedelta:
     """Time limit of a statement that reads a page. After psycopg.errors.QueryCanceled the page is made smaller."""
     return runtime.settings.page_limit

@@ -15,11 +15,12 @@ from pgvector_sync.embedding.embedder import Embedder, open_embedder
 from pgvector_sync.model import Provider
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import Settings, load_settings
+from pgvector_sync.settings.env_file import ENV_FILE
 
 
 def surroundings() -> dict[str, str]:
     """Return the environment, with what `.env` adds to it. Providers' keys are read from it."""
-    return {name: value for name, value in dotenv_values(".env").items() if value is not None} | dict(os.environ)
+    return {name: value for name, value in dotenv_values(ENV_FILE).items() if value is not None} | dict(os.environ)
 
 
 @dataclass
