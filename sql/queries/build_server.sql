@@ -33,9 +33,9 @@ WHERE a.datname = current_database() AND a.pid <> pg_backend_pid() AND a.backend
 ORDER BY a.xact_start;
 
 -- name: settle
--- The settings of a session that builds. Names are looked up in pg_catalog only. It waits for locks without limit: nothing waits for
--- it meanwhile but DDL and VACUUM, and giving up would lose the build. The server doesn't watch whether our process lives, and sends no
--- notice that would fail then: if it dies, the build goes on. A session that idles ends, and with it the lock.
+-- The settings of a session that builds. Names are looked up in pg_catalog only. It waits for locks without limit: nothing waits
+-- for it meanwhile but DDL and VACUUM, and giving up would lose the build. The server doesn't watch whether our process lives,
+-- and sends no notice that would fail then: if it dies, the build goes on. A session that idles ends, and with it the lock.
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', false),
        pg_catalog.set_config('lock_timeout', '0', false),
        pg_catalog.set_config('statement_timeout', '0', false),

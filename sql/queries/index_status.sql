@@ -25,7 +25,8 @@ SELECT greatest(c.reltuples, 0)::bigint AS rows, coalesce(s.n_live_tup, 0) AS li
 FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_stat_all_tables s ON s.relid = c.oid WHERE c.oid = %(oid)s;
 
 -- name: key_widths
--- The type and average width in bytes of each key column of a source. The width is null before ANALYZE, or if this role may not read it.
+-- The type and average width in bytes of each key column of a source. The width is null before ANALYZE, or if this role may not
+-- read it.
 SELECT a.attname::text AS name, t.typlen AS length, t.typalign::text AS alignment, t.typname::text AS type,
        (SELECT max(s.avg_width) FROM pg_catalog.pg_stats s
         WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND s.attname = a.attname) AS average_width

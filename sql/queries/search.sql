@@ -2,12 +2,12 @@
 
 -- name: settings
 -- How the rest of the transaction reads. Row-level security applies to an application's searches, as to its other queries: a
--- hidden row isn't found. A role that may change our tables refuses to search through policies, because they may run code of
--- the source's owner. An index returns at least as many candidates as are needed, and looks at as many as the last measurement of
--- recall has found to be enough; a session's larger value stays.
--- An index scan continues until enough rows meet all conditions, in `relaxed_order`, which finds more of the nearest rows than
--- `strict_order`: that drops what it finds late. The rows are sorted afterwards. Needs pgvector 0.8. Returns pgvector's schema,
--- `hnsw.ef_search`, and what the target's index contains: the first of `storages` over which a whole and valid index of the metric exists.
+-- hidden row isn't found. A role that may change our tables refuses to search through policies, because they may run code of the
+-- source's owner. An index returns at least as many candidates as are needed, and looks at as many as the last measurement of
+-- recall has found to be enough; a session's larger value stays. An index scan continues until enough rows meet all conditions,
+-- in `relaxed_order`, which finds more of the nearest rows than `strict_order`: that drops what it finds late. The rows are
+-- sorted afterwards. Needs pgvector 0.8. Returns pgvector's schema, `hnsw.ef_search`, and what the target's index contains: the
+-- first of `storages` over which a whole and valid index of the metric exists.
 SELECT n.nspname::text AS vector_schema, chosen.storage,
        set_config('row_security', CASE WHEN has_table_privilege('pgvector_sync.work', 'INSERT') THEN 'off' ELSE 'on' END, true),
        set_config('hnsw.ef_search', least(greatest(
@@ -46,11 +46,12 @@ pgvector_sync_stored.embedding OPERATOR({operator_schema}.{operator}) %(query_ve
     > (%(after_distance)s::float8, {after_key}, %(after_chunk)s::int)
 
 -- name: nearest
--- The nearest rows that exist and meet all conditions. Only vectors of one model are compared, whatever else the target
--- contains. The planner decides whether the vector index or the conditions come first; an index returns rows in about the
--- right order, so more are read than wanted, and sorted by the exact distance, whatever the index contains. `+ 0` keeps PostgreSQL 17 from leaving out that sort. The text is
--- evaluated only for the rows that are returned. `WITH TIES`, since rows at the same distance are ordered by key, which no
--- vector index can do, and before PostgreSQL 17 none would be used. There is always a first row, with the pipeline's version in this snapshot.
+-- The nearest rows that exist and meet all conditions. Only vectors of one model are compared, whatever else the target contains.
+-- The planner decides whether the vector index or the conditions come first; an index returns rows in about the right order, so
+-- more are read than wanted, and sorted by the exact distance, whatever the index contains. `+ 0` keeps PostgreSQL 17 from
+-- leaving out that sort. The text is evaluated only for the rows that are returned. `WITH TIES`, since rows at the same distance
+-- are ordered by key, which no vector index can do, and before PostgreSQL 17 none would be used. There is always a first row,
+-- with the pipeline's version in this snapshot.
 WITH pgvector_sync_near AS MATERIALIZED (
     SELECT {columns_stored}, pgvector_sync_stored.chunk_no, pgvector_sync_stored.chunk, {distance} AS pgvector_sync_distance
     FROM {stored}

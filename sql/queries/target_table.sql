@@ -75,7 +75,8 @@ FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
 WHERE a.attrelid = %(oid)s AND a.attname = 'embedding' AND NOT a.attisdropped;
 
 -- name: indexes
--- The indexes of a target, with their method, the operator class of their first column, what they contain, and whether they are being built.
+-- The indexes of a target, with their method, the operator class of their first column, what they contain, and whether they are
+-- being built.
 SELECT n.nspname AS schema, c.relname AS name, am.amname AS method, o.opcname AS operator_class, i.indkey[0] = 0 AS over_expression,
        {contents} AS storage, i.indpred IS NOT NULL AS partial, i.indisvalid AND i.indisready AS valid,
        EXISTS (SELECT FROM pg_catalog.pg_stat_progress_create_index b WHERE b.index_relid = c.oid) AS building

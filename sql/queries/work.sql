@@ -92,9 +92,10 @@ WHERE w.pipeline_id = %(pipeline_id)s AND w.key = a.key AND w.lease = %(lease)s
 RETURNING w.key, w.attempts;
 
 -- name: lock_claimed
--- Locks the claimed rows, unless the lease is lost, and tells their places, which stay the same until we commit. A row that isn't returned was taken, deleted, or is locked by another
--- session. The caller compares the generation with the claimed one (for a join here, the planner would pair all leased rows with
--- all keys). If the lease is lost after this, the rows are still locked until we commit.
+-- Locks the claimed rows, unless the lease is lost, and tells their places, which stay the same until we commit. A row that isn't
+-- returned was taken, deleted, or is locked by another session. The caller compares the generation with the claimed one (for a
+-- join here, the planner would pair all leased rows with all keys). If the lease is lost after this, the rows are still locked
+-- until we commit.
 SELECT key, generation, ctid FROM pgvector_sync.work
 WHERE pipeline_id = %(pipeline_id)s AND key = ANY (%(keys)s::jsonb[]) AND lease = %(lease)s
   AND EXISTS (SELECT FROM pgvector_sync.lease l WHERE l.id = %(lease)s AND l.lost_at IS NULL)
@@ -102,8 +103,8 @@ FOR UPDATE SKIP LOCKED;
 
 -- name: ack
 -- Acknowledges rows by their places, and counts them in the lease, with the time that they waited. This transaction has locked
--- them, so the number of rows must match. If another session has locked the lease, the caller counts them elsewhere: rows that were paid for
--- can't wait for a counter.
+-- them, so the number of rows must match. If another session has locked the lease, the caller counts them elsewhere: rows that
+-- were paid for can't wait for a counter.
 WITH acknowledged AS (
     DELETE FROM pgvector_sync.work
     WHERE ctid = ANY (%(places)s::tid[]) AND pipeline_id = %(pipeline_id)s AND lease = %(lease)s
