@@ -43,7 +43,7 @@ def _lines(draft: Draft) -> Iterator[str]:
     yield f"[pipelines.{draft.name}]"
     yield f"source = {_string(label_of(place))}"
     if draft.is_primary:
-        yield f"# key = {_strings(draft.key)}  # found by itself"
+        yield f"# key = {_strings(draft.key)}  # found automatically"
     else:
         yield f"key = {_strings(draft.key)}"
     yield f"text = {_strings(draft.text)}  # joined by blank lines, in this order"
