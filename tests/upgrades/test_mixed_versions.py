@@ -42,6 +42,7 @@ def test_the_statements_of_this_release_work_with_an_additive_schema_and_data_is
     before = synced.vectors()
     release(synced.database, later, ADDITIVE)
     assert synced.vectors().keys() == before.keys()
+    assert migrate(synced.database.url) == [], "a deployment that is rolled back runs it again"
     synced.run("UPDATE docs SET body = 'changed' WHERE id = 2", "DELETE FROM docs WHERE id = 3")
     synced.declare("more", target="public.more")
     synced.apply()
