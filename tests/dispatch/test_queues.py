@@ -1,4 +1,4 @@
-"""The length of a queue, which is read before each bell."""
+"""The order of the queues, and the length of one, which is read before each bell."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ import redis
 from celery import Celery
 from kombu.exceptions import OperationalError
 
+from pgvector_sync.cli import celery as commands
 from pgvector_sync.dispatch.queues import Queues, queue_depth
 from support.servers import Valkey
+
+
+def test_maintenance_is_served_before_bulk_by_our_command_and_by_celery_s() -> None:
+    assert commands.QUEUES.split(",") == ["live", "maintenance", "bulk"]
+    assert list(Queues().all) == ["live", "maintenance", "bulk"]
 
 
 def opened(client: redis.Redis) -> int:

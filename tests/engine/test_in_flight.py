@@ -222,15 +222,25 @@ def test_a_batch_that_finds_nothing_is_followed_by_a_pause(
     assert 0 < begun <= 1 / pace.FLOWING.total_seconds()
 
 
-@pytest.mark.parametrize("busy", [2, 4])
-def test_no_pipeline_takes_each_slot_that_becomes_free(synced: Synced, busy: int) -> None:
-    """All of them call the same model, so each may use all slots."""
-    tables = [f"source{number}" for number in range(busy + 1)]
+def of_one_model(synced: Synced, tables: Sequence[str]) -> None:
+    """An empty source with a pipeline of its name for each of these tables."""
     for table in tables:
         synced.run(f"CREATE TABLE {table} (id int PRIMARY KEY, body text)")
         synced.declare(table, source=table)
     synced.apply()
     synced.settle()
+
+
+def add(synced: Synced, table: str, rows: int) -> None:
+    """Add rows in one transaction. Their texts begin with the name of the table."""
+    synced.run(f"INSERT INTO {table} SELECT i, '{table} ' || i FROM generate_series(1, {rows}) AS i")
+
+
+@pytest.mark.parametrize("busy", [2, 4])
+def test_no_pipeline_takes_each_slot_that_becomes_free(synced: Synced, busy: int) -> None:
+    """All of them call the same model, so each may use all slots."""
+    tables = [f"source{number}" for number in range(busy + 1)]
+    of_one_model(synced, tables)
     held, released = threading.Semaphore(0), threading.Semaphore(0)
     begun: list[str] = []
 
@@ -239,18 +249,55 @@ def test_no_pipeline_takes_each_slot_that_becomes_free(synced: Synced, busy: int
         held.release()
         assert released.acquire(timeout=PATIENCE)
 
-    def add(table: str, rows: int) -> None:
-        synced.run(f"INSERT INTO {table} SELECT i, '{table} ' || i FROM generate_series(1, {rows}) AS i")
-
     with loop_of(synced, wait, concurrency=2) as loop, running(loop):
         for table in tables[:-1]:
-            add(table, 20 * BATCH)
+            add(synced, table, 20 * BATCH)
         for _ in range(2):
             assert held.acquire(timeout=PATIENCE)
-        add(tables[-1], 1)
+        add(synced, tables[-1], 1)
         for _ in range(busy + 4):
             released.release()
             held.acquire(timeout=0.5)
         waited_for = list(begun)
         released.release(20 * BATCH * busy)
     assert tables[-1] in waited_for
+
+
+def test_live_changes_come_before_the_backlogs_of_other_pipelines(synced: Synced) -> None:
+    tables = ["bulk1", "bulk2", "bulk3", "live"]
+    of_one_model(synced, tables)
+    begun: list[str] = []
+    held, released = threading.Semaphore(0), threading.Event()
+
+    def wait(texts: Sequence[str]) -> None:
+        begun.append(texts[0].split()[0])
+        held.release()
+        assert released.wait(PATIENCE)
+
+    for table in tables[:-1]:
+        add(synced, table, synced.runtime.settings.burst_rows)
+    add(synced, "live", 1)
+    with loop_of(synced, wait, concurrency=2) as loop, running(loop):
+        for _ in range(3):
+            assert held.acquire(timeout=PATIENCE)
+        begun_first = list(begun)
+        released.set()
+    assert "live" in begun_first
+
+
+def test_a_pipeline_whose_calls_hang_leaves_the_others_a_slot(synced: Synced) -> None:
+    of_one_model(synced, ["hangs", "works"])
+    released = threading.Event()
+
+    def wait(texts: Sequence[str]) -> None:
+        if texts[0].startswith("hangs"):
+            assert released.wait(PATIENCE)
+
+    with loop_of(synced, wait, concurrency=2) as loop, running(loop):
+        add(synced, "hangs", 10 * BATCH)
+        add(synced, "works", 10 * BATCH)
+        try:
+            eventually(lambda: len(synced.vectors("works")) == 10 * BATCH, 10, what="all its rows are stored")
+            assert not synced.vectors("hangs")
+        finally:
+            released.set()
