@@ -12,7 +12,7 @@ SELECT c.oid, n.nspname AS schema, c.relname AS table, current_user AS role,
        has_table_privilege(c.oid, 'TRIGGER') AS may_trigger,
        row_security_active(c.oid) AS filtered, current_setting('temp_file_limit') <> '-1' AS spill_limited,
        pg_get_userbyid(c.relowner)::text AS owner,
-       (SELECT coalesce(sum({rows_of_leaf}), 0)::bigint FROM pg_catalog.pg_class leaf
+       (SELECT coalesce(sum({leaf_rows}), 0)::bigint FROM pg_catalog.pg_class leaf
         WHERE leaf.relkind <> 'p' AND (leaf.oid = c.oid OR leaf.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf))) AS estimated_rows
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE CASE WHEN %(oid)s::oid IS NULL THEN n.nspname = coalesce(%(schema)s, 'public') AND c.relname = %(table)s

@@ -21,7 +21,7 @@ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog',
 -- name: tables
 -- Tables with at least one text column that this role may read, the largest first: no partitions, no targets, nothing that
 -- belongs to an extension.
-SELECT n.nspname::text AS schema, c.relname::text AS table, sum({rows_of_leaf})::bigint AS rows,
+SELECT n.nspname::text AS schema, c.relname::text AS table, sum({leaf_rows})::bigint AS rows,
        sum(coalesce(pg_table_size(leaf.oid), 0))::bigint AS bytes, min(columns.count)::int AS text_columns
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 CROSS JOIN LATERAL (

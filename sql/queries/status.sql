@@ -14,7 +14,7 @@ SELECT p.name, p.provider, to_jsonb(learned_) AS learned, s.schema_name || '.' |
        EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = p.id AND r.kind = 'backfill' AND r.state = 'running')
            AS backfilling,
        backfill.rows_total AS backfill_total, backfill.rows_seen AS backfill_seen, coalesce(backfill.walked, true) AS backfill_walked,
-       (SELECT sum({rows_of_leaf})::bigint
+       (SELECT sum({leaf_rows})::bigint
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         CROSS JOIN LATERAL (SELECT c.oid WHERE c.relkind <> 'p'
                             UNION ALL SELECT t.relid FROM pg_partition_tree(c.oid) t WHERE t.isleaf AND c.relkind = 'p') AS part (oid)

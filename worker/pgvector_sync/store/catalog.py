@@ -11,8 +11,8 @@ from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import statement
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import KeyColumn
+from pgvector_sync.store import leaf
 from pgvector_sync.store.shape import KEY_TYPES, TARGET_COLUMNS, base_type, is_bytewise
-from pgvector_sync.store.sizes import rows_of_leaf
 
 _KINDS = {
     "v": "a view",
@@ -86,7 +86,7 @@ def find_table(connection: Connection, schema: str | None, table: str) -> Table:
 
 
 def _table_query() -> sql.Composed:
-    return statement("catalog.table").format(rows_of_leaf=rows_of_leaf())
+    return statement("catalog.table").format(leaf_rows=leaf.rows())
 
 
 def _near_hint(near: list[str]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pgvector_sync.database import Connection
 from pgvector_sync.database.statements import statement
-from pgvector_sync.store.sizes import rows_of_leaf
+from pgvector_sync.store import leaf
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +49,5 @@ def relations(connection: Connection) -> list[tuple[str, str]]:
 
 def tables(connection: Connection) -> list[TableFacts]:
     """Returns the readable tables that have text, the largest first."""
-    query = statement("proposals.tables").format(rows_of_leaf=rows_of_leaf())
+    query = statement("proposals.tables").format(leaf_rows=leaf.rows())
     return [TableFacts(**row) for row in connection.execute(query)]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from psycopg import sql
 
 from pgvector_sync.database import Connection, one
-from pgvector_sync.database.statements import part, statement
+from pgvector_sync.database.statements import statement
+from pgvector_sync.store import leaf
 
 ALL_ROWS = sql.SQL("true")
 
@@ -24,13 +25,8 @@ def estimate(connection: Connection, relation: sql.Identifier, wanted: sql.Compo
     return int(plan[0]["Plan"]["Plan Rows"])
 
 
-def rows_of_leaf() -> sql.SQL:
-    """Returns the expression for the estimated rows of the table `leaf`, which isn't partitioned."""
-    return part("sizes.rows_of_leaf")
-
-
 def estimated_rows(connection: Connection, oid: int) -> int:
     """Returns the estimated rows of a table that isn't partitioned; 0 if it is missing."""
-    query = statement("sizes.estimated_rows").format(rows_of_leaf=rows_of_leaf())
+    query = statement("sizes.estimated_rows").format(leaf_rows=leaf.rows())
     row = connection.execute(query, {"oid": oid}).fetchone()
     return 0 if row is None else int(row["rows"])

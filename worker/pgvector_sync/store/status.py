@@ -7,8 +7,9 @@ from typing import Any
 
 import psycopg
 
-from pgvector_sync.database.statements import part, statement
+from pgvector_sync.database.statements import statement
 from pgvector_sync.model import State
+from pgvector_sync.store import leaf
 
 COUNT_LIMIT_ROWS = 100_000
 """Waiting rows are counted up to this limit; beyond it the number is a lower bound, marked as an estimate."""
@@ -33,7 +34,7 @@ def pipelines(
     connection: psycopg.Connection[dict[str, Any]], name: str | None = None, *, limit: int
 ) -> list[dict[str, Any]]:
     """Returns one row per pipeline, or the row of one. Waiting rows are counted up to `limit`."""
-    query = statement("status.pipelines").format(rows_of_leaf=part("sizes.rows_of_leaf"))
+    query = statement("status.pipelines").format(leaf_rows=leaf.rows())
     return connection.execute(query, {"name": name, "limit": limit}).fetchall()
 
 
