@@ -69,9 +69,10 @@ SELECT count(*) AS runs FROM pgvector_sync.run r JOIN pgvector_sync.lease l ON l
 WHERE r.kind = 'reconcile' AND r.state = 'running' AND l.lost_at IS NULL;
 
 -- name: claim
--- Takes the lease of a run, so that only one worker carries it out.
+-- Takes the lease of a run, so that only one worker carries it out. If that worker is killed, the run is due since now: others
+-- come first.
 WITH taken AS (
-    UPDATE pgvector_sync.run r SET lease = %(lease)s
+    UPDATE pgvector_sync.run r SET lease = %(lease)s, visible_at = statement_timestamp()
     FROM pgvector_sync.pipeline p
     WHERE r.id = %(id)s AND r.state = 'running' AND r.visible_at <= statement_timestamp() AND p.id = r.pipeline_id
       AND p.state NOT IN ('paused', 'removing') AND NOT p.problem_stops AND {may_carry_out}

@@ -8,7 +8,9 @@ from pgvector_sync.database import Database
 from pgvector_sync.engine.jobs import Job
 from pgvector_sync.engine.turn import Engine
 from pgvector_sync.model import Lane
+from pgvector_sync.runtime.keeper import new_lease
 from pgvector_sync.settings import Settings
+from pgvector_sync.store import runs
 from pgvector_sync.store.runs import Kind
 from pgvector_sync.telemetry.events.batch import LeasesLost
 from pgvector_sync.telemetry.events.capture import OutboxDrained
@@ -57,6 +59,21 @@ def test_the_run_that_has_waited_longest_comes_first(docs: Synced) -> None:
         "INSERT INTO pgvector_sync.run (pipeline_id, kind, visible_at) SELECT id, 'reconcile', now() - "
         "CASE name WHEN 'notes' THEN interval '1 minute' ELSE interval '0' END FROM pgvector_sync.pipeline ORDER BY name",
     )
+    assert [pipeline for _, _, pipeline in engine(docs).turn(counted_rows=1).runs] == ["notes", "docs"]
+
+
+def test_a_run_whose_worker_was_killed_comes_after_those_that_wait_already(docs: Synced) -> None:
+    docs.declare("notes")
+    docs.apply()
+    docs.run(
+        "DELETE FROM pgvector_sync.run",
+        "INSERT INTO pgvector_sync.run (pipeline_id, kind) SELECT id, 'reconcile' FROM pgvector_sync.pipeline ORDER BY name",
+    )
+    assert [pipeline for _, _, pipeline in engine(docs).turn(counted_rows=1).runs] == ["docs", "notes"]
+    with docs.runtime.database.transaction() as connection:
+        run_id = runs.due_runs(connection)[0][0]
+        assert runs.claim(connection, run_id, new_lease(docs.runtime.settings))
+    docs.run("UPDATE pgvector_sync.lease SET lost_at = now()")
     assert [pipeline for _, _, pipeline in engine(docs).turn(counted_rows=1).runs] == ["notes", "docs"]
 
 
