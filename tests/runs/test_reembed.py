@@ -200,6 +200,35 @@ def test_a_cancelled_run_enqueues_no_more_and_buys_nothing_more(filled: Steps) -
     assert find_run(filled.runtime, run_id).state == "cancelled"
 
 
+def test_a_page_that_was_read_before_its_run_was_cancelled_enqueues_nothing(
+    filled: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paid = filled.synced.paid()
+    run_id = ask(filled, force=True)
+    enqueue = bulk._enqueue
+
+    def cancelled_meanwhile(*arguments: Any) -> Any:
+        cancel(filled, run_id)
+        return enqueue(*arguments)
+
+    monkeypatch.setattr(bulk, "_enqueue", cancelled_meanwhile)
+    assert walked(filled, run_id).rows_enqueued == 0
+    filled.synced.sync()
+    assert filled.synced.paid() == paid
+
+
+@pytest.mark.parametrize("change", ["state = 'paused'", "problem = 'the source is gone', problem_stops = true"])
+def test_a_run_that_was_rung_for_before_its_pipeline_stopped_is_not_carried_out(
+    filled: Steps, change: str
+) -> None:
+    run_id = ask(filled)
+    filled.synced.run(f"UPDATE pgvector_sync.pipeline SET {change}")
+    assert walked(filled, run_id).rows_seen == 0
+    filled.synced.run("UPDATE pgvector_sync.pipeline SET state = 'active', problem = NULL, problem_stops = false")
+    assert walked(filled, run_id).rows_seen == ROWS
+    filled.synced.sync()
+
+
 def test_a_backfill_cant_be_cancelled(filled: Steps) -> None:
     filled.synced.declare(where="id > 0")
     filled.synced.apply()
