@@ -1,5 +1,6 @@
 """Ctrl-C in a finalizer, and during the clean-up."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -46,6 +47,17 @@ def test_a_ctrl_c_swallowed_by_a_finalizer_is_raised_again(monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         unlucky()
+
+
+def test_psycopg_does_not_complain_of_the_statement_that_was_interrupted() -> None:
+    logger = logging.getLogger("psycopg.pool")
+    with Interrupts():
+        assert logger.isEnabledFor(logging.WARNING)
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert not logger.isEnabledFor(logging.WARNING)
+        assert logger.isEnabledFor(logging.ERROR)
+    assert logger.isEnabledFor(logging.WARNING)
 
 
 def test_signals_during_the_clean_up_do_not_raise(monkeypatch):

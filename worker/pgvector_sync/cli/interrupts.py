@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from datetime import timedelta
 from types import FrameType, TracebackType
@@ -15,7 +16,8 @@ RAISE_AGAIN_AFTER = timedelta(seconds=2)
 class Interrupts:
     """A context in which the first Ctrl-C, SIGTERM or SIGHUP raises KeyboardInterrupt.
 
-    Later signals don't raise, so that they can't interrupt the clean-up; they only set `hurried`.
+    Later signals don't raise, so that they can't interrupt the clean-up; they only set `hurried`. From the first
+    one on, psycopg gives no warnings, which would be about the interrupted statement and its connection.
     """
 
     def __init__(self) -> None:
@@ -24,6 +26,8 @@ class Interrupts:
         self._ending = False
         self._previous_handlers: dict[signal.Signals, Any] = {}
         self._previous_alarm_handler: Any = None
+        self._psycopg = logging.getLogger("psycopg")
+        self._previous_level = self._psycopg.level
 
     def __enter__(self) -> Self:
         for number in SIGNALS:
@@ -38,6 +42,7 @@ class Interrupts:
     ) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._previous_alarm_handler)
+        self._psycopg.setLevel(self._previous_level)
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
@@ -59,6 +64,7 @@ class Interrupts:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.first is None and not self._ending:
             self.first = signal.Signals(number)
+            self._psycopg.setLevel(logging.ERROR)
             signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN_AFTER.total_seconds())
             raise KeyboardInterrupt
         self.first = self.first or signal.Signals(number)
