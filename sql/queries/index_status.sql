@@ -20,7 +20,8 @@ WHERE i.indrelid = %(oid)s AND am.amname NOT IN ('btree', 'hash', 'gist', 'spgis
 
 -- name: table
 -- A target's rows, as last estimated by the planner, its dead rows, and since when scans are counted.
-SELECT greatest(c.reltuples, 0)::bigint AS rows, coalesce(s.n_live_tup, 0) AS live_rows, coalesce(s.n_dead_tup, 0) AS dead_rows,
+SELECT (CASE WHEN c.reltuples < 0 THEN pg_catalog.pg_stat_get_live_tuples(c.oid) ELSE c.reltuples END)::bigint AS rows,
+       coalesce(s.n_live_tup, 0) AS live_rows, coalesce(s.n_dead_tup, 0) AS dead_rows,
        (SELECT d.stats_reset FROM pg_catalog.pg_stat_database d WHERE d.datname = current_database()) AS counted_since
 FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_stat_all_tables s ON s.relid = c.oid WHERE c.oid = %(oid)s;
 

@@ -100,6 +100,17 @@ def test_without_an_index_every_vector_is_compared(docs: Synced) -> None:
     assert state(docs).indexes == ()
 
 
+def test_before_its_first_analyze_a_target_has_the_rows_that_the_server_has_counted(docs: Synced) -> None:
+    docs.run("CREATE TABLE notes (id bigint PRIMARY KEY, body text)", "INSERT INTO notes VALUES (1, 'one')")
+    docs.declare("notes", source="notes")
+    docs.apply()
+    docs.run(
+        "INSERT INTO notes_embedding (id, embedding, fingerprint, model, embedded_at) "
+        f"SELECT 1, array_fill(1, ARRAY[{DIMENSIONS}])::vector, sha256('a'), 'm', now()"
+    )
+    eventually(lambda: index_state(docs.runtime.database, "notes")[0].rows == 1)
+
+
 def test_an_invalid_index_is_an_error_and_comes_first(docs: Synced) -> None:
     docs.run("CREATE INDEX near ON docs_embedding USING hnsw (embedding vector_cosine_ops)")
     docs.run("UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'near'::regclass")

@@ -113,6 +113,10 @@ def test_the_price_is_the_pipelines_own_else_the_known_one() -> None:
     assert projected(pipeline(provider=Provider("local", dialect="local")), 1_000_000, HUNDRED).usd == 0
 
 
+def test_a_few_tokens_cost_little_and_not_nothing() -> None:
+    assert projected(pipeline(), 1, HUNDRED).usd == pytest.approx(2e-6)
+
+
 def test_the_time_is_bound_by_the_slowest_limit() -> None:
     by_tokens = Provider("p", base_url="https://x", requests_per_minute=1_000, tokens_per_minute=1_000_000)
     found = projected(pipeline(provider=by_tokens), 1_000_000, HUNDRED)

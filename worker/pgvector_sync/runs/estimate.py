@@ -231,7 +231,7 @@ def project(
 
 
 def _usd(tokens: float, price: Decimal) -> float:
-    return round(float(Decimal(tokens) / 1_000_000 * price), 4)
+    return round(float(Decimal(tokens) / 1_000_000 * price), 8)  # that of one token isn't 0
 
 
 def _time(
