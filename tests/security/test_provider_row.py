@@ -126,6 +126,7 @@ def test_no_file_of_the_worker_becomes_an_authority_or_is_even_opened(
     write(ca_file=path.format(tmp=tmp_path))
     reason = works(synced, ca_files="/etc/ours.pem")
     assert reason.startswith("this environment does not allow the file in ca_file of test;")
+    assert "; in the workers' environment: if its authorities may vouch" in reason
     assert stays_unsent(synced)
 
 

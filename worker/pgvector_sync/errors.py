@@ -158,6 +158,8 @@ class ProviderError(SyncError):
     """Whether it is part of normal operation: `doctor` then shows a warning rather than an error."""
     advice: ClassVar[str] = "check the provider's section in pgvector-sync.toml, then: pgvector-sync apply"
     """What `doctor` recommends if there is no `hint`; `{setting}` is the setting with the provider's address."""
+    elsewhere = False
+    """Whether it may be right in another environment, such as that of other workers."""
 
     def __init__(
         self,
@@ -281,7 +283,6 @@ class Misconfigured(ProviderError):
         self.option = option
         """The option in the file that is wrong, such as `base_url`."""
         self.elsewhere = elsewhere
-        """Whether it may be right in another environment, that of the workers."""
 
 
 class CallRejected(Misconfigured):

@@ -85,12 +85,13 @@ def _settle(runtime: Runtime, batch: Batch, failures: dict[Key, Failure], connec
 
 def provider_failed(runtime: Runtime, batch: Batch, error: ProviderError, keys: Iterable[Key]) -> None:
     """Stop the pipeline and release `keys`. An outage is not a failure: rows keep their attempts (G9)."""
-    reason = _reason(error)
+    reason = _reason(error, place="in the workers' environment: " if error.elsewhere else "")
     _stop(runtime, batch, error.disposition, reason, keys=list(keys), retry_after=error.retry_after)
 
 
-def _reason(error: SyncError) -> str:
-    return str(error) if error.hint is None else f"{error}; {error.hint}"
+def _reason(error: SyncError, *, place: str = "") -> str:
+    """Return what went wrong, and what to do at `place`: `status` shows it on other machines as well."""
+    return str(error) if error.hint is None else f"{error}; {place}{error.hint}"
 
 
 def _stop(
