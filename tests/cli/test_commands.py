@@ -92,6 +92,14 @@ def test_a_misspelt_command_is_answered_with_the_right_one(command_line) -> None
     assert "Did you mean 'status'?" in err
 
 
+def test_no_help_has_brackets_that_are_taken_for_markup_and_not_shown() -> None:
+    loaded = [Listed(*command).load() for command in COMMANDS]
+    commands = [each for command in loaded for each in (command, *getattr(command, "commands", {}).values())]
+    for command in commands:
+        for text in (command.help, *(getattr(parameter, "help", None) for parameter in command.params)):
+            assert not re.search(r"\[[a-z/#@]", text or ""), f"{command.name}: {text}"
+
+
 def test_flags_have_no_type_in_the_help_of_a_command(command_line) -> None:
     for arguments in (["sync"], ["runs", "list"]):
         code, out, _ = command_line(*arguments, "--help")

@@ -6,7 +6,9 @@ errors into exit codes.
 
 from __future__ import annotations
 
+import codecs
 import gc
+import io
 import os
 import sys
 from importlib.util import find_spec, module_from_spec
@@ -21,6 +23,7 @@ _SKIPPED_PACKAGES = ("pgvector_sync.database", "pgvector_sync.settings", "pgvect
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command in `arguments` (default: `sys.argv`) and exit."""
     typed = sys.argv[1:] if arguments is None else arguments
+    _escape_what_stdout_lacks()
     if typed[:1] == ["health"] and not {"-h", "--help"} & set(typed):
         if not os.path.isdir(".pgvector-sync"):  # noqa: PTH112  finding embedded servers needs the whole packages
             _skip_package_code()
@@ -36,6 +39,21 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     from pgvector_sync.cli.app import main as run
 
     run(arguments)
+
+
+def _escape_what_stdout_lacks() -> None:
+    """Let stdout escape the characters that its encoding lacks: rows, and thus results, may have any."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        codecs.register_error("pgvector_sync.escape", _escaped)
+        sys.stdout.reconfigure(errors="pgvector_sync.escape")
+
+
+def _escaped(error: UnicodeError) -> tuple[str, int]:
+    r"""Escape characters as \uXXXX, which JSON documents may contain, unlike the \xXX of `backslashreplace`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    units = error.object[error.start : error.end].encode("utf-16-be", "surrogatepass")
+    return "".join(f"\\u{units[i : i + 2].hex()}" for i in range(0, len(units), 2)), error.end
 
 
 def _skip_package_code() -> None:

@@ -5,7 +5,9 @@ Exit codes: 0 success; 1 failed, refused, or found a problem; 2 wrong usage or c
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 import sys
 from typing import Annotated, NoReturn
 
@@ -58,6 +60,9 @@ def _set_up_logging(
     configure_logging(settings)
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run a command and exit. Mistakes of the user and outages are reported without a stack trace."""
     try:
@@ -81,7 +86,10 @@ def _complain(message: str, hint: str | None) -> None:
 
 
 def _outage(error: Exception) -> tuple[str, str] | None:
-    """Return what an error of Postgres or Redis means, and what to do. None for any other error."""
+    """Return what an error of Postgres, Redis or a full disk means, and what to do. None for any other error."""
+    if isinstance(error, OSError) and error.errno in FULL and error.filename is None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else the end of the process fails as well
+        return f"the output can't be written: {error.strerror}", "free space there, or write it elsewhere"
     import psycopg
     from redis.exceptions import RedisError
 

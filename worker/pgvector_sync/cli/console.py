@@ -87,6 +87,7 @@ def print_table(table: Table) -> None:
 def print_document(content: Mapping[str, object]) -> None:
     """Print a JSON document to stdout, see `client.documents`."""
     sys.stdout.write(write_document(content) + "\n")
+    sys.stdout.flush()  # here, where a full disk is reported
 
 
 @contextmanager
@@ -139,10 +140,11 @@ class _Bar:
         self._total = total if total is not None else self._total
         if what is not None and what != self._what:
             self._what, self._printed_steps = what, 0
+        at_least = self._total and max(self._total, done)  # more may have arrived since
         if self._rich_bar is not None and self._task is not None:
-            self._rich_bar.update(self._task, completed=done, total=self._total, description=self._what)
+            self._rich_bar.update(self._task, completed=done, total=at_least, description=self._what)
             return
         step = max(1, (self._total or 0) // 10)
         if done // step > self._printed_steps:
             self._printed_steps = done // step
-            say(f"{self._what}: {done:,}" + (f" of {self._total:,}" if self._total else ""))
+            say(f"{self._what}: {done:,}" + (f" of {at_least:,}" if at_least else ""))

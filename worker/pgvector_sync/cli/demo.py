@@ -113,7 +113,7 @@ def _play(demo: Demo, model: str) -> Embedded:
         for _ in steps.watch_sync(runtime, demo.up):
             pass
         out.print()
-        out.print(state.table(read_status(runtime.database, exact_text_limit=settings.text_limit_bytes)))
+        state.show(read_status(runtime.database, exact_text_limit=settings.text_limit_bytes))
         out.print()
     return servers
 

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from pgvector_sync.cli.console import out, print_document, say
 from pgvector_sync.cli.environment import open_sync
+from pgvector_sync.client.keys import json_parts, show_key
 from pgvector_sync.model.search import Hit, Hits
 
 EXCERPT_CHARACTERS = 100
@@ -65,9 +66,8 @@ def table(hits: Iterable[Hit]) -> Table:
     grid.add_column("key", no_wrap=True)
     grid.add_column("text", overflow="ellipsis", no_wrap=True)
     for hit in hits:
-        key = hit.key[0] if len(hit.key) == 1 else list(hit.key)
         excerpt = " ".join((hit.text or "").split())[:EXCERPT_CHARACTERS]
-        grid.add_row(f"{hit.similarity:.3f}", str(key), excerpt)
+        grid.add_row(f"{hit.similarity:.3f}", show_key(json_parts(hit.key)), excerpt)
     return grid
 
 

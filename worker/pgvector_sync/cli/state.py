@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import typer
-from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
 from pgvector_sync.cli import health, probe
-from pgvector_sync.cli.console import complain, out, print_document
+from pgvector_sync.cli.console import complain, out, print_document, print_table
 from pgvector_sync.cli.environment import open_sync
 from pgvector_sync.client.documents import fields_of
 from pgvector_sync.client.results import Status
@@ -55,16 +54,26 @@ def status(
         return live.watch(pipeline, every=live.interval(every or "1s"), exact=exact, json=json)
     with open_sync() as sync:
         current = sync.status(pipeline, exact=exact)
-    print_document(fields_of(current)) if json else out.print(render(current))
+    if json:
+        print_document(fields_of(current))
+        return None
+    show(current.pipelines)
+    out.print(_workers(current))
     return None
 
 
-def render(status: Status) -> Group:
-    return Group(table(status.pipelines), _workers(status))
+def show(statuses: Sequence[PipelineStatus]) -> None:
+    """Print a table of the pipelines, and lines of reasons and limits."""
+    if not statuses:
+        out.print("no pipelines yet: propose one with `pgvector-sync init`, then run `pgvector-sync apply`")
+        return
+    print_table(_table(statuses))
+    for line in _remarks(statuses):
+        out.print(line)
 
 
-def table(statuses: Sequence[PipelineStatus]) -> Group:
-    """Return a table of the pipelines, and lines of reasons and limits. Estimates are marked with a tilde."""
+def _table(statuses: Sequence[PipelineStatus]) -> Table:
+    """Return one row per pipeline. Estimates are marked with a tilde."""
     fields = [name for name in COUNTS if name != "to_backfill" or any(item.to_backfill for item in statuses)]
     grid = Table(box=None, pad_edge=False, padding=(0, 1), header_style="bold")
     for name in ("pipeline", "state"):
@@ -76,13 +85,14 @@ def table(statuses: Sequence[PipelineStatus]) -> Group:
         lag = "" if item.lag is None else f"{item.lag.total_seconds():,.1f} s"
         rate, saved = f"{item.rows_per_second:,.1f}", f"{item.saved_inputs:,}"
         grid.add_row(item.name, item.state.value, *numbers, lag, rate, saved)
-    if not statuses:
-        grid.add_row("no pipelines yet: propose one with `pgvector-sync init`, then run `pgvector-sync apply`")
+    return grid
+
+
+def _remarks(statuses: Sequence[PipelineStatus]) -> list[str]:
     lines = [f"{item.name}: {item.reason}" for item in statuses if item.reason]
     cut = [item for item in statuses if item.truncated_inputs]
     lines += [f"{item.name}: {truncated_texts(item.truncated_inputs)} (last 7 days)" for item in cut]
-    lines += [_learned(item) for item in statuses if item.learned]
-    return Group(grid, *lines)
+    return lines + [_learned(item) for item in statuses if item.learned]
 
 
 def _learned(status: PipelineStatus) -> str:

@@ -112,7 +112,7 @@ def _once(
     within: timedelta,
 ) -> None:
     started = time.monotonic()
-    total = sum(max(status.waiting, status.to_backfill) for status in statuses)
+    total = sum(status.waiting + status.to_backfill for status in statuses)
     with progress("syncing", total or None) as bar:
 
         def on_turn(done: Progress) -> None:

@@ -63,7 +63,7 @@ def _json_value(part: object) -> object:
     return str(part) if isinstance(part, UUID | Decimal) else part
 
 
-def show_key(key: Sequence[int | str]) -> str:
+def show_key(key: Sequence[object]) -> str:
     """Return a key in the form that `--key` accepts."""
     bare = str(key[0])
     return bare if len(key) == 1 and bare[:1] not in JSON_BEGINS else json.dumps(key, ensure_ascii=False)
