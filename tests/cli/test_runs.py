@@ -135,6 +135,11 @@ def test_a_dry_run_shows_what_has_drifted_and_exits_1(synced: Synced, typed: Typ
     assert "texts and vectors were not compared; use --deep to compare them" in out
 
 
+def test_a_single_row_that_has_drifted_is_one_row(synced: Synced, typed: Typed) -> None:
+    synced.run("DELETE FROM docs_embedding WHERE id = 1")
+    assert "docs: 1 row has drifted" in typed("reconcile", "docs", "--dry-run")[2]
+
+
 @pytest.mark.usefixtures("working")
 def test_waiting_for_a_reconciliation_ends_when_all_drift_is_repaired(synced: Synced, typed: Typed) -> None:
     drift(synced)

@@ -162,6 +162,7 @@ def test_files_that_cannot_be_read(tmp_path):
         load_config(tmp_path / "nowhere.toml")
     assert missing.value.where == str(tmp_path / "nowhere.toml")
     assert MINIMAL in (missing.value.hint or "")
+    assert "pgvector-sync init" in (missing.value.hint or "")
     with pytest.raises(ConfigError, match="directory"):
         load_config(tmp_path)
     latin = tmp_path / "latin.toml"

@@ -158,14 +158,15 @@ def _conclude(result: Reconciliation) -> None:
         complain(f"{name}: {result.reason or result.state}")
     elif result.dry_run and drifted:
         repair = f"pgvector-sync reconcile {name}" + (" --deep" if result.deep else "")
-        complain(f"{name}: {drifted:,} rows have drifted", f"repair them: {repair}")
+        have = "1 row has" if drifted == 1 else f"{drifted:,} rows have"
+        complain(f"{name}: {have} drifted", f"repair them: {repair}")
     elif result.dead:
         complain(
             f"{name}: {drifted:,} rows had drifted; {result.dead:,} of them became dead letters",
             f"list them: pgvector-sync dead-letters list {name}",
         )
     elif drifted:
-        say(f"{name}: repaired {drifted:,} drifted rows")
+        say(f"{name}: repaired {drifted:,} drifted row{'' if drifted == 1 else 's'}")
 
 
 def _trend(figures: list[Figures], *, as_json: bool) -> None:

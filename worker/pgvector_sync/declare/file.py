@@ -95,7 +95,11 @@ def _read(path: Path) -> dict[str, Any]:
         # A byte order mark, which some Windows editors write, isn't TOML.
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError("no such file", where=where, hint=f"create one, for example:\n\n{MINIMAL}") from None
+        raise ConfigError(
+            "no such file",
+            where=where,
+            hint=f"propose one: pgvector-sync init TABLE; or write one, such as\n{MINIMAL}",
+        ) from None
     except OSError as error:  # a directory, no permission
         raise ConfigError(f"can't be read: {error.strerror}", where=where) from None
     except UnicodeDecodeError as error:

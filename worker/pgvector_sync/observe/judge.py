@@ -24,7 +24,7 @@ SILENT = timedelta(minutes=2)
 def judge_state(status: PipelineStatus) -> Finding:
     """Say what a pipeline's state means, and what to do about it."""
     description = f"{status.state.value}: {status.reason}" if status.reason else status.state.value
-    waiting = f"; {status.waiting:,} rows wait"
+    waiting = "; 1 row waits" if status.waiting == 1 else f"; {status.waiting:,} rows wait"
     resume = f"pgvector-sync resume {status.name}"
     match status.state:
         case State.MISCONFIGURED:

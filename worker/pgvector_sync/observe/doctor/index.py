@@ -88,7 +88,7 @@ def judge_indexes(
 
 
 def _without_index(vector_schema: str, pipeline: Pipeline, rows: int) -> Finding:
-    seen = f"no vector index: each search scans about {rows:,} vectors"
+    seen = f"no vector index: each search scans about {rows:,} vector{'' if rows == 1 else 's'}"
     if rows <= EXACT_SCAN_LIMIT_ROWS:
         return ok(seen)
     return ok(seen, _build(vector_schema, pipeline))
