@@ -13,14 +13,14 @@ ON CONFLICT (pipeline_id) WHERE state IN ('waiting', 'building', 'swapping') DO 
 RETURNING id;
 
 -- name: list
--- Builds, newest first, with what Postgres reports about their progress, or else what was last noted. Progress of other roles
--- is only visible with pg_read_all_stats. `unfinished`: only builds that have something left to do.
+-- Builds, newest first, with what Postgres reports about their progress, or else what was last noted, which no longer holds once
+-- the server process has ended. Progress of other roles is only visible with pg_read_all_stats. `unfinished`: only builds that have something left to do.
 SELECT b.id, p.name AS pipeline, b.state, b.reason, b.definition, b.window_begin, b.window_end, b.replace AS replaces_same, b.declared, b.memory_bytes, b.workers,
        b.requested_by, b.requested_at, b.attempts, b.lock_key, b.index_name, b.replaces, b.left_over,
        p.target_schema AS schema, p.target_table AS "table", b.visible_at <= statement_timestamp() AS due, statement_timestamp() AS now,
        b.started_at, b.ended_at, b.rows, b.bytes, b.parameters, b.pgvector, b.used_memory, b.changes,
-       coalesce(g.phase, b.phase) AS phase, b.phase_since,
-       CASE WHEN g.pid IS NOT NULL THEN g.done ELSE b.done_share END AS done_share, g.waits_for,
+       CASE WHEN {holder} IS NOT NULL THEN coalesce(g.phase, b.phase) END AS phase, b.phase_since,
+       CASE WHEN g.pid IS NOT NULL THEN g.done WHEN {holder} IS NOT NULL THEN b.done_share END AS done_share, g.waits_for,
        {holder} IS NOT NULL AS held,
        EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = b.pipeline_id AND r.kind = 'backfill' AND r.state = 'running')
            AS backfilling,

@@ -118,6 +118,9 @@ def test_the_server_goes_on_when_our_process_is_killed_and_another_one_completes
         assert not advance(server, found(server, build)), "the server process still holds it"
     eventually(lambda: not found(server, build).held)
     assert found(server, build).state == "building"
+    docs.run("UPDATE pgvector_sync.index_build SET phase = 'loading tuples', done_share = 0.12")
+    left = found(server, build)
+    assert (left.phase, left.done_share) == (None, None), "what was noted while it was built no longer holds"
     assert indexes(docs) == [(f"pgvector_sync_build_{build}", True)]
     assert carried_out(docs, build).state == "done"
     assert indexes(docs) == [(NAME, True)]
