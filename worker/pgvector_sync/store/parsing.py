@@ -64,9 +64,19 @@ def understand(
             raise
         # the message names columns and functions of the expression; DETAIL, which may quote rows, isn't used
         primary = error.diag.message_primary or "syntax error"
-        raise Refused(
-            f"the expression is not valid for {source.label}: {primary}", hint=columns_hint(table)
-        ) from None
+        key = "where" if _is_valid(connection, source, table, text_sql) else "text"
+        raise Refused(f"`{key}` is not valid for {source.label}: {primary}", hint=columns_hint(table)) from None
+
+
+def _is_valid(connection: Connection, source: Source, table: Table, text_sql: str) -> bool:
+    """Whether Postgres accepts a text without a `where`."""
+    try:
+        with connection.transaction(force_rollback=True):
+            paths = expressions.begin(connection)
+            _probe(connection, source, table, text_sql, None, paths)
+    except (psycopg.Error, Refused):
+        return False
+    return True
 
 
 def _reads(
