@@ -19,11 +19,10 @@ LEFT JOIN pg_catalog.pg_statio_all_indexes b ON b.indexrelid = c.oid
 WHERE i.indrelid = %(oid)s AND am.amname NOT IN ('btree', 'hash', 'gist', 'spgist', 'gin', 'brin') ORDER BY c.relname;
 
 -- name: table
--- A target's rows, as last estimated by the planner, its dead rows, and since when scans are counted.
-SELECT (CASE WHEN c.reltuples < 0 THEN pg_catalog.pg_stat_get_live_tuples(c.oid) ELSE c.reltuples END)::bigint AS rows,
-       coalesce(s.n_live_tup, 0) AS live_rows, coalesce(s.n_dead_tup, 0) AS dead_rows,
+-- A target's rows, as the catalog estimates, its dead rows, and since when scans are counted.
+SELECT ({leaf_rows})::bigint AS rows, coalesce(s.n_live_tup, 0) AS live_rows, coalesce(s.n_dead_tup, 0) AS dead_rows,
        (SELECT d.stats_reset FROM pg_catalog.pg_stat_database d WHERE d.datname = current_database()) AS counted_since
-FROM pg_catalog.pg_class c LEFT JOIN pg_catalog.pg_stat_all_tables s ON s.relid = c.oid WHERE c.oid = %(oid)s;
+FROM pg_catalog.pg_class leaf LEFT JOIN pg_catalog.pg_stat_all_tables s ON s.relid = leaf.oid WHERE leaf.oid = %(oid)s;
 
 -- name: key_widths
 -- The type and average width in bytes of each key column of a source. The width is null before ANALYZE, or if this role may not

@@ -247,6 +247,7 @@ CALLS: list[Call] = [
     lambda c, one: search.is_approximate(c, one.shape, QUERY, WANTED),
     lambda c, one: search.explain(c, one.shape, QUERY, WANTED),
     lambda c, one: index_status.vector_indexes(c, one.table.oid),
+    lambda c, one: index_status.target_rows(c, one.table.oid),
     lambda c, one: target_table.indexes(c, one.table.oid),
     lambda c, one: recall_history.claim(c, [one.shape.pipeline]),
     lambda c, one: catalog.describe(c, one.table.oid),

@@ -9,6 +9,7 @@ from datetime import datetime
 from pgvector_sync.database import Connection, one
 from pgvector_sync.database.statements import statement
 from pgvector_sync.model import Storage
+from pgvector_sync.store import leaf
 from pgvector_sync.store.index_ddl import contents, storage_in
 
 
@@ -84,7 +85,8 @@ def vector_indexes(connection: Connection, oid: int) -> list[VectorIndex]:
 
 def target_rows(connection: Connection, oid: int) -> TargetRows:
     """Returns the rows of a target and its dead rows."""
-    return TargetRows(**one(connection, statement("index_status.table"), {"oid": oid}))
+    query = statement("index_status.table").format(leaf_rows=leaf.rows())
+    return TargetRows(**one(connection, query, {"oid": oid}))
 
 
 def key_widths(connection: Connection, oid: int, columns: Sequence[str]) -> list[KeyWidth]:

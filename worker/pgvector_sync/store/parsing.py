@@ -73,7 +73,7 @@ def _is_valid(connection: Connection, source: Source, table: Table, text_sql: st
     try:
         with connection.transaction(force_rollback=True):
             paths = expressions.begin(connection)
-            _probe(connection, source, table, text_sql, None, paths)
+            _reads(connection, source, table, text_sql, None, paths)
     except (psycopg.Error, Refused):
         return False
     return True
