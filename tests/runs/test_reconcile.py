@@ -11,6 +11,7 @@ from pgvector_sync.model.request import Reconcile
 from pgvector_sync.observe.waiting import find_run, wait_for
 from pgvector_sync.runs import reconcile, run
 from pgvector_sync.runs.requests import request_reconcile
+from pgvector_sync.store import runs
 from pgvector_sync.store.runs import Run
 from support.beginnings import begins_with, default_source
 from support.endpoint import vector_of
@@ -270,6 +271,25 @@ def test_one_reconciliation_of_a_pipeline_at_a_time_and_asking_twice_joins(fille
     first = request_reconcile(filled.runtime.database, "docs")
     again = request_reconcile(filled.runtime.database, "docs")
     assert (again.run_id, again.joined) == (first.run_id, True)
+
+
+def test_a_request_starts_a_run_if_the_one_in_its_way_ends_just_now(
+    filled: Steps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = request_reconcile(filled.runtime.database, "docs", Reconcile())
+    start = runs.start
+
+    def start_late(*given: Any, **more: Any) -> int | None:
+        started = start(*given, **more)
+        filled.synced.run(
+            "UPDATE pgvector_sync.run SET state = 'finished', finished_at = now() WHERE state = 'running'"
+        )
+        return started
+
+    monkeypatch.setattr(runs, "start", start_late)
+    again = request_reconcile(filled.runtime.database, "docs", Reconcile())
+    assert again.run_id > first.run_id
+    assert not again.joined
 
 
 def test_each_one_leaves_its_figures_for_the_trend(filled: Steps) -> None:

@@ -18,6 +18,8 @@ from pgvector_sync.store.trust import require_trusted
 
 COUNT_LIMIT_ROWS = 100_000
 KEYS_AT_ONCE = 5_000
+START_TRIES = 3
+"""The run that is in the way of a reconciliation may end before it is compared with the request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +72,15 @@ def request_reconcile(database: Database, pipeline: str, request: Reconcile = BY
     with database.transaction(durable=True) as connection:
         stored = _pipeline(connection, pipeline)
         total = count_rows(connection, stored)
-        run_id = runs.start(connection, stored.id, request, rows_total=total)
-        if run_id is not None:
-            if request.deep and not request.dry_run:
-                watch.rechecked(connection, stored.id)
-            return Requested(pipeline, run_id, total)
-        same = runs.find_identical(connection, stored.id, request)
-        if same is not None:
-            return Requested(pipeline, same, None, joined=True)
+        for _ in range(START_TRIES):
+            run_id = runs.start(connection, stored.id, request, rows_total=total)
+            if run_id is not None:
+                if request.deep and not request.dry_run:
+                    watch.rechecked(connection, stored.id)
+                return Requested(pipeline, run_id, total)
+            same = runs.find_identical(connection, stored.id, request)
+            if same is not None:
+                return Requested(pipeline, same, None, joined=True)
     raise Refused(
         f"{pipeline} is already being reconciled with different options",
         hint=f"find the run with `pgvector-sync runs list {pipeline}`, then wait for it or cancel it",
