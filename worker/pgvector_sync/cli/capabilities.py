@@ -7,6 +7,7 @@ from rich.text import Text
 
 from pgvector_sync.cli.console import out
 from pgvector_sync.embedding.families.proposal import Proposal
+from pgvector_sync.model.counted import counted
 from pgvector_sync.observe.level import Level
 from pgvector_sync.observe.provider_test.findings import Finding
 from pgvector_sync.observe.provider_test.report import Report
@@ -23,7 +24,7 @@ def show(report: Report) -> None:
     if report.findings:
         out.print(_table(report.findings))
     if report.stopped_by is not None:
-        calls = f"{report.calls} call{'' if report.calls == 1 else 's'}"
+        calls = counted(report.calls, "call")
         out.print(f"stopped after {calls}: {report.stopped_by}", style="yellow")
         for line in (report.advice or "").splitlines():
             out.print(f"  → {line}")

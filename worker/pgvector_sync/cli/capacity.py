@@ -16,6 +16,7 @@ from pgvector_sync.cli.sizes import parse_rows
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.index.capacity import Capacity, StoragePlan
 from pgvector_sync.index.phrases import size
+from pgvector_sync.model.counted import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -55,7 +56,7 @@ def capacity(
 
 
 def _show(plan: Capacity, *, timed: bool) -> None:
-    out.print(f"{plan.pipeline}: {plan.rows:,} rows of {plan.dimensions:,} dimensions")
+    out.print(f"{plan.pipeline}: {counted(plan.rows, 'row')} of {plan.dimensions:,} dimensions")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("")
     for each in plan.storages:

@@ -14,6 +14,7 @@ from pgvector_sync.client.keys import show_key
 from pgvector_sync.client.sync import Sync
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.model import Key
+from pgvector_sync.model.counted import counted
 
 Keys = Annotated[
     list[str] | None,
@@ -100,7 +101,7 @@ def _keys(sync: Sync, pipeline: str, typed: list[str] | None, *, everything: boo
 
 
 def _count(number: int) -> str:
-    return f"{number:,} dead letter{'' if number == 1 else 's'}"
+    return counted(number, "dead letter")
 
 
 def _say_missing(keys: list[Key] | None, count: int) -> None:

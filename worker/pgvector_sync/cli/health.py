@@ -15,6 +15,7 @@ from typing import NoReturn
 from pgvector_sync.client import health as client
 from pgvector_sync.client.documents import fields_of, write_document
 from pgvector_sync.client.health import Health
+from pgvector_sync.model.counted import counted
 from pgvector_sync.telemetry.printable import printable
 
 HELP = "Check that changes are being embedded. Exits 0 if so, 1 if not, and 2 for an invalid configuration."
@@ -41,7 +42,7 @@ def _line(health: Health) -> str:
     if health.problems:
         return f"unhealthy: {'; '.join(health.problems)}"
     lag = "nothing waits" if health.lag is None else f"lag {health.lag.total_seconds():,.1f} s"
-    return f"healthy: {lag}, {health.workers} worker{'' if health.workers == 1 else 's'}"
+    return f"healthy: {lag}, {counted(health.workers, 'worker')}"
 
 
 def check(*, max_lag: float | None = None) -> Health:

@@ -17,6 +17,7 @@ from pgvector_sync.client.documents import fields_of
 from pgvector_sync.errors import ConfigError
 from pgvector_sync.index.phrases import size
 from pgvector_sync.model import IndexPlan
+from pgvector_sync.model.counted import counted
 from pgvector_sync.observe.index_builds import IndexBuild
 
 Pipeline = Annotated[str, typer.Argument(help="The pipeline whose index is built.")]
@@ -80,7 +81,7 @@ def build(
     if json:
         print_document({"build": ended})
     elif ended.state == "done":
-        out.print(f"built {ended.index}: {ended.rows or 0:,} rows, {size(ended.bytes or 0)}")
+        out.print(f"built {ended.index}: {counted(ended.rows or 0, 'row')}, {size(ended.bytes or 0)}")
     if ended.state != "done":
         complain(ended.reason or f"build {ended.id} was {ended.state}")
         raise typer.Exit(1)

@@ -10,6 +10,7 @@ from rich.table import Table
 from pgvector_sync.cli.console import out, print_document, print_table
 from pgvector_sync.cli.environment import open_sync
 from pgvector_sync.index.phrases import size
+from pgvector_sync.model.counted import counted
 from pgvector_sync.observe.indexes import IndexState, TargetIndexes
 from pgvector_sync.observe.level import Level
 
@@ -38,7 +39,7 @@ def status(
 def _show(targets: tuple[TargetIndexes, ...]) -> None:
     for target in targets:
         out.print(
-            f"{target.pipeline}: {target.target}, about {target.rows:,} rows, {target.dead_rows:,} dead, "
+            f"{target.pipeline}: {target.target}, about {counted(target.rows, 'row')}, {target.dead_rows:,} dead, "
             f"{target.metric}, pgvector {target.pgvector or 'missing'}"
         )
         if target.indexes:

@@ -26,6 +26,7 @@ from pgvector_sync.client.keys import show_key
 from pgvector_sync.client.results import Reconciliation
 from pgvector_sync.client.sync import Sync
 from pgvector_sync.errors import Refused
+from pgvector_sync.model.counted import counted
 from pgvector_sync.runs.requests import Requested
 from pgvector_sync.store.drift import Drift, Figures
 from pgvector_sync.store.runs import Run
@@ -123,7 +124,7 @@ def _announce(requested: list[Requested], *, as_json: bool) -> None:
 def _wait(sync: Sync, requested: Requested, *, dry_run: bool) -> Reconciliation:
     def silence(run: Run, reason: str) -> None:
         if not dry_run and run.waiting:
-            say(f"{run.waiting:,} rows are waiting: {reason}")
+            say(f"{counted(run.waiting, 'row is waiting', 'rows are waiting')}: {reason}")
 
     on_interrupt = nullcontext() if dry_run else announcing_background_run(requested.run_id)
     with on_interrupt, progress(f"comparing {requested.pipeline}", sync.run(requested.run_id).rows_total) as bar:
@@ -158,15 +159,15 @@ def _conclude(result: Reconciliation) -> None:
         complain(f"{name}: {result.reason or result.state}")
     elif result.dry_run and drifted:
         repair = f"pgvector-sync reconcile {name}" + (" --deep" if result.deep else "")
-        have = "1 row has" if drifted == 1 else f"{drifted:,} rows have"
+        have = counted(drifted, "row has", "rows have")
         complain(f"{name}: {have} drifted", f"repair them: {repair}")
     elif result.dead:
         complain(
-            f"{name}: {drifted:,} rows had drifted; {result.dead:,} of them became dead letters",
+            f"{name}: {counted(drifted, 'row')} had drifted; {result.dead:,} of them became dead letters",
             f"list them: pgvector-sync dead-letters list {name}",
         )
     elif drifted:
-        say(f"{name}: repaired {drifted:,} drifted row{'' if drifted == 1 else 's'}")
+        say(f"{name}: repaired {counted(drifted, 'drifted row')}")
 
 
 def _trend(figures: list[Figures], *, as_json: bool) -> None:

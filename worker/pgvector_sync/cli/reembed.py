@@ -27,6 +27,7 @@ from pgvector_sync.declare import planned
 from pgvector_sync.declare.plan import PipelinePlan
 from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.model import Key
+from pgvector_sync.model.counted import counted
 from pgvector_sync.model.request import MINIMUM_RATE, Reembed
 from pgvector_sync.runs.estimate import Estimate
 from pgvector_sync.runs.requests import Requested
@@ -121,7 +122,8 @@ def _confirm(sync: Sync, pipeline: str, request: Reembed, keys: list[Key] | None
     if yes or not dialect_of(provider).billed:
         return
     estimate = sync.estimate(pipeline, where=request.where, keys=keys, stale_only=request.stale_only, force=True)
-    ask(f"this re-embeds {estimate.rows:,} rows of {pipeline} at {provider.name}: {estimates.in_short(estimate)}")
+    rows = counted(estimate.rows, "row")
+    ask(f"this re-embeds {rows} of {pipeline} at {provider.name}: {estimates.in_short(estimate)}")
 
 
 def _announce(requested: Requested, *, as_json: bool) -> None:
@@ -136,7 +138,7 @@ def _announce(requested: Requested, *, as_json: bool) -> None:
 
 def _wait(sync: Sync, run_id: int) -> Run:
     def silence(run: Run, reason: str) -> None:
-        say(f"{run.waiting:,} rows are waiting: {reason}")
+        say(f"{counted(run.waiting, 'row is waiting', 'rows are waiting')}: {reason}")
 
     with announcing_background_run(run_id), progress("re-embedding", None) as bar:
         return sync.wait(
@@ -162,10 +164,13 @@ def _report(run: Run, *, as_json: bool) -> None:
     if as_json:
         print_document({"run": run})
     else:
-        out.print(f"run {run.id} {run.state}: {run.rows_seen:,} rows seen, {run.rows_enqueued:,} enqueued")
+        out.print(
+            f"run {run.id} {run.state}: {counted(run.rows_seen, 'row')} seen, {run.rows_enqueued:,} enqueued"
+        )
     if run.dead:
         complain(
-            f"{run.dead:,} rows became dead letters", f"list them: pgvector-sync dead-letters list {run.pipeline}"
+            f"{counted(run.dead, 'row became a dead letter', 'rows became dead letters')}",
+            f"list them: pgvector-sync dead-letters list {run.pipeline}",
         )
     if run.state != "finished":
         complain(run.reason or f"run {run.id} was {run.state}")

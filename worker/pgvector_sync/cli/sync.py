@@ -21,6 +21,7 @@ from pgvector_sync.engine.loop import Loop, Progress
 from pgvector_sync.engine.presence import present
 from pgvector_sync.engine.pulse import Listener, Pulse, turn_limit
 from pgvector_sync.errors import ConfigError
+from pgvector_sync.model.counted import counted
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.observe.status import PipelineStatus, nothing_to_wait_for, read_status, unfinished
 from pgvector_sync.runtime import Runtime
@@ -95,7 +96,7 @@ def _finishing(loop: Loop) -> Iterator[None]:
         finally:
             interrupts.ending()
             if count := len(loop.in_flight):
-                batches = "1 batch" if count == 1 else f"{count} batches"
+                batches = counted(count, "batch", "batches")
                 say(f"\nfinishing {batches} in flight; press Ctrl-C to stop at once")
             loop.finish(hurried=lambda: interrupts.hurried)
             if interrupts.hurried:

@@ -11,6 +11,7 @@ from pgvector_sync.declare.target import TakeOver
 from pgvector_sync.embedding.dialects import dialect_of
 from pgvector_sync.embedding.families.proposal import Proposal, proposal_of
 from pgvector_sync.model import Effect, Options, Pipeline, Provider, Source, Spec
+from pgvector_sync.model.counted import counted
 from pgvector_sync.store.capture import Capture
 from pgvector_sync.store.catalog import Table
 from pgvector_sync.store.parsing import Expressions
@@ -96,10 +97,10 @@ class PipelinePlan:
     @property
     def backfill_words(self) -> str:
         """What the backfill embeds, as text to show."""
-        count = f"{self.matching:,}" if self.matching_exact else f"about {self.matching:,}"
+        rows = ("" if self.matching_exact else "about ") + counted(self.matching, "row")
         if self.creates_target or self._has_effect(Effect.EMBEDS_AGAIN):
-            return f"embeds {count} rows with {self.options.model}"
-        return f"reads {count} rows again, and embeds those whose text differs"
+            return f"embeds {rows} with {self.options.model}"
+        return f"reads {rows} again, and embeds those whose text differs"
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pgvector_sync.index.pages import (
 )
 from pgvector_sync.index.phrases import size
 from pgvector_sync.model import IndexPlan, Method, Storage
+from pgvector_sync.model.counted import counted
 
 IVFFLAT_LEAST_ROWS = 1_000
 IVFFLAT_ROWS_PER_LIST = 50
@@ -115,8 +116,9 @@ def preflight(facts: Facts) -> Preflight:
     predicted = (
         hnsw_bytes(facts.rows, value, m=facts.plan.m) if hnsw else ivfflat_bytes(facts.rows, value, lists=lists)
     )
+    rows = counted(facts.rows, "row")
     remarks = (
-        f"about {facts.rows:,} rows; the index will take about {size(predicted)} of disk, and as much WAL",
+        f"about {rows}; the index will take about {size(predicted)} of disk, and as much WAL",
         *_about_memory(facts, needed, memory),
         *_about_workers(facts, memory, workers),
         *(f"the build will wait for {each}" for each in facts.long),

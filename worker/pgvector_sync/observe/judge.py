@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from pgvector_sync.model import State
+from pgvector_sync.model.counted import counted
 from pgvector_sync.observe.finding import Finding, error, ok, warning
 from pgvector_sync.observe.status import (
     START_A_WORKER,
@@ -24,7 +25,7 @@ SILENT = timedelta(minutes=2)
 def judge_state(status: PipelineStatus) -> Finding:
     """Say what a pipeline's state means, and what to do about it."""
     description = f"{status.state.value}: {status.reason}" if status.reason else status.state.value
-    waiting = "; 1 row waits" if status.waiting == 1 else f"; {status.waiting:,} rows wait"
+    waiting = f"; {counted(status.waiting, 'row waits', 'rows wait')}"
     resume = f"pgvector-sync resume {status.name}"
     match status.state:
         case State.MISCONFIGURED:
@@ -37,7 +38,9 @@ def judge_state(status: PipelineStatus) -> Finding:
         case State.REMOVING:
             return warning("a removal was interrupted", f"pgvector-sync remove {status.name}")
         case State.BACKFILLING:
-            return ok(f"backfilling: about {status.to_backfill:,} rows left to read, {status.waiting:,} wait")
+            return ok(
+                f"backfilling: about {counted(status.to_backfill, 'row')} left to read, {status.waiting:,} wait"
+            )
         case State.ACTIVE:
             return ok(description + (waiting if status.waiting else ", nothing waits"))
 
@@ -69,7 +72,7 @@ def judge_drift(last: Figures) -> Finding | None:
         return None
     drifted = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in counts.items())
     return warning(
-        f"drift on {when_compared(last)}: {drifted}, of {last.rows:,} rows",
+        f"drift on {when_compared(last)}: {drifted}, of {counted(last.rows, 'row')}",
         f"pgvector-sync runs show {last.run_id} shows whether it was repaired; check again: "
         f"pgvector-sync reconcile {last.pipeline} --dry-run",
     )
@@ -83,15 +86,11 @@ def when_compared(figures: Figures) -> str:
 def judge_workers(running: Workers, statuses: Sequence[PipelineStatus]) -> Finding:
     """Say whether enough workers are running for what waits."""
     if running.slots:
-        return ok(f"{_count(running.alive, 'worker')}, {_count(running.slots, 'slot')}")
+        return ok(f"{counted(running.alive, 'worker')}, {counted(running.slots, 'slot')}")
     ago = "" if running.last_seen is None else f"; last seen {_ago(running.last_seen)} ago"
     if lacks_workers(statuses, running):
         return error(f"{why_no_worker(running)}, and rows wait{ago}", START_A_WORKER)
     return warning(f"{why_no_worker(running)}{ago}", START_A_WORKER)
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _ago(age: timedelta) -> timedelta:

@@ -13,6 +13,7 @@ from pgvector_sync.database import Connection, Database
 from pgvector_sync.database.loaders import duration
 from pgvector_sync.errors import Refused
 from pgvector_sync.model import State
+from pgvector_sync.model.counted import counted
 from pgvector_sync.store import coverage, grants, learned, pipelines, status, workers
 from pgvector_sync.store.shape import Shape
 from pgvector_sync.store.status import COUNT_LIMIT_ROWS
@@ -124,19 +125,19 @@ def nothing_to_wait_for(database: Database, name: str | None, tried: Collection[
 
 def truncated_texts(count: int) -> str:
     """Say how many texts the model didn't read to their end."""
-    return f"{count:,} {'text was' if count == 1 else 'texts were'} cut, being longer than what the model reads"
+    return f"{counted(count, 'text was', 'texts were')} cut, being longer than what the model reads"
 
 
 def unfinished(status: PipelineStatus) -> list[str]:
     """Describe what isn't done, and why; [] if every row is up to date."""
     remaining = []
     if status.dead:
-        letters = "1 dead letter" if status.dead == 1 else f"{status.dead:,} dead letters"
+        letters = counted(status.dead, "dead letter")
         remaining.append(f"{status.name}: {letters}, see `pgvector-sync dead-letters list {status.name}`")
     if not status.settled:
         why = f" ({status.state}: {status.reason})" if status.reason else f" ({status.state})"
         count = status.waiting + status.in_flight + status.to_backfill
-        rows = "1 row still waits" if count == 1 else f"{count:,} rows still wait"
+        rows = counted(count, "row still waits", "rows still wait")
         remaining.append(f"{status.name}: {rows}{why}")
     return remaining
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from pgvector_sync.model.counted import counted
 from pgvector_sync.model.progress import Progress
 from pgvector_sync.observe.status import PipelineStatus
 
@@ -43,13 +44,13 @@ def count(status: PipelineStatus, field: str) -> str:
 
 def progress(run: Progress, since: Progress | None = None) -> str:
     """Say how far a run is, and how long it will take at its speed since an earlier look at it."""
-    if run.share is None:
-        return f"{run.rows_done:,} rows done"
+    if run.share is None or run.rows_total is None:
+        return f"{counted(run.rows_done, 'row')} done"
     left = run.left(since)
-    if run.rows_done >= (run.rows_total or 0):
+    if run.rows_done >= run.rows_total:
         ending = "about to end"
     elif left is None:
         ending = "no row done yet" if not run.rows_done else "makes no progress"
     else:
         ending = f"{span(left)} left"
-    return f"{percent(run.share)} of {run.rows_total:,} rows, {ending}"
+    return f"{percent(run.share)} of {counted(run.rows_total, 'row')}, {ending}"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 from pgvector_sync.declare.initial.draft import Draft, label_of
+from pgvector_sync.model.counted import counted
 from pgvector_sync.telemetry.printable import printable
 
 INDEXED_VECTOR, INDEXED_HALFVEC = 2_000, 4_000
@@ -19,7 +20,7 @@ def file_of(draft: Draft) -> str:
 
 def cost_of(draft: Draft) -> str:
     """Return the estimated cost in words."""
-    rows = f"about {draft.table.estimated_rows:,} rows"
+    rows = f"about {counted(draft.table.estimated_rows, 'row')}"
     if draft.tokens is None:
         return f"{rows}; their size isn't known until the table is analyzed (ANALYZE)"
     if draft.usd is None:

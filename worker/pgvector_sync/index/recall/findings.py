@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from pgvector_sync.index.recall.report import MeasuredIndex, RecallRequest, SettingResult, Source
 from pgvector_sync.index.recall.statistics import least_queries
+from pgvector_sync.model.counted import counted
 
 
 def findings(
@@ -27,7 +28,7 @@ def findings(
     if source == "rows":
         yield "the queries are vectors of rows, for which recall is often higher than for real queries"
         if queries < request.queries:
-            yield f"only {queries:,} rows could be queries, {request.queries:,} were wanted"
+            yield f"only {counted(queries, 'row')} could be queries, {request.queries:,} were wanted"
     answered = results[0].queries
     if answered < queries:
         yield f"{queries - answered:,} queries weren't counted: no vector is at a distance from them"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
+from pgvector_sync.model.counted import counted
 from pgvector_sync.observe.finding import Finding, ok, warning
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.store import leases as stored_leases
@@ -29,7 +30,7 @@ def outbox(runtime: Runtime) -> Iterator[Finding]:
 def leases(runtime: Runtime) -> Iterator[Finding]:
     with runtime.database.transaction(read_only=True) as connection:
         held = stored_leases.held(connection, abandoned_after=OLD)
-    seen = f"{held.in_flight:,} rows are in flight"
+    seen = counted(held.in_flight, "row is in flight", "rows are in flight")
     if held.abandoned:
         yield warning(
             f"{seen}; {held.abandoned:,} leases expired more than {_words(OLD)} ago and weren't taken over",

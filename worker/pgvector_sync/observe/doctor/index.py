@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from pgvector_sync.index.pages import MAX_INDEXED_DIMENSIONS
 from pgvector_sync.model import Pipeline, Storage
+from pgvector_sync.model.counted import counted
 from pgvector_sync.observe import recall_trend
 from pgvector_sync.observe.doctor.check import quoted
 from pgvector_sync.observe.finding import Finding, error, ok, warning
@@ -88,7 +89,7 @@ def judge_indexes(
 
 
 def _without_index(vector_schema: str, pipeline: Pipeline, rows: int) -> Finding:
-    seen = f"no vector index: each search scans about {rows:,} vector{'' if rows == 1 else 's'}"
+    seen = f"no vector index: each search scans about {counted(rows, 'vector')}"
     if rows <= EXACT_SCAN_LIMIT_ROWS:
         return ok(seen)
     return ok(seen, _build(vector_schema, pipeline))

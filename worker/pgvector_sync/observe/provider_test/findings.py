@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import numpy as np
 
+from pgvector_sync.model.counted import counted
 from pgvector_sync.observe.level import Level
 from pgvector_sync.observe.provider_test.reply import Outcome, Reply, likeness
 from pgvector_sync.observe.provider_test.seen import NOISE, PARAMETERS, Seen
@@ -199,7 +200,7 @@ def _latency(seen: Seen) -> Iterator[Finding]:
     short = {id(reply): reply for reply in (seen.replies.get(name) for name in _SHORT) if reply and reply.answered}
     if short:
         median = timedelta(seconds=statistics.median(reply.took.total_seconds() for reply in short.values()))
-        calls = f"{len(short)} call{'' if len(short) == 1 else 's'}"
+        calls = counted(len(short), "call")
         yield Finding("time for a short text", Level.OK, f"{_time(median)}, median of {calls}")
 
 

@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from pgvector_sync.client.documents import write_document
 from pgvector_sync.client.keys import show_key
+from pgvector_sync.model.counted import counted
 from pgvector_sync.telemetry.printable import printable
 from pgvector_sync.web.pages import charts, words
 
@@ -34,7 +35,7 @@ ENVIRONMENT = Environment(
 )
 ENVIRONMENT.globals |= {
     "commands": words.commands,
-    "plural": words.plural,
+    "counted": counted,
     "STATES": words.STATES,
     "LOOKS": words.LOOKS,
     "LEVELS": words.LEVELS,

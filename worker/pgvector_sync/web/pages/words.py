@@ -97,10 +97,6 @@ def drifted(figures: Figures) -> str:
     return ", ".join(f"{count:,} {kind}" for kind, count in counts if count)
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
-
-
 def commands(advice: str) -> Iterator[tuple[bool, str]]:
     """Split a text into (whether it is a command, text)."""
     end = 0
