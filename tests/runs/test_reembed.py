@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from pgvector_sync.model.request import Reembed
 from pgvector_sync.observe.waiting import find_run
 from pgvector_sync.runs import bulk, run
 from pgvector_sync.runs.requests import request_reembed
+from pgvector_sync.runtime.keeper import new_lease
 from pgvector_sync.store import runs
 from pgvector_sync.store.runs import Run
 from support.beginnings import begins_with, default_source
@@ -227,6 +230,29 @@ def test_a_run_that_was_rung_for_before_its_pipeline_stopped_is_not_carried_out(
     filled.synced.run("UPDATE pgvector_sync.pipeline SET state = 'active', problem = NULL, problem_stops = false")
     assert walked(filled, run_id).rows_seen == ROWS
     filled.synced.sync()
+
+
+def test_a_worker_that_has_lost_its_run_to_another_changes_nothing_of_it(filled: Steps) -> None:
+    run_id = ask(filled)
+
+    def claimed() -> runs.ClaimedRun:
+        with filled.runtime.database.transaction() as connection:
+            run = runs.claim(connection, run_id, new_lease(filled.runtime.settings))
+        assert run is not None
+        return run
+
+    first = replace(claimed(), walked=True)
+    filled.synced.run("UPDATE pgvector_sync.lease SET lost_at = now()")
+    claimed()
+    filled.synced.run("UPDATE pgvector_sync.run SET walked = true")
+    row = "SELECT * FROM pgvector_sync.run WHERE id = %s"
+    before = filled.synced.database.execute(row, run_id)
+    with filled.runtime.database.transaction() as connection:
+        assert not runs.advance(connection, first, seen=ROWS, enqueued=0)
+        assert not runs.finish(connection, first)
+        assert not runs.fail(connection, first, "an error")
+        runs.give_back(connection, first, delay=timedelta(0))
+    assert filled.synced.database.execute(row, run_id) == before
 
 
 def test_a_backfill_cant_be_cancelled(filled: Steps) -> None:
