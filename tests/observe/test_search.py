@@ -101,6 +101,16 @@ def test_a_connection_that_fails_says_what_to_check(
     assert "check base_url of test" in complaint
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_query_that_the_provider_refuses_says_what_to_do(
+    docs: Synced, typed: Callable[..., tuple[int, str, str]], status: int
+) -> None:
+    docs.endpoint.fail(status=status)
+    code, _, complaint = typed("search", "docs", f"refused with {status}")
+    assert (code, str(status) in complaint) == (1, True)
+    assert "→ try again; if it recurs: pgvector-sync provider test test" in complaint
+
+
 # -- the command ---------------------------------------------------------------------------------------------
 
 

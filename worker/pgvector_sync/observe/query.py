@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pgvector_sync.embedding.embedder import Embedder
-from pgvector_sync.errors import InputRejected, Refused
+from pgvector_sync.errors import InputRejected, ProviderError, Refused
 from pgvector_sync.model import Pipeline, Provider, Purpose, Spec
 from pgvector_sync.model.deadline import Deadline
 from pgvector_sync.model.search import QueryVector
@@ -88,6 +88,9 @@ class QueryEmbedder:
                     f"the query has {len(text):,} characters, probably more than {spec.model} accepts: pass a "
                     "shorter one"
                 )
+            raise
+        except ProviderError as error:
+            error.hint = error.hint or f"try again; if it recurs: pgvector-sync provider test {provider.name}"
             raise
         return [float(number) for number in embedded.vectors[0]]
 
