@@ -254,3 +254,10 @@ def test_a_column_added_to_a_whole_row_text_is_tracked_from_the_next_apply_on(sy
     assert synced.events() == [[1]]
     synced.sync()
     assert synced.texts() == {(1,): "x"}
+
+
+def test_a_renamed_source_is_refused_with_its_new_name(docs: Synced):
+    docs.run("ALTER TABLE docs RENAME TO papers")
+    with pytest.raises(Refused, match=r"there is no table docs; its triggers are on public.papers now") as refusal:
+        docs.plan()
+    assert "rename it back" in (refusal.value.hint or "")

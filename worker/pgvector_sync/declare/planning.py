@@ -16,6 +16,7 @@ from pgvector_sync.store import catalog, expressions, pipelines, sources, trust
 from pgvector_sync.store.parsing import understand
 from pgvector_sync.store.target_ddl import Target
 from pgvector_sync.store.target_table import Demand, demands
+from pgvector_sync.store.triggers import installed, places_of
 
 
 def make_plan(connection: Connection, config: Config) -> Plan:
@@ -52,6 +53,21 @@ def make_plan(connection: Connection, config: Config) -> Plan:
     return plan
 
 
+def _find_table(connection: Connection, wanted: PipelineConfig, existing: Pipeline | None) -> catalog.Table:
+    """Find the source. Raises Refused, which says what it is called now if it was renamed."""
+    try:
+        return catalog.find_table(connection, *wanted.source)
+    except Refused as refused:
+        places = [] if existing is None else places_of(installed(connection, existing.source.id))
+        if existing is None or not places or existing.source.label in places:
+            raise
+        remove = f"`pgvector-sync remove {wanted.name}`"
+        raise Refused(
+            f"{refused}; its triggers are on {', '.join(places)} now",
+            hint=f"rename it back, or make it the source of another pipeline and {remove}",
+        ) from None
+
+
 def _require_one_key(planned: PipelinePlan, others: list[PipelinePlan]) -> None:
     """Raises Refused if pipelines of one source declare different keys."""
     for other in others:
@@ -73,7 +89,7 @@ def _plan(
     existing = pipelines_by_name.get(wanted.name)
     if existing is not None and existing.state is State.REMOVING:
         raise Refused("it is being removed", hint=f"finish the removal first: pgvector-sync remove {wanted.name}")
-    table = catalog.find_table(connection, *wanted.source)
+    table = _find_table(connection, wanted, existing)
     key = catalog.find_key(connection, table, wanted.key)
     stored = sources.find(connection, table.schema, table.table)
     source = Source(0 if stored is None else stored, table.schema, table.table, key)

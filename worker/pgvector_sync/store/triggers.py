@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +35,11 @@ def installed(connection: Connection, source_id: int) -> list[Installed]:
     """Returns our triggers of a source, on whatever table."""
     query = installed_query(sql.Literal(source_id))
     return [installed_of(row) for row in connection.execute(query)]
+
+
+def places_of(triggers: Iterable[Installed]) -> list[str]:
+    """Returns the labels of the tables that have these triggers, without partitions that have inherited them."""
+    return sorted({f"{each.schema}.{each.table}" for each in triggers if not each.inherited})
 
 
 def installed_query(source_id: sql.Composable) -> sql.Composed:

@@ -14,6 +14,7 @@ from pgvector_sync.model import State
 from pgvector_sync.store.capture import Capture
 from pgvector_sync.store.shape import same_keys
 from pgvector_sync.store.target_table import Demand
+from pgvector_sync.store.triggers import places_of
 from pgvector_sync.store.trust import Stranger
 from pgvector_sync.store.watch import Facts
 
@@ -123,7 +124,7 @@ def _table_problems(facts: Facts) -> Iterator[Problem]:
     label = facts.source.label
     remove = f"`pgvector-sync remove {facts.name}`"
     if facts.table is None:
-        elsewhere = sorted({f"{t.schema}.{t.table}" for t in facts.triggers if not t.inherited})
+        elsewhere = places_of(facts.triggers)
         if elsewhere:
             yield Problem(
                 f"there is no table {label}; its triggers are on {', '.join(elsewhere)} now",
