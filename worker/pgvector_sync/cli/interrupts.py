@@ -26,8 +26,6 @@ class Interrupts:
         self._ending = False
         self._previous_handlers: dict[signal.Signals, Any] = {}
         self._previous_alarm_handler: Any = None
-        self._psycopg = logging.getLogger("psycopg")
-        self._previous_level = self._psycopg.level
 
     def __enter__(self) -> Self:
         for number in SIGNALS:
@@ -42,7 +40,7 @@ class Interrupts:
     ) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._previous_alarm_handler)
-        self._psycopg.setLevel(self._previous_level)
+        logging.getLogger("psycopg").setLevel(logging.NOTSET)
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
@@ -64,7 +62,7 @@ class Interrupts:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.first is None and not self._ending:
             self.first = signal.Signals(number)
-            self._psycopg.setLevel(logging.ERROR)
+            logging.getLogger("psycopg").setLevel(logging.ERROR)
             signal.setitimer(signal.ITIMER_REAL, RAISE_AGAIN_AFTER.total_seconds())
             raise KeyboardInterrupt
         self.first = self.first or signal.Signals(number)
