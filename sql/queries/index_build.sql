@@ -14,23 +14,25 @@ RETURNING id;
 
 -- name: list
 -- Builds, newest first, with what Postgres reports about their progress, or else what was last noted, which no longer holds once
--- the server process has ended. Progress of other roles is only visible with pg_read_all_stats. `unfinished`: only builds that have something left to do.
+-- the server process has ended. Progress of other roles is only visible with pg_read_all_stats. `unfinished`: only builds that
+-- have something left to do. OFFSET 0 makes the planner look for the holder of a lock once per build.
 SELECT b.id, p.name AS pipeline, b.state, b.reason, b.definition, b.window_begin, b.window_end, b.replace AS replaces_same, b.declared, b.memory_bytes, b.workers,
        b.requested_by, b.requested_at, b.attempts, b.lock_key, b.index_name, b.replaces, b.left_over,
        p.target_schema AS schema, p.target_table AS "table", b.visible_at <= statement_timestamp() AS due, statement_timestamp() AS now,
        b.started_at, b.ended_at, b.rows, b.bytes, b.parameters, b.pgvector, b.used_memory, b.changes,
-       CASE WHEN {holder} IS NOT NULL THEN coalesce(g.phase, b.phase) END AS phase, b.phase_since,
-       CASE WHEN g.pid IS NOT NULL THEN g.done WHEN {holder} IS NOT NULL THEN b.done_share END AS done_share, g.waits_for,
-       {holder} IS NOT NULL AS held,
+       CASE WHEN h.pid IS NOT NULL THEN coalesce(g.phase, b.phase) END AS phase, b.phase_since,
+       CASE WHEN g.pid IS NOT NULL THEN g.done WHEN h.pid IS NOT NULL THEN b.done_share END AS done_share, g.waits_for,
+       h.pid IS NOT NULL AS held,
        EXISTS (SELECT FROM pgvector_sync.run r WHERE r.pipeline_id = b.pipeline_id AND r.kind = 'backfill' AND r.state = 'running')
            AS backfilling,
        coalesce((SELECT pg_has_role(t.relowner, 'USAGE') FROM pg_catalog.pg_class t WHERE t.oid = {target_oid}), true) AS may_build
 FROM pgvector_sync.index_build b JOIN pgvector_sync.pipeline p ON p.id = b.pipeline_id
+CROSS JOIN LATERAL (SELECT {holder} AS pid OFFSET 0) AS h
 LEFT JOIN LATERAL (
     SELECT c.pid, c.phase, nullif(c.current_locker_pid, 0)::int AS waits_for,
            coalesce(c.blocks_done::float8 / nullif(c.blocks_total, 0), c.tuples_done::float8 / nullif(c.tuples_total, 0)) AS done
     FROM pg_catalog.pg_stat_progress_create_index c
-    WHERE c.relid = {target_oid} AND c.pid = {holder} AND c.command = 'CREATE INDEX CONCURRENTLY'
+    WHERE c.relid = {target_oid} AND c.pid = h.pid AND c.command = 'CREATE INDEX CONCURRENTLY'
 ) AS g ON b.state = 'building'
 WHERE (%(id)s::bigint IS NULL OR b.id = %(id)s) AND (%(pipeline)s::text IS NULL OR p.name = %(pipeline)s)
   AND (NOT %(unfinished)s OR b.left_over OR b.state IN ('waiting', 'building', 'swapping'))
