@@ -12,14 +12,22 @@ from support.synced import session
 from support.waiting import within
 
 
-def filled(docs: Steps, count: int) -> None:
+@pytest.fixture
+def three_pages(docs: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sweep of 30 rows takes three pages."""
+    monkeypatch.setattr(drain_module, "SWEEP_PAGE_ROWS", 10)
+    truncate(docs, 30)
+
+
+def truncate(docs: Steps, count: int) -> None:
+    """Truncates the source after all of its rows, so many, have got their vectors."""
     docs.synced.run(f"INSERT INTO docs SELECT i, 'text ' || i FROM generate_series(1, {count}) AS i")
     docs.synced.sync()
+    docs.synced.run("TRUNCATE docs")
 
 
 def test_a_truncate_takes_all_vectors_with_the_next_drain(docs: Steps) -> None:
-    filled(docs, 30)
-    docs.synced.run("TRUNCATE docs")
+    truncate(docs, 30)
     docs.covered()
     assert docs.synced.events() == [None]
     docs.drain()
@@ -27,12 +35,10 @@ def test_a_truncate_takes_all_vectors_with_the_next_drain(docs: Steps) -> None:
     assert docs.synced.events() == []
 
 
+@pytest.mark.usefixtures("three_pages")
 def test_a_row_inserted_again_during_the_sweep_keeps_its_vector(
     docs: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(drain_module, "SWEEP_PAGE_ROWS", 10)
-    filled(docs, 30)
-    docs.synced.run("TRUNCATE docs")
     remove, seen = rows.remove_orphans, []
 
     def insert_before_the_second_page(*arguments: object) -> int:
@@ -49,12 +55,8 @@ def test_a_row_inserted_again_during_the_sweep_keeps_its_vector(
     assert docs.synced.paid() == 31, "only the vector that was gone had to be bought again"
 
 
-def test_a_sweep_goes_on_where_it_stopped_and_its_event_stays_until_the_end(
-    docs: Steps, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(drain_module, "SWEEP_PAGE_ROWS", 10)
-    filled(docs, 30)
-    docs.synced.run("TRUNCATE docs")
+@pytest.mark.usefixtures("three_pages")
+def test_a_sweep_goes_on_where_it_stopped_and_its_event_stays_until_the_end(docs: Steps) -> None:
     drain = Drain(docs.runtime.database, 1_000)
     with session(docs.synced.database) as application:
         application.execute("SELECT FROM docs_embedding WHERE id = 15 FOR UPDATE")
@@ -68,8 +70,7 @@ def test_a_sweep_goes_on_where_it_stopped_and_its_event_stays_until_the_end(
 
 
 def test_a_second_truncate_during_the_sweep_is_swept_as_well(docs: Steps, monkeypatch: pytest.MonkeyPatch) -> None:
-    filled(docs, 10)
-    docs.synced.run("TRUNCATE docs")
+    truncate(docs, 10)
     begin_page, seen = rows.require_open_to_writes, []
 
     def truncate_again(*arguments: object) -> None:

@@ -24,7 +24,6 @@ Typed = Callable[..., tuple[int, str, str]]
 def docs(synced: Synced, monkeypatch: pytest.MonkeyPatch) -> Synced:
     synced.run(DOCS, "INSERT INTO docs VALUES (1, 'Gr\u00fc\u00dfe \U0001f600')")
     synced.pipeline()
-    synced.settle()
     monkeypatch.setenv("DATABASE_URL", synced.database.url)
     return synced
 

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from support.beginnings import begins_with
+from support.beginnings import begins_with, integer_keys
 from support.synced import DROP_TRIGGERS, Synced
 
 Typed = Callable[..., tuple[int, str, str]]
 
-
-def many_rows(synced: Synced) -> None:
-    synced.run(
-        "CREATE TABLE docs (id int PRIMARY KEY, body text)",
-        "INSERT INTO docs SELECT g, 'text ' || g FROM generate_series(1, 600) g",
-    )
-    synced.pipeline()
-
-
-beginning, docs = begins_with(many_rows)
+beginning, docs = begins_with(integer_keys(rows=600))
 
 
 def apply(typed: Typed, docs: Synced, *options: str) -> tuple[int, str, str]:

@@ -5,19 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pgvector_sync.errors import Refused
-from support.beginnings import begins_with
+from support.beginnings import begins_with, integer_keys
 from support.synced import DROP_TRIGGERS, Synced
 
-
-def integer_keys(synced: Synced) -> None:
-    synced.run(
-        "CREATE TABLE docs (id int PRIMARY KEY, body text)",
-        "INSERT INTO docs SELECT g, 'text ' || g FROM generate_series(1, 30) g",
-    )
-    synced.pipeline()
-
-
-beginning, docs = begins_with(integer_keys)
+beginning, docs = begins_with(integer_keys(rows=30))
 
 
 @pytest.mark.parametrize(

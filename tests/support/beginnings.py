@@ -35,6 +35,19 @@ def ten_rows(synced: Synced) -> None:
     synced.pipeline()
 
 
+def integer_keys(rows: int) -> Beginning:
+    """So many rows, whose keys can still be widened, each with its vector."""
+
+    def fill(synced: Synced) -> None:
+        synced.run(
+            "CREATE TABLE docs (id int PRIMARY KEY, body text)",
+            f"INSERT INTO docs SELECT g, 'text ' || g FROM generate_series(1, {rows}) g",
+        )
+        synced.pipeline()
+
+    return fill
+
+
 def begins_with(fill: Beginning) -> tuple[Any, Any]:
     """Returns two fixtures of a file or folder: `beginning`, which must have this name, and `synced` in such a database.
 

@@ -19,6 +19,7 @@ from pgvector_sync.declare.plan import Plan
 from pgvector_sync.declare.planned import closed_sources, estimates_of
 from pgvector_sync.declare.planning import make_plan
 from pgvector_sync.declare.report import is_pending, report_of
+from pgvector_sync.model.counted import counted
 from pgvector_sync.runtime import Runtime
 from pgvector_sync.settings import load_settings
 from pgvector_sync.store.migrations import migrate as migrate_schema
@@ -94,7 +95,7 @@ def say_applied(backfills: int) -> None:
     out.print("applied", style="bold green")
     if backfills:
         out.print(
-            f"started {backfills} backfill{'s' if backfills > 1 else ''}, carried out by a worker or "
+            f"started {counted(backfills, 'backfill')}, carried out by a worker or "
             "`pgvector-sync sync`; show progress: pgvector-sync status --watch"
         )
 

@@ -72,7 +72,9 @@ def requeue(pipeline: Name, key: Keys = None, everything: All = False) -> None:
         keys = _keys(sync, pipeline, key, everything=everything)
         count = sync.requeue(pipeline, keys=keys)
     _say_missing(keys, count)
-    out.print(f"requeued {_count(count)} of {pipeline}" if count else f"{pipeline} has no dead letters")
+    out.print(
+        f"requeued {counted(count, 'dead letter')} of {pipeline}" if count else f"{pipeline} has no dead letters"
+    )
 
 
 def discard(pipeline: Name, key: Keys = None, bad_keys: BadKeys = False, everything: All = False) -> None:
@@ -81,12 +83,14 @@ def discard(pipeline: Name, key: Keys = None, bad_keys: BadKeys = False, everyth
         raise ConfigError("expected only one of --key, --bad-keys and --all", where="dead-letters")
     with open_sync() as sync:
         if bad_keys:
-            out.print(f"deleted {_count(sync.discard_bad_keys(pipeline))} of {pipeline} with a bad key")
+            out.print(
+                f"deleted {counted(sync.discard_bad_keys(pipeline), 'dead letter')} of {pipeline} with a bad key"
+            )
             return
         keys = _keys(sync, pipeline, key, everything=everything)
         count = sync.discard(pipeline, keys=keys)
     _say_missing(keys, count)
-    done = f"discarded {_count(count)} of {pipeline}"
+    done = f"discarded {counted(count, 'dead letter')} of {pipeline}"
     out.print(done if count else f"{pipeline} has no dead letters to discard")
 
 
@@ -98,10 +102,6 @@ def _keys(sync: Sync, pipeline: str, typed: list[str] | None, *, everything: boo
         return None
     columns = sync.key_columns(pipeline)
     return list(dict.fromkeys(parse_key(text, columns) for text in typed))
-
-
-def _count(number: int) -> str:
-    return counted(number, "dead letter")
 
 
 def _say_missing(keys: list[Key] | None, count: int) -> None:
