@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -58,6 +59,17 @@ def test_psycopg_does_not_complain_of_the_statement_that_was_interrupted() -> No
         assert not logger.isEnabledFor(logging.WARNING)
         assert logger.isEnabledFor(logging.ERROR)
     assert logger.isEnabledFor(logging.WARNING)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_psycopg_logs_no_more_after_a_command_than_before(interrupted: bool) -> None:
+    """Its own level, WARNING: its pool writes three lines of the level INFO per statement."""
+    logger = logging.getLogger("psycopg")
+    assert logger.level == logging.WARNING
+    with Interrupts(), suppress(KeyboardInterrupt):
+        if interrupted:
+            os.kill(os.getpid(), signal.SIGINT)
+    assert logger.level == logging.WARNING
 
 
 def test_signals_during_the_clean_up_do_not_raise(monkeypatch):

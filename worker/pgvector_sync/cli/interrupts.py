@@ -40,7 +40,8 @@ class Interrupts:
     ) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, self._previous_alarm_handler)
-        logging.getLogger("psycopg").setLevel(logging.NOTSET)
+        if self.first is not None:
+            logging.getLogger("psycopg").setLevel(logging.WARNING)  # which psycopg itself sets when it is imported
         for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
 
